@@ -1,0 +1,133 @@
+//! Settings from the environment.
+
+use std::collections::BTreeSet;
+
+/// The role assumed in a target account where `TARGET_ROLE_NAME` is not set.
+const DEFAULT_TARGET_ROLE_NAME: &str = "ecs-updater/ecs-updater-target";
+/// The metrics namespace where `METRICS_NAMESPACE` is not set.
+const DEFAULT_METRICS_NAMESPACE: &str = "EcsUpdater";
+
+/// The updater's settings. AWS settings (region, endpoints, credentials) are the SDK's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// `HISTORY_TABLE`: name of the append-only table of records.
+    pub history_table: String,
+    /// `STATE_TABLE`: name of the table of heads, leases and idempotency keys.
+    pub state_table: String,
+    /// `TARGET_ROLE_NAME`: path and name of the role assumed in every target account.
+    pub target_role_name: String,
+    /// `EXTERNAL_ID`: sent with `AssumeRole` where it is set.
+    pub external_id: Option<String>,
+    /// `ALLOWED_ACCOUNTS`: the only accounts that are changed; `None` leaves it to the trust of their roles.
+    pub allowed_accounts: Option<BTreeSet<String>>,
+    /// `METRICS_NAMESPACE`: CloudWatch namespace of the embedded metrics.
+    pub metrics_namespace: String,
+}
+
+impl Config {
+    /// Reads the settings through `get`, which answers what a variable holds.
+    ///
+    /// # Errors
+    ///
+    /// A sentence naming the variable that is missing or wrong. An empty variable counts as not set.
+    pub fn from_variables(get: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
+        let get = |name: &str| get(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
+        let required = |name: &str| {
+            get(name).ok_or_else(|| format!("environment variable {name} is not set: it names the DynamoDB table"))
+        };
+        Ok(Self {
+            history_table: required("HISTORY_TABLE").and_then(|name| table_name("HISTORY_TABLE", name))?,
+            state_table: required("STATE_TABLE").and_then(|name| table_name("STATE_TABLE", name))?,
+            target_role_name: get("TARGET_ROLE_NAME")
+                .map_or_else(|| Ok(DEFAULT_TARGET_ROLE_NAME.to_owned()), role_name)?,
+            external_id: get("EXTERNAL_ID"),
+            allowed_accounts: get("ALLOWED_ACCOUNTS").map(|list| accounts(&list)).transpose()?,
+            metrics_namespace: get("METRICS_NAMESPACE").unwrap_or_else(|| DEFAULT_METRICS_NAMESPACE.to_owned()),
+        })
+    }
+}
+
+/// Table names stand in the text of `PartiQL` statements, so nothing may be in them that ends a quoted name.
+/// The characters are those DynamoDB allows:
+/// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html>.
+fn table_name(variable: &str, name: String) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    if (3..=255).contains(&name.len()) && name.chars().all(allowed) {
+        Ok(name)
+    } else {
+        Err(format!("environment variable {variable} holds no DynamoDB table name: {name:?}"))
+    }
+}
+
+fn role_name(name: String) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "/_+=,.@-".contains(c);
+    if name.chars().all(allowed) && !name.starts_with('/') && !name.ends_with('/') {
+        Ok(name)
+    } else {
+        Err(format!(
+            "environment variable TARGET_ROLE_NAME holds no role name with its path, such as {DEFAULT_TARGET_ROLE_NAME}: {name:?}"
+        ))
+    }
+}
+
+fn accounts(list: &str) -> Result<BTreeSet<String>, String> {
+    list.split(',')
+        .map(str::trim)
+        .filter(|account| !account.is_empty())
+        .map(|account| {
+            if account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit()) {
+                Ok(account.to_owned())
+            } else {
+                Err(format!(
+                    "environment variable ALLOWED_ACCOUNTS holds {account:?}, which is no account id of 12 digits"
+                ))
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Config, String> {
+        Config::from_variables(|name| {
+            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn tables_are_required_and_the_rest_has_defaults() {
+        let config = read(&[("HISTORY_TABLE", "history"), ("STATE_TABLE", "state"), ("EXTERNAL_ID", " ")]).unwrap();
+        assert_eq!(config.target_role_name, "ecs-updater/ecs-updater-target");
+        assert_eq!(config.metrics_namespace, "EcsUpdater");
+        assert_eq!(config.external_id, None);
+        assert_eq!(config.allowed_accounts, None);
+    }
+
+    #[test]
+    fn a_missing_or_wrong_setting_is_named() {
+        let tables = [("HISTORY_TABLE", "history"), ("STATE_TABLE", "state")];
+        for (variables, named) in [
+            (vec![tables[0]], "STATE_TABLE"),
+            (vec![tables[1]], "HISTORY_TABLE"),
+            (vec![("HISTORY_TABLE", "a\"; drop"), tables[1]], "HISTORY_TABLE"),
+            (vec![tables[0], tables[1], ("ALLOWED_ACCOUNTS", "222222222222,3")], "ALLOWED_ACCOUNTS"),
+            (vec![tables[0], tables[1], ("TARGET_ROLE_NAME", "/x")], "TARGET_ROLE_NAME"),
+        ] {
+            let error = read(&variables).unwrap_err();
+            assert!(error.contains(named), "{error}");
+        }
+    }
+
+    #[test]
+    fn allowed_accounts_are_a_comma_list() {
+        let config = read(&[
+            ("HISTORY_TABLE", "history"),
+            ("STATE_TABLE", "state"),
+            ("ALLOWED_ACCOUNTS", "222222222222, 333333333333,"),
+        ])
+        .unwrap();
+        assert_eq!(config.allowed_accounts.unwrap().len(), 2);
+    }
+}

@@ -1,0 +1,204 @@
+//! Failures: their codes, their texts, and whether trying again may help.
+//!
+//! The texts up to their placeholder are those of the first version, letter for letter: callers match on them.
+
+use std::fmt;
+
+use lambda_runtime::Diagnostic;
+use serde::{Deserialize, Serialize};
+
+use crate::names::ChangeId;
+
+/// What kind of failure it is; the `errorType` of the Lambda function error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Code {
+    /// The event does not fit `schema/update-event.schema.json`.
+    JsonValidation,
+    /// ECS knows no such cluster in the target account and region.
+    ClusterNotFound,
+    /// The cluster has no such service, or it is `INACTIVE`.
+    ServiceNotFound,
+    /// The service or its task definition could not be read.
+    ServiceReadFailed,
+    /// ECS did not take the new task definition.
+    TaskDefinitionRejected,
+    /// ECS did not take the update of the service.
+    ServiceUpdateFailed,
+    /// ECS did not take the change of the service's tags.
+    TagUpdateFailed,
+    /// The role in the target account could not be assumed.
+    AssumeRoleFailed,
+    /// The service's deployment controller does not take this change through `UpdateService`.
+    UnsupportedDeploymentController,
+    /// The region is not opted in by the target account.
+    RegionNotEnabled,
+    /// The event names a container that the task definition does not have.
+    ContainerNotFound,
+    /// The event names no container and more than one could be meant.
+    AmbiguousContainer,
+    /// The text is no image reference.
+    InvalidImage,
+    /// The registry does not have the image.
+    ImageNotFound,
+    /// The service runs another task definition than `expected_task_definition`.
+    TaskDefinitionChanged,
+    /// The idempotency key came before with another event.
+    IdempotencyKeyReused,
+    /// Another change holds the lease of the service.
+    ChangeInProgress,
+    /// The ledger could not be read or written.
+    HistoryUnavailable,
+}
+
+impl Code {
+    /// The code as it stands in `errorType`, records, logs and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::JsonValidation => "JsonValidation",
+            Self::ClusterNotFound => "ClusterNotFound",
+            Self::ServiceNotFound => "ServiceNotFound",
+            Self::ServiceReadFailed => "ServiceReadFailed",
+            Self::TaskDefinitionRejected => "TaskDefinitionRejected",
+            Self::ServiceUpdateFailed => "ServiceUpdateFailed",
+            Self::TagUpdateFailed => "TagUpdateFailed",
+            Self::AssumeRoleFailed => "AssumeRoleFailed",
+            Self::UnsupportedDeploymentController => "UnsupportedDeploymentController",
+            Self::RegionNotEnabled => "RegionNotEnabled",
+            Self::ContainerNotFound => "ContainerNotFound",
+            Self::AmbiguousContainer => "AmbiguousContainer",
+            Self::InvalidImage => "InvalidImage",
+            Self::ImageNotFound => "ImageNotFound",
+            Self::TaskDefinitionChanged => "TaskDefinitionChanged",
+            Self::IdempotencyKeyReused => "IdempotencyKeyReused",
+            Self::ChangeInProgress => "ChangeInProgress",
+            Self::HistoryUnavailable => "HistoryUnavailable",
+        }
+    }
+
+    /// The text that a message of this code starts with, up to its first placeholder.
+    fn text(self) -> &'static str {
+        match self {
+            Self::JsonValidation => "[ERROR][json_validation] wrong input event format: ",
+            Self::ClusterNotFound => "[ERROR][ecs_service_read] ecs_cluster_name ",
+            Self::ServiceNotFound => "[ERROR][ecs_service_read] ecs_service_name ",
+            Self::ServiceReadFailed => "[ERROR][ecs_service_read] reading ecs service unexpected error: ",
+            Self::RegionNotEnabled => "[ERROR][ecs_service_read] ",
+            Self::TaskDefinitionRejected
+            | Self::ContainerNotFound
+            | Self::AmbiguousContainer
+            | Self::InvalidImage
+            | Self::ImageNotFound => "[ERROR][ecs_service_update] new task_definition could not be created ",
+            Self::ServiceUpdateFailed => {
+                "[ERROR][ecs_service_update] service could not be update with new task_definition "
+            }
+            Self::TagUpdateFailed => "[ERROR][ecs_service_update] service tags could not be updated ",
+            Self::UnsupportedDeploymentController | Self::TaskDefinitionChanged => "[ERROR][ecs_service_update] ",
+            Self::AssumeRoleFailed => "[ERROR][assume_role] role ",
+            Self::IdempotencyKeyReused => "[ERROR][idempotency] ",
+            Self::ChangeInProgress => "[ERROR][service_lease] service ",
+            Self::HistoryUnavailable => "[ERROR][history_write] ",
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A change that failed, as its caller, the log and the ledger get to know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What kind of failure it is.
+    pub code: Code,
+    /// The whole text: what failed, where, why, what was changed, and what to do. Holds no secret.
+    pub message: String,
+    /// Whether the same event may succeed when it is sent again.
+    pub retryable: bool,
+    /// The change that failed, where one began; for the log.
+    #[serde(skip)]
+    pub change_id: Option<String>,
+}
+
+impl Failure {
+    /// A failure that the same event would meet again; `detail` follows the code's fixed text.
+    #[must_use]
+    pub fn new(code: Code, detail: impl AsRef<str>) -> Self {
+        Self { code, message: format!("{}{}", code.text(), detail.as_ref()), retryable: false, change_id: None }
+    }
+
+    /// Says that the same event may succeed when it is sent again.
+    #[must_use]
+    pub fn retryable(mut self, retryable: bool) -> Self {
+        self.retryable = retryable;
+        self
+    }
+
+    /// `TagUpdateFailed` where ECS could not be asked at all: the first version had a text of its own for it.
+    #[must_use]
+    pub fn tags_not_reached(detail: impl AsRef<str>) -> Self {
+        Self {
+            code: Code::TagUpdateFailed,
+            message: format!("[ERROR][ecs_service_update] updating service tag unexpected error: {}", detail.as_ref()),
+            retryable: true,
+            change_id: None,
+        }
+    }
+
+    /// Says which change failed.
+    #[must_use]
+    pub fn of_change(mut self, change_id: &ChangeId) -> Self {
+        self.change_id = Some(change_id.to_string());
+        self
+    }
+
+    /// Adds a sentence about what was or was not changed, or what to do.
+    #[must_use]
+    pub fn and(mut self, sentence: impl AsRef<str>) -> Self {
+        let separator = if self.message.ends_with(['.', '!', '?', '\n']) { " " } else { ". " };
+        self.message.push_str(separator);
+        self.message.push_str(sentence.as_ref());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<Failure> for Diagnostic {
+    fn from(failure: Failure) -> Self {
+        Self { error_type: failure.code.as_str().to_owned(), error_message: failure.message }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_reads_the_same_in_json_and_in_error_type() {
+        for code in [Code::JsonValidation, Code::TagUpdateFailed, Code::HistoryUnavailable] {
+            assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
+        }
+    }
+
+    #[test]
+    fn a_failure_becomes_a_lambda_function_error() {
+        let diagnostic = Diagnostic::from(Failure::new(Code::ServiceNotFound, "web not found"));
+        assert_eq!(diagnostic.error_type, "ServiceNotFound");
+        assert_eq!(diagnostic.error_message, "[ERROR][ecs_service_read] ecs_service_name web not found");
+    }
+
+    #[test]
+    fn sentences_are_added_as_sentences() {
+        let failure = Failure::new(Code::ServiceReadFailed, "why").and("Nothing was changed.").and("Try again.");
+        assert!(failure.message.ends_with("error: why. Nothing was changed. Try again."), "{failure}");
+    }
+}

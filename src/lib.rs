@@ -1,0 +1,36 @@
+//! The one door through which the Amazon ECS services of an organization change.
+//!
+//! A change walks through the house in this order:
+//!
+//! ```text
+//! event ─▶ request ─▶ session ─▶ snapshot ─▶ plan ─▶ STARTED ─▶ apply ─▶ APPLIED ─▶ response
+//! ```
+//!
+//! | step | where | what |
+//! |---|---|---|
+//! | event to request | [`request`] ([`names`], [`image`], [`tags`]) | schema, then types that cannot hold a wrong value |
+//! | session | [`aws::sessions`] | the role in the target account, for exactly this service |
+//! | snapshot | [`snapshot`], [`task_definition`] | what the service is now, with every member that AWS sent |
+//! | plan | [`plan`] | pure: what differs, or why it cannot be done |
+//! | STARTED, APPLIED | [`ledger`], [`aws::ledger_store`] | records chained by hash, leases, idempotency keys |
+//! | apply | [`update`] | register, update, tag; read back where an answer was lost |
+//! | response | [`response`], [`error`] | what the caller gets |
+//!
+//! [`update`] tells the story in one screen, [`function`] is the edge towards Lambda, and [`aws`] holds the only files
+//! that call AWS. Everything else is pure: time, ids and the network come in from outside.
+
+pub mod aws;
+pub mod config;
+pub mod error;
+pub mod function;
+pub mod image;
+pub mod ledger;
+pub mod names;
+pub mod plan;
+pub mod request;
+pub mod response;
+pub mod snapshot;
+pub mod tags;
+pub mod task_definition;
+pub mod telemetry;
+pub mod update;
