@@ -1,0 +1,620 @@
+//! Pure: what a request asks of a service as it is now.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::error::{Code, Failure};
+use crate::request::{ImageChange, UpdateRequest};
+use crate::snapshot::{Service, Snapshot, State, TagState};
+use crate::tags::{self, MAX_TAGS, TagDifference};
+use crate::task_definition::TaskDefinition;
+
+/// What would be done.
+#[derive(Debug, Clone)]
+pub enum Plan {
+    /// Nothing differs.
+    Unchanged {
+        /// Containers that the request is about, with the images it names.
+        targets: BTreeMap<String, String>,
+    },
+    /// Something differs.
+    Update(Box<Update>),
+    /// The service cannot take this, and nothing was touched.
+    Refused(Failure),
+}
+
+/// The steps of a change.
+#[derive(Debug, Clone)]
+pub struct Update {
+    /// The container that the change is about: the first whose image changes.
+    pub container: Option<String>,
+    /// Containers that the request is about, with the images it names.
+    pub targets: BTreeMap<String, String>,
+    /// Containers whose image changes: from, to.
+    pub images: BTreeMap<String, (String, String)>,
+    /// Body for `RegisterTaskDefinition`, where the definition differs.
+    pub register: Option<String>,
+    /// Parameters that differ, as given.
+    pub parameters: Map<String, Value>,
+    /// Start a new deployment even where ECS would start none.
+    pub force_new_deployment: bool,
+    /// The difference of the service's tags.
+    pub tags: TagDifference,
+    /// Tags go before `UpdateService`, so that the new tasks carry them.
+    pub tags_first: bool,
+    /// What the plan says to a person.
+    pub changes: Vec<Change>,
+    /// What a person should know besides.
+    pub notes: Vec<String>,
+}
+
+impl Update {
+    /// Whether `UpdateService` is to be called.
+    #[must_use]
+    pub fn updates_service(&self) -> bool {
+        self.register.is_some() || self.force_new_deployment || !self.parameters.is_empty()
+    }
+
+    /// Makes of what is now what would be. Which revision would run then, nobody knows before.
+    pub fn foretell(&self, state: &mut State) {
+        for (container, (_, to)) in &self.images {
+            state.images.insert(container.clone(), to.clone());
+            if state.task_definition_name.as_ref() == Some(container) {
+                state.service_image = Some(to.clone());
+            }
+        }
+        if self.register.is_some() {
+            state.task_definition_arn = None;
+        }
+        state.tags.retain(|tag| !self.tags.remove.contains(&tag.key) && !self.tags.set.contains_key(&tag.key));
+        let set = self.tags.set.iter().map(|(key, value)| TagState { key: key.clone(), value: value.clone() });
+        state.tags.extend(set);
+        state.tags.sort_by(|one, other| one.key.cmp(&other.key));
+    }
+}
+
+/// One difference, for people and for `PLANNED` answers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Change {
+    /// `image`, `tag`, `parameter` or `deployment`.
+    pub what: &'static str,
+    /// Which: container, tag key or parameter.
+    pub path: String,
+    /// What it is now; null where it is not there.
+    pub from: Value,
+    /// What it would be; null where it goes.
+    pub to: Value,
+}
+
+/// Decides what `request` asks of the service in `snapshot`.
+#[must_use]
+pub fn plan(request: &UpdateRequest, snapshot: &Snapshot) -> Plan {
+    decide(request, snapshot).unwrap_or_else(Plan::Refused)
+}
+
+fn decide(request: &UpdateRequest, snapshot: &Snapshot) -> Result<Plan, Failure> {
+    let definition = snapshot.task_definition.as_ref();
+    check_expected(request, definition)?;
+    check_deployment_controller(request, snapshot)?;
+
+    let targets = targets(request, definition)?;
+    let images = differing_images(&targets, definition);
+    let tags = tag_difference(request, snapshot)?;
+    let mut parameters = Map::new();
+    for (name, wanted) in &request.parameters {
+        if !has_parameter(&snapshot.service, name, wanted) {
+            parameters.insert(name.clone(), wanted.clone());
+        }
+    }
+    if images.is_empty() && tags.is_empty() && parameters.is_empty() && !request.force_new_deployment {
+        return Ok(Plan::Unchanged { targets });
+    }
+
+    let mut notes = Vec::new();
+    let mut force_new_deployment = request.force_new_deployment;
+    if parameters.contains_key("capacityProviderStrategy") && !force_new_deployment {
+        force_new_deployment = true;
+        notes.push(
+            "ECS takes a new capacityProviderStrategy only with forceNewDeployment: a new deployment starts".to_owned(),
+        );
+    }
+    let register = match definition {
+        Some(definition) if !images.is_empty() => {
+            let images = images.iter().map(|(name, (_, to))| (name.clone(), to.clone())).collect();
+            Some(definition.with_images(&images).map_err(|error| {
+                Failure::new(
+                    Code::TaskDefinitionRejected,
+                    format!("from {}: its containers cannot be read: {error}", definition.family_and_revision()),
+                )
+            })?)
+        }
+        _ => None,
+    };
+    let tags_first = parameters
+        .get("propagateTags")
+        .and_then(Value::as_str)
+        .map_or_else(|| snapshot.service.propagates_its_tags(), |wanted| wanted == "SERVICE");
+    let changes = changes(&images, &tags, &parameters, force_new_deployment, snapshot);
+    Ok(Plan::Update(Box::new(Update {
+        container: images.keys().next().or_else(|| targets.keys().next()).cloned(),
+        targets,
+        images,
+        register,
+        parameters,
+        force_new_deployment,
+        tags,
+        tags_first,
+        changes,
+        notes,
+    })))
+}
+
+fn check_expected(request: &UpdateRequest, definition: Option<&TaskDefinition>) -> Result<(), Failure> {
+    let Some(expected) = request.expected_task_definition.as_deref() else { return Ok(()) };
+    let running = definition.map_or("no task definition", TaskDefinition::family_and_revision);
+    if expected == running {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Code::TaskDefinitionChanged,
+        format!(
+            "service {} runs {running}, not expected_task_definition {expected}. Nothing was changed. \
+             Look at what changed it, then send the event with what runs now",
+            request.service_key
+        ),
+    ))
+}
+
+/// What `UpdateService` takes for services that `CodeDeploy` or something else deploys.
+/// Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_UpdateService.html>.
+fn taken_under(controller: &str) -> Option<&'static [&'static str]> {
+    match controller {
+        "CODE_DEPLOY" => Some(&[
+            "deploymentController",
+            "desiredCount",
+            "deploymentConfiguration",
+            "healthCheckGracePeriodSeconds",
+            "placementConstraints",
+            "placementStrategy",
+            "enableECSManagedTags",
+            "propagateTags",
+        ]),
+        "EXTERNAL" => Some(&[
+            "deploymentController",
+            "desiredCount",
+            "healthCheckGracePeriodSeconds",
+            "placementConstraints",
+            "placementStrategy",
+            "enableECSManagedTags",
+            "propagateTags",
+        ]),
+        _ => None,
+    }
+}
+
+fn check_deployment_controller(request: &UpdateRequest, snapshot: &Snapshot) -> Result<(), Failure> {
+    let controller = snapshot.service.deployment_controller();
+    let Some(taken) = taken_under(controller) else { return Ok(()) };
+    let moves_to_ecs =
+        request.parameters.get("deploymentController").and_then(|it| it.get("type")).and_then(Value::as_str)
+            == Some("ECS");
+    if moves_to_ecs {
+        return Ok(());
+    }
+    let mut refused: Vec<&str> = Vec::new();
+    if !matches!(request.image, ImageChange::None) {
+        refused.push("an image");
+    }
+    if request.force_new_deployment {
+        refused.push("force_new_deployment");
+    }
+    refused.extend(request.parameters.keys().map(String::as_str).filter(|name| !taken.contains(name)));
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let instead = if controller == "CODE_DEPLOY" { "a CodeDeploy deployment" } else { "a new task set" };
+    Err(Failure::new(
+        Code::UnsupportedDeploymentController,
+        format!(
+            "service {} has the deployment controller {controller}, for which UpdateService does not take {}. \
+             Nothing was changed. Use {instead} for that; what this door can change there: tags, {}",
+            request.service_key,
+            refused.join(", "),
+            taken.join(", ")
+        ),
+    ))
+}
+
+/// Which container gets which image.
+fn targets(request: &UpdateRequest, definition: Option<&TaskDefinition>) -> Result<BTreeMap<String, String>, Failure> {
+    let without_definition = || {
+        Failure::new(
+            Code::TaskDefinitionRejected,
+            format!("for service {}: it runs no task definition of its own. Nothing was changed", request.service_key),
+        )
+    };
+    match &request.image {
+        ImageChange::None => Ok(BTreeMap::new()),
+        ImageChange::Containers(images) => {
+            let definition = definition.ok_or_else(without_definition)?;
+            let unknown: Vec<&str> = images
+                .keys()
+                .map(String::as_str)
+                .filter(|name| !definition.containers.iter().any(|it| it.name == *name))
+                .collect();
+            if unknown.is_empty() {
+                return Ok(images.iter().map(|(name, image)| (name.clone(), image.as_str().to_owned())).collect());
+            }
+            Err(Failure::new(
+                Code::ContainerNotFound,
+                format!(
+                    "from {}: it has no container {}; its containers are {}. Nothing was changed",
+                    definition.family_and_revision(),
+                    unknown.join(", "),
+                    listed(definition)
+                ),
+            ))
+        }
+        ImageChange::Auto(image) => {
+            let definition = definition.ok_or_else(without_definition)?;
+            let same_repository: Vec<&str> = match definition.containers.as_slice() {
+                [only] => vec![only.name.as_str()],
+                several => several
+                    .iter()
+                    .filter(|it| crate::image::repository_of(&it.image) == image.repository())
+                    .map(|it| it.name.as_str())
+                    .collect(),
+            };
+            if let [name] = same_repository.as_slice() {
+                return Ok(BTreeMap::from([((*name).to_owned(), image.as_str().to_owned())]));
+            }
+            Err(Failure::new(
+                Code::AmbiguousContainer,
+                format!(
+                    "from {}: which container gets {image}? {} of its {} containers have an image of {}: {}. \
+                     Nothing was changed. Name one with container_name, or several with images",
+                    definition.family_and_revision(),
+                    same_repository.len(),
+                    definition.containers.len(),
+                    image.repository(),
+                    listed(definition)
+                ),
+            ))
+        }
+    }
+}
+
+fn listed(definition: &TaskDefinition) -> String {
+    let listed: Vec<String> =
+        definition.containers.iter().map(|container| format!("{} ({})", container.name, container.image)).collect();
+    listed.join(", ")
+}
+
+fn differing_images(
+    targets: &BTreeMap<String, String>,
+    definition: Option<&TaskDefinition>,
+) -> BTreeMap<String, (String, String)> {
+    let now = definition.map(TaskDefinition::images).unwrap_or_default();
+    targets
+        .iter()
+        .filter_map(|(name, to)| {
+            let from = now.get(name).cloned().unwrap_or_default();
+            (from != *to).then(|| (name.clone(), (from, to.clone())))
+        })
+        .collect()
+}
+
+fn tag_difference(request: &UpdateRequest, snapshot: &Snapshot) -> Result<TagDifference, Failure> {
+    let Some(change) = &request.tags else { return Ok(TagDifference::default()) };
+    let difference = tags::difference(&snapshot.service.tags, change);
+    if difference.result.len() > MAX_TAGS {
+        return Err(Failure::new(
+            Code::TagUpdateFailed,
+            format!(
+                "of service {}: with those it has there would be {}, and ECS allows {MAX_TAGS}. Nothing was changed. \
+                 Merge fewer tags, or use tag_mode replace",
+                request.service_key,
+                difference.result.len()
+            ),
+        ));
+    }
+    Ok(difference)
+}
+
+/// Whether the service has these parameters of `UpdateService`.
+#[must_use]
+pub fn covers_parameters(service: &Service, parameters: &Map<String, Value>) -> bool {
+    // AWS never shows `monitoring`: it cannot be held against what was asked.
+    parameters.iter().all(|(name, wanted)| name == "monitoring" || has_parameter(service, name, wanted))
+}
+
+fn has_parameter(service: &Service, name: &str, wanted: &Value) -> bool {
+    covers(service.parameter(name), wanted, name == "placementStrategy")
+}
+
+/// Whether what the service has covers what is wanted: AWS fills in defaults, so every member wanted must be there and
+/// equal, and more may be there. `null` wants nothing. A list wants exactly its entries, `in_order` only where the order
+/// means something.
+fn covers(has: Option<&Value>, wanted: &Value, in_order: bool) -> bool {
+    match (has, wanted) {
+        (_, Value::Null) => true,
+        // AWS leaves out what is empty or off.
+        (None | Some(Value::Null), wanted) => is_nothing(wanted),
+        (Some(Value::Object(has)), Value::Object(wanted)) => {
+            wanted.iter().all(|(name, wanted)| covers(has.get(name), wanted, in_order))
+        }
+        (Some(Value::Array(has)), Value::Array(wanted)) if in_order => {
+            has.len() == wanted.len() && has.iter().zip(wanted).all(|(has, wanted)| covers(Some(has), wanted, true))
+        }
+        (Some(Value::Array(has)), Value::Array(wanted)) => {
+            let mut left: Vec<&Value> = has.iter().collect();
+            has.len() == wanted.len()
+                && wanted.iter().all(|wanted| {
+                    let found = left.iter().position(|has| covers(Some(has), wanted, false));
+                    found.map(|index| left.swap_remove(index)).is_some()
+                })
+        }
+        (Some(Value::Number(has)), Value::Number(wanted)) => has == wanted || has.as_f64() == wanted.as_f64(),
+        (Some(has), wanted) => has == wanted,
+    }
+}
+
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(members) => members.values().all(is_nothing),
+        _ => false,
+    }
+}
+
+fn changes(
+    images: &BTreeMap<String, (String, String)>,
+    tags: &TagDifference,
+    parameters: &Map<String, Value>,
+    force_new_deployment: bool,
+    snapshot: &Snapshot,
+) -> Vec<Change> {
+    let tag = |key: &String| snapshot.service.tags.get(key).map_or(Value::Null, |value| value.as_str().into());
+    let change = |what, path: &str, from, to| Change { what, path: path.to_owned(), from, to };
+    let images = images
+        .iter()
+        .map(|(container, (from, to))| change("image", container, from.as_str().into(), to.as_str().into()));
+    let set = tags.set.iter().map(|(key, value)| change("tag", key, tag(key), value.as_str().into()));
+    let removed = tags.remove.iter().map(|key| change("tag", key, tag(key), Value::Null));
+    let parameters = parameters.iter().map(|(name, wanted)| {
+        let from = snapshot.service.parameter(name).cloned().unwrap_or_default();
+        change("parameter", name, from, wanted.clone())
+    });
+    let forced =
+        force_new_deployment.then(|| change("deployment", "forceNewDeployment", Value::Null, Value::Bool(true)));
+    images.chain(set).chain(removed).chain(parameters).chain(forced).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::{AccountId, Region};
+    use crate::request::{Defaults, parse};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn request(more: &Value) -> UpdateRequest {
+        let mut event =
+            json!({"account_id": "222222222222", "ecs_cluster_name": "ECSCluster", "ecs_service_name": "web"});
+        event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let defaults = Defaults {
+            account_id: Some(AccountId::parse("111111111111").unwrap()),
+            region: Region::parse("eu-west-1").unwrap(),
+        };
+        parse(&event.to_string(), &defaults).unwrap()
+    }
+
+    fn snapshot(service: &Value, containers: &Value) -> Snapshot {
+        let body = json!({"taskDefinition": {"taskDefinitionArn": "arn:aws:ecs:eu-west-1:222222222222:task-definition/web:7",
+            "family": "web", "revision": 7, "containerDefinitions": containers}});
+        let mut members = json!({"serviceArn": "arn:s", "status": "ACTIVE", "taskDefinition": "arn:td",
+            "tags": [{"key": "old", "value": "1"}, {"key": "aws:x", "value": "y"}]});
+        members.as_object_mut().unwrap().extend(service.as_object().unwrap().clone());
+        Snapshot {
+            service: Service::new(members.as_object().unwrap().clone(), None),
+            task_definition: Some(TaskDefinition::from_answer(body.to_string().as_bytes()).unwrap()),
+        }
+    }
+
+    fn one() -> Value {
+        json!([{"name": "web", "image": "busybox", "memory": 64}])
+    }
+
+    fn update(more: &Value, service: &Value, containers: &Value) -> Update {
+        match plan(&request(more), &snapshot(service, containers)) {
+            Plan::Update(update) => *update,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn refused(more: &Value, service: &Value, containers: &Value) -> Failure {
+        match plan(&request(more), &snapshot(service, containers)) {
+            Plan::Refused(failure) => failure,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn is_unchanged(more: &Value, service: &Value) -> bool {
+        matches!(plan(&request(more), &snapshot(service, &one())), Plan::Unchanged { .. })
+    }
+
+    #[test]
+    fn the_image_goes_to_the_container_that_is_meant() {
+        let several =
+            json!([{"name": "log", "image": "fluent/fluent-bit:3"}, {"name": "web", "image": "registry:5000/web:1"}]);
+        for (event, containers, container) in [
+            (json!({"ecs_image_name": "nginx"}), one(), "web"),
+            (json!({"ecs_image_name": "registry:5000/web:2"}), several.clone(), "web"),
+            (json!({"ecs_image_name": "nginx", "container_name": "log"}), several.clone(), "log"),
+            (json!({"images": {"log": "fluent/fluent-bit:3", "web": "nginx"}}), several.clone(), "web"),
+        ] {
+            let update = update(&event, &json!({}), &containers);
+            assert_eq!(update.container.as_deref(), Some(container), "{event}");
+            assert_eq!(update.images.len(), 1);
+            let document: Value = serde_json::from_str(update.register.as_deref().unwrap()).unwrap();
+            let changed =
+                document["containerDefinitions"].as_array().unwrap().iter().find(|it| it["name"] == container);
+            assert_eq!(changed.unwrap()["image"], update.images[container].1);
+        }
+        let ambiguous = refused(&json!({"ecs_image_name": "nginx"}), &json!({}), &several);
+        assert_eq!(ambiguous.code, Code::AmbiguousContainer);
+        assert!(ambiguous.message.contains("log (fluent/fluent-bit:3), web (registry:5000/web:1)"), "{ambiguous}");
+        let unknown = refused(&json!({"ecs_image_name": "nginx", "container_name": "app"}), &json!({}), &several);
+        assert_eq!(unknown.code, Code::ContainerNotFound);
+        assert!(unknown.message.contains("has no container app; its containers are log"), "{unknown}");
+    }
+
+    #[test]
+    fn what_is_there_already_is_no_change() {
+        assert!(is_unchanged(&json!({"ecs_image_name": "busybox"}), &json!({})));
+        assert!(is_unchanged(&json!({"ecs_tag": {"old": "1"}}), &json!({})));
+        assert!(is_unchanged(&json!({"ecs_tag": {}, "tag_mode": "merge"}), &json!({})));
+        assert!(!is_unchanged(&json!({"ecs_tag": {}}), &json!({})));
+        assert!(!is_unchanged(&json!({"ecs_image_name": "busybox", "force_new_deployment": true}), &json!({})));
+    }
+
+    #[test]
+    fn parameters_are_held_against_what_the_service_has() {
+        let has = json!({"desiredCount": 2, "enableExecuteCommand": false, "loadBalancers": [],
+            "deploymentConfiguration": {"maximumPercent": 200, "minimumHealthyPercent": 100, "strategy": "ROLLING"},
+            "networkConfiguration": {"awsvpcConfiguration": {"subnets": ["a", "b"], "assignPublicIp": "DISABLED"}},
+            "placementStrategy": [{"type": "spread", "field": "zone"}, {"type": "binpack", "field": "memory"}],
+            "deployments": [{"status": "PRIMARY", "serviceConnectConfiguration": {"enabled": true, "namespace": "n"}}]});
+        for same in [
+            json!({"desiredCount": 2}),
+            json!({"deploymentConfiguration": {"maximumPercent": 200.0}}),
+            json!({"deploymentConfiguration": {"deploymentCircuitBreaker": {"enable": false, "rollback": false}}}),
+            json!({"networkConfiguration": {"awsvpcConfiguration": {"subnets": ["b", "a"]}}}),
+            json!({"serviceConnectConfiguration": {"enabled": true}}),
+            json!({"loadBalancers": [], "serviceRegistries": [], "desiredCount": null}),
+        ] {
+            assert!(is_unchanged(&json!({"service": same}), &has), "{same}");
+        }
+        for other in [
+            json!({"desiredCount": 3}),
+            json!({"networkConfiguration": {"awsvpcConfiguration": {"subnets": ["a"]}}}),
+            json!({"networkConfiguration": {"awsvpcConfiguration": {"subnets": ["a", "a"]}}}),
+            json!({"placementStrategy": [{"type": "binpack", "field": "memory"}, {"type": "spread", "field": "zone"}]}),
+            json!({"placementStrategy": []}),
+            json!({"enableExecuteCommand": true}),
+            json!({"volumeConfigurations": [{"name": "v"}]}),
+        ] {
+            assert!(!is_unchanged(&json!({"service": other}), &has), "{other}");
+        }
+        let update = update(&json!({"service": {"desiredCount": 2, "enableExecuteCommand": true}}), &has, &one());
+        assert_eq!(Value::Object(update.parameters), json!({"enableExecuteCommand": true}));
+    }
+
+    #[test]
+    fn another_capacity_provider_strategy_needs_a_new_deployment() {
+        let event =
+            json!({"service": {"capacityProviderStrategy": [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]}});
+        let update = update(&event, &json!({}), &one());
+        assert!(update.force_new_deployment);
+        assert_eq!(update.notes.len(), 1);
+        let has = json!({"capacityProviderStrategy": [{"capacityProvider": "FARGATE_SPOT", "weight": 1, "base": 0}]});
+        assert!(is_unchanged(&event, &has));
+    }
+
+    #[test]
+    fn services_that_others_deploy_take_what_they_take() {
+        let deploy = json!({"deploymentController": {"type": "CODE_DEPLOY"}});
+        let external = json!({"deploymentController": {"type": "EXTERNAL"}});
+        for (event, service, named) in [
+            (json!({"ecs_image_name": "nginx"}), &deploy, "an image"),
+            (json!({"ecs_image_name": "nginx"}), &external, "an image"),
+            (json!({"force_new_deployment": true}), &deploy, "force_new_deployment"),
+            (json!({"service": {"platformVersion": "1.4.0", "desiredCount": 1}}), &deploy, "platformVersion"),
+            (json!({"service": {"deploymentConfiguration": {}}}), &external, "deploymentConfiguration"),
+        ] {
+            let failure = refused(&event, service, &one());
+            assert_eq!(failure.code, Code::UnsupportedDeploymentController, "{event}");
+            assert!(failure.message.contains(&format!("does not take {named}")), "{failure}");
+        }
+        for event in [
+            json!({"ecs_tag": {"new": "1"}}),
+            json!({"service": {"desiredCount": 1}}),
+            json!({"ecs_image_name": "nginx", "service": {"deploymentController": {"type": "ECS"}}}),
+        ] {
+            update(&event, &deploy, &one());
+        }
+    }
+
+    #[test]
+    fn another_task_definition_than_expected_is_refused() {
+        let event = |expected: &str| json!({"ecs_image_name": "nginx", "expected_task_definition": expected});
+        assert_eq!(refused(&event("web:6"), &json!({}), &one()).code, Code::TaskDefinitionChanged);
+        update(&event("web:7"), &json!({}), &one());
+    }
+
+    #[test]
+    fn tags_go_first_where_new_tasks_shall_carry_them() {
+        let event = json!({"ecs_tag": {"new": "1"}});
+        assert!(!update(&event, &json!({}), &one()).tags_first);
+        assert!(update(&event, &json!({"propagateTags": "SERVICE"}), &one()).tags_first);
+        let propagates = json!({"ecs_tag": {"new": "1"}, "service": {"propagateTags": "SERVICE"}});
+        assert!(update(&propagates, &json!({"propagateTags": "NONE"}), &one()).tags_first);
+        assert!(!update(&event, &json!({}), &one()).updates_service());
+    }
+
+    #[test]
+    fn a_merge_that_passes_fifty_tags_is_refused() {
+        let tags: serde_json::Map<String, Value> = (0..50).map(|n| (format!("k{n}"), json!("v"))).collect();
+        let failure = refused(&json!({"ecs_tag": tags, "tag_mode": "merge"}), &json!({}), &one());
+        assert_eq!(failure.code, Code::TagUpdateFailed);
+        update(&json!({"ecs_tag": tags}), &json!({}), &one());
+    }
+
+    #[test]
+    fn a_plan_tells_what_would_be() {
+        let event = json!({"ecs_image_name": "nginx", "ecs_tag": {"new": "1"}});
+        let snapshot = snapshot(&json!({}), &one());
+        let Plan::Update(update) = plan(&request(&event), &snapshot) else { panic!("a change") };
+        let what: Vec<_> = update.changes.iter().map(|it| (it.what, it.path.as_str())).collect();
+        assert_eq!(what, [("image", "web"), ("tag", "new"), ("tag", "old")]);
+        let mut after = snapshot.state(update.container.as_deref());
+        update.foretell(&mut after);
+        assert_eq!(after.service_image.as_deref(), Some("nginx"));
+        assert_eq!(after.images["web"], "nginx");
+        let keys: Vec<_> = after.tags.iter().map(|tag| tag.key.as_str()).collect();
+        assert_eq!(keys, ["aws:x", "new"]);
+        assert_eq!(after.task_definition_arn, None);
+    }
+
+    fn any_parameter() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            any::<bool>().prop_map(Value::from),
+            (0..9).prop_map(Value::from),
+            "[a-c]{1,3}".prop_map(Value::from)
+        ];
+        leaf.prop_recursive(3, 12, 3, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+                prop::collection::btree_map("[a-c]", inner, 0..3)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_set_is_covered_afterwards(value in any_parameter(), more in any_parameter()) {
+            prop_assert!(covers(Some(&value), &value, false));
+            prop_assert!(covers(Some(&value), &value, true));
+            // AWS adds members of its own.
+            if let Value::Object(mut has) = value.clone() {
+                has.insert("added".to_owned(), more);
+                prop_assert!(covers(Some(&Value::Object(has)), &value, false));
+            }
+        }
+    }
+}

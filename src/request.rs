@@ -1,0 +1,813 @@
+//! Event text to [`UpdateRequest`]: checked against the schema first, then put into types that cannot hold a wrong
+//! value. Every fault is reported at once, with its place in the event, before anything else happens.
+
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+    fmt::{self, Write},
+    sync::LazyLock,
+};
+
+use jsonschema::{PatternOptions, ValidationError, Validator, error::ValidationErrorKind};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    error::{Code, Failure},
+    image::ImageReference,
+    names::{AccountId, EcsName, Region, ServiceKey, shown, shown_text},
+};
+
+/// The longest event in bytes: what Lambda itself takes for a synchronous invocation ("Lambda quotas" in the AWS
+/// Lambda developer guide).
+pub const MAX_EVENT_BYTES: usize = 6 * 1024 * 1024;
+
+/// The most values (names of members not counted) in an event. Far more than any update needs; without a limit an
+/// event of six megabytes of faults would take a gigabyte to describe.
+const MAX_VALUES: usize = 50_000;
+
+/// How many faults a message lists. What is beyond is counted.
+const MAX_FAULTS: usize = 20;
+
+/// The fields an event needs, for the second line of the message. A test holds it to the schema.
+const NEEDED: &str = "\"ecs_cluster_name\", \"ecs_service_name\", and at least one of \"ecs_image_name\", \"images\", \
+                      \"ecs_tag\", \"service\", \"force_new_deployment\": true";
+
+/// What a text looks like, in words, by the definition of the schema that has the pattern. A test holds the two
+/// together.
+const EXPECTATIONS: &[(&str, &str)] = &[
+    ("account_id", AccountId::EXPECTED),
+    ("region", Region::EXPECTED),
+    ("name", EcsName::EXPECTED),
+    ("container_name", EcsName::EXPECTED),
+    ("image", "an image reference of at most 255 characters before its digest"),
+    ("tag_key", "letters, digits, spaces and _ . : / = + - @"),
+    ("tag_value", "letters, digits, spaces and _ . : / = + - @"),
+    ("task_definition", "family:revision, such as \"web:7\""),
+];
+
+static VALIDATOR: LazyLock<Result<Validator, String>> = LazyLock::new(|| {
+    let schema: Value =
+        serde_json::from_str(include_str!("../schema/update-event.schema.json")).map_err(|error| error.to_string())?;
+    // This engine needs time linear in the text, whatever the text is.
+    let options = jsonschema::draft202012::options().with_pattern_options(PatternOptions::regex());
+    options.build(&schema).map_err(|error| error.to_string())
+});
+
+/// What an event leaves out: the function's own account and region.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Defaults {
+    /// The function's own account, where it is known; else an event has to name one.
+    pub account_id: Option<AccountId>,
+    /// The function's own region.
+    pub region: Region,
+}
+
+/// Which images the event asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageChange {
+    /// None: the images stay.
+    None,
+    /// `ecs_image_name` without `container_name`: the container is found by the service's task definition.
+    Auto(ImageReference),
+    /// Container to image: `images`, or `ecs_image_name` with `container_name`.
+    Containers(BTreeMap<String, ImageReference>),
+}
+
+/// What happens to tags that the event does not name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TagMode {
+    /// They go: afterwards the service has exactly the tags of the event.
+    #[default]
+    Replace,
+    /// They stay.
+    Merge,
+}
+
+/// The tags the event asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagChange {
+    /// What happens to the other tags.
+    pub mode: TagMode,
+    /// Key to value; none of them is one of AWS.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// One requested update of one service, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UpdateRequest {
+    /// Which service, with account and region filled in.
+    pub service_key: ServiceKey,
+    /// The images to set.
+    pub image: ImageChange,
+    /// The tags to set; `None` leaves them alone.
+    pub tags: Option<TagChange>,
+    /// The parameters of `service` exactly as given, without those that are null at the top (which leave alone).
+    pub parameters: Map<String, Value>,
+    /// Start a new deployment even where nothing differs.
+    pub force_new_deployment: bool,
+    /// `family:revision` that the service must be running.
+    pub expected_task_definition: Option<String>,
+    /// Answer with the plan only.
+    pub dry_run: bool,
+    /// The caller's key; without one the Lambda request id takes its place.
+    pub idempotency_key: Option<String>,
+    /// Who asks.
+    pub requested_by: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+    /// What the event asks for: lowercase hexadecimal SHA-256 of its RFC 8785 JSON, with account and region filled in
+    /// and without the idempotency key. So a key that comes again with another event is noticed.
+    pub event_hash: String,
+}
+
+/// Reads an event as Lambda hands it over.
+///
+/// # Errors
+///
+/// As [`parse`]; also [`Code::JsonValidation`] where the bytes are not UTF-8.
+pub fn parse_bytes(event: &[u8], defaults: &Defaults) -> Result<UpdateRequest, Failure> {
+    match str::from_utf8(event) {
+        Ok(event) => parse(event, defaults),
+        Err(error) => {
+            Err(json_validation(&[format!("(event): not UTF-8 text: a wrong byte at offset {}", error.valid_up_to())]))
+        }
+    }
+}
+
+/// Reads an event.
+///
+/// # Errors
+///
+/// [`Code::JsonValidation`] with every fault of the event and its place; for an event that has none,
+/// [`Code::InvalidImage`] with every image that is no image reference.
+pub fn parse(event: &str, defaults: &Defaults) -> Result<UpdateRequest, Failure> {
+    let event = read(event).map_err(|fault| json_validation(&[format!("(event): {fault}")]))?;
+    let validator = VALIDATOR
+        .as_ref()
+        .map_err(|error| json_validation(&[format!("the built-in schema does not compile: {error}")]))?;
+    let faults = faults(validator, &event);
+    if !faults.is_empty() {
+        return Err(json_validation(&faults));
+    }
+    // The schema has seen to all of this. Should it and the types ever differ, these are the errors to see.
+    let entry = Entry::deserialize(&event).map_err(|error| json_validation(&[format!("(event): {error}")]))?;
+    let service_key = service_key(&entry, defaults).map_err(|fault| json_validation(&[fault]))?;
+    let event_hash =
+        event_hash(event, &service_key).map_err(|error| json_validation(&[format!("(event): {error}")]))?;
+    let image = image_change(entry.ecs_image_name, entry.container_name, entry.images)?;
+    let mut parameters = entry.service;
+    parameters.retain(|_, value| !value.is_null());
+    Ok(UpdateRequest {
+        service_key,
+        image,
+        tags: entry.ecs_tag.map(|tags| TagChange { mode: entry.tag_mode, tags }),
+        parameters,
+        force_new_deployment: entry.force_new_deployment,
+        expected_task_definition: entry.expected_task_definition,
+        dry_run: entry.dry_run,
+        idempotency_key: entry.idempotency_key,
+        requested_by: entry.requested_by,
+        reason: entry.reason,
+        event_hash,
+    })
+}
+
+fn read(event: &str) -> Result<Value, String> {
+    if event.len() > MAX_EVENT_BYTES {
+        return Err(format!("it has {} bytes, and at most {MAX_EVENT_BYTES} are accepted", event.len()));
+    }
+    // The parser names line and column. It gives up at a depth of 128, so that nothing after it recurses deeper.
+    let mut parser = serde_json::Deserializer::from_str(event);
+    Reader { room: &Cell::new(MAX_VALUES) }
+        .deserialize(&mut parser)
+        .and_then(|event| parser.end().map(|()| event))
+        .map_err(|error| format!("not accepted as JSON: {error}"))
+}
+
+/// The fields of the schema.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    account_id: Option<String>,
+    region: Option<String>,
+    ecs_cluster_name: String,
+    ecs_service_name: String,
+    ecs_image_name: Option<String>,
+    container_name: Option<String>,
+    images: Option<BTreeMap<String, String>>,
+    ecs_tag: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    tag_mode: TagMode,
+    #[serde(default)]
+    service: Map<String, Value>,
+    #[serde(default)]
+    force_new_deployment: bool,
+    expected_task_definition: Option<String>,
+    #[serde(default)]
+    dry_run: bool,
+    idempotency_key: Option<String>,
+    requested_by: Option<String>,
+    reason: Option<String>,
+}
+
+fn service_key(entry: &Entry, defaults: &Defaults) -> Result<ServiceKey, String> {
+    let account_id = match (&entry.account_id, &defaults.account_id) {
+        (Some(account_id), _) => AccountId::parse(account_id)?,
+        (None, Some(own)) => own.clone(),
+        (None, None) => {
+            return Err("(event): \"account_id\" is a required property where the own account is not known".to_owned());
+        }
+    };
+    let region = entry.region.as_deref().map_or(Ok(defaults.region.clone()), Region::parse)?;
+    let cluster = EcsName::parse(&entry.ecs_cluster_name)?;
+    let service = EcsName::parse(&entry.ecs_service_name)?;
+    Ok(ServiceKey::new(account_id, region, cluster, service))
+}
+
+fn image_change(
+    image: Option<String>,
+    container: Option<String>,
+    images: Option<BTreeMap<String, String>>,
+) -> Result<ImageChange, Failure> {
+    let parse = |place: String, image: &str| {
+        ImageReference::parse(image).map_err(|fault| format!("{}: {fault}", shown(&place)))
+    };
+    let mut faults = Vec::new();
+    let mut change = ImageChange::None;
+    if let Some(image) = image {
+        match (parse("/ecs_image_name".to_owned(), &image), container) {
+            (Ok(image), None) => change = ImageChange::Auto(image),
+            (Ok(image), Some(container)) => change = ImageChange::Containers(BTreeMap::from([(container, image)])),
+            (Err(fault), _) => faults.push(fault),
+        }
+    } else if let Some(images) = images {
+        let mut containers = BTreeMap::new();
+        for (container, image) in images {
+            match parse(format!("/images/{container}"), &image) {
+                Ok(image) => _ = containers.insert(container, image),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        change = ImageChange::Containers(containers);
+    }
+    if faults.is_empty() { Ok(change) } else { Err(Failure::new(Code::InvalidImage, faults.join("; "))) }
+}
+
+fn event_hash(event: Value, service_key: &ServiceKey) -> Result<String, String> {
+    let Value::Object(mut event) = event else { return Err("it is no object".to_owned()) };
+    event.insert("account_id".to_owned(), service_key.account_id().as_str().into());
+    event.insert("region".to_owned(), service_key.region().as_str().into());
+    event.remove("idempotency_key");
+    let canonical = serde_json_canonicalizer::to_vec(&event).map_err(|error| error.to_string())?;
+    let mut hash = String::with_capacity(64);
+    for byte in Sha256::digest(canonical) {
+        _ = write!(hash, "{byte:02x}");
+    }
+    Ok(hash)
+}
+
+/// Everything that is wrong with an event, each fault once, sorted by its place.
+fn faults(validator: &Validator, event: &Value) -> Vec<String> {
+    let mut faults = BTreeSet::new();
+    for error in validator.iter_errors(event) {
+        describe(&error, &mut faults);
+    }
+    find_nul("", event, &mut faults);
+    faults.into_iter().collect()
+}
+
+/// Puts what the validator found into words that help.
+fn describe(error: &ValidationError<'_>, faults: &mut BTreeSet<String>) {
+    let path = error.instance_path().as_str();
+    let rule = error.schema_path().as_str();
+    let mut add = |path: &str, fault: String| _ = faults.insert(format!("{}: {fault}", place(path)));
+    match error.kind() {
+        ValidationErrorKind::AdditionalProperties { unexpected } => {
+            for name in unexpected {
+                let hint = if path == "/service" { parameter_hint(name) } else { "" };
+                add(path, format!("unknown field {}{hint}", shown_text(name)));
+            }
+        }
+        ValidationErrorKind::PropertyNames { error: name } => {
+            add(&member(path, name.instance().as_str().unwrap_or_default()), refusal(name));
+        }
+        // The message's second line says what else would do.
+        ValidationErrorKind::AnyOf { .. } => add(path, "\"ecs_image_name\" is a required property".to_owned()),
+        ValidationErrorKind::Required { property } if rule.starts_with("/dependentSchemas/") => {
+            let dependent = rule.split('/').nth(2).unwrap_or_default();
+            add(&member(path, dependent), format!("only together with {property}"));
+        }
+        ValidationErrorKind::FalseSchema => add(path, "not together with \"images\"".to_owned()),
+        _ => add(path, refusal(error)),
+    }
+}
+
+/// What a value is, and what it should be.
+fn refusal(error: &ValidationError<'_>) -> String {
+    let value = shown(&**error.instance());
+    let definition = error.schema_path().as_str().strip_prefix("/$defs/").and_then(|rest| rest.split('/').next());
+    let expected = EXPECTATIONS.iter().find(|(name, _)| Some(*name) == definition).map(|(_, expected)| *expected);
+    let arn = error.instance().as_str().filter(|text| text.starts_with("arn:"));
+    match (error.kind(), definition, expected, arn) {
+        (ValidationErrorKind::Pattern { .. }, Some("name"), _, Some(arn)) => {
+            format!("{value} is an ARN: use the name{}", named_by(arn))
+        }
+        (ValidationErrorKind::Pattern { .. }, Some("task_definition"), _, Some(arn)) => {
+            format!("{value} is an ARN: use family:revision{}", named_by(arn))
+        }
+        (ValidationErrorKind::Pattern { .. }, _, Some(expected), _) => {
+            format!("{value} is not accepted: expected {expected}")
+        }
+        (ValidationErrorKind::Type { .. }, _, Some(expected), _) => {
+            format!("{}: expected {expected}", error.masked_with(value))
+        }
+        (ValidationErrorKind::Not { .. }, ..) => {
+            format!("{value} is not accepted: \"aws:\" in any case belongs to AWS")
+        }
+        _ => error.masked_with(value).to_string(),
+    }
+}
+
+/// The name at the end of an ARN, as far as it can be told.
+fn named_by(arn: &str) -> String {
+    let is_name = |text: &&str| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-:".contains(&byte))
+    };
+    arn.rsplit_once('/')
+        .map(|(_, last)| last)
+        .filter(is_name)
+        .map_or(String::new(), |name| format!(", {}", shown_text(name)))
+}
+
+/// Where to turn with something that is no parameter of `service`, though UpdateService has it.
+fn parameter_hint(name: &str) -> &'static str {
+    match name {
+        "taskDefinition" => ": it follows from \"ecs_image_name\" or \"images\"",
+        "forceNewDeployment" => ": use \"force_new_deployment\"",
+        "cluster" => ": use \"ecs_cluster_name\"",
+        "service" => ": use \"ecs_service_name\"",
+        "tags" => ": use \"ecs_tag\"",
+        _ => "",
+    }
+}
+
+/// Finds NUL characters, which no field of any AWS API takes and which end strings early in many tools.
+fn find_nul(path: &str, value: &Value, faults: &mut BTreeSet<String>) {
+    let fault = |path: &str, text: &str| format!("{}: {} holds a NUL character", place(path), shown_text(text));
+    match value {
+        Value::String(text) if text.contains('\0') => _ = faults.insert(fault(path, text)),
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                find_nul(&format!("{path}/{index}"), item, faults);
+            }
+        }
+        Value::Object(members) => {
+            for (name, item) in members {
+                let path = member(path, name);
+                if name.contains('\0') {
+                    faults.insert(fault(&path, name));
+                }
+                find_nul(&path, item, faults);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The JSON pointer (RFC 6901) of a member.
+fn member(path: &str, name: &str) -> String {
+    format!("{path}/{}", name.replace('~', "~0").replace('/', "~1"))
+}
+
+/// A JSON pointer for people.
+fn place(path: &str) -> String {
+    if path.is_empty() { "(event)".to_owned() } else { shown(&path) }
+}
+
+/// The failure that tells all faults, with the first version's words.
+fn json_validation(faults: &[String]) -> Failure {
+    const START: &str = "[ERROR][json_validation]";
+    let mut told = faults.iter().take(MAX_FAULTS).map(String::as_str).collect::<Vec<_>>().join("; ");
+    if let Some(more) = faults.len().checked_sub(MAX_FAULTS).filter(|more| *more > 0) {
+        _ = write!(told, "; and {more} more");
+    }
+    let message = format!("{START} wrong input event format: {told}\n{START} Needed: {NEEDED}");
+    Failure { code: Code::JsonValidation, message, retryable: false, change_id: None }
+}
+
+/// Reads a JSON value in which no object names a member twice.
+///
+/// `serde_json` would keep the last one silently, others the first: such an event means different things to
+/// whoever checked or logged it on its way and to us.
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    /// How many values may still come.
+    room: &'a Cell<usize>,
+}
+
+impl<'de> DeserializeSeed<'de> for Reader<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        let left = self.room.get().checked_sub(1);
+        self.room.set(left.ok_or_else(|| de::Error::custom(format_args!("more than {MAX_VALUES} values")))?);
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Reader<'_> {
+    type Value = Value;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut array = Vec::new();
+        while let Some(item) = items.next_element_seed(self)? {
+            array.push(item);
+        }
+        Ok(array.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(name) = members.next_key::<String>()? {
+            if object.contains_key(&name) {
+                return Err(de::Error::custom(format_args!("duplicate field {}", shown_text(&name))));
+            }
+            object.insert(name, members.next_value_seed(self)?);
+        }
+        Ok(object.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    const EVENT_SCHEMA: &str = include_str!("../schema/update-event.schema.json");
+    const RESPONSE_SCHEMA: &str = include_str!("../schema/update-response.schema.json");
+
+    fn defaults() -> Defaults {
+        Defaults {
+            account_id: Some(AccountId::parse("111111111111").unwrap()),
+            region: Region::parse("eu-west-1").unwrap(),
+        }
+    }
+
+    /// A good event with these fields put in, or taken out where they are null.
+    fn event(fields: Value) -> Value {
+        let mut event = json!({"ecs_cluster_name": "c", "ecs_service_name": "s", "ecs_image_name": "nginx"});
+        let object = event.as_object_mut().unwrap();
+        for (name, value) in fields.as_object().unwrap().clone() {
+            if value.is_null() {
+                object.remove(&name);
+            } else {
+                object.insert(name, value);
+            }
+        }
+        event
+    }
+
+    fn accepted(fields: Value) -> UpdateRequest {
+        let event = event(fields).to_string();
+        parse(&event, &defaults()).unwrap_or_else(|failure| panic!("{event}: {}", failure.message))
+    }
+
+    /// The faults, without the words around them.
+    fn refused(event: &str) -> String {
+        let failure = parse(event, &defaults()).map(|request| panic!("{event}: {request:?}")).unwrap_err();
+        assert_eq!((failure.code, failure.retryable), (Code::JsonValidation, false), "{}", failure.message);
+        let lines: Vec<_> = failure.message.lines().collect();
+        assert_eq!(
+            lines[1..],
+            ["[ERROR][json_validation] Needed: \"ecs_cluster_name\", \"ecs_service_name\", and at least one of \
+              \"ecs_image_name\", \"images\", \"ecs_tag\", \"service\", \"force_new_deployment\": true"]
+        );
+        lines[0].strip_prefix("[ERROR][json_validation] wrong input event format: ").unwrap().to_owned()
+    }
+
+    fn image(image: &str) -> ImageReference {
+        ImageReference::parse(image).unwrap()
+    }
+
+    #[test]
+    fn the_first_versions_events() {
+        let base = json!({
+            "ecs_cluster_name": "ECSCluster", "ecs_service_name": "ecs-dummy-service", "ecs_image_name": "nginx",
+            "ecs_tag": {"updated-tag-name": "updated-tag-value"}
+        });
+        let request = parse(&base.to_string(), &defaults()).unwrap();
+        assert_eq!(request.service_key.to_string(), "111111111111/eu-west-1/ECSCluster/ecs-dummy-service");
+        assert_eq!(request.image, ImageChange::Auto(image("nginx")));
+        let tags = BTreeMap::from([("updated-tag-name".to_owned(), "updated-tag-value".to_owned())]);
+        assert_eq!(request.tags, Some(TagChange { mode: TagMode::Replace, tags }));
+        assert!(!request.dry_run && !request.force_new_deployment && request.parameters.is_empty());
+
+        let mut wrong_image = base.clone();
+        wrong_image["ecs_image_name"] = json!("@#®as_..p````");
+        let failure = parse(&wrong_image.to_string(), &defaults()).unwrap_err();
+        assert_eq!(failure.code, Code::InvalidImage);
+        assert_eq!(
+            failure.message,
+            "[ERROR][ecs_service_update] new task_definition could not be created /ecs_image_name: \"@#®as_..p````\" \
+             is not an image reference: the repository is missing"
+        );
+
+        let mut wrong_format = base.clone();
+        wrong_format["ecs_image_name"] = json!({"image": "nginx"});
+        assert_eq!(
+            refused(&wrong_format.to_string()),
+            "/ecs_image_name: {\"image\":\"nginx\"} is not of type \"string\": expected an image reference of at most \
+             255 characters before its digest"
+        );
+
+        let missing_field =
+            json!({"ecs_cluster_name": "ECSCluster", "ecs_service_name": "ecs-dummy-service", "MISSING": "x"});
+        assert_eq!(
+            refused(&missing_field.to_string()),
+            "(event): \"ecs_image_name\" is a required property; (event): unknown field \"MISSING\""
+        );
+    }
+
+    #[test]
+    fn all_fields_arrive() {
+        let request = accepted(json!({
+            "account_id": "222222222222", "region": "us-gov-east-1", "container_name": "web",
+            "ecs_image_name": "registry.example:5000/app:1.2", "ecs_tag": {}, "tag_mode": "merge",
+            "service": {"desiredCount": null, "healthCheckGracePeriodSeconds": 0, "loadBalancers": [],
+                        "networkConfiguration": {"awsvpcConfiguration": {"subnets": null, "x": 1.5e300}}},
+            "force_new_deployment": true, "expected_task_definition": "web:7", "dry_run": true,
+            "idempotency_key": "key", "requested_by": "me", "reason": "because"
+        }));
+        let event_hash = request.event_hash.clone();
+        assert_eq!(
+            request,
+            UpdateRequest {
+                service_key: ServiceKey::new(
+                    AccountId::parse("222222222222").unwrap(),
+                    Region::parse("us-gov-east-1").unwrap(),
+                    EcsName::parse("c").unwrap(),
+                    EcsName::parse("s").unwrap(),
+                ),
+                image: ImageChange::Containers(BTreeMap::from([(
+                    "web".to_owned(),
+                    image("registry.example:5000/app:1.2")
+                )])),
+                tags: Some(TagChange { mode: TagMode::Merge, tags: BTreeMap::new() }),
+                parameters: json!({
+                    "healthCheckGracePeriodSeconds": 0, "loadBalancers": [],
+                    "networkConfiguration": {"awsvpcConfiguration": {"subnets": null, "x": 1.5e300}}
+                })
+                .as_object()
+                .unwrap()
+                .clone(),
+                force_new_deployment: true,
+                expected_task_definition: Some("web:7".to_owned()),
+                dry_run: true,
+                idempotency_key: Some("key".to_owned()),
+                requested_by: Some("me".to_owned()),
+                reason: Some("because".to_owned()),
+                event_hash,
+            }
+        );
+    }
+
+    #[test]
+    fn each_action_is_enough_alone() {
+        for action in [
+            json!({"ecs_image_name": "nginx"}),
+            json!({"ecs_image_name": null, "images": {"web": "nginx", "log": "busybox"}}),
+            json!({"ecs_image_name": null, "ecs_tag": {}}),
+            json!({"ecs_image_name": null, "service": {"desiredCount": 0}}),
+            json!({"ecs_image_name": null, "force_new_deployment": true}),
+        ] {
+            accepted(action);
+        }
+        let images = accepted(json!({"ecs_image_name": null, "images": {"web": "nginx", "log": "busybox"}})).image;
+        let expected = [("log".to_owned(), image("busybox")), ("web".to_owned(), image("nginx"))];
+        assert_eq!(images, ImageChange::Containers(BTreeMap::from(expected)));
+        assert_eq!(accepted(json!({"ecs_image_name": null, "ecs_tag": {}})).image, ImageChange::None);
+    }
+
+    #[test]
+    fn values_at_their_limits_are_accepted() {
+        let tags: Map<_, _> = (0..50).map(|number| (format!("key-{number}"), json!(""))).collect();
+        let containers: Map<_, _> = (0..10).map(|number| (format!("c{number}"), json!("nginx"))).collect();
+        for fields in [
+            json!({"ecs_tag": tags}),
+            json!({"images": containers, "ecs_image_name": null}),
+            json!({"ecs_cluster_name": "x".repeat(255), "ecs_service_name": "_".repeat(255)}),
+            json!({"ecs_image_name": "x".repeat(255)}),
+            json!({"ecs_image_name": format!("{}@sha256:{}", "x".repeat(255), "0".repeat(64))}),
+            json!({"ecs_tag": {"k".repeat(128): "v".repeat(256), "ключ ключа_.:/=+-@": "値　値", "x-aws:": "1²", "aws": ""}}),
+            json!({"ecs_tag": {"🄰".replace('🄰', "𝐀").repeat(128): ""}}), // 128 characters, 512 bytes
+            json!({"idempotency_key": "€".repeat(256), "requested_by": "€".repeat(256), "reason": "€".repeat(1024)}),
+            json!({"expected_task_definition": format!("{}:1234567890", "f".repeat(255))}),
+            json!({"account_id": "000000000000", "region": "eusc-de-east-1"}),
+        ] {
+            accepted(fields);
+        }
+    }
+
+    #[test]
+    fn every_fault_has_its_place() {
+        let tags: Map<_, _> = (0..51).map(|number| (format!("key-{number:02}"), json!(""))).collect();
+        let containers: Map<_, _> = (0..11).map(|number| (format!("c{number}"), json!("nginx"))).collect();
+        let x = |count| "x".repeat(count);
+        let cases = [
+            (json!({"ecs_cluster_name": null}), "(event): \"ecs_cluster_name\" is a required property"),
+            (json!({"ecs_service_name": null}), "(event): \"ecs_service_name\" is a required property"),
+            (json!({"ecs_image_name": null}), "(event): \"ecs_image_name\" is a required property"),
+            (
+                json!({"ecs_image_name": null, "force_new_deployment": false}),
+                "(event): \"ecs_image_name\" is a required property",
+            ),
+            // Unknown fields, later ones among them.
+            (json!({"ecs_image": "nginx"}), "(event): unknown field \"ecs_image\""),
+            (json!({"restore": "previous"}), "(event): unknown field \"restore\""),
+            (json!({"updates": []}), "(event): unknown field \"updates\""),
+            (json!({"wait_seconds": 1}), "(event): unknown field \"wait_seconds\""),
+            (json!({"resolve_digest": true}), "(event): unknown field \"resolve_digest\""),
+            (json!({"summary_only": true}), "(event): unknown field \"summary_only\""),
+            (json!({"a\n[ERROR]": 1}), "(event): unknown field \"a\\n[ERROR]\""),
+            // Account and region.
+            (
+                json!({"account_id": "2222222222222"}),
+                "/account_id: \"2222222222222\" is not accepted: expected 12 digits, as a string in quotes",
+            ),
+            (
+                json!({"account_id": 222_222_222_222_u64}),
+                "/account_id: 222222222222 is not of type \"string\": expected 12 digits, as a string in quotes",
+            ),
+            (
+                json!({"account_id": "２２２２２２２２２２２２"}),
+                "/account_id: \"２２２２２２２２２２２２\" is not accepted",
+            ),
+            (json!({"account_id": ""}), "/account_id: \"\" is not accepted"),
+            (json!({"region": "EU"}), "/region: \"EU\" is not accepted: expected a region such as \"eu-west-1\""),
+            (json!({"region": "eu-west-1.evil.example"}), "/region: \"eu-west-1.evil.example\" is not accepted"),
+            // Names.
+            (json!({"ecs_cluster_name": ""}), "/ecs_cluster_name: \"\" is shorter than 1 character"),
+            (json!({"ecs_service_name": x(256)}), "… is longer than 255 characters"),
+            (
+                json!({"ecs_cluster_name": "a b"}),
+                "/ecs_cluster_name: \"a b\" is not accepted: expected a name of 1 to 255 letters, digits, \"_\" and \"-\"",
+            ),
+            (
+                json!({"ecs_cluster_name": "arn:aws:ecs:eu-west-1:222222222222:cluster/prod"}),
+                "/ecs_cluster_name: \"arn:aws:ecs:eu-west-1:222222222222:cluster/prod\" is an ARN: use the name, \"prod\"",
+            ),
+            (
+                json!({"ecs_service_name": "arn:aws:ecs:eu-west-1:222222222222:service/prod/edge"}),
+                "/ecs_service_name: \"arn:aws:ecs:eu-west-1:222222222222:service/prod/edge\" is an ARN: use the name, \
+                 \"edge\"",
+            ),
+            (json!({"ecs_service_name": "arn:aws:ecs"}), "/ecs_service_name: \"arn:aws:ecs\" is an ARN: use the name"),
+            // Images.
+            (json!({"ecs_image_name": ""}), "/ecs_image_name: \"\" is shorter than 1 character"),
+            (
+                json!({"ecs_image_name": x(256)}),
+                "expected an image reference of at most 255 characters before its digest",
+            ),
+            (json!({"images": {"web": "nginx"}}), "/ecs_image_name: not together with \"images\""),
+            (json!({"images": {}, "ecs_image_name": null}), "/images: {} has less than 1 property"),
+            (json!({"images": containers, "ecs_image_name": null}), "has more than 10 properties"),
+            (json!({"images": {"a b": "nginx"}, "ecs_image_name": null}), "/images/a b: \"a b\" is not accepted"),
+            (json!({"images": {"web": 1}, "ecs_image_name": null}), "/images/web: 1 is not of type \"string\""),
+            (json!({"images": {"web": ""}, "ecs_image_name": null}), "/images/web: \"\" is shorter than 1 character"),
+            (json!({"container_name": ""}), "/container_name: \"\" is shorter than 1 character"),
+            (
+                json!({"container_name": "web", "ecs_image_name": null, "ecs_tag": {}}),
+                "/container_name: only together with \"ecs_image_name\"",
+            ),
+            // Tags.
+            (json!({"ecs_tag": tags}), "has more than 50 properties"),
+            (json!({"ecs_tag": []}), "/ecs_tag: [] is not of type \"object\""),
+            (json!({"ecs_tag": {"": ""}}), "/ecs_tag/: \"\" is shorter than 1 character"),
+            (
+                json!({"ecs_tag": {"aWs:x": ""}}),
+                "/ecs_tag/aWs:x: \"aWs:x\" is not accepted: \"aws:\" in any case belongs to AWS",
+            ),
+            (
+                json!({"ecs_tag": {"AWS:": ""}}),
+                "/ecs_tag/AWS:: \"AWS:\" is not accepted: \"aws:\" in any case belongs to AWS",
+            ),
+            (
+                json!({"ecs_tag": {"x": "AWS:y"}}),
+                "/ecs_tag/x: \"AWS:y\" is not accepted: \"aws:\" in any case belongs to AWS",
+            ),
+            (
+                json!({"ecs_tag": {"a/b~": "#"}}),
+                "/ecs_tag/a~1b~0: \"a/b~\" is not accepted: expected letters, digits, spaces and _ . : / = + - @; \
+                 /ecs_tag/a~1b~0: \"#\" is not accepted: expected letters, digits, spaces and _ . : / = + - @",
+            ),
+            (json!({"ecs_tag": {x(129): ""}}), "… is longer than 128 characters"),
+            (json!({"ecs_tag": {"x": x(257)}}), "… is longer than 256 characters"),
+            (
+                json!({"ecs_tag": {"x": 1}}),
+                "/ecs_tag/x: 1 is not of type \"string\": expected letters, digits, spaces and _ . : / = + - @",
+            ),
+            (json!({"ecs_tag": {"a\tb": ""}}), "is not accepted: expected letters"),
+            (
+                json!({"ecs_tag": {}, "tag_mode": "Merge"}),
+                "/tag_mode: \"Merge\" is not one of \"replace\" or \"merge\"",
+            ),
+            (json!({"tag_mode": "merge"}), "/tag_mode: only together with \"ecs_tag\""),
+            // Further parameters.
+            (json!({"service": {}}), "/service: {} has less than 1 property"),
+            (json!({"service": [1]}), "/service: [1] is not of type \"object\""),
+            (json!({"service": {"desiredcount": 1}}), "/service: unknown field \"desiredcount\""),
+            (
+                json!({"service": {"taskDefinition": "web:7"}}),
+                "/service: unknown field \"taskDefinition\": it follows from \"ecs_image_name\" or \"images\"",
+            ),
+            (
+                json!({"service": {"forceNewDeployment": true, "tags": null}}),
+                "/service: unknown field \"forceNewDeployment\": use \"force_new_deployment\"; \
+                 /service: unknown field \"tags\": use \"ecs_tag\"",
+            ),
+            // The rest.
+            (json!({"dry_run": "true"}), "/dry_run: \"true\" is not of type \"boolean\""),
+            (json!({"force_new_deployment": 1}), "/force_new_deployment: 1 is not of type \"boolean\""),
+            (json!({"idempotency_key": ""}), "/idempotency_key: \"\" is shorter than 1 character"),
+            (json!({"idempotency_key": x(257)}), "… is longer than 256 characters"),
+            (json!({"requested_by": ""}), "/requested_by: \"\" is shorter than 1 character"),
+            (json!({"requested_by": x(257)}), "… is longer than 256 characters"),
+            (json!({"reason": ""}), "/reason: \"\" is shorter than 1 character"),
+            (json!({"reason": x(1025)}), "… is longer than 1024 characters"),
+            (
+                json!({"expected_task_definition": "web"}),
+                "/expected_task_definition: \"web\" is not accepted: expected family:revision, such as \"web:7\"",
+            ),
+            (json!({"expected_task_definition": "web:0"}), "/expected_task_definition: \"web:0\" is not accepted"),
+            (
+                json!({"expected_task_definition": "arn:aws:ecs:eu-west-1:222222222222:task-definition/web:7"}),
+                "/expected_task_definition: \"arn:aws:ecs:eu-west-1:222222222222:task-definition/web:7\" is an ARN: \
+                 use family:revision, \"web:7\"",
+            ),
+            // NUL, wherever it stands.
+            (json!({"reason": "a\0b"}), "/reason: \"a\\0b\" holds a NUL character"),
+            (
+                json!({"service": {"desiredCount": [{"x\0": 1}]}}),
+                "/service/desiredCount/0/x\\u{0}: \"x\\0\" holds a NUL character",
+            ),
+            (
+                json!({"service": {"desiredCount": {"a": ["\0"]}}}),
+                "/service/desiredCount/a/0: \"\\0\" holds a NUL character",
+            ),
+        ];
+        for (fields, expected) in cases {
+            let event = event(fields).to_string();
+            let faults = refused(&event);
+            // A whole message where the case gives a place; its end or a part where a long value comes first.
+            if expected.starts_with(['(', '/']) && !expected.ends_with("is not accepted") {
+                assert_eq!(
+                    faults.replace("; /tag_mode: only together with \"ecs_tag\"", ""),
+                    expected.replace("; /tag_mode: only together with \"ecs_tag\"", ""),
+                    "{event}"
+                );
+            } else {
+                assert!(faults.contains(expected), "{event}: {faults}");
+            }
+        }
+    }
+}
