@@ -1,0 +1,302 @@
+//! ECS calls in one target account and region, in the JSON that goes over the wire.
+//!
+//! The SDK signs, sends, times and retries; bodies go out and come back as they are, so that no member is lost to a
+//! type that does not know it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_sdk_ecs::Client;
+use aws_sdk_ecs::config::{Builder, Config};
+use aws_sdk_ecs::operation::describe_services::DescribeServicesError;
+use aws_sdk_ecs::types::{ServiceField, Tag, TaskDefinitionField};
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::Intercept;
+use aws_smithy_runtime_api::client::interceptors::context::AfterDeserializationInterceptorContextRef;
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_runtime_api::http::Response;
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::config_bag::ConfigBag;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::{CONNECT_TIMEOUT, CallError};
+use crate::names::ServiceKey;
+use crate::snapshot::Service;
+use crate::task_definition::TaskDefinition;
+
+/// Keeps the body of an answer as it came.
+#[derive(Debug, Clone, Default)]
+struct Capture(Arc<Mutex<Vec<u8>>>);
+
+impl Intercept for Capture {
+    fn name(&self) -> &'static str {
+        "Capture"
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        if let Some(body) = context.response().body().bytes() {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = body.to_vec();
+        }
+        Ok(())
+    }
+}
+
+impl Capture {
+    fn body<T, E>(&self, operation: &'static str, sent: Result<T, SdkError<E, Response>>) -> Result<Vec<u8>, CallError>
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        sent.map_err(|error| CallError::new(operation, &error))?;
+        Ok(std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+/// Sets the body of a request before it is signed.
+fn set_body(request: &mut HttpRequest, body: &str) {
+    request.headers_mut().insert("content-length", body.len().to_string());
+    *request.body_mut() = SdkBody::from(body);
+}
+
+/// Why a service could not be described.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DescribeError {
+    /// The cluster does not exist.
+    ClusterNotFound,
+    /// The cluster has no such service.
+    ServiceNotFound,
+    /// The call failed.
+    Call(CallError),
+}
+
+impl From<CallError> for DescribeError {
+    fn from(error: CallError) -> Self {
+        Self::Call(error)
+    }
+}
+
+/// ECS in one target account and region.
+#[derive(Debug, Clone)]
+pub struct Ecs {
+    client: Client,
+}
+
+impl Ecs {
+    /// ECS in `region` with the credentials of a session in the target account.
+    #[must_use]
+    pub fn new(shared: &SdkConfig, region: &str, credentials: Credentials) -> Self {
+        let config = Builder::from(shared).region(Region::new(region.to_owned())).credentials_provider(credentials);
+        Self { client: Client::from_conf(config.build()) }
+    }
+
+    /// Describes one service with its tags.
+    ///
+    /// # Errors
+    ///
+    /// Where cluster or service are not there, or the call failed.
+    pub async fn describe_service(&self, key: &ServiceKey) -> Result<Service, DescribeError> {
+        const OPERATION: &str = "ecs:DescribeServices";
+        #[derive(Deserialize)]
+        struct Answer {
+            #[serde(default)]
+            services: Vec<Map<String, Value>>,
+            #[serde(default)]
+            failures: Vec<Reason>,
+        }
+        #[derive(Deserialize)]
+        struct Reason {
+            #[serde(default)]
+            reason: String,
+        }
+        let capture = Capture::default();
+        let sent = self
+            .client
+            .describe_services()
+            .cluster(key.cluster())
+            .services(key.service())
+            .include(ServiceField::Tags)
+            .customize()
+            .interceptor(capture.clone())
+            .send()
+            .await;
+        if let Err(error) = &sent
+            && error.as_service_error().is_some_and(DescribeServicesError::is_cluster_not_found_exception)
+        {
+            return Err(DescribeError::ClusterNotFound);
+        }
+        let body = capture.body(OPERATION, sent)?;
+        let answer: Answer = serde_json::from_slice(&body).map_err(|error| CallError::unreadable(OPERATION, error))?;
+        match (answer.services.into_iter().next(), answer.failures.into_iter().next()) {
+            (Some(service), _) => Ok(Service::new(service, None)),
+            (None, Some(failure)) if failure.reason != "MISSING" => {
+                Err(CallError::unreadable(OPERATION, format!("failure {}", failure.reason)).into())
+            }
+            (None, _) => Err(DescribeError::ServiceNotFound),
+        }
+    }
+
+    /// Describes a task definition with its tags: by ARN, or the newest active revision of a family.
+    ///
+    /// # Errors
+    ///
+    /// Where the call failed.
+    pub async fn describe_task_definition(&self, arn_or_family: &str) -> Result<TaskDefinition, CallError> {
+        const OPERATION: &str = "ecs:DescribeTaskDefinition";
+        let capture = Capture::default();
+        let sent = self
+            .client
+            .describe_task_definition()
+            .task_definition(arn_or_family)
+            .include(TaskDefinitionField::Tags)
+            .customize()
+            .interceptor(capture.clone())
+            .send()
+            .await;
+        let body = capture.body(OPERATION, sent)?;
+        TaskDefinition::from_answer(&body).map_err(|error| CallError::unreadable(OPERATION, error))
+    }
+
+    /// Registers `document` as a new revision: one attempt, since ECS has no client token for it.
+    ///
+    /// # Errors
+    ///
+    /// Where the call failed; [`CallError::effect`] says what it may have done.
+    pub async fn register_task_definition(
+        &self,
+        document: &str,
+        timeout: Duration,
+    ) -> Result<TaskDefinition, CallError> {
+        const OPERATION: &str = "ecs:RegisterTaskDefinition";
+        let capture = Capture::default();
+        let body = document.to_owned();
+        let sent = self
+            .client
+            .register_task_definition()
+            .customize()
+            .config_override(one_attempt(timeout))
+            .interceptor(capture.clone())
+            .mutate_request(move |request| set_body(request, &body))
+            .send()
+            .await;
+        let body = capture.body(OPERATION, sent)?;
+        TaskDefinition::from_answer(&body).map_err(|error| CallError::unreadable(OPERATION, error))
+    }
+
+    /// Updates the service: one attempt, since ECS has no client token for it. `tags` are the service's, since the
+    /// answer has none.
+    ///
+    /// # Errors
+    ///
+    /// Where the call failed; [`CallError::effect`] says what it may have done.
+    pub async fn update_service(
+        &self,
+        body: &str,
+        tags: BTreeMap<String, String>,
+        timeout: Duration,
+    ) -> Result<Service, CallError> {
+        const OPERATION: &str = "ecs:UpdateService";
+        #[derive(Deserialize)]
+        struct Answer {
+            service: Map<String, Value>,
+        }
+        let capture = Capture::default();
+        let body = body.to_owned();
+        let sent = self
+            .client
+            .update_service()
+            .customize()
+            .config_override(one_attempt(timeout))
+            .interceptor(capture.clone())
+            .mutate_request(move |request| set_body(request, &body))
+            .send()
+            .await;
+        let body = capture.body(OPERATION, sent)?;
+        let answer: Answer = serde_json::from_slice(&body).map_err(|error| CallError::unreadable(OPERATION, error))?;
+        Ok(Service::new(answer.service, Some(tags)))
+    }
+
+    /// Adds tags or changes their values. Doing it twice is as doing it once, so the SDK retries.
+    ///
+    /// # Errors
+    ///
+    /// Where the call failed.
+    pub async fn tag(
+        &self,
+        service_arn: &str,
+        tags: &BTreeMap<String, String>,
+        timeout: Duration,
+    ) -> Result<(), CallError> {
+        let tags = tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
+        self.client
+            .tag_resource()
+            .resource_arn(service_arn)
+            .set_tags(Some(tags))
+            .customize()
+            .config_override(within(timeout))
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| CallError::new("ecs:TagResource", &error))
+    }
+
+    /// Removes tags. Doing it twice is as doing it once, so the SDK retries.
+    ///
+    /// # Errors
+    ///
+    /// Where the call failed.
+    pub async fn untag(
+        &self,
+        service_arn: &str,
+        keys: impl IntoIterator<Item = String>,
+        timeout: Duration,
+    ) -> Result<(), CallError> {
+        self.client
+            .untag_resource()
+            .resource_arn(service_arn)
+            .set_tag_keys(Some(keys.into_iter().collect()))
+            .customize()
+            .config_override(within(timeout))
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| CallError::new("ecs:UntagResource", &error))
+    }
+}
+
+impl fmt::Display for DescribeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClusterNotFound => f.write_str("cluster not found"),
+            Self::ServiceNotFound => f.write_str("service not found"),
+            Self::Call(error) => error.fmt(f),
+        }
+    }
+}
+
+fn within(timeout: Duration) -> Builder {
+    Config::builder().timeout_config(
+        TimeoutConfig::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .operation_attempt_timeout(timeout)
+            .operation_timeout(timeout)
+            .build(),
+    )
+}
+
+fn one_attempt(timeout: Duration) -> Builder {
+    within(timeout).retry_config(RetryConfig::disabled())
+}

@@ -1,0 +1,357 @@
+//! The two tables: history is written by `INSERT` in transactions only, so that IAM can keep it append-only.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use aws_config::SdkConfig;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::execute_transaction::ExecuteTransactionError;
+use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, KeysAndAttributes, ParameterizedStatement};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::CallError;
+use crate::config::Config;
+use crate::ledger::record::{Record, hash};
+use crate::ledger::state::{DeploymentItem, Head, KeyItem, Lease, Position, Write};
+use crate::names::ServiceKey;
+use crate::snapshot::rfc3339;
+
+/// Why a transaction did not go through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WriteError {
+    /// Something is no longer as it was read.
+    Conflict(String),
+    /// DynamoDB refused, could not be reached, or has another transaction on the same items.
+    Call(CallError),
+}
+
+/// History and state tables.
+#[derive(Debug, Clone)]
+pub struct LedgerStore {
+    client: Client,
+    history: String,
+    state: String,
+}
+
+type Item = HashMap<String, AttributeValue>;
+
+impl LedgerStore {
+    /// The tables that the configuration names.
+    #[must_use]
+    pub fn new(shared: &SdkConfig, config: &Config) -> Self {
+        Self { client: Client::new(shared), history: config.history_table.clone(), state: config.state_table.clone() }
+    }
+
+    /// Reads a service's head and a key together, strongly consistent.
+    ///
+    /// # Errors
+    ///
+    /// Where the call failed, or an item is not what this project writes.
+    pub async fn read(&self, service: &ServiceKey, key_id: &str) -> Result<Position, CallError> {
+        const OPERATION: &str = "dynamodb:BatchGetItem";
+        let head_id = Head::id(service);
+        let keys = [&head_id, key_id].map(|id| Item::from([("id".to_owned(), AttributeValue::S(id.to_owned()))]));
+        let mut wanted = KeysAndAttributes::builder().consistent_read(true).set_keys(Some(keys.to_vec())).build().ok();
+        let mut position = Position::default();
+        // DynamoDB may answer a part and name the rest.
+        for _ in 0..3 {
+            let Some(request) = wanted.take() else { break };
+            let answer = self
+                .client
+                .batch_get_item()
+                .request_items(&self.state, request)
+                .send()
+                .await
+                .map_err(|error| CallError::new(OPERATION, &error))?;
+            for item in answer.responses.unwrap_or_default().remove(&self.state).unwrap_or_default() {
+                let unreadable = |name| CallError::unreadable(OPERATION, format!("attribute {name} of the item"));
+                if text(&item, "id").map_err(unreadable)? == head_id {
+                    position.head = Some(head(&item).map_err(unreadable)?);
+                } else {
+                    position.key = Some(key(&item).map_err(unreadable)?);
+                }
+            }
+            wanted = answer.unprocessed_keys.unwrap_or_default().remove(&self.state);
+        }
+        if wanted.is_some() {
+            return Err(CallError::unreadable(OPERATION, "keys stay unprocessed"));
+        }
+        Ok(position)
+    }
+
+    /// Reads one record, strongly consistent.
+    ///
+    /// # Errors
+    ///
+    /// Where the call failed, or the item is no record of this project's.
+    pub async fn record(&self, service: &ServiceKey, record: &str) -> Result<Option<Record>, CallError> {
+        const OPERATION: &str = "dynamodb:GetItem";
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.history)
+            .key("service", AttributeValue::S(service.to_string()))
+            .key("record", AttributeValue::S(record.to_owned()))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| CallError::new(OPERATION, &error))?;
+        let Some(item) = answer.item else { return Ok(None) };
+        let json = json(&item);
+        let intact = hash(&json).ok().as_deref() == json.get("hash").and_then(Value::as_str);
+        if !intact {
+            return Err(CallError::unreadable(
+                OPERATION,
+                format!("record {record} of {service} does not fit its hash"),
+            ));
+        }
+        serde_json::from_value(json).map(Some).map_err(|error| CallError::unreadable(OPERATION, error))
+    }
+
+    /// Does all writes or none.
+    ///
+    /// # Errors
+    ///
+    /// A conflict where something is no longer as it was read; after any other error the writes may have been done.
+    pub async fn write(&self, writes: &[Write]) -> Result<(), WriteError> {
+        const OPERATION: &str = "dynamodb:ExecuteTransaction";
+        let mut statements = Vec::with_capacity(writes.len());
+        for write in writes {
+            let (text, parameters) = self.statement(write);
+            let statement = ParameterizedStatement::builder().statement(text).set_parameters(Some(parameters)).build();
+            statements.push(statement.map_err(|error| WriteError::Call(CallError::unreadable(OPERATION, error)))?);
+        }
+        let sent = self.client.execute_transaction().set_transact_statements(Some(statements)).send().await;
+        let Err(error) = sent else { return Ok(()) };
+        if let Some(ExecuteTransactionError::TransactionCanceledException(cancelled)) = error.as_service_error() {
+            let reasons = cancelled.cancellation_reasons();
+            let failed: Vec<String> = reasons.iter().filter_map(reason).collect();
+            let conflict = reasons.iter().any(|reason| reason.code().is_some_and(is_conflict));
+            // A local DynamoDB names its reasons in the message only.
+            let conflict = conflict || (reasons.is_empty() && cancelled.message().is_some_and(is_conflict));
+            if conflict {
+                return Err(WriteError::Conflict(failed.join(", ")));
+            }
+            let mut call = CallError::new(OPERATION, &error);
+            call.message = format!("{} ({})", call.message, failed.join(", "));
+            return Err(WriteError::Call(call));
+        }
+        let call = CallError::new(OPERATION, &error);
+        if call.has_code(&["TransactionConflictException", "DuplicateItemException", "ConditionalCheckFailedException"])
+        {
+            return Err(WriteError::Conflict(call.to_string()));
+        }
+        Err(WriteError::Call(call))
+    }
+
+    fn statement(&self, write: &Write) -> (String, Vec<AttributeValue>) {
+        match write {
+            Write::Record(record) => insert(&self.history, attributes(record)),
+            Write::Pointer(pointer) => insert(&self.history, attributes(pointer)),
+            Write::Head { id, from: None, to } => insert(&self.state, with_id(id, head_attributes(to))),
+            Write::Head { id, from: Some(from), to } => {
+                let (change, until) = lease_texts(from);
+                let unless_moved = vec![
+                    ("seq", AttributeValue::N(from.seq.to_string())),
+                    ("lease_change", AttributeValue::S(change)),
+                    ("lease_until", AttributeValue::S(until)),
+                ];
+                update(&self.state, id, head_attributes(to), unless_moved)
+            }
+            Write::Key { from: None, to } => insert(&self.state, with_id(&to.id, key_attributes(to))),
+            Write::Key { from: Some(from), to } => {
+                let unless_moved = vec![
+                    ("change_id", AttributeValue::S(from.change_id.clone())),
+                    ("expires_at", AttributeValue::N(from.expires_at.to_string())),
+                ];
+                update(&self.state, &to.id, key_attributes(to), unless_moved)
+            }
+            Write::Deployment(item) => insert(&self.state, with_id(&item.id, deployment_attributes(item))),
+        }
+    }
+}
+
+type Attributes = Vec<(&'static str, AttributeValue)>;
+
+fn insert(
+    table: &str,
+    attributes: impl IntoIterator<Item = (impl AsRef<str>, AttributeValue)>,
+) -> (String, Vec<AttributeValue>) {
+    let (names, values): (Vec<String>, Vec<AttributeValue>) =
+        attributes.into_iter().map(|(name, value)| (format!("'{}': ?", name.as_ref()), value)).unzip();
+    (format!("INSERT INTO \"{table}\" VALUE {{{}}}", names.join(", ")), values)
+}
+
+/// Names are quoted: `hash` and others are reserved words.
+fn update(table: &str, id: &str, set: Attributes, conditions: Attributes) -> (String, Vec<AttributeValue>) {
+    let mut text = format!("UPDATE \"{table}\"");
+    let mut values = Vec::with_capacity(set.len() + conditions.len() + 1);
+    for (name, value) in set {
+        let _ = write!(text, " SET \"{name}\" = ?");
+        values.push(value);
+    }
+    text.push_str(" WHERE \"id\" = ?");
+    values.push(AttributeValue::S(id.to_owned()));
+    for (name, value) in conditions {
+        let _ = write!(text, " AND \"{name}\" = ?");
+        values.push(value);
+    }
+    (text, values)
+}
+
+fn with_id(id: &str, mut attributes: Attributes) -> Attributes {
+    attributes.insert(0, ("id", AttributeValue::S(id.to_owned())));
+    attributes
+}
+
+/// An item of strings and one integer, as all of the history table are.
+fn attributes(item: &impl Serialize) -> Vec<(String, AttributeValue)> {
+    let Ok(Value::Object(members)) = serde_json::to_value(item) else { return Vec::new() };
+    members
+        .into_iter()
+        .map(|(name, value)| {
+            let value = match value {
+                Value::String(text) => AttributeValue::S(text),
+                other => AttributeValue::N(other.to_string()),
+            };
+            (name, value)
+        })
+        .collect()
+}
+
+/// The JSON that an item of strings and integers stands for, whatever its attributes.
+fn json(item: &Item) -> Value {
+    let members = item.iter().map(|(name, value)| {
+        let value = match value {
+            AttributeValue::S(text) => Value::from(text.as_str()),
+            AttributeValue::N(number) => serde_json::from_str(number).unwrap_or_else(|_| number.as_str().into()),
+            other => Value::from(format!("{other:?}")),
+        };
+        (name.clone(), value)
+    });
+    Value::Object(members.collect())
+}
+
+fn lease_texts(head: &Head) -> (String, String) {
+    head.lease.as_ref().map(|lease| (lease.change_id.clone(), rfc3339(lease.until))).unwrap_or_default()
+}
+
+/// No lease is written as empty strings, so that taking and giving it back are the same statement.
+fn head_attributes(head: &Head) -> Attributes {
+    let (change, until) = lease_texts(head);
+    vec![
+        ("seq", AttributeValue::N(head.seq.to_string())),
+        ("hash", AttributeValue::S(head.hash.clone())),
+        ("record", AttributeValue::S(head.record.clone())),
+        ("change_id", AttributeValue::S(head.change_id.clone())),
+        ("lease_change", AttributeValue::S(change)),
+        ("lease_until", AttributeValue::S(until)),
+        ("lease_key", AttributeValue::S(head.lease.as_ref().map(|lease| lease.key.clone()).unwrap_or_default())),
+    ]
+}
+
+fn key_attributes(key: &KeyItem) -> Attributes {
+    vec![
+        ("change_id", AttributeValue::S(key.change_id.clone())),
+        ("event_hash", AttributeValue::S(key.event_hash.clone())),
+        ("answer", AttributeValue::S(key.answer.clone().unwrap_or_default())),
+        ("expires_at", AttributeValue::N(key.expires_at.to_string())),
+    ]
+}
+
+fn deployment_attributes(item: &DeploymentItem) -> Attributes {
+    vec![
+        ("service", AttributeValue::S(item.service.clone())),
+        ("service_arn", AttributeValue::S(item.service_arn.clone())),
+        ("change_id", AttributeValue::S(item.change_id.clone())),
+        ("outcomes", AttributeValue::S(String::new())),
+        ("expires_at", AttributeValue::N(item.expires_at.to_string())),
+    ]
+}
+
+fn text(item: &Item, name: &'static str) -> Result<String, &'static str> {
+    item.get(name).and_then(|value| value.as_s().ok()).cloned().ok_or(name)
+}
+
+fn number<T: std::str::FromStr>(item: &Item, name: &'static str) -> Result<T, &'static str> {
+    item.get(name).and_then(|value| value.as_n().ok()).and_then(|number| number.parse().ok()).ok_or(name)
+}
+
+fn head(item: &Item) -> Result<Head, &'static str> {
+    let lease_change = text(item, "lease_change")?;
+    let lease = if lease_change.is_empty() {
+        None
+    } else {
+        let until = DateTime::parse_from_rfc3339(&text(item, "lease_until")?).map_err(|_| "lease_until")?;
+        Some(Lease { change_id: lease_change, until: until.with_timezone(&Utc), key: text(item, "lease_key")? })
+    };
+    Ok(Head {
+        seq: number(item, "seq")?,
+        hash: text(item, "hash")?,
+        record: text(item, "record")?,
+        change_id: text(item, "change_id")?,
+        lease,
+    })
+}
+
+fn key(item: &Item) -> Result<KeyItem, &'static str> {
+    Ok(KeyItem {
+        id: text(item, "id")?,
+        change_id: text(item, "change_id")?,
+        event_hash: text(item, "event_hash")?,
+        answer: Some(text(item, "answer")?).filter(|answer| !answer.is_empty()),
+        expires_at: number(item, "expires_at")?,
+    })
+}
+
+/// AWS's documentation writes these codes without `Exception`, and local ones with it: both are taken.
+fn is_conflict(code: &str) -> bool {
+    ["ConditionalCheckFailed", "DuplicateItem", "TransactionConflict"].iter().any(|known| code.contains(known))
+}
+
+fn reason(reason: &CancellationReason) -> Option<String> {
+    let code = reason.code().filter(|code| *code != "None")?;
+    Some(reason.message().map_or_else(|| code.to_owned(), |message| format!("{code}: {message}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_name_their_attributes_and_hold_no_values() {
+        let (text, values) = insert("state", vec![("id", AttributeValue::S("'; DROP".to_owned()))]);
+        assert_eq!(text, r#"INSERT INTO "state" VALUE {'id': ?}"#);
+        assert_eq!(values.len(), 1);
+        let set = vec![("seq", AttributeValue::N("2".to_owned()))];
+        let (text, values) = update("state", "i", set, vec![("hash", AttributeValue::S("h".to_owned()))]);
+        assert_eq!(text, r#"UPDATE "state" SET "seq" = ? WHERE "id" = ? AND "hash" = ?"#);
+        assert_eq!(values.len(), 3);
+    }
+
+    #[test]
+    fn items_are_read_as_they_were_written() {
+        let lease = Lease {
+            change_id: "c".to_owned(),
+            until: DateTime::from_timestamp_millis(1_795_000_000_123).unwrap(),
+            key: "key#1".to_owned(),
+        };
+        for lease in [None, Some(lease)] {
+            let written =
+                Head { seq: 7, hash: "h".to_owned(), record: "r".to_owned(), change_id: "c".to_owned(), lease };
+            let item = head_attributes(&written).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+            assert_eq!(head(&item), Ok(written));
+        }
+        assert_eq!(head(&Item::new()), Err("lease_change"));
+    }
+
+    #[test]
+    fn conflicts_are_known_with_and_without_exception() {
+        for code in ["ConditionalCheckFailed", "ConditionalCheckFailedException", "DuplicateItemException"] {
+            assert!(is_conflict(code));
+        }
+        assert!(!is_conflict("ThrottlingError"));
+    }
+}

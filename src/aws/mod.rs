@@ -1,0 +1,237 @@
+//! The edge: the only files that call AWS. They act and report; what to do about it is decided elsewhere.
+
+pub mod ecs;
+pub mod ledger_store;
+pub mod sessions;
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_smithy_http_client::tls;
+use aws_smithy_runtime_api::client::dns::ResolveDnsError;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_runtime_api::http::Response;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+
+/// Longest time to a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Longest time for one attempt of a call that the SDK may repeat.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest time for such a call with its repetitions.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Loads what every client shares: region, credentials and endpoints as every AWS tool reads them, one HTTP client,
+/// standard retries, and timeouts.
+pub async fn shared_config() -> SdkConfig {
+    let http = aws_smithy_http_client::Builder::new()
+        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
+        .build_https();
+    aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .http_client(http)
+        .retry_config(RetryConfig::standard().with_max_attempts(3))
+        .timeout_config(
+            TimeoutConfig::builder()
+                .connect_timeout(CONNECT_TIMEOUT)
+                .read_timeout(ATTEMPT_TIMEOUT)
+                .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+                .operation_timeout(OPERATION_TIMEOUT)
+                .build(),
+        )
+        .load()
+        .await
+}
+
+/// The region the function runs in.
+///
+/// # Errors
+///
+/// Where none is set.
+pub fn own_region(config: &SdkConfig) -> Result<String, String> {
+    config
+        .region()
+        .map(Region::to_string)
+        .ok_or_else(|| "environment variable AWS_REGION is not set: it names the function's own region".to_owned())
+}
+
+/// What a failed call may have done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// AWS refused it: nothing was done, and the same call would be refused again.
+    Refused,
+    /// AWS had no room for it: nothing was done.
+    Throttled,
+    /// It never reached AWS: nothing was done.
+    NotSent,
+    /// The answer is lost or is a 5xx: it may have been done.
+    Unknown,
+}
+
+/// A call that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallError {
+    /// The IAM action, such as `ecs:UpdateService`.
+    pub operation: &'static str,
+    /// What the call may have done.
+    pub effect: Effect,
+    /// AWS error code, where AWS answered with one.
+    pub code: Option<String>,
+    /// AWS's message, or what happened to the connection.
+    pub message: String,
+    /// AWS request id, where AWS answered.
+    pub request_id: Option<String>,
+}
+
+impl CallError {
+    /// What became of `operation`.
+    pub fn new<E>(operation: &'static str, error: &SdkError<E, Response>) -> Self
+    where
+        E: ProvideErrorMetadata + Error + 'static,
+    {
+        let (code, message) = match error.as_service_error() {
+            Some(service) => {
+                (service.code().map(str::to_owned), service.message().map_or_else(|| chain(service), str::to_owned))
+            }
+            None => (None, chain(error)),
+        };
+        let status = error.raw_response().map(|response| response.status().as_u16());
+        let effect = match error {
+            SdkError::ConstructionFailure(_) => Effect::NotSent,
+            SdkError::DispatchFailure(_) | SdkError::TimeoutError(_) if never_connected(error) => Effect::NotSent,
+            SdkError::ServiceError(_) if is_throttling(code.as_deref(), &message, status) => Effect::Throttled,
+            SdkError::ServiceError(_) if status.is_some_and(|status| status < 500) => Effect::Refused,
+            _ => Effect::Unknown,
+        };
+        Self {
+            operation,
+            effect,
+            code,
+            message,
+            request_id: error.raw_response().and_then(request_id).map(str::to_owned),
+        }
+    }
+
+    /// An answer that is not what the API promises.
+    #[must_use]
+    pub fn unreadable(operation: &'static str, what: impl fmt::Display) -> Self {
+        Self {
+            operation,
+            effect: Effect::Unknown,
+            code: None,
+            message: format!("the answer cannot be read: {what}"),
+            request_id: None,
+        }
+    }
+
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub fn retryable(&self) -> bool {
+        self.effect != Effect::Refused || self.has_code(&["ExpiredTokenException", "ExpiredToken"])
+    }
+
+    /// Whether AWS answered with one of these codes.
+    #[must_use]
+    pub fn has_code(&self, codes: &[&str]) -> bool {
+        self.code.as_deref().is_some_and(|code| codes.contains(&code))
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.operation)?;
+        if let Some(code) = &self.code {
+            write!(f, "{code}: ")?;
+        }
+        f.write_str(&self.message)?;
+        if let Some(request_id) = &self.request_id {
+            write!(f, " (request id {request_id})")?;
+        }
+        Ok(())
+    }
+}
+
+fn request_id(response: &Response) -> Option<&str> {
+    response.headers().get("x-amzn-requestid").or_else(|| response.headers().get("x-amz-request-id"))
+}
+
+/// An error with everything that led to it, each text once.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        source = error.source();
+    }
+    text
+}
+
+/// Throttling, and ECS's way of saying it for revisions of one family, which the SDK does not know as such.
+fn is_throttling(code: Option<&str>, message: &str, status: Option<u16>) -> bool {
+    status == Some(429)
+        || code.is_some_and(|code| {
+            matches!(
+                code,
+                "Throttling"
+                    | "ThrottlingException"
+                    | "ThrottledException"
+                    | "RequestThrottled"
+                    | "RequestThrottledException"
+                    | "RequestLimitExceeded"
+                    | "TooManyRequestsException"
+                    | "ProvisionedThroughputExceededException"
+                    | "SlowDown"
+                    | "PriorRequestNotComplete"
+            )
+        })
+        || message.contains("Too many concurrent attempts to create a new revision")
+}
+
+/// Whether the connection was never made, so that the request cannot have arrived.
+fn never_connected(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.is::<ResolveDnsError>() {
+            return true;
+        }
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            use std::io::ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable};
+            return matches!(io.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable | AddrNotAvailable);
+        }
+        next = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn throttling_is_known_by_code_status_or_text() {
+        assert!(is_throttling(Some("ThrottlingException"), "Rate exceeded", Some(400)));
+        assert!(is_throttling(None, "", Some(429)));
+        let text = "Too many concurrent attempts to create a new revision of the specified family.";
+        assert!(is_throttling(Some("ClientException"), text, Some(400)));
+        assert!(!is_throttling(Some("ClientException"), "Invalid image", Some(400)));
+    }
+
+    #[test]
+    fn a_message_has_code_text_and_request_id() {
+        let error = CallError {
+            operation: "ecs:UpdateService",
+            effect: Effect::Refused,
+            code: Some("AccessDeniedException".to_owned()),
+            message: "no".to_owned(),
+            request_id: Some("r-1".to_owned()),
+        };
+        assert_eq!(error.to_string(), "ecs:UpdateService: AccessDeniedException: no (request id r-1)");
+        assert!(!error.retryable());
+    }
+}

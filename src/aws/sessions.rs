@@ -1,0 +1,135 @@
+//! Sessions in target accounts.
+
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_credential_types::Credentials;
+use aws_sdk_sts::Client;
+
+use super::CallError;
+
+/// What a session may do: the document of `policies/session.json`.
+const SESSION_POLICY: &str = include_str!("../../policies/session.json");
+
+/// Shortest and longest session that `AssumeRole` gives without more being allowed by the role, in seconds.
+/// Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>.
+const DURATION_SECONDS: (u64, u64) = (900, 3600);
+
+/// A session to be had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionRequest {
+    /// ARN of the role in the target account.
+    pub role_arn: String,
+    /// `RoleSessionName`: leads from the target's CloudTrail back to the record.
+    pub session_name: String,
+    /// `SourceIdentity`, where the caller is vouched for.
+    pub source_identity: Option<String>,
+    /// `ExternalId`, where one is configured.
+    pub external_id: Option<String>,
+    /// Inline session policy.
+    pub policy: String,
+    /// How long the session is needed.
+    pub needed_for: Duration,
+}
+
+/// `ecsu-` and the Lambda request id, in the characters and length that STS takes.
+#[must_use]
+pub fn session_name(request_id: &str) -> String {
+    identity_characters(&format!("ecsu-{request_id}"))
+}
+
+/// A requester as `SourceIdentity` takes it; none where too little is left of it.
+#[must_use]
+pub fn source_identity(requested_by: &str) -> Option<String> {
+    let reduced = identity_characters(requested_by);
+    (reduced.len() >= 2).then_some(reduced)
+}
+
+/// STS takes 2 to 64 of `[\w+=,.@-]`.
+fn identity_characters(text: &str) -> String {
+    text.chars().map(|c| if c.is_ascii_alphanumeric() || "_+=,.@-".contains(c) { c } else { '-' }).take(64).collect()
+}
+
+/// The session policy that allows mutating service calls on this one service only, without needless white space.
+///
+/// # Errors
+///
+/// Where `policies/session.json` is no JSON.
+pub fn session_policy(region: &str, cluster: &str, service: &str) -> serde_json::Result<String> {
+    let document: serde_json::Value = serde_json::from_str(SESSION_POLICY)?;
+    Ok(document
+        .to_string()
+        .replace("__REGION__", region)
+        .replace("__CLUSTER__", cluster)
+        .replace("__SERVICE__", service))
+}
+
+/// The hub's STS, at its regional endpoint.
+#[derive(Debug, Clone)]
+pub struct Sessions {
+    client: Client,
+}
+
+impl Sessions {
+    /// STS in the function's own region.
+    #[must_use]
+    pub fn new(shared: &SdkConfig) -> Self {
+        Self { client: Client::new(shared) }
+    }
+
+    /// Assumes a role.
+    ///
+    /// # Errors
+    ///
+    /// Where STS refuses or cannot be reached.
+    pub async fn assume(&self, session: SessionRequest) -> Result<Credentials, CallError> {
+        const OPERATION: &str = "sts:AssumeRole";
+        let seconds = session.needed_for.as_secs().clamp(DURATION_SECONDS.0, DURATION_SECONDS.1);
+        let answer = self
+            .client
+            .assume_role()
+            .role_arn(session.role_arn)
+            .role_session_name(session.session_name)
+            .set_source_identity(session.source_identity)
+            .set_external_id(session.external_id)
+            .policy(session.policy)
+            .duration_seconds(i32::try_from(seconds).unwrap_or(i32::MAX))
+            .send()
+            .await
+            .map_err(|error| CallError::new(OPERATION, &error))?;
+        let credentials =
+            answer.credentials.ok_or_else(|| CallError::unreadable(OPERATION, "it has no credentials"))?;
+        Ok(Credentials::new(
+            credentials.access_key_id,
+            credentials.secret_access_key,
+            Some(credentials.session_token),
+            std::time::SystemTime::try_from(credentials.expiration).ok(),
+            "AssumeRole",
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_made_of_what_sts_takes() {
+        assert_eq!(session_name("8f5a"), "ecsu-8f5a");
+        assert_eq!(session_name("a b/ü"), "ecsu-a-b--");
+        assert_eq!(session_name(&"x".repeat(100)).len(), 64);
+        assert_eq!(
+            source_identity("arn:aws:iam::1:user/ann@example"),
+            Some("arn-aws-iam--1-user-ann@example".to_owned())
+        );
+        assert_eq!(source_identity("a"), None);
+    }
+
+    #[test]
+    fn the_session_policy_fits_sts_with_the_longest_names() {
+        let longest = "x".repeat(255);
+        let policy = session_policy("ap-southeast-2", &longest, &longest).unwrap();
+        assert!(policy.len() <= 2048, "{}", policy.len());
+        assert!(!policy.contains("__"), "{policy}");
+    }
+}

@@ -1,0 +1,148 @@
+//! The edge of the updater function: one invocation from event text to answer. Each failure is logged here, once.
+
+use chrono::{DateTime, Utc};
+use lambda_runtime::tower::util::MapRequestLayer;
+use lambda_runtime::{Context, Diagnostic, LambdaEvent, LambdaInvocation, Runtime, service_fn};
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+use crate::error::Failure;
+use crate::names::{FunctionArn, Region, ServiceKey};
+use crate::request::{self, Defaults, UpdateRequest};
+use crate::response::{Response, Status};
+use crate::telemetry::{self, Ended};
+use crate::update::{Invocation, Updater};
+use crate::{aws, error};
+
+/// The event as it came. The runtime would answer an event that is no JSON in its own words; so the body travels to
+/// the schema check as a JSON string of its text.
+#[derive(Serialize, Deserialize)]
+enum EventText {
+    Text(String),
+    NotUtf8(Vec<u8>),
+}
+
+/// Reads the settings, and answers invocations until Lambda ends the process.
+///
+/// # Errors
+///
+/// A sentence, where a setting is missing or wrong or the runtime API cannot be reached.
+pub async fn run() -> Result<(), String> {
+    let variable = |name: &str| std::env::var(name).ok();
+    telemetry::start(variable("AWS_LAMBDA_LOG_LEVEL").as_deref());
+    let config = Config::from_variables(variable)?;
+    let shared = aws::shared_config().await;
+    let region = aws::own_region(&shared)?;
+    let region = Region::parse(&region).map_err(|error| format!("environment variable AWS_REGION: {error}"))?;
+    let namespace = config.metrics_namespace.clone();
+    let updater = Updater::new(config, shared, Utc::now, random);
+
+    let function = Function { updater, region, namespace };
+    let function = &function;
+    let handler = service_fn(async |event: LambdaEvent<EventText>| function.answer(event).await);
+    let as_text = MapRequestLayer::new(|mut invocation: LambdaInvocation| {
+        let event = match String::from_utf8(invocation.body.to_vec()) {
+            Ok(text) => EventText::Text(text),
+            Err(error) => EventText::NotUtf8(error.into_bytes()),
+        };
+        invocation.body = serde_json::to_vec(&event).unwrap_or_default().into();
+        invocation
+    });
+    Runtime::new(handler).layer(as_text).run().await.map_err(|error| format!("the Lambda runtime ended: {error}"))
+}
+
+struct Function {
+    updater: Updater,
+    region: Region,
+    namespace: String,
+}
+
+impl Function {
+    async fn answer(&self, event: LambdaEvent<EventText>) -> Result<Response, Diagnostic> {
+        let invocation = invocation(&event.context);
+        let defaults = Defaults {
+            account_id: invocation.function.as_ref().map(|function| function.account_id.clone()),
+            region: self.region.clone(),
+        };
+        let request = match &event.payload {
+            EventText::Text(text) => request::parse_bytes(text.as_bytes(), &defaults),
+            EventText::NotUtf8(bytes) => request::parse_bytes(bytes, &defaults),
+        };
+        let answer = match &request {
+            Ok(request) => self.updater.update(request, &invocation).await,
+            Err(failure) => Err(failure.clone()),
+        };
+        log(&answer, request.as_ref().ok(), &invocation);
+        if let Some(ended) = ended(&answer) {
+            println!("{}", telemetry::metric_line(&self.namespace, ended, Utc::now()));
+        }
+        answer.map_err(Diagnostic::from)
+    }
+}
+
+fn invocation(context: &Context) -> Invocation {
+    let deadline = i64::try_from(context.deadline).ok().and_then(DateTime::from_timestamp_millis);
+    Invocation {
+        request_id: context.request_id.clone(),
+        deadline: deadline.unwrap_or(DateTime::<Utc>::MAX_UTC),
+        function: FunctionArn::parse(&context.invoked_function_arn),
+    }
+}
+
+fn log(answer: &Result<Response, Failure>, request: Option<&UpdateRequest>, invocation: &Invocation) {
+    let key = request.map(|request| &request.service_key);
+    let account = key.map_or("", |key| key.account_id().as_str());
+    let service = key.map(ServiceKey::to_string).unwrap_or_default();
+    let request_id = invocation.request_id.as_str();
+    match answer {
+        Ok(Response { body, .. }) => tracing::info!(
+            request_id,
+            account,
+            service,
+            change_id = body.change_id.as_deref().unwrap_or_default(),
+            status = status(body.status),
+            replayed = body.replayed,
+            deployment_id = body.deployment_id.as_deref().unwrap_or_default(),
+            "update ended"
+        ),
+        Err(Failure { code, message, retryable, change_id }) => tracing::error!(
+            request_id,
+            account,
+            service,
+            change_id = change_id.as_deref().unwrap_or_default(),
+            code = code.as_str(),
+            retryable,
+            "{message}"
+        ),
+    }
+}
+
+fn status(status: Status) -> &'static str {
+    match status {
+        Status::Planned => "PLANNED",
+        Status::Applied => "APPLIED",
+        Status::Unchanged => "UNCHANGED",
+    }
+}
+
+/// What is counted: each failure, and each change the first time it is answered.
+fn ended(answer: &Result<Response, error::Failure>) -> Option<Ended> {
+    match answer {
+        Err(failure) => Some(Ended::Failed(failure.code)),
+        Ok(response) if response.body.replayed => None,
+        Ok(response) => match response.body.status {
+            Status::Planned => None,
+            Status::Applied => Some(Ended::Applied),
+            Status::Unchanged => Some(Ended::Unchanged),
+        },
+    }
+}
+
+/// Random bytes for change ids. Where the kernel has none, time alone tells ids apart.
+fn random() -> [u8; 10] {
+    let mut bytes = [0; 10];
+    if getrandom::fill(&mut bytes).is_err() {
+        tracing::warn!("the kernel gives no random bytes: change ids carry their time only");
+    }
+    bytes
+}

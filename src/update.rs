@@ -1,0 +1,469 @@
+//! One change, from request to response.
+//!
+//! ```text
+//! session + position ─▶ snapshot ─▶ plan ─▶ STARTED ─▶ apply ─▶ APPLIED or FAILED
+//! ```
+//!
+//! Everything that is decided is decided by pure code elsewhere ([`crate::plan`], [`crate::ledger`]); this file puts
+//! the steps in their order. `apply` holds what touches the target account, `begun` what is written about it.
+
+mod apply;
+mod begun;
+mod messages;
+
+use std::collections::BTreeMap;
+
+use aws_config::SdkConfig;
+use chrono::{DateTime, Utc};
+
+use crate::aws::ecs::{DescribeError, Ecs};
+use crate::aws::ledger_store::{LedgerStore, WriteError};
+use crate::aws::sessions::{SessionRequest, Sessions, session_name, session_policy, source_identity};
+use crate::config::Config;
+use crate::error::{Code, Failure};
+use crate::ledger::record::{ChangeFacts, Kind, Said};
+use crate::ledger::state::{Admission, Answer, Head, KeyItem, Lease, Position, Write, lease_until};
+use crate::names::{ChangeId, FunctionArn};
+use crate::plan::{self, Plan};
+use crate::request::UpdateRequest;
+use crate::response::{Response, Status};
+use crate::snapshot::{Recorded, Snapshot, rfc3339};
+use apply::Budget;
+use begun::Begun;
+
+/// How often a change is planned anew where the head moved between reading and writing.
+const ATTEMPTS: u32 = 5;
+
+/// What one invocation of the function brings.
+#[derive(Debug, Clone)]
+pub struct Invocation {
+    /// Lambda request id; an asynchronous retry repeats it.
+    pub request_id: String,
+    /// When Lambda ends the invocation.
+    pub deadline: DateTime<Utc>,
+    /// The function's ARN, as it was invoked.
+    pub function: Option<FunctionArn>,
+}
+
+impl Invocation {
+    /// Whether the API door vouches for `requested_by`: it alone may invoke the function by this alias.
+    fn is_verified(&self) -> bool {
+        self.function.as_ref().and_then(|function| function.qualifier.as_deref()) == Some(VERIFIED_ALIAS)
+    }
+}
+
+/// The function's alias whose only caller is the API door.
+const VERIFIED_ALIAS: &str = "api";
+
+/// What changes services. Time and randomness come from outside.
+pub struct Updater {
+    config: Config,
+    shared: SdkConfig,
+    sessions: Sessions,
+    store: LedgerStore,
+    clock: fn() -> DateTime<Utc>,
+    random: fn() -> [u8; 10],
+}
+
+impl Updater {
+    /// An updater with these settings.
+    #[must_use]
+    pub fn new(config: Config, shared: SdkConfig, clock: fn() -> DateTime<Utc>, random: fn() -> [u8; 10]) -> Self {
+        let sessions = Sessions::new(&shared);
+        let store = LedgerStore::new(&shared, &config);
+        Self { config, shared, sessions, store, clock, random }
+    }
+
+    /// Does what `request` asks.
+    ///
+    /// # Errors
+    ///
+    /// What failed, where, why, what was and was not changed, and what to do.
+    pub async fn update(&self, request: &UpdateRequest, invocation: &Invocation) -> Result<Response, Failure> {
+        if request.dry_run {
+            let ecs = self.session(request, invocation).await?;
+            let snapshot = self.snapshot(&ecs, request).await?;
+            return self.planned(request, &snapshot);
+        }
+        let key_id =
+            KeyItem::id(request.idempotency_key.as_deref().unwrap_or(&invocation.request_id), &request.service_key);
+        let (session, position) =
+            tokio::join!(self.session(request, invocation), self.store.read(&request.service_key, &key_id));
+        let mut position = position.map_err(|error| messages::history_unavailable(&error))?;
+        let mut busy = None;
+        for _ in 0..ATTEMPTS {
+            let now = (self.clock)();
+            let admission = position.admits(&request.event_hash, now);
+            if let Some(decided) = messages::without_touching(&admission, request, &position) {
+                return decided;
+            }
+            // Only now: a stored answer needs no session.
+            let ecs = session.as_ref().map_err(Clone::clone)?;
+            let snapshot = self.snapshot(ecs, request).await?;
+            let attempt = match admission {
+                Admission::Resume { lease } => {
+                    Box::pin(self.resume(request, invocation, ecs, snapshot, &position, lease)).await
+                }
+                Admission::Begin { orphan: Some(lease) } => {
+                    self.close_orphan(request, invocation, &snapshot, &position, &lease).await
+                }
+                _ => Box::pin(self.begin(request, invocation, ecs, snapshot, &position, &key_id)).await,
+            };
+            match attempt? {
+                Attempt::Ended(response) => return Ok(*response),
+                Attempt::Moved(why) => busy = Some(why),
+            }
+            position = self
+                .store
+                .read(&request.service_key, &key_id)
+                .await
+                .map_err(|error| messages::history_unavailable(&error))?;
+        }
+        Err(messages::always_moved(request, position.head.as_ref(), busy.as_deref()))
+    }
+
+    async fn session(&self, request: &UpdateRequest, invocation: &Invocation) -> Result<Ecs, Failure> {
+        let key = &request.service_key;
+        let account = key.account_id().as_str();
+        let partition = invocation.function.as_ref().map_or("aws", |function| function.partition.as_str());
+        let role_arn = format!("arn:{partition}:iam::{account}:role/{}", self.config.target_role_name);
+        if self.config.allowed_accounts.as_ref().is_some_and(|allowed| !allowed.contains(account)) {
+            return Err(messages::account_not_allowed(&role_arn, account));
+        }
+        let left = (invocation.deadline - (self.clock)()).to_std().unwrap_or_default();
+        let session = SessionRequest {
+            role_arn: role_arn.clone(),
+            session_name: session_name(&invocation.request_id),
+            source_identity: request
+                .requested_by
+                .as_deref()
+                .filter(|_| invocation.is_verified())
+                .and_then(source_identity),
+            external_id: self.config.external_id.clone(),
+            policy: session_policy(key.region().as_str(), key.cluster(), key.service())
+                .map_err(|error| Failure::new(Code::AssumeRoleFailed, format!("{role_arn}: {error}")))?,
+            needed_for: left,
+        };
+        let credentials = self
+            .sessions
+            .assume(session)
+            .await
+            .map_err(|error| messages::assume_role_failed(&role_arn, account, &error))?;
+        Ok(Ecs::new(&self.shared, key.region().as_str(), credentials))
+    }
+
+    async fn snapshot(&self, ecs: &Ecs, request: &UpdateRequest) -> Result<Snapshot, Failure> {
+        let key = &request.service_key;
+        let service = ecs.describe_service(key).await.map_err(|error| messages::describe_failed(key, &error))?;
+        if service.status() == "INACTIVE" {
+            return Err(messages::describe_failed(key, &DescribeError::ServiceNotFound)
+                .and("It was deleted: its status is INACTIVE."));
+        }
+        let task_definition = match service.task_definition_arn() {
+            Some(arn) => Some(
+                ecs.describe_task_definition(arn)
+                    .await
+                    .map_err(|error| messages::describe_failed(key, &DescribeError::Call(error)))?,
+            ),
+            None => None,
+        };
+        Ok(Snapshot { service, task_definition })
+    }
+
+    fn planned(&self, request: &UpdateRequest, snapshot: &Snapshot) -> Result<Response, Failure> {
+        let (container, changes, notes, update) = match plan::plan(request, snapshot) {
+            Plan::Refused(failure) => return Err(failure),
+            Plan::Unchanged { targets } => (targets.into_keys().next(), Vec::new(), Vec::new(), None),
+            Plan::Update(update) => {
+                (update.container.clone(), update.changes.clone(), update.notes.clone(), Some(update))
+            }
+        };
+        let before = snapshot.state(container.as_deref());
+        let mut after = before.clone();
+        if let Some(update) = &update {
+            update.foretell(&mut after);
+        }
+        let mut response =
+            Response::new(&request.service_key, None, Status::Planned, rfc3339((self.clock)()), before, after);
+        response.body.changes = Some(changes.iter().filter_map(|change| serde_json::to_value(change).ok()).collect());
+        response.body.notes = notes;
+        Ok(response)
+    }
+
+    async fn begin(
+        &self,
+        request: &UpdateRequest,
+        invocation: &Invocation,
+        ecs: &Ecs,
+        snapshot: Snapshot,
+        position: &Position,
+        key_id: &str,
+    ) -> Result<Attempt, Failure> {
+        let update = match plan::plan(request, &snapshot) {
+            Plan::Refused(failure) => return Err(failure),
+            Plan::Unchanged { targets } => {
+                return self.unchanged(request, invocation, &snapshot, &targets, position, key_id).await;
+            }
+            Plan::Update(update) => update,
+        };
+        let now = (self.clock)();
+        let until = lease_until(now, invocation.deadline);
+        let budget = Budget::new(invocation.deadline, until);
+        budget.for_mutation(now).map_err(|left| {
+            messages::no_time(Code::ServiceUpdateFailed, left).and("Nothing was changed in the target account.")
+        })?;
+        let change_id = ChangeId::new(position.next_change_time(now), (self.random)());
+        let before = snapshot.recorded(update.container.as_deref());
+        let facts = facts(request, invocation, change_id.clone(), &update.targets, &before);
+        let said = Said { before: Some(&before), lease_until: Some(until), ..Said::default() };
+        let (record, pointers) =
+            facts.record(Kind::Started, 0, now, &said, position.head.as_ref()).map_err(messages::unwritable)?;
+        let lease = Lease { change_id: change_id.to_string(), until, key: key_id.to_owned() };
+        let head = Head::after(&record, Some(lease));
+        let key = KeyItem::new(key_id, &change_id, &request.event_hash, now);
+        let mut writes = vec![
+            Write::Head { id: Head::id(&request.service_key), from: position.head.clone(), to: head.clone() },
+            Write::Key { from: position.key.clone(), to: key.clone() },
+            Write::Record(Box::new(record)),
+        ];
+        writes.extend(pointers.into_iter().map(Write::Pointer));
+        let written = Position { head: Some(head), key: Some(key) };
+        if let Some(why) = self.write_or_moved(request, &writes, &written).await? {
+            return Ok(Attempt::Moved(why));
+        }
+        let begun = Begun { facts, before, position: written };
+        Ok(Attempt::Ended(Box::new(self.carry_out(request, ecs, snapshot, *update, begun, budget, false).await?)))
+    }
+
+    /// Takes up a change of this key that began and did not end: `BEFORE` is that of its `STARTED`, and what it already
+    /// did is not done again.
+    async fn resume(
+        &self,
+        request: &UpdateRequest,
+        invocation: &Invocation,
+        ecs: &Ecs,
+        snapshot: Snapshot,
+        position: &Position,
+        lease: Lease,
+    ) -> Result<Attempt, Failure> {
+        let now = (self.clock)();
+        let unreadable = |what: String| messages::cannot_resume(&lease.change_id, &what);
+        let change_id = ChangeId::parse(&lease.change_id).map_err(unreadable)?;
+        let started = self
+            .store
+            .record(&request.service_key, &format!("{change_id}#0"))
+            .await
+            .map_err(|error| messages::history_unavailable(&error))?
+            .ok_or_else(|| unreadable("its STARTED record is missing".to_owned()))?;
+        let before = started.before().ok_or_else(|| unreadable("its STARTED record has no before".to_owned()))?;
+
+        let until = lease_until(now, invocation.deadline);
+        let budget = Budget::new(invocation.deadline, until);
+        budget
+            .for_mutation(now)
+            .map_err(|left| messages::no_time(Code::ServiceUpdateFailed, left).and("Its change stays open."))?;
+        let Some(head) = position.head.clone() else { return Ok(Attempt::Moved("the head is gone".to_owned())) };
+        let taken = Head { lease: Some(Lease { until, ..lease }), ..head.clone() };
+        let writes = [Write::Head { id: Head::id(&request.service_key), from: Some(head), to: taken.clone() }];
+        let position = Position { head: Some(taken), key: position.key.clone() };
+        if let Some(why) = self.write_or_moved(request, &writes, &position).await? {
+            return Ok(Attempt::Moved(why));
+        }
+
+        // What the STARTED change was asked to check holds for what it saw, not for what it may have done since.
+        let mut again = request.clone();
+        again.expected_task_definition = None;
+        again.force_new_deployment &= before.deployment_id.as_deref() == snapshot.service.deployment_id();
+        let plan = plan::plan(&again, &snapshot);
+        let no_targets = BTreeMap::new();
+        let targets = match &plan {
+            Plan::Unchanged { targets } => targets,
+            Plan::Update(update) => &update.targets,
+            Plan::Refused(_) => &no_targets,
+        };
+        let facts = facts(request, invocation, change_id, targets, &before);
+        let begun = Begun { facts, before, position };
+        let response = match plan {
+            Plan::Update(update) => self.carry_out(request, ecs, snapshot, *update, begun, budget, true).await?,
+            Plan::Unchanged { .. } => self.applied(request, begun, &snapshot, Vec::new()).await?,
+            Plan::Refused(failure) => return Err(self.failed(begun, &snapshot, failure).await),
+        };
+        Ok(Attempt::Ended(Box::new(response)))
+    }
+
+    #[allow(clippy::too_many_arguments)] // every step's result, and nothing else
+    async fn carry_out(
+        &self,
+        request: &UpdateRequest,
+        ecs: &Ecs,
+        snapshot: Snapshot,
+        update: plan::Update,
+        begun: Begun,
+        budget: Budget,
+        resumed: bool,
+    ) -> Result<Response, Failure> {
+        let mut after = snapshot;
+        let applying = apply::Applying { ecs, key: &request.service_key, update: &update, budget, clock: self.clock };
+        match applying.run(&mut after, resumed).await {
+            Ok(()) => self.applied(request, begun, &after, update.notes).await,
+            Err(failure) => Err(self.failed(begun, &after, failure).await),
+        }
+    }
+
+    async fn unchanged(
+        &self,
+        request: &UpdateRequest,
+        invocation: &Invocation,
+        snapshot: &Snapshot,
+        targets: &BTreeMap<String, String>,
+        position: &Position,
+        key_id: &str,
+    ) -> Result<Attempt, Failure> {
+        let now = (self.clock)();
+        let change_id = ChangeId::new(position.next_change_time(now), (self.random)());
+        let container = targets.keys().next().map(String::as_str);
+        let state = snapshot.recorded(container);
+        let facts = facts(request, invocation, change_id.clone(), targets, &state);
+        let said = Said { before: Some(&state), after: Some(&state), ..Said::default() };
+        let (record, pointers) =
+            facts.record(Kind::Unchanged, 1, now, &said, position.head.as_ref()).map_err(messages::unwritable)?;
+        let response = Response::new(
+            &request.service_key,
+            Some(&change_id),
+            Status::Unchanged,
+            rfc3339(now),
+            state.state.clone(),
+            state.state.clone(),
+        );
+        let head = Head::after(&record, None);
+        let key = KeyItem::new(key_id, &change_id, &request.event_hash, now)
+            .answered(&Answer::Response(Box::new(response.clone())), now)
+            .map_err(messages::unwritable)?;
+        let mut writes = vec![
+            Write::Head { id: Head::id(&request.service_key), from: position.head.clone(), to: head.clone() },
+            Write::Key { from: position.key.clone(), to: key.clone() },
+            Write::Record(Box::new(record)),
+        ];
+        writes.extend(pointers.into_iter().map(Write::Pointer));
+        let written = Position { head: Some(head), key: Some(key) };
+        Ok(match self.write_or_moved(request, &writes, &written).await? {
+            Some(why) => Attempt::Moved(why),
+            None => Attempt::Ended(Box::new(response)),
+        })
+    }
+
+    /// Closes a change whose lease ended before it did: what the service looks like now stands in its place, and its
+    /// key answers so.
+    async fn close_orphan(
+        &self,
+        request: &UpdateRequest,
+        invocation: &Invocation,
+        snapshot: &Snapshot,
+        position: &Position,
+        lease: &Lease,
+    ) -> Result<Attempt, Failure> {
+        let now = (self.clock)();
+        let unavailable = |error| messages::history_unavailable(&error);
+        let orphan_key = self.store.read(&request.service_key, &lease.key).await.map_err(unavailable)?.key;
+        let started = format!("{}#0", lease.change_id);
+        let started = self.store.record(&request.service_key, &started).await.map_err(unavailable)?;
+        let change_id =
+            ChangeId::parse(&lease.change_id).map_err(|what| messages::cannot_resume(&lease.change_id, &what))?;
+        let before = started.as_ref().and_then(crate::ledger::record::Record::before);
+        let container = before.as_ref().and_then(|before| before.state.task_definition_name.clone());
+        let after = snapshot.recorded(container.as_deref());
+        let failure = messages::abandoned(request, lease, &after);
+        let facts = ChangeFacts {
+            requested_by: started.as_ref().and_then(|started| started.requested_by.clone()),
+            reason: started.as_ref().and_then(|started| started.reason.clone()),
+            identity: started.map_or_else(|| "claimed".to_owned(), |started| started.identity),
+            ..facts(request, invocation, change_id, &BTreeMap::new(), &after)
+        };
+        let said = Said { before: before.as_ref(), after: Some(&after), error: Some(&failure), ..Said::default() };
+        let (record, _) =
+            facts.record(Kind::Abandoned, 1, now, &said, position.head.as_ref()).map_err(messages::unwritable)?;
+        let head = Head::after(&record, None);
+        let mut writes = vec![
+            Write::Head { id: Head::id(&request.service_key), from: position.head.clone(), to: head.clone() },
+            Write::Record(Box::new(record)),
+        ];
+        if let Some(key) = orphan_key.filter(|key| key.change_id == lease.change_id) {
+            let to = key.answered(&Answer::Failure(failure), now).map_err(messages::unwritable)?;
+            writes.push(Write::Key { from: Some(key), to });
+        }
+        let written = Position { head: Some(head), key: None };
+        let moved = self.write_or_moved(request, &writes, &written).await?;
+        Ok(Attempt::Moved(moved.unwrap_or_else(|| "an abandoned change was closed".to_owned())))
+    }
+
+    /// Writes, and answers why it could not where something moved. Where it is not known whether the write went
+    /// through, the head tells.
+    async fn write_or_moved(
+        &self,
+        request: &UpdateRequest,
+        writes: &[Write],
+        written: &Position,
+    ) -> Result<Option<String>, Failure> {
+        let error = match self.store.write(writes).await {
+            Ok(()) => return Ok(None),
+            Err(error) => error,
+        };
+        let key_id = written.key.as_ref().map_or("key#", |key| key.id.as_str());
+        match &error {
+            WriteError::Call(call) if !call.retryable() => Err(messages::history_unavailable(call)),
+            WriteError::Call(call) => match self.store.read(&request.service_key, key_id).await {
+                Ok(now) if now.head == written.head => Ok(None),
+                _ => Err(messages::history_unavailable(call)),
+            },
+            WriteError::Conflict(why) => match self.store.read(&request.service_key, key_id).await {
+                // Our own write, sent twice since its first answer was lost.
+                Ok(now) if now.head == written.head => Ok(None),
+                _ => Ok(Some(why.clone())),
+            },
+        }
+    }
+}
+
+/// How an attempt ended.
+enum Attempt {
+    /// With an answer.
+    Ended(Box<Response>),
+    /// Something moved: read again. Says what.
+    Moved(String),
+}
+
+fn facts(
+    request: &UpdateRequest,
+    invocation: &Invocation,
+    change_id: ChangeId,
+    targets: &BTreeMap<String, String>,
+    before: &Recorded,
+) -> ChangeFacts {
+    ChangeFacts {
+        service: request.service_key.clone(),
+        change_id,
+        repositories: repositories(targets, before),
+        requested_by: request.requested_by.clone(),
+        reason: request.reason.clone(),
+        identity: if invocation.is_verified() { "verified" } else { "claimed" }.to_owned(),
+        session: session_name(&invocation.request_id),
+        request_id: invocation.request_id.clone(),
+    }
+}
+
+/// Repositories of the images that change, each once; where none does, that of the container the change is about.
+fn repositories(targets: &BTreeMap<String, String>, before: &Recorded) -> Vec<String> {
+    let mut repositories: Vec<String> = Vec::new();
+    let changed = targets.iter().filter(|(name, image)| before.state.images.get(*name) != Some(*image));
+    for repository in changed.map(|(_, image)| crate::image::repository_of(image)) {
+        if !repository.is_empty() && !repositories.iter().any(|known| known == repository) {
+            repositories.push(repository.to_owned());
+        }
+    }
+    if repositories.is_empty()
+        && let Some(image) = before.state.service_image.as_deref().filter(|image| !image.is_empty())
+    {
+        repositories.push(crate::image::repository_of(image).to_owned());
+    }
+    repositories
+}

@@ -1,0 +1,292 @@
+//! What touches the target account: register, update, tag. Each step leaves `after` as AWS answered it, so that a
+//! failure can tell how far the change got.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
+
+use super::messages;
+use crate::aws::ecs::{DescribeError, Ecs};
+use crate::aws::{CallError, Effect};
+use crate::error::{Code, Failure};
+use crate::names::ServiceKey;
+use crate::plan::{Update, covers_parameters};
+use crate::snapshot::{Service, Snapshot};
+use crate::task_definition::TaskDefinition;
+
+/// How often a call is sent that was throttled or never arrived.
+const SEND_ATTEMPTS: u32 = 8;
+/// How often a call is sent whose effect had to be read back.
+const UNKNOWN_ATTEMPTS: u32 = 3;
+/// Longest and shortest time for one mutating call.
+const CALL_TIMEOUT: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(3));
+/// First and longest pause before a call is sent again.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+
+/// The time that mutating calls have: to the invocation's end or to the lease's, whichever comes first.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget {
+    end: DateTime<Utc>,
+}
+
+impl Budget {
+    /// The time to `deadline` or to `lease_until`.
+    pub fn new(deadline: DateTime<Utc>, lease_until: DateTime<Utc>) -> Self {
+        Self { end: deadline.min(lease_until) }
+    }
+
+    /// The timeout of a mutating call that starts `now`: a third of the time left, so that a lost answer can be read
+    /// back, within bounds.
+    ///
+    /// # Errors
+    ///
+    /// The time left, where it is less than the timeout: a call that may outlive its lease must not start.
+    pub fn for_mutation(self, now: DateTime<Utc>) -> Result<Duration, Duration> {
+        let left = (self.end - now).to_std().unwrap_or_default();
+        let timeout = (left / 3).clamp(CALL_TIMEOUT.1, CALL_TIMEOUT.0);
+        if left < timeout { Err(left) } else { Ok(timeout) }
+    }
+}
+
+/// The steps of one change.
+pub struct Applying<'a> {
+    pub ecs: &'a Ecs,
+    pub key: &'a ServiceKey,
+    pub update: &'a Update,
+    pub budget: Budget,
+    pub clock: fn() -> DateTime<Utc>,
+}
+
+/// What became of a call that was sent once.
+enum Sent<T> {
+    Done(T),
+    Again(CallError),
+}
+
+/// A step that failed, and whether it is known that it did nothing.
+struct Stopped {
+    failure: Failure,
+    is_known: bool,
+}
+
+impl From<Failure> for Stopped {
+    fn from(failure: Failure) -> Self {
+        Self { failure, is_known: true }
+    }
+}
+
+impl Stopped {
+    fn unknown(failure: Failure, reading: &CallError) -> Self {
+        Self { failure: messages::unknown_effect(failure, reading), is_known: false }
+    }
+}
+
+impl Applying<'_> {
+    /// Does what the plan says. `resumed`: a revision or deployment may be there already.
+    pub async fn run(&self, after: &mut Snapshot, resumed: bool) -> Result<(), Failure> {
+        let mut done = Vec::new();
+        let ended = self.steps(after, resumed, &mut done).await;
+        ended.map_err(|stopped| stopped.failure.and(messages::done_so_far(&done, stopped.is_known)))
+    }
+
+    async fn steps(&self, after: &mut Snapshot, resumed: bool, done: &mut Vec<String>) -> Result<(), Stopped> {
+        let update = self.update;
+        let registered = match &update.register {
+            Some(document) => {
+                let family = after.task_definition.as_ref().map_or("", |definition| definition.family.as_str());
+                let definition = self.register(document, family, resumed).await?;
+                done.push(format!("task definition {} was registered", definition.family_and_revision()));
+                Some(definition)
+            }
+            None => None,
+        };
+        if update.tags_first {
+            self.change_tags(after, done).await?;
+        }
+        if update.updates_service() {
+            let before = after.service.clone();
+            after.service = self.update_service(registered.as_ref(), &before).await?;
+            if let Some(definition) = registered {
+                after.task_definition = Some(definition);
+            }
+            done.push(messages::service_updated(after, &before));
+        }
+        if !update.tags_first {
+            self.change_tags(after, done).await?;
+        }
+        Ok(())
+    }
+
+    async fn register(&self, document: &str, family: &str, resumed: bool) -> Result<TaskDefinition, Stopped> {
+        let rejected =
+            |error: &CallError| messages::rejected(Code::TaskDefinitionRejected, &format!("of family {family}"), error);
+        if resumed && let Some(definition) = self.newest(family, document).await.map_err(|error| rejected(&error))? {
+            return Ok(definition);
+        }
+        self.send(Code::TaskDefinitionRejected, &rejected, async |timeout| {
+            match self.ecs.register_task_definition(document, timeout).await {
+                Ok(definition) => Ok(Sent::Done(definition)),
+                Err(error) if error.effect == Effect::Unknown => {
+                    pause(0).await;
+                    match self.newest(family, document).await {
+                        Ok(Some(definition)) => Ok(Sent::Done(definition)),
+                        Ok(None) => Ok(Sent::Again(error)),
+                        Err(reading) => Err(Stopped::unknown(rejected(&error), &reading)),
+                    }
+                }
+                Err(error) => Ok(Sent::Again(error)),
+            }
+        })
+        .await
+    }
+
+    /// The family's newest revision, where it already is what `document` would make.
+    async fn newest(&self, family: &str, document: &str) -> Result<Option<TaskDefinition>, CallError> {
+        match self.ecs.describe_task_definition(family).await {
+            Ok(newest) => Ok(Some(newest).filter(|newest| newest.is_what_would_be_registered(document))),
+            // So ECS answers where a family has no active revision.
+            Err(error) if error.has_code(&["ClientException"]) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn update_service(&self, registered: Option<&TaskDefinition>, before: &Service) -> Result<Service, Stopped> {
+        let body = self.update_body(registered);
+        let what = registered.map_or_else(
+            || format!("for service {}", self.key),
+            |definition| format!("{} for service {}", definition.family_and_revision(), self.key),
+        );
+        let rejected = |error: &CallError| messages::rejected(Code::ServiceUpdateFailed, &what, error);
+        self.send(Code::ServiceUpdateFailed, &rejected, async |timeout| {
+            match self.ecs.update_service(&body, before.tags.clone(), timeout).await {
+                Ok(service) => Ok(Sent::Done(service)),
+                Err(error) if error.effect == Effect::Unknown => {
+                    pause(0).await;
+                    match self.ecs.describe_service(self.key).await {
+                        Ok(service) if self.is_updated(&service, registered, before) => Ok(Sent::Done(service)),
+                        Ok(_) => Ok(Sent::Again(error)),
+                        Err(DescribeError::Call(reading)) => Err(Stopped::unknown(rejected(&error), &reading)),
+                        Err(gone) => Err(rejected(&error).and(format!("Reading it back: {gone}.")).into()),
+                    }
+                }
+                Err(error) => Ok(Sent::Again(error)),
+            }
+        })
+        .await
+    }
+
+    fn update_body(&self, registered: Option<&TaskDefinition>) -> String {
+        let mut body: Map<String, Value> = self.update.parameters.clone();
+        body.insert("cluster".to_owned(), self.key.cluster().into());
+        body.insert("service".to_owned(), self.key.service().into());
+        if let Some(definition) = registered {
+            body.insert("taskDefinition".to_owned(), definition.arn.as_str().into());
+        }
+        if self.update.force_new_deployment {
+            body.insert("forceNewDeployment".to_owned(), true.into());
+        }
+        Value::Object(body).to_string()
+    }
+
+    /// Whether `UpdateService` was done, by what the service looks like now.
+    fn is_updated(&self, now: &Service, registered: Option<&TaskDefinition>, before: &Service) -> bool {
+        registered.is_none_or(|definition| now.task_definition_arn() == Some(definition.arn.as_str()))
+            && covers_parameters(now, &self.update.parameters)
+            && (!self.update.force_new_deployment || now.deployment_id() != before.deployment_id())
+    }
+
+    async fn change_tags(&self, after: &mut Snapshot, done: &mut Vec<String>) -> Result<(), Failure> {
+        if self.update.tags.remove_first {
+            self.untag(after, done).await?;
+            self.tag(after, done).await
+        } else {
+            self.tag(after, done).await?;
+            self.untag(after, done).await
+        }
+    }
+
+    async fn tag(&self, after: &mut Snapshot, done: &mut Vec<String>) -> Result<(), Failure> {
+        let set = &self.update.tags.set;
+        if set.is_empty() {
+            return Ok(());
+        }
+        let timeout = self.timeout(Code::TagUpdateFailed)?;
+        let answer = self.ecs.tag(after.service.arn(), set, timeout).await;
+        answer.map_err(|error| messages::tags_failed(self.key, &error))?;
+        after.service.tags.extend(set.clone());
+        done.push(format!("tags {} were set", messages::listed(set.keys())));
+        Ok(())
+    }
+
+    async fn untag(&self, after: &mut Snapshot, done: &mut Vec<String>) -> Result<(), Failure> {
+        let remove = &self.update.tags.remove;
+        if remove.is_empty() {
+            return Ok(());
+        }
+        let timeout = self.timeout(Code::TagUpdateFailed)?;
+        let answer = self.ecs.untag(after.service.arn(), remove.iter().cloned(), timeout).await;
+        answer.map_err(|error| messages::tags_failed(self.key, &error))?;
+        after.service.tags.retain(|key, _| !remove.contains(key));
+        done.push(format!("tags {} were removed", messages::listed(remove)));
+        Ok(())
+    }
+
+    fn timeout(&self, code: Code) -> Result<Duration, Failure> {
+        self.budget.for_mutation((self.clock)()).map_err(|left| messages::no_time(code, left))
+    }
+
+    /// Sends until it is done, refused, or has been sent often enough. `once` reads back where the effect of its call
+    /// is unknown, so that what it wants again was not done.
+    async fn send<T>(
+        &self,
+        code: Code,
+        rejected: &impl Fn(&CallError) -> Failure,
+        once: impl AsyncFn(Duration) -> Result<Sent<T>, Stopped>,
+    ) -> Result<T, Stopped> {
+        let mut unknown = 0;
+        let mut sent = 0;
+        loop {
+            let timeout = self.timeout(code)?;
+            let error = match once(timeout).await? {
+                Sent::Done(answer) => return Ok(answer),
+                Sent::Again(error) => error,
+            };
+            sent += 1;
+            unknown += u32::from(error.effect == Effect::Unknown);
+            if error.effect == Effect::Refused || sent == SEND_ATTEMPTS || unknown == UNKNOWN_ATTEMPTS {
+                return Err(rejected(&error).into());
+            }
+            pause(sent).await;
+        }
+    }
+}
+
+/// Waits before a call is sent again, twice as long each time, at random between half and all of it: many that were
+/// throttled together come back apart.
+async fn pause(sent: u32) {
+    let longest = (PAUSE.0 * 2_u32.saturating_pow(sent)).min(PAUSE.1);
+    let mut random = [0; 1];
+    // Without randomness the pause is just the longest.
+    let share = getrandom::fill(&mut random).map_or(255, |()| random[0]);
+    tokio::time::sleep(longest / 2 + longest / 2 * u32::from(share) / 255).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_mutating_call_starts_with_less_time_than_its_timeout() {
+        let now = DateTime::UNIX_EPOCH;
+        let left =
+            |seconds: i64| Budget::new(now + chrono::Duration::seconds(seconds), now + chrono::Duration::hours(1));
+        assert_eq!(left(300).for_mutation(now), Ok(Duration::from_secs(10)));
+        assert_eq!(left(15).for_mutation(now), Ok(Duration::from_secs(5)));
+        assert_eq!(left(3).for_mutation(now), Ok(Duration::from_secs(3)));
+        assert_eq!(left(2).for_mutation(now), Err(Duration::from_secs(2)));
+        assert_eq!(left(-2).for_mutation(now), Err(Duration::ZERO));
+        let lease_ends_first = Budget::new(now + chrono::Duration::hours(1), now + chrono::Duration::seconds(1));
+        assert_eq!(lease_ends_first.for_mutation(now), Err(Duration::from_secs(1)));
+    }
+}

@@ -1,0 +1,159 @@
+//! A change that has begun, and how its result gets into the ledger whatever else happens there.
+
+use std::time::Duration;
+
+use crate::aws::CallError;
+use crate::aws::ledger_store::WriteError;
+use crate::error::Failure;
+use crate::ledger::record::{ChangeFacts, Kind, Said};
+use crate::ledger::state::{Answer, DeploymentItem, Head, Position, Write};
+use crate::request::UpdateRequest;
+use crate::response::{Response, Status};
+use crate::snapshot::{Recorded, Snapshot, rfc3339};
+
+use super::{Updater, messages};
+
+/// How often a result is written where the head moves or DynamoDB does not answer.
+const RESULT_ATTEMPTS: u32 = 6;
+/// The pause between.
+const RESULT_PAUSE: Duration = Duration::from_millis(300);
+
+/// A change whose `STARTED` record is in the table.
+pub struct Begun {
+    pub facts: ChangeFacts,
+    pub before: Recorded,
+    /// Head and key as this change wrote them.
+    pub position: Position,
+}
+
+impl Updater {
+    /// Records that AWS took the change, and answers it.
+    pub(super) async fn applied(
+        &self,
+        request: &UpdateRequest,
+        begun: Begun,
+        after: &Snapshot,
+        notes: Vec<String>,
+    ) -> Result<Response, Failure> {
+        let now = (self.clock)();
+        let after = after.recorded(begun.before.state.task_definition_name.as_deref());
+        let change_id = begun.facts.change_id.clone();
+        let deployment_id = started_deployment(&begun.before, &after).map(str::to_owned);
+        let mut response = Response::new(
+            &request.service_key,
+            Some(&change_id),
+            Status::Applied,
+            rfc3339(now),
+            begun.before.state.clone(),
+            after.state.clone(),
+        );
+        response.body.deployment_id = deployment_id;
+        response.body.notes = notes;
+        let answer = Answer::Response(Box::new(response.clone()));
+        match self.finish(&begun, Kind::Applied, &after, None, &answer).await {
+            Ok(()) => Ok(response),
+            Err(error) => Err(messages::result_not_recorded(&error, &after).of_change(&change_id)),
+        }
+    }
+
+    /// Records that the change failed and how far it got, and gives the failure back.
+    pub(super) async fn failed(&self, begun: Begun, after: &Snapshot, failure: Failure) -> Failure {
+        let after = after.recorded(begun.before.state.task_definition_name.as_deref());
+        let answer = Answer::Failure(failure.clone());
+        let failure = failure.of_change(&begun.facts.change_id);
+        match self.finish(&begun, Kind::Failed, &after, Some(&failure), &answer).await {
+            Ok(()) => failure,
+            Err(error) => failure.and(messages::failure_not_recorded(&error)),
+        }
+    }
+
+    async fn finish(
+        &self,
+        begun: &Begun,
+        kind: Kind,
+        after: &Recorded,
+        error: Option<&Failure>,
+        answer: &Answer,
+    ) -> Result<(), CallError> {
+        let facts = &begun.facts;
+        let change_id = &facts.change_id;
+        let mut position = begun.position.clone();
+        let mut deployment = started_deployment(&begun.before, after);
+        let key_id = position.key.as_ref().map_or_else(String::new, |key| key.id.clone());
+        // 1 is the result's place. Who finds it taken by ABANDONED, having come too late, is recorded behind it.
+        let mut n = 1;
+        let mut last = None;
+        for attempt in 0..RESULT_ATTEMPTS {
+            if attempt > 0 {
+                tokio::time::sleep(RESULT_PAUSE * attempt).await;
+                let own = format!("{change_id}#{n}");
+                let reread =
+                    tokio::try_join!(self.store.read(&facts.service, &key_id), self.store.record(&facts.service, &own));
+                match reread {
+                    Ok((_, Some(record))) if record.kind == kind => return Ok(()),
+                    Ok((now, Some(_))) => {
+                        position = now;
+                        n += 1;
+                    }
+                    Ok((now, None)) => {
+                        if matches!(last, Some(WriteError::Conflict(_))) && now == position {
+                            // All is as it was read but one: somebody else noted the deployment.
+                            deployment = None;
+                        }
+                        position = now;
+                    }
+                    Err(error) => {
+                        last = Some(WriteError::Call(error));
+                        continue;
+                    }
+                }
+            }
+            let now = (self.clock)();
+            let said = Said {
+                before: Some(&begun.before),
+                after: Some(after),
+                deployment_id: started_deployment(&begun.before, after),
+                error,
+                lease_until: None,
+            };
+            let unwritable = |error| CallError::unreadable("dynamodb:ExecuteTransaction", error);
+            let (record, pointers) = facts.record(kind, n, now, &said, position.head.as_ref()).map_err(unwritable)?;
+            let head = next_head(&record, position.head.as_ref(), change_id);
+            let mut writes = vec![Write::Head { id: Head::id(&facts.service), from: position.head.clone(), to: head }];
+            if let Some(key) = position.key.clone().filter(|key| key.change_id == change_id.as_str()) {
+                let to = key.answered(answer, now).map_err(unwritable)?;
+                writes.push(Write::Key { from: Some(key), to });
+            }
+            writes.push(Write::Record(Box::new(record)));
+            writes.extend(pointers.into_iter().map(Write::Pointer));
+            if let Some(deployment_id) = deployment {
+                let arn = &after.state.service_arn;
+                writes.push(Write::Deployment(DeploymentItem::new(&facts.service, arn, deployment_id, change_id, now)));
+            }
+            match self.store.write(&writes).await {
+                Ok(()) => return Ok(()),
+                Err(WriteError::Call(error)) if !error.retryable() => return Err(error),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(match last {
+            Some(WriteError::Call(error)) => error,
+            Some(WriteError::Conflict(why)) => CallError::unreadable("dynamodb:ExecuteTransaction", why),
+            None => CallError::unreadable("dynamodb:ExecuteTransaction", "not sent"),
+        })
+    }
+}
+
+/// The deployment that the change started: the `PRIMARY` one, where it is not the one from before.
+fn started_deployment<'a>(before: &Recorded, after: &'a Recorded) -> Option<&'a str> {
+    after.deployment_id.as_deref().filter(|id| before.deployment_id.as_deref() != Some(*id))
+}
+
+/// The head behind a result: its own lease ends, another's stays, and the last change is the latest that began.
+fn next_head(record: &crate::ledger::record::Record, head: Option<&Head>, change_id: &crate::names::ChangeId) -> Head {
+    let mut next = Head::after(record, head.and_then(|head| head.lease_of_another(change_id)));
+    if let Some(head) = head.filter(|head| head.change_id > next.change_id) {
+        next.change_id.clone_from(&head.change_id);
+    }
+    next
+}

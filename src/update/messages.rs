@@ -1,0 +1,268 @@
+//! What failed, where, why, what was and was not changed, and what to do: the sentences.
+
+use std::time::Duration;
+
+use crate::aws::ecs::DescribeError;
+use crate::aws::{CallError, Effect};
+use crate::error::{Code, Failure};
+use crate::ledger::state::{Admission, Answer, Head, Lease, Position};
+use crate::names::ServiceKey;
+use crate::request::UpdateRequest;
+use crate::response::Response;
+use crate::snapshot::{Recorded, Service, Snapshot, rfc3339};
+
+const NOTHING_CHANGED: &str = "Nothing was changed in the target account.";
+
+/// The answer where head and key alone decide it.
+pub fn without_touching(
+    admission: &Admission,
+    request: &UpdateRequest,
+    position: &Position,
+) -> Option<Result<Response, Failure>> {
+    match admission {
+        Admission::Begin { .. } | Admission::Resume { .. } => None,
+        Admission::Answered(answer) => Some(replayed(answer, request, position)),
+        Admission::KeyReused { change_id } => Some(Err(Failure::new(
+            Code::IdempotencyKeyReused,
+            format!(
+                "the idempotency key came before, with another event, for change {change_id} of service {}. \
+                 {NOTHING_CHANGED} Send this event with a key of its own",
+                request.service_key
+            ),
+        ))),
+        Admission::Busy(lease) => Some(Err(in_progress(request, lease))),
+        Admission::Overtaken { change_id } => Some(Err(Failure::new(
+            Code::ChangeInProgress,
+            format!(
+                "{} was being changed by change {change_id} of this idempotency key, which did not end, and another \
+                 change came after it. {NOTHING_CHANGED} Look at the service's history, then send the event with a new key",
+                request.service_key
+            ),
+        ))),
+    }
+}
+
+fn replayed(answer: &str, request: &UpdateRequest, position: &Position) -> Result<Response, Failure> {
+    let change_id = position.key.as_ref().map(|key| key.change_id.clone()).unwrap_or_default();
+    match serde_json::from_str(answer) {
+        Ok(Answer::Response(mut response)) => {
+            response.body.replayed = true;
+            Ok(*response)
+        }
+        Ok(Answer::Failure(mut failure)) => {
+            failure.change_id = Some(change_id);
+            Err(failure)
+        }
+        Ok(Answer::TooLong) => Err(Failure::new(
+            Code::HistoryUnavailable,
+            format!(
+                "change {change_id} of service {} ended, and its answer was too long to keep. {NOTHING_CHANGED} Its record is in the history",
+                request.service_key
+            ),
+        )),
+        Err(error) => Err(Failure::new(
+            Code::HistoryUnavailable,
+            format!("the stored answer of change {change_id} cannot be read: {error}. {NOTHING_CHANGED}"),
+        )),
+    }
+}
+
+fn in_progress(request: &UpdateRequest, lease: &Lease) -> Failure {
+    Failure::new(
+        Code::ChangeInProgress,
+        format!(
+            "{} is being changed by change {}, which holds it until {} at the latest. {NOTHING_CHANGED} \
+             Try again when it has ended",
+            request.service_key,
+            lease.change_id,
+            rfc3339(lease.until)
+        ),
+    )
+    .retryable(true)
+}
+
+pub fn always_moved(request: &UpdateRequest, head: Option<&Head>, why: Option<&str>) -> Failure {
+    let change = head.map_or("another", |head| head.change_id.as_str());
+    Failure::new(
+        Code::ChangeInProgress,
+        format!(
+            "{} is being changed by change {change}: its ledger moved each time this change was about to begin ({}). \
+             {NOTHING_CHANGED} Try again",
+            request.service_key,
+            why.unwrap_or_default()
+        ),
+    )
+    .retryable(true)
+}
+
+pub fn account_not_allowed(role_arn: &str, account: &str) -> Failure {
+    Failure::new(
+        Code::AssumeRoleFailed,
+        format!(
+            "{role_arn} in account {account} could not be assumed: ALLOWED_ACCOUNTS of the updater does not name the \
+             account. {NOTHING_CHANGED} Add it there, or send the event to the updater of that account's organization"
+        ),
+    )
+}
+
+pub fn assume_role_failed(role_arn: &str, account: &str, error: &CallError) -> Failure {
+    let cause = match error.code.as_deref() {
+        Some("RegionDisabledException") => {
+            "STS is not active in this region for that account: activate it there, or opt in to the region."
+        }
+        Some("PackedPolicyTooLarge" | "PackedPolicyTooLargeException") => {
+            "Session policy and tags together are too large: use shorter cluster and service names."
+        }
+        Some(_) if error.effect == Effect::Refused => {
+            "Likely causes: the role does not exist in that account; its trust policy does not name the updater's role, \
+             its organization or its external id; or the updater's own policy does not allow it. \
+             Deploy the target role there, or compare its trust policy with the updater's role."
+        }
+        _ => "STS did not answer: try again.",
+    };
+    Failure::new(Code::AssumeRoleFailed, format!("{role_arn} in account {account} could not be assumed: {error}"))
+        .retryable(error.retryable())
+        .and(cause)
+        .and(NOTHING_CHANGED)
+}
+
+pub fn describe_failed(key: &ServiceKey, error: &DescribeError) -> Failure {
+    let place = format!("in account {}, region {}", key.account_id(), key.region());
+    let failure = match error {
+        DescribeError::ClusterNotFound => {
+            Failure::new(Code::ClusterNotFound, format!("{} not found {place}", key.cluster()))
+        }
+        DescribeError::ServiceNotFound => Failure::new(
+            Code::ServiceNotFound,
+            format!("{} not found in cluster {} {place}", key.service(), key.cluster()),
+        ),
+        DescribeError::Call(call) if call.has_code(&["UnrecognizedClientException", "InvalidClientTokenId"]) => {
+            Failure::new(
+                Code::RegionNotEnabled,
+                format!(
+                    "ECS in region {} does not know the session of account {}: {call}. Likely the account has not opted \
+                     in to the region: enable it there",
+                    key.region(),
+                    key.account_id()
+                ),
+            )
+        }
+        DescribeError::Call(call) => {
+            Failure::new(Code::ServiceReadFailed, format!("{call}, for service {key}")).retryable(call.retryable())
+        }
+    };
+    failure.and(NOTHING_CHANGED)
+}
+
+/// The ledger could not be read or written, and nothing was touched.
+pub fn history_unavailable(error: &CallError) -> Failure {
+    Failure::new(Code::HistoryUnavailable, format!("the history could not be read or written: {error}"))
+        .retryable(error.retryable())
+        .and(NOTHING_CHANGED)
+        .and(if error.retryable() { "Try again." } else { "Look at the updater's role and at its tables." })
+}
+
+/// A value that has no JSON: nothing was touched.
+#[allow(clippy::needless_pass_by_value)] // as `map_err` hands it over
+pub fn unwritable(error: serde_json::Error) -> Failure {
+    Failure::new(Code::HistoryUnavailable, format!("a record cannot be written as JSON: {error}. {NOTHING_CHANGED}"))
+}
+
+pub fn cannot_resume(change_id: &str, what: &str) -> Failure {
+    Failure::new(
+        Code::HistoryUnavailable,
+        format!(
+            "change {change_id} began and did not end, and cannot be resumed or closed: {what}. This invocation changed \
+             nothing. Look at the service's records in the history table"
+        ),
+    )
+}
+
+/// The answer of a change whose function ended before it did, once another change has closed it.
+pub fn abandoned(request: &UpdateRequest, lease: &Lease, after: &Recorded) -> Failure {
+    Failure::new(
+        Code::ServiceUpdateFailed,
+        format!(
+            "for service {}: change {} began, its function ended before it did, and another change came after it. \
+             When that one began, the service ran {}. This change is not done again: send its event with a new key if \
+             it is still wanted",
+            request.service_key,
+            lease.change_id,
+            after.state.task_definition_arn.as_deref().unwrap_or("no task definition of its own")
+        ),
+    )
+}
+
+pub fn rejected(code: Code, what: &str, error: &CallError) -> Failure {
+    Failure::new(code, format!("{what}: {error}")).retryable(error.retryable())
+}
+
+pub fn unknown_effect(failure: Failure, reading: &CallError) -> Failure {
+    failure
+        .retryable(true)
+        .and(format!("Whether it was done is not known, since reading it back failed too: {reading}."))
+        .and("Look at the service before trying again.")
+}
+
+pub fn no_time(code: Code, left: Duration) -> Failure {
+    Failure::new(
+        code,
+        format!(
+            "since only {:.1} s were left of the invocation or its lease: give the function more time",
+            left.as_secs_f64()
+        ),
+    )
+    .retryable(true)
+}
+
+pub fn tags_failed(key: &ServiceKey, error: &CallError) -> Failure {
+    match error.effect {
+        Effect::Refused | Effect::Throttled => {
+            Failure::new(Code::TagUpdateFailed, format!("of service {key}: {error}")).retryable(error.retryable())
+        }
+        Effect::NotSent | Effect::Unknown => Failure::tags_not_reached(format!("of service {key}: {error}")),
+    }
+}
+
+/// What a change had already done when it failed.
+pub fn done_so_far(done: &[String], is_known: bool) -> String {
+    if done.is_empty() {
+        return if is_known { NOTHING_CHANGED } else { "The steps before it changed nothing." }.to_owned();
+    }
+    format!("Already done, and still so: {}.", done.join("; "))
+}
+
+pub fn service_updated(after: &Snapshot, before: &Service) -> String {
+    let now = &after.service;
+    let deployment = match now.deployment_id() {
+        Some(id) if before.deployment_id() != Some(id) => format!(", deployment {id}"),
+        _ => String::new(),
+    };
+    format!("the service was updated and runs {}{deployment}", now.task_definition_arn().unwrap_or("as asked"))
+}
+
+/// AWS took the change, and the ledger does not say so yet.
+pub fn result_not_recorded(error: &CallError, after: &Recorded) -> Failure {
+    Failure::new(
+        Code::HistoryUnavailable,
+        format!(
+            "the service WAS changed and runs {}, but its result could not be recorded: {error}",
+            after.state.task_definition_arn.as_deref().unwrap_or("as asked")
+        ),
+    )
+    .retryable(true)
+    .and("Its STARTED record stands. Send the same event with the same idempotency key: it completes the record.")
+}
+
+pub fn failure_not_recorded(error: &CallError) -> String {
+    format!("This failure could not be recorded ({error}): the history shows the change as begun and not ended.")
+}
+
+/// At most ten of them.
+pub fn listed<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
+    let names: Vec<&str> = names.into_iter().map(String::as_str).collect();
+    match names.get(..10) {
+        Some(first) if names.len() > 10 => format!("{} and {} more", first.join(", "), names.len() - 10),
+        _ => names.join(", "),
+    }
+}
