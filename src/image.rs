@@ -235,7 +235,7 @@ mod tests {
             ("[2001:db8:1:2:3:4:5:6]/repo", Some("tag"), None),
             ("[::1]:5000/repo", Some("tag"), Some(SHA256)),
             ("Registry/app", None, None),
-            ("a.b_c__d---e/f", None, None),
+            ("f/a.b_c__d---e", None, None),
             (&long_path, None, Some(SHA256)),
             ("a", Some(&long_tag), None),
         ];
