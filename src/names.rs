@@ -289,7 +289,8 @@ impl Write for Line {
             self.room = self.room.checked_sub(1).ok_or(fmt::Error)?;
             // Line ends and direction marks would let an event forge lines of a log.
             let unseen = character.is_control()
-                || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+                || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+                || matches!(character, '\u{2060}'..='\u{2069}' | '\u{feff}');
             if unseen {
                 self.text.extend(character.escape_unicode());
             } else {

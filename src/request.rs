@@ -494,6 +494,7 @@ mod tests {
     }
 
     /// A good event with these fields put in, or taken out where they are null.
+    #[expect(clippy::needless_pass_by_value, reason = "callers write json!({…}) in place")]
     fn event(fields: Value) -> Value {
         let mut event = json!({"ecs_cluster_name": "c", "ecs_service_name": "s", "ecs_image_name": "nginx"});
         let object = event.as_object_mut().unwrap();
@@ -638,8 +639,8 @@ mod tests {
             json!({"ecs_cluster_name": "x".repeat(255), "ecs_service_name": "_".repeat(255)}),
             json!({"ecs_image_name": "x".repeat(255)}),
             json!({"ecs_image_name": format!("{}@sha256:{}", "x".repeat(255), "0".repeat(64))}),
-            json!({"ecs_tag": {"k".repeat(128): "v".repeat(256), "ключ ключа_.:/=+-@": "値　値", "x-aws:": "1²", "aws": ""}}),
-            json!({"ecs_tag": {"🄰".replace('🄰', "𝐀").repeat(128): ""}}), // 128 characters, 512 bytes
+            json!({"ecs_tag": {"k".repeat(128): "v".repeat(256), "ключ ключа_.:/=+-@": "値　値", "x-aws:": "²"}}),
+            json!({"ecs_tag": {"𝐀".repeat(128): ""}}), // 128 characters, 512 bytes
             json!({"idempotency_key": "€".repeat(256), "requested_by": "€".repeat(256), "reason": "€".repeat(1024)}),
             json!({"expected_task_definition": format!("{}:1234567890", "f".repeat(255))}),
             json!({"account_id": "000000000000", "region": "eusc-de-east-1"}),
@@ -648,9 +649,16 @@ mod tests {
         }
     }
 
+    fn assert_faults<const N: usize>(cases: [(Value, &str); N]) {
+        for (fields, expected) in cases {
+            let event = event(fields).to_string();
+            assert_eq!(refused(&event), expected, "{event}");
+        }
+    }
+
     #[test]
     fn every_fault_has_its_place() {
-        let cases = [
+        assert_faults([
             (json!({"ecs_cluster_name": null}), "(event): \"ecs_cluster_name\" is a required property"),
             (json!({"ecs_service_name": null}), "(event): \"ecs_service_name\" is a required property"),
             (json!({"ecs_image_name": null}), "(event): \"ecs_image_name\" is a required property"),
@@ -689,11 +697,13 @@ mod tests {
             (json!({"ecs_cluster_name": ""}), "/ecs_cluster_name: \"\" is shorter than 1 character"),
             (
                 json!({"ecs_cluster_name": "a b"}),
-                "/ecs_cluster_name: \"a b\" is not accepted: expected a name of 1 to 255 letters, digits, \"_\" and \"-\"",
+                "/ecs_cluster_name: \"a b\" is not accepted: expected a name of 1 to 255 letters, digits, \"_\" \
+                 and \"-\"",
             ),
             (
                 json!({"ecs_cluster_name": "arn:aws:ecs:eu-west-1:222222222222:cluster/prod"}),
-                "/ecs_cluster_name: \"arn:aws:ecs:eu-west-1:222222222222:cluster/prod\" is an ARN: use the name, \"prod\"",
+                "/ecs_cluster_name: \"arn:aws:ecs:eu-west-1:222222222222:cluster/prod\" is an ARN: use the name, \
+                 \"prod\"",
             ),
             (
                 json!({"ecs_service_name": "arn:aws:ecs:eu-west-1:222222222222:service/prod/edge"}),
@@ -701,17 +711,25 @@ mod tests {
                  \"edge\"",
             ),
             (json!({"ecs_service_name": "arn:aws:ecs"}), "/ecs_service_name: \"arn:aws:ecs\" is an ARN: use the name"),
+        ]);
+    }
+
+    #[test]
+    fn faults_of_images_and_tags() {
+        assert_faults([
             // Images.
             (json!({"ecs_image_name": ""}), "/ecs_image_name: \"\" is shorter than 1 character"),
             (json!({"images": {"web": "nginx"}}), "/ecs_image_name: not together with \"images\""),
             (json!({"images": {}, "ecs_image_name": null}), "/images: {} has less than 1 property"),
             (
                 json!({"images": {"a b": "nginx"}, "ecs_image_name": null}),
-                "/images/a b: \"a b\" is not accepted: expected a name of 1 to 255 letters, digits, \"_\" and \"-\"",
+                "/images/a b: \"a b\" is not accepted: expected a name of 1 to 255 letters, digits, \"_\" \
+                 and \"-\"",
             ),
             (
                 json!({"images": {"web": 1}, "ecs_image_name": null}),
-                "/images/web: 1 is not of type \"string\": expected an image reference of at most 255 characters before its digest",
+                "/images/web: 1 is not of type \"string\": expected an image reference of at most 255 characters \
+                 before its digest",
             ),
             (json!({"images": {"web": ""}, "ecs_image_name": null}), "/images/web: \"\" is shorter than 1 character"),
             (json!({"container_name": ""}), "/container_name: \"\" is shorter than 1 character"),
@@ -752,6 +770,12 @@ mod tests {
                 "/tag_mode: \"Merge\" is not one of \"replace\" or \"merge\"",
             ),
             (json!({"tag_mode": "merge"}), "/tag_mode: only together with \"ecs_tag\""),
+        ]);
+    }
+
+    #[test]
+    fn faults_of_parameters_and_the_rest() {
+        assert_faults([
             // Further parameters.
             (json!({"service": {}}), "/service: {} has less than 1 property"),
             (json!({"service": [1]}), "/service: [1] is not of type \"object\""),
@@ -794,12 +818,7 @@ mod tests {
                 json!({"service": {"desiredCount": {"a": ["\0"]}}}),
                 "/service/desiredCount/a/0: \"\\0\" holds a NUL character",
             ),
-        ];
-        for (fields, expected) in cases {
-            let event = event(fields).to_string();
-            let faults = refused(&event);
-            assert_eq!(faults, expected, "{event}");
-        }
+        ]);
     }
 
     #[test]
@@ -868,7 +887,8 @@ mod tests {
             ),
             (
                 good.replace("nginx", "\0"),
-                "(event): not accepted as JSON: control character (\\u0000-\\u001F) found while parsing a string at line 1 column 71",
+                "(event): not accepted as JSON: control character (\\u0000-\\u001F) found while parsing a string \
+                 at line 1 column 71",
             ),
             (
                 good.replace("\"nginx\"", "1e999"),

@@ -79,8 +79,9 @@ mod tests {
     #[test]
     fn differences() {
         type Pairs<'a> = &'a [(&'a str, &'a str)];
-        // Mode, current, asked for; set, remove, result.
-        let cases: &[(TagMode, Pairs, Pairs, Pairs, &[&str], Pairs)] = &[
+        /// Mode, current, asked for; set, remove, result.
+        type Case<'a> = (TagMode, Pairs<'a>, Pairs<'a>, Pairs<'a>, &'a [&'a str], Pairs<'a>);
+        let cases: &[Case] = &[
             (TagMode::Replace, &[], &[], &[], &[], &[]),
             (TagMode::Replace, &[("a", "1")], &[], &[], &["a"], &[]),
             (TagMode::Merge, &[("a", "1")], &[], &[], &[], &[("a", "1")]),
