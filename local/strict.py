@@ -1,0 +1,366 @@
+"""MiniStack with IAM as strict as AWS where this project depends on it. Started by `local_aws.LocalAws`.
+
+MiniStack (`AUTH=true`) checks signatures, identity policies, boundaries, session policies and trust policies. What
+it leaves out or asks differently than AWS is mended here, each mend in a few lines over one of its functions. The
+aim is one-sided: a policy that is too narrow for AWS must fail here too. Written for the version that
+requirements.txt pins.
+
+The process ends, with all functions it runs, when its standard input does: however the parent ends, nothing is left.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import dataclasses
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import ministack.core.iam_actions as actions
+import ministack.core.iam_evaluator as evaluator
+from ministack.app import main
+from ministack.services import dynamodb, iam
+from ministack.services._dynamodb_keywords import parse_statement
+from ministack.services.cloudformation import provisioners
+
+# The organization, and who is in it: MiniStack has none.
+ORGANIZATION_ID = os.environ["LOCAL_AWS_ORGANIZATION_ID"]
+ORGANIZATION_ACCOUNTS = frozenset(os.environ["LOCAL_AWS_ORGANIZATION_ACCOUNTS"].split(","))
+
+
+# Status, headers and body; physical name and attributes of a resource.
+Response = tuple[int, dict[str, str], bytes]
+Created = tuple[str, dict[str, str]]
+
+
+@dataclasses.dataclass
+class Check:
+    """One question to IAM: may the caller do this to that."""
+
+    action: str
+    resource: str
+    context: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
+class Request:
+    """What has to be remembered between MiniStack's steps of one request."""
+
+    also: list[Check] = dataclasses.field(default_factory=list)  # what AWS asks beside the call's own action
+    source_identity: str = ""
+    denied: Check | None = None  # for the message
+
+
+request: contextvars.ContextVar[Request] = contextvars.ContextVar("request")
+
+
+def json_body(body: bytes) -> dict[str, Any]:
+    """The body as a JSON object; empty where it is none."""
+    try:
+        document = json.loads(body or b"{}")
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+# ---- resources, and what else a call needs ---------------------------------------------------------------------------
+
+
+def ecs_checks(operation: str, body: dict[str, Any], region: str, account: str) -> list[Check] | None:
+    """What AWS asks for an ECS call, its own action first. MiniStack asks for the cluster's ARN instead."""
+    prefix = f"arn:aws:ecs:{region}:{account}:"
+    action = f"ecs:{operation}"
+    cluster = str(body.get("cluster") or "default").rsplit("/", 1)[-1]
+
+    def service(name: Any) -> str:
+        return str(name) if str(name).startswith("arn:") else f"{prefix}service/{cluster}/{name}"
+
+    match operation:
+        case "DescribeServices":
+            return [Check(action, service(name)) for name in body.get("services") or []] or [Check(action, "*")]
+        case "UpdateService" | "DeleteService" | "ListServiceDeployments":
+            # Roles that the service hands to ECS itself: volumes, Service Connect, load balancers, VPC Lattice.
+            passed = [
+                Check("iam:PassRole", role, {"iam:PassedToService": "ecs.amazonaws.com"})
+                for role in re.findall(r'"roleArn": "([^"]+)"', json.dumps(body))
+            ]
+            return [Check(action, service(body.get("service"))), *passed]
+        case "DescribeServiceDeployments" | "DescribeServiceRevisions":
+            named = body.get("serviceDeploymentArns") or body.get("serviceRevisionArns") or []
+            # AWS asks for the deployment, or the revision, and for the service it belongs to.
+            services = [re.sub(r":service-(?:deployment|revision)/(.+)/[^/]+$", r":service/\1", arn) for arn in named]
+            return [Check(action, arn) for arn in [*named, *services]] or None
+        case "TagResource" | "UntagResource":
+            return [Check(action, str(body.get("resourceArn")))]
+        case "DescribeTaskDefinition":
+            return [Check(action, "*")]
+        case "RegisterTaskDefinition":
+            definition = f"{prefix}task-definition/{body.get('family')}:*"
+            checks = [Check(action, definition)]
+            if body.get("tags"):
+                checks.append(Check("ecs:TagResource", definition, {"ecs:CreateAction": operation}))
+            for member in ("taskRoleArn", "executionRoleArn"):
+                if role := body.get(member):
+                    checks.append(Check("iam:PassRole", role, {"iam:PassedToService": "ecs-tasks.amazonaws.com"}))
+            return checks
+    return None
+
+
+def partiql_check(statement: dict[str, Any], region: str, account: str) -> Check | None:
+    """A PartiQL statement is authorized as what it does, on its table; there is no permission for the call itself."""
+    try:
+        parsed = parse_statement(statement.get("Statement", ""), statement.get("Parameters") or [])
+        parsed = parsed.get("select") or parsed
+        table = f"arn:aws:dynamodb:{region}:{account}:table/{parsed['table']}"
+        index = f"/index/{parsed['index']}" if parsed.get("index") else ""
+        return Check(f"dynamodb:PartiQL{parsed['op'].title()}", table + index)
+    except (KeyError, ValueError):
+        return None
+
+
+original_resource: Callable[..., str] = actions.extract_resource_arn
+
+
+def extract_resource_arn(
+    service: str,
+    method: str,
+    path: str,
+    headers: dict[str, str],
+    body: bytes,
+    params: dict[str, Any],
+    region: str,
+    account: str,
+) -> str:
+    """The resource of a call; remembers what else it needs."""
+    current = Request()
+    request.set(current)
+    operation = headers.get("x-amz-target", "").rsplit(".", 1)[-1]
+    if service == "ecs" and (checks := ecs_checks(operation, json_body(body), region, account)):
+        current.also = checks[1:]
+        return checks[0].resource
+    if operation == "ExecuteStatement" and (check := partiql_check(json_body(body), region, account)):
+        return check.resource
+    if service == "dynamodb" and operation in ("PutResourcePolicy", "DeleteResourcePolicy"):
+        return str(json_body(body).get("ResourceArn"))
+    resource = original_resource(service, method, path, headers, body, params, region, account)
+    if service == "logs" and operation in ("CreateLogStream", "DeleteLogStream", "PutLogEvents"):
+        return f"{resource}:log-stream:{json_body(body).get('logStreamName')}"
+    if service == "sts" and (identity := actions._query_param(params, "SourceIdentity")):
+        # MiniStack does not know source identities. Here the identity policy is asked; for the trust, see below.
+        current.source_identity = identity
+        current.also = [Check("sts:SetSourceIdentity", resource, {"sts:SourceIdentity": identity})]
+    return resource
+
+
+original_action: Callable[..., str | None] = actions.extract_iam_action
+
+
+def extract_iam_action(
+    service: str, method: str, path: str, headers: dict[str, str], body: bytes, params: dict[str, Any]
+) -> str | None:
+    """The action of a call; of a single PartiQL statement, what the statement does."""
+    action = original_action(service, method, path, headers, body, params)
+    if action == "dynamodb:ExecuteStatement" and (check := partiql_check(json_body(body), "", "")):
+        return check.action
+    return action
+
+
+original_transaction_checks: Callable[..., list[tuple[str, str]]] = actions.dynamodb_transaction_checks
+
+
+def dynamodb_transaction_checks(action: str, body: bytes, region: str, account: str) -> list[tuple[str, str]]:
+    """The parts of a transaction. MiniStack then adds dynamodb:EnclosingOperation, the call's name, to each."""
+    members = {"dynamodb:ExecuteTransaction": "TransactStatements", "dynamodb:BatchExecuteStatement": "Statements"}
+    if action not in members:
+        return original_transaction_checks(action, body, region, account)
+    checks = [partiql_check(statement, region, account) for statement in json_body(body).get(members[action]) or []]
+    return [(check.action, check.resource) for check in checks if check]
+
+
+original_dynamodb_context: Callable[..., dict[str, Any]] = actions.dynamodb_service_context
+
+
+def dynamodb_service_context(body: bytes) -> dict[str, Any]:
+    """The condition keys of a DynamoDB call, with dynamodb:LeadingKeys: the partition keys it names."""
+    document = json_body(body)
+    requests = [{**document, "TableName": document.get("TableName")}]
+    requests += [
+        {"TableName": name, **part}
+        for name, part in (document.get("RequestItems") or {}).items()
+        if isinstance(part, dict)
+    ]
+    leading = []
+    for part in requests:
+        table = dynamodb._tables.get(str(part["TableName"]).rsplit("/", 1)[-1]) or {}
+        for item in [part.get("Item"), part.get("Key"), *(part.get("Keys") or [])]:
+            value = (item or {}).get(table.get("pk_name"))
+            if value:
+                leading.append(str(next(iter(value.values()))))
+    context = original_dynamodb_context(body)
+    return {**context, "dynamodb:LeadingKeys": leading} if leading else context
+
+
+# ---- the decision ----------------------------------------------------------------------------------------------------
+
+original_enforce = evaluator.enforce
+
+
+def enforce(
+    access_key: str, action: str, service: str, region: str, resource_arn: str = "*", service_context: Any = None
+) -> Any:
+    """Asks for the call's own action, then for what AWS asks beside it."""
+    current = request.get(None) or Request()
+    own = Check(action, resource_arn, service_context or {})
+    also, current.also = current.also, []
+    for check in [own, *also]:
+        denied = original_enforce(
+            access_key,
+            check.action,
+            check.action.split(":")[0] if check is not own else service,
+            region,
+            resource_arn=check.resource,
+            service_context={**own.context, **check.context},
+        )
+        if denied is not None:
+            current.denied = check
+            return denied
+    return None
+
+
+original_response: Callable[..., Response] = actions.access_denied_response
+
+
+def access_denied_response(
+    service: str, action: str, principal: str, request_id: str, *, resource_arn: str = "*", **options: Any
+) -> Response:
+    """The refusal. AWS names the action that was missing, which may not be the call's own, and the resource."""
+    denied = getattr(request.get(None), "denied", None)
+    if denied is None or options.get("error_code") or options.get("message"):
+        return original_response(service, action, principal, request_id, resource_arn=resource_arn, **options)
+    explicit = bool(options.get("explicit_deny"))
+    if not options.get("resource_policy_arn"):
+        options["message"] = actions.identity_denial_message(denied.action, principal, denied.resource, explicit)
+    return original_response(service, denied.action, principal, request_id, resource_arn=denied.resource, **options)
+
+
+original_trust: Callable[..., bool] = evaluator.evaluate_trust_policy
+
+
+def evaluate_trust_policy(document: Any, caller: str, context: Any = None) -> bool:
+    """A trust policy; where a source identity is set, it must allow that too, by that action's own condition keys."""
+    allowed = original_trust(document, caller, context)
+    current = request.get(None)
+    if not allowed or context is None or not current or not current.source_identity:
+        return allowed
+    keys = {"sts:sourceidentity": current.source_identity}
+    return original_trust(
+        document, caller, dataclasses.replace(context, action="sts:SetSourceIdentity", service_context=keys)
+    )
+
+
+# ---- condition keys --------------------------------------------------------------------------------------------------
+
+original_key = evaluator._resolve_condition_key
+
+
+def resolve_condition_key(key: str, context: Any) -> Any:
+    """Condition keys that MiniStack does not have, or fills in differently."""
+    name = key.lower()
+    if name == "aws:principalarn" and context.principal_type == "AssumedRole":
+        # AWS: the ARN of the role, path included, and not that of the session.
+        role = evaluator._role_name_from_assumed_arn(context.principal_arn)
+        return iam._roles.get_scoped(context.principal_account, None, role, {}).get("Arn", context.principal_arn)
+    if name in ("aws:principalorgid", "aws:resourceorgid"):
+        account = context.principal_account
+        if name == "aws:resourceorgid":
+            account = evaluator._account_from_arn(context.resource_arn) or account
+        return ORGANIZATION_ID if account in ORGANIZATION_ACCOUNTS else None
+    return original_key(key, context)
+
+
+original_conditions_met: Callable[..., bool] = evaluator._conditions_met
+
+
+def conditions_met(conditions: dict[str, Any], context: Any) -> bool:
+    """Conditions, with policy variables (`${aws:PrincipalOrgID}`) filled in, which MiniStack compares as they stand."""
+
+    def fill(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {name: fill(member) for name, member in node.items()}
+        if isinstance(node, list):
+            return [fill(item) for item in node]
+        return re.sub(r"\$\{([^}]+)}", lambda v: str(resolve_condition_key(v[1], context) or v[0]), str(node))
+
+    return original_conditions_met(fill(conditions), context)
+
+
+# ---- what CloudFormation drops ---------------------------------------------------------------------------------------
+
+
+def table_policy_for_arn(arn: str) -> tuple[str, str] | None:
+    """A table's own policy and its account: MiniStack keeps the policies of tables, and never asks them."""
+    table = arn.split("/index/")[0]
+    _, _, _, region, account, _ = table.split(":", 5)
+    entry = dynamodb._resource_policies.get_scoped(account, region, table)
+    return (entry["Policy"], account) if entry else None
+
+
+original_table_create: Callable[..., Created] = provisioners._ddb_create
+
+
+def table_create(logical_id: str, properties: dict[str, Any], stack: str) -> Created:
+    """A table, with its policy."""
+    name, attributes = original_table_create(logical_id, properties, stack)
+    if policy := properties.get("ResourcePolicy", {}).get("PolicyDocument"):
+        dynamodb._put_resource_policy({"ResourceArn": attributes["Arn"], "Policy": json.dumps(policy)})
+    return name, attributes
+
+
+original_role_create: Callable[..., Created] = provisioners._iam_role_create
+
+
+def role_create(logical_id: str, properties: dict[str, Any], stack: str) -> Created:
+    """A role, with its boundary."""
+    name, attributes = original_role_create(logical_id, properties, stack)
+    if boundary := properties.get("PermissionsBoundary"):
+        iam._roles[name]["PermissionsBoundary"] = boundary
+    return name, attributes
+
+
+def mend() -> None:
+    """Puts the functions of this file in place of MiniStack's."""
+    actions.extract_resource_arn = extract_resource_arn
+    actions.extract_iam_action = extract_iam_action
+    actions.dynamodb_transaction_checks = dynamodb_transaction_checks
+    actions.dynamodb_service_context = dynamodb_service_context
+    actions.access_denied_response = access_denied_response
+    evaluator.enforce = enforce
+    evaluator.evaluate_trust_policy = evaluate_trust_policy
+    evaluator._resolve_condition_key = resolve_condition_key
+    evaluator._conditions_met = conditions_met
+    dynamodb.table_policy_for_arn = table_policy_for_arn
+    evaluator._RESOURCE_POLICY_LOOKUPS["dynamodb"] = ("dynamodb", "table_policy_for_arn")
+    provisioners._RESOURCE_HANDLERS["AWS::DynamoDB::Table"]["create"] = table_create
+    provisioners._RESOURCE_HANDLERS["AWS::IAM::Role"]["create"] = role_create
+
+
+def end_with_parent() -> None:
+    """Waits for standard input to end, which it does when the parent does; then ends the whole process group."""
+    sys.stdin.buffer.read()
+    shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    if os.getpgrp() != os.getpid():
+        sys.exit("strict.py is started by local_aws.LocalAws, in a process group of its own")
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    mend()
+    main()
