@@ -1,0 +1,530 @@
+"""Least privilege, shown from both sides: what is there is needed, and what is not there is refused.
+
+The policies that the system runs under are the rendered ones. Each single action is taken away once.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import deploy
+import pytest
+from botocore.exceptions import ClientError
+from conftest import Service, System, end_lease
+from local_aws import HUB, TARGETS, Credentials
+
+from ledger import assert_chain
+
+POLICIES = deploy.ROOT / "policies"
+TARGET = TARGETS[0]
+TARGET_ROLE = "ecs-updater-target"
+TARGET_ROLE_ARN = f"arn:aws:iam::{TARGET}:role/ecs-updater/{TARGET_ROLE}"
+EVERYTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+Replace = Callable[[str, str, str, dict[str, Any]], None]
+
+# (statement, action) -> the code of a change without it. None: an image and tags are changed without it, and why.
+UPDATER = {
+    ("EnterTargetAccounts", "sts:AssumeRole"): "AssumeRoleFailed",
+    ("EnterTargetAccounts", "sts:SetSourceIdentity"): None,  # for callers that the API door vouches for: below
+    ("AppendToHistory", "dynamodb:PartiQLInsert"): "HistoryUnavailable",
+    ("ReadHistory", "dynamodb:GetItem"): None,  # to resume a change: below
+    ("ReadHistory", "dynamodb:Query"): None,  # to restore
+    ("KeepState", "dynamodb:BatchGetItem"): "HistoryUnavailable",
+    ("KeepState", "dynamodb:PartiQLInsert"): "HistoryUnavailable",
+    ("KeepState", "dynamodb:PartiQLUpdate"): "HistoryUnavailable",
+    ("WriteItsLog", "logs:CreateLogStream"): None,  # by Lambda itself, which the local AWS does without asking
+    ("WriteItsLog", "logs:PutLogEvents"): None,  # as above
+}
+TARGET_ACTIONS = {
+    ("ReadServices", "ecs:DescribeServices"): "ServiceReadFailed",
+    ("ReadServices", "ecs:ListServiceDeployments"): None,  # to follow a deployment
+    ("ReadDeployments", "ecs:DescribeServiceDeployments"): None,  # as above
+    ("ReadDeployments", "ecs:DescribeServiceRevisions"): None,  # as above
+    ("ChangeServices", "ecs:UpdateService"): "ServiceUpdateFailed",
+    ("ChangeServices", "ecs:TagResource"): "TagUpdateFailed",
+    ("ChangeServices", "ecs:UntagResource"): "TagUpdateFailed",
+    ("ReadTaskDefinitions", "ecs:DescribeTaskDefinition"): "ServiceReadFailed",
+    ("RegisterTaskDefinitions", "ecs:RegisterTaskDefinition"): "TaskDefinitionRejected",
+    ("TagTaskDefinitionsOnRegister", "ecs:TagResource"): "TaskDefinitionRejected",
+    ("PassTaskRoles", "iam:PassRole"): "TaskDefinitionRejected",
+    ("PassInfrastructureRoles", "iam:PassRole"): None,  # for volumes, Service Connect, load balancers, VPC Lattice
+}
+
+
+def actions_of(statement: dict[str, Any]) -> list[str]:
+    """A statement's actions."""
+    found = statement["Action"]
+    return [found] if isinstance(found, str) else list(found)
+
+
+def in_document(name: str) -> set[tuple[str, str]]:
+    """Every (statement, action) of a document of policies/."""
+    document = json.loads((POLICIES / name).read_text())
+    return {(statement["Sid"], action) for statement in document["Statement"] for action in actions_of(statement)}
+
+
+def without(document: dict[str, Any], sid: str, action: str) -> dict[str, Any]:
+    """The document with one action taken out of one statement."""
+    statements = []
+    for statement in document["Statement"]:
+        left = [each for each in actions_of(statement) if statement["Sid"] != sid or each != action]
+        if left:
+            statements.append({**statement, "Action": left})
+    return {**document, "Statement": statements}
+
+
+def refused(call: Callable[[], Any]) -> str:
+    """The text that IAM refused a call with; fails where it did not."""
+    with pytest.raises(ClientError) as caught:
+        call()
+    error = caught.value.response["Error"]
+    assert error["Code"] in ("AccessDenied", "AccessDeniedException"), error
+    return str(error["Message"])
+
+
+def test_the_matrix_below_has_every_action() -> None:
+    assert set(UPDATER) == in_document("updater.json")
+    assert set(TARGET_ACTIONS) == in_document("target-role.json")
+
+
+@pytest.fixture
+def changed(system: System) -> Service:
+    """A service that was changed once, so that the next change finds a ledger."""
+    service = system.service(TARGET)
+    system.invoke(service.event(ecs_image_name="nginx:1"))
+    return service
+
+
+@pytest.mark.parametrize(("statement", "action", "code"), [(*key, code) for key, code in UPDATER.items()])
+def test_the_updater_needs_each_of_its_permissions(
+    system: System, changed: Service, role_policy: Replace, statement: str, action: str, code: str | None
+) -> None:
+    role_policy(HUB, system.updater_role, "updater", without(updater_policy(system), statement, action))
+    assert_fails_for_want_of(system, changed, action, code)
+
+
+@pytest.mark.parametrize(("statement", "action", "code"), [(*key, code) for key, code in TARGET_ACTIONS.items()])
+def test_the_target_role_needs_each_of_its_permissions(
+    system: System, changed: Service, role_policy: Replace, statement: str, action: str, code: str | None
+) -> None:
+    document = system.client("iam", TARGET).get_role_policy(RoleName=TARGET_ROLE, PolicyName="target-role")[
+        "PolicyDocument"
+    ]
+    role_policy(TARGET, TARGET_ROLE, "target-role", without(document, statement, action))
+    assert_fails_for_want_of(system, changed, action, code)
+
+
+@pytest.fixture
+def boundary(system: System) -> Iterator[Callable[[Callable[[dict[str, Any]], dict[str, Any]]], None]]:
+    """Changes the target role's boundary by a function, and puts it back afterwards."""
+    iam = system.client("iam", TARGET)
+    arn = iam.get_role(RoleName=TARGET_ROLE)["Role"]["PermissionsBoundary"]["PermissionsBoundaryArn"]
+
+    def version() -> str:
+        return str(iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"])
+
+    def put(document: dict[str, Any]) -> None:
+        before = version()
+        iam.create_policy_version(PolicyArn=arn, PolicyDocument=json.dumps(document), SetAsDefault=True)
+        iam.delete_policy_version(PolicyArn=arn, VersionId=before)
+
+    original = iam.get_policy_version(PolicyArn=arn, VersionId=version())["PolicyVersion"]["Document"]
+    yield lambda change: put(change(original))
+    put(original)
+
+
+@pytest.mark.parametrize("action", sorted(action for _, action in in_document("target-boundary.json")))
+def test_the_boundary_holds_whatever_the_role_is_given(
+    system: System, changed: Service, role_policy: Replace, boundary: Callable[..., None], action: str
+) -> None:
+    role_policy(TARGET, TARGET_ROLE, "target-role", EVERYTHING)
+    sid = next(sid for sid, each in in_document("target-boundary.json") if each == action)
+    boundary(lambda document: without(document, sid, action))
+    codes = [code for (_, each), code in TARGET_ACTIONS.items() if each == action and code]
+    # TagResource is needed for the task definition first.
+    code = "TaskDefinitionRejected" if action == "ecs:TagResource" else next(iter(codes), None)
+    assert_fails_for_want_of(system, changed, action, code)
+
+
+def updater_policy(system: System) -> dict[str, Any]:
+    """The policy that the updater's role has."""
+    found = system.client("iam").get_role_policy(RoleName=system.updater_role, PolicyName="updater")
+    return dict(found["PolicyDocument"])
+
+
+def assert_fails_for_want_of(system: System, service: Service, action: str, code: str | None) -> None:
+    """A change of image and tags fails with `code` and names the action; without a code, it succeeds."""
+    answer = system.invoke(service.event(ecs_image_name="nginx:2", ecs_tag={"new": "tag"}))
+    if code is None:
+        assert answer.body["status"] == "APPLIED"
+        return
+    assert answer.error, answer.payload
+    assert answer.payload["errorType"] == code, answer.payload
+    assert action in answer.payload["errorMessage"]
+    records = assert_chain(system.records(service), system.state(f"service#{service.key}"))[2:]
+    if code in ("AssumeRoleFailed", "HistoryUnavailable", "ServiceReadFailed"):
+        assert records == []
+        assert system.running(service) == ("nginx:1", deploy.TAGS)
+        assert system.revisions(service) == 2
+    else:
+        assert [record["kind"] for record in records] == ["STARTED", "FAILED"]
+        assert action in records[1]["error"]
+
+
+def test_a_result_that_cannot_be_written_is_completed_by_the_same_key(system: System, role_policy: Replace) -> None:
+    """A first change begins with inserts alone; its result needs an update."""
+    service = system.service(TARGET)
+    event = service.event(ecs_image_name="nginx", idempotency_key="unwritten")
+    with_all = updater_policy(system)
+    role_policy(HUB, system.updater_role, "updater", without(with_all, "KeepState", "dynamodb:PartiQLUpdate"))
+    failed = system.invoke(event)
+    assert failed.payload["errorType"] == "HistoryUnavailable"
+    assert "dynamodb:PartiQLUpdate" in failed.payload["errorMessage"]
+    assert system.running(service)[0] == "nginx"
+    assert [record["kind"] for record in system.records(service)] == ["STARTED"]
+    role_policy(HUB, system.updater_role, "updater", with_all)
+    end_lease(system, service)
+    # Resuming reads the STARTED record: what GetItem is for.
+    role_policy(HUB, system.updater_role, "updater", without(with_all, "ReadHistory", "dynamodb:GetItem"))
+    assert "dynamodb:GetItem" in system.invoke(event).payload["errorMessage"]
+    role_policy(HUB, system.updater_role, "updater", with_all)
+    body = system.invoke(event).body
+    assert (body["BEFORE"]["serviceImage"], body["AFTER"]["serviceImage"]) == ("busybox", "nginx")
+    kinds = [record["kind"] for record in assert_chain(system.records(service), system.state(f"service#{service.key}"))]
+    assert kinds == ["STARTED", "APPLIED"]
+    assert system.revisions(service) == 2
+
+
+# ---- who gets in -----------------------------------------------------------------------------------------------------
+
+
+def test_only_the_updater_enters_and_only_as_itself(system: System) -> None:
+    updater = system.updater()
+    accepted = {"RoleSessionName": "ecsu-1", "ExternalId": deploy.EXTERNAL_ID}
+    system.assume(TARGET_ROLE_ARN, updater, **accepted)
+    for change in ({"RoleSessionName": "somebody"}, {"ExternalId": "another"}):
+        assert "sts:AssumeRole" in refused(lambda: system.assume(TARGET_ROLE_ARN, updater, **{**accepted, **change}))
+    del accepted["ExternalId"]
+    refused(lambda: system.assume(TARGET_ROLE_ARN, updater, **accepted))
+
+
+def test_an_administrator_of_the_hub_does_not_enter(system: System, administrator: Credentials) -> None:
+    refused(lambda: system.assume(TARGET_ROLE_ARN, administrator, ExternalId=deploy.EXTERNAL_ID))
+
+
+def test_the_updater_enters_no_other_role(system: System) -> None:
+    trust = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{HUB}:root"}, "Action": "sts:AssumeRole"}
+        ],
+    }
+    arns = [
+        system.client("iam", TARGET).create_role(**name, AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+        for name in ({"RoleName": "open"}, {"Path": "/ecs-updater/", "RoleName": "ecs-updater-target-2"})
+    ]
+    for arn in arns:
+        assert "sts:AssumeRole" in refused(lambda: system.assume(arn, system.updater()))
+
+
+def test_a_caller_that_the_api_door_vouches_for_is_named_in_the_target(system: System, role_policy: Replace) -> None:
+    functions = system.client("lambda")
+    name = system.deployment.function
+    functions.create_alias(FunctionName=name, Name="api", FunctionVersion="$LATEST")
+
+    def change(service: Service) -> dict[str, Any]:
+        event = service.event(ecs_image_name="nginx", requested_by="ann")
+        answer = functions.invoke(FunctionName=name, Qualifier="api", Payload=json.dumps(event))
+        return dict(json.loads(answer["Payload"].read()))
+
+    service = system.service(TARGET)
+    assert change(service)["body"]["status"] == "APPLIED"
+    assert {record["identity"] for record in system.records(service)} == {"verified"}
+    unnamed = without(updater_policy(system), "EnterTargetAccounts", "sts:SetSourceIdentity")
+    role_policy(HUB, system.updater_role, "updater", unnamed)
+    failed = change(system.service(TARGET))
+    assert failed["errorType"] == "AssumeRoleFailed"
+    assert "sts:SetSourceIdentity" in failed["errorMessage"]
+    functions.delete_alias(FunctionName=name, Name="api")
+
+
+# ---- what a session in a target account may do -----------------------------------------------------------------------
+
+LAYERS = ("session", "role", "boundary")
+# What is tried in a session for one service -> the action that is refused, and by which layers, each on its own: a hole
+# in one must not hide behind another.
+TRIED: dict[str, tuple[str, set[str]]] = {
+    "read the service": ("ecs:DescribeServices", set()),
+    "update the service": ("ecs:UpdateService", set()),
+    "tag the service": ("ecs:TagResource", set()),
+    "untag the service": ("ecs:UntagResource", set()),
+    "register with tags and a task role": ("ecs:RegisterTaskDefinition", set()),
+    "tag the service by its old, short ARN": ("ecs:TagResource", set()),
+    "read the task definition": ("ecs:DescribeTaskDefinition", set()),
+    "list its deployments": ("ecs:ListServiceDeployments", set()),
+    "read a deployment": ("ecs:DescribeServiceDeployments", set()),
+    "read a revision": ("ecs:DescribeServiceRevisions", set()),
+    "read another service": ("ecs:DescribeServices", set()),
+    "update another service": ("ecs:UpdateService", {"session"}),
+    "update its namesake in another region": ("ecs:UpdateService", {"session"}),
+    "tag another service": ("ecs:TagResource", {"session"}),
+    "tag another service by its short ARN": ("ecs:TagResource", {"session"}),
+    "untag another service": ("ecs:UntagResource", {"session"}),
+    "tag a task definition that is there": ("ecs:TagResource", {"session", "role"}),
+    "tag the cluster": ("ecs:TagResource", {"session", "role"}),
+    "pass an administrator's role to tasks": ("iam:PassRole", {"role"}),
+    "pass it for starting tasks": ("iam:PassRole", {"role"}),
+    "pass a task role to ECS itself": ("iam:PassRole", {"role"}),
+    "pass an infrastructure role to ECS itself": ("iam:PassRole", set()),
+    "pass an infrastructure role to tasks": ("iam:PassRole", {"role"}),
+    "delete the service": ("ecs:DeleteService", set(LAYERS)),
+    "deregister the task definition": ("ecs:DeregisterTaskDefinition", set(LAYERS)),
+    "run a task": ("ecs:RunTask", set(LAYERS)),
+    "read a role": ("iam:GetRole", set(LAYERS)),
+}
+
+
+def attempts(system: System, session: Credentials, own: Service, other: Service) -> dict[str, Callable[[], Any]]:
+    """The calls of TRIED."""
+    ecs, elsewhere = (system.aws.client("ecs", session, region) for region in (own.region, "us-east-1"))
+    tags = [{"key": "a", "value": "b"}]
+    web = {"name": "web", "image": "nginx", "memory": 64}
+    definition = {"family": own.name, "containerDefinitions": [web]}
+    running = system.described(own)["taskDefinition"]
+    names = ("sample/web-task", "sample-infrastructure/volumes", "administrator")
+    task_role, infrastructure_role, administrator = (f"arn:aws:iam::{TARGET}:role/{name}" for name in names)
+
+    def update(client: Any, service: Service, **parameters: Any) -> Callable[[], Any]:
+        return lambda: client.update_service(cluster=deploy.CLUSTER, service=service.name, desiredCount=2, **parameters)
+
+    def hand_over(role: str) -> Callable[[], Any]:
+        return update(ecs, own, volumeConfigurations=[{"name": "v", "managedEBSVolume": {"roleArn": role}}])
+
+    def read(service: Service) -> Callable[[], Any]:
+        return lambda: ecs.describe_services(cluster=deploy.CLUSTER, services=[service.name])
+
+    def short(service: Service) -> str:
+        return service.arn.replace(f":service/{deploy.CLUSTER}/", ":service/")
+
+    def tag(arn: str) -> Callable[[], Any]:
+        return lambda: ecs.tag_resource(resourceArn=arn, tags=tags)
+
+    def untag(arn: str) -> Callable[[], Any]:
+        return lambda: ecs.untag_resource(resourceArn=arn, tagKeys=["a"])
+
+    def register(**members: Any) -> Callable[[], Any]:
+        return lambda: ecs.register_task_definition(**definition, **members)
+
+    return {
+        "read the service": read(own),
+        "update the service": update(ecs, own),
+        "tag the service": tag(own.arn),
+        "untag the service": untag(own.arn),
+        "register with tags and a task role": register(tags=tags, taskRoleArn=task_role, executionRoleArn=task_role),
+        "tag the service by its old, short ARN": tag(short(own)),
+        "read the task definition": lambda: ecs.describe_task_definition(taskDefinition=running),
+        "list its deployments": lambda: ecs.list_service_deployments(cluster=deploy.CLUSTER, service=own.name),
+        "read a deployment": lambda: ecs.describe_service_deployments(
+            serviceDeploymentArns=[own.arn.replace(":service/", ":service-deployment/") + "/d"]
+        ),
+        "read a revision": lambda: ecs.describe_service_revisions(
+            serviceRevisionArns=[own.arn.replace(":service/", ":service-revision/") + "/1"]
+        ),
+        "read another service": read(other),
+        "update another service": update(ecs, other),
+        "update its namesake in another region": update(elsewhere, own),
+        "tag another service": tag(other.arn),
+        "tag another service by its short ARN": tag(short(other)),
+        "untag another service": untag(other.arn),
+        "tag a task definition that is there": tag(running),
+        "tag the cluster": tag(f"arn:aws:ecs:{own.region}:{TARGET}:cluster/{deploy.CLUSTER}"),
+        "pass an administrator's role to tasks": register(taskRoleArn=administrator),
+        "pass it for starting tasks": register(executionRoleArn=administrator),
+        "pass a task role to ECS itself": hand_over(task_role),
+        "pass an infrastructure role to ECS itself": hand_over(infrastructure_role),
+        "pass an infrastructure role to tasks": register(taskRoleArn=infrastructure_role),
+        "delete the service": lambda: ecs.delete_service(cluster=deploy.CLUSTER, service=own.name),
+        "deregister the task definition": lambda: ecs.deregister_task_definition(taskDefinition=running),
+        "run a task": lambda: ecs.run_task(cluster=deploy.CLUSTER, taskDefinition=running),
+        "read a role": lambda: system.aws.client("iam", session).get_role(RoleName=TARGET_ROLE),
+    }
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_each_layer_alone_refuses_what_is_its_to_refuse(
+    system: System, role_policy: Replace, boundary: Callable[..., None], layer: str
+) -> None:
+    own, other = system.service(TARGET), system.service(TARGET)
+    deploy.create_service(system.aws, TARGET, own.name, "us-east-1")
+    policy = (POLICIES / "session.json").read_text()
+    for token, value in (("__REGION__", own.region), ("__CLUSTER__", deploy.CLUSTER), ("__SERVICE__", own.name)):
+        policy = policy.replace(token, value)
+    if layer != "role":
+        role_policy(TARGET, TARGET_ROLE, "target-role", EVERYTHING)
+    if layer != "boundary":
+        boundary(lambda document: EVERYTHING)
+    narrowed = {"Policy": policy} if layer == "session" else {}
+    session = system.assume(TARGET_ROLE_ARN, system.updater(), ExternalId=deploy.EXTERNAL_ID, **narrowed)
+
+    calls = attempts(system, session, own, other)
+    assert calls.keys() == TRIED.keys()
+    for tried, (action, refusing) in TRIED.items():
+        try:
+            calls[tried]()
+            verdict = ""
+        except ClientError as error:
+            verdict = str(error) if "AccessDenied" in error.response["Error"]["Code"] else ""
+        assert bool(verdict) == (layer in refusing), f"{layer}: {tried}: {verdict or 'was let through'}"
+        assert not verdict or action in verdict
+
+
+# ---- the history table -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def administrator(system: System) -> Iterator[Credentials]:
+    """A user of the hub who may do everything that a policy can allow."""
+    iam = system.client("iam")
+    iam.create_user(UserName="administrator")
+    iam.put_user_policy(UserName="administrator", PolicyName="everything", PolicyDocument=json.dumps(EVERYTHING))
+    key = iam.create_access_key(UserName="administrator")["AccessKey"]
+    yield Credentials(key["AccessKeyId"], key["SecretAccessKey"])
+
+
+def history_writes(system: System, who: Credentials) -> dict[str, Callable[[], Any]]:
+    """Every way to write into the history table, by the action that IAM is asked for."""
+    dynamodb, table = system.aws.client("dynamodb", who), system.deployment.history
+    key = {"service": {"S": "s"}, "record": {"S": "r"}}
+    insert = f"INSERT INTO \"{table}\" VALUE {{'service': 's', 'record': 'r'}}"
+    where = "WHERE service = 's' AND record = 'r'"
+    return {
+        "dynamodb:PutItem": lambda: dynamodb.put_item(TableName=table, Item=key),
+        "dynamodb:UpdateItem": lambda: dynamodb.update_item(TableName=table, Key=key),
+        "dynamodb:DeleteItem": lambda: dynamodb.delete_item(TableName=table, Key=key),
+        "dynamodb:BatchWriteItem": lambda: dynamodb.batch_write_item(
+            RequestItems={table: [{"PutRequest": {"Item": key}}]}
+        ),
+        "dynamodb:PartiQLUpdate": lambda: dynamodb.execute_statement(
+            Statement=f"UPDATE \"{table}\" SET kind = 'X' {where}"
+        ),
+        "dynamodb:PartiQLDelete": lambda: dynamodb.execute_transaction(
+            TransactStatements=[{"Statement": f'DELETE FROM "{table}" {where}'}]
+        ),
+        "dynamodb:PartiQLInsert": lambda: dynamodb.execute_statement(Statement=insert),
+        "dynamodb:UpdateTimeToLive": lambda: dynamodb.update_time_to_live(
+            TableName=table, TimeToLiveSpecification={"AttributeName": "at", "Enabled": True}
+        ),
+        "dynamodb:DeleteTable": lambda: dynamodb.delete_table(TableName=table),
+    }
+
+
+def test_history_is_not_rewritten_by_anybody(system: System, administrator: Credentials) -> None:
+    for action, call in history_writes(system, administrator).items():
+        message = refused(call)
+        assert action in message
+        assert "explicit deny in a resource-based policy" in message
+
+
+def test_history_is_appended_to_by_the_updater_only_and_in_transactions_only(
+    system: System, administrator: Credentials
+) -> None:
+    statement = f"INSERT INTO \"{system.deployment.history}\" VALUE {{'service': 'appended', 'record': 'r'}}"
+    transaction = [{"Statement": statement}]
+    refused(lambda: system.aws.client("dynamodb", administrator).execute_transaction(TransactStatements=transaction))
+    dynamodb = system.aws.client("dynamodb", system.updater())
+    assert "dynamodb:PartiQLInsert" in refused(lambda: dynamodb.execute_statement(Statement=statement))
+    refused(lambda: dynamodb.batch_execute_statement(Statements=transaction))
+    dynamodb.execute_transaction(TransactStatements=transaction)
+    for action, call in history_writes(system, system.updater()).items():
+        assert action in refused(call)
+
+
+def test_only_the_break_glass_role_changes_the_tables_policy(system: System, administrator: Credentials) -> None:
+    trust = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{HUB}:root"}, "Action": "sts:AssumeRole"}
+        ],
+    }
+    iam = system.client("iam")
+    role = deploy.BREAK_GLASS_ROLE.rsplit("/", 1)[-1]
+    iam.create_role(RoleName=role, AssumeRolePolicyDocument=json.dumps(trust))
+    iam.put_role_policy(RoleName=role, PolicyName="everything", PolicyDocument=json.dumps(EVERYTHING))
+    table = system.client("dynamodb").describe_table(TableName=system.deployment.history)["Table"]["TableArn"]
+    policy = system.client("dynamodb").get_resource_policy(ResourceArn=table)["Policy"]
+    dynamodb = system.aws.client("dynamodb", administrator)
+    assert "dynamodb:PutResourcePolicy" in refused(
+        lambda: dynamodb.put_resource_policy(ResourceArn=table, Policy=policy)
+    )
+    assert "dynamodb:DeleteResourcePolicy" in refused(lambda: dynamodb.delete_resource_policy(ResourceArn=table))
+    broken = system.aws.client("dynamodb", system.assume(deploy.BREAK_GLASS_ROLE, administrator))
+    broken.put_resource_policy(ResourceArn=table, Policy=policy)
+
+
+def test_the_updater_reads_and_keeps_state_and_no_more(system: System) -> None:
+    dynamodb, state = system.aws.client("dynamodb", system.updater()), system.deployment.state
+    history = system.deployment.history
+    record = {"service": {"S": "s"}, "record": {"S": "r"}}
+    dynamodb.get_item(TableName=history, Key=record)
+    dynamodb.batch_get_item(RequestItems={state: {"Keys": [{"id": {"S": "x"}}]}})
+    for action, call in (
+        ("dynamodb:GetItem", lambda: dynamodb.get_item(TableName=state, Key={"id": {"S": "x"}})),
+        ("dynamodb:BatchGetItem", lambda: dynamodb.batch_get_item(RequestItems={history: {"Keys": [record]}})),
+        ("dynamodb:PartiQLSelect", lambda: dynamodb.execute_statement(Statement=f'SELECT * FROM "{history}"')),
+        ("dynamodb:Scan", lambda: dynamodb.scan(TableName=system.deployment.history)),
+        ("dynamodb:Scan", lambda: dynamodb.scan(TableName=state)),
+        ("dynamodb:DeleteItem", lambda: dynamodb.delete_item(TableName=state, Key={"id": {"S": "x"}})),
+        ("dynamodb:PutItem", lambda: dynamodb.put_item(TableName=state, Item={"id": {"S": "x"}})),
+        (
+            "dynamodb:PartiQLDelete",
+            lambda: dynamodb.execute_statement(Statement=f"DELETE FROM \"{state}\" WHERE id = 'x'"),
+        ),
+        (
+            "ecs:DescribeServices",
+            lambda: system.aws.client("ecs", system.updater()).describe_services(
+                cluster=deploy.CLUSTER, services=[deploy.SERVICE]
+            ),
+        ),
+    ):
+        assert action in refused(call)
+
+
+def test_the_updater_writes_its_own_log_and_no_other(system: System) -> None:
+    functions = system.client("lambda")
+    own = functions.get_function_configuration(FunctionName=system.deployment.function)["LoggingConfig"]["LogGroup"]
+    system.client("logs").create_log_group(logGroupName="another")
+    logs = system.aws.client("logs", system.updater())
+    events = [{"timestamp": int(time.time() * 1000), "message": "m"}]
+    logs.create_log_stream(logGroupName=own, logStreamName="s")
+    logs.put_log_events(logGroupName=own, logStreamName="s", logEvents=events)
+    for action, call in (
+        ("logs:CreateLogStream", lambda: logs.create_log_stream(logGroupName="another", logStreamName="s")),
+        ("logs:PutLogEvents", lambda: logs.put_log_events(logGroupName="another", logStreamName="s", logEvents=events)),
+        ("logs:CreateLogGroup", lambda: logs.create_log_group(logGroupName="third")),
+        ("logs:DeleteLogStream", lambda: logs.delete_log_stream(logGroupName=own, logStreamName="s")),
+        ("logs:DeleteLogGroup", lambda: logs.delete_log_group(logGroupName=own)),
+        ("logs:PutRetentionPolicy", lambda: logs.put_retention_policy(logGroupName=own, retentionInDays=1)),
+    ):
+        assert action in refused(call)
+
+
+def test_the_caller_of_the_examples_may_invoke_and_no_more(system: System) -> None:
+    functions = system.aws.client("lambda", system.deployment.invoker)
+    assert "lambda:GetFunction" in refused(lambda: functions.get_function(FunctionName=system.deployment.function))
+
+
+def test_every_document_is_one_that_the_system_ran_under() -> None:
+    """No document stands in policies/ that nothing here is about."""
+    assert {path.name for path in Path(POLICIES).glob("*.json")} == {
+        "updater.json",
+        "lambda-trust.json",
+        "history-table.json",
+        "session.json",
+        "target-role.json",
+        "target-boundary.json",
+        "target-trust.json",
+    }

@@ -1,0 +1,179 @@
+//! Which calls a change costs, and in which order.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::harness::journal::{Fault, Service};
+use crate::harness::ledger::{append_external, kinds};
+use crate::harness::{Site, World, ledger};
+
+#[tokio::test]
+async fn image_and_tags_take_one_sts_five_ecs_and_three_dynamodb_calls() {
+    let world = World::with_environment(&[]).await;
+    world.seed_with(&Site::target(), |service| service["tags"] = json!([]));
+    let changes = json!({"ecs_image_name": "nginx", "ecs_tag": {"updated-tag-name": "updated-tag-value"}});
+    world.update(changes).await.status("APPLIED");
+    assert_eq!(world.journal.actions(Service::Sts), ["AssumeRole"]);
+    assert_eq!(
+        world.journal.actions(Service::Ecs),
+        ["DescribeServices", "DescribeTaskDefinition", "RegisterTaskDefinition", "UpdateService", "TagResource"]
+    );
+    assert_eq!(world.journal.actions(Service::DynamoDb), ["BatchGetItem", "ExecuteTransaction", "ExecuteTransaction"]);
+}
+
+#[tokio::test]
+async fn a_tag_that_goes_takes_a_sixth_ecs_call_after_the_tag_that_comes() {
+    let world = World::new().await;
+    let changes = json!({"ecs_image_name": "nginx", "ecs_tag": {"updated-tag-name": "updated-tag-value"}});
+    world.update(changes).await.status("APPLIED");
+    assert_eq!(world.journal.actions(Service::Sts), ["AssumeRole"]);
+    assert_eq!(
+        world.journal.actions(Service::Ecs),
+        [
+            "DescribeServices",
+            "DescribeTaskDefinition",
+            "RegisterTaskDefinition",
+            "UpdateService",
+            "TagResource",
+            "UntagResource"
+        ]
+    );
+    assert_eq!(world.journal.actions(Service::DynamoDb), ["BatchGetItem", "ExecuteTransaction", "ExecuteTransaction"]);
+}
+
+#[tokio::test]
+async fn an_unchanged_service_takes_one_sts_two_ecs_and_two_dynamodb_calls() {
+    let world = World::new().await;
+    let changes = json!({"ecs_image_name": "busybox", "ecs_tag": {"old-custom-tag-name": "old-custom-tag-value"}});
+    let outcome = world.update(changes).await;
+    let body = outcome.status("UNCHANGED");
+    assert_eq!(body["BEFORE"], body["AFTER"]);
+    assert_eq!(body["deployment_id"], json!(null));
+    assert_eq!(world.journal.actions(Service::Sts), ["AssumeRole"]);
+    assert_eq!(world.journal.actions(Service::Ecs), ["DescribeServices", "DescribeTaskDefinition"]);
+    assert_eq!(world.journal.actions(Service::DynamoDb), ["BatchGetItem", "ExecuteTransaction"]);
+    assert_eq!(world.kinds(&Site::target()), ["UNCHANGED"]);
+    ledger::assert_free(world.tables(), &Site::target().key());
+}
+
+#[tokio::test]
+async fn only_what_differs_is_called() {
+    let world = World::new().await;
+    world.update(json!({"ecs_tag": {"a": "1", "old-custom-tag-name": "old-custom-tag-value"}})).await.status("APPLIED");
+    assert_eq!(world.journal.mutating_ecs_calls(), ["TagResource"]);
+    world.journal.forget();
+    world.update(json!({"ecs_tag": {"a": "1"}})).await.status("APPLIED");
+    assert_eq!(world.journal.mutating_ecs_calls(), ["UntagResource"]);
+    world.journal.forget();
+    world.update(json!({"ecs_image_name": "nginx", "ecs_tag": {"a": "1"}})).await.status("APPLIED");
+    assert_eq!(world.journal.mutating_ecs_calls(), ["RegisterTaskDefinition", "UpdateService"]);
+    world.journal.forget();
+    world.update(json!({"ecs_image_name": "nginx", "service": {"desiredCount": 5}})).await.status("APPLIED");
+    assert_eq!(world.journal.mutating_ecs_calls(), ["UpdateService"]);
+}
+
+#[tokio::test]
+async fn a_dry_run_tells_the_plan_and_touches_and_writes_nothing() {
+    let world = World::new().await;
+    let before = world.cloud().service(&Site::target());
+    let changes = json!({"dry_run": true, "ecs_image_name": "nginx", "ecs_tag": {"new": "tag"},
+                         "service": {"desiredCount": 7}});
+    let outcome = world.update(changes).await;
+    let body = outcome.status("PLANNED");
+    let planned = body["changes"].to_string();
+    for piece in ["busybox", "nginx", "old-custom-tag-name", "new", "desiredCount", "7"] {
+        assert!(planned.contains(piece), "{piece} is not in the plan: {planned}");
+    }
+    assert_eq!(body["BEFORE"]["serviceImage"], "busybox");
+    assert_eq!(world.journal.actions(Service::Ecs), ["DescribeServices", "DescribeTaskDefinition"]);
+    assert_eq!(world.journal.actions(Service::DynamoDb), Vec::<String>::new(), "a dry run reads neither table");
+    assert_eq!(world.cloud().service(&Site::target()), before);
+}
+
+#[tokio::test]
+async fn a_dry_run_where_nothing_differs_plans_no_changes() {
+    let world = World::new().await;
+    let outcome = world.update(json!({"dry_run": true, "ecs_image_name": "busybox"})).await;
+    assert_eq!(outcome.status("PLANNED")["changes"], json!([]));
+    assert_eq!(world.journal.actions(Service::DynamoDb), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_dry_run_refuses_what_the_change_would_refuse() {
+    let world = World::new().await;
+    let changes = json!({"dry_run": true, "ecs_image_name": "nginx", "expected_task_definition": "web:9"});
+    world.update(changes).await.error("TaskDefinitionChanged");
+    assert_eq!(world.journal.actions(Service::DynamoDb), Vec::<String>::new());
+}
+
+/// A head that is read after the snapshot would bless a stale plan.
+#[tokio::test]
+async fn the_head_is_read_consistently_beside_assume_role_and_before_the_snapshot() {
+    let world = World::new().await;
+    world.journal.on("BatchGetItem", 1, Fault::Delay(Duration::from_millis(600)));
+    world.journal.on("AssumeRole", 1, Fault::Delay(Duration::from_millis(300)));
+    world.update(json!({"ecs_image_name": "nginx"})).await.status("APPLIED");
+    let (read, assume) = (world.journal.only("BatchGetItem"), world.journal.only("AssumeRole"));
+    let arrived = read.answered.unwrap().0;
+    assert!(assume.at < arrived && read.at < assume.answered.unwrap().0, "one waited for the other");
+    assert!(
+        arrived <= world.journal.only("DescribeServices").at,
+        "the snapshot was asked for before the head was there"
+    );
+    let request = read.json();
+    for table in request["RequestItems"].as_object().unwrap().values() {
+        assert_eq!(table["ConsistentRead"], true, "{request}");
+    }
+}
+
+/// The recorder writes to the same ledger. What it wrote after the head was read makes the plan stale.
+#[tokio::test]
+async fn a_head_that_moved_before_started_makes_the_change_plan_again() {
+    let world = World::new().await;
+    let site = Site::target();
+    world.journal.on("DescribeTaskDefinition", 1, Fault::Delay(Duration::from_millis(400)));
+    let other = async {
+        world.journal.reached("DescribeTaskDefinition", 1).await;
+        append_external(world.tables(), &site);
+    };
+    let (outcome, ()) = tokio::join!(world.update(json!({"ecs_image_name": "nginx"})), other);
+    outcome.status("APPLIED");
+    assert_eq!(world.journal.of("DescribeServices").len(), 2, "the snapshot is read again");
+    assert_eq!(world.kinds(&site), ["EXTERNAL", "STARTED", "APPLIED"]);
+    assert_eq!(world.cloud().revisions(&site, "web").len(), 2);
+}
+
+#[tokio::test]
+async fn a_head_that_moved_after_started_keeps_no_result_from_being_recorded() {
+    let world = World::new().await;
+    let site = Site::target();
+    world.journal.on("UpdateService", 1, Fault::Delay(Duration::from_millis(400)));
+    let other = async {
+        world.journal.reached("UpdateService", 1).await;
+        append_external(world.tables(), &site);
+    };
+    let (outcome, ()) = tokio::join!(world.update(json!({"ecs_image_name": "nginx"})), other);
+    outcome.status("APPLIED");
+    assert_eq!(kinds(&world.records(&site)), ["STARTED", "EXTERNAL", "APPLIED"]);
+    ledger::assert_free(world.tables(), &site.key());
+}
+
+#[tokio::test]
+async fn a_head_that_always_moves_ends_in_change_in_progress_after_five_attempts() {
+    let world = World::new().await;
+    let site = Site::target();
+    world.journal.from("DescribeTaskDefinition", 1, Fault::Delay(Duration::from_millis(150)));
+    let other = async {
+        for attempt in 1..=5 {
+            world.journal.reached("DescribeTaskDefinition", attempt).await;
+            append_external(world.tables(), &site);
+        }
+    };
+    let (outcome, ()) = tokio::join!(world.update(json!({"ecs_image_name": "nginx"})), other);
+    let message = outcome.error("ChangeInProgress");
+    assert!(message.starts_with("[ERROR][service_lease] service "), "{message}");
+    assert_eq!(world.journal.of("DescribeServices").len(), 5);
+    assert_eq!(world.journal.mutating_ecs_calls(), Vec::<String>::new());
+    assert_eq!(world.kinds(&site), ["EXTERNAL"; 5]);
+}

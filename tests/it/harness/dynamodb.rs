@@ -1,0 +1,140 @@
+//! dynoxide, a strict DynamoDB, behind a proxy that enters each call into the journal and can spoil it.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use dynoxide::Database;
+use serde_json::{Value, json};
+
+use super::http::{Answer, Reply, Request, Server, forward, handler};
+use super::journal::{Call, Journal, Service, request_id};
+use super::{check_own_signature, sigv4};
+
+pub const HISTORY_TABLE: &str = "ecs-updater-history";
+pub const STATE_TABLE: &str = "ecs-updater-state";
+
+/// The tables themselves, without the proxy: what tests read and prepare.
+#[derive(Clone)]
+pub struct Tables {
+    database: Database,
+}
+
+impl Tables {
+    fn new() -> Self {
+        let tables = Self { database: Database::memory().expect("a database in memory") };
+        let string = |name: &str| json!({"AttributeName": name, "AttributeType": "S"});
+        let key = |name: &str, kind: &str| json!({"AttributeName": name, "KeyType": kind});
+        let index = |name: &str, hash: &str| {
+            json!({"IndexName": name, "KeySchema": [key(hash, "HASH"), key("record", "RANGE")],
+                   "Projection": {"ProjectionType": "ALL"}})
+        };
+        let keys = ["service", "record", "account_id", "day", "image"].map(string);
+        tables.create(&json!({
+            "TableName": HISTORY_TABLE,
+            "AttributeDefinitions": keys,
+            "KeySchema": [key("service", "HASH"), key("record", "RANGE")],
+            "GlobalSecondaryIndexes": [index("by-account", "account_id"), index("by-day", "day"), index("by-image", "image")],
+            "BillingMode": "PAY_PER_REQUEST",
+        }));
+        tables.create(&json!({
+            "TableName": STATE_TABLE,
+            "AttributeDefinitions": [string("id")],
+            "KeySchema": [key("id", "HASH")],
+            "BillingMode": "PAY_PER_REQUEST",
+        }));
+        tables
+    }
+
+    fn create(&self, request: &Value) {
+        let request = serde_json::from_value(request.clone()).expect("a CreateTable request");
+        self.database.create_table(request).expect("the table is created");
+    }
+
+    /// All items of a table, in DynamoDB's JSON.
+    pub fn scan(&self, table: &str) -> Vec<Value> {
+        let mut items = Vec::new();
+        let mut start = Value::Null;
+        loop {
+            let mut request = json!({"TableName": table, "ConsistentRead": true});
+            if !start.is_null() {
+                request["ExclusiveStartKey"] = start;
+            }
+            let request = serde_json::from_value(request).expect("a Scan request");
+            let answer = serde_json::to_value(self.database.scan(request).expect("a scan")).expect("JSON");
+            items.extend(answer["Items"].as_array().cloned().unwrap_or_default());
+            start = answer["LastEvaluatedKey"].clone();
+            if start.is_null() {
+                return items;
+            }
+        }
+    }
+
+    /// Overwrites one item, which no role of the product may do.
+    pub fn put(&self, table: &str, item: &Value) {
+        let request = serde_json::from_value(json!({"TableName": table, "Item": item})).expect("a PutItem request");
+        self.database.put_item(request).expect("the item is put");
+    }
+}
+
+pub struct DynamoDb {
+    pub server: Server,
+    pub tables: Tables,
+    engine: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for DynamoDb {
+    fn drop(&mut self) {
+        self.engine.abort();
+    }
+}
+
+impl DynamoDb {
+    pub async fn start(journal: Journal) -> Self {
+        let tables = Tables::new();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free loopback port");
+        let engine_address = listener.local_addr().expect("the port's number");
+        let engine = tokio::spawn(dynoxide::server::serve_on(listener, tables.database.clone()));
+        let server = Server::start(handler(move |request| {
+            let journal = journal.clone();
+            async move { proxy(&journal, engine_address, request).await }
+        }))
+        .await;
+        Self { server, tables, engine }
+    }
+}
+
+async fn proxy(journal: &Journal, engine: SocketAddr, request: Request) -> Reply {
+    check_own_signature(journal, &request);
+    let (_, region) = sigv4::signer(&request).unwrap_or_default();
+    let id = request_id();
+    let action = request.header("x-amz-target").and_then(|t| t.rsplit('.').next()).unwrap_or_default().to_owned();
+    if !["BatchGetItem", "GetItem", "Query", "ExecuteTransaction"].contains(&action.as_str()) {
+        journal.violation(format!("the updater's role may not call dynamodb {action}"));
+    }
+    let call = Call {
+        at: Instant::now(),
+        answered: None,
+        service: Service::DynamoDb,
+        action,
+        account: "hub".into(),
+        region,
+        body: String::from_utf8_lossy(&request.body).into_owned(),
+        request_id: id.clone(),
+    };
+    journal
+        .serve(
+            call,
+            || async {
+                let mut answer =
+                    forward(engine, &request).await.unwrap_or_else(|e| Answer::new(599, "text/plain", e.to_string()));
+                answer.headers.retain(|(name, _)| name != "x-amzn-requestid");
+                answer.header("x-amzn-requestid", id.clone())
+            },
+            |status, code, message| {
+                let body = json!({"__type": format!("com.amazonaws.dynamodb.v20120810#{code}"), "message": message});
+                Answer::new(status, "application/x-amz-json-1.0", body.to_string())
+                    .header("x-amzn-requestid", id.clone())
+            },
+        )
+        .await
+}

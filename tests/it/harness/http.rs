@@ -1,0 +1,202 @@
+//! A small HTTP/1.1 server and client on loopback.
+//!
+//! Tests must be able to end a connection at an exact place: before the server acted, or after it acted and before
+//! a single byte of the answer. Server frameworks do not offer that; this does, in few lines.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub method: String,
+    pub path: String,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Request {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
+        Self { status, headers: vec![("content-type".into(), content_type.into())], body: body.into() }
+    }
+
+    pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+}
+
+pub enum Reply {
+    Answer(Answer),
+    /// End the connection without a byte.
+    Cut,
+}
+
+pub type Handler = Arc<dyn Fn(Request) -> Pin<Box<dyn Future<Output = Reply> + Send>> + Send + Sync>;
+
+pub fn handler<F, R>(f: F) -> Handler
+where
+    F: Fn(Request) -> R + Send + Sync + 'static,
+    R: Future<Output = Reply> + Send + 'static,
+{
+    Arc::new(move |request| Box::pin(f(request)))
+}
+
+/// Listens on a free loopback port until it is dropped; its connections end with it.
+pub struct Server {
+    pub address: SocketAddr,
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+impl Server {
+    pub async fn start(handler: Handler) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free loopback port");
+        let address = listener.local_addr().expect("the port's number");
+        let accepting = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.spawn(serve_connection(stream, handler.clone()));
+                while connections.try_join_next().is_some() {}
+            }
+        });
+        Self { address, accepting }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn serve_connection(stream: TcpStream, handler: Handler) {
+    let _ = stream.set_nodelay(true);
+    let (read, mut write) = stream.into_split();
+    let mut read = BufReader::new(read);
+    while let Ok(Some(request)) = read_request(&mut read).await {
+        match handler(request).await {
+            Reply::Cut => return,
+            Reply::Answer(answer) => {
+                let mut head = format!("HTTP/1.1 {} -\r\ncontent-length: {}\r\n", answer.status, answer.body.len());
+                for (name, value) in &answer.headers {
+                    head.push_str(&format!("{name}: {value}\r\n"));
+                }
+                head.push_str("\r\n");
+                let mut bytes = head.into_bytes();
+                bytes.extend_from_slice(&answer.body);
+                if write.write_all(&bytes).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+async fn read_request<R: AsyncBufReadExt + Unpin>(read: &mut R) -> std::io::Result<Option<Request>> {
+    let mut line = String::new();
+    if read.read_line(&mut line).await? == 0 {
+        return Ok(None);
+    }
+    let mut parts = line.split_whitespace();
+    let method = parts.next().unwrap_or_default().to_owned();
+    let path = parts.next().unwrap_or_default().to_owned();
+    let headers = read_headers(read).await?;
+    let find = |name: &str| headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
+    let body = if find("transfer-encoding").is_some_and(|v| v.eq_ignore_ascii_case("chunked")) {
+        read_chunks(read).await?
+    } else {
+        let length = find("content-length").and_then(|v| v.parse().ok()).unwrap_or(0);
+        let mut body = vec![0; length];
+        read.read_exact(&mut body).await?;
+        body
+    };
+    Ok(Some(Request { method, path, headers, body }))
+}
+
+async fn read_headers<R: AsyncBufReadExt + Unpin>(read: &mut R) -> std::io::Result<Vec<(String, String)>> {
+    let mut headers = Vec::new();
+    loop {
+        let mut line = String::new();
+        if read.read_line(&mut line).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        let line = line.trim_end();
+        if line.is_empty() {
+            return Ok(headers);
+        }
+        if let Some((name, value)) = line.split_once(':') {
+            headers.push((name.trim().to_ascii_lowercase(), value.trim().to_owned()));
+        }
+    }
+}
+
+async fn read_chunks<R: AsyncBufReadExt + Unpin>(read: &mut R) -> std::io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let mut line = String::new();
+        read.read_line(&mut line).await?;
+        let size = line.trim().split(';').next().unwrap_or_default();
+        let size = usize::from_str_radix(size, 16).map_err(|_| std::io::ErrorKind::InvalidData)?;
+        let mut chunk = vec![0; size];
+        read.read_exact(&mut chunk).await?;
+        body.extend_from_slice(&chunk);
+        if size == 0 {
+            read_headers(read).await?;
+            return Ok(body);
+        }
+        let mut end = String::new();
+        read.read_line(&mut end).await?;
+    }
+}
+
+/// Sends `request` to `address` as it is, over a connection of its own.
+pub async fn forward(address: SocketAddr, request: &Request) -> std::io::Result<Answer> {
+    let mut stream = TcpStream::connect(address).await?;
+    let mut head = format!("{} {} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n", request.method, request.path);
+    for (name, value) in &request.headers {
+        if !["host", "connection", "content-length", "transfer-encoding"].contains(&name.as_str()) {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+    }
+    head.push_str(&format!("content-length: {}\r\n\r\n", request.body.len()));
+    let mut bytes = head.into_bytes();
+    bytes.extend_from_slice(&request.body);
+    stream.write_all(&bytes).await?;
+    let mut read = BufReader::new(stream);
+    let mut status = String::new();
+    read.read_line(&mut status).await?;
+    let status = status.split_whitespace().nth(1).and_then(|s| s.parse().ok()).unwrap_or(599);
+    let mut headers = read_headers(&mut read).await?;
+    let chunked = headers.iter().any(|(n, v)| n == "transfer-encoding" && v.eq_ignore_ascii_case("chunked"));
+    let mut body = Vec::new();
+    if chunked {
+        body = read_chunks(&mut read).await?;
+    } else {
+        read.read_to_end(&mut body).await?;
+    }
+    headers.retain(|(n, _)| !["connection", "content-length", "transfer-encoding"].contains(&n.as_str()));
+    Ok(Answer { status, headers, body })
+}

@@ -1,0 +1,292 @@
+//! What was called, in order, and what is to go wrong.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::sync::Notify;
+
+use super::http::{Answer, Reply};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    Sts,
+    Ecs,
+    DynamoDb,
+}
+
+#[derive(Debug, Clone)]
+pub struct Call {
+    pub at: Instant,
+    pub answered: Option<(Instant, u16)>,
+    pub service: Service,
+    pub action: String,
+    /// The account whose credentials signed the call.
+    pub account: String,
+    pub region: String,
+    /// The body as it was sent.
+    pub body: String,
+    /// The request id of the answer.
+    pub request_id: String,
+}
+
+impl Call {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{} sent no JSON ({e}): {}", self.action, self.body))
+    }
+
+    pub fn mutates_ecs(&self) -> bool {
+        self.service == Service::Ecs && !self.action.starts_with("Describe") && !self.action.starts_with("List")
+    }
+}
+
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// An error answer; the server does not act.
+    Refuse { status: u16, code: String, message: String },
+    /// The server acts, then answers with an error.
+    ActThenRefuse { status: u16, code: String, message: String },
+    /// This answer, as it is; the server does not act.
+    Answer { status: u16, body: String },
+    /// The connection ends before the server acts.
+    CutBefore,
+    /// The server acts, then the connection ends without a byte of an answer.
+    CutAfter,
+    /// The server waits, acts and answers.
+    Delay(Duration),
+    /// No answer ever comes, and the server does not act.
+    HangBefore,
+    /// The server acts; no answer ever comes.
+    HangAfter,
+}
+
+impl Fault {
+    pub fn refuse(status: u16, code: &str, message: &str) -> Self {
+        Self::Refuse { status, code: code.into(), message: message.into() }
+    }
+
+    pub fn act_then_500() -> Self {
+        Self::ActThenRefuse {
+            status: 500,
+            code: "ServerException".into(),
+            message: "Service Unavailable. Please try again later.".into(),
+        }
+    }
+
+    pub fn server_error() -> Self {
+        Self::refuse(500, "ServerException", "Service Unavailable. Please try again later.")
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Target {
+    Action(String),
+    Service(Service),
+}
+
+#[derive(Debug)]
+struct Rule {
+    target: Target,
+    /// Calls still to let through.
+    skip: usize,
+    /// Calls still to spoil.
+    times: usize,
+    fault: Fault,
+    hits: usize,
+}
+
+#[derive(Default)]
+struct State {
+    calls: Vec<Call>,
+    rules: Vec<Rule>,
+    violations: Vec<String>,
+}
+
+/// Shared by the three servers, so that the order across them is kept.
+#[derive(Clone, Default)]
+pub struct Journal {
+    state: Arc<Mutex<State>>,
+    changed: Arc<Notify>,
+}
+
+impl Journal {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The `nth` call of `action` from now on, counted from 1, meets `fault`.
+    pub fn on(&self, action: &str, nth: usize, fault: Fault) {
+        self.rule(Target::Action(action.into()), nth, 1, fault);
+    }
+
+    /// The `nth` call of `action` from now on and all that follow meet `fault`.
+    pub fn from(&self, action: &str, nth: usize, fault: Fault) {
+        self.rule(Target::Action(action.into()), nth, usize::MAX, fault);
+    }
+
+    /// Every call of `service` from its `nth` on meets `fault`.
+    pub fn service_from(&self, service: Service, nth: usize, fault: Fault) {
+        self.rule(Target::Service(service), nth, usize::MAX, fault);
+    }
+
+    fn rule(&self, target: Target, nth: usize, times: usize, fault: Fault) {
+        self.lock().rules.push(Rule { target, skip: nth - 1, times, fault, hits: 0 });
+    }
+
+    /// Takes back all faults, and says how many calls they spoiled.
+    pub fn mend(&self) -> usize {
+        self.lock().rules.drain(..).map(|rule| rule.hits).sum()
+    }
+
+    pub fn calls(&self) -> Vec<Call> {
+        self.lock().calls.clone()
+    }
+
+    pub fn forget(&self) {
+        self.lock().calls.clear();
+    }
+
+    /// Names of the calls to `service`, in order.
+    pub fn actions(&self, service: Service) -> Vec<String> {
+        self.lock().calls.iter().filter(|c| c.service == service).map(|c| c.action.clone()).collect()
+    }
+
+    pub fn of(&self, action: &str) -> Vec<Call> {
+        self.lock().calls.iter().filter(|c| c.action == action).cloned().collect()
+    }
+
+    pub fn only(&self, action: &str) -> Call {
+        let mut calls = self.of(action);
+        assert_eq!(calls.len(), 1, "calls of {action}; all calls:\n{}", self.summary());
+        calls.remove(0)
+    }
+
+    pub fn mutating_ecs_calls(&self) -> Vec<String> {
+        self.lock().calls.iter().filter(|c| c.mutates_ecs()).map(|c| c.action.clone()).collect()
+    }
+
+    pub fn summary(&self) -> String {
+        let state = self.lock();
+        let first = state.calls.first().map(|c| c.at);
+        state
+            .calls
+            .iter()
+            .map(|c| {
+                let at = c.at.duration_since(first.unwrap_or(c.at)).as_millis();
+                let answer = match c.answered {
+                    Some((when, status)) => format!("{status} after {} ms", when.duration_since(c.at).as_millis()),
+                    None => "no answer".into(),
+                };
+                let body: String = c.body.chars().take(400).collect();
+                format!("{at:>6} ms {:?} {} ({}, {}) {answer}: {body}\n", c.service, c.action, c.account, c.region)
+            })
+            .collect()
+    }
+
+    /// Waits until `action` was called `count` times since the journal was last forgotten.
+    pub async fn reached(&self, action: &str, count: usize) {
+        let wait = async {
+            loop {
+                let changed = self.changed.notified();
+                if self.of(action).len() >= count {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(30), wait).await.is_err() {
+            panic!("call {count} of {action} never came; calls:\n{}", self.summary());
+        }
+    }
+
+    pub fn violation(&self, what: String) {
+        self.lock().violations.push(what);
+    }
+
+    /// What was done against the rules that hold in every test. Taken, they count no more.
+    pub fn take_violations(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock().violations)
+    }
+
+    fn begin(&self, call: Call) -> (usize, Option<Fault>) {
+        let mut state = self.lock();
+        let mut found = None;
+        for rule in &mut state.rules {
+            let meant = match &rule.target {
+                Target::Action(action) => *action == call.action,
+                Target::Service(service) => *service == call.service,
+            };
+            if !meant {
+                continue;
+            }
+            if rule.skip > 0 {
+                rule.skip -= 1;
+            } else if rule.times > 0 && found.is_none() {
+                rule.times -= usize::from(rule.times != usize::MAX);
+                rule.hits += 1;
+                found = Some(rule.fault.clone());
+            }
+        }
+        state.calls.push(call);
+        let index = state.calls.len() - 1;
+        drop(state);
+        self.changed.notify_waiters();
+        (index, found)
+    }
+
+    fn end(&self, at: Instant, index: usize, status: u16) {
+        let mut state = self.lock();
+        // The journal may have been forgotten meanwhile.
+        if let Some(call) = state.calls.get_mut(index).filter(|c| c.at == at) {
+            call.answered = Some((Instant::now(), status));
+        }
+    }
+
+    /// Enters one call, and acts on it as the script says: `act` is what the server does when nothing is wrong,
+    /// `refuse` writes an error answer in the server's protocol.
+    pub async fn serve<A, F, R>(&self, call: Call, act: A, refuse: R) -> Reply
+    where
+        A: FnOnce() -> F,
+        F: Future<Output = Answer>,
+        R: Fn(u16, &str, &str) -> Answer,
+    {
+        let at = call.at;
+        let (index, fault) = self.begin(call);
+        let answer = match fault {
+            None => act().await,
+            Some(Fault::Refuse { status, code, message }) => refuse(status, &code, &message),
+            Some(Fault::ActThenRefuse { status, code, message }) => {
+                act().await;
+                refuse(status, &code, &message)
+            }
+            Some(Fault::Answer { status, body }) => {
+                let mut answer = refuse(status, "", "");
+                answer.body = body.into_bytes();
+                answer
+            }
+            Some(Fault::CutBefore) => return Reply::Cut,
+            Some(Fault::CutAfter) => {
+                act().await;
+                return Reply::Cut;
+            }
+            Some(Fault::Delay(delay)) => {
+                tokio::time::sleep(delay).await;
+                act().await
+            }
+            Some(Fault::HangBefore) => std::future::pending().await,
+            Some(Fault::HangAfter) => {
+                act().await;
+                std::future::pending().await
+            }
+        };
+        self.end(at, index, answer.status);
+        Reply::Answer(answer)
+    }
+}
+
+/// A request id like those of AWS, never the same twice.
+pub fn request_id() -> String {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    format!("aaaaaaaa-bbbb-4ccc-8ddd-{:012}", NEXT.fetch_add(1, Ordering::Relaxed))
+}

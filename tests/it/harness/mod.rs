@@ -1,0 +1,403 @@
+//! The world around the real `updater` binary: the Lambda Runtime API that feeds it, and STS, ECS and DynamoDB as it
+//! meets them on the wire. Everything listens on loopback and ends with the test.
+
+pub mod dynamodb;
+pub mod ecs;
+pub mod exact_json;
+pub mod http;
+pub mod journal;
+pub mod lambda;
+pub mod ledger;
+pub mod policy;
+pub mod sigv4;
+pub mod sts;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use dynamodb::{DynamoDb, HISTORY_TABLE, STATE_TABLE, Tables};
+use ecs::{Cloud, Ecs, tag_list};
+use journal::Journal;
+use lambda::{Invocation, Outcome, Process};
+use sts::{Session, Sts};
+
+pub const HUB: &str = "111111111111";
+pub const TARGET: &str = "222222222222";
+pub const OTHER_TARGET: &str = "333333333333";
+pub const REGION: &str = "eu-west-1";
+pub const FUNCTION_ARN: &str = "arn:aws:lambda:eu-west-1:111111111111:function:ecs-updater";
+pub const HUB_ACCESS_KEY: &str = "ASIAHUBHUBHUBHUB0001";
+pub const HUB_SECRET: &str = "do-not-show-me-own-secret";
+pub const SESSION_SECRET: &str = "do-not-show-me-assumed-secret";
+pub const SESSION_TOKEN: &str = "do-not-show-me-assumed-token";
+
+/// Stands in every secret value that passes the updater. It must never come out in a log, an error or a record.
+pub const SECRET_MARKER: &str = "do-not-show-me";
+
+/// Locks, also after a panic elsewhere.
+pub fn sync<T: ?Sized>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Where one service lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    pub account: String,
+    pub region: String,
+    pub cluster: String,
+    pub service: String,
+}
+
+impl Site {
+    pub fn new(account: &str, region: &str, cluster: &str, service: &str) -> Self {
+        Self { account: account.into(), region: region.into(), cluster: cluster.into(), service: service.into() }
+    }
+
+    /// The service of the first version's events, in the target account.
+    pub fn target() -> Self {
+        Self::new(TARGET, REGION, "ECSCluster", "ecs-dummy-service")
+    }
+
+    /// The same in the function's own account.
+    pub fn hub() -> Self {
+        Self::new(HUB, REGION, "ECSCluster", "ecs-dummy-service")
+    }
+
+    pub fn key(&self) -> String {
+        format!("{}/{}/{}/{}", self.account, self.region, self.cluster, self.service)
+    }
+
+    pub fn service_arn(&self) -> String {
+        format!("arn:aws:ecs:{}:{}:service/{}/{}", self.region, self.account, self.cluster, self.service)
+    }
+
+    /// An event for this service with `changes`.
+    pub fn event(&self, changes: Value) -> Value {
+        let mut event = json!({
+            "account_id": self.account, "region": self.region,
+            "ecs_cluster_name": self.cluster, "ecs_service_name": self.service,
+        });
+        let Value::Object(changes) = changes else { panic!("changes are an object") };
+        event.as_object_mut().expect("an object").extend(changes);
+        event
+    }
+}
+
+/// A task definition with one container `web`, as AWS describes one.
+pub fn web_definition(image: &str) -> Value {
+    json!({
+        "family": "web",
+        "containerDefinitions": [{
+            "name": "web", "image": image, "cpu": 0, "memory": 64,
+            "portMappings": [{"containerPort": 80, "hostPort": 80, "protocol": "tcp"}],
+            "essential": true, "command": ["sleep", "1000"],
+            "environment": [{"name": "PASSWORD", "value": format!("{SECRET_MARKER}-environment")}],
+            "mountPoints": [], "volumesFrom": [], "systemControls": [],
+        }],
+        "networkMode": "awsvpc", "volumes": [], "placementConstraints": [],
+        "requiresCompatibilities": ["FARGATE"], "cpu": "256", "memory": "512",
+    })
+}
+
+/// Everything one test needs.
+pub struct World {
+    pub journal: Journal,
+    pub sts: Sts,
+    pub ecs: Ecs,
+    pub dynamodb: DynamoDb,
+    environment: Vec<(String, String)>,
+    process: Mutex<Option<Arc<Process>>>,
+    /// Processes that were ended, for their logs.
+    ended: Mutex<Vec<Arc<Process>>>,
+    outcomes: Mutex<Vec<Outcome>>,
+}
+
+impl World {
+    /// A world with the sample service (image busybox, tag old-custom-tag-name) in the target account, and the
+    /// updater waiting for an event.
+    pub async fn new() -> Self {
+        let world = Self::with_environment(&[]).await;
+        world.seed(&Site::target());
+        world
+    }
+
+    /// An empty world; `environment` adds to what the updater's process gets, or replaces it.
+    pub async fn with_environment(environment: &[(&str, &str)]) -> Self {
+        let world = Self::without_process(environment).await;
+        world.restart().await;
+        world
+    }
+
+    pub async fn without_process(environment: &[(&str, &str)]) -> Self {
+        let journal = Journal::default();
+        let sts = Sts::start(journal.clone()).await;
+        let dynamodb = DynamoDb::start(journal.clone()).await;
+        let ecs = Ecs::start(journal.clone(), sts.sessions.clone(), dynamodb.tables.clone()).await;
+        let mut variables: Vec<(String, String)> = [
+            ("AWS_LAMBDA_FUNCTION_NAME", "ecs-updater".to_owned()),
+            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256".to_owned()),
+            ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST".to_owned()),
+            ("AWS_REGION", REGION.to_owned()),
+            ("AWS_ACCESS_KEY_ID", HUB_ACCESS_KEY.to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", HUB_SECRET.to_owned()),
+            ("AWS_SESSION_TOKEN", format!("{SECRET_MARKER}-own-token")),
+            ("HISTORY_TABLE", HISTORY_TABLE.to_owned()),
+            ("STATE_TABLE", STATE_TABLE.to_owned()),
+            ("AWS_ENDPOINT_URL_STS", sts.server.url()),
+            ("AWS_ENDPOINT_URL_ECS", ecs.server.url()),
+            ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb.server.url()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .to_vec();
+        for (name, value) in environment {
+            variables.retain(|(n, _)| n != name);
+            if !value.is_empty() {
+                variables.push(((*name).to_owned(), (*value).to_owned()));
+            }
+        }
+        Self {
+            journal,
+            sts,
+            ecs,
+            dynamodb,
+            environment: variables,
+            process: Mutex::default(),
+            ended: Mutex::default(),
+            outcomes: Mutex::default(),
+        }
+    }
+
+    /// A world with the sample service whose updater has other settings.
+    pub async fn configured(environment: &[(&str, &str)]) -> Self {
+        let world = Self::with_environment(environment).await;
+        world.seed(&Site::target());
+        world
+    }
+
+    pub fn cloud(&self) -> &Cloud {
+        &self.ecs.cloud
+    }
+
+    pub fn tables(&self) -> &Tables {
+        &self.dynamodb.tables
+    }
+
+    /// What AssumeRole gave, in order.
+    pub fn sessions(&self) -> Vec<Session> {
+        self.sts.sessions.all()
+    }
+
+    /// The sample service at `site`.
+    pub fn seed(&self, site: &Site) {
+        self.seed_with(site, |_| {});
+    }
+
+    pub fn seed_with(&self, site: &Site, edit: impl FnOnce(&mut Value)) {
+        self.seed_definition(site, &web_definition("busybox").to_string(), json!([]), edit);
+    }
+
+    /// A service at `site` that runs `definition`, the sample tag on it.
+    pub fn seed_definition(&self, site: &Site, definition: &str, tags: Value, edit: impl FnOnce(&mut Value)) {
+        let arn = self.cloud().register(site, definition, tags);
+        self.cloud().create_service(site, &arn, |service| {
+            service["tags"] = tag_list([("old-custom-tag-name", "old-custom-tag-value")]);
+            edit(service);
+        });
+    }
+
+    pub fn process(&self) -> Arc<Process> {
+        sync(&self.process).clone().expect("the updater was started")
+    }
+
+    /// SIGKILL.
+    pub async fn kill(&self) {
+        let process = sync(&self.process).take().expect("the updater was started");
+        process.kill().await;
+        sync(&self.ended).push(process);
+    }
+
+    /// Ends the process, where one runs, and starts a fresh one.
+    pub async fn restart(&self) {
+        if sync(&self.process).is_some() {
+            self.kill().await;
+        }
+        let process = self.another_process().await;
+        *sync(&self.process) = Some(process);
+    }
+
+    /// A further process beside the first, in the same world: another execution environment of the function.
+    pub async fn another_process(&self) -> Arc<Process> {
+        Arc::new(Process::start(&self.environment).await)
+    }
+
+    /// A process that may not come to its first poll.
+    pub async fn spawn_process(&self) -> Process {
+        Process::spawn(&self.environment).await
+    }
+
+    pub fn invocation(&self) -> Invocation {
+        Invocation::new(FUNCTION_ARN)
+    }
+
+    pub async fn invoke(&self, event: &Value) -> Outcome {
+        self.invoke_with(event, self.invocation()).await
+    }
+
+    pub async fn invoke_with(&self, event: &Value, invocation: Invocation) -> Outcome {
+        self.invoke_bytes(event.to_string().into_bytes(), invocation).await
+    }
+
+    pub async fn invoke_bytes(&self, event: Vec<u8>, invocation: Invocation) -> Outcome {
+        let process = self.process();
+        self.invoke_on(&process, event, invocation).await
+    }
+
+    pub async fn invoke_on(&self, process: &Process, event: Vec<u8>, invocation: Invocation) -> Outcome {
+        let outcome = process.invoke(event, invocation).await;
+        check_contract(&outcome);
+        sync(&self.outcomes).push(outcome.clone());
+        outcome
+    }
+
+    /// Changes the sample service in the target account.
+    pub async fn update(&self, changes: Value) -> Outcome {
+        self.invoke(&Site::target().event(changes)).await
+    }
+
+    /// Starts an invocation and kills the process once `action` was called `nth` times and met its fault.
+    pub async fn kill_at(&self, event: &Value, invocation: Invocation, action: &str, nth: usize) {
+        let process = self.process();
+        let running = self.invoke_on(&process, event.to_string().into_bytes(), invocation);
+        let killed = async {
+            self.journal.reached(action, nth).await;
+            // Where the server acts before it falls silent, it has acted by now.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            self.kill().await;
+        };
+        let (outcome, ()) = tokio::join!(running, killed);
+        assert_eq!(outcome, Outcome::Died, "the process should not have answered");
+    }
+
+    pub fn records(&self, site: &Site) -> Vec<Value> {
+        ledger::records(self.tables(), &site.key())
+    }
+
+    pub fn kinds(&self, site: &Site) -> Vec<String> {
+        ledger::kinds(&self.records(site))
+    }
+
+    /// Log lines of all processes so far.
+    pub fn logs(&self) -> Vec<String> {
+        let ended = sync(&self.ended).clone();
+        let running = sync(&self.process).clone();
+        ended.iter().chain(&running).flat_map(|process| process.stdout()).collect()
+    }
+
+    fn stderr(&self) -> Vec<String> {
+        let ended = sync(&self.ended).clone();
+        let running = sync(&self.process).clone();
+        ended.iter().chain(&running).flat_map(|process| process.stderr()).collect()
+    }
+
+    /// What must be true at the end of every test, whatever it was about.
+    fn check_invariants(&self) {
+        let violations = self.journal.take_violations();
+        assert!(violations.is_empty(), "{violations:#?}\ncalls:\n{}", self.journal.summary());
+
+        let history = self.tables().scan(HISTORY_TABLE);
+        let mut services: Vec<&str> = history.iter().filter_map(|item| item["service"]["S"].as_str()).collect();
+        services.sort_unstable();
+        services.dedup();
+        for service in services {
+            let faults = ledger::faults(self.tables(), service);
+            assert!(faults.is_empty(), "the ledger of {service}: {faults:#?}");
+        }
+
+        let outcomes = format!("{:?}", sync(&self.outcomes));
+        let state = Value::from(self.tables().scan(STATE_TABLE)).to_string();
+        let sources = [
+            ("a log line", self.logs().join("\n")),
+            ("stderr", self.stderr().join("\n")),
+            ("an answer", outcomes),
+            ("the history table", Value::from(history).to_string()),
+            ("the state table", state),
+        ];
+        for (name, text) in sources {
+            if let Some(at) = text.find(SECRET_MARKER) {
+                let (from, to) = (text.floor_char_boundary(at.saturating_sub(200)), text.floor_char_boundary(at + 60));
+                panic!("a secret stands in {name}: {}", &text[from..to]);
+            }
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!(
+                "calls:\n{}\nstdout:\n{}\nstderr:\n{}",
+                self.journal.summary(),
+                self.logs().join("\n"),
+                self.stderr().join("\n")
+            );
+        } else {
+            self.check_invariants();
+        }
+    }
+}
+
+/// Error codes of the design that an update can end with.
+pub const CODES: [&str; 18] = [
+    "JsonValidation",
+    "ClusterNotFound",
+    "ServiceNotFound",
+    "ServiceReadFailed",
+    "TaskDefinitionRejected",
+    "ServiceUpdateFailed",
+    "TagUpdateFailed",
+    "AssumeRoleFailed",
+    "UnsupportedDeploymentController",
+    "RegionNotEnabled",
+    "ContainerNotFound",
+    "AmbiguousContainer",
+    "InvalidImage",
+    "ImageNotFound",
+    "TaskDefinitionChanged",
+    "IdempotencyKeyReused",
+    "ChangeInProgress",
+    "HistoryUnavailable",
+];
+
+/// What every answer must be, whatever the event.
+fn check_contract(outcome: &Outcome) {
+    match outcome {
+        Outcome::Died => {}
+        Outcome::Response(response) => {
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/schema/update-response.schema.json");
+            let Ok(schema) = std::fs::read_to_string(path) else { return };
+            let schema: Value = serde_json::from_str(&schema).expect("the response schema is JSON");
+            let validator = jsonschema::validator_for(&schema).expect("the response schema is a JSON schema");
+            let errors: Vec<String> =
+                validator.iter_errors(response).map(|e| format!("{} at {}", e, e.instance_path())).collect();
+            assert!(errors.is_empty(), "{errors:#?} in {response}");
+        }
+        Outcome::Error { error_type, message } => {
+            assert!(CODES.contains(&error_type.as_str()), "{error_type} is no code of the design: {message}");
+            assert!(message.starts_with("[ERROR]["), "{message}");
+            // Lambda takes 6 MB, people much less.
+            assert!(message.len() < 20_000, "{} characters of message", message.len());
+        }
+    }
+}
+
+/// STS and DynamoDB are called with the function's own credentials.
+fn check_own_signature(journal: &Journal, request: &http::Request) {
+    let key = sigv4::signer(request).map(|(key, _)| key).unwrap_or_default();
+    if key != HUB_ACCESS_KEY {
+        journal.violation(format!("called with the access key {key:?}, not with the function's own"));
+    } else if let Some(fault) = sigv4::fault(request, HUB_SECRET) {
+        journal.violation(fault);
+    }
+}

@@ -1,0 +1,189 @@
+//! The same key again: the same answer, and nothing done twice.
+
+use serde_json::{Value, json};
+
+use crate::harness::dynamodb::STATE_TABLE;
+use crate::harness::journal::Fault;
+use crate::harness::lambda::Outcome;
+use crate::harness::{Site, TARGET, World, ledger};
+
+fn event(image: &str) -> Value {
+    Site::target().event(json!({"ecs_image_name": image, "ecs_tag": {"a": "1"}, "idempotency_key": "release-7"}))
+}
+
+/// `again` is `first` with `replayed: true`.
+#[track_caller]
+fn assert_replays(first: &Outcome, again: &Outcome) {
+    let mut expected = first.response().clone();
+    expected["body"]["replayed"] = json!(true);
+    assert_eq!(again.response(), &expected);
+}
+
+#[tokio::test]
+async fn the_same_key_twice_gives_the_same_answer_and_one_revision() {
+    let world = World::new().await;
+    let site = Site::target();
+    let first = world.invoke(&event("nginx")).await;
+    assert_eq!(first.status("APPLIED")["replayed"], false);
+    world.journal.forget();
+    let again = world.invoke(&event("nginx")).await;
+    assert_replays(&first, &again);
+    assert_eq!(world.journal.mutating_ecs_calls(), Vec::<String>::new());
+    assert_eq!(world.cloud().revisions(&site, "web").len(), 2);
+    assert_eq!(world.kinds(&site), ["STARTED", "APPLIED"], "a replay is no change");
+
+    // In another process, after the service has moved on.
+    world.update(json!({"ecs_image_name": "httpd"})).await.status("APPLIED");
+    world.restart().await;
+    let again = world.invoke(&event("nginx")).await;
+    assert_replays(&first, &again);
+    assert_eq!(world.cloud().revisions(&site, "web").len(), 3);
+}
+
+#[tokio::test]
+async fn the_same_event_written_otherwise_is_the_same_event() {
+    let world = World::with_environment(&[]).await;
+    world.seed(&Site::hub());
+    let first = r#"{"ecs_cluster_name":"ECSCluster","ecs_service_name":"ecs-dummy-service","ecs_image_name":"nginx",
+        "ecs_tag":{"a":"1","b":"2"},"idempotency_key":"k"}"#;
+    let first = world.invoke_bytes(first.into(), world.invocation()).await;
+    for written in [
+        r#" { "idempotency_key":"k","ecs_tag":{"b":"2","a":"1"},"ecs_image_name":"ngin\u0078",
+            "ecs_service_name":"ecs-dummy-service","ecs_cluster_name":"ECSCluster" } "#,
+        r#"{"account_id":"111111111111","region":"eu-west-1","ecs_cluster_name":"ECSCluster","ecs_service_name":"ecs-dummy-service",
+            "ecs_image_name":"nginx","ecs_tag":{"a":"1","b":"2"},"idempotency_key":"k"}"#,
+        r#"{"ecs_cluster_name":"ECSCluster","ecs_service_name":"ecs-dummy-service","ecs_image_name":"nginx","tag_mode":"replace",
+            "dry_run":false,"force_new_deployment":false,"ecs_tag":{"a":"1","b":"2"},"idempotency_key":"k"}"#,
+    ] {
+        let again = world.invoke_bytes(written.into(), world.invocation()).await;
+        assert_replays(&first, &again);
+    }
+}
+
+#[tokio::test]
+async fn the_same_key_with_another_event_is_refused() {
+    let world = World::new().await;
+    let site = Site::target();
+    let first = world.invoke(&event("nginx")).await;
+    let change = first.status("APPLIED")["change_id"].as_str().unwrap().to_owned();
+    world.journal.forget();
+    let mut others = vec![event("httpd")];
+    for (name, value) in [
+        ("ecs_tag", json!({"a": "2"})),
+        ("tag_mode", json!("merge")),
+        ("service", json!({"desiredCount": 1})),
+        ("force_new_deployment", json!(true)),
+        ("container_name", json!("web")),
+        ("expected_task_definition", json!("web:2")),
+    ] {
+        let mut other = event("nginx");
+        other[name] = value;
+        others.push(other);
+    }
+    for other in others {
+        let outcome = world.invoke(&other).await;
+        let message = outcome.error("IdempotencyKeyReused");
+        assert!(message.starts_with("[ERROR][idempotency] ") && message.contains(&change), "{message}");
+    }
+    assert_eq!(world.journal.mutating_ecs_calls(), Vec::<String>::new());
+    assert_eq!(world.kinds(&site), ["STARTED", "APPLIED"]);
+}
+
+#[tokio::test]
+async fn without_a_key_the_request_id_is_the_key() {
+    let world = World::new().await;
+    let event = Site::target().event(json!({"ecs_image_name": "nginx"}));
+    let retried = || world.invocation().request_id("0b9d6b52-7cde-4ee8-b0b2-6fb3b1d0d1ad");
+    let first = world.invoke_with(&event, retried()).await;
+    let again = world.invoke_with(&event, retried()).await;
+    assert_replays(&first, &again);
+    let other = world.invoke(&event).await;
+    assert_eq!(other.status("UNCHANGED")["replayed"], false, "another request is another change");
+}
+
+#[tokio::test]
+async fn one_key_serves_several_services() {
+    let world = World::new().await;
+    let neighbour = Site::new(TARGET, "eu-west-1", "ECSCluster", "neighbour");
+    world.seed(&neighbour);
+    world.invoke(&event("nginx")).await.status("APPLIED");
+    let changes = json!({"ecs_image_name": "nginx", "idempotency_key": "release-7"});
+    let outcome = world.invoke(&neighbour.event(changes)).await;
+    assert_eq!(outcome.status("APPLIED")["replayed"], false);
+}
+
+#[tokio::test]
+async fn an_unchanged_answer_is_replayed_too() {
+    let world = World::new().await;
+    let site = Site::target();
+    let event = site.event(json!({"ecs_image_name": "busybox", "idempotency_key": "k"}));
+    let first = world.invoke(&event).await;
+    first.status("UNCHANGED");
+    world.update(json!({"ecs_image_name": "nginx"})).await.status("APPLIED");
+    let again = world.invoke(&event).await;
+    assert_replays(&first, &again);
+    assert_eq!(world.cloud().revisions(&site, "web").len(), 2);
+}
+
+#[tokio::test]
+async fn a_dry_run_takes_no_key() {
+    let world = World::new().await;
+    let mut dry = event("nginx");
+    dry["dry_run"] = json!(true);
+    world.invoke(&dry).await.status("PLANNED");
+    assert_eq!(world.invoke(&event("nginx")).await.status("APPLIED")["replayed"], false);
+    world.invoke(&dry).await.status("PLANNED");
+}
+
+#[tokio::test]
+async fn a_failure_that_is_final_is_the_answer_of_its_key() {
+    let world = World::new().await;
+    let site = Site::target();
+    world.journal.on("RegisterTaskDefinition", 1, Fault::refuse(400, "ClientException", "Invalid setting."));
+    let first = world.invoke(&event("nginx")).await;
+    first.error("TaskDefinitionRejected");
+    world.journal.forget();
+    let again = world.invoke(&event("nginx")).await;
+    assert_eq!(again, first);
+    assert_eq!(world.journal.mutating_ecs_calls(), Vec::<String>::new());
+    assert_eq!(world.kinds(&site), ["STARTED", "FAILED"]);
+}
+
+#[tokio::test]
+async fn what_fails_before_started_takes_no_key() {
+    let world = World::new().await;
+    let mut missing = event("nginx");
+    missing["ecs_service_name"] = json!("not-yet");
+    world.invoke(&missing).await.error("ServiceNotFound");
+    assert!(ledger::keys(world.tables()).is_empty());
+    world.seed(&Site { service: "not-yet".into(), ..Site::target() });
+    world.invoke(&missing).await.status("APPLIED");
+}
+
+/// Time to live removes items some time after they expired.
+#[tokio::test]
+async fn a_key_that_expired_is_as_if_it_were_not_there() {
+    let world = World::new().await;
+    let site = Site::target();
+    world.invoke(&event("nginx")).await.status("APPLIED");
+    let items = world.tables().scan(STATE_TABLE);
+    let mut key = items.into_iter().find(|i| i["id"]["S"].as_str().unwrap().starts_with("key#")).unwrap();
+    key["expires_at"]["N"] = (chrono::Utc::now().timestamp() - 1).to_string().into();
+    world.tables().put(STATE_TABLE, &key);
+    // Another event may use it now.
+    let outcome = world.invoke(&event("httpd")).await;
+    assert_eq!(outcome.status("APPLIED")["replayed"], false);
+    assert_eq!(world.kinds(&site), ["STARTED", "APPLIED", "STARTED", "APPLIED"]);
+    let keys = ledger::keys(world.tables());
+    assert_eq!(keys.len(), 1);
+    assert_eq!(keys[0]["change_id"], outcome.body()["change_id"]);
+}
+
+#[tokio::test]
+async fn a_key_of_256_characters_of_any_script_is_a_key() {
+    let world = World::new().await;
+    let event = Site::target().event(json!({"ecs_image_name": "nginx", "idempotency_key": "ü".repeat(256)}));
+    let first = world.invoke(&event).await;
+    let again = world.invoke(&event).await;
+    assert_replays(&first, &again);
+}

@@ -1,0 +1,142 @@
+//! One change at a time per service, and nothing left locked.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::journal::Fault;
+use crate::harness::lambda::Outcome;
+use crate::harness::{Site, TARGET, World, ledger};
+
+fn image(name: &str) -> Vec<u8> {
+    Site::target().event(json!({"ecs_image_name": name})).to_string().into_bytes()
+}
+
+/// One was done, the other was told who is at work.
+fn assert_one_won(world: &World, outcomes: &[Outcome; 2]) -> usize {
+    let winner =
+        outcomes.iter().position(|o| matches!(o, Outcome::Response(_))).unwrap_or_else(|| panic!("{outcomes:?}"));
+    let body = outcomes[winner].status("APPLIED");
+    let message = outcomes[1 - winner].error("ChangeInProgress");
+    let text = format!(
+        "[ERROR][service_lease] service {} is being changed by change {}",
+        Site::target().key(),
+        body["change_id"].as_str().unwrap()
+    );
+    assert!(message.starts_with(&text), "{message}");
+    assert_eq!(world.kinds(&Site::target()), ["STARTED", "APPLIED"]);
+    assert_eq!(world.cloud().revisions(&Site::target(), "web").len(), 2);
+    ledger::assert_free(world.tables(), &Site::target().key());
+    winner
+}
+
+#[tokio::test]
+async fn of_two_invocations_one_after_the_other_began_the_second_is_told_who_is_at_work() {
+    let world = World::new().await;
+    let other = world.another_process().await;
+    world.journal.on("RegisterTaskDefinition", 1, Fault::Delay(Duration::from_millis(1500)));
+    let first = world.invoke_bytes(image("nginx:1"), world.invocation());
+    let second = async {
+        world.journal.reached("RegisterTaskDefinition", 1).await;
+        world.invoke_on(&other, image("nginx:2"), world.invocation()).await
+    };
+    let outcomes: [Outcome; 2] = tokio::join!(first, second).into();
+    assert_eq!(assert_one_won(&world, &outcomes), 0);
+    world.invoke_on(&other, image("nginx:2"), world.invocation()).await.status("APPLIED");
+}
+
+#[tokio::test]
+async fn of_two_invocations_that_read_the_same_head_one_changes_the_service() {
+    let world = World::new().await;
+    let other = world.another_process().await;
+    // Both have read the head before either of them begins.
+    world.journal.from("DescribeServices", 1, Fault::Delay(Duration::from_millis(300)));
+    world.journal.on("UpdateService", 1, Fault::Delay(Duration::from_millis(1500)));
+    let first = world.invoke_bytes(image("nginx:1"), world.invocation());
+    let second = world.invoke_on(&other, image("nginx:2"), world.invocation());
+    let outcomes: [Outcome; 2] = tokio::join!(first, second).into();
+    let winner = assert_one_won(&world, &outcomes);
+    world.journal.mend();
+    // Nothing is left locked: the other can have its turn.
+    let loser = vec![image("nginx:1"), image("nginx:2")].swap_remove(1 - winner);
+    world.invoke_bytes(loser, world.invocation()).await.status("APPLIED");
+    assert_eq!(world.kinds(&Site::target()), ["STARTED", "APPLIED", "STARTED", "APPLIED"]);
+}
+
+#[tokio::test]
+async fn the_same_key_at_the_same_time_changes_the_service_once() {
+    let world = World::new().await;
+    let other = world.another_process().await;
+    world.journal.from("DescribeServices", 1, Fault::Delay(Duration::from_millis(300)));
+    let event = Site::target().event(json!({"ecs_image_name": "nginx", "idempotency_key": "k"}));
+    let bytes = || event.to_string().into_bytes();
+    let first = world.invoke_bytes(bytes(), world.invocation());
+    let second = world.invoke_on(&other, bytes(), world.invocation());
+    let outcomes: [Outcome; 2] = tokio::join!(first, second).into();
+    // The one that came second was told to wait, or came late enough for the answer.
+    let applied =
+        outcomes.iter().filter(|o| matches!(o, Outcome::Response(r) if r["body"]["status"] == "APPLIED")).count();
+    assert!(applied >= 1, "{outcomes:?}");
+    for outcome in outcomes.iter().filter(|o| matches!(o, Outcome::Error { .. })) {
+        outcome.error("ChangeInProgress");
+    }
+    assert_eq!(world.cloud().revisions(&Site::target(), "web").len(), 2);
+    assert_eq!(world.kinds(&Site::target()), ["STARTED", "APPLIED"]);
+    world.journal.mend();
+    assert_eq!(world.invoke(&event).await.status("APPLIED")["replayed"], true);
+}
+
+#[tokio::test]
+async fn two_services_are_changed_at_the_same_time() {
+    let world = World::new().await;
+    let neighbour = Site::new(TARGET, "eu-west-1", "ECSCluster", "neighbour");
+    world.seed(&neighbour);
+    let process = world.another_process().await;
+    world.journal.from("UpdateService", 1, Fault::Delay(Duration::from_millis(500)));
+    let event = neighbour.event(json!({"ecs_image_name": "nginx"})).to_string().into_bytes();
+    let first = world.invoke_bytes(image("nginx"), world.invocation());
+    let second = world.invoke_on(&process, event, world.invocation());
+    let (first, second) = tokio::join!(first, second);
+    first.status("APPLIED");
+    second.status("APPLIED");
+}
+
+#[tokio::test]
+async fn a_change_that_failed_leaves_the_service_free() {
+    let world = World::new().await;
+    let site = Site::target();
+    world.journal.on("UpdateService", 1, Fault::refuse(400, "InvalidParameterException", "no"));
+    world.update(json!({"ecs_image_name": "nginx:1"})).await.error("ServiceUpdateFailed");
+    ledger::assert_free(world.tables(), &site.key());
+    world.update(json!({"ecs_image_name": "nginx:2"})).await.status("APPLIED");
+    assert_eq!(world.kinds(&site), ["STARTED", "FAILED", "STARTED", "APPLIED"]);
+}
+
+/// A process that stood still past the end of its lease: what it did is recorded all the same, and the lease of the one
+/// that came after it is left alone.
+#[tokio::test]
+async fn a_lost_lease_keeps_no_result_from_being_recorded_and_anothers_is_left_alone() {
+    let world = World::new().await;
+    let site = Site::target();
+    let other = world.another_process().await;
+    // The first one acts and waits long for its answer; the second one is in the middle of its change by then.
+    world.journal.on("UpdateService", 1, Fault::Delay(Duration::from_millis(2000)));
+    world.journal.on("UpdateService", 2, Fault::Delay(Duration::from_millis(2500)));
+    let first = world.invoke_bytes(image("nginx:1"), world.invocation());
+    let second = async {
+        world.journal.reached("UpdateService", 1).await;
+        ledger::expire_lease(world.tables(), &site.key());
+        world.invoke_on(&other, image("nginx:2"), world.invocation()).await
+    };
+    let (first, second) = tokio::join!(first, second);
+    let first = first.status("APPLIED")["change_id"].clone();
+    let second = second.status("APPLIED")["change_id"].clone();
+    let records = world.records(&site);
+    let said: Vec<(&Value, &Value)> = records.iter().map(|r| (&r["kind"], &r["change_id"])).collect();
+    let kind = |kind: &'static str| Value::from(kind);
+    let (started, abandoned, applied) = (kind("STARTED"), kind("ABANDONED"), kind("APPLIED"));
+    let expected =
+        [(&started, &first), (&abandoned, &first), (&started, &second), (&applied, &first), (&applied, &second)];
+    assert_eq!(said, expected, "the second one still held its lease when the first one's result came");
+    ledger::assert_free(world.tables(), &site.key());
+}

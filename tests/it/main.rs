@@ -1,0 +1,29 @@
+//! Black-box tests of the real `updater` binary, over the protocols it speaks: the Lambda Runtime API on one side,
+//! STS, ECS and DynamoDB on the other, all on loopback.
+//!
+//! Every test gets a world of its own (`harness::World`), and at its end, whatever it was about, the world checks:
+//! no mutating ECS call came before its STARTED record, every ledger's chain is whole and ends where its head says,
+//! no secret stands in a log, an answer or a table, and every answer fits its schema.
+
+// A test says what it expects by panicking.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc)]
+
+mod answers;
+mod calls;
+mod containers;
+mod crashes;
+mod first_version_events;
+mod harness;
+mod harness_self_test;
+mod history_unavailable;
+mod idempotency;
+mod leases;
+mod lost_answers;
+mod parameters;
+mod refused_events;
+mod service_kinds;
+mod sessions;
+mod settings;
+mod tags;
+mod task_definitions;
+mod telemetry;
