@@ -121,8 +121,8 @@ pub struct UpdateRequest {
     pub requested_by: Option<String>,
     /// Why.
     pub reason: Option<String>,
-    /// What the event asks for: lowercase hexadecimal SHA-256 of its RFC 8785 JSON, with account and region filled in
-    /// and without the idempotency key. So a key that comes again with another event is noticed.
+    /// What the event asks for: lowercase hexadecimal SHA-256 of its RFC 8785 JSON, with account, region and the schema's
+    /// defaults filled in and without the idempotency key. So a key that comes again with another event is noticed.
     pub event_hash: String,
 }
 
@@ -264,6 +264,11 @@ fn event_hash(event: Value, service_key: &ServiceKey) -> Result<String, String> 
     event.insert("account_id".to_owned(), service_key.account_id().as_str().into());
     event.insert("region".to_owned(), service_key.region().as_str().into());
     event.remove("idempotency_key");
+    for (name, default) in
+        [("tag_mode", "replace".into()), ("force_new_deployment", false.into()), ("dry_run", false.into())]
+    {
+        event.entry(name).or_insert(default);
+    }
     let canonical = serde_json_canonicalizer::to_vec(&event).map_err(|error| error.to_string())?;
     let mut hash = String::with_capacity(64);
     for byte in Sha256::digest(canonical) {

@@ -184,12 +184,22 @@ fn set_images(containers: &RawValue, images: &BTreeMap<String, String>) -> serde
     serde_json::value::to_raw_value(&containers)
 }
 
-/// A document whose tags have no order, so that two of them can be compared.
-fn comparable(mut document: Value) -> Value {
-    if let Some(Value::Array(tags)) = document.get_mut("tags") {
-        tags.sort_by_key(ToString::to_string);
+/// A document whose lists of objects have no order, so that two of them can be compared: AWS describes environment,
+/// tags and others in another order than they were registered in. Lists of texts (`command`) keep theirs.
+fn comparable(document: Value) -> Value {
+    match document {
+        Value::Array(entries) => {
+            let mut entries: Vec<Value> = entries.into_iter().map(comparable).collect();
+            if entries.iter().all(Value::is_object) {
+                entries.sort_by_cached_key(ToString::to_string);
+            }
+            Value::Array(entries)
+        }
+        Value::Object(members) => {
+            Value::Object(members.into_iter().map(|(name, value)| (name, comparable(value))).collect())
+        }
+        other => other,
     }
-    document
 }
 
 #[cfg(test)]
@@ -249,8 +259,8 @@ mod tests {
 
     #[test]
     fn a_revision_is_recognised_by_its_content() {
-        let definition =
-            json!({"family": "web", "cpu": "256", "containerDefinitions": [{"name": "web", "image": "busybox"}]});
+        let definition = json!({"family": "web", "cpu": "256",
+            "containerDefinitions": [{"name": "web", "image": "busybox", "command": ["a", "b"]}]});
         let tags = json!([{"key": "a", "value": "1"}, {"key": "b", "value": "2"}]);
         let base = described(&definition, &tags);
         let wanted = base.with_images(&images("web", "nginx")).unwrap();
@@ -263,6 +273,10 @@ mod tests {
         let reordered = json!([{"key": "b", "value": "2"}, {"key": "a", "value": "1"}]);
         assert!(described(&registered, &reordered).is_what_would_be_registered(&wanted));
 
+        registered["containerDefinitions"][0]["command"] = json!(["b", "a"]);
+        assert!(!described(&registered, &tags).is_what_would_be_registered(&wanted));
+        registered["containerDefinitions"][0]["command"] = json!(["a", "b"]);
+        assert!(described(&registered, &tags).is_what_would_be_registered(&wanted));
         registered["cpu"] = json!("512");
         assert!(!described(&registered, &tags).is_what_would_be_registered(&wanted));
         registered["cpu"] = json!("256");

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    match ecs_updater::function::run().await {
+    match Box::pin(ecs_updater::function::run()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("updater: {error}");

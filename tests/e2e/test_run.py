@@ -8,9 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import PACKAGE
-
 import deploy
+from conftest import PACKAGE
 from local_aws import OUTSIDER, TARGETS
 
 
