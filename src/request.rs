@@ -971,9 +971,10 @@ mod tests {
     #[test]
     fn the_hash_is_that_of_what_is_asked_for() {
         let hash = |fields| accepted(fields).event_hash;
-        // Of {"account_id":"111111111111","ecs_cluster_name":"c","ecs_image_name":"nginx","ecs_service_name":"s",
-        // "region":"eu-west-1","service":{"desiredCount":2}}, made by another program.
-        let known = "c79e3454f7cf208674a87dc1e2b35467d548206fc348c721b7b00b2ea2d4c494";
+        // Of {"account_id":"111111111111","dry_run":false,"ecs_cluster_name":"c","ecs_image_name":"nginx",
+        // "ecs_service_name":"s","force_new_deployment":false,"region":"eu-west-1","service":{"desiredCount":2},
+        // "tag_mode":"replace"}, made by another program.
+        let known = "16c216f90463a2f0d973695f6d0812754383090e1577ec8cfe04eb7ff924c1bb";
         let asked = json!({"service": {"desiredCount": 2}});
         assert_eq!(hash(asked.clone()), known);
         let written_otherwise = r#" {"service": {"desiredCount": 2.0}, "ecs_service_name": "s", "region": "eu-west-1",

@@ -121,19 +121,31 @@ async fn concurrent_revisions_twice_in_a_row_are_waited_out() {
     assert_eq!(world.cloud().revisions(&Site::target(), "web").len(), 2);
 }
 
-/// Neither a forced deployment is started twice, nor another parameter lost.
+async fn forces_one_deployment(changes: &Value, fault: Fault) {
+    let world = World::new().await;
+    let site = Site::target();
+    world.journal.on("UpdateService", 1, fault.clone());
+    let outcome = world.update(changes.clone()).await;
+    assert_eq!(outcome.status("APPLIED")["deployment_id"], world.cloud().deployment(&site));
+    let service = world.cloud().service(&site);
+    assert_eq!(service["deployments"].as_array().unwrap().len(), 2, "{fault:?}: exactly one new deployment");
+    if let Some(count) = changes["service"].get("desiredCount") {
+        assert_eq!(&service["desiredCount"], count);
+    }
+}
+
+/// Neither is a forced deployment started twice or not at all, nor a parameter beside it lost.
 #[tokio::test]
 async fn a_forced_deployment_whose_answer_is_lost_is_started_once() {
-    for fault in [Fault::CutAfter, Fault::act_then_500(), Fault::CutBefore, Fault::server_error()] {
-        let world = World::new().await;
-        let site = Site::target();
-        world.journal.on("UpdateService", 1, fault.clone());
-        let changes = json!({"force_new_deployment": true, "service": {"desiredCount": 4}});
-        let outcome = world.update(changes).await;
-        assert_eq!(outcome.status("APPLIED")["deployment_id"], world.cloud().deployment(&site));
-        let service = world.cloud().service(&site);
-        assert_eq!(service["deployments"].as_array().unwrap().len(), 2, "{fault:?}: exactly one new deployment");
-        assert_eq!(service["desiredCount"], 4);
+    for changes in
+        [json!({"force_new_deployment": true}), json!({"force_new_deployment": true, "service": {"desiredCount": 4}})]
+    {
+        tokio::join!(
+            forces_one_deployment(&changes, Fault::CutAfter),
+            forces_one_deployment(&changes, Fault::act_then_500()),
+            forces_one_deployment(&changes, Fault::CutBefore),
+            forces_one_deployment(&changes, Fault::server_error()),
+        );
     }
 }
 
