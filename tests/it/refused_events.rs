@@ -146,7 +146,6 @@ async fn unknown_fields_by_name() {
     let events = [
         "ecs_images_name",
         "ECS_IMAGE_NAME",
-        "restore",
         "resolve_digest",
         "wait_seconds",
         "updates",
