@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::harness::journal::Fault;
 use crate::harness::ledger;
 use crate::harness::{Site, TARGET, World, web_definition};
 
@@ -93,6 +94,8 @@ async fn a_restore_that_was_cut_off_goes_on_with_the_same_change() {
     let start = state(&world, &site);
     change(&world, json!({"ecs_image_name": "nginx", "ecs_tag": {"a": "1"}})).await;
     let event = site.event(json!({"restore": "previous", "idempotency_key": "back"}));
+    // Faults count from when they are set, calls from the start.
+    world.journal.on("TagResource", 1, Fault::HangAfter);
     world.kill_at(&event, world.invocation(), "TagResource", 2).await;
     ledger::expire_lease(world.tables(), &site.key());
     world.restart().await;
