@@ -29,6 +29,7 @@ pub mod names;
 pub mod plan;
 pub mod request;
 pub mod response;
+pub mod restore;
 pub mod snapshot;
 pub mod tags;
 pub mod task_definition;

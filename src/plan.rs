@@ -6,10 +6,10 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::error::{Code, Failure};
-use crate::request::{ImageChange, UpdateRequest};
-use crate::snapshot::{Service, Snapshot, State, TagState};
+use crate::request::{ImageChange, TagChange, TagMode, UpdateRequest};
+use crate::snapshot::{PARAMETERS, Recorded, Service, Snapshot, State, TagState};
 use crate::tags::{self, MAX_TAGS, TagDifference};
-use crate::task_definition::TaskDefinition;
+use crate::task_definition::{TaskDefinition, family_and_revision};
 
 /// What would be done.
 #[derive(Debug, Clone)]
@@ -34,8 +34,10 @@ pub struct Update {
     pub targets: BTreeMap<String, String>,
     /// Containers whose image changes: from, to.
     pub images: BTreeMap<String, (String, String)>,
-    /// Body for `RegisterTaskDefinition`, where the definition differs.
-    pub register: Option<String>,
+    /// The new revision to register, where the definition differs.
+    pub register: Option<Registration>,
+    /// The old revision to go back to.
+    pub revision: Option<TaskDefinition>,
     /// Parameters that differ, as given.
     pub parameters: Map<String, Value>,
     /// Start a new deployment even where ECS would start none.
@@ -50,11 +52,44 @@ pub struct Update {
     pub notes: Vec<String>,
 }
 
+/// A new revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// Its family.
+    pub family: String,
+    /// Body for `RegisterTaskDefinition`.
+    pub document: String,
+}
+
+/// What a restore puts back.
+#[derive(Debug, Clone)]
+pub struct Restore {
+    /// The change whose before it is.
+    pub change_id: String,
+    /// The state before that change, from its record.
+    pub before: Recorded,
+    /// The task definition from before that change, as AWS has it now.
+    pub definition: OldDefinition,
+}
+
+/// A task definition that a restore goes back to, as AWS has it now.
+#[derive(Debug, Clone)]
+pub enum OldDefinition {
+    /// The service runs it, or ran none.
+    InPlace,
+    /// Services can be given it.
+    Active(TaskDefinition),
+    /// It was deregistered: its copy can be registered.
+    Inactive(TaskDefinition),
+    /// AWS no longer has it.
+    Gone,
+}
+
 impl Update {
     /// Whether `UpdateService` is to be called.
     #[must_use]
     pub fn updates_service(&self) -> bool {
-        self.register.is_some() || self.force_new_deployment || !self.parameters.is_empty()
+        self.register.is_some() || self.revision.is_some() || self.force_new_deployment || !self.parameters.is_empty()
     }
 
     /// Makes of what is now what would be. Which revision would run then, nobody knows before.
@@ -67,6 +102,9 @@ impl Update {
         }
         if self.register.is_some() {
             state.task_definition_arn = None;
+        }
+        if let Some(revision) = &self.revision {
+            state.task_definition_arn = Some(revision.arn.clone());
         }
         state.tags.retain(|tag| !self.tags.remove.contains(&tag.key) && !self.tags.set.contains_key(&tag.key));
         let set = self.tags.set.iter().map(|(key, value)| TagState { key: key.clone(), value: value.clone() });
@@ -88,31 +126,38 @@ pub struct Change {
     pub to: Value,
 }
 
-/// Decides what `request` asks of the service in `snapshot`.
+/// Decides what `request` asks of the service in `snapshot`; `restore` is what its `restore` found.
 #[must_use]
-pub fn plan(request: &UpdateRequest, snapshot: &Snapshot) -> Plan {
-    decide(request, snapshot).unwrap_or_else(Plan::Refused)
+pub fn plan(request: &UpdateRequest, snapshot: &Snapshot, restore: Option<&Restore>) -> Plan {
+    decide(request, snapshot, restore).unwrap_or_else(Plan::Refused)
 }
 
-fn decide(request: &UpdateRequest, snapshot: &Snapshot) -> Result<Plan, Failure> {
-    let definition = snapshot.task_definition.as_ref();
-    check_expected(request, definition)?;
-    check_deployment_controller(request, snapshot)?;
+/// What is wanted, from an event's fields or from a restored state.
+#[derive(Default)]
+struct Wanted {
+    targets: BTreeMap<String, String>,
+    images: BTreeMap<String, (String, String)>,
+    register: Option<Registration>,
+    revision: Option<TaskDefinition>,
+    parameters: Map<String, Value>,
+    tags: TagDifference,
+    notes: Vec<String>,
+}
 
-    let targets = targets(request, definition)?;
-    let images = differing_images(&targets, definition);
-    let tags = tag_difference(request, snapshot)?;
-    let mut parameters = Map::new();
-    for (name, wanted) in &request.parameters {
-        if !has_parameter(&snapshot.service, name, wanted) {
-            parameters.insert(name.clone(), wanted.clone());
-        }
-    }
-    if images.is_empty() && tags.is_empty() && parameters.is_empty() && !request.force_new_deployment {
+fn decide(request: &UpdateRequest, snapshot: &Snapshot, restore: Option<&Restore>) -> Result<Plan, Failure> {
+    check_expected(request, snapshot.task_definition.as_ref())?;
+    let Wanted { targets, images, register, revision, parameters, tags, mut notes } = match restore {
+        Some(restore) => restored(request, snapshot, restore)?,
+        None => requested(request, snapshot)?,
+    };
+    if register.is_none()
+        && revision.is_none()
+        && tags.is_empty()
+        && parameters.is_empty()
+        && !request.force_new_deployment
+    {
         return Ok(Plan::Unchanged { targets });
     }
-
-    let mut notes = Vec::new();
     let mut force_new_deployment = request.force_new_deployment;
     if parameters.contains_key("capacityProviderStrategy") && !force_new_deployment {
         force_new_deployment = true;
@@ -120,18 +165,6 @@ fn decide(request: &UpdateRequest, snapshot: &Snapshot) -> Result<Plan, Failure>
             "ECS takes a new capacityProviderStrategy only with forceNewDeployment: a new deployment starts".to_owned(),
         );
     }
-    let register = match definition {
-        Some(definition) if !images.is_empty() => {
-            let images = images.iter().map(|(name, (_, to))| (name.clone(), to.clone())).collect();
-            Some(definition.with_images(&images).map_err(|error| {
-                Failure::new(
-                    Code::TaskDefinitionRejected,
-                    format!("from {}: its containers cannot be read: {error}", definition.family_and_revision()),
-                )
-            })?)
-        }
-        _ => None,
-    };
     let tags_first = parameters
         .get("propagateTags")
         .and_then(Value::as_str)
@@ -142,6 +175,7 @@ fn decide(request: &UpdateRequest, snapshot: &Snapshot) -> Result<Plan, Failure>
         targets,
         images,
         register,
+        revision,
         parameters,
         force_new_deployment,
         tags,
@@ -149,6 +183,137 @@ fn decide(request: &UpdateRequest, snapshot: &Snapshot) -> Result<Plan, Failure>
         changes,
         notes,
     })))
+}
+
+fn requested(request: &UpdateRequest, snapshot: &Snapshot) -> Result<Wanted, Failure> {
+    let definition = snapshot.task_definition.as_ref();
+    let has_image = !matches!(request.image, ImageChange::None);
+    check_deployment_controller(request, snapshot, has_image, &request.parameters)?;
+    let targets = targets(request, definition)?;
+    let images = differing_images(&targets, definition);
+    let register = match definition {
+        Some(definition) if !images.is_empty() => Some(registration(definition, &images)?),
+        _ => None,
+    };
+    let tags = request.tags.as_ref().map(|change| tags::difference(&snapshot.service.tags, change));
+    Ok(Wanted {
+        targets,
+        images,
+        register,
+        parameters: differing_parameters(&request.parameters, snapshot),
+        tags: checked(tags.unwrap_or_default(), request)?,
+        ..Wanted::default()
+    })
+}
+
+fn differing_parameters(parameters: &Map<String, Value>, snapshot: &Snapshot) -> Map<String, Value> {
+    let differs = |(name, wanted): &(&String, &Value)| !has_parameter(&snapshot.service, name, wanted);
+    parameters.iter().filter(differs).map(|(name, wanted)| (name.clone(), wanted.clone())).collect()
+}
+
+fn registration(base: &TaskDefinition, images: &BTreeMap<String, (String, String)>) -> Result<Registration, Failure> {
+    let images = images.iter().map(|(name, (_, to))| (name.clone(), to.clone())).collect();
+    let document = base.with_images(&images).map_err(|error| {
+        Failure::new(
+            Code::TaskDefinitionRejected,
+            format!("from {}: its containers cannot be read: {error}", base.family_and_revision()),
+        )
+    })?;
+    Ok(Registration { family: base.family.clone(), document })
+}
+
+fn restored(request: &UpdateRequest, snapshot: &Snapshot, restore: &Restore) -> Result<Wanted, Failure> {
+    let mut wanted = Wanted {
+        notes: vec![format!("this puts back what was there before change {}", restore.change_id)],
+        ..Wanted::default()
+    };
+    restore_definition(&mut wanted, snapshot, restore)?;
+    restore_parameters(&mut wanted, request, snapshot, restore);
+    let has_definition = wanted.register.is_some() || wanted.revision.is_some();
+    check_deployment_controller(request, snapshot, has_definition, &wanted.parameters)?;
+    let tags = restore.before.state.tags.iter().filter(|tag| !tags::is_reserved(&tag.key));
+    let tags = tags.map(|tag| (tag.key.clone(), tag.value.clone())).collect();
+    wanted.tags = tags::difference(&snapshot.service.tags, &TagChange { mode: TagMode::Replace, tags });
+    Ok(wanted)
+}
+
+/// The old revision where services can be given it, else its copy, else the old images in what runs now.
+fn restore_definition(wanted: &mut Wanted, snapshot: &Snapshot, restore: &Restore) -> Result<(), Failure> {
+    let current = snapshot.task_definition.as_ref();
+    let old = &restore.before.state;
+    let name = old.task_definition_arn.as_deref().map_or("its task definition", family_and_revision);
+    wanted.targets.clone_from(&old.images);
+    match &restore.definition {
+        OldDefinition::InPlace => {}
+        OldDefinition::Active(definition) => wanted.revision = Some(definition.clone()),
+        OldDefinition::Inactive(definition) => {
+            let copy = registration(definition, &BTreeMap::new())?;
+            if !current.is_some_and(|current| current.is_what_would_be_registered(&copy.document)) {
+                wanted.notes.push(format!("{name} was deregistered since: its copy is registered as a new revision"));
+                wanted.register = Some(copy);
+            }
+        }
+        OldDefinition::Gone => {
+            wanted.notes.push(format!(
+                "AWS no longer has {name}: the definition that runs now gets the old images, and whatever else differed \
+                 between the two stays as it is now"
+            ));
+            if let Some(current) = current {
+                wanted.targets.retain(|name, _| current.containers.iter().any(|it| it.name == *name));
+                let images = differing_images(&wanted.targets, Some(current));
+                if !images.is_empty() {
+                    wanted.register = Some(registration(current, &images)?);
+                }
+            }
+        }
+    }
+    if wanted.register.is_some() || wanted.revision.is_some() {
+        wanted.images = differing_images(&wanted.targets, current);
+    }
+    Ok(())
+}
+
+/// Parameters as they were, to the letter; those that were not set are cleared, where `UpdateService` can.
+fn restore_parameters(wanted: &mut Wanted, request: &UpdateRequest, snapshot: &Snapshot, restore: &Restore) {
+    // It would fight the autoscaler; and AWS never shows `monitoring`.
+    for name in PARAMETERS.into_iter().filter(|name| !["desiredCount", "monitoring"].contains(name)) {
+        let is = snapshot.service.parameter(name);
+        let was = restore.before.service.get(name).filter(|was| !was.is_null());
+        let in_order = name == "placementStrategy";
+        let same = |was: Option<&Value>| {
+            covers(is, was.unwrap_or_default(), in_order) && covers(was, is.unwrap_or_default(), in_order)
+        };
+        if same(was) {
+            continue;
+        }
+        match was.cloned().or_else(|| cleared(name)) {
+            Some(was) if same(Some(&was)) => {}
+            Some(was) => _ = wanted.parameters.insert(name.to_owned(), was),
+            None => {
+                wanted.notes.push(format!("{name} was not set before, and UpdateService cannot unset it: it stays"))
+            }
+        }
+    }
+    wanted.parameters.extend(differing_parameters(&request.parameters, snapshot));
+}
+
+/// What `UpdateService` takes for "not set". Source:
+/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_UpdateService.html>.
+fn cleared(parameter: &str) -> Option<Value> {
+    match parameter {
+        "loadBalancers"
+        | "serviceRegistries"
+        | "capacityProviderStrategy"
+        | "placementConstraints"
+        | "placementStrategy"
+        | "volumeConfigurations"
+        | "vpcLatticeConfigurations" => Some(Value::Array(Vec::new())),
+        "enableExecuteCommand" | "enableECSManagedTags" => Some(false.into()),
+        "healthCheckGracePeriodSeconds" => Some(0.into()),
+        "propagateTags" => Some("NONE".into()),
+        "serviceConnectConfiguration" => Some(serde_json::json!({"enabled": false})),
+        _ => None,
+    }
 }
 
 fn check_expected(request: &UpdateRequest, definition: Option<&TaskDefinition>) -> Result<(), Failure> {
@@ -194,23 +359,27 @@ fn taken_under(controller: &str) -> Option<&'static [&'static str]> {
     }
 }
 
-fn check_deployment_controller(request: &UpdateRequest, snapshot: &Snapshot) -> Result<(), Failure> {
+fn check_deployment_controller(
+    request: &UpdateRequest,
+    snapshot: &Snapshot,
+    has_image: bool,
+    parameters: &Map<String, Value>,
+) -> Result<(), Failure> {
     let controller = snapshot.service.deployment_controller();
     let Some(taken) = taken_under(controller) else { return Ok(()) };
     let moves_to_ecs =
-        request.parameters.get("deploymentController").and_then(|it| it.get("type")).and_then(Value::as_str)
-            == Some("ECS");
+        parameters.get("deploymentController").and_then(|it| it.get("type")).and_then(Value::as_str) == Some("ECS");
     if moves_to_ecs {
         return Ok(());
     }
     let mut refused: Vec<&str> = Vec::new();
-    if !matches!(request.image, ImageChange::None) {
+    if has_image {
         refused.push("an image");
     }
     if request.force_new_deployment {
         refused.push("force_new_deployment");
     }
-    refused.extend(request.parameters.keys().map(String::as_str).filter(|name| !taken.contains(name)));
+    refused.extend(parameters.keys().map(String::as_str).filter(|name| !taken.contains(name)));
     if refused.is_empty() {
         return Ok(());
     }
@@ -306,9 +475,7 @@ fn differing_images(
         .collect()
 }
 
-fn tag_difference(request: &UpdateRequest, snapshot: &Snapshot) -> Result<TagDifference, Failure> {
-    let Some(change) = &request.tags else { return Ok(TagDifference::default()) };
-    let difference = tags::difference(&snapshot.service.tags, change);
+fn checked(difference: TagDifference, request: &UpdateRequest) -> Result<TagDifference, Failure> {
     if difference.result.len() > MAX_TAGS {
         return Err(Failure::new(
             Code::TagUpdateFailed,
@@ -430,21 +597,21 @@ mod tests {
     }
 
     fn update(more: &Value, service: &Value, containers: &Value) -> Update {
-        match plan(&request(more), &snapshot(service, containers)) {
+        match plan(&request(more), &snapshot(service, containers), None) {
             Plan::Update(update) => *update,
             other => panic!("{other:?}"),
         }
     }
 
     fn refused(more: &Value, service: &Value, containers: &Value) -> Failure {
-        match plan(&request(more), &snapshot(service, containers)) {
+        match plan(&request(more), &snapshot(service, containers), None) {
             Plan::Refused(failure) => failure,
             other => panic!("{other:?}"),
         }
     }
 
     fn is_unchanged(more: &Value, service: &Value) -> bool {
-        matches!(plan(&request(more), &snapshot(service, &one())), Plan::Unchanged { .. })
+        matches!(plan(&request(more), &snapshot(service, &one()), None), Plan::Unchanged { .. })
     }
 
     #[test]
@@ -460,7 +627,7 @@ mod tests {
             let update = update(&event, &json!({}), &containers);
             assert_eq!(update.container.as_deref(), Some(container), "{event}");
             assert_eq!(update.images.len(), 1);
-            let document: Value = serde_json::from_str(update.register.as_deref().unwrap()).unwrap();
+            let document: Value = serde_json::from_str(&update.register.unwrap().document).unwrap();
             let changed =
                 document["containerDefinitions"].as_array().unwrap().iter().find(|it| it["name"] == container);
             assert_eq!(changed.unwrap()["image"], update.images[container].1);
@@ -578,7 +745,7 @@ mod tests {
     fn a_plan_tells_what_would_be() {
         let event = json!({"ecs_image_name": "nginx", "ecs_tag": {"new": "1"}});
         let snapshot = snapshot(&json!({}), &one());
-        let Plan::Update(update) = plan(&request(&event), &snapshot) else { panic!("a change") };
+        let Plan::Update(update) = plan(&request(&event), &snapshot, None) else { panic!("a change") };
         let what: Vec<_> = update.changes.iter().map(|it| (it.what, it.path.as_str())).collect();
         assert_eq!(what, [("image", "web"), ("tag", "new"), ("tag", "old")]);
         let mut after = snapshot.state(update.container.as_deref());
@@ -588,6 +755,94 @@ mod tests {
         let keys: Vec<_> = after.tags.iter().map(|tag| tag.key.as_str()).collect();
         assert_eq!(keys, ["aws:x", "new"]);
         assert_eq!(after.task_definition_arn, None);
+    }
+
+    fn definition(arn: &str, status: &str, image: &str) -> TaskDefinition {
+        let body = json!({"taskDefinition": {"taskDefinitionArn": arn, "family": "web", "status": status, "cpu": "256",
+            "containerDefinitions": [{"name": "web", "image": image}]}});
+        TaskDefinition::from_answer(body.to_string().as_bytes()).unwrap()
+    }
+
+    /// Plans to put back a state with `image` in `web:6`, one tag and these parameters.
+    fn restoring(more: &Value, was: &Value, is: &Value, definition: OldDefinition) -> Plan {
+        let mut before = snapshot(&json!({"tags": [{"key": "was", "value": "1"}]}), &one()).recorded(None);
+        before.state.task_definition_arn = Some("arn:aws:ecs:eu-west-1:222222222222:task-definition/web:6".to_owned());
+        before.state.images = BTreeMap::from([("web".to_owned(), "nginx:1".to_owned())]);
+        before.service = was.as_object().unwrap().clone();
+        let restore = Restore { change_id: "the change".to_owned(), before, definition };
+        let mut event = json!({"restore": "previous"});
+        event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        plan(&request(&event), &snapshot(is, &one()), Some(&restore))
+    }
+
+    fn restores(more: &Value, was: &Value, is: &Value, definition: OldDefinition) -> Update {
+        match restoring(more, was, is, definition) {
+            Plan::Update(update) => *update,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_restore_goes_back_to_the_old_revision_or_its_copy_or_its_images() {
+        let none = json!({});
+        let active = restores(&none, &none, &none, OldDefinition::Active(definition("web:6", "ACTIVE", "nginx:1")));
+        assert_eq!(active.revision.unwrap().arn, "web:6");
+        assert!(active.register.is_none() && active.images["web"] == ("busybox".to_owned(), "nginx:1".to_owned()));
+
+        let copied = restores(&none, &none, &none, OldDefinition::Inactive(definition("web:6", "INACTIVE", "nginx:1")));
+        let document: Value = serde_json::from_str(&copied.register.unwrap().document).unwrap();
+        assert_eq!(
+            (&document["cpu"], &document["containerDefinitions"][0]["image"]),
+            (&json!("256"), &json!("nginx:1"))
+        );
+        assert!(copied.notes.iter().any(|note| note.contains("web:6 was deregistered")), "{:?}", copied.notes);
+
+        let gone = restores(&none, &none, &none, OldDefinition::Gone);
+        let document: Value = serde_json::from_str(&gone.register.unwrap().document).unwrap();
+        assert_eq!((document.get("cpu"), &document["containerDefinitions"][0]["image"]), (None, &json!("nginx:1")));
+        assert!(gone.notes.iter().any(|note| note.contains("no longer has web:6")), "{:?}", gone.notes);
+
+        let in_place = restores(&none, &none, &none, OldDefinition::InPlace);
+        assert!(!in_place.updates_service() && in_place.tags.set.contains_key("was"));
+        assert!(in_place.tags.remove.contains("old") && !in_place.tags.remove.contains("aws:x"));
+    }
+
+    #[test]
+    fn a_restore_puts_parameters_back_to_the_letter_but_the_desired_count() {
+        let was = json!({"desiredCount": 2, "loadBalancers": [], "enableExecuteCommand": false,
+            "deploymentConfiguration": {"maximumPercent": 200}, "placementConstraints": [{"type": "distinctInstance"}]});
+        let is = json!({"desiredCount": 9, "loadBalancers": [{"containerPort": 80}], "enableExecuteCommand": true,
+            "deploymentConfiguration": {"maximumPercent": 200, "alarms": {"enable": true}}, "healthCheckGracePeriodSeconds": 30,
+            "platformVersion": "1.4.0", "placementConstraints": [{"type": "distinctInstance"}]});
+        let back = restores(&json!({}), &was, &is, OldDefinition::InPlace);
+        assert_eq!(
+            Value::Object(back.parameters),
+            json!({"loadBalancers": [], "enableExecuteCommand": false, "deploymentConfiguration": {"maximumPercent": 200},
+                   "healthCheckGracePeriodSeconds": 0})
+        );
+        assert!(
+            back.notes.iter().any(|note| note.starts_with("platformVersion was not set before")),
+            "{:?}",
+            back.notes
+        );
+        let asked = restores(&json!({"service": {"desiredCount": 2}}), &was, &is, OldDefinition::InPlace);
+        assert_eq!(asked.parameters["desiredCount"], 2);
+    }
+
+    #[test]
+    fn what_is_as_it_was_is_not_restored_again() {
+        let same = json!({"tags": [{"key": "was", "value": "1"}], "healthCheckGracePeriodSeconds": 0});
+        let plan = restoring(&json!({}), &json!({}), &same, OldDefinition::InPlace);
+        assert!(matches!(plan, Plan::Unchanged { .. }), "{plan:?}");
+    }
+
+    #[test]
+    fn a_restore_under_code_deploy_names_what_it_cannot_take() {
+        let deploy = json!({"deploymentController": {"type": "CODE_DEPLOY"}});
+        let old = OldDefinition::Active(definition("web:6", "ACTIVE", "nginx:1"));
+        let Plan::Refused(failure) = restoring(&json!({}), &deploy, &deploy, old) else { panic!("refused") };
+        assert_eq!(failure.code, Code::UnsupportedDeploymentController);
+        restores(&json!({}), &deploy, &deploy, OldDefinition::InPlace);
     }
 
     fn any_parameter() -> impl Strategy<Value = Value> {

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     error::{Code, Failure},
     image::ImageReference,
-    names::{AccountId, EcsName, Region, ServiceKey, shown, shown_text},
+    names::{AccountId, ChangeId, EcsName, Region, ServiceKey, shown, shown_text},
 };
 
 /// The longest event in bytes: what Lambda itself takes for a synchronous invocation ("Lambda quotas" in the AWS
@@ -35,7 +35,7 @@ const MAX_FAULTS: usize = 20;
 
 /// The fields an event needs, for the second line of the message. A test holds it to the schema.
 const NEEDED: &str = "\"ecs_cluster_name\", \"ecs_service_name\", and at least one of \"ecs_image_name\", \"images\", \
-                      \"ecs_tag\", \"service\", \"force_new_deployment\": true";
+                      \"ecs_tag\", \"service\", \"restore\", \"force_new_deployment\": true";
 
 /// What a text looks like, in words, by the definition of the schema that has the pattern. A test holds the two
 /// together.
@@ -47,6 +47,7 @@ const EXPECTATIONS: &[(&str, &str)] = &[
     ("image", "an image reference of at most 255 characters before its digest"),
     ("tag_key", "letters, digits, spaces and _ . : / = + - @"),
     ("tag_value", "letters, digits, spaces and _ . : / = + - @"),
+    ("restore", "the change_id of a change of this service, or \"previous\""),
     ("task_definition", "family:revision, such as \"web:7\""),
 ];
 
@@ -98,6 +99,15 @@ pub struct TagChange {
     pub tags: BTreeMap<String, String>,
 }
 
+/// Which change's before is put back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RestorePoint {
+    /// The last change that changed something.
+    Previous,
+    /// This change.
+    Change(ChangeId),
+}
+
 /// One requested update of one service, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UpdateRequest {
@@ -111,6 +121,8 @@ pub struct UpdateRequest {
     pub parameters: Map<String, Value>,
     /// Start a new deployment even where nothing differs.
     pub force_new_deployment: bool,
+    /// What to put back: the state from before a change.
+    pub restore: Option<RestorePoint>,
     /// `family:revision` that the service must be running.
     pub expected_task_definition: Option<String>,
     /// Answer with the plan only.
@@ -169,6 +181,7 @@ pub fn parse(event: &str, defaults: &Defaults) -> Result<UpdateRequest, Failure>
         tags: entry.ecs_tag.map(|tags| TagChange { mode: entry.tag_mode, tags }),
         parameters,
         force_new_deployment: entry.force_new_deployment,
+        restore: entry.restore.as_deref().map(restore_point).transpose()?,
         expected_task_definition: entry.expected_task_definition,
         dry_run: entry.dry_run,
         idempotency_key: entry.idempotency_key,
@@ -208,6 +221,7 @@ struct Entry {
     service: Map<String, Value>,
     #[serde(default)]
     force_new_deployment: bool,
+    restore: Option<String>,
     expected_task_definition: Option<String>,
     #[serde(default)]
     dry_run: bool,
@@ -228,6 +242,15 @@ fn service_key(entry: &Entry, defaults: &Defaults) -> Result<ServiceKey, String>
     let cluster = EcsName::parse(&entry.ecs_cluster_name)?;
     let service = EcsName::parse(&entry.ecs_service_name)?;
     Ok(ServiceKey::new(account_id, region, cluster, service))
+}
+
+fn restore_point(restore: &str) -> Result<RestorePoint, Failure> {
+    if restore == "previous" {
+        return Ok(RestorePoint::Previous);
+    }
+    ChangeId::parse(restore)
+        .map(RestorePoint::Change)
+        .map_err(|fault| json_validation(&[format!("{}: {fault}", shown(&"/restore"))]))
 }
 
 fn image_change(
@@ -308,7 +331,10 @@ fn describe(error: &ValidationError<'_>, faults: &mut BTreeSet<String>) {
             let dependent = rule.split('/').nth(2).unwrap_or_default();
             add(&member(path, dependent), format!("only together with {property}"));
         }
-        ValidationErrorKind::FalseSchema => add(path, "not together with \"images\"".to_owned()),
+        ValidationErrorKind::FalseSchema => {
+            let dependent = rule.split('/').nth(2).unwrap_or_default();
+            add(path, format!("not together with {}", shown_text(dependent)));
+        }
         _ => add(path, refusal(error)),
     }
 }
@@ -526,7 +552,7 @@ mod tests {
         assert_eq!(
             lines[1..],
             ["[ERROR][json_validation] Needed: \"ecs_cluster_name\", \"ecs_service_name\", and at least one of \
-              \"ecs_image_name\", \"images\", \"ecs_tag\", \"service\", \"force_new_deployment\": true"]
+              \"ecs_image_name\", \"images\", \"ecs_tag\", \"service\", \"restore\", \"force_new_deployment\": true"]
         );
         lines[0].strip_prefix("[ERROR][json_validation] wrong input event format: ").unwrap().to_owned()
     }
@@ -607,6 +633,7 @@ mod tests {
                 .unwrap()
                 .clone(),
                 force_new_deployment: true,
+                restore: None,
                 expected_task_definition: Some("web:7".to_owned()),
                 dry_run: true,
                 idempotency_key: Some("key".to_owned()),
@@ -673,7 +700,18 @@ mod tests {
             ),
             // Unknown fields, later ones among them.
             (json!({"ecs_image": "nginx"}), "(event): unknown field \"ecs_image\""),
-            (json!({"restore": "previous"}), "(event): unknown field \"restore\""),
+            (
+                json!({"restore": "last"}),
+                "/ecs_image_name: not together with \"restore\"; /restore: \"last\" is not accepted: expected the change_id of a change of this service, or \"previous\"",
+            ),
+            (
+                json!({"restore": 1}),
+                "/ecs_image_name: not together with \"restore\"; /restore: 1 is not of type \"string\": expected the change_id of a change of this service, or \"previous\"",
+            ),
+            (
+                json!({"restore": "previous", "ecs_tag": {}}),
+                "/ecs_image_name: not together with \"restore\"; /ecs_tag: not together with \"restore\"",
+            ),
             (json!({"updates": []}), "(event): unknown field \"updates\""),
             (json!({"wait_seconds": 1}), "(event): unknown field \"wait_seconds\""),
             (json!({"resolve_digest": true}), "(event): unknown field \"resolve_digest\""),
@@ -1199,7 +1237,7 @@ mod tests {
         fn any_event_is_accepted_or_refused_clearly(
             field in prop::sample::select(vec![
                 "account_id", "region", "ecs_cluster_name", "ecs_service_name", "ecs_image_name", "container_name",
-                "images", "ecs_tag", "tag_mode", "service", "force_new_deployment", "expected_task_definition",
+                "images", "ecs_tag", "tag_mode", "service", "restore", "force_new_deployment", "expected_task_definition",
                 "dry_run", "idempotency_key", "requested_by", "reason", "other",
             ]),
             value in any_json(),

@@ -49,6 +49,9 @@ pub struct Body {
     pub timestamp: String,
     /// Whether this is the answer to an earlier event with the same idempotency key.
     pub replayed: bool,
+    /// The change whose before was put back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restores: Option<String>,
     /// The differences that a dry run found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changes: Option<Vec<serde_json::Value>>,
@@ -86,6 +89,7 @@ impl Response {
                 deployment_id: None,
                 timestamp,
                 replayed: false,
+                restores: None,
                 changes: None,
                 notes: Vec::new(),
                 before,

@@ -48,6 +48,8 @@ pub struct TaskDefinition {
     pub arn: String,
     /// The family.
     pub family: String,
+    /// Whether services may be given this revision.
+    pub is_active: bool,
     /// The containers in the order of the definition.
     pub containers: Vec<Container>,
     members: Members,
@@ -97,6 +99,7 @@ impl TaskDefinition {
         Ok(Self {
             arn: text("taskDefinitionArn")?,
             family: text("family")?,
+            is_active: matches!(text("status")?.as_str(), "ACTIVE" | ""),
             containers: containers
                 .into_iter()
                 .map(|container| Container { name: container.name, image: container.image, memory: container.memory })

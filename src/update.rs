@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use aws_config::SdkConfig;
 use chrono::{DateTime, Utc};
 
+use crate::aws::CallError;
 use crate::aws::ecs::{DescribeError, Ecs};
 use crate::aws::ledger_store::{LedgerStore, WriteError};
 use crate::aws::sessions::{SessionRequest, Sessions, session_name, session_policy, source_identity};
@@ -23,10 +24,11 @@ use crate::config::Config;
 use crate::error::{Code, Failure};
 use crate::ledger::record::{ChangeFacts, Kind, Said};
 use crate::ledger::state::{Admission, Answer, Head, KeyItem, Lease, Position, Write, lease_until};
-use crate::names::{ChangeId, FunctionArn};
-use crate::plan::{self, Plan};
-use crate::request::UpdateRequest;
+use crate::names::{ChangeId, FunctionArn, ServiceKey};
+use crate::plan::{self, OldDefinition, Plan, Restore};
+use crate::request::{RestorePoint, UpdateRequest};
 use crate::response::{Response, Status};
+use crate::restore::Past;
 use crate::snapshot::{Recorded, Snapshot, rfc3339};
 use apply::Budget;
 use begun::Begun;
@@ -83,7 +85,8 @@ impl Updater {
         if request.dry_run {
             let ecs = self.session(request, invocation).await?;
             let snapshot = self.snapshot(&ecs, request).await?;
-            return self.planned(request, &snapshot);
+            let restore = self.restore(&ecs, request, &snapshot, None).await?;
+            return self.planned(request, &snapshot, restore.as_ref());
         }
         let key_id =
             KeyItem::id(request.idempotency_key.as_deref().unwrap_or(&invocation.request_id), &request.service_key);
@@ -170,8 +173,61 @@ impl Updater {
         Ok(Snapshot { service, task_definition })
     }
 
-    fn planned(&self, request: &UpdateRequest, snapshot: &Snapshot) -> Result<Response, Failure> {
-        let (container, changes, notes, update) = match plan::plan(request, snapshot) {
+    /// What the request's `restore` puts back; `known` is the change that its `STARTED` record names.
+    async fn restore(
+        &self,
+        ecs: &Ecs,
+        request: &UpdateRequest,
+        snapshot: &Snapshot,
+        known: Option<&str>,
+    ) -> Result<Option<Restore>, Failure> {
+        let Some(point) = &request.restore else { return Ok(None) };
+        let key = &request.service_key;
+        let change_id = match (known, point) {
+            (Some(change_id), _) => Some(change_id),
+            (None, RestorePoint::Change(change_id)) => Some(change_id.as_str()),
+            (None, RestorePoint::Previous) => None,
+        };
+        let past = match change_id {
+            Some(change_id) => self.past(key, change_id).await,
+            None => self.store.previous(key).await,
+        };
+        let past = past.map_err(|error| messages::history_unavailable(&error))?;
+        let past = past.ok_or_else(|| messages::nothing_to_restore(key, change_id))?;
+        let change_id = past.change_id.clone();
+        let before = past.into_before().map_err(|why| messages::cannot_restore(key, &why))?;
+        let definition = match before.state.task_definition_arn.as_deref() {
+            Some(arn) if snapshot.service.task_definition_arn() != Some(arn) => {
+                match ecs.describe_task_definition(arn).await {
+                    Ok(definition) if definition.is_active => OldDefinition::Active(definition),
+                    Ok(definition) => OldDefinition::Inactive(definition),
+                    // So ECS answers where it no longer has a revision.
+                    Err(error) if error.has_code(&["ClientException"]) => OldDefinition::Gone,
+                    Err(error) => return Err(messages::describe_failed(key, &DescribeError::Call(error))),
+                }
+            }
+            _ => OldDefinition::InPlace,
+        };
+        Ok(Some(Restore { change_id, before, definition }))
+    }
+
+    /// The result of a change, or what stands of it where it has none.
+    async fn past(&self, key: &ServiceKey, change_id: &str) -> Result<Option<Past>, CallError> {
+        for n in ["1", "0"] {
+            if let Some(record) = self.store.record_json(key, &format!("{change_id}#{n}")).await? {
+                return Ok(Past::read(&record));
+            }
+        }
+        Ok(None)
+    }
+
+    fn planned(
+        &self,
+        request: &UpdateRequest,
+        snapshot: &Snapshot,
+        restore: Option<&Restore>,
+    ) -> Result<Response, Failure> {
+        let (container, changes, notes, update) = match plan::plan(request, snapshot, restore) {
             Plan::Refused(failure) => return Err(failure),
             Plan::Unchanged { targets } => (targets.into_keys().next(), Vec::new(), Vec::new(), None),
             Plan::Update(update) => {
@@ -187,6 +243,7 @@ impl Updater {
             Response::new(&request.service_key, None, Status::Planned, rfc3339((self.clock)()), before, after);
         response.body.changes = Some(changes.iter().filter_map(|change| serde_json::to_value(change).ok()).collect());
         response.body.notes = notes;
+        response.body.restores = restore.map(|restore| restore.change_id.clone());
         Ok(response)
     }
 
@@ -199,10 +256,16 @@ impl Updater {
         position: &Position,
         key_id: &str,
     ) -> Result<Attempt, Failure> {
-        let update = match plan::plan(request, &snapshot) {
+        let restore = self.restore(ecs, request, &snapshot, None).await?;
+        let restores = restore.as_ref().map(|restore| restore.change_id.clone());
+        let update = match plan::plan(request, &snapshot, restore.as_ref()) {
             Plan::Refused(failure) => return Err(failure),
             Plan::Unchanged { targets } => {
-                return self.unchanged(request, invocation, &snapshot, &targets, position, key_id).await;
+                let facts = |change_id, state: &Recorded| ChangeFacts {
+                    restores,
+                    ..facts(request, invocation, change_id, &targets, state)
+                };
+                return self.unchanged(request, &snapshot, &targets, position, key_id, facts).await;
             }
             Plan::Update(update) => update,
         };
@@ -214,7 +277,7 @@ impl Updater {
         })?;
         let change_id = ChangeId::new(position.next_change_time(now), (self.random)());
         let before = snapshot.recorded(update.container.as_deref());
-        let facts = facts(request, invocation, change_id.clone(), &update.targets, &before);
+        let facts = ChangeFacts { restores, ..facts(request, invocation, change_id.clone(), &update.targets, &before) };
         let said = Said { before: Some(&before), lease_until: Some(until), ..Said::default() };
         let (record, pointers) =
             facts.record(Kind::Started, 0, now, &said, position.head.as_ref()).map_err(messages::unwritable)?;
@@ -274,14 +337,16 @@ impl Updater {
         let mut again = request.clone();
         again.expected_task_definition = None;
         again.force_new_deployment &= before.deployment_id.as_deref() == snapshot.service.deployment_id();
-        let plan = plan::plan(&again, &snapshot);
+        let restore = self.restore(ecs, request, &snapshot, started.restores.as_deref()).await?;
+        let plan = plan::plan(&again, &snapshot, restore.as_ref());
         let no_targets = BTreeMap::new();
         let targets = match &plan {
             Plan::Unchanged { targets } => targets,
             Plan::Update(update) => &update.targets,
             Plan::Refused(_) => &no_targets,
         };
-        let facts = facts(request, invocation, change_id, targets, &before);
+        let facts =
+            ChangeFacts { restores: started.restores, ..facts(request, invocation, change_id, targets, &before) };
         let begun = Begun { facts, before, position };
         let response = match plan {
             Plan::Update(update) => self.carry_out(request, ecs, snapshot, *update, begun, budget, true).await?,
@@ -313,21 +378,21 @@ impl Updater {
     async fn unchanged(
         &self,
         request: &UpdateRequest,
-        invocation: &Invocation,
         snapshot: &Snapshot,
         targets: &BTreeMap<String, String>,
         position: &Position,
         key_id: &str,
+        facts: impl FnOnce(ChangeId, &Recorded) -> ChangeFacts,
     ) -> Result<Attempt, Failure> {
         let now = (self.clock)();
         let change_id = ChangeId::new(position.next_change_time(now), (self.random)());
         let container = targets.keys().next().map(String::as_str);
         let state = snapshot.recorded(container);
-        let facts = facts(request, invocation, change_id.clone(), targets, &state);
+        let facts = facts(change_id.clone(), &state);
         let said = Said { before: Some(&state), after: Some(&state), ..Said::default() };
         let (record, pointers) =
             facts.record(Kind::Unchanged, 1, now, &said, position.head.as_ref()).map_err(messages::unwritable)?;
-        let response = Response::new(
+        let mut response = Response::new(
             &request.service_key,
             Some(&change_id),
             Status::Unchanged,
@@ -335,6 +400,7 @@ impl Updater {
             state.state.clone(),
             state.state.clone(),
         );
+        response.body.restores = facts.restores;
         let head = Head::after(&record, None);
         let key = KeyItem::new(key_id, &change_id, &request.event_hash, now)
             .answered(&Answer::Response(Box::new(response.clone())), now)
@@ -376,6 +442,7 @@ impl Updater {
         let facts = ChangeFacts {
             requested_by: started.as_ref().and_then(|started| started.requested_by.clone()),
             reason: started.as_ref().and_then(|started| started.reason.clone()),
+            restores: started.as_ref().and_then(|started| started.restores.clone()),
             identity: started.map_or_else(|| "claimed".to_owned(), |started| started.identity),
             ..facts(request, invocation, change_id, &BTreeMap::new(), &after)
         };
@@ -448,6 +515,7 @@ fn facts(
         identity: if invocation.is_verified() { "verified" } else { "claimed" }.to_owned(),
         session: session_name(&invocation.request_id),
         request_id: invocation.request_id.clone(),
+        restores: None,
     }
 }
 

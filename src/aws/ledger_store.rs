@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::ledger::record::{Record, hash};
 use crate::ledger::state::{DeploymentItem, Head, KeyItem, Lease, Position, Write};
 use crate::names::ServiceKey;
+use crate::restore::{Past, previous};
 use crate::snapshot::rfc3339;
 
 /// Why a transaction did not go through.
@@ -36,6 +37,9 @@ pub struct LedgerStore {
 }
 
 type Item = HashMap<String, AttributeValue>;
+
+/// How many records are read at a time to find the last change: nearly always the first few have it.
+const PREVIOUS_PAGE: i32 = 10;
 
 impl LedgerStore {
     /// The tables that the configuration names.
@@ -87,6 +91,16 @@ impl LedgerStore {
     ///
     /// Where the call failed, or the item is no record of this project's.
     pub async fn record(&self, service: &ServiceKey, record: &str) -> Result<Option<Record>, CallError> {
+        let json = self.record_json(service, record).await?;
+        json.map(serde_json::from_value).transpose().map_err(|error| CallError::unreadable("dynamodb:GetItem", error))
+    }
+
+    /// Reads one record of whatever version as the JSON that its hash is over, strongly consistent.
+    ///
+    /// # Errors
+    ///
+    /// Where the call failed, or the record does not fit its hash.
+    pub async fn record_json(&self, service: &ServiceKey, record: &str) -> Result<Option<Value>, CallError> {
         const OPERATION: &str = "dynamodb:GetItem";
         let answer = self
             .client
@@ -98,16 +112,42 @@ impl LedgerStore {
             .send()
             .await
             .map_err(|error| CallError::new(OPERATION, &error))?;
-        let Some(item) = answer.item else { return Ok(None) };
-        let json = json(&item);
-        let intact = hash(&json).ok().as_deref() == json.get("hash").and_then(Value::as_str);
-        if !intact {
-            return Err(CallError::unreadable(
-                OPERATION,
-                format!("record {record} of {service} does not fit its hash"),
-            ));
+        answer.item.map(|item| intact(&item, OPERATION)).transpose()
+    }
+
+    /// The last change of a service that changed something: reads its records from the newest on until it is found.
+    ///
+    /// # Errors
+    ///
+    /// Where the call failed, or a record does not fit its hash.
+    pub async fn previous(&self, service: &ServiceKey) -> Result<Option<Past>, CallError> {
+        const OPERATION: &str = "dynamodb:Query";
+        let mut from = None;
+        loop {
+            let answer = self
+                .client
+                .query()
+                .table_name(&self.history)
+                .key_condition_expression("service = :service")
+                .expression_attribute_values(":service", AttributeValue::S(service.to_string()))
+                .scan_index_forward(false)
+                .consistent_read(true)
+                .limit(PREVIOUS_PAGE)
+                .set_exclusive_start_key(from)
+                .send()
+                .await
+                .map_err(|error| CallError::new(OPERATION, &error))?;
+            let mut page = Vec::new();
+            // Pointer items stand beside the chain, without a hash.
+            for item in answer.items.unwrap_or_default().iter().filter(|item| item.contains_key("seq")) {
+                page.extend(Past::read(&intact(item, OPERATION)?));
+            }
+            from = answer.last_evaluated_key;
+            let found = previous(page);
+            if found.is_some() || from.is_none() {
+                return Ok(found);
+            }
         }
-        serde_json::from_value(json).map(Some).map_err(|error| CallError::unreadable(OPERATION, error))
     }
 
     /// Does all writes or none.
@@ -232,6 +272,17 @@ fn json(item: &Item) -> Value {
         (name.clone(), value)
     });
     Value::Object(members.collect())
+}
+
+/// The JSON of a record that fits its hash.
+fn intact(item: &Item, operation: &'static str) -> Result<Value, CallError> {
+    let json = json(item);
+    if hash(&json).ok().as_deref() == json.get("hash").and_then(Value::as_str) {
+        return Ok(json);
+    }
+    let part = |name| json.get(name).and_then(Value::as_str).unwrap_or_default();
+    let what = format!("record {} of {} does not fit its hash", part("record"), part("service"));
+    Err(CallError::unreadable(operation, what))
 }
 
 fn lease_texts(head: &Head) -> (String, String) {

@@ -89,6 +89,9 @@ pub struct Record {
     pub session: String,
     /// Lambda request id.
     pub request_id: String,
+    /// The change whose before this change puts back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restores: Option<String>,
     /// In `STARTED`: when the lease ends (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_until: Option<String>,
@@ -128,6 +131,8 @@ pub struct ChangeFacts {
     pub session: String,
     /// Lambda request id.
     pub request_id: String,
+    /// The change whose before this change puts back.
+    pub restores: Option<String>,
 }
 
 /// What one record says beyond [`ChangeFacts`].
@@ -185,6 +190,7 @@ impl ChangeFacts {
             error: said.error.map(error_text).transpose()?,
             session: self.session.clone(),
             request_id: self.request_id.clone(),
+            restores: self.restores.clone(),
             lease_until: said.lease_until.map(rfc3339),
         };
         let pointers = images
@@ -298,6 +304,7 @@ mod tests {
             identity: "claimed".to_owned(),
             session: "ecsu-1".to_owned(),
             request_id: "1".to_owned(),
+            restores: None,
         }
     }
 

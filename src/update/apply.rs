@@ -11,7 +11,7 @@ use crate::aws::ecs::{DescribeError, Ecs};
 use crate::aws::{CallError, Effect};
 use crate::error::{Code, Failure};
 use crate::names::ServiceKey;
-use crate::plan::{Update, covers_parameters};
+use crate::plan::{Registration, Update, covers_parameters};
 use crate::snapshot::{Service, Snapshot};
 use crate::task_definition::TaskDefinition;
 
@@ -92,22 +92,21 @@ impl Applying<'_> {
 
     async fn steps(&self, after: &mut Snapshot, resumed: bool, done: &mut Vec<String>) -> Result<(), Stopped> {
         let update = self.update;
-        let registered = match &update.register {
-            Some(document) => {
-                let family = after.task_definition.as_ref().map_or("", |definition| definition.family.as_str());
+        let definition = match &update.register {
+            Some(Registration { family, document }) => {
                 let definition = self.register(document, family, resumed).await?;
                 done.push(format!("task definition {} was registered", definition.family_and_revision()));
                 Some(definition)
             }
-            None => None,
+            None => update.revision.clone(),
         };
         if update.tags_first {
             self.change_tags(after, done).await?;
         }
         if update.updates_service() {
             let before = after.service.clone();
-            after.service = self.update_service(registered.as_ref(), &before).await?;
-            if let Some(definition) = registered {
+            after.service = self.update_service(definition.as_ref(), &before).await?;
+            if let Some(definition) = definition {
                 after.task_definition = Some(definition);
             }
             done.push(messages::service_updated(after, &before));
@@ -151,9 +150,9 @@ impl Applying<'_> {
         }
     }
 
-    async fn update_service(&self, registered: Option<&TaskDefinition>, before: &Service) -> Result<Service, Stopped> {
-        let body = self.update_body(registered);
-        let what = registered.map_or_else(
+    async fn update_service(&self, definition: Option<&TaskDefinition>, before: &Service) -> Result<Service, Stopped> {
+        let body = self.update_body(definition);
+        let what = definition.map_or_else(
             || format!("for service {}", self.key),
             |definition| format!("{} for service {}", definition.family_and_revision(), self.key),
         );
@@ -164,7 +163,7 @@ impl Applying<'_> {
                 Err(error) if error.effect == Effect::Unknown => {
                     pause(0).await;
                     match self.ecs.describe_service(self.key).await {
-                        Ok(service) if self.is_updated(&service, registered, before) => Ok(Sent::Done(service)),
+                        Ok(service) if self.is_updated(&service, definition, before) => Ok(Sent::Done(service)),
                         Ok(_) => Ok(Sent::Again(error)),
                         Err(DescribeError::Call(reading)) => Err(Stopped::unknown(rejected(&error), &reading)),
                         Err(gone) => Err(rejected(&error).and(format!("Reading it back: {gone}.")).into()),
@@ -176,11 +175,11 @@ impl Applying<'_> {
         .await
     }
 
-    fn update_body(&self, registered: Option<&TaskDefinition>) -> String {
+    fn update_body(&self, definition: Option<&TaskDefinition>) -> String {
         let mut body: Map<String, Value> = self.update.parameters.clone();
         body.insert("cluster".to_owned(), self.key.cluster().into());
         body.insert("service".to_owned(), self.key.service().into());
-        if let Some(definition) = registered {
+        if let Some(definition) = definition {
             body.insert("taskDefinition".to_owned(), definition.arn.as_str().into());
         }
         if self.update.force_new_deployment {
@@ -190,8 +189,8 @@ impl Applying<'_> {
     }
 
     /// Whether `UpdateService` was done, by what the service looks like now.
-    fn is_updated(&self, now: &Service, registered: Option<&TaskDefinition>, before: &Service) -> bool {
-        registered.is_none_or(|definition| now.task_definition_arn() == Some(definition.arn.as_str()))
+    fn is_updated(&self, now: &Service, definition: Option<&TaskDefinition>, before: &Service) -> bool {
+        definition.is_none_or(|definition| now.task_definition_arn() == Some(definition.arn.as_str()))
             && covers_parameters(now, &self.update.parameters)
             && (!self.update.force_new_deployment || now.deployment_id() != before.deployment_id())
     }

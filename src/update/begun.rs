@@ -48,6 +48,7 @@ impl Updater {
             after.state.clone(),
         );
         response.body.deployment_id = deployment_id;
+        response.body.restores.clone_from(&begun.facts.restores);
         response.body.notes = notes;
         let answer = Answer::Response(Box::new(response.clone()));
         match self.finish(&begun, Kind::Applied, &after, None, &answer).await {

@@ -178,6 +178,27 @@ pub fn cannot_resume(change_id: &str, what: &str) -> Failure {
     )
 }
 
+/// What `restore` names is not there.
+pub fn nothing_to_restore(key: &ServiceKey, change_id: Option<&str>) -> Failure {
+    cannot_restore(
+        key,
+        &change_id.map_or_else(
+            || "its history has no change that changed something".to_owned(),
+            |change_id| format!("its history has no change {change_id}"),
+        ),
+    )
+}
+
+/// What `restore` names cannot be put back.
+pub fn cannot_restore(key: &ServiceKey, why: &str) -> Failure {
+    Failure::new(
+        Code::JsonValidation,
+        format!(
+            "/restore: for service {key}: {why}. {NOTHING_CHANGED} Ask the history function for the service's changes"
+        ),
+    )
+}
+
 /// The answer of a change whose function ended before it did, once another change has closed it.
 pub fn abandoned(request: &UpdateRequest, lease: &Lease, after: &Recorded) -> Failure {
     Failure::new(

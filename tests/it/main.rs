@@ -21,6 +21,7 @@ mod leases;
 mod lost_answers;
 mod parameters;
 mod refused_events;
+mod restores;
 mod service_kinds;
 mod sessions;
 mod settings;

@@ -1,0 +1,121 @@
+//! Going back.
+
+use serde_json::{Value, json};
+
+use crate::harness::journal::Fault;
+use crate::harness::ledger;
+use crate::harness::{Site, TARGET, World, web_definition};
+
+fn arn(site: &Site, revision: usize) -> String {
+    format!("arn:aws:ecs:{}:{}:task-definition/web:{revision}", site.region, site.account)
+}
+
+async fn change(world: &World, changes: Value) -> String {
+    world.update(changes).await.status("APPLIED")["change_id"].as_str().unwrap().to_owned()
+}
+
+/// What a restore puts back: definition, tags, one parameter.
+fn state(world: &World, site: &Site) -> (Value, Vec<(String, String)>, Value) {
+    let service = world.cloud().service(site);
+    let tags = world.cloud().tags(site).into_iter().collect();
+    (service["taskDefinition"].clone(), tags, service["enableExecuteCommand"].clone())
+}
+
+#[tokio::test]
+async fn updates_are_undone_one_by_one_and_the_restore_of_a_restore_is_a_redo() {
+    let world = World::new().await;
+    let site = Site::target();
+    let start = state(&world, &site);
+    let parameters = json!({"enableExecuteCommand": true, "desiredCount": 5});
+    let first =
+        change(&world, json!({"ecs_image_name": "nginx:1", "ecs_tag": {"a": "1"}, "service": parameters})).await;
+    let between = state(&world, &site);
+    change(&world, json!({"ecs_image_name": "nginx:2", "ecs_tag": {"b": "2"}})).await;
+    let last = state(&world, &site);
+    assert!(start != between && between != last);
+
+    let outcome = world.update(json!({"restore": "previous"})).await;
+    let body = outcome.status("APPLIED");
+    assert_eq!(state(&world, &site), between);
+    assert_eq!(body["AFTER"]["taskDefinitionArn"], arn(&site, 2));
+    assert!(body["notes"][0].as_str().unwrap().contains("puts back what was there before change"), "{body}");
+
+    world.update(json!({"restore": "previous"})).await.status("APPLIED");
+    assert_eq!(state(&world, &site), last, "a redo");
+
+    let outcome = world.update(json!({"restore": first})).await;
+    assert_eq!(outcome.status("APPLIED")["restores"], first.as_str());
+    assert_eq!(state(&world, &site), start);
+    assert_eq!(world.cloud().service(&site)["desiredCount"], 5, "the autoscaler's");
+    assert_eq!(world.cloud().revisions(&site, "web").len(), 3, "no revision was registered for going back");
+
+    let records = world.records(&site);
+    assert_eq!(records.last().unwrap()["restores"], first.as_str());
+    world.update(json!({"restore": first})).await.status("UNCHANGED");
+    let asked = json!({"restore": first, "service": {"desiredCount": 2}});
+    world.update(asked).await.status("APPLIED");
+    assert_eq!(world.cloud().service(&site)["desiredCount"], 2);
+    assert!(ledger::faults(world.tables(), &site.key()).is_empty());
+}
+
+#[tokio::test]
+async fn a_deregistered_revision_comes_back_as_its_copy() {
+    let world = World::new().await;
+    let site = Site::target();
+    change(&world, json!({"ecs_image_name": "nginx"})).await;
+    world.cloud().deregister(&site, "web", 1);
+    let outcome = world.update(json!({"restore": "previous"})).await;
+    let body = outcome.status("APPLIED");
+    assert_eq!(body["AFTER"]["taskDefinitionArn"], arn(&site, 3));
+    assert!(body["notes"].to_string().contains("web:1 was deregistered since"), "{body}");
+    let revisions = world.cloud().revisions(&site, "web");
+    assert_eq!(revisions[2].image("web"), "busybox");
+    world.update(json!({"restore": body["change_id"].clone()})).await.status("APPLIED");
+    assert_eq!(world.cloud().service(&site)["taskDefinition"], arn(&site, 2));
+}
+
+#[tokio::test]
+async fn a_plan_to_restore_touches_nothing_and_says_what_would_be() {
+    let world = World::new().await;
+    let site = Site::target();
+    change(&world, json!({"ecs_image_name": "nginx"})).await;
+    let (kinds, before) = (world.kinds(&site), state(&world, &site));
+    let outcome = world.update(json!({"restore": "previous", "dry_run": true})).await;
+    let body = outcome.status("PLANNED");
+    assert_eq!(body["changes"][0], json!({"what": "image", "path": "web", "from": "nginx", "to": "busybox"}));
+    assert_eq!(body["AFTER"]["taskDefinitionArn"], arn(&site, 1));
+    assert_eq!((world.kinds(&site), state(&world, &site)), (kinds, before));
+}
+
+#[tokio::test]
+async fn a_restore_that_was_cut_off_goes_on_with_the_same_change() {
+    let world = World::new().await;
+    let site = Site::target();
+    let start = state(&world, &site);
+    change(&world, json!({"ecs_image_name": "nginx", "ecs_tag": {"a": "1"}})).await;
+    let event = site.event(json!({"restore": "previous", "idempotency_key": "back"}));
+    // Faults count from when they are set, calls from the start.
+    world.journal.on("TagResource", 1, Fault::HangAfter);
+    world.kill_at(&event, world.invocation(), "TagResource", 2).await;
+    ledger::expire_lease(world.tables(), &site.key());
+    world.restart().await;
+    world.invoke(&event).await.status("APPLIED");
+    assert_eq!(state(&world, &site), start);
+    assert_eq!(world.cloud().revisions(&site, "web").len(), 2);
+}
+
+#[tokio::test]
+async fn what_is_not_in_the_services_history_is_not_restored() {
+    let world = World::new().await;
+    let other = Site::new(TARGET, "eu-west-1", "ECSCluster", "another");
+    world.seed_definition(&other, &web_definition("busybox").to_string(), json!([]), |_| {});
+    let outcome = world.update(json!({"restore": "previous"})).await;
+    let message = outcome.error("JsonValidation");
+    assert!(message.contains("its history has no change that changed something"), "{message}");
+    let of_other = world.invoke(&other.event(json!({"ecs_image_name": "nginx"}))).await;
+    let of_other = of_other.status("APPLIED")["change_id"].clone();
+    let outcome = world.update(json!({"restore": of_other})).await;
+    let message = outcome.error("JsonValidation");
+    assert!(message.contains("its history has no change"), "{message}");
+    assert!(world.records(&Site::target()).is_empty());
+}
