@@ -91,6 +91,7 @@ pub struct Page {
 }
 
 /// One change as the history function folds it from its records.
+#[allow(clippy::struct_field_names)] // the names of the answer
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Change {
@@ -334,7 +335,8 @@ mod tests {
 
     #[test]
     fn answers_of_older_and_newer_functions_are_read() {
-        let page: Page = read(&json!({"changes": [{}, {"change_id": 7, "status": "NEW", "before": null, "after": {"images": [],
+        let page: Page =
+            read(&json!({"changes": [{}, {"change_id": 7, "status": "NEW", "before": null, "after": {"images": [],
             "serviceImage": "nginx", "taskDefinitionArn": "arn:aws:ecs:r:a:task-definition/web:8"}, "later": {}}]}));
         assert_eq!(page.changes.len(), 2);
         let change = &page.changes[1];

@@ -1,5 +1,8 @@
 //! What the command line understands, and how it teaches it.
 
+#![allow(clippy::doc_markdown)] // documentation is what people read as help: no backticks
+#![allow(clippy::struct_excessive_bools)] // each is a flag of its own
+
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -81,14 +84,22 @@ pub struct Shared {
     pub endpoint_url: Option<String>,
     /// Name or ARN of the updater function
     #[arg(
-        long, global = true, value_name = "NAME", hide_short_help = true,
-        env = "ECS_UPDATER_FUNCTION", default_value = "ecs-updater"
+        long,
+        global = true,
+        value_name = "NAME",
+        hide_short_help = true,
+        env = "ECS_UPDATER_FUNCTION",
+        default_value = "ecs-updater"
     )]
     pub updater_function: String,
     /// Name or ARN of the history function
     #[arg(
-        long, global = true, value_name = "NAME", hide_short_help = true,
-        env = "ECS_UPDATER_HISTORY_FUNCTION", default_value = "ecs-updater-history"
+        long,
+        global = true,
+        value_name = "NAME",
+        hide_short_help = true,
+        env = "ECS_UPDATER_HISTORY_FUNCTION",
+        default_value = "ecs-updater-history"
     )]
     pub history_function: String,
 }

@@ -25,20 +25,24 @@ impl Difference {
         Self { what: clean(what), path: clean(path), from: from.map(clean), to: to.map(clean) }
     }
 
-    /// What it is about, such as `image web`.
+    /// What it is about, such as `image web`. The parameters of `UpdateService` have names that say what they are.
     pub fn title(&self) -> String {
-        if self.path.is_empty() { self.what.clone() } else { format!("{} {}", self.what, self.path) }
+        match (self.what.as_str(), self.path.as_str()) {
+            (what, "") => what.to_owned(),
+            ("parameter", path) => path.to_owned(),
+            (what, path) => format!("{what} {path}"),
+        }
     }
 
     /// The whole of it on one line, such as `image web: busybox → nginx:1.27`.
     pub fn line(&self) -> String {
-        let shown = match (&self.from, &self.to) {
-            (Some(from), Some(to)) => format!("{from} → {to}"),
-            (None, Some(to)) => format!("+ {to}"),
-            (Some(from), None) => format!("- {from}"),
-            (None, None) => String::new(),
-        };
-        format!("{}: {shown}", self.title())
+        let title = self.title();
+        match (&self.from, &self.to) {
+            (Some(from), Some(to)) => format!("{title}: {from} → {to}"),
+            (None, Some(to)) => format!("+ {title}: {to}"),
+            (Some(from), None) => format!("- {title}: {from}"),
+            (None, None) => title,
+        }
     }
 }
 
@@ -128,20 +132,24 @@ mod tests {
 
     #[test]
     fn two_states_differ_in_images_tags_parameters_and_revision() {
-        let before: State = read(&json!({"images": {"web": "busybox", "log": "fluent"}, "taskDefinitionArn": "a/web:7",
+        let before: State = read(
+            &json!({"images": {"web": "busybox", "log": "fluent"}, "taskDefinitionArn": "a/web:7",
             "tags": [{"key": "a", "value": "1"}, {"key": "b", "value": "1"}],
-            "service": {"desiredCount": 2, "deploymentConfiguration": {"maximumPercent": 200, "minimumHealthyPercent": 50}}}));
-        let after: State = read(&json!({"images": {"web": "nginx:1.27", "log": "fluent"}, "taskDefinitionArn": "a/web:8",
+            "service": {"desiredCount": 2, "deploymentConfiguration": {"maximumPercent": 200, "minimumHealthyPercent": 50}}}),
+        );
+        let after: State = read(
+            &json!({"images": {"web": "nginx:1.27", "log": "fluent"}, "taskDefinitionArn": "a/web:8",
             "tags": [{"key": "b", "value": "\u{1b}2"}, {"key": "c", "value": "3"}],
-            "service": {"desiredCount": 2, "deploymentConfiguration": {"maximumPercent": 150, "minimumHealthyPercent": 50}}}));
+            "service": {"desiredCount": 2, "deploymentConfiguration": {"maximumPercent": 150, "minimumHealthyPercent": 50}}}),
+        );
         assert_eq!(
             lines(&of_states(Some(&before), Some(&after))),
             [
                 "image web: busybox → nginx:1.27",
-                "tag a: - 1",
+                "- tag a: 1",
                 "tag b: 1 → �2",
-                "tag c: + 3",
-                "parameter deploymentConfiguration.maximumPercent: 200 → 150",
+                "+ tag c: 3",
+                "deploymentConfiguration.maximumPercent: 200 → 150",
                 "task definition: web:7 → web:8",
             ]
         );
@@ -163,10 +171,10 @@ mod tests {
             lines(&of_plan(&changes)),
             [
                 "image web: busybox → nginx",
-                "tag old: - 1",
-                "parameter deploymentConfiguration.maximumPercent: 200 → 150",
-                "parameter loadBalancers: [{\"containerPort\":80}] → []",
-                "deployment forceNewDeployment: + true",
+                "- tag old: 1",
+                "deploymentConfiguration.maximumPercent: 200 → 150",
+                "loadBalancers: [{\"containerPort\":80}] → []",
+                "+ deployment forceNewDeployment: true",
             ]
         );
     }

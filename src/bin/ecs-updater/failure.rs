@@ -103,9 +103,10 @@ pub fn of_function(code: &str, message: &str) -> Failure {
         "TaskDefinitionChanged" => (Exit::Failed, "Somebody was faster: look at `ecs-updater history` first."),
         "IdempotencyKeyReused" => (Exit::Failed, "Use another --idempotency-key for another change."),
         "ChangeInProgress" => (Exit::Later, "Run the command again in a minute: the other change ends by itself."),
-        "HistoryUnavailable" => {
-            (Exit::Later, "Run the command again with the same --idempotency-key; look at the updater's role and tables.")
-        }
+        "HistoryUnavailable" => (
+            Exit::Later,
+            "Run the command again with the same --idempotency-key; look at the updater's role and tables.",
+        ),
         "Sandbox.Timedout" => (
             Exit::Later,
             "Nobody knows how far it got: the history tells. Run the command again with the same --idempotency-key, which completes it.",

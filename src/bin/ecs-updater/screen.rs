@@ -62,7 +62,7 @@ impl Screen {
     }
 
     /// Prints an answer for programs.
-    pub fn json(&self, value: &Value, pretty: bool) -> Printed {
+    pub fn json(value: &Value, pretty: bool) -> Printed {
         let text = json(value, pretty)
             .map_err(|fault| Failure::new(Exit::Failed, format!("the answer is not JSON: {fault}")))?;
         Self::print(&format!("{text}\n"))
@@ -74,7 +74,7 @@ impl Screen {
     }
 
     /// An empty line.
-    pub fn space(&self) -> Printed {
+    pub fn space() -> Printed {
         Self::print("\n")
     }
 
@@ -125,9 +125,7 @@ impl Screen {
 
     /// One change of a list, under the name of its service.
     pub fn entry(&mut self, change: &Change) -> Printed {
-        /// `2026-11-22 09:30`, two spaces before and behind.
-        const TIME: usize = 2 + 16 + 2;
-        /// The longest status that comes often: rarer ones push what follows aside.
+        /// What the longest usual status takes: rarer ones push the id aside, which ends at column 75 then.
         const STATUS: usize = 10;
         let mut text = String::new();
         let service = clean(&change.service());
@@ -138,22 +136,14 @@ impl Screen {
         }
         let status = clean(change.status.as_deref().unwrap_or("?"));
         let style = style_of(&status);
-        let indent = TIME + STATUS + 2;
-        let mut first = true;
-        for (line, line_style) in summary(change) {
-            for wrapped in self.lines(&line, indent) {
-                if first {
-                    let gap = " ".repeat(STATUS.saturating_sub(status.width()));
-                    let time = time_of(change.when());
-                    _ = write!(text, "  {time}  {style}{status}{style:#}{gap}  ");
-                    if status.width() > STATUS {
-                        _ = write!(text, "\n{}", " ".repeat(indent));
-                    }
-                    first = false;
-                } else {
-                    text.push_str(&" ".repeat(indent));
-                }
-                _ = writeln!(text, "{line_style}{wrapped}{line_style:#}");
+        let gap = " ".repeat(STATUS.saturating_sub(status.width()));
+        let id = short(change.change_id.as_deref().unwrap_or_default(), 36);
+        let time = time_of(change.when());
+        _ = writeln!(text, "  {time}  {style}{status}{style:#}{gap}  {DIM}{id}{DIM:#}");
+        for (line, style) in summary(change) {
+            for (index, wrapped) in self.lines(&line, 8).iter().enumerate() {
+                let indent = if index == 0 { 6 } else { 8 };
+                _ = writeln!(text, "{}{style}{wrapped}{style:#}", " ".repeat(indent));
             }
         }
         Self::print(&text)
@@ -183,8 +173,10 @@ impl Screen {
     }
 
     fn lines(&self, text: &str, indent: usize) -> Vec<String> {
-        let options = Options::new(self.width.saturating_sub(indent).max(20)).word_splitter(WordSplitter::NoHyphenation);
-        wrap(text, options).into_iter().map(std::borrow::Cow::into_owned).collect()
+        let options =
+            Options::new(self.width.saturating_sub(indent).max(20)).word_splitter(WordSplitter::NoHyphenation);
+        // An arrow stays with what it leads to.
+        wrap(&text.replace("→ ", "→\u{a0}"), options).iter().map(|line| line.replace('\u{a0}', " ")).collect()
     }
 
     fn wrapped(&self, text: &str, indent: usize, style: Style) -> String {
@@ -214,36 +206,29 @@ pub fn time_of(at: Option<&str>) -> String {
     }
 }
 
-/// What a list says about a change: what differs, who, why, how it failed, its id.
+/// What a list says about a change: who, why, what differs, how it failed.
 fn summary(change: &Change) -> Vec<(String, Style)> {
+    const PLAIN: Style = Style::new();
     let mut lines: Vec<(String, Style)> = Vec::new();
-    let differences = of_states(change.before.as_ref(), change.after.as_ref());
-    for difference in differences.iter().filter(|it| it.what != "task definition") {
-        lines.push((short(&difference.line(), 300), Style::new()));
-    }
-    if differences.is_empty() {
-        // Nothing to compare, or nothing differs: what runs there.
-        if let Some(state) = change.after.as_ref().or(change.before.as_ref()) {
-            let images: Vec<_> = state.all_images().iter().map(|(name, image)| format!("{name}: {image}")).collect();
-            if !images.is_empty() {
-                lines.push((short(&images.join(", "), 300), Style::new()));
-            }
-        }
-    } else if lines.is_empty() {
-        lines.push((differences.iter().map(Difference::line).collect::<Vec<_>>().join(", "), Style::new()));
+    match (&change.requested_by, &change.reason) {
+        (Some(who), Some(why)) => lines.push((format!("{}: {}", short(who, 100), short(why, 240)), PLAIN)),
+        (Some(text), None) | (None, Some(text)) => lines.push((short(text, 240), PLAIN)),
+        (None, None) => {}
     }
     if let Some(restores) = &change.restores {
-        lines.push((format!("restores {}", short(restores, 40)), Style::new()));
+        lines.push((format!("restores what was before {}", short(restores, 36)), PLAIN));
+    }
+    let differences = of_states(change.before.as_ref(), change.after.as_ref());
+    lines.extend(differences.iter().map(|difference| (short(&difference.line(), 300), PLAIN)));
+    if differences.is_empty() {
+        // Nothing to compare, or nothing differs: what runs there.
+        let state = change.after.as_ref().or(change.before.as_ref());
+        let images = state.iter().flat_map(|state| state.all_images());
+        lines.extend(images.map(|(name, image)| (short(&format!("image {name}: {image}"), 300), PLAIN)));
     }
     if let Some(error) = &change.error {
         let code = error.code.as_deref().unwrap_or("error");
         lines.push((short(&format!("{code}: {}", error.message.as_deref().unwrap_or_default()), 240), BAD));
     }
-    match (&change.requested_by, &change.reason) {
-        (Some(who), Some(why)) => lines.push((format!("{}: {}", short(who, 60), short(why, 240)), Style::new())),
-        (Some(text), None) | (None, Some(text)) => lines.push((short(text, 240), Style::new())),
-        (None, None) => {}
-    }
-    lines.push((short(change.change_id.as_deref().unwrap_or("(no id)"), 40), DIM));
     lines
 }

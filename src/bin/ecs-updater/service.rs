@@ -37,10 +37,10 @@ impl Service {
 
 impl fmt::Display for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for part in [self.account_id.as_ref().map(AccountId::as_str), self.region.as_ref().map(Region::as_str)] {
-            if let Some(part) = part {
-                write!(f, "{part}/")?;
-            }
+        let (account_id, region) =
+            (self.account_id.as_ref().map(AccountId::as_str), self.region.as_ref().map(Region::as_str));
+        for part in account_id.into_iter().chain(region) {
+            write!(f, "{part}/")?;
         }
         write!(f, "{}/{}", self.cluster, self.name)
     }
@@ -50,8 +50,7 @@ impl FromStr for Service {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        const EXPECTED: &str =
-            "expected [ACCOUNT/][REGION/]CLUSTER/SERVICE, such as 222222222222/eu-west-1/prod/web, or the service's ARN";
+        const EXPECTED: &str = "expected [ACCOUNT/][REGION/]CLUSTER/SERVICE, such as 222222222222/eu-west-1/prod/web, or the service's ARN";
         let (account_id, region, cluster, name) = if text.starts_with("arn:") {
             arn(text).ok_or("it is not the ARN of a service (arn:aws:ecs:REGION:ACCOUNT:service/CLUSTER/SERVICE)")?
         } else {

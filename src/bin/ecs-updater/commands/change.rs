@@ -30,7 +30,7 @@ pub async fn plan(functions: &Functions, screen: &Screen, wanted: Wanted, tell: 
 
 /// Puts back what was there before a change.
 pub async fn restore(functions: &Functions, screen: &Screen, it: Restore) -> Result<Exit, Failure> {
-    let change = it.change.map_or_else(|| "previous".to_owned(), |id| id);
+    let change = it.change.unwrap_or_else(|| "previous".to_owned());
     let mut event = match &it.service {
         Some(service) => service.members(),
         None => service_of(functions, &change).await?,
@@ -138,7 +138,7 @@ async fn send(
     let body = answer.get("body").unwrap_or(&Value::Null);
     let updated: Updated = read(body);
     if screen.is_json() {
-        screen.json(body, true)?;
+        Screen::json(body, true)?;
     } else {
         show(screen, &updated)?;
     }
@@ -170,7 +170,7 @@ fn show(screen: &Screen, answer: &Updated) -> Result<(), Failure> {
         Some(changes) => of_plan(changes),
         None => of_states(answer.before.as_ref(), answer.after.as_ref()),
     };
-    screen.space()?;
+    Screen::space()?;
     if differences.is_empty() {
         screen.say(match status {
             "PLANNED" => "  Nothing differs: an update would change nothing.",
@@ -180,7 +180,7 @@ fn show(screen: &Screen, answer: &Updated) -> Result<(), Failure> {
     } else {
         screen.differences(&differences)?;
     }
-    screen.space()?;
+    Screen::space()?;
     let notes = answer.notes.iter().map(|note| ("note", Some(note.clone())));
     let revision = answer.before.as_ref().and_then(|before| before.revision()).map(str::to_owned);
     let planned = status == "PLANNED";
@@ -190,7 +190,10 @@ fn show(screen: &Screen, answer: &Updated) -> Result<(), Failure> {
         ("change", answer.change_id.clone()),
         ("deployment", answer.deployment_id.clone()),
         ("at", answer.timestamp.as_deref().filter(|_| !planned).map(|at| format!("{} UTC", time_of(Some(at))))),
-        ("replayed", answer.replayed.then(|| "yes: this is the first answer to that key; nothing was done now".to_owned())),
+        (
+            "replayed",
+            answer.replayed.then(|| "yes: this is the first answer to that key; nothing was done now".to_owned()),
+        ),
     ]);
     screen.facts(&facts)?;
     if planned {
@@ -198,11 +201,9 @@ fn show(screen: &Screen, answer: &Updated) -> Result<(), Failure> {
     }
     if let (Some(id), "APPLIED") = (&answer.change_id, status) {
         if answer.deployment_id.is_some() {
-            screen.say(&format!("\nHow it ends:  ecs-updater history --follow --change {id}"))?;
-            screen.say(&format!("Way back:     ecs-updater restore --change {id}"))?;
-        } else {
-            screen.say(&format!("\nWay back:  ecs-updater restore --change {id}"))?;
+            screen.say(&format!("\nHow it ends:\n  ecs-updater history --follow --change {id}"))?;
         }
+        screen.say(&format!("\nWay back:\n  ecs-updater restore --change {id}"))?;
     }
     Ok(())
 }

@@ -85,7 +85,7 @@ async fn list(
                 Some(Value::Array(of_page)) if asked.all => changes.extend(of_page),
                 of_page => {
                     body["changes"] = of_page.unwrap_or_default();
-                    screen.json(&body, true)?;
+                    Screen::json(&body, true)?;
                 }
             }
         } else {
@@ -105,7 +105,7 @@ async fn list(
     }
     if screen.is_json() {
         if asked.all {
-            screen.json(&json!({"changes": changes, "next_token": null}), true)?;
+            Screen::json(&json!({"changes": changes, "next_token": null}), true)?;
         }
     } else if found == 0 && asked.change.is_none() {
         screen.say("No changes.")?;
@@ -120,11 +120,11 @@ fn show(screen: &mut Screen, change: &Change, in_full: bool) -> Result<(), Failu
 /// One change in full.
 fn details(screen: &Screen, change: &Change) -> Result<(), Failure> {
     screen.headline(change.status.as_deref().unwrap_or("?"), &change.service())?;
-    screen.space()?;
+    Screen::space()?;
     let differences = of_states(change.before.as_ref(), change.after.as_ref());
     if !differences.is_empty() {
         screen.differences(&differences)?;
-        screen.space()?;
+        Screen::space()?;
     }
     let time = |at: &Option<String>| at.as_deref().map(|at| format!("{} UTC", time_of(Some(at))));
     let who = change.requested_by.as_ref().map(|who| match &change.identity {
@@ -173,7 +173,11 @@ async fn follow_one(
         let raw = body.get("changes").and_then(|changes| changes.get(0)).cloned().ok_or_else(not_found)?;
         let change: Change = read(&raw);
         if shown != change.status {
-            if screen.is_json() { screen.json(&raw, false)? } else { details(screen, &change)? }
+            if screen.is_json() {
+                Screen::json(&raw, false)?;
+            } else {
+                details(screen, &change)?;
+            }
             shown.clone_from(&change.status);
         }
         if change.has_ended() {
@@ -201,7 +205,7 @@ async fn follow(
         for raw in &changes {
             let change: Change = read(raw);
             if known.is_news(&change) {
-                if screen.is_json() { screen.json(raw, false)? } else { screen.entry(&change)? }
+                if screen.is_json() { Screen::json(raw, false)? } else { screen.entry(&change)? }
             }
         }
         tokio::time::sleep(Duration::from_secs(asked.interval)).await;

@@ -13,7 +13,8 @@ use crate::screen::Screen;
 pub async fn run(shared: &Shared, screen: &Screen, asked: &Invoke) -> Result<Exit, Failure> {
     let text = read(asked)?;
     let event: Value = serde_json::from_str(&text).map_err(|fault| {
-        Failure::new(Exit::Usage, format!("{} is not JSON: {fault}", place(asked))).advise("An event is one JSON object.")
+        Failure::new(Exit::Usage, format!("{} is not JSON: {fault}", place(asked)))
+            .advise("An event is one JSON object.")
     })?;
     let functions = Functions::new(shared).await?;
     // Only what cannot be done twice may be sent twice.
@@ -21,7 +22,7 @@ pub async fn run(shared: &Shared, screen: &Screen, asked: &Invoke) -> Result<Exi
         || event.get("idempotency_key").is_some_and(Value::is_string)
         || event.get("dry_run") == Some(&Value::Bool(true));
     let answer = functions.invoke(asked.function, text, again).await?;
-    screen.json(&answer, true)?;
+    Screen::json(&answer, true)?;
     let status = answer.get("statusCode").and_then(Value::as_u64).unwrap_or(200);
     // 207: of many updates some failed.
     Ok(if status == 207 || status >= 400 { Exit::Failed } else { Exit::Done })

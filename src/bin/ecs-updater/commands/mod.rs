@@ -48,8 +48,11 @@ pub fn query_of(service: &Service, functions: &Functions) -> Result<Map<String, 
     let mut members = service.members();
     members.entry("region").or_insert_with(|| functions.region().into());
     if !members.contains_key("account_id") {
-        return Err(Failure::new(Exit::Usage, format!("the history is asked by account too, and {service} names none"))
-            .advise(format!("Write ACCOUNT/{service}.")));
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("the history is asked by account too, and {service} names none"),
+        )
+        .advise(format!("Write ACCOUNT/{service}.")));
     }
     Ok(members)
 }

@@ -36,7 +36,7 @@ pub async fn online(functions: &Functions, screen: &Screen, service: Option<&Ser
             .advise("Is that the right function? See --history-function."));
     };
     if screen.is_json() {
-        screen.json(&body, true)?;
+        Screen::json(&body, true)?;
     } else {
         show(screen, &key, ok, &verdict)?;
     }
@@ -58,7 +58,7 @@ pub fn offline(screen: &Screen, files: &[PathBuf]) -> Result<Exit, Failure> {
     let broken = verified.iter().any(|it| it.verdict.ok != Some(true));
     if screen.is_json() {
         let services: Vec<Value> = verified.iter().map(as_json).collect();
-        screen.json(&json!({"ok": !broken, "services": services}), true)?;
+        Screen::json(&json!({"ok": !broken, "services": services}), true)?;
     } else {
         for it in &verified {
             show(screen, &it.service, it.verdict.ok == Some(true), &it.verdict)?;
@@ -89,11 +89,8 @@ fn open(path: &Path) -> Result<Box<dyn Read>, Failure> {
         Failure::new(Exit::Usage, format!("{} cannot be read: {fault}", path.display()))
             .advise("Give the data files of a DynamoDB export, or - for standard input.")
     };
-    let file: Box<dyn Read> = if path.as_os_str() == "-" {
-        Box::new(std::io::stdin())
-    } else {
-        Box::new(File::open(path).map_err(fault)?)
-    };
+    let file: Box<dyn Read> =
+        if path.as_os_str() == "-" { Box::new(std::io::stdin()) } else { Box::new(File::open(path).map_err(fault)?) };
     let mut file = BufReader::new(file);
     let is_gzip = std::io::BufRead::fill_buf(&mut file).map_err(fault)?.starts_with(&[0x1f, 0x8b]);
     Ok(if is_gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })

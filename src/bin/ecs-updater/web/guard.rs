@@ -78,7 +78,9 @@ async fn decide(guard: &Guard, request: Request, next: Next) -> Response {
     let token = request.uri().query().and_then(|query| query.split('&').find_map(|it| it.strip_prefix("token=")));
     match token {
         // The token leaves the address bar, the browser's history and what is sent along with links.
-        Some(_) if guard.is_known(request.headers()) => (StatusCode::SEE_OTHER, [(header::LOCATION, "/")]).into_response(),
+        Some(_) if guard.is_known(request.headers()) => {
+            (StatusCode::SEE_OTHER, [(header::LOCATION, "/")]).into_response()
+        }
         Some(token) if guard.takes(token) => {
             let cookie = format!("{}={}; HttpOnly; SameSite=Strict; Path=/", guard.cookie_name(), guard.session);
             let headers = [(header::LOCATION, "/".to_owned()), (header::SET_COOKIE, cookie)];
@@ -93,11 +95,11 @@ async fn decide(guard: &Guard, request: Request, next: Next) -> Response {
     }
 }
 
-/// 256 random bits.
+/// 128 random bits.
 fn secret() -> Result<String, getrandom::Error> {
-    let mut random = [0; 32];
+    let mut random = [0; 16];
     getrandom::fill(&mut random)?;
-    Ok(random.iter().fold(String::with_capacity(64), |mut text, byte| {
+    Ok(random.iter().fold(String::with_capacity(32), |mut text, byte| {
         _ = write!(text, "{byte:02x}");
         text
     }))

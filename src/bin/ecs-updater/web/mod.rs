@@ -44,10 +44,11 @@ pub async fn serve(functions: Functions, screen: &Screen, asked: &History) -> Re
     let url = guard.url();
     let first = Filters::of_arguments(asked);
     if screen.is_json() {
-        screen.json(&json!({"url": url}), false)?;
+        Screen::json(&json!({"url": url}), false)?;
     } else {
         screen.say("The history is open on this machine, for one browser:")?;
-        screen.say(&format!("  {url}"))?;
+        // Never wrapped: it is to be copied, or clicked.
+        Screen::print(&format!("  {url}\n"))?;
         screen.say("Ctrl-C ends it.")?;
     }
     if !asked.no_open {

@@ -1,5 +1,7 @@
 //! What the page shows: answers of the history function, made ready for the template.
 
+use std::collections::BTreeMap;
+
 use askama::Template;
 use axum::http::StatusCode;
 use ecs_updater::image::repository_of;
@@ -8,13 +10,13 @@ use serde_json::{Map, Value};
 
 use crate::answers::{self, Change, Page, STATUSES, Tone, Verdict, read, service_key, tone};
 use crate::arguments::{History, Order};
-use crate::commands::ask_history;
+use crate::commands::{ask_history, query_of};
 use crate::difference::{Difference, of_states};
 use crate::failure::{Exit, Failure};
 use crate::lambda::Functions;
 use crate::screen::time_of;
 use crate::service::Service;
-use crate::text::{clean, clean_lines};
+use crate::text::{self, clean, clean_lines};
 
 /// Changes on one page.
 const LIMIT: u8 = 20;
@@ -130,11 +132,7 @@ impl Filters {
         insert("next_token", &self.next);
         insert("order", if self.is_oldest_first() { Order::OldestFirst } else { Order::NewestFirst }.as_str());
         if !self.service.is_empty() {
-            let service: Service = self
-                .service
-                .parse()
-                .map_err(|fault| Failure::new(Exit::Usage, format!("“{}” is no service: {fault}", self.service)))?;
-            query.extend(crate::commands::query_of(&service, functions)?);
+            query.extend(service_members(&self.service, functions)?);
         } else if !self.image.is_empty() {
             insert("image", repository_of(&self.image));
         } else {
@@ -159,8 +157,10 @@ impl Filters {
             return format!("Change {}", clean(&self.change));
         }
         let of = |what: &str, text: &str| (!text.is_empty()).then(|| format!("{what} {}", clean(text)));
-        let parts: Vec<_> =
-            [of("service", &self.service), of("image", &self.image), of("account", &self.account)].into_iter().flatten().collect();
+        let parts: Vec<_> = [of("service", &self.service), of("image", &self.image), of("account", &self.account)]
+            .into_iter()
+            .flatten()
+            .collect();
         if parts.is_empty() { "Changes everywhere".to_owned() } else { format!("Changes of {}", parts.join(", ")) }
     }
 }
@@ -212,6 +212,7 @@ struct ServiceView {
 }
 
 /// What `verify` said.
+#[derive(Clone)]
 struct Chain {
     /// `whole`, `broken` or `unknown`.
     kind: &'static str,
@@ -243,9 +244,16 @@ struct ChangeView {
 /// One line of before and after side by side.
 struct Row {
     name: String,
-    before: String,
-    after: String,
+    /// `None` where it was not there.
+    before: Option<String>,
+    after: Option<String>,
     changed: bool,
+}
+
+impl Row {
+    fn sides(&self) -> [Option<&str>; 2] {
+        [self.before.as_deref(), self.after.as_deref()]
+    }
 }
 
 /// The page for these filters, and its HTTP status.
@@ -286,65 +294,85 @@ async fn fill(functions: &Functions, view: &mut View) -> Result<(), Failure> {
     view.next = page.next_token.map(|next| Filters { next, ..view.filters.clone() }.link());
     let in_full = !view.filters.change.is_empty();
     for change in &changes {
-        let key = change.service();
-        let shown = clean(&key);
-        let at = match view.services.iter().position(|service| service.key == shown) {
-            Some(at) => at,
+        let key = clean(&change.service());
+        let shown = ChangeView::new(change, in_full);
+        match view.services.iter_mut().find(|service| service.key == key) {
+            Some(service) => service.changes.push(shown),
             None => {
-                view.services.push(ServiceView::new(change, shown));
-                view.services.len() - 1
+                let mut service = ServiceView::new(change, key);
+                service.changes.push(shown);
+                view.services.push(service);
             }
-        };
-        view.services[at].changes.push(ChangeView::new(change, in_full));
-    }
-    // One ledger is checked as it is looked at; a page of many would read them all.
-    let asked_for_one = !view.filters.service.is_empty() || in_full;
-    if asked_for_one && let Some(change) = changes.first() {
-        let chain = verify(functions, change).await;
-        if let Some(service) = view.services.first_mut() {
-            service.chain = Some(chain);
         }
+    }
+    // One ledger is checked as it is looked at; a page of many would read them all. Where it shows nothing, because it
+    // was emptied perhaps, it is checked all the same.
+    let asked_for = if view.filters.service.is_empty() {
+        changes.first().filter(|_| in_full).map(members)
+    } else {
+        Some(service_members(&view.filters.service, functions)?)
+    };
+    if let Some(members) = asked_for {
+        if view.services.is_empty() {
+            let change: Change = read(&Value::Object(members.clone()));
+            view.services.push(ServiceView::new(&change, clean(&change.service())));
+        }
+        let chain = verify(functions, members).await;
+        view.services.iter_mut().for_each(|service| service.chain = Some(chain.clone()));
     }
     Ok(())
 }
 
-async fn verify(functions: &Functions, change: &Change) -> Chain {
+/// The members of a query that name a service as the reader wrote it.
+fn service_members(service: &str, functions: &Functions) -> Result<Map<String, Value>, Failure> {
+    let service: Service = service
+        .parse()
+        .map_err(|fault| Failure::new(Exit::Usage, format!("“{}” is no service: {fault}", clean(service))))?;
+    query_of(&service, functions)
+}
+
+/// The members of a query that name the service of a change.
+fn members(change: &Change) -> Map<String, Value> {
     let members = [
         ("account_id", &change.account_id),
         ("region", &change.region),
         ("ecs_cluster_name", &change.ecs_cluster_name),
         ("ecs_service_name", &change.ecs_service_name),
     ];
-    let mut query: Map<String, Value> =
-        members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?.into()))).collect();
+    members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?.into()))).collect()
+}
+
+async fn verify(functions: &Functions, mut query: Map<String, Value>) -> Chain {
     query.insert("verify".to_owned(), true.into());
+    let chain = |kind, text: String, record: &str| Chain { kind, text, record: clean(record) };
     let verdict = match ask_history(functions, query).await {
         Ok(body) => read::<Verdict>(&body),
-        Err(failure) => {
-            return Chain { kind: "unknown", text: format!("could not be checked: {}", clean(&failure.message)), record: String::new() };
-        }
+        Err(failure) => return chain("unknown", format!("could not be checked: {}", clean(&failure.message)), ""),
     };
     let fault = verdict.fault.unwrap_or_default();
     match verdict.ok {
-        Some(true) => {
-            Chain { kind: "whole", text: format!("whole: {} records verified", verdict.verified), record: String::new() }
+        Some(true) => chain("whole", format!("whole: {} records verified", verdict.verified), ""),
+        Some(false) => {
+            let what = fault.what.as_deref().unwrap_or("the function did not say how");
+            chain("broken", format!("broken: {}", clean(what)), fault.record.as_deref().unwrap_or_default())
         }
-        Some(false) => Chain {
-            kind: "broken",
-            text: format!("broken: {}", clean(fault.what.as_deref().unwrap_or("the function did not say how"))),
-            record: clean(&fault.record.unwrap_or_default()),
-        },
-        None => Chain { kind: "unknown", text: "could not be checked".to_owned(), record: String::new() },
+        None => chain("unknown", "could not be checked".to_owned(), ""),
     }
 }
 
 impl ServiceView {
     fn new(change: &Change, key: String) -> Self {
         let text = |value: &Option<String>| clean(value.as_deref().unwrap_or("?"));
-        let service = service_key([&change.account_id, &change.region, &change.ecs_cluster_name, &change.ecs_service_name]);
+        let service =
+            service_key([&change.account_id, &change.region, &change.ecs_cluster_name, &change.ecs_service_name]);
         Self {
             key,
-            account: format!("account {} · {} · cluster {}", text(&change.account_id), text(&change.region), text(&change.ecs_cluster_name)),
+            account: format!(
+                "account {} · {} · cluster {}",
+                text(&change.account_id),
+                text(&change.region),
+                text(&change.ecs_cluster_name)
+            ),
             name: text(&change.ecs_service_name),
             link: Filters { service, ..Filters::default() }.link(),
             chain: None,
@@ -360,7 +388,7 @@ impl ChangeView {
         let differences = of_states(change.before.as_ref(), change.after.as_ref());
         let state = change.after.as_ref().or(change.before.as_ref());
         let runs = state.filter(|_| differences.is_empty()).map(|state| {
-            state.all_images().iter().map(|(name, image)| clean(&format!("{name}: {image}"))).collect()
+            state.all_images().iter().map(|(name, image)| clean(&format!("image {name}: {image}"))).collect()
         });
         let link = |id: &str| Filters { change: id.to_owned(), ..Filters::default() }.link();
         let id = change.change_id.as_deref().unwrap_or_default();
@@ -414,16 +442,16 @@ fn rows(before: Option<&answers::State>, after: Option<&answers::State>) -> Vec<
     names.dedup();
     let both = before.is_some() && after.is_some();
     let rows = names.into_iter().map(|name| {
-        let value = |of: &std::collections::BTreeMap<_, String>| of.get(name).cloned().unwrap_or_default();
-        let (before, after) = (value(&of_before), value(&of_after));
-        Row { name: clean(&name.1), changed: both && before != after, before: clean(&before), after: clean(&after) }
+        let (before, after) = (of_before.get(name), of_after.get(name));
+        let clean = |value: Option<&String>| value.map(|value| clean(value));
+        Row { name: text::clean(&name.1), changed: both && before != after, before: clean(before), after: clean(after) }
     });
     rows.collect()
 }
 
 /// What is told of a state, in the order in which it is shown.
-fn told(state: &answers::State) -> std::collections::BTreeMap<(u8, String), String> {
-    let mut told = std::collections::BTreeMap::new();
+fn told(state: &answers::State) -> BTreeMap<(u8, String), String> {
+    let mut told = BTreeMap::new();
     for (container, image) in state.all_images() {
         told.insert((0, format!("image {container}")), image.to_owned());
     }
@@ -467,16 +495,23 @@ mod tests {
     #[test]
     fn before_and_after_stand_side_by_side() {
         let state = |value: Value| read::<answers::State>(&value);
-        let before = state(json!({"images": {"web": "a:1"}, "tags": [{"key": "gone", "value": "1"}], "service": {"desiredCount": 2}}));
+        let before = state(
+            json!({"images": {"web": "a:1"}, "tags": [{"key": "gone", "value": "1"}], "service": {"desiredCount": 2}}),
+        );
         let after = state(json!({"images": {"web": "a:2"}, "service": {"desiredCount": 2}}));
         let shown: Vec<_> = rows(Some(&before), Some(&after))
             .into_iter()
             .map(|row| (row.name, row.before, row.after, row.changed))
             .collect();
-        let row = |name: &str, before: &str, after: &str, changed| (name.to_owned(), before.to_owned(), after.to_owned(), changed);
+        let side = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let row = |name: &str, before, after, changed| (name.to_owned(), side(before), side(after), changed);
         assert_eq!(
             shown,
-            [row("image web", "a:1", "a:2", true), row("tag gone", "1", "", true), row("desiredCount", "2", "2", false)]
+            [
+                row("image web", "a:1", "a:2", true),
+                row("tag gone", "1", "", true),
+                row("desiredCount", "2", "2", false)
+            ]
         );
         assert!(!rows(None, Some(&after)).iter().any(|row| row.changed));
     }
