@@ -1,5 +1,7 @@
 //! Text from events is hostile: who may ask for a change writes its image, reason, requester and tags.
 
+use std::fmt::Write;
+
 use serde::Serialize;
 
 /// Characters that a terminal or a page would obey, or that would make a text look like another one: control characters
@@ -48,7 +50,7 @@ pub fn json(value: &impl Serialize, pretty: bool) -> Result<String, serde_json::
     for character in plain.chars() {
         if character != '\n' && is_unseen(character) {
             for unit in character.encode_utf16(&mut [0; 2]) {
-                safe.push_str(&format!("\\u{unit:04x}"));
+                _ = write!(safe, "\\u{unit:04x}");
             }
         } else {
             safe.push(character);

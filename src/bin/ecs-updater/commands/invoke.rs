@@ -10,7 +10,7 @@ use crate::lambda::Functions;
 use crate::screen::Screen;
 
 /// Sends the event and prints the whole answer.
-pub async fn run(shared: &Shared, screen: &Screen, asked: &Invoke) -> Result<Exit, Failure> {
+pub async fn run(shared: &Shared, asked: &Invoke) -> Result<Exit, Failure> {
     let text = read(asked)?;
     let event: Value = serde_json::from_str(&text).map_err(|fault| {
         Failure::new(Exit::Usage, format!("{} is not JSON: {fault}", place(asked)))

@@ -26,7 +26,7 @@ pub async fn run(arguments: Arguments, screen: &mut Screen) -> Result<Exit, Fail
         Command::History(it) => history::run(&Functions::new(shared).await?, screen, &it).await,
         Command::Verify(it) if !it.export.is_empty() => verify::offline(screen, &it.export),
         Command::Verify(it) => verify::online(&Functions::new(shared).await?, screen, it.service.as_ref()).await,
-        Command::Invoke(it) => invoke::run(shared, screen, &it).await,
+        Command::Invoke(it) => invoke::run(shared, &it).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "ecs-updater", &mut script);

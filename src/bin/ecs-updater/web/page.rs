@@ -296,13 +296,12 @@ async fn fill(functions: &Functions, view: &mut View) -> Result<(), Failure> {
     for change in &changes {
         let key = clean(&change.service());
         let shown = ChangeView::new(change, in_full);
-        match view.services.iter_mut().find(|service| service.key == key) {
-            Some(service) => service.changes.push(shown),
-            None => {
-                let mut service = ServiceView::new(change, key);
-                service.changes.push(shown);
-                view.services.push(service);
-            }
+        if let Some(service) = view.services.iter_mut().find(|service| service.key == key) {
+            service.changes.push(shown);
+        } else {
+            let mut service = ServiceView::new(change, key);
+            service.changes.push(shown);
+            view.services.push(service);
         }
     }
     // One ledger is checked as it is looked at; a page of many would read them all. Where it shows nothing, because it
@@ -395,9 +394,9 @@ impl ChangeView {
         let identity = change.requested_by.as_ref().and(change.identity.as_ref());
         let error = change.error.clone().unwrap_or_default();
         let facts = [
-            ("Started", time(&change.started_at)),
-            ("Applied", time(&change.applied_at)),
-            ("Ended", time(&change.ended_at)),
+            ("Started", time(change.started_at.as_deref())),
+            ("Applied", time(change.applied_at.as_deref())),
+            ("Ended", time(change.ended_at.as_deref())),
             ("Change", clean(id)),
             ("Identity", identity.map(|it| clean(it)).unwrap_or_default()),
             ("Deployment", text(&change.deployment_id)),
@@ -430,8 +429,8 @@ impl ChangeView {
     }
 }
 
-fn time(at: &Option<String>) -> String {
-    at.as_deref().map(|at| format!("{} UTC", time_of(Some(at)))).unwrap_or_default()
+fn time(at: Option<&str>) -> String {
+    at.map(|at| format!("{} UTC", time_of(Some(at)))).unwrap_or_default()
 }
 
 /// Everything that is known of the service before and after, side by side.
