@@ -30,7 +30,7 @@ async fn a_list_says_what_who_why_and_how_it_ended() {
         "222222222222/eu-west-1/prod/web\n",
         "222222222222/eu-west-1/prod/payments\n",
         &format!("  2026-11-22 09:30  COMPLETED   {CHANGE}\n      release pipeline: release 7\n"),
-        "registry.example:5000/edge/web:6 →\n        registry.example:5000/edge/web:7",
+        "registry.example:5000/edge/web:6\n        → registry.example:5000/edge/web:7",
         "desiredCount: 2 → 4",
         "ServiceUpdateFailed: no room",
         "restores what was before",
@@ -160,7 +160,7 @@ async fn colours_are_for_terminals_and_for_who_forces_them() {
 
 #[tokio::test]
 async fn following_shows_each_change_once_per_status() {
-    const LATER: &str = "019aa6b1-5e0f-7cc3-9d52-1f2a3b4c5d6e";
+    const LATER: &str = "019aa6b0-6e0f-7cc3-9d52-1f2a3b4c5d6e";
     let looks = AtomicUsize::new(0);
     let stub = Stub::start(move |_, _| match looks.fetch_add(1, Ordering::SeqCst) {
         0 | 1 => page(&[change(&json!({"status": "APPLIED"}))], None),
@@ -189,6 +189,10 @@ async fn following_shows_each_change_once_per_status() {
     let seen = stub.seen();
     assert_eq!(seen[0].1["order"], "newest_first");
     assert_eq!((&seen[1].1["order"], seen[1].1["from"].is_string()), (&json!("oldest_first"), true));
+    // From a minute before the oldest change that had not ended.
+    let milliseconds = i64::from_str_radix("019aa6b05e0f", 16).unwrap() - 60_000;
+    let since = chrono::DateTime::from_timestamp_millis(milliseconds).unwrap();
+    assert_eq!(seen[1].1["from"], since.to_rfc3339_opts(chrono::SecondsFormat::Millis, true));
     child.kill().await.unwrap();
 }
 

@@ -28,7 +28,7 @@ async fn what_a_function_reports_reads_as_a_sentence_and_has_its_exit_code() {
         assert_eq!(ran.code, exit, "{ran:?}");
         assert_eq!(ran.out, "");
         ran.is_legible();
-        assert!(ran.err.starts_with(&format!("error: {code}, 222222222222/eu-west-1/prod/web: ")), "{}", ran.err);
+        assert!(ran.err.starts_with(&format!("error: {code}, 222222222222/eu-west-1/prod/web:")), "{}", ran.err);
         let flat = ran.err.split_whitespace().collect::<Vec<_>>().join(" ");
         for shown in text.lines().chain([advice]) {
             assert!(flat.contains(shown), "{shown}: {flat}");
@@ -81,7 +81,7 @@ async fn who_cannot_ask_is_told_why() {
     let output = command.env_remove("AWS_ACCESS_KEY_ID").output().await.unwrap();
     assert_eq!(output.status.code(), Some(3));
     let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.contains("Sign in"), "{text}");
+    assert!(text.contains("there are no AWS credentials") && text.contains("Sign in"), "{text}");
 
     let mut command = stub.command(&["history"]);
     let output = command.env_remove("AWS_REGION").output().await.unwrap();

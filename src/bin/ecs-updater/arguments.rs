@@ -89,6 +89,7 @@ pub struct Shared {
         value_name = "NAME",
         hide_short_help = true,
         env = "ECS_UPDATER_FUNCTION",
+        hide_env_values = true,
         default_value = "ecs-updater"
     )]
     pub updater_function: String,
@@ -99,6 +100,7 @@ pub struct Shared {
         value_name = "NAME",
         hide_short_help = true,
         env = "ECS_UPDATER_HISTORY_FUNCTION",
+        hide_env_values = true,
         default_value = "ecs-updater-history"
     )]
     pub history_function: String,
@@ -117,6 +119,9 @@ pub enum Format {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Change a service: its image, its tags, its parameters
+    // clap's own would name every option on one line, however wide.
+    #[command(override_usage = "ecs-updater update [OPTIONS] <SERVICE> <WHAT…>\n\n\
+        WHAT: one or more of --image, --tag, --replace-tags, --set,\n      --force-new-deployment")]
     #[command(after_long_help = "\
 Examples:
   One image; the container is found by its repository
@@ -133,6 +138,9 @@ APPLIED says that ECS took the change, not that the new tasks are healthy:
 follow it with `ecs-updater history --change ID --follow`.")]
     Update(Update),
     /// Show what an update would change, and touch nothing
+    // clap's own would name every option on one line, however wide.
+    #[command(override_usage = "ecs-updater plan [OPTIONS] <SERVICE> <WHAT…>\n\n\
+        WHAT: one or more of --image, --tag, --replace-tags, --set,\n      --force-new-deployment")]
     #[command(after_long_help = "\
 Examples:
   ecs-updater plan 222222222222/eu-west-1/prod/web --image nginx:1.27

@@ -1,10 +1,12 @@
 //! The only file that calls AWS: it invokes the two functions, with the caller's own credentials.
 
+use std::error::Error;
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_lambda::Client;
 use aws_sdk_lambda::primitives::Blob;
 use ecs_updater::aws::{CallError, Effect};
@@ -115,7 +117,12 @@ impl Functions {
             .config_override(once)
             .send()
             .await
-            .map_err(|error| self.not_asked(function, again, &CallError::new("lambda:InvokeFunction", &error)))?;
+            .map_err(|error| {
+                if is_about_credentials(&error) {
+                    return self.no_credentials(function, &error);
+                }
+                self.not_asked(function, again, &CallError::new("lambda:InvokeFunction", &error))
+            })?;
         let payload = answer.payload().map(Blob::as_ref).unwrap_or_default();
         let payload: Value = match serde_json::from_slice(payload) {
             Ok(payload) => payload,
@@ -139,6 +146,16 @@ impl Functions {
 
     fn place(&self, function: Function) -> String {
         format!("function {} in {}", self.name(function), self.region)
+    }
+
+    /// The caller is nobody: there are no credentials, or theirs could not be fetched.
+    fn no_credentials(&self, function: Function, error: &(dyn Error + 'static)) -> Failure {
+        // The innermost cause says what happened; those around it, that something did.
+        let innermost = std::iter::successors(error.source(), |&cause| cause.source()).last();
+        let message = innermost.map_or_else(|| error.to_string(), ToString::to_string);
+        Failure::new(Exit::NotAsked, format!("there are no AWS credentials: {message}"))
+            .at(self.place(function))
+            .advise("Sign in (such as `aws sso login`), or set AWS_PROFILE, --profile or AWS_ACCESS_KEY_ID.")
     }
 
     fn not_asked(&self, function: Function, again: bool, error: &CallError) -> Failure {
@@ -174,9 +191,6 @@ impl Functions {
                 failure(Exit::Later).advise("Too many at once: nothing was done. Run the command again in a moment.")
             }
             _ => match error.effect {
-                Effect::NotSent if error.message.contains("credential") => failure(Exit::NotAsked).advise(
-                    "Sign in (such as `aws sso login`), or set AWS_PROFILE, --profile or AWS_ACCESS_KEY_ID.",
-                ),
                 Effect::NotSent => failure(Exit::NotAsked)
                     .advise("The Lambda API was not reached; nothing was done. Look at the network, --region and --endpoint-url."),
                 Effect::Throttled => failure(Exit::Later).advise("Nothing was done. Run the command again in a moment."),
@@ -189,4 +203,8 @@ impl Functions {
             },
         }
     }
+}
+
+fn is_about_credentials(error: &(dyn Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |&error| error.source()).any(<dyn Error>::is::<CredentialsError>)
 }
