@@ -22,6 +22,7 @@
 pub mod aws;
 pub mod config;
 pub mod error;
+pub mod event;
 pub mod function;
 pub mod image;
 pub mod ledger;
