@@ -25,6 +25,7 @@ pub mod error;
 pub mod event;
 pub mod function;
 pub mod image;
+pub mod lambda;
 pub mod ledger;
 pub mod names;
 pub mod plan;
