@@ -24,6 +24,7 @@ pub mod config;
 pub mod error;
 pub mod event;
 pub mod function;
+pub mod history;
 pub mod image;
 pub mod lambda;
 pub mod ledger;
