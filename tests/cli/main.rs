@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // tests fail by panicking; clippy.toml knows their helpers not
 
 mod changes;
+mod export;
 mod history;
 mod stub;
 mod trouble;

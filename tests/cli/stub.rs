@@ -110,6 +110,9 @@ impl Stub {
 async fn invoke(State(shared): State<Arc<Shared>>, Path(name): Path<String>, body: Bytes) -> Response {
     let event: Value = serde_json::from_slice(&body).unwrap();
     let reply = (shared.script)(&name, &event);
+    if name == "ecs-updater-history" {
+        is_query(&event);
+    }
     shared.seen.lock().unwrap().push((name, event));
     match reply {
         Reply::Payload(payload) => payload.to_string().into_response(),
@@ -122,6 +125,14 @@ async fn invoke(State(shared): State<Arc<Shared>>, Path(name): Path<String>, bod
             let body = json!({"Message": message}).to_string();
             (StatusCode::from_u16(status).unwrap(), [("x-amzn-errortype", code)], body).into_response()
         }
+    }
+}
+
+/// Fails where the history function would refuse the query: the two are built apart.
+fn is_query(event: &Value) {
+    let schema = serde_json::from_str(include_str!("../../schema/history-query.schema.json")).unwrap();
+    if let Err(fault) = jsonschema::validate(&schema, event) {
+        panic!("{event}: {fault}");
     }
 }
 

@@ -1,8 +1,10 @@
-//! The one place where the command line meets the library's verifier (`ledger::verify`).
+//! The one place where the command line meets the library's verifier.
 
 use std::io::BufRead;
 
-use crate::answers::Verdict;
+use ecs_updater::ledger::verify::verify_export;
+
+use crate::answers::{ChainFault, Verdict};
 use crate::failure::{Exit, Failure};
 
 /// What was found about one service.
@@ -15,7 +17,15 @@ pub struct Verified {
 }
 
 /// Checks every ledger in an export: JSON lines of DynamoDB items.
-pub fn verify(_export: impl BufRead) -> Result<Vec<Verified>, Failure> {
-    // To be wired to `ecs_updater::ledger::verify::verify_export` where the two branches meet.
-    Err(Failure::new(Exit::Failed, "this build cannot verify exports yet"))
+pub fn verify(export: impl BufRead) -> Result<Vec<Verified>, Failure> {
+    let found = verify_export(export).map_err(|fault| {
+        Failure::new(Exit::Failed, format!("the export cannot be read: {fault}"))
+            .advise("Give the data files of an export of the history table in DynamoDB JSON: data/*.json.gz")
+    })?;
+    let verdict = |it: ecs_updater::ledger::verify::Verification| Verdict {
+        ok: Some(it.ok),
+        verified: it.verified,
+        fault: it.fault.map(|fault| ChainFault { record: Some(fault.record), what: Some(fault.what) }),
+    };
+    Ok(found.into_iter().map(|(service, it)| Verified { service, verdict: verdict(it) }).collect())
 }

@@ -63,6 +63,7 @@ pub fn offline(screen: &Screen, files: &[PathBuf]) -> Result<Exit, Failure> {
         for it in &verified {
             show(screen, &it.service, it.verdict.ok == Some(true), &it.verdict)?;
         }
+        screen.say("\nAn export has no heads: records missing at the end of a ledger go unnoticed here.")?;
     }
     Ok(if broken { Exit::Broken } else { Exit::Done })
 }
