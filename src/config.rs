@@ -31,13 +31,11 @@ impl Config {
     ///
     /// A sentence naming the variable that is missing or wrong. An empty variable counts as not set.
     pub fn from_variables(get: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
-        let get = |name: &str| get(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
-        let required = |name: &str| {
-            get(name).ok_or_else(|| format!("environment variable {name} is not set: it names the DynamoDB table"))
-        };
+        let Tables { history, state } = Tables::from_variables(&get)?;
+        let get = |name: &str| set(&get, name);
         Ok(Self {
-            history_table: required("HISTORY_TABLE").and_then(|name| table_name("HISTORY_TABLE", name))?,
-            state_table: required("STATE_TABLE").and_then(|name| table_name("STATE_TABLE", name))?,
+            history_table: history,
+            state_table: state,
             target_role_name: get("TARGET_ROLE_NAME")
                 .map_or_else(|| Ok(DEFAULT_TARGET_ROLE_NAME.to_owned()), role_name)?,
             external_id: get("EXTERNAL_ID"),
@@ -45,6 +43,35 @@ impl Config {
             metrics_namespace: get("METRICS_NAMESPACE").unwrap_or_else(|| DEFAULT_METRICS_NAMESPACE.to_owned()),
         })
     }
+}
+
+/// The names of the two tables: all that the history function has to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tables {
+    /// `HISTORY_TABLE`: the append-only table of records.
+    pub history: String,
+    /// `STATE_TABLE`: the table of heads.
+    pub state: String,
+}
+
+impl Tables {
+    /// Reads the names through `get`, which answers what a variable holds.
+    ///
+    /// # Errors
+    ///
+    /// A sentence naming the variable that is missing or wrong. An empty variable counts as not set.
+    pub fn from_variables(get: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
+        let required = |name: &str| {
+            set(&get, name)
+                .ok_or_else(|| format!("environment variable {name} is not set: it names the DynamoDB table"))
+                .and_then(|value| table_name(name, value))
+        };
+        Ok(Self { history: required("HISTORY_TABLE")?, state: required("STATE_TABLE")? })
+    }
+}
+
+fn set(get: impl Fn(&str) -> Option<String>, name: &str) -> Option<String> {
+    get(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
 }
 
 /// Table names stand in the text of `PartiQL` statements, so nothing may be in them that ends a quoted name.
@@ -118,6 +145,14 @@ mod tests {
             let error = read(&variables).unwrap_err();
             assert!(error.contains(named), "{error}");
         }
+    }
+
+    #[test]
+    fn the_history_function_needs_the_tables_only() {
+        let get = |name: &str| Some(format!(" {} ", name.to_lowercase()));
+        let tables = Tables::from_variables(get).unwrap();
+        assert_eq!((tables.history.as_str(), tables.state.as_str()), ("history_table", "state_table"));
+        assert!(Tables::from_variables(|name| (name == "HISTORY_TABLE").then(|| "abc".to_owned())).is_err());
     }
 
     #[test]

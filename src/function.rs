@@ -1,26 +1,17 @@
 //! The edge of the updater function: one invocation from event text to answer. Each failure is logged here, once.
 
 use chrono::{DateTime, Utc};
-use lambda_runtime::tower::util::MapRequestLayer;
-use lambda_runtime::{Context, Diagnostic, LambdaEvent, LambdaInvocation, Runtime, service_fn};
-use serde::{Deserialize, Serialize};
+use lambda_runtime::{Context, Diagnostic, LambdaEvent, service_fn};
 
 use crate::config::Config;
 use crate::error::Failure;
+use crate::lambda::{self, EventText};
 use crate::names::{FunctionArn, Region, ServiceKey};
 use crate::request::{self, Defaults, UpdateRequest};
 use crate::response::{Response, Status};
 use crate::telemetry::{self, Ended};
 use crate::update::{Invocation, Updater};
 use crate::{aws, error};
-
-/// The event as it came. The runtime would answer an event that is no JSON in its own words; so the body travels to
-/// the schema check as a JSON string of its text.
-#[derive(Serialize, Deserialize)]
-enum EventText {
-    Text(String),
-    NotUtf8(Vec<u8>),
-}
 
 /// Reads the settings, and answers invocations until Lambda ends the process.
 ///
@@ -40,15 +31,7 @@ pub async fn run() -> Result<(), String> {
     let function = Function { updater, region, namespace };
     let function = &function;
     let handler = service_fn(async |event: LambdaEvent<EventText>| function.answer(event).await);
-    let as_text = MapRequestLayer::new(|mut invocation: LambdaInvocation| {
-        let event = match String::from_utf8(invocation.body.to_vec()) {
-            Ok(text) => EventText::Text(text),
-            Err(error) => EventText::NotUtf8(error.into_bytes()),
-        };
-        invocation.body = serde_json::to_vec(&event).unwrap_or_default().into();
-        invocation
-    });
-    Runtime::new(handler).layer(as_text).run().await.map_err(|error| format!("the Lambda runtime ended: {error}"))
+    lambda::serve(handler).await
 }
 
 struct Function {
@@ -64,10 +47,7 @@ impl Function {
             account_id: invocation.function.as_ref().map(|function| function.account_id.clone()),
             region: self.region.clone(),
         };
-        let request = match &event.payload {
-            EventText::Text(text) => request::parse_bytes(text.as_bytes(), &defaults),
-            EventText::NotUtf8(bytes) => request::parse_bytes(bytes, &defaults),
-        };
+        let request = request::parse_bytes(event.payload.bytes(), &defaults);
         let answer = match &request {
             Ok(request) => self.updater.update(request, &invocation).await,
             Err(failure) => Err(failure.clone()),

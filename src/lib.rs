@@ -22,8 +22,11 @@
 pub mod aws;
 pub mod config;
 pub mod error;
+pub mod event;
 pub mod function;
+pub mod history;
 pub mod image;
+pub mod lambda;
 pub mod ledger;
 pub mod names;
 pub mod plan;

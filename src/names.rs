@@ -168,6 +168,22 @@ impl ChangeId {
         &self.0
     }
 
+    /// The id's 16 bytes.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; 16] {
+        // The text is a UUID: the default cannot come up.
+        Uuid::try_parse(&self.0).unwrap_or_default().into_bytes()
+    }
+
+    /// The id of these bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`ChangeId::parse`].
+    pub fn from_bytes(bytes: [u8; 16]) -> Result<Self, String> {
+        Self::parse(&Uuid::from_bytes(bytes).hyphenated().to_string())
+    }
+
     /// The time in the id, in whole milliseconds.
     #[must_use]
     pub fn time(&self) -> DateTime<Utc> {
@@ -461,6 +477,7 @@ mod tests {
             let one = ChangeId::new(at(first), random[0]);
             let two = ChangeId::new(at(second), random[1]);
             prop_assert_eq!(ChangeId::parse(one.as_str()), Ok(one.clone()));
+            prop_assert_eq!(ChangeId::from_bytes(one.to_bytes()), Ok(one.clone()));
             prop_assert_eq!(one.time(), at(first));
             if first != second {
                 prop_assert_eq!(one.as_str().cmp(two.as_str()), first.cmp(&second));

@@ -1,37 +1,19 @@
 //! Event text to [`UpdateRequest`]: checked against the schema first, then put into types that cannot hold a wrong
 //! value. Every fault is reported at once, with its place in the event, before anything else happens.
 
-use std::{
-    cell::Cell,
-    collections::{BTreeMap, BTreeSet},
-    fmt::{self, Write},
-    sync::LazyLock,
-};
+use std::{collections::BTreeMap, fmt::Write, sync::OnceLock};
 
-use jsonschema::{PatternOptions, ValidationError, Validator, error::ValidationErrorKind};
-use serde::{
-    Deserialize, Deserializer,
-    de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor},
-};
+use jsonschema::{ValidationError, error::ValidationErrorKind};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::{
     error::{Code, Failure},
+    event::EventFormat,
     image::ImageReference,
-    names::{AccountId, ChangeId, EcsName, Region, ServiceKey, shown, shown_text},
+    names::{AccountId, ChangeId, EcsName, Region, ServiceKey, shown},
 };
-
-/// The longest event in bytes: what Lambda itself takes for a synchronous invocation ("Lambda quotas" in the AWS
-/// Lambda developer guide).
-pub const MAX_EVENT_BYTES: usize = 6 * 1024 * 1024;
-
-/// The most values (names of members not counted) in an event. Far more than any update needs; without a limit an
-/// event of six megabytes of faults would take a gigabyte to describe.
-const MAX_VALUES: usize = 50_000;
-
-/// How many faults a message lists. What is beyond is counted.
-const MAX_FAULTS: usize = 20;
 
 /// The fields an event needs, for the second line of the message. A test holds it to the schema.
 const NEEDED: &str = "\"ecs_cluster_name\", \"ecs_service_name\", and at least one of \"ecs_image_name\", \"images\", \
@@ -51,13 +33,14 @@ const EXPECTATIONS: &[(&str, &str)] = &[
     ("task_definition", "family:revision, such as \"web:7\""),
 ];
 
-static VALIDATOR: LazyLock<Result<Validator, String>> = LazyLock::new(|| {
-    let schema: Value =
-        serde_json::from_str(include_str!("../schema/update-event.schema.json")).map_err(|error| error.to_string())?;
-    // This engine needs time linear in the text, whatever the text is.
-    let options = jsonschema::draft202012::options().with_pattern_options(PatternOptions::regex());
-    options.build(&schema).map_err(|error| error.to_string())
-});
+static FORMAT: EventFormat = EventFormat {
+    schema: include_str!("../schema/update-event.schema.json"),
+    needed: NEEDED,
+    expectations: EXPECTATIONS,
+    words: own_words,
+    hint: |place, name| if place == "/service" { parameter_hint(name) } else { "" },
+    validator: OnceLock::new(),
+};
 
 /// What an event leaves out: the function's own account and region.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,40 +121,27 @@ pub struct UpdateRequest {
     pub event_hash: String,
 }
 
-/// Reads an event as Lambda hands it over.
+/// Reads an event.
 ///
 /// # Errors
 ///
-/// As [`parse`]; also [`Code::JsonValidation`] where the bytes are not UTF-8.
-pub fn parse_bytes(event: &[u8], defaults: &Defaults) -> Result<UpdateRequest, Failure> {
-    match str::from_utf8(event) {
-        Ok(event) => parse(event, defaults),
-        Err(error) => {
-            Err(json_validation(&[format!("(event): not UTF-8 text: a wrong byte at offset {}", error.valid_up_to())]))
-        }
-    }
+/// As [`parse_bytes`].
+pub fn parse(event: &str, defaults: &Defaults) -> Result<UpdateRequest, Failure> {
+    parse_bytes(event.as_bytes(), defaults)
 }
 
-/// Reads an event.
+/// Reads an event as Lambda hands it over.
 ///
 /// # Errors
 ///
 /// [`Code::JsonValidation`] with every fault of the event and its place; for an event that has none,
 /// [`Code::InvalidImage`] with every image that is no image reference.
-pub fn parse(event: &str, defaults: &Defaults) -> Result<UpdateRequest, Failure> {
-    let event = read(event).map_err(|fault| json_validation(&[format!("(event): {fault}")]))?;
-    let validator = VALIDATOR
-        .as_ref()
-        .map_err(|error| json_validation(&[format!("the built-in schema does not compile: {error}")]))?;
-    let faults = faults(validator, &event);
-    if !faults.is_empty() {
-        return Err(json_validation(&faults));
-    }
+pub fn parse_bytes(event: &[u8], defaults: &Defaults) -> Result<UpdateRequest, Failure> {
+    let event = FORMAT.check(event)?;
     // The schema has seen to all of this. Should it and the types ever differ, these are the errors to see.
-    let entry = Entry::deserialize(&event).map_err(|error| json_validation(&[format!("(event): {error}")]))?;
-    let service_key = service_key(&entry, defaults).map_err(|fault| json_validation(&[fault]))?;
-    let event_hash =
-        event_hash(event, &service_key).map_err(|error| json_validation(&[format!("(event): {error}")]))?;
+    let entry = Entry::deserialize(&event).map_err(|error| FORMAT.refuse(&[format!("(event): {error}")]))?;
+    let service_key = service_key(&entry, defaults).map_err(|fault| FORMAT.refuse(&[fault]))?;
+    let event_hash = event_hash(event, &service_key).map_err(|error| FORMAT.refuse(&[format!("(event): {error}")]))?;
     let image = image_change(entry.ecs_image_name, entry.container_name, entry.images)?;
     let mut parameters = entry.service;
     parameters.retain(|_, value| !value.is_null());
@@ -189,18 +159,6 @@ pub fn parse(event: &str, defaults: &Defaults) -> Result<UpdateRequest, Failure>
         reason: entry.reason,
         event_hash,
     })
-}
-
-fn read(event: &str) -> Result<Value, String> {
-    if event.len() > MAX_EVENT_BYTES {
-        return Err(format!("it has {} bytes, and at most {MAX_EVENT_BYTES} are accepted", event.len()));
-    }
-    // The parser names line and column. It gives up at a depth of 128, so that nothing after it recurses deeper.
-    let mut parser = serde_json::Deserializer::from_str(event);
-    Reader { room: &Cell::new(MAX_VALUES) }
-        .deserialize(&mut parser)
-        .and_then(|event| parser.end().map(|()| event))
-        .map_err(|error| format!("not accepted as JSON: {error}"))
 }
 
 /// The fields of the schema.
@@ -250,7 +208,7 @@ fn restore_point(restore: &str) -> Result<RestorePoint, Failure> {
     }
     ChangeId::parse(restore)
         .map(RestorePoint::Change)
-        .map_err(|fault| json_validation(&[format!("{}: {fault}", shown(&"/restore"))]))
+        .map_err(|fault| FORMAT.refuse(&[format!("{}: {fault}", shown(&"/restore"))]))
 }
 
 fn image_change(
@@ -300,80 +258,17 @@ fn event_hash(event: Value, service_key: &ServiceKey) -> Result<String, String> 
     Ok(hash)
 }
 
-/// Everything that is wrong with an event, each fault once, sorted by its place.
-fn faults(validator: &Validator, event: &Value) -> Vec<String> {
-    let mut faults = BTreeSet::new();
-    for error in validator.iter_errors(event) {
-        describe(&error, &mut faults);
-    }
-    find_nul("", event, &mut faults);
-    faults.into_iter().collect()
-}
-
-/// Puts what the validator found into words that help.
-fn describe(error: &ValidationError<'_>, faults: &mut BTreeSet<String>) {
-    let path = error.instance_path().as_str();
-    let rule = error.schema_path().as_str();
-    let mut add = |path: &str, fault: String| _ = faults.insert(format!("{}: {fault}", place(path)));
+/// The words for the faults that only an update event can have.
+fn own_words(error: &ValidationError<'_>) -> Option<String> {
     match error.kind() {
-        ValidationErrorKind::AdditionalProperties { unexpected } => {
-            for name in unexpected {
-                let hint = if path == "/service" { parameter_hint(name) } else { "" };
-                add(path, format!("unknown field {}{hint}", shown_text(name)));
-            }
-        }
-        ValidationErrorKind::PropertyNames { error: name } => {
-            add(&member(path, name.instance().as_str().unwrap_or_default()), refusal(name));
-        }
         // The message's second line says what else would do.
-        ValidationErrorKind::AnyOf { .. } => add(path, "\"ecs_image_name\" is a required property".to_owned()),
-        ValidationErrorKind::Required { property } if rule.starts_with("/dependentSchemas/") => {
-            let dependent = rule.split('/').nth(2).unwrap_or_default();
-            add(&member(path, dependent), format!("only together with {property}"));
+        ValidationErrorKind::AnyOf { .. } => Some("\"ecs_image_name\" is a required property".to_owned()),
+        ValidationErrorKind::Not { .. } => {
+            let value = shown(&**error.instance());
+            Some(format!("{value} is not accepted: \"aws:\" in any case belongs to AWS"))
         }
-        ValidationErrorKind::FalseSchema => {
-            let dependent = rule.split('/').nth(2).unwrap_or_default();
-            add(path, format!("not together with {}", shown_text(dependent)));
-        }
-        _ => add(path, refusal(error)),
+        _ => None,
     }
-}
-
-/// What a value is, and what it should be.
-fn refusal(error: &ValidationError<'_>) -> String {
-    let value = shown(&**error.instance());
-    let definition = error.schema_path().as_str().strip_prefix("/$defs/").and_then(|rest| rest.split('/').next());
-    let expected = EXPECTATIONS.iter().find(|(name, _)| Some(*name) == definition).map(|(_, expected)| *expected);
-    let arn = error.instance().as_str().filter(|text| text.starts_with("arn:"));
-    match (error.kind(), definition, expected, arn) {
-        (ValidationErrorKind::Pattern { .. }, Some("name"), _, Some(arn)) => {
-            format!("{value} is an ARN: use the name{}", named_by(arn))
-        }
-        (ValidationErrorKind::Pattern { .. }, Some("task_definition"), _, Some(arn)) => {
-            format!("{value} is an ARN: use family:revision{}", named_by(arn))
-        }
-        (ValidationErrorKind::Pattern { .. }, _, Some(expected), _) => {
-            format!("{value} is not accepted: expected {expected}")
-        }
-        (ValidationErrorKind::Type { .. }, _, Some(expected), _) => {
-            format!("{}: expected {expected}", error.masked_with(value))
-        }
-        (ValidationErrorKind::Not { .. }, ..) => {
-            format!("{value} is not accepted: \"aws:\" in any case belongs to AWS")
-        }
-        _ => error.masked_with(value).to_string(),
-    }
-}
-
-/// The name at the end of an ARN, as far as it can be told.
-fn named_by(arn: &str) -> String {
-    let is_name = |text: &&str| {
-        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-:".contains(&byte))
-    };
-    arn.rsplit_once('/')
-        .map(|(_, last)| last)
-        .filter(is_name)
-        .map_or(String::new(), |name| format!(", {}", shown_text(name)))
 }
 
 /// Where to turn with something that is no parameter of `service`, though UpdateService has it.
@@ -388,131 +283,16 @@ fn parameter_hint(name: &str) -> &'static str {
     }
 }
 
-/// Finds NUL characters, which no field of any AWS API takes and which end strings early in many tools.
-fn find_nul(path: &str, value: &Value, faults: &mut BTreeSet<String>) {
-    let fault = |path: &str, text: &str| format!("{}: {} holds a NUL character", place(path), shown_text(text));
-    match value {
-        Value::String(text) if text.contains('\0') => _ = faults.insert(fault(path, text)),
-        Value::Array(items) => {
-            for (index, item) in items.iter().enumerate() {
-                find_nul(&format!("{path}/{index}"), item, faults);
-            }
-        }
-        Value::Object(members) => {
-            for (name, item) in members {
-                let path = member(path, name);
-                if name.contains('\0') {
-                    faults.insert(fault(&path, name));
-                }
-                find_nul(&path, item, faults);
-            }
-        }
-        _ => {}
-    }
-}
-
-/// The JSON pointer (RFC 6901) of a member.
-fn member(path: &str, name: &str) -> String {
-    format!("{path}/{}", name.replace('~', "~0").replace('/', "~1"))
-}
-
-/// A JSON pointer for people.
-fn place(path: &str) -> String {
-    if path.is_empty() { "(event)".to_owned() } else { shown(&path) }
-}
-
-/// The failure that tells all faults, with the first version's words.
-fn json_validation(faults: &[String]) -> Failure {
-    const START: &str = "[ERROR][json_validation]";
-    let mut told = faults.iter().take(MAX_FAULTS).map(String::as_str).collect::<Vec<_>>().join("; ");
-    if let Some(more) = faults.len().checked_sub(MAX_FAULTS).filter(|more| *more > 0) {
-        _ = write!(told, "; and {more} more");
-    }
-    let message = format!("{START} wrong input event format: {told}\n{START} Needed: {NEEDED}");
-    Failure { code: Code::JsonValidation, message, retryable: false, change_id: None }
-}
-
-/// Reads a JSON value in which no object names a member twice.
-///
-/// `serde_json` would keep the last one silently, others the first: such an event means different things to
-/// whoever checked or logged it on its way and to us.
-#[derive(Clone, Copy)]
-struct Reader<'a> {
-    /// How many values may still come.
-    room: &'a Cell<usize>,
-}
-
-impl<'de> DeserializeSeed<'de> for Reader<'_> {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        let left = self.room.get().checked_sub(1);
-        self.room.set(left.ok_or_else(|| de::Error::custom(format_args!("more than {MAX_VALUES} values")))?);
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Reader<'_> {
-    type Value = Value;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("JSON")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let mut array = Vec::new();
-        while let Some(item) = items.next_element_seed(self)? {
-            array.push(item);
-        }
-        Ok(array.into())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
-        let mut object = Map::new();
-        while let Some(name) = members.next_key::<String>()? {
-            if object.contains_key(&name) {
-                return Err(de::Error::custom(format_args!("duplicate field {}", shown_text(&name))));
-            }
-            object.insert(name, members.next_value_seed(self)?);
-        }
-        Ok(object.into())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use jsonschema::Validator;
     use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+    use crate::event::{MAX_VALUES, read};
 
     const EVENT_SCHEMA: &str = include_str!("../schema/update-event.schema.json");
     const RESPONSE_SCHEMA: &str = include_str!("../schema/update-response.schema.json");

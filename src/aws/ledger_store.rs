@@ -9,11 +9,11 @@ use aws_sdk_dynamodb::operation::execute_transaction::ExecuteTransactionError;
 use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, KeysAndAttributes, ParameterizedStatement};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::CallError;
 use crate::config::Config;
-use crate::ledger::record::{Record, hash};
+use crate::ledger::record::{RawRecord, Record, hash, number};
 use crate::ledger::state::{DeploymentItem, Head, KeyItem, Lease, Position, Write};
 use crate::names::ServiceKey;
 use crate::restore::{Past, previous};
@@ -36,7 +36,7 @@ pub struct LedgerStore {
     state: String,
 }
 
-type Item = HashMap<String, AttributeValue>;
+pub(super) type Item = HashMap<String, AttributeValue>;
 
 /// How many records are read at a time to find the last change: nearly always the first few have it.
 const PREVIOUS_PAGE: i32 = 10;
@@ -261,22 +261,22 @@ fn attributes(item: &impl Serialize) -> Vec<(String, AttributeValue)> {
         .collect()
 }
 
-/// The JSON that an item of strings and integers stands for, whatever its attributes.
-fn json(item: &Item) -> Value {
+/// The JSON that an item of strings and integers stands for. An attribute of another type becomes what no record holds.
+pub(super) fn json(item: &Item) -> RawRecord {
     let members = item.iter().map(|(name, value)| {
         let value = match value {
             AttributeValue::S(text) => Value::from(text.as_str()),
-            AttributeValue::N(number) => serde_json::from_str(number).unwrap_or_else(|_| number.as_str().into()),
-            other => Value::from(format!("{other:?}")),
+            AttributeValue::N(text) => number(text),
+            other => json!({"attribute": format!("{other:?}")}),
         };
         (name.clone(), value)
     });
-    Value::Object(members.collect())
+    members.collect()
 }
 
 /// The JSON of a record that fits its hash.
 fn intact(item: &Item, operation: &'static str) -> Result<Value, CallError> {
-    let json = json(item);
+    let json = Value::Object(json(item));
     if hash(&json).ok().as_deref() == json.get("hash").and_then(Value::as_str) {
         return Ok(json);
     }
@@ -326,11 +326,12 @@ fn text(item: &Item, name: &'static str) -> Result<String, &'static str> {
     item.get(name).and_then(|value| value.as_s().ok()).cloned().ok_or(name)
 }
 
-fn number<T: std::str::FromStr>(item: &Item, name: &'static str) -> Result<T, &'static str> {
+fn parsed<T: std::str::FromStr>(item: &Item, name: &'static str) -> Result<T, &'static str> {
     item.get(name).and_then(|value| value.as_n().ok()).and_then(|number| number.parse().ok()).ok_or(name)
 }
 
-fn head(item: &Item) -> Result<Head, &'static str> {
+/// The head that an item is, or the attribute that is not what this project writes.
+pub(super) fn head(item: &Item) -> Result<Head, &'static str> {
     let lease_change = text(item, "lease_change")?;
     let lease = if lease_change.is_empty() {
         None
@@ -339,7 +340,7 @@ fn head(item: &Item) -> Result<Head, &'static str> {
         Some(Lease { change_id: lease_change, until: until.with_timezone(&Utc), key: text(item, "lease_key")? })
     };
     Ok(Head {
-        seq: number(item, "seq")?,
+        seq: parsed(item, "seq")?,
         hash: text(item, "hash")?,
         record: text(item, "record")?,
         change_id: text(item, "change_id")?,
@@ -353,7 +354,7 @@ fn key(item: &Item) -> Result<KeyItem, &'static str> {
         change_id: text(item, "change_id")?,
         event_hash: text(item, "event_hash")?,
         answer: Some(text(item, "answer")?).filter(|answer| !answer.is_empty()),
-        expires_at: number(item, "expires_at")?,
+        expires_at: parsed(item, "expires_at")?,
     })
 }
 

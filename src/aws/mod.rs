@@ -1,6 +1,7 @@
 //! The edge: the only files that call AWS. They act and report; what to do about it is decided elsewhere.
 
 pub mod ecs;
+pub mod history_reader;
 pub mod ledger_store;
 pub mod sessions;
 
@@ -8,11 +9,14 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_http_client::tls;
 use aws_smithy_runtime_api::client::dns::ResolveDnsError;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_runtime_api::http::Response;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
@@ -27,22 +31,47 @@ const OPERATION_TIMEOUT: Duration = Duration::from_secs(15);
 /// Loads what every client shares: region, credentials and endpoints as every AWS tool reads them, one HTTP client,
 /// standard retries, and timeouts.
 pub async fn shared_config() -> SdkConfig {
-    let http = aws_smithy_http_client::Builder::new()
-        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
-        .build_https();
     aws_config::defaults(BehaviorVersion::v2026_01_12())
-        .http_client(http)
-        .retry_config(RetryConfig::standard().with_max_attempts(3))
-        .timeout_config(
-            TimeoutConfig::builder()
-                .connect_timeout(CONNECT_TIMEOUT)
-                .read_timeout(ATTEMPT_TIMEOUT)
-                .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-                .operation_timeout(OPERATION_TIMEOUT)
-                .build(),
-        )
+        .http_client(http_client())
+        .retry_config(retries())
+        .timeout_config(timeouts())
         .load()
         .await
+}
+
+/// What a function shares that calls DynamoDB only, from what Lambda sets in the environment. The chain behind
+/// [`shared_config`] can assume roles: a binary that does not use it does not hold STS.
+#[must_use]
+pub fn dynamodb_config(get: impl Fn(&str) -> Option<String>) -> SdkConfig {
+    let get = |name: &str| get(name).filter(|value| !value.is_empty());
+    let mut config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .credentials_provider(SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()))
+        .region(get("AWS_REGION").or_else(|| get("AWS_DEFAULT_REGION")).map(Region::new))
+        .http_client(http_client())
+        .retry_config(retries())
+        .timeout_config(timeouts());
+    config.set_endpoint_url(get("AWS_ENDPOINT_URL_DYNAMODB").or_else(|| get("AWS_ENDPOINT_URL")));
+    config.build()
+}
+
+fn http_client() -> SharedHttpClient {
+    aws_smithy_http_client::Builder::new()
+        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
+        .build_https()
+}
+
+fn retries() -> RetryConfig {
+    RetryConfig::standard().with_max_attempts(3)
+}
+
+fn timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(ATTEMPT_TIMEOUT)
+        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+        .operation_timeout(OPERATION_TIMEOUT)
+        .build()
 }
 
 /// The region the function runs in.
@@ -220,6 +249,17 @@ mod tests {
         let text = "Too many concurrent attempts to create a new revision of the specified family.";
         assert!(is_throttling(Some("ClientException"), text, Some(400)));
         assert!(!is_throttling(Some("ClientException"), "Invalid image", Some(400)));
+    }
+
+    #[test]
+    fn dynamodb_is_found_by_its_own_endpoint_first() {
+        let both = |name: &str| name.starts_with("AWS_ENDPOINT_URL").then(|| format!("http://{}", name.len()));
+        assert_eq!(dynamodb_config(both).endpoint_url(), Some("http://25"));
+        let general = |name: &str| both(name).filter(|_| name == "AWS_ENDPOINT_URL");
+        assert_eq!(dynamodb_config(general).endpoint_url(), Some("http://16"));
+        assert_eq!(dynamodb_config(|_| Some(String::new())).endpoint_url(), None);
+        assert!(own_region(&dynamodb_config(|_| None)).is_err());
+        assert_eq!(own_region(&dynamodb_config(|name| Some(name.to_lowercase()))), Ok("aws_region".to_owned()));
     }
 
     #[test]

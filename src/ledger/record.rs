@@ -1,7 +1,9 @@
 //! Records of the history table. What stands here is read by every later version: it is final.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::state::Head;
@@ -10,7 +12,7 @@ use crate::names::{ChangeId, ServiceKey};
 use crate::snapshot::{Recorded, rfc3339};
 
 /// How many parts a day and an image are spread over, so that none of them is one partition.
-const SHARDS: u8 = 8;
+pub const SHARDS: u8 = 8;
 /// Longest text of an error in a record, in bytes: an item holds 400 KB in all.
 const LONGEST_ERROR: usize = 16 * 1024;
 /// Longest `before` or `after` in a record, in bytes: two of them and an error fit an item.
@@ -110,6 +112,50 @@ pub struct Pointer {
     pub change_id: String,
     /// The record's time.
     pub at: String,
+}
+
+/// An item of the history table with every member, also those that only a later version knows.
+pub type RawRecord = Map<String, Value>;
+
+/// A sort key of the history table: `{change_id}#{n}` of a record, `{change_id}#{n}#{i}` of a pointer.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RecordKey {
+    /// The change.
+    pub change_id: ChangeId,
+    /// 0 for `STARTED`, 1 for the result, 2 to 9 for what came after.
+    pub n: u8,
+    /// Which pointer of the record it is; none for the record itself.
+    pub pointer: Option<u16>,
+}
+
+impl RecordKey {
+    /// Reads a sort key as it is written, and in no other form.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('#');
+        let change_id = ChangeId::parse(parts.next()?).ok()?;
+        let n = parts.next()?.parse().ok()?;
+        let pointer = parts.next().map(str::parse).transpose().ok()?;
+        let key = Self { change_id, n, pointer };
+        (n <= 9 && key.to_string() == text).then_some(key)
+    }
+}
+
+impl fmt::Display for RecordKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.change_id, self.n)?;
+        self.pointer.map_or(Ok(()), |pointer| write!(f, "#{pointer}"))
+    }
+}
+
+/// The JSON that a DynamoDB number stands for. Records hold integers only; anything else becomes what no record
+/// holds, so that it can stand for nothing else.
+#[must_use]
+pub fn number(text: &str) -> Value {
+    match text.parse::<i64>() {
+        Ok(number) if number.to_string() == text => number.into(),
+        _ => json!({"N": text}),
+    }
 }
 
 /// What all records of one change have in common.
@@ -346,6 +392,30 @@ mod tests {
         assert_eq!(pointers[0].image, format!("fluent#{shard}"));
         assert_eq!(pointers[0].record, format!("{}#1", record.record));
         assert_eq!(record.day, format!("2026-11-18#{shard}"));
+    }
+
+    #[test]
+    fn sort_keys_are_read_in_one_form_only() {
+        let id = facts(&[]).change_id;
+        for (text, n, pointer) in [(format!("{id}#0"), 0, None), (format!("{id}#9#12"), 9, Some(12))] {
+            let key = RecordKey::parse(&text).unwrap();
+            assert_eq!((key.change_id.clone(), key.n, key.pointer, key.to_string()), (id.clone(), n, pointer, text));
+        }
+        let upper = format!("{}#0", id.as_str().to_uppercase());
+        for wrong in ["", "x#0", id.as_str(), &format!("{id}#"), &format!("{id}#10"), &format!("{id}#+1"), &upper] {
+            assert_eq!(RecordKey::parse(wrong), None, "{wrong}");
+        }
+        for wrong in ["#01", "#0#", "#0#01", "#0#1#1"] {
+            assert_eq!(RecordKey::parse(&format!("{id}{wrong}")), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_integers_as_dynamodb_writes_them() {
+        assert_eq!(number("7"), json!(7));
+        for other in ["07", "+7", "7.0", "", "x", "7e2", "99999999999999999999"] {
+            assert_eq!(number(other), json!({"N": other}));
+        }
     }
 
     #[test]

@@ -1,0 +1,354 @@
+//! Reads the history, and nothing else: Query on the history table and its indexes, GetItem on the heads.
+
+use std::collections::BTreeMap;
+
+use aws_config::SdkConfig;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::AttributeValue;
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use tokio::task::JoinSet;
+
+use super::CallError;
+use super::ledger_store::{Item, head, json};
+use crate::config::Tables;
+use crate::ledger::fold::{Change, fold, may_be_partial};
+use crate::ledger::merge::{Keyed, Merge, Step};
+use crate::ledger::query::{Index, Order, Page, Position, Query, Scope, Section, keys_of};
+use crate::ledger::record::{RawRecord, RecordKey};
+use crate::ledger::state::Head;
+use crate::ledger::verify::{Chain, End, Verification};
+use crate::names::{ChangeId, ServiceKey};
+
+const QUERY: &str = "dynamodb:Query";
+/// The most calls for one page.
+const MOST_CALLS: u32 = 64;
+/// The most items that one call reads where a filter leaves many of them out.
+const MOST_ITEMS: usize = 200;
+/// More items than one change has records.
+const ITEMS_OF_A_CHANGE: usize = 12;
+/// The longest page in bytes: Lambda carries answers of six megabytes.
+const LONGEST_PAGE: usize = 5 * 1024 * 1024;
+/// How often a ledger is read that is being written meanwhile.
+const VERIFY_ATTEMPTS: u32 = 5;
+
+/// What an answer took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Calls of DynamoDB, their repetitions not counted.
+    pub calls: u32,
+    /// Items read.
+    pub items: usize,
+}
+
+/// The history table and the heads of the state table, to read.
+#[derive(Debug, Clone)]
+pub struct HistoryReader {
+    client: Client,
+    tables: Tables,
+}
+
+/// What one Query reads.
+struct Read<'a> {
+    index: Index,
+    partition: &'a str,
+    /// Sort keys below and above all that are wanted.
+    between: Option<(&'a str, &'a str)>,
+    newest_first: bool,
+    limit: Option<usize>,
+    from: Option<Item>,
+}
+
+/// What it answered.
+struct Answer {
+    items: Vec<RawRecord>,
+    /// Where the rest begins; none where there is none.
+    rest: Option<Item>,
+}
+
+impl HistoryReader {
+    /// A reader of these tables.
+    #[must_use]
+    pub fn new(shared: &SdkConfig, tables: Tables) -> Self {
+        Self { client: Client::new(shared), tables }
+    }
+
+    /// A page of changes, and what it took.
+    ///
+    /// # Errors
+    ///
+    /// Where a call failed.
+    pub async fn page(&self, query: &Query, now: DateTime<Utc>) -> Result<(Page, Cost), CallError> {
+        let mut paging = Paging { reader: self, query, now, changes: Vec::new(), bytes: 0, cost: Cost::default() };
+        let mut position = Some(query.position.clone());
+        while let Some(section) = position.as_ref().and_then(|position| query.section(position)) {
+            let Some(begin) = position.take() else { break };
+            match paging.read(&section, begin).await? {
+                Progress::Through => position = section.end,
+                Progress::Full(at) => {
+                    position = at;
+                    break;
+                }
+            }
+        }
+        let next_token = position.filter(|position| query.section(position).is_some());
+        let next_token = next_token.map(|position| query.token(&position));
+        Ok((Page { changes: paging.changes, next_token }, paging.cost))
+    }
+
+    /// Whether the ledger of a service is as it was written, and what it took to know. None where it was written again
+    /// and again meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Where a call failed, or the head is not what this project writes.
+    pub async fn verify(&self, service: &ServiceKey) -> Result<(Option<Verification>, Cost), CallError> {
+        let mut cost = Cost::default();
+        // Everything that the head counts was written before it is read, and has to be there.
+        let mut head = self.head(service, &mut cost).await?;
+        for _ in 0..VERIFY_ATTEMPTS {
+            let found = self.chain(service, &mut cost).await?.verify(End::Head(head.as_ref()));
+            if found.ok {
+                return Ok((Some(found), cost));
+            }
+            // It may be a writer's doing: then the head has moved.
+            let now = self.head(service, &mut cost).await?;
+            if now == head {
+                return Ok((Some(found), cost));
+            }
+            head = now;
+        }
+        Ok((None, cost))
+    }
+
+    async fn chain(&self, service: &ServiceKey, cost: &mut Cost) -> Result<Chain, CallError> {
+        let mut chain = Chain::default();
+        let mut from = None;
+        loop {
+            let partition = &service.to_string();
+            let read = Read { index: Index::Table, partition, between: None, newest_first: false, limit: None, from };
+            let answer = self.query(read).await?;
+            cost.calls += 1;
+            cost.items += answer.items.len();
+            answer.items.into_iter().for_each(|item| chain.add(item));
+            from = answer.rest;
+            if from.is_none() {
+                return Ok(chain);
+            }
+        }
+    }
+
+    async fn head(&self, service: &ServiceKey, cost: &mut Cost) -> Result<Option<Head>, CallError> {
+        const OPERATION: &str = "dynamodb:GetItem";
+        cost.calls += 1;
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.tables.state)
+            .key("id", AttributeValue::S(Head::id(service)))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| CallError::new(OPERATION, &error))?;
+        let Some(item) = answer.item else { return Ok(None) };
+        cost.items += 1;
+        head(&item)
+            .map(Some)
+            .map_err(|name| CallError::unreadable(OPERATION, format!("attribute {name} of the head of {service}")))
+    }
+
+    async fn query(&self, read: Read<'_>) -> Result<Answer, CallError> {
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        let mut request = self
+            .client
+            .query()
+            .table_name(&self.tables.history)
+            .set_index_name(read.index.name().map(str::to_owned))
+            .expression_attribute_names("#partition", read.index.partition_key())
+            .expression_attribute_values(":partition", text(read.partition))
+            // Indexes are always a little behind and take no consistent reads.
+            .consistent_read(read.index == Index::Table)
+            .scan_index_forward(!read.newest_first)
+            .set_limit(read.limit.and_then(|limit| i32::try_from(limit).ok()))
+            .set_exclusive_start_key(read.from);
+        request = match read.between {
+            None => request.key_condition_expression("#partition = :partition"),
+            Some((low, high)) => request
+                .key_condition_expression("#partition = :partition AND #record BETWEEN :low AND :high")
+                .expression_attribute_names("#record", "record")
+                .expression_attribute_values(":low", text(low))
+                .expression_attribute_values(":high", text(high)),
+        };
+        let answer = request.send().await.map_err(|error| CallError::new(QUERY, &error))?;
+        let rest = answer.last_evaluated_key.filter(|key| !key.is_empty());
+        Ok(Answer { items: answer.items.unwrap_or_default().iter().map(json).collect(), rest })
+    }
+}
+
+/// A page while it is read.
+struct Paging<'a> {
+    reader: &'a HistoryReader,
+    query: &'a Query,
+    now: DateTime<Utc>,
+    changes: Vec<Change>,
+    bytes: usize,
+    cost: Cost,
+}
+
+/// How far a section was read.
+enum Progress {
+    /// To its end.
+    Through,
+    /// The page is full, or cost enough; what is behind this position is left. None where nothing is.
+    Full(Option<Position>),
+}
+
+/// How far a partition was read.
+#[derive(Clone, Default)]
+struct Cursor {
+    rest: Option<Item>,
+    limit: usize,
+}
+
+impl Paging<'_> {
+    async fn read(&mut self, section: &Section, mut position: Position) -> Result<Progress, CallError> {
+        let mut merge = Merge::new(section.partitions.len(), self.query.order);
+        let mut cursors = vec![Cursor::default(); section.partitions.len()];
+        loop {
+            let (change_id, items) = match merge.step() {
+                Step::End => return Ok(Progress::Through),
+                Step::Read(which) if !self.may_call(which.len()) => return Ok(Progress::Full(Some(position))),
+                Step::Read(which) => {
+                    self.fill(section, &mut cursors, &mut merge, which).await?;
+                    continue;
+                }
+                Step::Group { change_id, items } => (change_id, items),
+            };
+            match self.take(&change_id, items).await? {
+                Taken::NoRoom => return Ok(Progress::Full(Some(position))),
+                Taken::Yes => position = Position::Change(change_id),
+            }
+            if self.changes.len() >= self.query.limit {
+                return Ok(Progress::Full(if merge.has_ended() { section.end.clone() } else { Some(position) }));
+            }
+        }
+    }
+
+    fn may_call(&self, calls: usize) -> bool {
+        u32::try_from(calls).is_ok_and(|calls| self.cost.calls + calls <= MOST_CALLS)
+    }
+
+    /// Reads on in some partitions, all at once.
+    async fn fill(
+        &mut self,
+        section: &Section,
+        cursors: &mut [Cursor],
+        merge: &mut Merge,
+        which: Vec<usize>,
+    ) -> Result<(), CallError> {
+        let count = section.partitions.len();
+        let newest_first = self.query.order == Order::NewestFirst;
+        let mut reads = JoinSet::new();
+        for index in which {
+            let (Some(cursor), Some(partition)) = (cursors.get_mut(index), section.partitions.get(index)) else {
+                continue;
+            };
+            cursor.limit = self.limit(count, cursor.limit);
+            let (reader, partition) = (self.reader.clone(), partition.clone());
+            let (low, high, by, cursor) = (section.low.clone(), section.high.clone(), section.index, cursor.clone());
+            reads.spawn(async move {
+                let between = Some((low.as_str(), high.as_str()));
+                let (limit, from) = (Some(cursor.limit), cursor.rest);
+                let read = Read { index: by, partition: &partition, between, newest_first, limit, from };
+                (index, reader.query(read).await)
+            });
+        }
+        self.cost.calls += u32::try_from(reads.len()).unwrap_or(u32::MAX);
+        while let Some(read) = reads.join_next().await {
+            let (index, answer) = read.map_err(|error| CallError::unreadable(QUERY, error))?;
+            let answer = answer?;
+            self.cost.items += answer.items.len();
+            merge.add(index, answer.items.into_iter().filter_map(keyed).collect(), answer.rest.is_none());
+            if let Some(cursor) = cursors.get_mut(index) {
+                cursor.rest = answer.rest;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many items to read of one partition of `count`: its share of what is wanted, a change being two records
+    /// mostly, and one more to see that the last change is whole. With a filter nobody knows the share: twice as many
+    /// each time.
+    fn limit(&self, count: usize, before: usize) -> usize {
+        if matches!(self.query.scope, Scope::Change(_)) {
+            return ITEMS_OF_A_CHANGE;
+        }
+        let wanted = self.query.limit.saturating_sub(self.changes.len());
+        let share = wanted.div_ceil(count.max(1)) * 2 + 1;
+        if self.query.has_filter() { share.max(before * 2).min(MOST_ITEMS) } else { share }
+    }
+
+    /// Folds the items of one change id into the page.
+    async fn take(&mut self, change_id: &ChangeId, items: Vec<Keyed>) -> Result<Taken, CallError> {
+        let mut services: BTreeMap<String, Vec<RawRecord>> = BTreeMap::new();
+        for Keyed { item, .. } in items {
+            let service = item.get("service").and_then(Value::as_str).unwrap_or_default().to_owned();
+            services.entry(service).or_default().push(item);
+        }
+        let mut changes = Vec::new();
+        for (service, mut items) in services {
+            if matches!(self.query.scope, Scope::Image(_)) && may_be_partial(&items.iter().collect::<Vec<_>>()) {
+                if !self.may_call(1) {
+                    return Ok(Taken::NoRoom);
+                }
+                items = self.whole(&service, change_id).await?;
+            }
+            let records = items.iter().filter(|item| item.contains_key("kind")).collect();
+            changes.extend(fold(records, self.now).filter(|change| self.query.accepts(change)));
+        }
+        let bytes: usize = changes.iter().map(|change| serde_json::to_vec(change).map_or(0, |json| json.len())).sum();
+        if self.bytes + bytes > LONGEST_PAGE && !self.changes.is_empty() {
+            return Ok(Taken::NoRoom);
+        }
+        self.bytes += bytes;
+        self.changes.extend(changes);
+        Ok(Taken::Yes)
+    }
+
+    /// All records of a change, from the table itself.
+    async fn whole(&mut self, service: &str, change_id: &ChangeId) -> Result<Vec<RawRecord>, CallError> {
+        let (low, high) = keys_of(change_id);
+        let between = Some((low.as_str(), high.as_str()));
+        let mut items = Vec::new();
+        let mut from = None;
+        loop {
+            let read =
+                Read { index: Index::Table, partition: service, between, newest_first: false, limit: None, from };
+            let answer = self.reader.query(read).await?;
+            self.cost.calls += 1;
+            self.cost.items += answer.items.len();
+            items.extend(answer.items);
+            from = answer.rest;
+            if from.is_none() {
+                return Ok(items);
+            }
+        }
+    }
+}
+
+/// Whether a change went into the page.
+enum Taken {
+    Yes,
+    NoRoom,
+}
+
+/// An item with its key. One whose key this project did not write is left out: verification tells of it.
+fn keyed(item: RawRecord) -> Option<Keyed> {
+    let record = item.get("record").and_then(Value::as_str).unwrap_or_default();
+    let Some(key) = RecordKey::parse(record) else {
+        let service = item.get("service").and_then(Value::as_str).unwrap_or_default();
+        tracing::warn!(service, record, "an item of the history table has a key that is no record's");
+        return None;
+    };
+    Some(Keyed { key, item })
+}

@@ -1,0 +1,363 @@
+//! What the functions answer, read with tolerance: this command line talks to functions older and newer than itself, so
+//! every member may be missing, and one that is not what it was counts as missing.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+
+/// Reads what can be read and takes the default for what cannot.
+fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(deserializer: D) -> Result<T, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(deserializer)?).unwrap_or_default())
+}
+
+/// Reads a whole answer: nothing at all in it can be wrong, only missing.
+pub fn read<T: DeserializeOwned + Default>(answer: &Value) -> T {
+    serde_json::from_value(answer.clone()).unwrap_or_default()
+}
+
+/// The body of an update's answer.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Updated {
+    /// Id of the change.
+    #[serde(deserialize_with = "lenient")]
+    pub change_id: Option<String>,
+    /// How it ended.
+    #[serde(deserialize_with = "lenient")]
+    pub status: Option<String>,
+    /// Target account.
+    #[serde(deserialize_with = "lenient")]
+    pub account_id: Option<String>,
+    /// Target region.
+    #[serde(deserialize_with = "lenient")]
+    pub region: Option<String>,
+    /// Cluster name.
+    #[serde(deserialize_with = "lenient")]
+    pub ecs_cluster_name: Option<String>,
+    /// Service name.
+    #[serde(deserialize_with = "lenient")]
+    pub ecs_service_name: Option<String>,
+    /// The deployment that it started.
+    #[serde(deserialize_with = "lenient")]
+    pub deployment_id: Option<String>,
+    /// When it ended.
+    #[serde(deserialize_with = "lenient")]
+    pub timestamp: Option<String>,
+    /// Whether an earlier answer was given again.
+    #[serde(deserialize_with = "lenient")]
+    pub replayed: bool,
+    /// What a dry run found.
+    #[serde(deserialize_with = "lenient")]
+    pub changes: Option<Vec<PlannedChange>>,
+    /// What a person should know besides.
+    #[serde(deserialize_with = "lenient")]
+    pub notes: Vec<String>,
+    /// What was there before.
+    #[serde(rename = "BEFORE", deserialize_with = "lenient")]
+    pub before: Option<State>,
+    /// What is there now.
+    #[serde(rename = "AFTER", deserialize_with = "lenient")]
+    pub after: Option<State>,
+}
+
+/// One difference that a dry run found.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct PlannedChange {
+    /// `image`, `tag`, `parameter` or `deployment`.
+    #[serde(deserialize_with = "lenient")]
+    pub what: String,
+    /// Container, tag key or parameter.
+    #[serde(deserialize_with = "lenient")]
+    pub path: String,
+    /// What it is; null where it is not there.
+    pub from: Value,
+    /// What it would be; null where it goes.
+    pub to: Value,
+}
+
+/// One page of changes.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Page {
+    /// The changes in the order asked for.
+    #[serde(deserialize_with = "lenient")]
+    pub changes: Vec<Change>,
+    /// Where the next page begins.
+    #[serde(deserialize_with = "lenient")]
+    pub next_token: Option<String>,
+}
+
+/// One change as the history function folds it from its records.
+#[allow(clippy::struct_field_names)] // the names of the answer
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Change {
+    /// Its id.
+    #[serde(deserialize_with = "lenient")]
+    pub change_id: Option<String>,
+    /// How it ended, or stands.
+    #[serde(deserialize_with = "lenient")]
+    pub status: Option<String>,
+    /// Target account.
+    #[serde(deserialize_with = "lenient")]
+    pub account_id: Option<String>,
+    /// Target region.
+    #[serde(deserialize_with = "lenient")]
+    pub region: Option<String>,
+    /// Cluster name.
+    #[serde(deserialize_with = "lenient")]
+    pub ecs_cluster_name: Option<String>,
+    /// Service name.
+    #[serde(deserialize_with = "lenient")]
+    pub ecs_service_name: Option<String>,
+    /// When it began.
+    #[serde(deserialize_with = "lenient")]
+    pub started_at: Option<String>,
+    /// When ECS had taken it.
+    #[serde(deserialize_with = "lenient")]
+    pub applied_at: Option<String>,
+    /// When its deployment had ended.
+    #[serde(deserialize_with = "lenient")]
+    pub ended_at: Option<String>,
+    /// Who asked for it.
+    #[serde(deserialize_with = "lenient")]
+    pub requested_by: Option<String>,
+    /// Why.
+    #[serde(deserialize_with = "lenient")]
+    pub reason: Option<String>,
+    /// `verified` or `claimed`.
+    #[serde(deserialize_with = "lenient")]
+    pub identity: Option<String>,
+    /// The deployment that it started.
+    #[serde(deserialize_with = "lenient")]
+    pub deployment_id: Option<String>,
+    /// Why it failed.
+    #[serde(deserialize_with = "lenient")]
+    pub error: Option<Fault>,
+    /// What was there before.
+    #[serde(deserialize_with = "lenient")]
+    pub before: Option<State>,
+    /// What was there after.
+    #[serde(deserialize_with = "lenient")]
+    pub after: Option<State>,
+    /// The session name in the target account's CloudTrail.
+    #[serde(deserialize_with = "lenient")]
+    pub session: Option<String>,
+    /// The Lambda request.
+    #[serde(deserialize_with = "lenient")]
+    pub request_id: Option<String>,
+    /// The change that it took back.
+    #[serde(deserialize_with = "lenient")]
+    pub restores: Option<String>,
+}
+
+/// A failure as records keep it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Fault {
+    /// What kind it is.
+    #[serde(deserialize_with = "lenient")]
+    pub code: Option<String>,
+    /// Its whole text.
+    #[serde(deserialize_with = "lenient")]
+    pub message: Option<String>,
+}
+
+/// A service before or after a change.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct State {
+    /// ARN of the revision that it ran.
+    #[serde(deserialize_with = "lenient")]
+    pub task_definition_arn: Option<String>,
+    /// Name of the container that the change is about.
+    #[serde(deserialize_with = "lenient")]
+    pub task_definition_name: Option<String>,
+    /// Its image.
+    #[serde(deserialize_with = "lenient")]
+    pub service_image: Option<String>,
+    /// Its memory limit in MiB.
+    #[serde(deserialize_with = "lenient")]
+    pub service_memory: Option<i64>,
+    /// Images of all containers.
+    #[serde(deserialize_with = "lenient")]
+    pub images: BTreeMap<String, String>,
+    /// The service's tags.
+    #[serde(deserialize_with = "lenient")]
+    pub tags: Vec<Tag>,
+    /// When its `PRIMARY` deployment was last updated.
+    #[serde(deserialize_with = "lenient")]
+    pub updated_on: Option<String>,
+    /// Id of that deployment.
+    #[serde(deserialize_with = "lenient")]
+    pub deployment_id: Option<String>,
+    /// Parameters of `UpdateService`.
+    #[serde(deserialize_with = "lenient")]
+    pub service: Map<String, Value>,
+}
+
+/// One tag.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Tag {
+    /// Its key.
+    #[serde(deserialize_with = "lenient")]
+    pub key: String,
+    /// Its value.
+    #[serde(deserialize_with = "lenient")]
+    pub value: String,
+}
+
+impl State {
+    /// `family:revision`.
+    pub fn revision(&self) -> Option<&str> {
+        self.task_definition_arn.as_deref().map(|arn| arn.rsplit('/').next().unwrap_or(arn))
+    }
+
+    /// Images by container; the first version's one image where there is nothing else.
+    pub fn all_images(&self) -> BTreeMap<&str, &str> {
+        let mut images: BTreeMap<_, _> = self.images.iter().map(|(name, it)| (name.as_str(), it.as_str())).collect();
+        if let (true, Some(image)) = (images.is_empty(), &self.service_image) {
+            images.insert(self.task_definition_name.as_deref().unwrap_or_default(), image);
+        }
+        images
+    }
+}
+
+/// `{account}/{region}/{cluster}/{service}`, as far as it is known.
+pub fn service_key(parts: [&Option<String>; 4]) -> String {
+    parts.map(|part| part.as_deref().unwrap_or("?")).join("/")
+}
+
+impl Updated {
+    /// Which service it was.
+    pub fn service(&self) -> String {
+        service_key([&self.account_id, &self.region, &self.ecs_cluster_name, &self.ecs_service_name])
+    }
+}
+
+impl Change {
+    /// Which service it was.
+    pub fn service(&self) -> String {
+        service_key([&self.account_id, &self.region, &self.ecs_cluster_name, &self.ecs_service_name])
+    }
+
+    /// When it began, or the first time that is known of it.
+    pub fn when(&self) -> Option<&str> {
+        [&self.started_at, &self.applied_at, &self.ended_at].into_iter().find_map(|at| at.as_deref())
+    }
+
+    /// Whether nothing more is to be expected of it.
+    pub fn has_ended(&self) -> bool {
+        match self.status.as_deref() {
+            Some("STARTED" | "UNRESOLVED") | None => false,
+            // Tags and many parameters start no deployment.
+            Some("APPLIED") => self.deployment_id.is_none(),
+            Some(_) => true,
+        }
+    }
+}
+
+/// What kind of an end a status is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    /// As it should be.
+    Good,
+    /// On its way.
+    Open,
+    /// Somebody should look.
+    Bad,
+    /// Nothing to say about it.
+    Quiet,
+}
+
+/// What kind of an end `status` is.
+pub fn tone(status: &str) -> Tone {
+    match status {
+        "APPLIED" | "COMPLETED" => Tone::Good,
+        "STARTED" | "PLANNED" | "EXTERNAL" | "SUPERSEDED" | "TIMED_OUT" => Tone::Open,
+        "UNCHANGED" => Tone::Quiet,
+        _ => Tone::Bad,
+    }
+}
+
+/// Every status of section 7 and 8 of the design.
+pub const STATUSES: [&str; 13] = [
+    "APPLIED",
+    "UNCHANGED",
+    "FAILED",
+    "ABANDONED",
+    "STARTED",
+    "UNRESOLVED",
+    "COMPLETED",
+    "DEPLOYMENT_FAILED",
+    "ROLLED_BACK",
+    "ROLLBACK_FAILED",
+    "STOPPED",
+    "SUPERSEDED",
+    "EXTERNAL",
+];
+
+/// What `verify` found in one ledger.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Verdict {
+    /// Whether the chain and its head agree. Missing: nobody knows.
+    #[serde(deserialize_with = "lenient")]
+    pub ok: Option<bool>,
+    /// How many records were looked at.
+    #[serde(deserialize_with = "lenient")]
+    pub verified: u64,
+    /// What is wrong.
+    #[serde(deserialize_with = "lenient")]
+    pub fault: Option<ChainFault>,
+}
+
+/// Where a chain is broken.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct ChainFault {
+    /// At which record.
+    #[serde(deserialize_with = "lenient")]
+    pub record: Option<String>,
+    /// What is wrong there.
+    #[serde(deserialize_with = "lenient")]
+    pub what: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn answers_of_older_and_newer_functions_are_read() {
+        let page: Page =
+            read(&json!({"changes": [{}, {"change_id": 7, "status": "NEW", "before": null, "after": {"images": [],
+            "serviceImage": "nginx", "taskDefinitionArn": "arn:aws:ecs:r:a:task-definition/web:8"}, "later": {}}]}));
+        assert_eq!(page.changes.len(), 2);
+        let change = &page.changes[1];
+        assert_eq!((change.change_id.as_deref(), change.status.as_deref()), (None, Some("NEW")));
+        let after = change.after.as_ref().unwrap();
+        assert_eq!(after.all_images().values().copied().collect::<Vec<_>>(), ["nginx"]);
+        assert_eq!(after.revision(), Some("web:8"));
+        assert_eq!(change.service(), "?/?/?/?");
+        assert!(read::<Verdict>(&json!("nonsense")).ok.is_none());
+    }
+
+    #[test]
+    fn what_started_a_deployment_has_not_ended_before_it() {
+        let change = |status: &str, deployment: Option<&str>| Change {
+            status: Some(status.to_owned()),
+            deployment_id: deployment.map(str::to_owned),
+            ..Change::default()
+        };
+        assert!(!change("APPLIED", Some("ecs-svc/1")).has_ended());
+        assert!(change("APPLIED", None).has_ended());
+        assert!(!change("STARTED", None).has_ended());
+        assert!(change("ROLLED_BACK", Some("ecs-svc/1")).has_ended());
+    }
+}

@@ -1,0 +1,458 @@
+//! What the command line understands, and how it teaches it.
+
+#![allow(clippy::doc_markdown)] // documentation is what people read as help: no backticks
+#![allow(clippy::struct_excessive_bools)] // each is a flag of its own
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use ecs_updater::image::repository_of;
+use ecs_updater::names::{AccountId, ChangeId};
+use serde_json::Value;
+
+use crate::answers::STATUSES;
+use crate::service::Service;
+
+/// What the process ends with.
+pub const EXIT_CODES: &str = "\
+Exit codes:
+  0  done, or nothing was to be done
+  1  what was asked for failed; the message says what was and was not changed
+  2  the command or the event is wrong
+  3  the function could not be asked: credentials, permission, name, network
+  4  a ledger is broken
+  5  it failed for now: the same command (with the same --idempotency-key) may
+     succeed later
+  6  `plan --exit-code` found differences";
+
+/// Change Amazon ECS services through the updater, and read who changed what.
+///
+/// Asks the updater and the history function of the hub account through the Lambda API, with your own AWS credentials:
+/// whoever may invoke the functions may use this. It has no other rights.
+///
+/// A SERVICE is named [ACCOUNT/][REGION/]CLUSTER/SERVICE, such as 222222222222/eu-west-1/prod/web, or by the ARN that the
+/// console shows. What is left out is the function's own account and region.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ecs-updater",
+    version,
+    max_term_width = 100,
+    propagate_version = true,
+    subcommand_required = true,
+    after_long_help = format!("\
+Examples:
+  What ran there on Tuesday, and who changed it?
+    ecs-updater history 222222222222/eu-west-1/prod/web --day 2026-11-17
+  What would this change? (nothing is touched)
+    ecs-updater plan 222222222222/eu-west-1/prod/web --image nginx:1.27
+  Change it, and say why
+    ecs-updater update 222222222222/eu-west-1/prod/web --image nginx:1.27 \\
+      --reason 'release 7'
+  Get back to what was there before
+    ecs-updater restore 222222222222/eu-west-1/prod/web --previous
+  Has anybody touched the history?
+    ecs-updater verify 222222222222/eu-west-1/prod/web
+
+{EXIT_CODES}"),
+    after_help = "Try `ecs-updater help COMMAND` for examples, and --help for exit codes."
+)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Which functions, and as whom.
+    #[command(flatten)]
+    pub shared: Shared,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Every command takes")]
+pub struct Shared {
+    /// How answers are printed
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+    /// AWS profile (AWS_PROFILE)
+    #[arg(long, global = true)]
+    pub profile: Option<String>,
+    /// AWS region of the functions (AWS_REGION); that of the service stands in its name
+    #[arg(long, global = true)]
+    pub region: Option<String>,
+    /// Another endpoint of the Lambda API (AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_LAMBDA)
+    #[arg(long, global = true, value_name = "URL", hide_short_help = true)]
+    pub endpoint_url: Option<String>,
+    /// Name or ARN of the updater function
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        hide_short_help = true,
+        env = "ECS_UPDATER_FUNCTION",
+        hide_env_values = true,
+        default_value = "ecs-updater"
+    )]
+    pub updater_function: String,
+    /// Name or ARN of the history function
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        hide_short_help = true,
+        env = "ECS_UPDATER_HISTORY_FUNCTION",
+        hide_env_values = true,
+        default_value = "ecs-updater-history"
+    )]
+    pub history_function: String,
+}
+
+/// How answers are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people; colours on a terminal only, and not where NO_COLOR is set
+    Table,
+    /// For programs: the function's answer on standard output, a failure on standard error
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Change a service: its image, its tags, its parameters
+    // clap's own would name every option on one line, however wide.
+    #[command(override_usage = "ecs-updater update [OPTIONS] <SERVICE> <WHAT…>\n\n\
+        WHAT: one or more of --image, --tag, --replace-tags, --set,\n      --force-new-deployment")]
+    #[command(after_long_help = "\
+Examples:
+  One image; the container is found by its repository
+    ecs-updater update 222222222222/eu-west-1/prod/web --image nginx:1.27
+  Two containers, a tag, and three tasks
+    ecs-updater update prod/web --image web=edge:7 --image log=fluent:3 \\
+      --tag release=7 --set desiredCount=3 --reason 'release 7'
+  Exactly these tags and no others
+    ecs-updater update prod/web --tag team=edge --replace-tags
+  Only if nobody was faster
+    ecs-updater update prod/web --image nginx:1.27 --expect web:7
+
+APPLIED says that ECS took the change, not that the new tasks are healthy:
+follow it with `ecs-updater history --change ID --follow`.")]
+    Update(Update),
+    /// Show what an update would change, and touch nothing
+    // clap's own would name every option on one line, however wide.
+    #[command(override_usage = "ecs-updater plan [OPTIONS] <SERVICE> <WHAT…>\n\n\
+        WHAT: one or more of --image, --tag, --replace-tags, --set,\n      --force-new-deployment")]
+    #[command(after_long_help = "\
+Examples:
+  ecs-updater plan 222222222222/eu-west-1/prod/web --image nginx:1.27
+  Has somebody turned the number of tasks? (in a script)
+    ecs-updater plan prod/web --set desiredCount=3 --exit-code")]
+    Plan(Plan),
+    /// Put back what was there before a change
+    #[command(after_long_help = "\
+Puts back image, tags and parameters (but desiredCount, which belongs to the
+autoscaler). It is a change of its own, with a record of its own: the restore of
+a restore brings the change back.
+
+Examples:
+  Undo the last change of a service
+    ecs-updater restore 222222222222/eu-west-1/prod/web --previous
+  Look first, then go back to before a certain change
+    ecs-updater restore --change 0194f1c0-5e0f-7cc3-9d52-1f2a3b4c5d6e --dry-run
+    ecs-updater restore --change 0194f1c0-5e0f-7cc3-9d52-1f2a3b4c5d6e")]
+    Restore(Restore),
+    /// Who changed what, where, when, from what, to what, and how it ended
+    #[command(after_long_help = "\
+Examples:
+  The last changes of the whole organization
+    ecs-updater history
+  One service on one day; an account since Monday; where an image went
+    ecs-updater history 222222222222/eu-west-1/prod/web --day 2026-11-17
+    ecs-updater history --account 222222222222 --from 2026-11-16
+    ecs-updater history --image registry.example/edge
+  One change in full
+    ecs-updater history --change 0194f1c0-5e0f-7cc3-9d52-1f2a3b4c5d6e
+  Wait until its deployment has ended (exit code 0 where it ended well)
+    ecs-updater history --change 0194f1c0-5e0f-7cc3-9d52-1f2a3b4c5d6e --follow
+  As a page in the browser
+    ecs-updater history --web
+
+Times are UTC. --from is inclusive, --to exclusive (a date as --to includes its
+day). Without a service, account, image or change, at most 31 days are asked for.")]
+    History(History),
+    /// Check that nobody has touched the history of a service
+    #[command(after_long_help = "\
+Every record holds the hash of the one before it: a record changed, removed,
+added or moved breaks the chain. Exit code 4 where it is broken.
+
+Examples:
+  Ask the history function
+    ecs-updater verify 222222222222/eu-west-1/prod/web
+  Trust nobody: check a DynamoDB export (JSON lines, also .gz) on this machine
+    ecs-updater verify --export data/*.json.gz
+
+An administrator of the hub account who rewrites a whole ledger and its head is
+beyond any chain: keep exports where such a person has no access.")]
+    Verify(Verify),
+    /// Send an event as it is, and print the answer as it is
+    #[command(after_long_help = "\
+Examples:
+  ecs-updater invoke event.json
+  echo '{\"account_id\": \"222222222222\", \"limit\": 1}' | \\
+    ecs-updater invoke --function history -
+
+An event without an idempotency_key is sent once: where its answer is lost, the
+history tells what became of it.")]
+    Invoke(Invoke),
+    /// Print completions for a shell
+    #[command(after_long_help = "\
+Examples:
+  ecs-updater completions bash > /etc/bash_completion.d/ecs-updater
+  ecs-updater completions zsh > \"${fpath[1]}/_ecs-updater\"
+  ecs-updater completions fish > ~/.config/fish/completions/ecs-updater.fish")]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What is to change.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("wanted")
+    .args(["image", "tag", "replace_tags", "set", "force_new_deployment"]).required(true).multiple(true))]
+pub struct Wanted {
+    /// [ACCOUNT/][REGION/]CLUSTER/SERVICE, or the service's ARN
+    pub service: Service,
+    /// The image; several with their containers
+    #[arg(long, value_name = "[CONTAINER=]IMAGE")]
+    pub image: Vec<String>,
+    /// Set this tag of the service; tags that are not named stay
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    pub tag: Vec<(String, String)>,
+    /// Remove every tag that no --tag names
+    #[arg(long)]
+    pub replace_tags: bool,
+    /// A parameter of UpdateService by its API name, as JSON or text: desiredCount=3
+    #[arg(long, value_name = "NAME=VALUE", value_parser = key_and_json)]
+    pub set: Vec<(String, Value)>,
+    /// Start a new deployment even where nothing differs
+    #[arg(long)]
+    pub force_new_deployment: bool,
+    /// Refuse where the service runs another task definition
+    #[arg(long, value_name = "FAMILY:REVISION")]
+    pub expect: Option<String>,
+    #[command(flatten)]
+    pub asked: Asked,
+}
+
+/// Who asks, and why.
+#[derive(Debug, Args)]
+pub struct Asked {
+    /// Why; kept in the history
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Who asks; kept in the history as claimed. Left out: your user name on this machine
+    #[arg(long, value_name = "NAME", env = "ECS_UPDATER_REQUESTED_BY", hide_env_values = true)]
+    pub requested_by: Option<String>,
+    /// The same key again gives the first answer again. Left out: a new one
+    #[arg(long, value_name = "KEY", hide_short_help = true)]
+    pub idempotency_key: Option<String>,
+}
+
+/// `update`.
+#[derive(Debug, Args)]
+pub struct Update {
+    #[command(flatten)]
+    pub wanted: Wanted,
+    /// Show what would change, and touch nothing: the same as `plan`
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `plan`.
+#[derive(Debug, Args)]
+pub struct Plan {
+    #[command(flatten)]
+    pub wanted: Wanted,
+    /// End with 6 where something differs
+    #[arg(long)]
+    pub exit_code: bool,
+}
+
+/// `restore`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").args(["change", "previous"]).required(true))]
+pub struct Restore {
+    /// [ACCOUNT/][REGION/]CLUSTER/SERVICE, or the service's ARN; with --change it is looked up in the history
+    #[arg(required_unless_present = "change")]
+    pub service: Option<Service>,
+    /// To what was there before this change
+    #[arg(long, value_name = "ID", value_parser = change_id)]
+    pub change: Option<String>,
+    /// To what was there before the last change
+    #[arg(long)]
+    pub previous: bool,
+    /// Show what would change, and touch nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub asked: Asked,
+}
+
+/// `history`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("about").args(["service", "account", "image", "change"]))]
+pub struct History {
+    /// ACCOUNT/[REGION/]CLUSTER/SERVICE, or the service's ARN: its changes
+    pub service: Option<Service>,
+    /// Changes in this account
+    #[arg(long, value_name = "ID", value_parser = account_id)]
+    pub account: Option<String>,
+    /// Changes to this image: its repository (a tag or digest is left away)
+    #[arg(long, value_name = "REPOSITORY", value_parser = repository)]
+    pub image: Option<String>,
+    /// This change, in full
+    #[arg(long, value_name = "ID", value_parser = change_id)]
+    pub change: Option<String>,
+    /// Changes of this day (UTC)
+    #[arg(long, value_name = "YYYY-MM-DD", conflicts_with_all = ["from", "to"])]
+    pub day: Option<String>,
+    /// From this day or time on (2026-11-17, or 2026-11-17T08:00:00Z)
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<String>,
+    /// Up to this day, or before this time
+    #[arg(long, value_name = "TIME")]
+    pub to: Option<String>,
+    /// Changes that ended or stand so
+    #[arg(long, ignore_case = true, value_parser = PossibleValuesParser::new(STATUSES).map(|it| it.to_ascii_uppercase()))]
+    pub status: Option<String>,
+    /// Changes that this one asked for
+    #[arg(long, value_name = "NAME")]
+    pub requested_by: Option<String>,
+    /// How many at a time
+    #[arg(long, value_name = "1-100", default_value_t = 20, value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub limit: u8,
+    /// In which order
+    #[arg(long, value_enum, default_value_t = Order::NewestFirst)]
+    pub order: Order,
+    /// All pages, not only the first
+    #[arg(long)]
+    pub all: bool,
+    /// Go on where another answer ended: `next_token` of `--output json`
+    #[arg(long, value_name = "TOKEN", hide_short_help = true)]
+    pub next_token: Option<String>,
+    /// Stay, and show changes as they come; with --change, until its deployment has ended
+    #[arg(long, conflicts_with_all = ["day", "to", "all", "next_token", "order"])]
+    pub follow: bool,
+    /// Seconds between two looks of --follow
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, hide_short_help = true,
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub interval: u64,
+    /// Open it as a page in the browser; ends with Ctrl-C
+    #[arg(long, conflicts_with_all = ["follow", "all", "next_token"])]
+    pub web: bool,
+    /// Print the page's address only
+    #[arg(long, requires = "web")]
+    pub no_open: bool,
+}
+
+/// In which order changes are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Order {
+    /// The newest first
+    NewestFirst,
+    /// The oldest first
+    OldestFirst,
+}
+
+impl Order {
+    /// As the history function names it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NewestFirst => "newest_first",
+            Self::OldestFirst => "oldest_first",
+        }
+    }
+}
+
+/// `verify`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("where").args(["service", "export"]).required(true))]
+pub struct Verify {
+    /// ACCOUNT/[REGION/]CLUSTER/SERVICE, or the service's ARN
+    pub service: Option<Service>,
+    /// Files of a DynamoDB export (JSON lines, also gzipped; - for standard input) instead
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub export: Vec<PathBuf>,
+}
+
+/// `invoke`.
+#[derive(Debug, Args)]
+pub struct Invoke {
+    /// File with the event; - or nothing for standard input
+    #[arg(default_value = "-", hide_default_value = true)]
+    pub event: PathBuf,
+    /// Which function
+    #[arg(long, value_enum, default_value_t = Function::Updater)]
+    pub function: Function,
+}
+
+/// A function of the hub account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Function {
+    /// The one that changes services
+    Updater,
+    /// The one that answers about changes
+    History,
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE".to_owned()),
+    }
+}
+
+fn key_and_json(text: &str) -> Result<(String, Value), String> {
+    let (key, value) = key_and_value(text)?;
+    let value = match serde_json::from_str(&value) {
+        Ok(json) => json,
+        // A word is a text without quotes; what begins like JSON was meant to be JSON.
+        Err(fault) if value.starts_with(['{', '[', '"']) => return Err(format!("{key} is not JSON: {fault}")),
+        Err(_) => value.into(),
+    };
+    Ok((key, value))
+}
+
+fn account_id(text: &str) -> Result<String, String> {
+    AccountId::parse(text).map(|id| id.to_string())
+}
+
+fn change_id(text: &str) -> Result<String, String> {
+    ChangeId::parse(text).map(|id| id.to_string())
+}
+
+#[allow(clippy::unnecessary_wraps)] // clap's form of a parser
+fn repository(text: &str) -> Result<String, String> {
+    Ok(repository_of(text).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn parameters_are_json_or_words() {
+        assert_eq!(key_and_json("desiredCount=3").unwrap().1, 3);
+        assert_eq!(key_and_json("platformVersion=1.4.0").unwrap().1, "1.4.0");
+        assert_eq!(key_and_json("loadBalancers=[]").unwrap().1, serde_json::json!([]));
+        assert_eq!(key_and_json("x=null").unwrap().1, Value::Null);
+        assert!(key_and_json("x={").is_err());
+        assert!(key_and_json("=3").is_err());
+    }
+}

@@ -1,0 +1,254 @@
+//! `update`, `plan` and `restore`: what goes through the updater.
+
+use chrono::Utc;
+use ecs_updater::names::ChangeId;
+use serde_json::{Map, Value};
+
+use super::ask_history;
+use crate::answers::{Page, Tone, Updated, read, tone};
+use crate::arguments::{Asked, Function, Restore, Wanted};
+use crate::difference::{of_plan, of_states};
+use crate::failure::{Exit, Failure};
+use crate::lambda::Functions;
+use crate::screen::{Screen, time_of};
+
+/// Changes a service, or shows what would change.
+pub async fn update(functions: &Functions, screen: &Screen, wanted: Wanted, dry_run: bool) -> Result<Exit, Failure> {
+    let place = wanted.service.to_string();
+    let (event, asked) = event_of(wanted)?;
+    send(functions, screen, &place, event, &asked, dry_run).await.map(|(exit, _)| exit)
+}
+
+/// Shows what would change.
+pub async fn plan(functions: &Functions, screen: &Screen, wanted: Wanted, tell: bool) -> Result<Exit, Failure> {
+    let place = wanted.service.to_string();
+    let (event, asked) = event_of(wanted)?;
+    let (exit, answer) = send(functions, screen, &place, event, &asked, true).await?;
+    let differs = answer.changes.is_some_and(|changes| !changes.is_empty());
+    Ok(if tell && differs { Exit::Differs } else { exit })
+}
+
+/// Puts back what was there before a change.
+pub async fn restore(functions: &Functions, screen: &Screen, it: Restore) -> Result<Exit, Failure> {
+    let change = it.change.unwrap_or_else(|| "previous".to_owned());
+    let mut event = match &it.service {
+        Some(service) => service.members(),
+        None => service_of(functions, &change).await?,
+    };
+    let place = it.service.map_or_else(|| format!("the service of change {change}"), |service| service.to_string());
+    event.insert("restore".to_owned(), change.into());
+    send(functions, screen, &place, event, &it.asked, it.dry_run).await.map(|(exit, _)| exit)
+}
+
+/// The service that a change was about.
+async fn service_of(functions: &Functions, change: &str) -> Result<Map<String, Value>, Failure> {
+    let query = Map::from_iter([("change_id".to_owned(), change.into())]);
+    let page: Page = read(&ask_history(functions, query).await?);
+    let found = page.changes.into_iter().next().ok_or_else(|| {
+        Failure::new(Exit::Failed, format!("the history has no change {change}"))
+            .advise("Look for its id with `ecs-updater history`.")
+    })?;
+    let members = [
+        ("account_id", found.account_id),
+        ("region", found.region),
+        ("ecs_cluster_name", found.ecs_cluster_name),
+        ("ecs_service_name", found.ecs_service_name),
+    ];
+    Ok(members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))).collect())
+}
+
+/// The update event that the arguments ask for.
+fn event_of(wanted: Wanted) -> Result<(Map<String, Value>, Asked), Failure> {
+    let mut event = wanted.service.members();
+    let mut insert = |name: &str, value: Value| event.insert(name.to_owned(), value);
+    let usage = |message: String| Err(Failure::new(Exit::Usage, message));
+    let mut images = Map::new();
+    for image in &wanted.image {
+        match image.split_once('=') {
+            Some((container, image)) => {
+                if images.insert(container.to_owned(), image.into()).is_some() {
+                    return usage(format!("--image names the container {container} twice"));
+                }
+            }
+            None if wanted.image.len() > 1 => {
+                return usage(format!("of several images each needs its container: --image CONTAINER={image}"));
+            }
+            None => drop(insert("ecs_image_name", image.as_str().into())),
+        }
+    }
+    if !images.is_empty() {
+        insert("images", images.into());
+    }
+    if wanted.replace_tags || !wanted.tag.is_empty() {
+        let mut tags = Map::new();
+        for (key, value) in wanted.tag {
+            if tags.insert(key.clone(), value.into()).is_some() {
+                return usage(format!("--tag names the key {key} twice"));
+            }
+        }
+        insert("ecs_tag", tags.into());
+        insert("tag_mode", if wanted.replace_tags { "replace" } else { "merge" }.into());
+    }
+    if !wanted.set.is_empty() {
+        insert("service", wanted.set.into_iter().collect::<Map<_, _>>().into());
+    }
+    if wanted.force_new_deployment {
+        insert("force_new_deployment", true.into());
+    }
+    if let Some(expected) = wanted.expect {
+        insert("expected_task_definition", expected.into());
+    }
+    Ok((event, wanted.asked))
+}
+
+/// Sends the event with who asks and why, and shows the answer.
+async fn send(
+    functions: &Functions,
+    screen: &Screen,
+    place: &str,
+    mut event: Map<String, Value>,
+    asked: &Asked,
+    dry_run: bool,
+) -> Result<(Exit, Updated), Failure> {
+    let mut insert = |name: &str, value: &str| event.insert(name.to_owned(), value.into());
+    let user = || ["USER", "LOGNAME", "USERNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    if let Some(who) = asked.requested_by.clone().or_else(user).filter(|who| !who.is_empty()) {
+        insert("requested_by", &who);
+    }
+    if let Some(reason) = &asked.reason {
+        insert("reason", reason);
+    }
+    // A key in any case, so that a lost answer can be asked for again and nothing is done twice.
+    let key = match &asked.idempotency_key {
+        Some(key) => key.clone(),
+        None => new_key()?,
+    };
+    if dry_run {
+        event.insert("dry_run".to_owned(), true.into());
+    } else {
+        insert("idempotency_key", &key);
+    }
+    let answer = functions.ask(Function::Updater, &Value::Object(event), true).await.map_err(|mut failure| {
+        failure.place.get_or_insert_with(|| place.to_owned());
+        if failure.exit == Exit::Later && !dry_run {
+            failure.advice.push(format!("This command's key: --idempotency-key {key}"));
+        }
+        failure
+    })?;
+    let body = answer.get("body").unwrap_or(&Value::Null);
+    let updated: Updated = read(body);
+    if screen.is_json() {
+        Screen::json(body, true)?;
+    } else {
+        show(screen, &updated)?;
+    }
+    let exit = match updated.status.as_deref() {
+        Some("TIMED_OUT") => Exit::Later,
+        Some(status) if tone(status) == Tone::Bad => Exit::Failed,
+        Some(_) => Exit::Done,
+        None => {
+            return Err(Failure::new(Exit::Failed, "the answer has no status").at(place).advise(
+                "Is that the right function? See --updater-function; `ecs-updater invoke` shows the whole answer.",
+            ));
+        }
+    };
+    Ok((exit, updated))
+}
+
+fn new_key() -> Result<String, Failure> {
+    let mut random = [0; 10];
+    getrandom::fill(&mut random)
+        .map_err(|fault| Failure::new(Exit::NotAsked, format!("this machine has no random numbers: {fault}")))?;
+    Ok(format!("cli-{}", ChangeId::new(Utc::now(), random)))
+}
+
+fn show(screen: &Screen, answer: &Updated) -> Result<(), Failure> {
+    let status = answer.status.as_deref().unwrap_or("?");
+    let service = answer.service();
+    screen.headline(status, &service)?;
+    let differences = match &answer.changes {
+        Some(changes) => of_plan(changes),
+        None => of_states(answer.before.as_ref(), answer.after.as_ref()),
+    };
+    Screen::space()?;
+    if differences.is_empty() {
+        screen.say(match status {
+            "PLANNED" => "  Nothing differs: an update would change nothing.",
+            "UNCHANGED" => "  Nothing differed: no revision was registered, no deployment started.",
+            _ => "  No difference is visible in image, tags and parameters.",
+        })?;
+    } else {
+        screen.differences(&differences)?;
+    }
+    Screen::space()?;
+    let notes = answer.notes.iter().map(|note| ("note", Some(note.clone())));
+    let revision = answer.before.as_ref().and_then(|before| before.revision()).map(str::to_owned);
+    let planned = status == "PLANNED";
+    let mut facts: Vec<(&str, Option<String>)> = notes.collect();
+    facts.extend([
+        ("now", revision.filter(|_| planned)),
+        ("change", answer.change_id.clone()),
+        ("deployment", answer.deployment_id.clone()),
+        ("at", answer.timestamp.as_deref().filter(|_| !planned).map(|at| format!("{} UTC", time_of(Some(at))))),
+        (
+            "replayed",
+            answer.replayed.then(|| "yes: this is the first answer to that key; nothing was done now".to_owned()),
+        ),
+    ]);
+    screen.facts(&facts)?;
+    if planned {
+        return screen.say("\nNothing was touched.");
+    }
+    if let (Some(id), "APPLIED") = (&answer.change_id, status) {
+        if answer.deployment_id.is_some() {
+            screen.say(&format!("\nHow it ends:\n  ecs-updater history --follow --change {id}"))?;
+        }
+        screen.say(&format!("\nWay back:\n  ecs-updater restore --change {id}"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arguments::{Arguments, Command};
+    use clap::Parser;
+    use serde_json::json;
+
+    fn event(arguments: &[&str]) -> Result<Value, Failure> {
+        let arguments = ["ecs-updater", "update", "222222222222/prod/web"].iter().chain(arguments);
+        let Command::Update(update) = Arguments::parse_from(arguments).command else { panic!("update") };
+        event_of(update.wanted).map(|(event, _)| Value::Object(event))
+    }
+
+    #[test]
+    fn arguments_become_an_event() {
+        let service = json!({"account_id": "222222222222", "ecs_cluster_name": "prod", "ecs_service_name": "web"});
+        for (arguments, expected) in [
+            (&["--image", "nginx:1.27"][..], json!({"ecs_image_name": "nginx:1.27"})),
+            (&["--image", "web=r:5000/web:7@sha256:0"], json!({"images": {"web": "r:5000/web:7@sha256:0"}})),
+            (&["--tag", "a=1", "--tag", "b=x=y"], json!({"ecs_tag": {"a": "1", "b": "x=y"}, "tag_mode": "merge"})),
+            (&["--replace-tags"], json!({"ecs_tag": {}, "tag_mode": "replace"})),
+            (&["--set", "desiredCount=3"], json!({"service": {"desiredCount": 3}})),
+            (
+                &["--force-new-deployment", "--expect", "web:7"],
+                json!({"force_new_deployment": true, "expected_task_definition": "web:7"}),
+            ),
+        ] {
+            let mut whole = service.as_object().unwrap().clone();
+            whole.extend(expected.as_object().unwrap().clone());
+            assert_eq!(event(arguments).unwrap(), Value::Object(whole), "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        for arguments in [
+            &["--image", "a", "--image", "b"][..],
+            &["--image", "web=a", "--image", "web=b"],
+            &["--tag", "a=1", "--tag", "a=2"],
+        ] {
+            assert_eq!(event(arguments).unwrap_err().exit, Exit::Usage, "{arguments:?}");
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! `invoke`: an event as it is.
+
+use std::io::Read;
+
+use serde_json::Value;
+
+use crate::arguments::{Function, Invoke, Shared};
+use crate::failure::{Exit, Failure};
+use crate::lambda::Functions;
+use crate::screen::Screen;
+
+/// Sends the event and prints the whole answer.
+pub async fn run(shared: &Shared, asked: &Invoke) -> Result<Exit, Failure> {
+    let text = read(asked)?;
+    let event: Value = serde_json::from_str(&text).map_err(|fault| {
+        Failure::new(Exit::Usage, format!("{} is not JSON: {fault}", place(asked)))
+            .advise("An event is one JSON object.")
+    })?;
+    let functions = Functions::new(shared).await?;
+    // Only what cannot be done twice may be sent twice.
+    let again = asked.function == Function::History
+        || event.get("idempotency_key").is_some_and(Value::is_string)
+        || event.get("dry_run") == Some(&Value::Bool(true));
+    let answer = functions.invoke(asked.function, text, again).await?;
+    Screen::json(&answer, true)?;
+    let status = answer.get("statusCode").and_then(Value::as_u64).unwrap_or(200);
+    // 207: of many updates some failed.
+    Ok(if status == 207 || status >= 400 { Exit::Failed } else { Exit::Done })
+}
+
+fn is_standard_input(asked: &Invoke) -> bool {
+    asked.event.as_os_str() == "-"
+}
+
+fn place(asked: &Invoke) -> String {
+    if is_standard_input(asked) { "standard input".to_owned() } else { asked.event.display().to_string() }
+}
+
+fn read(asked: &Invoke) -> Result<String, Failure> {
+    let mut text = String::new();
+    let read = if is_standard_input(asked) {
+        std::io::stdin().read_to_string(&mut text).map(drop)
+    } else {
+        std::fs::read_to_string(&asked.event).map(|read| text = read)
+    };
+    read.map_err(|fault| Failure::new(Exit::Usage, format!("{} cannot be read: {fault}", place(asked))))?;
+    Ok(text)
+}

@@ -1,0 +1,98 @@
+//! `verify`: whether somebody has touched the history.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use flate2::bufread::MultiGzDecoder;
+use serde_json::{Value, json};
+
+use super::export::{self, Verified};
+use super::{ask_history, query_of};
+use crate::answers::{Verdict, read};
+use crate::failure::{Exit, Failure};
+use crate::lambda::Functions;
+use crate::screen::Screen;
+use crate::service::Service;
+
+/// Asks the history function about one service.
+pub async fn online(functions: &Functions, screen: &Screen, service: Option<&Service>) -> Result<Exit, Failure> {
+    // clap's group demands one.
+    let service = service.ok_or_else(|| Failure::new(Exit::Usage, "no service was named"))?;
+    let mut query = query_of(service, functions)?;
+    let text = |name: &str| query.get(name).and_then(Value::as_str).map(str::to_owned);
+    let key = crate::answers::service_key([
+        &text("account_id"),
+        &text("region"),
+        &text("ecs_cluster_name"),
+        &text("ecs_service_name"),
+    ]);
+    query.insert("verify".to_owned(), true.into());
+    let body = ask_history(functions, query).await?;
+    let verdict: Verdict = read(&body);
+    let Some(ok) = verdict.ok else {
+        return Err(Failure::new(Exit::Failed, "the answer does not say whether the chain is whole")
+            .at(key)
+            .advise("Is that the right function? See --history-function."));
+    };
+    if screen.is_json() {
+        Screen::json(&body, true)?;
+    } else {
+        show(screen, &key, ok, &verdict)?;
+    }
+    Ok(if ok { Exit::Done } else { Exit::Broken })
+}
+
+/// Checks files of a DynamoDB export on this machine.
+pub fn offline(screen: &Screen, files: &[PathBuf]) -> Result<Exit, Failure> {
+    let mut whole: Box<dyn Read> = Box::new(std::io::empty());
+    for file in files {
+        // A last line without an end must not run into the first of the next file.
+        whole = Box::new(whole.chain(open(file)?).chain(&b"\n"[..]));
+    }
+    let verified = export::verify(BufReader::new(whole))?;
+    if verified.is_empty() {
+        return Err(Failure::new(Exit::Failed, "there is no record of a history in it")
+            .advise("Give the data files of an export of the history table in DynamoDB JSON: data/*.json.gz"));
+    }
+    let broken = verified.iter().any(|it| it.verdict.ok != Some(true));
+    if screen.is_json() {
+        let services: Vec<Value> = verified.iter().map(as_json).collect();
+        Screen::json(&json!({"ok": !broken, "services": services}), true)?;
+    } else {
+        for it in &verified {
+            show(screen, &it.service, it.verdict.ok == Some(true), &it.verdict)?;
+        }
+        screen.say("\nAn export has no heads: records missing at the end of a ledger go unnoticed here.")?;
+    }
+    Ok(if broken { Exit::Broken } else { Exit::Done })
+}
+
+fn show(screen: &Screen, service: &str, ok: bool, verdict: &Verdict) -> Result<(), Failure> {
+    screen.headline(if ok { "WHOLE" } else { "BROKEN" }, service)?;
+    let records = |count: u64| format!("{count} {}", if count == 1 { "record" } else { "records" });
+    let fault = verdict.fault.clone().unwrap_or_default();
+    screen.facts(&[
+        ("verified", Some(records(verdict.verified))),
+        ("record", fault.record),
+        ("what", fault.what.or_else(|| (!ok).then(|| "the function did not say".to_owned()))),
+    ])
+}
+
+fn as_json(it: &Verified) -> Value {
+    let fault = it.verdict.fault.as_ref().map(|fault| json!({"record": fault.record, "what": fault.what}));
+    json!({"service": it.service, "ok": it.verdict.ok, "verified": it.verdict.verified, "fault": fault})
+}
+
+/// The file as it is, or unpacked where it is gzip.
+fn open(path: &Path) -> Result<Box<dyn Read>, Failure> {
+    let fault = |fault| {
+        Failure::new(Exit::Usage, format!("{} cannot be read: {fault}", path.display()))
+            .advise("Give the data files of a DynamoDB export, or - for standard input.")
+    };
+    let file: Box<dyn Read> =
+        if path.as_os_str() == "-" { Box::new(std::io::stdin()) } else { Box::new(File::open(path).map_err(fault)?) };
+    let mut file = BufReader::new(file);
+    let is_gzip = std::io::BufRead::fill_buf(&mut file).map_err(fault)?.starts_with(&[0x1f, 0x8b]);
+    Ok(if is_gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
+}

@@ -1,0 +1,181 @@
+//! Pure: what differs between two states of a service, and what a plan would change, line by line for people.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value};
+
+use crate::answers::{PlannedChange, State};
+use crate::text::clean;
+
+/// One difference. Its texts are clean: they may go to a terminal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// `image`, `tag`, `parameter`, `task definition`, `deployment`.
+    pub what: String,
+    /// Which one: container, tag key or parameter. Empty where there is only one.
+    pub path: String,
+    /// What it was; `None` where it was not there.
+    pub from: Option<String>,
+    /// What it is; `None` where it is gone.
+    pub to: Option<String>,
+}
+
+impl Difference {
+    fn new(what: &str, path: &str, from: Option<&str>, to: Option<&str>) -> Self {
+        Self { what: clean(what), path: clean(path), from: from.map(clean), to: to.map(clean) }
+    }
+
+    /// What it is about, such as `image web`. The parameters of `UpdateService` have names that say what they are.
+    pub fn title(&self) -> String {
+        match (self.what.as_str(), self.path.as_str()) {
+            (what, "") => what.to_owned(),
+            ("parameter", path) => path.to_owned(),
+            (what, path) => format!("{what} {path}"),
+        }
+    }
+
+    /// The whole of it on one line, such as `image web: busybox → nginx:1.27`.
+    pub fn line(&self) -> String {
+        let title = self.title();
+        match (&self.from, &self.to) {
+            (Some(from), Some(to)) => format!("{title}: {from} → {to}"),
+            (None, Some(to)) => format!("+ {title}: {to}"),
+            (Some(from), None) => format!("- {title}: {from}"),
+            (None, None) => title,
+        }
+    }
+}
+
+/// What became different between two states.
+pub fn of_states(before: Option<&State>, after: Option<&State>) -> Vec<Difference> {
+    let (Some(before), Some(after)) = (before, after) else { return Vec::new() };
+    let mut differences = Vec::new();
+    of_maps("image", &before.all_images(), &after.all_images(), &mut differences);
+    of_maps("tag", &tags(before), &tags(after), &mut differences);
+    let names: BTreeSet<&String> = before.service.keys().chain(after.service.keys()).collect();
+    for name in names {
+        of_values(name, before.service.get(name), after.service.get(name), false, &mut differences);
+    }
+    // Not known yet where a change has not registered its revision: that is no difference.
+    if after.task_definition_arn.is_some() && before.revision() != after.revision() {
+        differences.push(Difference::new("task definition", "", before.revision(), after.revision()));
+    }
+    differences
+}
+
+/// What a dry run says would become different.
+pub fn of_plan(changes: &[PlannedChange]) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    for change in changes {
+        if change.what == "parameter" {
+            of_values(&change.path, present(&change.from), present(&change.to), true, &mut differences);
+        } else {
+            let (from, to) = (present(&change.from).map(shown), present(&change.to).map(shown));
+            differences.push(Difference::new(&change.what, &change.path, from.as_deref(), to.as_deref()));
+        }
+    }
+    differences
+}
+
+fn tags(state: &State) -> BTreeMap<&str, &str> {
+    state.tags.iter().map(|tag| (tag.key.as_str(), tag.value.as_str())).collect()
+}
+
+fn of_maps(what: &str, before: &BTreeMap<&str, &str>, after: &BTreeMap<&str, &str>, into: &mut Vec<Difference>) {
+    let keys: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+    for key in keys {
+        let (from, to) = (before.get(key).copied(), after.get(key).copied());
+        if from != to {
+            into.push(Difference::new(what, key, from, to));
+        }
+    }
+}
+
+/// Goes down to the members that differ. `subset`: what is asked for leaves out what AWS fills in, so that a member which
+/// `to` does not name stays as it is.
+fn of_values(path: &str, from: Option<&Value>, to: Option<&Value>, subset: bool, into: &mut Vec<Difference>) {
+    if from == to {
+        return;
+    }
+    if let (Some(Value::Object(from)), Some(Value::Object(to))) = (from, to) {
+        for name in members(from, to, subset) {
+            let path = format!("{path}.{name}");
+            of_values(&path, from.get(name).and_then(present), to.get(name).and_then(present), subset, into);
+        }
+        return;
+    }
+    into.push(Difference::new("parameter", path, from.map(shown).as_deref(), to.map(shown).as_deref()));
+}
+
+fn members<'a>(from: &'a Map<String, Value>, to: &'a Map<String, Value>, subset: bool) -> BTreeSet<&'a String> {
+    let of_from = from.keys().filter(|_| !subset);
+    to.keys().chain(of_from).collect()
+}
+
+fn present(value: &Value) -> Option<&Value> {
+    Some(value).filter(|value| !value.is_null())
+}
+
+fn shown(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::answers::read;
+    use serde_json::json;
+
+    fn lines(differences: &[Difference]) -> Vec<String> {
+        differences.iter().map(Difference::line).collect()
+    }
+
+    #[test]
+    fn two_states_differ_in_images_tags_parameters_and_revision() {
+        let before: State = read(
+            &json!({"images": {"web": "busybox", "log": "fluent"}, "taskDefinitionArn": "a/web:7",
+            "tags": [{"key": "a", "value": "1"}, {"key": "b", "value": "1"}],
+            "service": {"desiredCount": 2, "deploymentConfiguration": {"maximumPercent": 200, "minimumHealthyPercent": 50}}}),
+        );
+        let after: State = read(
+            &json!({"images": {"web": "nginx:1.27", "log": "fluent"}, "taskDefinitionArn": "a/web:8",
+            "tags": [{"key": "b", "value": "\u{1b}2"}, {"key": "c", "value": "3"}],
+            "service": {"desiredCount": 2, "deploymentConfiguration": {"maximumPercent": 150, "minimumHealthyPercent": 50}}}),
+        );
+        assert_eq!(
+            lines(&of_states(Some(&before), Some(&after))),
+            [
+                "image web: busybox → nginx:1.27",
+                "- tag a: 1",
+                "tag b: 1 → �2",
+                "+ tag c: 3",
+                "deploymentConfiguration.maximumPercent: 200 → 150",
+                "task definition: web:7 → web:8",
+            ]
+        );
+        assert_eq!(of_states(Some(&before), Some(&before)), []);
+        assert_eq!(of_states(Some(&before), None), []);
+    }
+
+    #[test]
+    fn a_plan_leaves_out_what_it_leaves_alone() {
+        let changes: Vec<PlannedChange> = read(&json!([
+            {"what": "image", "path": "web", "from": "busybox", "to": "nginx"},
+            {"what": "tag", "path": "old", "from": "1", "to": null},
+            {"what": "parameter", "path": "deploymentConfiguration",
+             "from": {"maximumPercent": 200, "minimumHealthyPercent": 100}, "to": {"maximumPercent": 150}},
+            {"what": "parameter", "path": "loadBalancers", "from": [{"containerPort": 80}], "to": []},
+            {"what": "deployment", "path": "forceNewDeployment", "from": null, "to": true},
+        ]));
+        assert_eq!(
+            lines(&of_plan(&changes)),
+            [
+                "image web: busybox → nginx",
+                "- tag old: 1",
+                "deploymentConfiguration.maximumPercent: 200 → 150",
+                "loadBalancers: [{\"containerPort\":80}] → []",
+                "+ deployment forceNewDeployment: true",
+            ]
+        );
+    }
+}

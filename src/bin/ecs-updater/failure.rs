@@ -1,0 +1,121 @@
+//! What went wrong, in sentences, and the exit code that says it to a script.
+
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+/// How the command ended. `arguments::EXIT_CODES` tells people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done, or nothing was to be done.
+    Done = 0,
+    /// The change, or what was asked, failed.
+    Failed = 1,
+    /// The command or the event is wrong. (Also what clap ends with.)
+    Usage = 2,
+    /// The function could not be asked.
+    NotAsked = 3,
+    /// A ledger is broken.
+    Broken = 4,
+    /// It failed, and the same command may succeed later.
+    Later = 5,
+    /// `plan --exit-code` found differences.
+    Differs = 6,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// A failure, as a person is told of it.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// What the process ends with.
+    pub exit: Exit,
+    /// The code: that of the function (`ServiceNotFound`) or of AWS (`AccessDeniedException`).
+    pub code: Option<String>,
+    /// Where it happened, such as the service or the account.
+    pub place: Option<String>,
+    /// What happened.
+    pub message: String,
+    /// What to do, one sentence or two each.
+    pub advice: Vec<String>,
+}
+
+impl Failure {
+    /// A failure without a code.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, code: None, place: None, message: message.into(), advice: Vec::new() }
+    }
+
+    /// Says which code it has.
+    pub fn code(mut self, code: impl Into<String>) -> Self {
+        self.code = Some(code.into());
+        self
+    }
+
+    /// Says where it happened.
+    pub fn at(mut self, place: impl Into<String>) -> Self {
+        self.place = Some(place.into());
+        self
+    }
+
+    /// Says what to do.
+    pub fn advise(mut self, sentence: impl Into<String>) -> Self {
+        self.advice.push(sentence.into());
+        self
+    }
+
+    /// The failure for programs.
+    pub fn to_json(&self) -> Value {
+        json!({"error": {
+            "code": self.code, "place": self.place, "message": self.message, "advice": self.advice,
+            "retryable": self.exit == Exit::Later, "exit_code": self.exit as u8,
+        }})
+    }
+}
+
+/// A failure that the updater or the history function reported: `errorType` and `errorMessage`.
+pub fn of_function(code: &str, message: &str) -> Failure {
+    let (exit, advice) = match code {
+        "JsonValidation" => (Exit::Usage, "Mend the command or the event; the faults are named above."),
+        "InvalidImage" => (Exit::Usage, "Mend the image: registry/repository:tag, or …@sha256:…"),
+        "ClusterNotFound" | "ServiceNotFound" => {
+            (Exit::Failed, "Check account, region and names: ACCOUNT/REGION/CLUSTER/SERVICE.")
+        }
+        "ServiceReadFailed" => {
+            (Exit::Failed, "Look for the missing permission in the message; where ECS was away, try again.")
+        }
+        "ContainerNotFound" | "AmbiguousContainer" => {
+            (Exit::Failed, "Say which container gets the image: --image CONTAINER=IMAGE.")
+        }
+        "ImageNotFound" => (Exit::Failed, "Push the image first, or mend its name."),
+        "TaskDefinitionRejected" | "ServiceUpdateFailed" => (Exit::Failed, "ECS's reason stands in the message."),
+        "TagUpdateFailed" => (Exit::Failed, "Once that is mended, send the same change again."),
+        "AssumeRoleFailed" => (
+            Exit::Failed,
+            "Deploy the target role in that account; compare its trust policy, organization and external id with the hub's.",
+        ),
+        "UnsupportedDeploymentController" => (Exit::Failed, "Deploy that through CodeDeploy, or as a new task set."),
+        "RegionNotEnabled" => (Exit::Failed, "Enable the region in that account."),
+        "TaskDefinitionChanged" => (Exit::Failed, "Somebody was faster: look at `ecs-updater history` first."),
+        "IdempotencyKeyReused" => (Exit::Failed, "Use another --idempotency-key for another change."),
+        "ChangeInProgress" => (Exit::Later, "Run the command again in a minute: the other change ends by itself."),
+        "HistoryUnavailable" => (
+            Exit::Later,
+            "Run the command again with the same --idempotency-key; look at the updater's role and tables.",
+        ),
+        "Sandbox.Timedout" => (
+            Exit::Later,
+            "Nobody knows how far it got: the history tells. Run the command again with the same --idempotency-key, which completes it.",
+        ),
+        _ if code.starts_with("Runtime.") || code == "Unhandled" => {
+            (Exit::Failed, "The function itself broke: look at its log group in the hub account.")
+        }
+        _ => (Exit::Failed, ""),
+    };
+    let failure = Failure::new(exit, message).code(code);
+    if advice.is_empty() { failure } else { failure.advise(advice) }
+}

@@ -1,0 +1,286 @@
+//! Event text to a checked JSON value: what all of this project's events have in common. Every fault is reported at
+//! once, with its place in the event, in words that help.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::fmt::{self, Write};
+use std::sync::OnceLock;
+
+use jsonschema::error::ValidationErrorKind;
+use jsonschema::{PatternOptions, ValidationError, Validator};
+use serde::Deserializer;
+use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+use crate::error::{Code, Failure};
+use crate::names::{shown, shown_text};
+
+/// The longest event in bytes: what Lambda itself takes for a synchronous invocation ("Lambda quotas" in the AWS
+/// Lambda developer guide).
+pub const MAX_EVENT_BYTES: usize = 6 * 1024 * 1024;
+
+/// The most values (names of members not counted) in an event. Far more than any event needs; without a limit an
+/// event of six megabytes of faults would take a gigabyte to describe.
+pub const MAX_VALUES: usize = 50_000;
+
+/// How many faults a message lists. What is beyond is counted.
+const MAX_FAULTS: usize = 20;
+
+/// A kind of event: its schema, and the words for what breaks it.
+pub struct EventFormat {
+    /// JSON Schema 2020-12.
+    pub schema: &'static str,
+    /// What an event needs, for the second line of the message.
+    pub needed: &'static str,
+    /// What a text looks like, in words, by the definition of the schema that has the pattern.
+    pub expectations: &'static [(&'static str, &'static str)],
+    /// The words for a fault that are this kind's own; `None` leaves it to the common ones.
+    pub words: fn(&ValidationError<'_>) -> Option<String>,
+    /// Where to turn with an unknown field of this name in the object at this place.
+    pub hint: fn(place: &str, name: &str) -> &'static str,
+    /// The schema, compiled at the first event.
+    pub validator: OnceLock<Result<Validator, String>>,
+}
+
+impl EventFormat {
+    /// Reads an event and checks it.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::JsonValidation`] with every fault of the event and its place.
+    pub fn check(&self, event: &[u8]) -> Result<Value, Failure> {
+        let of_event = |fault: String| self.refuse(&[format!("(event): {fault}")]);
+        let event = str::from_utf8(event)
+            .map_err(|error| of_event(format!("not UTF-8 text: a wrong byte at offset {}", error.valid_up_to())))?;
+        let event = read(event).map_err(of_event)?;
+        let validator = self
+            .validator
+            .get_or_init(|| compile(self.schema))
+            .as_ref()
+            .map_err(|error| self.refuse(&[format!("the built-in schema does not compile: {error}")]))?;
+        let faults = self.faults(validator, &event);
+        if faults.is_empty() { Ok(event) } else { Err(self.refuse(&faults)) }
+    }
+
+    /// The failure that tells all faults, with the first version's words.
+    #[must_use]
+    pub fn refuse(&self, faults: &[String]) -> Failure {
+        const START: &str = "[ERROR][json_validation]";
+        let mut told = faults.iter().take(MAX_FAULTS).map(String::as_str).collect::<Vec<_>>().join("; ");
+        if let Some(more) = faults.len().checked_sub(MAX_FAULTS).filter(|more| *more > 0) {
+            _ = write!(told, "; and {more} more");
+        }
+        let message = format!("{START} wrong input event format: {told}\n{START} Needed: {}", self.needed);
+        Failure { code: Code::JsonValidation, message, retryable: false, change_id: None }
+    }
+
+    /// Everything that is wrong with an event, each fault once, sorted by its place.
+    fn faults(&self, validator: &Validator, event: &Value) -> Vec<String> {
+        let mut faults = BTreeSet::new();
+        for error in validator.iter_errors(event) {
+            self.describe(&error, &mut faults);
+        }
+        find_nul("", event, &mut faults);
+        faults.into_iter().collect()
+    }
+
+    /// Puts what the validator found into words that help.
+    fn describe(&self, error: &ValidationError<'_>, faults: &mut BTreeSet<String>) {
+        let path = error.instance_path().as_str();
+        let rule = error.schema_path().as_str();
+        let mut add = |path: &str, fault: String| _ = faults.insert(format!("{}: {fault}", place(path)));
+        match error.kind() {
+            ValidationErrorKind::AdditionalProperties { unexpected } => {
+                for name in unexpected {
+                    let hint = (self.hint)(path, name);
+                    add(path, format!("unknown field {}{hint}", shown_text(name)));
+                }
+            }
+            ValidationErrorKind::PropertyNames { error: name } => {
+                add(&member(path, name.instance().as_str().unwrap_or_default()), self.refusal(name));
+            }
+            ValidationErrorKind::Required { property } if rule.starts_with("/dependentSchemas/") => {
+                add(&member(path, dependent(rule)), format!("only together with {property}"));
+            }
+            ValidationErrorKind::FalseSchema => {
+                add(path, format!("not together with \"{}\"", dependent(rule)));
+            }
+            _ => add(path, self.refusal(error)),
+        }
+    }
+
+    /// What a value is, and what it should be.
+    fn refusal(&self, error: &ValidationError<'_>) -> String {
+        if let Some(words) = (self.words)(error) {
+            return words;
+        }
+        let value = shown(&**error.instance());
+        let definition = error.schema_path().as_str().strip_prefix("/$defs/").and_then(|rest| rest.split('/').next());
+        let expected =
+            self.expectations.iter().find(|(name, _)| Some(*name) == definition).map(|(_, expected)| *expected);
+        let arn = error.instance().as_str().filter(|text| text.starts_with("arn:"));
+        match (error.kind(), definition, expected, arn) {
+            (ValidationErrorKind::Pattern { .. }, Some("name"), _, Some(arn)) => {
+                format!("{value} is an ARN: use the name{}", named_by(arn))
+            }
+            (ValidationErrorKind::Pattern { .. }, Some("task_definition"), _, Some(arn)) => {
+                format!("{value} is an ARN: use family:revision{}", named_by(arn))
+            }
+            (ValidationErrorKind::Pattern { .. }, _, Some(expected), _) => {
+                format!("{value} is not accepted: expected {expected}")
+            }
+            (ValidationErrorKind::Type { .. }, _, Some(expected), _) => {
+                format!("{}: expected {expected}", error.masked_with(value))
+            }
+            _ => error.masked_with(value).to_string(),
+        }
+    }
+}
+
+fn compile(schema: &str) -> Result<Validator, String> {
+    let schema: Value = serde_json::from_str(schema).map_err(|error| error.to_string())?;
+    // This engine needs time linear in the text, whatever the text is.
+    let options = jsonschema::draft202012::options().with_pattern_options(PatternOptions::regex());
+    options.build(&schema).map_err(|error| error.to_string())
+}
+
+/// The field whose presence a rule of `dependentSchemas` is about.
+fn dependent(rule: &str) -> &str {
+    rule.split('/').nth(2).unwrap_or_default()
+}
+
+/// Reads JSON in which no object names a member twice.
+///
+/// # Errors
+///
+/// A sentence that says where it stops being such JSON.
+pub fn read(event: &str) -> Result<Value, String> {
+    if event.len() > MAX_EVENT_BYTES {
+        return Err(format!("it has {} bytes, and at most {MAX_EVENT_BYTES} are accepted", event.len()));
+    }
+    // The parser names line and column. It gives up at a depth of 128, so that nothing after it recurses deeper.
+    let mut parser = serde_json::Deserializer::from_str(event);
+    Reader { room: &Cell::new(MAX_VALUES) }
+        .deserialize(&mut parser)
+        .and_then(|event| parser.end().map(|()| event))
+        .map_err(|error| format!("not accepted as JSON: {error}"))
+}
+
+/// The name at the end of an ARN, as far as it can be told.
+fn named_by(arn: &str) -> String {
+    let is_name = |text: &&str| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-:".contains(&byte))
+    };
+    arn.rsplit_once('/')
+        .map(|(_, last)| last)
+        .filter(is_name)
+        .map_or(String::new(), |name| format!(", {}", shown_text(name)))
+}
+
+/// Finds NUL characters, which no field of any AWS API takes and which end strings early in many tools.
+fn find_nul(path: &str, value: &Value, faults: &mut BTreeSet<String>) {
+    let fault = |path: &str, text: &str| format!("{}: {} holds a NUL character", place(path), shown_text(text));
+    match value {
+        Value::String(text) if text.contains('\0') => _ = faults.insert(fault(path, text)),
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                find_nul(&format!("{path}/{index}"), item, faults);
+            }
+        }
+        Value::Object(members) => {
+            for (name, item) in members {
+                let path = member(path, name);
+                if name.contains('\0') {
+                    faults.insert(fault(&path, name));
+                }
+                find_nul(&path, item, faults);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The JSON pointer (RFC 6901) of a member.
+fn member(path: &str, name: &str) -> String {
+    format!("{path}/{}", name.replace('~', "~0").replace('/', "~1"))
+}
+
+/// A JSON pointer for people.
+fn place(path: &str) -> String {
+    if path.is_empty() { "(event)".to_owned() } else { shown(&path) }
+}
+
+/// Reads a JSON value in which no object names a member twice.
+///
+/// `serde_json` would keep the last one silently, others the first: such an event means different things to
+/// whoever checked or logged it on its way and to us.
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    /// How many values may still come.
+    room: &'a Cell<usize>,
+}
+
+impl<'de> DeserializeSeed<'de> for Reader<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        let left = self.room.get().checked_sub(1);
+        self.room.set(left.ok_or_else(|| de::Error::custom(format_args!("more than {MAX_VALUES} values")))?);
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Reader<'_> {
+    type Value = Value;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut array = Vec::new();
+        while let Some(item) = items.next_element_seed(self)? {
+            array.push(item);
+        }
+        Ok(array.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(name) = members.next_key::<String>()? {
+            if object.contains_key(&name) {
+                return Err(de::Error::custom(format_args!("duplicate field {}", shown_text(&name))));
+            }
+            object.insert(name, members.next_value_seed(self)?);
+        }
+        Ok(object.into())
+    }
+}

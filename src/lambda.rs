@@ -1,0 +1,56 @@
+//! What all of this project's functions have in common towards Lambda.
+
+use std::fmt::Debug;
+
+use lambda_runtime::tower::Service;
+use lambda_runtime::tower::util::MapRequestLayer;
+use lambda_runtime::{Diagnostic, LambdaEvent, LambdaInvocation, Runtime};
+use serde::{Deserialize, Serialize};
+
+/// The event as it came. The runtime would answer an event that is no JSON in its own words; so the body travels to
+/// the schema check as a JSON string of its text.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum EventText {
+    /// UTF-8, which JSON has to be.
+    Text(String),
+    /// Anything else.
+    NotUtf8(Vec<u8>),
+}
+
+impl EventText {
+    fn new(body: &[u8]) -> Self {
+        match str::from_utf8(body) {
+            Ok(text) => Self::Text(text.to_owned()),
+            Err(_) => Self::NotUtf8(body.to_vec()),
+        }
+    }
+
+    /// The event's bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::NotUtf8(bytes) => bytes,
+        }
+    }
+}
+
+/// Answers invocations until Lambda ends the process.
+///
+/// # Errors
+///
+/// A sentence, where the runtime API cannot be reached.
+pub async fn serve<H, A>(handler: H) -> Result<(), String>
+where
+    H: Service<LambdaEvent<EventText>, Response = A>,
+    H::Future: Future<Output = Result<A, H::Error>>,
+    H::Error: Into<Diagnostic> + Debug,
+    A: Serialize,
+{
+    let as_text = MapRequestLayer::new(|mut invocation: LambdaInvocation| {
+        let event = EventText::new(&invocation.body);
+        invocation.body = serde_json::to_vec(&event).unwrap_or_default().into();
+        invocation
+    });
+    Runtime::new(handler).layer(as_text).run().await.map_err(|error| format!("the Lambda runtime ended: {error}"))
+}

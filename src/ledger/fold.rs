@@ -1,0 +1,247 @@
+//! Pure: the records of one change, folded into what became of it.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::record::RawRecord;
+
+/// Every status a change can have: the kinds of records, and `UNRESOLVED`.
+pub const STATUSES: [&str; 13] = [
+    STARTED,
+    UNRESOLVED,
+    APPLIED,
+    "UNCHANGED",
+    "FAILED",
+    "ABANDONED",
+    "COMPLETED",
+    "DEPLOYMENT_FAILED",
+    "ROLLED_BACK",
+    "ROLLBACK_FAILED",
+    "STOPPED",
+    "SUPERSEDED",
+    "EXTERNAL",
+];
+
+const STARTED: &str = "STARTED";
+const APPLIED: &str = "APPLIED";
+/// A `STARTED` whose lease ended without a result.
+const UNRESOLVED: &str = "UNRESOLVED";
+
+/// One change: its records folded into one. Members without a value are null.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// Its id.
+    pub change_id: String,
+    /// Kind of the last record of its ledger that is no `STARTED`; before there is one, `STARTED`, or `UNRESOLVED` where
+    /// the lease has ended. One of [`STATUSES`], or one that only a later version knows.
+    pub status: String,
+    /// Target account.
+    pub account_id: String,
+    /// Target region.
+    pub region: String,
+    /// Cluster name.
+    pub ecs_cluster_name: String,
+    /// Service name.
+    pub ecs_service_name: String,
+    /// When it began.
+    pub started_at: Option<String>,
+    /// When AWS took it.
+    pub applied_at: Option<String>,
+    /// When it ended: the time of the record that gives the status.
+    pub ended_at: Option<String>,
+    /// Who asked for it.
+    pub requested_by: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+    /// `verified` where the API door vouches for `requested_by`, else `claimed`.
+    pub identity: Option<String>,
+    /// The deployment it started.
+    pub deployment_id: Option<String>,
+    /// What failed: `code`, `message`, `retryable`.
+    pub error: Option<Value>,
+    /// What was there before.
+    pub before: Option<Value>,
+    /// What was there after.
+    pub after: Option<Value>,
+    /// `RoleSessionName` in the target's `CloudTrail`.
+    pub session: Option<String>,
+    /// Lambda request id.
+    pub request_id: Option<String>,
+    /// The change that it put back, where it was a restore.
+    pub restores: Option<String>,
+}
+
+/// Folds the records of one change of one service, in any order; none where there is no record. What the records say
+/// stays true whatever they are: a tampered record shows as it stands, and verification tells.
+#[must_use]
+pub fn fold(mut records: Vec<&RawRecord>, now: DateTime<Utc>) -> Option<Change> {
+    records.sort_by_key(|record| record.get("seq").and_then(Value::as_u64));
+    let first = records.first()?;
+    let started = records.iter().find(|record| kind(record) == STARTED);
+    let last = records.iter().rev().find(|record| kind(record) != STARTED);
+    let earliest = |name: &str| records.iter().find_map(|record| text(record, name));
+    let latest = |name: &str| records.iter().rev().find_map(|record| text(record, name));
+    let named = |name: &str, part: usize| earliest(name).unwrap_or_else(|| part_of_key(first, part));
+    Some(Change {
+        change_id: earliest("change_id").unwrap_or_default(),
+        status: last.map_or_else(|| unended(started.copied(), now).to_owned(), |record| kind(record).to_owned()),
+        account_id: named("account_id", 0),
+        region: named("region", 1),
+        ecs_cluster_name: named("cluster", 2),
+        ecs_service_name: named("service_name", 3),
+        started_at: started.and_then(|record| text(record, "at")),
+        applied_at: records.iter().find(|record| kind(record) == APPLIED).and_then(|record| text(record, "at")),
+        ended_at: last.and_then(|record| text(record, "at")),
+        requested_by: earliest("requested_by"),
+        reason: earliest("reason"),
+        identity: earliest("identity"),
+        deployment_id: latest("deployment_id"),
+        error: error(&records),
+        before: earliest("before").map(json),
+        after: latest("after").map(json),
+        session: earliest("session"),
+        request_id: earliest("request_id"),
+        restores: earliest("restores"),
+    })
+}
+
+/// Whether what an index holds of a change may be less than all of it: a pointer stands for a record elsewhere, and
+/// `ABANDONED` may stand under another image than the `STARTED` it closes.
+#[must_use]
+pub fn may_be_partial(items: &[&RawRecord]) -> bool {
+    let has_result = items.iter().any(|item| !matches!(kind(item), "" | STARTED));
+    let has_start = items.iter().any(|item| matches!(kind(item), STARTED | "UNCHANGED" | "EXTERNAL"));
+    items.iter().any(|item| kind(item).is_empty()) || !has_result || !has_start
+}
+
+fn unended(started: Option<&RawRecord>, now: DateTime<Utc>) -> &'static str {
+    let lease_until =
+        started.and_then(|record| DateTime::parse_from_rfc3339(record.get("lease_until")?.as_str()?).ok());
+    if lease_until.is_some_and(|until| until > now) { STARTED } else { UNRESOLVED }
+}
+
+/// The last error, unless the change went well after all: a result may come after its change was closed as abandoned.
+fn error(records: &[&RawRecord]) -> Option<Value> {
+    records.iter().fold(None, |error, record| match (text(record, "error"), kind(record)) {
+        (Some(error), _) => Some(json(error)),
+        (None, APPLIED | "UNCHANGED" | "COMPLETED") => None,
+        (None, _) => error,
+    })
+}
+
+fn kind(record: &RawRecord) -> &str {
+    record.get("kind").and_then(Value::as_str).unwrap_or_default()
+}
+
+fn text(record: &RawRecord, name: &str) -> Option<String> {
+    record.get(name).and_then(Value::as_str).map(str::to_owned)
+}
+
+/// The JSON in a record's string; the string itself where it is none.
+fn json(text: String) -> Value {
+    serde_json::from_str(&text).unwrap_or(Value::String(text))
+}
+
+fn part_of_key(record: &RawRecord, part: usize) -> String {
+    text(record, "service").and_then(|key| key.split('/').nth(part).map(str::to_owned)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn now() -> DateTime<Utc> {
+        "2026-11-22T10:00:00Z".parse().unwrap()
+    }
+
+    fn record(seq: u64, kind: &str, more: &Value) -> RawRecord {
+        let mut record = json!({
+            "service": "222222222222/eu-west-1/prod/edge", "seq": seq, "kind": kind, "change_id": "c",
+            "at": format!("2026-11-22T09:00:0{seq}.000Z"), "account_id": "222222222222", "region": "eu-west-1",
+            "cluster": "prod", "service_name": "edge", "identity": "claimed", "session": format!("ecsu-{seq}"),
+        });
+        record.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        record.as_object().unwrap().clone()
+    }
+
+    fn folded(records: &[RawRecord]) -> Change {
+        let forwards = fold(records.iter().collect(), now()).unwrap();
+        assert_eq!(fold(records.iter().rev().collect(), now()).unwrap(), forwards, "the order must not matter");
+        forwards
+    }
+
+    #[test]
+    fn a_change_that_went_well() {
+        let change = folded(&[
+            record(1, "STARTED", &json!({"before": "{\"a\":1}", "requested_by": "ann", "reason": "why"})),
+            record(2, "APPLIED", &json!({"before": "{\"a\":1}", "after": "{\"a\":2}", "deployment_id": "ecs-svc/1"})),
+        ]);
+        assert_eq!(
+            serde_json::to_value(change).unwrap(),
+            json!({
+                "change_id": "c", "status": "APPLIED", "account_id": "222222222222", "region": "eu-west-1",
+                "ecs_cluster_name": "prod", "ecs_service_name": "edge", "started_at": "2026-11-22T09:00:01.000Z",
+                "applied_at": "2026-11-22T09:00:02.000Z", "ended_at": "2026-11-22T09:00:02.000Z",
+                "requested_by": "ann", "reason": "why", "identity": "claimed", "deployment_id": "ecs-svc/1",
+                "error": null, "before": {"a": 1}, "after": {"a": 2}, "session": "ecsu-1", "request_id": null,
+                "restores": null,
+            })
+        );
+    }
+
+    #[test]
+    fn a_start_without_a_result_is_unresolved_once_its_lease_ends() {
+        for (until, status) in [("2026-11-22T10:00:00.001Z", "STARTED"), ("2026-11-22T10:00:00.000Z", "UNRESOLVED")] {
+            let change = folded(&[record(1, "STARTED", &json!({"lease_until": until}))]);
+            assert_eq!((change.status.as_str(), change.ended_at), (status, None), "{until}");
+        }
+        assert_eq!(folded(&[record(1, "STARTED", &json!({}))]).status, "UNRESOLVED");
+    }
+
+    #[test]
+    fn a_late_result_takes_the_place_of_abandoned() {
+        let started = record(1, "STARTED", &json!({}));
+        let abandoned = record(2, "ABANDONED", &json!({"error": "{\"code\":\"X\"}", "after": "{}"}));
+        let change = folded(&[started.clone(), abandoned.clone()]);
+        assert_eq!((change.status.as_str(), change.error), ("ABANDONED", Some(json!({"code": "X"}))));
+        let change = folded(&[started, abandoned, record(4, "APPLIED", &json!({"after": "{\"a\":2}"}))]);
+        assert_eq!((change.status.as_str(), change.error, change.after), ("APPLIED", None, Some(json!({"a": 2}))));
+        assert_eq!(change.applied_at, change.ended_at);
+    }
+
+    #[test]
+    fn outcomes_end_a_change_and_keep_why_it_failed() {
+        let mut records = vec![record(1, "STARTED", &json!({})), record(2, "APPLIED", &json!({}))];
+        records.push(record(5, "DEPLOYMENT_FAILED", &json!({"error": "{\"code\":\"X\"}"})));
+        records.push(record(6, "ROLLED_BACK", &json!({})));
+        let change = folded(&records);
+        assert_eq!((change.status.as_str(), change.error), ("ROLLED_BACK", Some(json!({"code": "X"}))));
+        assert_eq!(change.applied_at.as_deref(), Some("2026-11-22T09:00:02.000Z"));
+        assert_eq!(change.ended_at.as_deref(), Some("2026-11-22T09:00:06.000Z"));
+        for kind in STATUSES.iter().filter(|status| ![STARTED, UNRESOLVED].contains(status)) {
+            assert_eq!(folded(&[record(1, kind, &json!({}))]).status, *kind);
+        }
+    }
+
+    #[test]
+    fn what_only_later_versions_know_is_shown_too() {
+        let change = folded(&[record(1, "POSTPONED", &json!({"restores": "r", "before": "no JSON", "new": {"x": 1}}))]);
+        assert_eq!((change.status.as_str(), change.restores.as_deref()), ("POSTPONED", Some("r")));
+        assert_eq!(change.before, Some(json!("no JSON")));
+        let bare = json!({"service": "1/2/3/4"}).as_object().unwrap().clone();
+        assert_eq!(folded(&[bare]).ecs_service_name, "4");
+        assert_eq!(fold(Vec::new(), now()), None);
+    }
+
+    #[test]
+    fn what_stands_under_an_image_may_be_a_part() {
+        let partial = |kinds: &[&str]| {
+            let items: Vec<_> = kinds.iter().map(|kind| record(1, kind, &json!({}))).collect();
+            may_be_partial(&items.iter().collect::<Vec<_>>())
+        };
+        assert!(partial(&["STARTED"]) && partial(&["ABANDONED"]) && partial(&["STARTED", ""]) && partial(&[""]));
+        assert!(!partial(&["STARTED", "FAILED"]) && !partial(&["UNCHANGED"]) && !partial(&["EXTERNAL", "COMPLETED"]));
+    }
+}

@@ -1,0 +1,121 @@
+//! `verify --export`: offline, with nobody to trust.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Duration};
+use ecs_updater::ledger::record::{ChangeFacts, Kind, Record, Said};
+use ecs_updater::ledger::state::Head;
+use ecs_updater::names::{AccountId, ChangeId, EcsName, Region, ServiceKey};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::{Map, Value, json};
+
+use crate::stub::{Stub, page};
+
+/// The records of two changes of one service, as lines of an export.
+fn ledger(service: &str) -> Vec<String> {
+    let mut head: Option<Head> = None;
+    let mut lines = Vec::new();
+    for (second, n, kind) in [(0, 0, Kind::Started), (0, 1, Kind::Applied), (9, 1, Kind::Unchanged)] {
+        let at = DateTime::from_timestamp_millis(1_795_000_000_123).unwrap() + Duration::seconds(second);
+        let facts = ChangeFacts {
+            service: ServiceKey::new(
+                AccountId::parse("222222222222").unwrap(),
+                Region::parse("eu-west-1").unwrap(),
+                EcsName::parse("prod").unwrap(),
+                EcsName::parse(service).unwrap(),
+            ),
+            change_id: ChangeId::new(at, [7; 10]),
+            repositories: vec!["nginx".to_owned()],
+            requested_by: Some("ann".to_owned()),
+            reason: None,
+            identity: "claimed".to_owned(),
+            session: "ecsu-1".to_owned(),
+            request_id: "1".to_owned(),
+        };
+        let (record, _) = facts.record(kind, n, at, &Said::default(), head.as_ref()).unwrap();
+        head = Some(Head::after(&record, None));
+        lines.push(exported(&record));
+    }
+    lines
+}
+
+fn exported(record: &Record) -> String {
+    let Value::Object(members) = serde_json::to_value(record).unwrap() else { panic!("an object") };
+    let item: Map<String, Value> = members
+        .into_iter()
+        .map(|(name, value)| match value {
+            Value::Number(number) => (name, json!({"N": number.to_string()})),
+            text => (name, json!({"S": text})),
+        })
+        .collect();
+    json!({"Item": item}).to_string()
+}
+
+fn file(folder: &Path, name: &str, lines: &[String]) -> PathBuf {
+    let path = folder.join(name);
+    // The last line has no end.
+    std::fs::write(&path, lines.join("\n")).unwrap();
+    path
+}
+
+fn gzipped(folder: &Path, name: &str, lines: &[String]) -> PathBuf {
+    let path = folder.join(name);
+    let mut gzip = GzEncoder::new(std::fs::File::create(&path).unwrap(), Compression::fast());
+    gzip.write_all(lines.join("\n").as_bytes()).unwrap();
+    gzip.finish().unwrap();
+    path
+}
+
+#[tokio::test]
+async fn files_of_an_export_are_checked_together_and_nobody_is_asked() {
+    let stub = Stub::start(|_, _| page(&[], None)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let web = ledger("web");
+    let one = gzipped(folder.path(), "1.json.gz", &web[1..]);
+    let two = file(folder.path(), "2.json", &[&web[..1], &ledger("edge")].concat());
+    let paths = [one.to_str().unwrap(), two.to_str().unwrap()];
+    let ran = stub.run(&["verify", "--export", paths[0], paths[1]]).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    ran.is_legible();
+    for service in ["edge", "web"] {
+        assert!(
+            ran.out.contains(&format!("WHOLE  222222222222/eu-west-1/prod/{service}\n  verified  3 records\n")),
+            "{}",
+            ran.out
+        );
+    }
+    assert!(ran.out.contains("no heads"), "what an export cannot show is said: {}", ran.out);
+    let ran = stub.run(&["verify", "--output", "json", "--export", paths[0], paths[1]]).await;
+    assert_eq!((ran.code, &ran.json()["ok"], ran.json()["services"].as_array().unwrap().len()), (0, &json!(true), 2));
+    // Half of the files is half of a ledger.
+    assert_eq!(stub.run(&["verify", "--export", paths[0]]).await.code, 4);
+    assert!(stub.seen().is_empty());
+}
+
+#[tokio::test]
+async fn an_edited_record_is_found_at_its_place() {
+    let stub = Stub::start(|_, _| page(&[], None)).await;
+    let mut lines = [ledger("web"), ledger("edge")].concat();
+    lines[1] = lines[1].replace(r#"{"S":"ann"}"#, r#"{"S":"bob"}"#);
+    let ran = stub.run_with_input(&["verify", "--export", "-"], lines.join("\n").as_bytes()).await;
+    assert_eq!(ran.code, 4, "{ran:?}");
+    ran.is_legible();
+    let record = serde_json::from_str::<Value>(&lines[1]).unwrap()["Item"]["record"]["S"].as_str().unwrap().to_owned();
+    for shown in
+        ["BROKEN  222222222222/eu-west-1/prod/web", "WHOLE  222222222222/eu-west-1/prod/edge", &record, "changed"]
+    {
+        assert!(ran.out.contains(shown), "{shown}: {}", ran.out);
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_export_proves_nothing() {
+    let stub = Stub::start(|_, _| page(&[], None)).await;
+    for (input, said) in [(&b""[..], "no record"), (b"{\"a\": 1}\n", "line 1"), (b"\x1f\x8bnonsense", "line 1")] {
+        let ran = stub.run_with_input(&["verify", "--export", "-"], input).await;
+        assert_eq!(ran.code, 1, "{ran:?}");
+        assert!(ran.err.contains(said), "{}", ran.err);
+    }
+}

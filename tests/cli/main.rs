@@ -1,0 +1,10 @@
+//! The real command line against a stub of the Lambda API on loopback.
+
+#![allow(clippy::unwrap_used, clippy::panic)] // tests fail by panicking; clippy.toml knows their helpers not
+
+mod changes;
+mod export;
+mod history;
+mod stub;
+mod trouble;
+mod web;

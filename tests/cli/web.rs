@@ -1,0 +1,313 @@
+//! `history --web`, over HTTP.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::Child;
+use tokio::time::timeout;
+
+use crate::stub::{CHANGE, HOSTILE, Reply, Stub, change, ok, page};
+
+/// A page that is being served.
+struct Page {
+    port: u16,
+    token: String,
+    _child: Child,
+}
+
+/// An answer, its headers in lowercase.
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")))
+    }
+}
+
+impl Page {
+    async fn open(stub: &Stub, arguments: &[&str]) -> Self {
+        let arguments = [&["history", "--web", "--no-open", "--output", "json"], arguments].concat();
+        let mut child = stub.command(&arguments).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = timeout(Duration::from_secs(20), lines.next_line()).await.unwrap().unwrap().unwrap();
+        let url = serde_json::from_str::<Value>(&line).unwrap()["url"].as_str().unwrap().to_owned();
+        let (port, token) = url.strip_prefix("http://127.0.0.1:").unwrap().split_once("/?token=").unwrap();
+        Self { port: port.parse().unwrap(), token: token.to_owned(), _child: child }
+    }
+
+    async fn ask(&self, method: &str, path: &str, host: &str, cookie: &str) -> Answer {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        let cookie = if cookie.is_empty() { String::new() } else { format!("Cookie: {cookie}\r\n") };
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{cookie}Connection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        timeout(Duration::from_secs(20), stream.read_to_string(&mut text)).await.unwrap().unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        Answer { status: head[9..12].parse().unwrap(), head: head.replace('\r', ""), body: body.to_owned() }
+    }
+
+    fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    async fn enter(&self) -> String {
+        let answer = self.ask("GET", &format!("/?token={}", self.token), &self.host(), "").await;
+        assert_eq!((answer.status, answer.header("location")), (303, Some("/")));
+        let cookie = answer.header("set-cookie").unwrap();
+        assert!(cookie.contains("; HttpOnly") && cookie.contains("; SameSite=Strict"), "{cookie}");
+        cookie.split(';').next().unwrap().to_owned()
+    }
+
+    async fn get(&self, path: &str, cookie: &str) -> Answer {
+        self.ask("GET", path, &self.host(), cookie).await
+    }
+}
+
+fn whole(_: &str, event: &Value) -> Reply {
+    if event.get("verify").is_some() {
+        ok(&json!({"ok": true, "verified": 3}))
+    } else {
+        page(&[change(&json!({}))], None)
+    }
+}
+
+#[tokio::test]
+async fn the_token_opens_once_and_the_cookie_afterwards() {
+    let stub = Stub::start(whole).await;
+    let page = Page::open(&stub, &[]).await;
+    for path in ["/", "/?token=", "/?token=guessed", "/style.css", "/nowhere"] {
+        assert_eq!(page.get(path, "").await.status, 403, "{path}");
+    }
+    assert!(stub.seen().is_empty());
+    let cookie = page.enter().await;
+    assert_eq!(page.get(&format!("/?token={}", page.token), "").await.status, 403, "a token opens once");
+    assert_eq!(page.get(&format!("/?token={}", page.token), &cookie).await.status, 303);
+    assert_eq!(page.get("/", &cookie).await.status, 200);
+    assert_eq!(page.get("/", &format!("{cookie}0")).await.status, 403);
+    assert_eq!(page.get("/", &format!("{}={}", cookie.split('=').next().unwrap(), page.token)).await.status, 403);
+    assert_eq!(page.get("/nowhere", &cookie).await.status, 404);
+    assert_eq!(page.ask("POST", "/", &page.host(), &cookie).await.status, 405);
+}
+
+#[tokio::test]
+async fn a_foreign_name_for_this_machine_is_refused() {
+    let stub = Stub::start(whole).await;
+    let page = Page::open(&stub, &[]).await;
+    let cookie = page.enter().await;
+    let token = format!("/?token={}", page.token);
+    for host in
+        ["evil.example".to_owned(), format!("evil.example:{}", page.port), "127.0.0.1".to_owned(), String::new()]
+    {
+        assert_eq!(page.ask("GET", "/", &host, &cookie).await.status, 421, "{host}");
+        assert_eq!(page.ask("GET", &token, &host, "").await.status, 421, "{host}");
+    }
+    assert_eq!(page.ask("GET", "/", &format!("localhost:{}", page.port), &cookie).await.status, 200);
+}
+
+#[tokio::test]
+async fn the_page_listens_on_loopback_only_and_forbids_everything_else() {
+    let stub = Stub::start(whole).await;
+    let page = Page::open(&stub, &[]).await;
+    let cookie = page.enter().await;
+    for path in ["/", "/style.css", "/nowhere"] {
+        let answer = page.get(path, &cookie).await;
+        let policy = answer.header("content-security-policy").unwrap();
+        assert!(
+            policy.starts_with("default-src 'none'") && !policy.contains("unsafe") && !policy.contains("script"),
+            "{policy}"
+        );
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(answer.header("referrer-policy"), Some("no-referrer"));
+    }
+    let html = page.get("/", &cookie).await.body;
+    for foreign in ["<script", "http://", "https://", " style=", "onload="] {
+        assert!(!html.contains(foreign), "{foreign}");
+    }
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let listening = format!("00000000:{:04X}", page.port);
+    assert!(!sockets.contains(&listening), "listens on every address");
+}
+
+#[tokio::test]
+async fn what_events_say_is_escaped() {
+    let stub = Stub::start(|_, event| {
+        if event.get("verify").is_some() {
+            return ok(&json!({"ok": false, "verified": 1, "fault": {"record": HOSTILE, "what": HOSTILE}}));
+        }
+        let mut state = crate::stub::state(HOSTILE, 7, 2);
+        state["tags"] = json!([{"key": HOSTILE, "value": HOSTILE}]);
+        state["service"] = json!({HOSTILE: {HOSTILE: HOSTILE}});
+        page(
+            &[change(&json!({"change_id": HOSTILE, "status": HOSTILE, "account_id": HOSTILE, "region": HOSTILE,
+                "ecs_cluster_name": HOSTILE, "ecs_service_name": HOSTILE, "started_at": HOSTILE, "requested_by": HOSTILE,
+                "reason": HOSTILE, "identity": HOSTILE, "deployment_id": HOSTILE, "session": HOSTILE, "restores": HOSTILE,
+                "request_id": HOSTILE, "error": {"code": HOSTILE, "message": HOSTILE}, "after": state}))],
+            Some(HOSTILE),
+        )
+    })
+    .await;
+    let page = Page::open(&stub, &[]).await;
+    let cookie = page.enter().await;
+    for path in [
+        "/",
+        &format!("/?show=1&change={CHANGE}"),
+        "/?show=1&requested_by=%3Cscript%3Ealert(1)%3C/script%3E%22%20onload=%22x",
+    ] {
+        let html = page.get(path, &cookie).await.body;
+        assert!(html.contains("&#60;script&#62;alert(1)"), "{path}: {html}");
+        for dangerous in ["<script", "\" onload", "\u{1b}", "\u{9b}", "\u{202e}", "\u{7}"] {
+            assert!(!html.contains(dangerous), "{path}: {dangerous:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn filters_become_queries_and_stay_in_the_form() {
+    let stub = Stub::start(whole).await;
+    let page = Page::open(&stub, &[]).await;
+    let cookie = page.enter().await;
+    for (path, expected) in [
+        ("/", json!({})),
+        (
+            "/?show=1&account=222222222222&status=FAILED&requested_by=ann",
+            json!({"account_id": "222222222222", "status": "FAILED", "requested_by": "ann"}),
+        ),
+        (
+            "/?show=1&image=r/edge:7&from=2026-11-01&to=2026-11-02&order=oldest_first",
+            json!({"image": "r/edge", "from": "2026-11-01", "to": "2026-11-02", "order": "oldest_first"}),
+        ),
+        ("/?show=1&next=abc", json!({"next_token": "abc"})),
+    ] {
+        assert_eq!(page.get(path, &cookie).await.status, 200);
+        let mut whole = json!({"limit": 20, "order": "newest_first"});
+        whole.as_object_mut().unwrap().extend(expected.as_object().unwrap().clone());
+        assert_eq!(stub.seen().last().unwrap().1, whole, "{path}");
+    }
+    let html =
+        page.get("/?show=1&account=222222222222&status=FAILED&requested_by=ann&from=2026-11-01", &cookie).await.body;
+    for kept in
+        [r#"value="222222222222""#, "<option selected>FAILED</option>", r#"value="ann""#, r#"value="2026-11-01""#]
+    {
+        assert!(html.contains(kept), "{kept}: {html}");
+    }
+    // What the index cannot say: changes of another account, found by image, are left out.
+    let html = page.get("/?show=1&image=registry.example:5000/edge/web&account=333333333333", &cookie).await.body;
+    assert!(html.contains("No changes") && !html.contains("release 7"), "{html}");
+}
+
+#[tokio::test]
+async fn the_page_opens_with_what_the_command_line_asked_for() {
+    let stub = Stub::start(whole).await;
+    let page = Page::open(&stub, &["--account", "222222222222", "--day", "2026-11-17"]).await;
+    let cookie = page.enter().await;
+    let html = page.get("/", &cookie).await.body;
+    assert_eq!(
+        stub.only().1,
+        json!({"account_id": "222222222222", "from": "2026-11-17", "to": "2026-11-17", "limit": 20, "order": "newest_first"})
+    );
+    for shown in [
+        "release pipeline",
+        "registry.example:5000/edge/web:6",
+        "registry.example:5000/edge/web:7",
+        "COMPLETED",
+        "<caption",
+        "<main",
+        "<h1>",
+        r#"<label for="account">"#,
+        r#"lang="en""#,
+    ] {
+        assert!(html.contains(shown), "{shown}: {html}");
+    }
+}
+
+#[tokio::test]
+async fn a_broken_chain_is_marked_where_one_service_is_shown() {
+    let stub = Stub::start(|function, event| {
+        if event.get("verify").is_some() {
+            return ok(
+                &json!({"ok": false, "verified": 3, "fault": {"record": format!("{CHANGE}#1"), "what": "was changed"}}),
+            );
+        }
+        if event.get("ecs_service_name") == Some(&json!("emptied")) { page(&[], None) } else { whole(function, event) }
+    })
+    .await;
+    let page = Page::open(&stub, &[]).await;
+    let cookie = page.enter().await;
+    assert!(!page.get("/", &cookie).await.body.contains("class=\"chain"));
+    for path in [
+        "/?show=1&service=222222222222/eu-west-1/prod/web",
+        &format!("/?show=1&change={CHANGE}"),
+        // Where every record is gone, that is what the chain has to tell.
+        "/?show=1&service=222222222222/eu-west-1/prod/emptied",
+    ] {
+        let html = page.get(path, &cookie).await.body;
+        assert!(
+            html.contains(r#"class="chain broken" role="alert""#) && html.contains(&format!("{CHANGE}#1")),
+            "{path}: {html}"
+        );
+        assert_eq!(stub.seen().last().unwrap().1["verify"], true);
+    }
+    let stub = Stub::start(whole).await;
+    let page = Page::open(&stub, &[]).await;
+    let cookie = page.enter().await;
+    let html = page.get("/?show=1&service=222222222222/eu-west-1/prod/web", &cookie).await.body;
+    assert!(
+        html.contains("chain whole") && html.contains("3 records verified") && !html.contains("chain broken"),
+        "{html}"
+    );
+}
+
+#[tokio::test]
+async fn a_chain_that_could_not_be_checked_is_neither_whole_nor_broken() {
+    let stub = Stub::start(|function, event| {
+        if event.get("verify").is_some() {
+            Reply::FunctionError("HistoryUnavailable", "away".to_owned())
+        } else {
+            whole(function, event)
+        }
+    })
+    .await;
+    let page = Page::open(&stub, &[]).await;
+    let cookie = page.enter().await;
+    let html = page.get("/?show=1&service=222222222222/eu-west-1/prod/web", &cookie).await.body;
+    assert!(html.contains("chain unknown") && html.contains("could not be checked: away"), "{html}");
+    assert!(html.contains("release 7"));
+}
+
+#[tokio::test]
+async fn pages_follow_each_other_with_their_filters() {
+    let stub =
+        Stub::start(|_, event| page(&[change(&json!({}))], event.get("next_token").is_none().then_some("a/b+c=")))
+            .await;
+    let page = Page::open(&stub, &[]).await;
+    let cookie = page.enter().await;
+    let html = page.get("/?show=1&account=222222222222", &cookie).await.body;
+    let link = html.split("<a href=\"").find(|rest| rest.contains("rel=\"next\"")).unwrap().split('"').next().unwrap();
+    let link = link.replace("&#38;", "&");
+    let html = page.get(&link, &cookie).await.body;
+    let event = stub.seen().last().unwrap().1.clone();
+    assert_eq!((&event["next_token"], &event["account_id"]), (&json!("a/b+c="), &json!("222222222222")));
+    assert!(html.contains("First page") && !html.contains("Next page"), "{html}");
+}
+
+#[tokio::test]
+async fn trouble_is_told_on_the_page() {
+    let stub = Stub::start(|_, _| Reply::Refused(403, "AccessDeniedException", "not <b>you</b>")).await;
+    let page = Page::open(&stub, &[]).await;
+    let cookie = page.enter().await;
+    let answer = page.get("/", &cookie).await;
+    assert_eq!(answer.status, 502);
+    for shown in [r#"role="alert""#, "AccessDeniedException", "not &#60;b&#62;you", "lambda:InvokeFunction"] {
+        assert!(answer.body.contains(shown), "{shown}: {}", answer.body);
+    }
+    let answer = page.get("/?show=1&service=web", &cookie).await;
+    assert_eq!(answer.status, 400);
+    assert!(answer.body.contains("is no service"), "{}", answer.body);
+}
