@@ -20,8 +20,10 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 ARCH ?= $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
 RUST_TARGET := $(if $(filter arm64,$(ARCH)),aarch64,x86_64)-unknown-linux-gnu
 
-LOCAL_PACKAGE := $(TARGET)/local/updater.zip
-LAMBDA_PACKAGE := $(TARGET)/lambda-package/$(ARCH)/updater.zip
+# Each of them is a binary, a package and a function of hub.yaml.
+FUNCTIONS := updater history
+LOCAL_PACKAGES := $(TARGET)/local
+LAMBDA_PACKAGES := $(TARGET)/lambda-package/$(ARCH)
 TEMPLATES := $(wildcard infrastructure/cloudformation/*.yaml)
 
 .PHONY: help
@@ -29,18 +31,18 @@ help: ## list the rules
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-24s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: run
-run: $(VENV)/stamp local-package ## the main job on a local AWS: one event, one service changed (EVENT=file for another event)
-	@$(VENV)/bin/python local/run.py $(LOCAL_PACKAGE) $(EVENT)
+run: $(VENV)/stamp local-package ## the main job on a local AWS: one event, one service changed (EVENT=file: another event; KEEP=1: stay)
+	@$(VENV)/bin/python local/run.py $(TARGET) $(if $(KEEP),--keep) $(EVENT)
 
 .PHONY: run-lambda-test-sam
 run-lambda-test-sam: $(VENV)/stamp local-package ## the first version's eight events against the local function, each answer printed
-	@$(VENV)/bin/python local/run.py $(LOCAL_PACKAGE) --all
+	@$(VENV)/bin/python local/run.py $(TARGET) --all
 
 # Both suites run, whatever the first one says.
 .PHONY: test
 test: $(VENV)/stamp local-package ## every test: cargo test, then the end-to-end tests on a local AWS
 	@cargo test --locked --no-fail-fast; rust=$$?; \
-	UPDATER_PACKAGE=$(LOCAL_PACKAGE) $(VENV)/bin/python -m pytest -p no:cacheprovider tests/e2e; python=$$?; \
+	BUILT=$(TARGET) $(VENV)/bin/python -m pytest -p no:cacheprovider tests/e2e; python=$$?; \
 	test $$rust -eq 0 -a $$python -eq 0
 
 .PHONY: lint lint-format lint-clippy lint-templates lint-policies
@@ -59,11 +61,12 @@ render: $(VENV)/stamp ## write policies/ into the templates
 	@$(VENV)/bin/python infrastructure/render.py
 
 .PHONY: build-lambda-package
-build-lambda-package: $(VENV)/stamp cargo ## the zip for AWS, small and slow to build (ARCH=x86_64 or arm64)
+build-lambda-package: $(VENV)/stamp cargo ## the zips for AWS, small and slow to build (ARCH=x86_64 or arm64)
 	@rustc --print target-libdir --target $(RUST_TARGET) | xargs test -d || { \
 	  echo "Rust cannot build for $(RUST_TARGET) here: rustup target add $(RUST_TARGET)" >&2; exit 1; }
-	cargo build --locked --profile lambda --target $(RUST_TARGET) --bin updater
-	@$(VENV)/bin/python local/package.py --lambda $(TARGET)/$(RUST_TARGET)/lambda/updater $(LAMBDA_PACKAGE)
+	cargo build --locked --profile lambda --no-default-features --target $(RUST_TARGET) $(FUNCTIONS:%=--bin %)
+	@for function in $(FUNCTIONS); do $(VENV)/bin/python local/package.py --lambda \
+	  $(TARGET)/$(RUST_TARGET)/lambda/$$function $(LAMBDA_PACKAGES)/$$function.zip || exit; done
 
 .PHONY: clean
 clean: ## remove everything that was built or installed here
@@ -76,12 +79,12 @@ cargo:
 	@command -v cargo >/dev/null || { \
 	  echo "cargo was not found: install Rust (https://rustup.rs), or add its bin folder to PATH" >&2; exit 1; }
 
-# Quick to build, for the local AWS only.
+# Quick to build, for the local AWS only; and the command line that asks the functions there.
 .PHONY: local-package
 local-package: $(VENV)/stamp cargo
-	cargo build --locked --bin updater
-	@test $(LOCAL_PACKAGE) -nt $(TARGET)/debug/updater || \
-	  $(VENV)/bin/python local/package.py $(TARGET)/debug/updater $(LOCAL_PACKAGE)
+	cargo build --locked $(FUNCTIONS:%=--bin %) --bin ecs-updater
+	@for function in $(FUNCTIONS); do test $(LOCAL_PACKAGES)/$$function.zip -nt $(TARGET)/debug/$$function || \
+	  $(VENV)/bin/python local/package.py $(TARGET)/debug/$$function $(LOCAL_PACKAGES)/$$function.zip || exit; done
 
 # The stamp is written last: an installation that was cut off is done again from the start.
 $(VENV)/stamp: local/requirements.txt

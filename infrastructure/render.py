@@ -40,6 +40,9 @@ TOKENS: dict[str, Any] = {
     "__STATE_TABLE_ARN__": "${StateTable.Arn}",
     # Fn::GetAtt LogGroup.Arn ends with ":*", which leaves no room for the log stream.
     "__LOG_GROUP_ARN__": "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:${LogGroup}",
+    "__HISTORY_LOG_GROUP_ARN__": (
+        "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:${HistoryLogGroup}"
+    ),
     "__HUB_ACCOUNT_ID__": "${HubAccountId}",
     "__UPDATER_ROLE_ARN__": "${UpdaterRoleArn}",
     "__ORGANIZATION_ID__": "${OrganizationId}",

@@ -1,6 +1,6 @@
 """Deploys the project into the local AWS as a platform team deploys it into theirs, and something to work on.
 
-Hub: the real template with the real package. Hub and targets: the real target role. Then, in each account, the
+Hub: the real template with the real packages. Hub and targets: the real target role. Then, in each account, the
 sample cluster and service that the events of tests/events name.
 """
 
@@ -18,6 +18,7 @@ from local_aws import HUB, ORGANIZATION_ID, REGION, TARGETS, Credentials, LocalA
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = ROOT / "infrastructure" / "cloudformation"
 PACKAGE_BUCKET = "ecs-updater-packages"
+PACKAGES = UPDATER_PACKAGE, HISTORY_PACKAGE = "updater.zip", "history.zip"
 EXTERNAL_ID = "local-external-id"
 BREAK_GLASS_ROLE = f"arn:aws:iam::{HUB}:role/break-glass"
 
@@ -33,15 +34,16 @@ class Deployment:
 
     function: str
     role_arn: str
+    history_function: str
     history: str
     state: str
     invoker: Credentials
 
 
-def deploy(aws: LocalAws, package: Path, progress: Callable[[str], None]) -> Deployment:
-    """Deploys hub and targets; `progress` hears of each step before it is taken."""
-    progress(f"hub {HUB}: infrastructure/cloudformation/hub.yaml with {package.name}")
-    outputs = deploy_hub(aws, package)
+def deploy(aws: LocalAws, packages: Path, progress: Callable[[str], None]) -> Deployment:
+    """Deploys hub and targets from the folder of `packages`; `progress` hears of each step before it is taken."""
+    progress(f"hub {HUB}: infrastructure/cloudformation/hub.yaml with {' and '.join(PACKAGES)}")
+    outputs = deploy_hub(aws, packages)
     for account in (HUB, *TARGETS):
         progress(
             f"account {account}: infrastructure/cloudformation/target-role.yaml, cluster {CLUSTER}, service {SERVICE}"
@@ -50,17 +52,19 @@ def deploy(aws: LocalAws, package: Path, progress: Callable[[str], None]) -> Dep
     return Deployment(
         function=outputs["UpdaterFunctionName"],
         role_arn=outputs["UpdaterRoleArn"],
+        history_function=outputs["HistoryFunctionName"],
         history=outputs["HistoryTableName"],
         state=outputs["StateTableName"],
-        invoker=create_invoker(aws, outputs["UpdaterFunctionArn"]),
+        invoker=create_invoker(aws, outputs["UpdaterFunctionArn"], outputs["HistoryFunctionArn"]),
     )
 
 
-def deploy_hub(aws: LocalAws, package: Path) -> dict[str, str]:
+def deploy_hub(aws: LocalAws, packages: Path) -> dict[str, str]:
     """The hub's stack; its outputs."""
     s3 = aws.client("s3", root_of(HUB))
     s3.create_bucket(Bucket=PACKAGE_BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-    s3.put_object(Bucket=PACKAGE_BUCKET, Key=package.name, Body=package.read_bytes())
+    for package in PACKAGES:
+        s3.put_object(Bucket=PACKAGE_BUCKET, Key=package, Body=(packages / package).read_bytes())
     return deploy_stack(
         aws,
         HUB,
@@ -68,7 +72,8 @@ def deploy_hub(aws: LocalAws, package: Path) -> dict[str, str]:
         "hub.yaml",
         {
             "CodeBucket": PACKAGE_BUCKET,
-            "CodeKey": package.name,
+            "CodeKey": UPDATER_PACKAGE,
+            "HistoryCodeKey": HISTORY_PACKAGE,
             "OrganizationId": ORGANIZATION_ID,
             "ExternalId": EXTERNAL_ID,
             "BreakGlassRoleArn": BREAK_GLASS_ROLE,
@@ -156,17 +161,17 @@ def create_service(aws: LocalAws, account: str, service: str, region: str = REGI
     )
 
 
-def create_invoker(aws: LocalAws, function_arn: str) -> Credentials:
-    """An IAM user of the hub who may invoke the updater and do nothing else: what a caller needs, and no more."""
+def create_invoker(aws: LocalAws, *function_arns: str) -> Credentials:
+    """An IAM user of the hub who may invoke the functions and do nothing else: what a caller needs, and no more."""
     iam = aws.client("iam", root_of(HUB))
     iam.create_user(UserName="caller")
     iam.put_user_policy(
         UserName="caller",
-        PolicyName="invoke-the-updater",
+        PolicyName="invoke-the-functions",
         PolicyDocument=json.dumps(
             {
                 "Version": "2012-10-17",
-                "Statement": [{"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": function_arn}],
+                "Statement": [{"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": function_arns}],
             }
         ),
     )
@@ -188,12 +193,25 @@ class Answer:
         return dict(self.payload["body"])
 
 
-def invoke(aws: LocalAws, deployment: Deployment, event: Any) -> Answer:
-    """Sends an event to the updater through the Lambda API, signed by the caller."""
+def invoke(aws: LocalAws, deployment: Deployment, event: Any, function: str = "") -> Answer:
+    """Sends an event to the updater, or to another function, through the Lambda API, signed by the caller."""
     payload = event if isinstance(event, bytes) else json.dumps(event).encode()
     lambda_api = aws.client("lambda", deployment.invoker)
-    answer = lambda_api.invoke(FunctionName=deployment.function, Payload=payload)
+    answer = lambda_api.invoke(FunctionName=function or deployment.function, Payload=payload)
     return Answer(json.loads(answer["Payload"].read()), "FunctionError" in answer)
+
+
+def command_line_environment(aws: LocalAws, deployment: Deployment, who: Credentials | None = None) -> dict[str, str]:
+    """What `ecs-updater`, the command line, needs in its environment: where the functions are, and who asks."""
+    who = who or deployment.invoker
+    return {
+        "AWS_ENDPOINT_URL": aws.endpoint,
+        "AWS_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": who.access_key,
+        "AWS_SECRET_ACCESS_KEY": who.secret_key,
+        "ECS_UPDATER_FUNCTION": deployment.function,
+        "ECS_UPDATER_HISTORY_FUNCTION": deployment.history_function,
+    }
 
 
 def history_of(aws: LocalAws, deployment: Deployment, service_key: str) -> list[dict[str, Any]]:

@@ -1,17 +1,22 @@
 #!/usr/bin/env python3
 """The main job on the local AWS: one event in, one service changed, the change in the history.
 
-    local/run.py PACKAGE [EVENT]   deploy, send the event (default: the base event) to the first target account,
-                                   show answer, service and history
-    local/run.py PACKAGE --all     deploy, send the eight events of the first version, print each answer
+    local/run.py BUILT [EVENT]          deploy, send the event (default: the base event) to the first target
+                                        account, show answer and history
+    local/run.py BUILT --keep [EVENT]   the same, and then wait: the command line can be tried
+    local/run.py BUILT --all            deploy, send the eight events of the first version, print each answer
 
-Everything it starts ends with it.
+BUILT is cargo's folder: the packages are in its `local`, the command line is its `debug/ecs-updater`. Everything that
+this starts ends with it.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -62,21 +67,18 @@ def show_answer(answer: deploy.Answer, seconds: float) -> None:
         print(f"\n    planned: {pretty(planned)}")
 
 
-def show_history(records: list[dict[str, Any]]) -> None:
-    """The records of a service in the order of their chain: what each says, and what it is tied to."""
-    print()
-    # Items without a seq only help to find a change of several images.
-    for record in sorted((each for each in records if "seq" in each), key=lambda record: record["seq"]):
-        before, after = (
-            json.loads(record[side])["serviceImage"] if side in record else "" for side in ("before", "after")
-        )
-        images = f"{before} -> {after}" if after else f"from {before}"
-        print(f"    {record['seq']}  {record['at']}  {record['kind']:10}{images}")
-        print(f"       change {record['change_id']}, session {record['session']}")
-        print(f"       hash {record['hash'][:16]}…, after {record['prev_hash'][:16] or 'nothing: the first'}")
+def show_command(built: Path, environment: dict[str, str], *arguments: str) -> int:
+    """Runs the command line as a person does, who has nothing but leave to invoke the two functions."""
+    step(shlex.join(("ecs-updater", *arguments)))
+    print(flush=True)
+    command = [built / "debug" / "ecs-updater", *arguments]
+    # No home: nobody's AWS profile is to have a say.
+    ran = subprocess.run(command, env={"PATH": os.environ.get("PATH", os.defpath), **environment}, check=False)
+    print(flush=True)
+    return ran.returncode
 
 
-def run_one(aws: LocalAws, deployment: deploy.Deployment, path: Path) -> int:
+def run_one(aws: LocalAws, deployment: deploy.Deployment, built: Path, path: Path) -> int:
     """Sends one event to the first target account, unless it names another."""
     event = json.loads(path.read_text())
     if isinstance(event, dict):
@@ -86,13 +88,32 @@ def run_one(aws: LocalAws, deployment: deploy.Deployment, path: Path) -> int:
     started = time.monotonic()
     answer = deploy.invoke(aws, deployment, event)
     show_answer(answer, time.monotonic() - started)
+    print()
     if answer.error:
         return 1
-    key = f"{event['account_id']}/{event.get('region', REGION)}/{event['ecs_cluster_name']}/{event['ecs_service_name']}"
+    body = answer.body
+    names = (body["account_id"], body["region"], body["ecs_cluster_name"], body["ecs_service_name"])
+    environment = deploy.command_line_environment(aws, deployment)
+    return show_command(built, environment, "history", "/".join(names)) or show_command(
+        built, environment, "verify", "/".join(names)
+    )
+
+
+def wait(built: Path, environment: dict[str, str]) -> None:
+    """Says how another terminal gets to the command line, and waits until nobody wants it any more."""
+    step("the local AWS stays. In another terminal:")
+    print("    unset AWS_PROFILE AWS_SESSION_TOKEN")  # one's own would be mixed with these
+    print("    export " + " ".join(f"{name}={shlex.quote(value)}" for name, value in environment.items()))
+    print(f"    PATH={shlex.quote(str(built.absolute() / 'debug'))}:$PATH")
+    service = f"{TARGETS[0]}/{REGION}/{deploy.CLUSTER}/{deploy.SERVICE}"
+    for command in (f"plan {service} --image nginx:1.27", f"restore {service} --previous", "history", "history --web"):
+        print(f"    ecs-updater {command}")
     print()
-    step(f"history of {key}")
-    show_history(deploy.history_of(aws, deployment, key))
-    return 0
+    step("Enter, or Ctrl-C, ends it")
+    try:
+        sys.stdin.readline()
+    except KeyboardInterrupt:
+        print()
 
 
 def run_all(aws: LocalAws, deployment: deploy.Deployment) -> int:
@@ -106,10 +127,12 @@ def run_all(aws: LocalAws, deployment: deploy.Deployment) -> int:
 
 def main(arguments: list[str]) -> int:
     """Starts, deploys, sends, shows, stops."""
+    keep = "--keep" in arguments
+    arguments = [argument for argument in arguments if argument != "--keep"]
     if not 1 <= len(arguments) <= 2:
         print(__doc__, file=sys.stderr)
         return 2
-    package, what = Path(arguments[0]), arguments[1] if len(arguments) > 1 else f"{EVENTS}/{PREFIX}base.json"
+    built, what = Path(arguments[0]), arguments[1] if len(arguments) > 1 else f"{EVENTS}/{PREFIX}base.json"
     if what != "--all":
         try:
             json.loads(Path(what).read_text())
@@ -121,13 +144,16 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     step(f"local AWS: hub account {HUB}, target accounts {' and '.join(TARGETS)}, region {REGION}, IAM enforced")
     with LocalAws() as aws:
-        deployment = deploy.deploy(aws, package, step)
+        deployment = deploy.deploy(aws, built / "local", step)
         if what == "--all":
             return run_all(aws, deployment)
-        code = run_one(aws, deployment, Path(what))
-        print()
+        code = run_one(aws, deployment, built, Path(what))
+        if keep:
+            wait(built, deploy.command_line_environment(aws, deployment))
+            return code
         step("what to try next")
         print(
+            "    make run KEEP=1                the same, and the local AWS stays: restore, history --web, ...\n"
             '    make run EVENT=my-event.json   another event; with "dry_run": true, only the plan\n'
             "    make run-lambda-test-sam       the first version's eight events, errors included\n"
             "    make test                      every test, with each permission taken away once\n"

@@ -492,6 +492,7 @@ mod tests {
             identity: "claimed".to_owned(),
             session: "ecsu-1".to_owned(),
             request_id: "1".to_owned(),
+            restores: None,
         }
     }
 

@@ -20,9 +20,12 @@ import deploy  # noqa: E402  (found by the line above)
 from local_aws import DISTRUSTFUL, HUB, OUTSIDER, REGION, TARGETS, Credentials, LocalAws, forget_aws_settings, root_of  # noqa: E402
 from wire import Wire  # noqa: E402
 
-PACKAGE = Path(os.environ.get("UPDATER_PACKAGE", ROOT / "target" / "local" / "updater.zip")).absolute()
-if not PACKAGE.exists():
-    pytest.exit(f"{PACKAGE} is not there: `make local-package` builds it, and `make test` does so first", 2)
+# Cargo's folder, with what `make local-package` builds.
+BUILT = Path(os.environ.get("BUILT", ROOT / "target")).absolute()
+COMMAND_LINE = BUILT / "debug" / "ecs-updater"
+for needed in (*(BUILT / "local" / package for package in deploy.PACKAGES), COMMAND_LINE):
+    if not needed.exists():
+        pytest.exit(f"{needed} is not there: `make local-package` builds it, and `make test` does so first", 2)
 
 # Imported by more than one test module; their asserts are to be explained as those of tests are.
 pytest.register_assert_rewrite("ledger")
@@ -74,6 +77,10 @@ class System:
     def invoke(self, event: Any) -> deploy.Answer:
         """Sends an event through the Lambda API."""
         return deploy.invoke(self.aws, self.deployment, event)
+
+    def ask(self, query: Any) -> deploy.Answer:
+        """Sends a query to the history function through the Lambda API."""
+        return deploy.invoke(self.aws, self.deployment, query, self.deployment.history_function)
 
     def records(self, service: Service) -> list[dict[str, Any]]:
         """The service's records, in the order of their keys."""
@@ -137,6 +144,22 @@ class System:
         """Credentials of the updater's role."""
         return self.assume(self.deployment.role_arn)
 
+    @property
+    def history_role_arn(self) -> str:
+        """The role of the history function."""
+        functions = self.client("lambda")
+        found = functions.get_function_configuration(FunctionName=self.deployment.history_function)
+        return str(found["Role"])
+
+    @property
+    def history_role(self) -> str:
+        """The name of the history function's role."""
+        return self.history_role_arn.rsplit("/", 1)[-1]
+
+    def historian(self) -> Credentials:
+        """Credentials of the history function's role."""
+        return self.assume(self.history_role_arn)
+
 
 def end_lease(system: System, service: Service) -> None:
     """Makes the service's lease one that has ended, rather than wait two minutes."""
@@ -154,7 +177,7 @@ def system() -> Iterator[System]:
     """The local AWS with everything deployed."""
     forget_aws_settings()
     with LocalAws() as aws:
-        deployment = deploy.deploy(aws, PACKAGE, lambda step: None)
+        deployment = deploy.deploy(aws, BUILT / "local", lambda step: None)
         deploy.deploy_target(aws, OUTSIDER, deployment.role_arn)
         deploy.deploy_target(aws, DISTRUSTFUL, deployment.role_arn, organization="o-another000")
         yield System(aws, deployment)

@@ -125,7 +125,7 @@ def test_a_missing_field_is_named_with_what_is_needed(system: System) -> None:
         ),
         pytest.param(json.dumps(SAMPLE.event(ecs_tag={"AWS:x": "y"})).encode(), id="aws: tag"),
         pytest.param(json.dumps(SAMPLE.event(ecs_tag={f"k{n}": "v" for n in range(51)})).encode(), id="51 tags"),
-        pytest.param(json.dumps(SAMPLE.event(restore="previous")).encode(), id="restore, which comes later"),
+        pytest.param(json.dumps(SAMPLE.event(restore="last")).encode(), id="restore of no change"),
     ],
 )
 def test_what_is_no_event_changes_nothing(system: System, payload: bytes) -> None:

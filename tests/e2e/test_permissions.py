@@ -31,8 +31,8 @@ UPDATER = {
     ("EnterTargetAccounts", "sts:AssumeRole"): "AssumeRoleFailed",
     ("EnterTargetAccounts", "sts:SetSourceIdentity"): None,  # for callers that the API door vouches for: below
     ("AppendToHistory", "dynamodb:PartiQLInsert"): "HistoryUnavailable",
-    ("ReadHistory", "dynamodb:GetItem"): None,  # to resume a change: below
-    ("ReadHistory", "dynamodb:Query"): None,  # to restore
+    ("ReadHistory", "dynamodb:GetItem"): None,  # to resume a change: below; to restore one: test_restore.py
+    ("ReadHistory", "dynamodb:Query"): None,  # to restore the previous one: test_restore.py
     ("KeepState", "dynamodb:BatchGetItem"): "HistoryUnavailable",
     ("KeepState", "dynamodb:PartiQLInsert"): "HistoryUnavailable",
     ("KeepState", "dynamodb:PartiQLUpdate"): "HistoryUnavailable",
@@ -521,6 +521,7 @@ def test_every_document_is_one_that_the_system_ran_under() -> None:
     """No document stands in policies/ that nothing here is about."""
     assert {path.name for path in Path(POLICIES).glob("*.json")} == {
         "updater.json",
+        "history.json",  # test_history.py
         "lambda-trust.json",
         "history-table.json",
         "session.json",

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import deploy
-from conftest import PACKAGE
-from local_aws import OUTSIDER, TARGETS
+from conftest import BUILT
+from local_aws import OUTSIDER, REGION, TARGETS
+
+SAMPLE = f"{TARGETS[0]}/{REGION}/{deploy.CLUSTER}/{deploy.SERVICE}"
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """`local/run.py`, with next to nothing in its environment."""
     return subprocess.run(
-        [sys.executable, deploy.ROOT / "local" / "run.py", PACKAGE, *arguments],
+        [sys.executable, deploy.ROOT / "local" / "run.py", BUILT, *arguments],
         env={"PATH": os.environ["PATH"], "AWS_PROFILE": "no-such-profile", "HTTP_PROXY": "http://127.0.0.1:9"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -33,8 +36,24 @@ def test_the_main_job_is_shown_from_before_to_after() -> None:
     assert ["image", "busybox", "nginx"] in rows
     assert ["tag", "old-custom-tag-name", "old-custom-tag-value", "-"] in rows
     assert ["tag", "updated-tag-name", "-", "updated-tag-value"] in rows
-    assert any(row[2:] == ["APPLIED", "busybox", "->", "nginx"] for row in rows)
+    # What the command line tells, through the history function.
+    told = ran.stdout.partition(f"==> ecs-updater history {SAMPLE}\n")[2]
+    assert re.search(rf"\n{SAMPLE}\n .* APPLIED ", told)
+    assert "image web: busybox → nginx" in told
+    assert f"\nWHOLE  {SAMPLE}\n" in told
+    assert "==> what to try next" in told
     assert f'"account_id": "{TARGETS[0]}"' in ran.stdout
+
+
+def test_a_dry_run_is_shown_and_leaves_no_history(tmp_path: Path) -> None:
+    event = tmp_path / "event.json"
+    names = {"ecs_cluster_name": deploy.CLUSTER, "ecs_service_name": deploy.SERVICE}
+    event.write_text(json.dumps({**names, "ecs_image_name": "nginx", "dry_run": True}))
+    ran = run("--keep", event)  # the end of its standard input ends it
+    assert ran.returncode == 0, ran.stderr
+    assert "200 PLANNED" in ran.stdout
+    assert "APPLIED" not in ran.stdout
+    assert "export AWS_ENDPOINT_URL=http://127.0.0.1:" in ran.stdout
 
 
 def test_an_own_event_may_fail_and_says_why(tmp_path: Path) -> None:

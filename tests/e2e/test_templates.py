@@ -83,6 +83,7 @@ TOKENS: dict[str, Any] = {
     "__HISTORY_TABLE_ARN__": "arn:history",
     "__STATE_TABLE_ARN__": "arn:state",
     "__LOG_GROUP_ARN__": "arn:aws:logs:eu-west-1:222222222222:log-group:group",
+    "__HISTORY_LOG_GROUP_ARN__": "arn:aws:logs:eu-west-1:222222222222:log-group:history-group",
     "__HUB_ACCOUNT_ID__": "111111111111",
     "__UPDATER_ROLE_ARN__": UPDATER_ROLE,
     "__ORGANIZATION_ID__": "o-a1b2c3d4e5",
@@ -100,6 +101,7 @@ VALUES = {
     "HistoryTable.Arn": "arn:history",
     "StateTable.Arn": "arn:state",
     "LogGroup": "group",
+    "HistoryLogGroup": "history-group",
     "UpdaterRoleArn": UPDATER_ROLE,
     "UpdaterRole.Arn": UPDATER_ROLE,
     "OrganizationId": "o-a1b2c3d4e5",
@@ -110,6 +112,7 @@ VALUES = {
 }
 PLACES = {
     "updater.json": ("hub.yaml", "UpdaterPolicy", "PolicyDocument"),
+    "history.json": ("hub.yaml", "HistoryRole", "Policies", 0, "PolicyDocument"),
     "lambda-trust.json": ("hub.yaml", "UpdaterRole", "AssumeRolePolicyDocument"),
     "history-table.json": ("hub.yaml", "HistoryTable", "ResourcePolicy", "PolicyDocument"),
     "target-role.json": ("target-role.yaml", "TargetRole", "Policies", 0, "PolicyDocument"),

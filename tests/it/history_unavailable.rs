@@ -45,13 +45,11 @@ async fn a_started_that_is_refused_changes_nothing_and_names_what_is_missing() {
 
 #[tokio::test]
 async fn a_started_that_is_throttled_or_answered_with_500_changes_nothing() {
-    let world = World::new().await;
-    let throttled = "ProvisionedThroughputExceededException";
-    world.journal.from("ExecuteTransaction", 1, Fault::refuse(400, throttled, "The level of configured throughput"));
-    nothing_happens(&world).await;
-    world.journal.mend();
-    world.journal.from("ExecuteTransaction", 1, Fault::refuse(500, "InternalServerError", "Internal server error"));
-    nothing_happens(&world).await;
+    let (throttled, failing) = (World::new().await, World::new().await);
+    let code = "ProvisionedThroughputExceededException";
+    throttled.journal.from("ExecuteTransaction", 1, Fault::refuse(400, code, "The level of configured throughput"));
+    failing.journal.from("ExecuteTransaction", 1, Fault::refuse(500, "InternalServerError", "Internal server error"));
+    tokio::join!(nothing_happens(&throttled), nothing_happens(&failing));
 }
 
 #[tokio::test]
@@ -64,15 +62,15 @@ async fn a_table_that_is_missing_changes_nothing() {
 
 #[tokio::test]
 async fn a_dynamodb_whose_connections_break_changes_nothing() {
-    let world = World::new().await;
-    world.journal.service_from(Service::DynamoDb, 1, Fault::CutBefore);
-    nothing_happens(&world).await;
-    world.journal.mend();
+    let (gone, breaking) = (World::new().await, World::new().await);
+    gone.journal.service_from(Service::DynamoDb, 1, Fault::CutBefore);
     // It breaks between the read and STARTED.
-    world.journal.service_from(Service::DynamoDb, 2, Fault::CutBefore);
-    nothing_happens(&world).await;
-    world.journal.mend();
-    world.update(json!({"ecs_image_name": "nginx"})).await.status("APPLIED");
+    breaking.journal.service_from(Service::DynamoDb, 2, Fault::CutBefore);
+    tokio::join!(nothing_happens(&gone), nothing_happens(&breaking));
+    for world in [gone, breaking] {
+        world.journal.mend();
+        world.update(json!({"ecs_image_name": "nginx"})).await.status("APPLIED");
+    }
 }
 
 #[tokio::test]

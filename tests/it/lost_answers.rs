@@ -137,29 +137,36 @@ async fn forces_one_deployment(changes: &Value, fault: Fault) {
 /// Neither is a forced deployment started twice or not at all, nor a parameter beside it lost.
 #[tokio::test]
 async fn a_forced_deployment_whose_answer_is_lost_is_started_once() {
-    for changes in
-        [json!({"force_new_deployment": true}), json!({"force_new_deployment": true, "service": {"desiredCount": 4}})]
-    {
-        tokio::join!(
-            forces_one_deployment(&changes, Fault::CutAfter),
-            forces_one_deployment(&changes, Fault::act_then_500()),
-            forces_one_deployment(&changes, Fault::CutBefore),
-            forces_one_deployment(&changes, Fault::server_error()),
-        );
-    }
+    let alone = json!({"force_new_deployment": true});
+    let beside = json!({"force_new_deployment": true, "service": {"desiredCount": 4}});
+    tokio::join!(
+        forces_one_deployment(&alone, Fault::CutAfter),
+        forces_one_deployment(&alone, Fault::act_then_500()),
+        forces_one_deployment(&alone, Fault::CutBefore),
+        forces_one_deployment(&alone, Fault::server_error()),
+        forces_one_deployment(&beside, Fault::CutAfter),
+        forces_one_deployment(&beside, Fault::CutBefore),
+    );
+}
+
+async fn sets_the_count(fault: Fault) {
+    let world = World::new().await;
+    let site = Site::target();
+    world.journal.on("UpdateService", 1, fault);
+    let outcome = world.update(json!({"service": {"desiredCount": 9}})).await;
+    assert_eq!(outcome.status("APPLIED")["deployment_id"], Value::Null);
+    assert_eq!(world.cloud().service(&site)["desiredCount"], 9);
+    assert_eq!(world.kinds(&site), ["STARTED", "APPLIED"]);
 }
 
 #[tokio::test]
 async fn parameters_whose_answer_is_lost_are_read_back() {
-    for fault in [Fault::CutAfter, Fault::act_then_500(), Fault::CutBefore, Fault::server_error()] {
-        let world = World::new().await;
-        let site = Site::target();
-        world.journal.on("UpdateService", 1, fault);
-        let outcome = world.update(json!({"service": {"desiredCount": 9}})).await;
-        assert_eq!(outcome.status("APPLIED")["deployment_id"], Value::Null);
-        assert_eq!(world.cloud().service(&site)["desiredCount"], 9);
-        assert_eq!(world.kinds(&site), ["STARTED", "APPLIED"]);
-    }
+    tokio::join!(
+        sets_the_count(Fault::CutAfter),
+        sets_the_count(Fault::act_then_500()),
+        sets_the_count(Fault::CutBefore),
+        sets_the_count(Fault::server_error()),
+    );
 }
 
 /// Whatever keeps failing ends in time, says so, and can be tried again with the same key.
@@ -225,28 +232,33 @@ async fn what_ecs_refuses_by_itself_is_not_tried_again() {
     }
 }
 
+async fn read_fails(action: &str) {
+    let world = World::new().await;
+    world.journal.from(action, 1, Fault::server_error());
+    let outcome = world.update(json!({"ecs_image_name": "nginx"})).await;
+    let message = outcome.error("ServiceReadFailed");
+    let text = "[ERROR][ecs_service_read] reading ecs service unexpected error: ";
+    assert!(message.starts_with(text) && message.contains("ServerException"), "{message}");
+    assert!((2..=5).contains(&world.journal.of(action).len()), "retries are bounded");
+    assert_eq!(world.journal.mutating_ecs_calls(), Vec::<String>::new());
+    assert!(world.records(&Site::target()).is_empty(), "what fails before STARTED is not recorded");
+}
+
 #[tokio::test]
-async fn reads_are_retried_and_end_in_service_read_failed_where_they_keep_failing() {
+async fn reads_that_keep_failing_end_in_service_read_failed() {
+    tokio::join!(read_fails("DescribeServices"), read_fails("DescribeTaskDefinition"));
+}
+
+#[tokio::test]
+async fn reads_that_fail_once_are_repeated_and_those_that_are_refused_name_what_is_missing() {
     let world = World::new().await;
     world.journal.on("DescribeServices", 1, Fault::server_error());
     world.journal.on("DescribeTaskDefinition", 1, Fault::CutBefore);
     world.update(json!({"ecs_image_name": "nginx:1"})).await.status("APPLIED");
-    for action in ["DescribeServices", "DescribeTaskDefinition"] {
-        world.journal.forget();
-        world.journal.from(action, 1, Fault::server_error());
-        let outcome = world.update(json!({"ecs_image_name": "nginx:2"})).await;
-        let message = outcome.error("ServiceReadFailed");
-        let text = "[ERROR][ecs_service_read] reading ecs service unexpected error: ";
-        assert!(message.starts_with(text) && message.contains("ServerException"), "{message}");
-        assert!((2..=5).contains(&world.journal.of(action).len()), "retries are bounded");
-        assert_eq!(world.journal.mutating_ecs_calls(), Vec::<String>::new());
-        world.journal.mend();
-    }
     let fault = Fault::refuse(400, "AccessDeniedException", "not authorized to perform: ecs:DescribeServices");
     world.journal.from("DescribeServices", 1, fault);
     let outcome = world.update(json!({"ecs_image_name": "nginx:2"})).await;
     assert!(outcome.error("ServiceReadFailed").contains("ecs:DescribeServices"), "{outcome:?}");
-    assert_eq!(world.kinds(&Site::target()), ["STARTED", "APPLIED"], "what fails before STARTED is not recorded");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 //! Task definitions stay the text that was sent, so that a test sees what a typed stub would have lost or mended.
 //! It refuses what AWS refuses, where a test of the updater depends on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -294,13 +294,13 @@ async fn answer(journal: &Journal, sessions: &Sessions, cloud: &Cloud, tables: &
 /// arrives, in every test.
 fn check_started_first(journal: &Journal, tables: &Tables, call: &Call) {
     let items = tables.scan(super::dynamodb::HISTORY_TABLE);
+    let keys: BTreeSet<(&str, &str)> =
+        items.iter().filter_map(|item| Some((item["service"]["S"].as_str()?, item["record"]["S"].as_str()?))).collect();
     let open = items.iter().filter(|item| item["kind"]["S"] == "STARTED").any(|started| {
-        let result = format!("{}#1", started["change_id"]["S"].as_str().unwrap_or_default());
-        let ended =
-            items.iter().any(|item| item["service"] == started["service"] && item["record"]["S"] == result.as_str());
         let service = started["service"]["S"].as_str().unwrap_or_default();
-        let holds = ledger::head(tables, service).is_some_and(|head| head["lease_change"] == started["change_id"]["S"]);
-        !ended && holds
+        let result = format!("{}#1", started["change_id"]["S"].as_str().unwrap_or_default());
+        !keys.contains(&(service, result.as_str()))
+            && ledger::head(tables, service).is_some_and(|head| head["lease_change"] == started["change_id"]["S"])
     });
     if !open {
         journal.violation(format!(
