@@ -102,7 +102,7 @@ async fn twenty_thousand_records() {
 
 /// `cargo test --test history million -- --ignored --nocapture`
 #[tokio::test]
-#[ignore = "takes minutes and gigabytes"]
+#[ignore = "takes a quarter of an hour, a gigabyte of memory and several of disk"]
 async fn a_million_records() {
     measure(1_000_000, 3_000).await;
 }

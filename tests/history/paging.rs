@@ -87,7 +87,7 @@ fn write_on(world: &World, mut made: Made) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, max_shrink_iters: 20, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn pages_of_any_size_are_cuts_of_one_list(case in cases()) {
