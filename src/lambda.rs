@@ -52,5 +52,7 @@ where
         invocation.body = serde_json::to_vec(&event).unwrap_or_default().into();
         invocation
     });
-    Runtime::new(handler).layer(as_text).run().await.map_err(|error| format!("the Lambda runtime ended: {error}"))
+    Box::pin(Runtime::new(handler).layer(as_text).run())
+        .await
+        .map_err(|error| format!("the Lambda runtime ended: {error}"))
 }

@@ -8,7 +8,7 @@
 //!
 //! | step | where | what |
 //! |---|---|---|
-//! | event to request | [`request`] ([`names`], [`image`], [`tags`]) | schema, then types that cannot hold a wrong value |
+//! | event to request | [`request`] ([`event`], [`names`], [`image`], [`tags`]) | schema, then types that cannot hold a wrong value |
 //! | session | [`aws::sessions`] | the role in the target account, for exactly this service |
 //! | snapshot | [`snapshot`], [`task_definition`] | what the service is now, with every member that AWS sent |
 //! | plan | [`plan`] | pure: what differs, or why it cannot be done |
@@ -16,7 +16,10 @@
 //! | apply | [`update`] | register, update, tag; read back where an answer was lost |
 //! | response | [`response`], [`error`] | what the caller gets |
 //!
-//! [`update`] tells the story in one screen, [`function`] is the edge towards Lambda, and [`aws`] holds the only files
+//! What was done is read back through another function, which can do nothing else: [`history`] ([`ledger::query`],
+//! [`aws::history_reader`], [`ledger::merge`], [`ledger::fold`], [`ledger::verify`]).
+//!
+//! [`update`] tells the story in one screen, [`function`] and [`history`] are the edges towards [`lambda`], and [`aws`] holds the only files
 //! that call AWS. Everything else is pure: time, ids and the network come in from outside.
 
 pub mod aws;

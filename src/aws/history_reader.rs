@@ -1,4 +1,4 @@
-//! Reads the history, and nothing else: Query on the history table and its indexes, GetItem on the heads.
+//! Reads the history, and nothing else: `Query` on the history table and its indexes, `GetItem` on the heads.
 
 use std::collections::BTreeMap;
 
@@ -62,6 +62,8 @@ struct Read<'a> {
 /// What it answered.
 struct Answer {
     items: Vec<RawRecord>,
+    /// How many items DynamoDB read for it.
+    read: usize,
     /// Where the rest begins; none where there is none.
     rest: Option<Item>,
 }
@@ -129,7 +131,7 @@ impl HistoryReader {
             let read = Read { index: Index::Table, partition, between: None, newest_first: false, limit: None, from };
             let answer = self.query(read).await?;
             cost.calls += 1;
-            cost.items += answer.items.len();
+            cost.items += answer.read;
             answer.items.into_iter().for_each(|item| chain.add(item));
             from = answer.rest;
             if from.is_none() {
@@ -181,7 +183,8 @@ impl HistoryReader {
         };
         let answer = request.send().await.map_err(|error| CallError::new(QUERY, &error))?;
         let rest = answer.last_evaluated_key.filter(|key| !key.is_empty());
-        Ok(Answer { items: answer.items.unwrap_or_default().iter().map(json).collect(), rest })
+        let read = usize::try_from(answer.scanned_count).unwrap_or_default();
+        Ok(Answer { items: answer.items.unwrap_or_default().iter().map(json).collect(), read, rest })
     }
 }
 
@@ -267,7 +270,7 @@ impl Paging<'_> {
         while let Some(read) = reads.join_next().await {
             let (index, answer) = read.map_err(|error| CallError::unreadable(QUERY, error))?;
             let answer = answer?;
-            self.cost.items += answer.items.len();
+            self.cost.items += answer.read;
             merge.add(index, answer.items.into_iter().filter_map(keyed).collect(), answer.rest.is_none());
             if let Some(cursor) = cursors.get_mut(index) {
                 cursor.rest = answer.rest;
@@ -326,7 +329,7 @@ impl Paging<'_> {
                 Read { index: Index::Table, partition: service, between, newest_first: false, limit: None, from };
             let answer = self.reader.query(read).await?;
             self.cost.calls += 1;
-            self.cost.items += answer.items.len();
+            self.cost.items += answer.read;
             items.extend(answer.items);
             from = answer.rest;
             if from.is_none() {

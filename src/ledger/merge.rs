@@ -118,44 +118,46 @@ mod tests {
     }
 
     proptest! {
-        /// However the items lie and however few are read at once: every change once, whole, in order, and nothing is
-        /// read that is not needed to know it.
-        #[test]
-        fn changes_come_once_and_whole(
-            changes in prop::collection::btree_map(0_i64..200, (0_usize..8, 1_u8..5), 0..40),
-            at_once in 1_usize..6,
-            newest_first: bool,
-        ) {
-            let order = if newest_first { Order::NewestFirst } else { Order::OldestFirst };
-            let mut stored = vec![Vec::new(); 8];
-            for (at, (stream, records)) in &changes {
-                stored[*stream].extend((0..*records).map(|n| keyed(*at, n)));
-            }
-            let mut expected: Vec<_> = changes.iter().map(|(at, (_, records))| (*at, usize::from(*records))).collect();
-            if newest_first {
-                expected.reverse();
-                stored.iter_mut().for_each(|stream| stream.reverse());
-            }
-            let mut merge = Merge::new(8, order);
-            let mut found = Vec::new();
-            loop {
-                match merge.step() {
-                    Step::End => break,
-                    Step::Group { change_id, items } => found.push((change_id.time().timestamp_millis(), items.len())),
-                    Step::Read(which) => {
-                        prop_assert!(!which.is_empty());
-                        for index in which {
-                            let taken = at_once.min(stored[index].len());
-                            let items = stored[index].drain(..taken).collect();
-                            merge.add(index, items, stored[index].is_empty());
+            /// However the items lie and however few are read at once: every change once, whole, in order, and nothing is
+            /// read that is not needed to know it.
+            #[test]
+            fn changes_come_once_and_whole(
+                changes in prop::collection::btree_map(0_i64..200, (0_usize..8, 1_u8..5), 0..40),
+                at_once in 1_usize..6,
+                newest_first: bool,
+            ) {
+                let order = if newest_first { Order::NewestFirst } else { Order::OldestFirst };
+                let mut stored = vec![Vec::new(); 8];
+                for (at, (stream, records)) in &changes {
+                    stored[*stream].extend((0..*records).map(|n| keyed(*at, n)));
+                }
+                let mut expected: Vec<_> = changes.iter().map(|(at, (_, records))| (*at, usize::from(*records))).collect();
+                if newest_first {
+                    expected.reverse();
+                    for stream in &mut stored {
+     stream.reverse();
+    }
+                }
+                let mut merge = Merge::new(8, order);
+                let mut found = Vec::new();
+                loop {
+                    match merge.step() {
+                        Step::End => break,
+                        Step::Group { change_id, items } => found.push((change_id.time().timestamp_millis(), items.len())),
+                        Step::Read(which) => {
+                            prop_assert!(!which.is_empty());
+                            for index in which {
+                                let taken = at_once.min(stored[index].len());
+                                let items = stored[index].drain(..taken).collect();
+                                merge.add(index, items, stored[index].is_empty());
+                            }
                         }
                     }
                 }
+                prop_assert!(merge.has_ended());
+                prop_assert_eq!(found, expected);
             }
-            prop_assert!(merge.has_ended());
-            prop_assert_eq!(found, expected);
         }
-    }
 
     #[test]
     fn services_that_share_an_id_come_together() {

@@ -137,7 +137,7 @@ impl Chain {
     /// Judges what was added.
     #[must_use]
     pub fn verify(&mut self, end: End<'_>) -> Verification {
-        self.links.sort_by(|one, other| (one.seq, one.key).cmp(&(other.seq, other.key)));
+        self.links.sort_by_key(|link| (link.seq, link.key));
         match self.check(end) {
             Ok(verified) => Verification { ok: true, verified, fault: None },
             Err((verified, fault)) => Verification { ok: false, verified, fault: Some(fault) },
@@ -148,34 +148,24 @@ impl Chain {
     fn check(&self, end: End<'_>) -> Result<u64, (u64, Fault)> {
         let mut rest = self.links.as_slice();
         let mut before: Option<&Link> = None;
+        let mut verified = 0;
         loop {
-            let verified = before.map_or(0, |link| link.seq);
             let seq = verified + 1;
             let here = rest.iter().take_while(|link| link.seq <= seq).count();
             let (here, behind) = rest.split_at(here);
             let fault = match here {
-                [] => match self.nobody_at(seq, before, behind) {
-                    Some(fault) => fault,
-                    None => break,
-                },
-                [link] if link.seq == seq => match self.misplaced(before, link, behind, end) {
-                    Some((fault, is_before)) => return Err((verified - u64::from(is_before), fault)),
-                    None => match self.suspects.iter().find(|suspect| suspect.seq == Some(seq)) {
-                        Some(suspect) => self.judge(suspect, true),
-                        None => {
-                            before = Some(link);
-                            rest = behind;
-                            continue;
-                        }
-                    },
-                },
-                several => intruder(seq, before, several, behind, end),
+                [] => self.nobody_at(seq, before, behind).map(|fault| (verified, fault)),
+                [link] if link.seq == seq => self.fault_at(before, link, behind, end),
+                several => Some((verified, intruder(seq, before, several, behind, end))),
             };
-            return Err((verified, fault));
+            if let Some(fault) = fault {
+                return Err(fault);
+            }
+            let Some(link) = here.first() else { break };
+            (before, rest, verified) = (Some(link), behind, seq);
         }
-        let verified = before.map_or(0, |link| link.seq);
         match (self.end_fault(end), self.pointer_fault()) {
-            (Some((right, fault)), _) => Err((right, fault)),
+            (Some(fault), _) => Err(fault),
             (None, Some(fault)) => Err((verified, fault)),
             (None, None) => Ok(verified),
         }
@@ -200,22 +190,22 @@ impl Chain {
         Some(Fault::new(next.key, format!("missing: no record with seq {seq} stands before it")))
     }
 
-    /// Whether the only record of its `seq` is not the one that belongs there. `true` beside the fault where it is the
-    /// record before that was written anew: it fits its own hash, and everything behind it still names the old one.
-    fn misplaced(&self, before: Option<&Link>, link: &Link, behind: &[Link], end: End<'_>) -> Option<(Fault, bool)> {
+    /// What is wrong with the only sound record of its `seq`, and how many records are right before that.
+    fn fault_at(&self, before: Option<&Link>, link: &Link, behind: &[Link], end: End<'_>) -> Option<(u64, Fault)> {
+        let right = link.seq - 1;
         if link.prev == before.map(|before| before.hash) {
-            return None;
+            let extra = self.suspects.iter().find(|suspect| suspect.seq == Some(link.seq));
+            return extra.map(|suspect| (right, self.judge(suspect, true)));
         }
-        match before {
-            Some(before) if is_named(link, behind, end) => {
-                let what = "changed: it fits its own hash, and the record after it names another one";
-                Some((Fault::new(before.key, what), true))
-            }
-            Some(_) => {
-                Some((Fault::new(link.key, "changed: it does not name the hash of the record before it"), false))
-            }
-            None => Some((Fault::new(link.key, "changed: it names a record before it, and is the first"), false)),
-        }
+        Some(match before {
+            // Written anew, it fits its own hash, and everything behind it still names the old one.
+            Some(before) if is_named(link, behind, end) => (
+                right - 1,
+                Fault::new(before.key, "changed: it fits its own hash, and the record after it names another"),
+            ),
+            Some(_) => (right, Fault::new(link.key, "changed: it does not name the hash of the record before it")),
+            None => (right, Fault::new(link.key, "changed: it names a record before it, and is the first")),
+        })
     }
 
     /// What was done to a suspect. `is_extra`: its place in the chain is not empty.
@@ -276,10 +266,10 @@ impl Chain {
     }
 
     fn pointer_fault(&self) -> Option<Fault> {
-        let records: BTreeMap<Key, u64> = match self.pointers.is_empty() {
-            true => return None,
-            false => self.links.iter().map(|link| (link.key, link.at)).collect(),
-        };
+        if self.pointers.is_empty() {
+            return None;
+        }
+        let records: BTreeMap<Key, u64> = self.links.iter().map(|link| (link.key, link.at)).collect();
         self.pointers.iter().find_map(|pointer| {
             let what = match records.get(&Key::new(&pointer.key)) {
                 None => "added: it is a pointer to a record that does not exist",
@@ -447,7 +437,9 @@ const NO_ITEM: &str = "it is no item of a history table in DynamoDB JSON: {\"Ite
 fn exported(line: &str) -> Result<RawRecord, String> {
     match event::read(line)? {
         Value::Object(mut line) if line.len() == 1 => match line.remove("Item") {
-            Some(Value::Object(item)) => Ok(item.into_iter().map(|(name, value)| (name, attribute(value))).collect()),
+            Some(Value::Object(item)) => {
+                Ok(item.iter().map(|(name, value)| (name.clone(), attribute(value))).collect())
+            }
             _ => Err(NO_ITEM.to_owned()),
         },
         other => Err(format!("{NO_ITEM}, but {}", shown_text(&other.to_string()))),
@@ -455,7 +447,7 @@ fn exported(line: &str) -> Result<RawRecord, String> {
 }
 
 /// The JSON that an attribute stands for. One of another type becomes what no record holds.
-fn attribute(value: Value) -> Value {
+fn attribute(value: &Value) -> Value {
     let tagged = value.as_object().filter(|tagged| tagged.len() == 1).and_then(|tagged| tagged.iter().next());
     match tagged {
         Some((tag, Value::String(text))) if tag == "S" => text.as_str().into(),
@@ -689,10 +681,10 @@ mod tests {
 
     #[test]
     fn head_and_tail() {
-        let (records, _, head) = ledger();
         fn fault(records: &[RawRecord], head: Option<&Head>) -> String {
             judged(records.to_vec(), End::Head(head)).fault.unwrap().what
         }
+        let (records, _, head) = ledger();
         assert!(fault(&records, None).starts_with("head and tail disagree"));
         assert!(fault(&[], Some(&head)).starts_with("missing"));
         assert!(fault(&records[..9], Some(&head)).starts_with("missing"));
