@@ -290,7 +290,7 @@ fn restore_parameters(wanted: &mut Wanted, request: &UpdateRequest, snapshot: &S
             Some(was) if same(Some(&was)) => {}
             Some(was) => _ = wanted.parameters.insert(name.to_owned(), was),
             None => {
-                wanted.notes.push(format!("{name} was not set before, and UpdateService cannot unset it: it stays"))
+                wanted.notes.push(format!("{name} was not set before, and UpdateService cannot unset it: it stays"));
             }
         }
     }

@@ -295,7 +295,8 @@ impl Updater {
             return Ok(Attempt::Moved(why));
         }
         let begun = Begun { facts, before, position: written };
-        Ok(Attempt::Ended(Box::new(self.carry_out(request, ecs, snapshot, *update, begun, budget, false).await?)))
+        let response = Box::pin(self.carry_out(request, ecs, snapshot, *update, begun, budget, false)).await?;
+        Ok(Attempt::Ended(Box::new(response)))
     }
 
     /// Takes up a change of this key that began and did not end: `BEFORE` is that of its `STARTED`, and what it already
@@ -349,7 +350,9 @@ impl Updater {
             ChangeFacts { restores: started.restores, ..facts(request, invocation, change_id, targets, &before) };
         let begun = Begun { facts, before, position };
         let response = match plan {
-            Plan::Update(update) => self.carry_out(request, ecs, snapshot, *update, begun, budget, true).await?,
+            Plan::Update(update) => {
+                Box::pin(self.carry_out(request, ecs, snapshot, *update, begun, budget, true)).await?
+            }
             Plan::Unchanged { .. } => self.applied(request, begun, &snapshot, Vec::new()).await?,
             Plan::Refused(failure) => return Err(self.failed(begun, &snapshot, failure).await),
         };

@@ -33,6 +33,7 @@ fn ledger(service: &str) -> Vec<String> {
             identity: "claimed".to_owned(),
             session: "ecsu-1".to_owned(),
             request_id: "1".to_owned(),
+            restores: None,
         };
         let (record, _) = facts.record(kind, n, at, &Said::default(), head.as_ref()).unwrap();
         head = Some(Head::after(&record, None));

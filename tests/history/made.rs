@@ -119,6 +119,7 @@ impl Made {
             identity: "claimed".to_owned(),
             session: "ecsu-1".to_owned(),
             request_id: "1".to_owned(),
+            restores: None,
         };
         if shape != Shape::Unchanged {
             let lease =

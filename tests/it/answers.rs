@@ -163,9 +163,9 @@ async fn a_change_of_several_images_is_found_under_each() {
     let change = outcome.status("APPLIED")["change_id"].as_str().unwrap().to_owned();
     let records = world.records(&site);
     let pointers = ledger::pointers(world.tables(), &site.key());
-    for number in 0..2_usize {
+    for (number, record) in records.iter().enumerate() {
         let start = format!("{change}#{number}");
-        let mut images = vec![records[number]["image"].as_str().unwrap()];
+        let mut images = vec![record["image"].as_str().unwrap()];
         for pointer in pointers.iter().filter(|p| p["record"].as_str().unwrap().starts_with(&format!("{start}#"))) {
             images.push(pointer["image"].as_str().unwrap());
             for name in ["seq", "kind", "day", "account_id"] {

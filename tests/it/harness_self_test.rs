@@ -74,7 +74,7 @@ async fn sts_gives_sessions_that_ecs_knows() {
     let error = ecs.describe_services().cluster("ProductionFAKE").services("x").send().await.unwrap_err();
     assert_eq!(error.code(), Some("ClusterNotFoundException"));
     assert_eq!(world.sessions()[0].external_id.as_deref(), Some("a&b"));
-    assert_eq!(world.sessions()[0].session_name, "ecsu-1");
+    assert_eq!(world.sessions()[0].name, "ecsu-1");
 }
 
 #[tokio::test]

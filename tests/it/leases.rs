@@ -120,7 +120,7 @@ async fn a_lost_lease_keeps_no_result_from_being_recorded_and_anothers_is_left_a
     let site = Site::target();
     let other = world.another_process().await;
     // The first one acts and waits long for its answer; the second one is in the middle of its change by then.
-    world.journal.on("UpdateService", 1, Fault::Delay(Duration::from_millis(2000)));
+    world.journal.on("UpdateService", 1, Fault::Delay(Duration::from_secs(2)));
     world.journal.on("UpdateService", 2, Fault::Delay(Duration::from_millis(2500)));
     let first = world.invoke_bytes(image("nginx:1"), world.invocation());
     let second = async {

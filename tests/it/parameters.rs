@@ -97,7 +97,7 @@ async fn an_empty_list_clears() {
     let world = World::with_environment(&[]).await;
     let site = Site::target();
     world.seed_with(&site, |service| {
-        service["serviceRegistries"] = json!([{"registryArn": "arn:aws:servicediscovery:r"}])
+        service["serviceRegistries"] = json!([{"registryArn": "arn:aws:servicediscovery:r"}]);
     });
     world.update(json!({"service": {"serviceRegistries": [], "desiredCount": null}})).await.status("APPLIED");
     assert_eq!(world.cloud().service(&site)["serviceRegistries"], json!([]));

@@ -122,11 +122,7 @@ async fn wrong_types() {
         if !objects.contains(&field) {
             wrong.push(json!({}));
         }
-        if !booleans.contains(&field) {
-            wrong.push(json!(true));
-        } else {
-            wrong.push(json!("true"));
-        }
+        wrong.push(if booleans.contains(&field) { json!("true") } else { json!(true) });
         if objects.contains(&field) {
             wrong.push(json!("x"));
         }

@@ -20,7 +20,7 @@ async fn the_role_of_the_target_account_is_assumed_under_the_request_id() {
     assert_eq!(sessions.len(), 1);
     let session = &sessions[0];
     assert_eq!(session.role_arn, format!("arn:aws:iam::{TARGET}:role/ecs-updater/ecs-updater-target"));
-    assert_eq!(session.session_name, "ecsu-3c6f0b7e-64b5-49a8-8a3a-5a4be4b0c2f1");
+    assert_eq!(session.name, "ecsu-3c6f0b7e-64b5-49a8-8a3a-5a4be4b0c2f1");
     assert_eq!(session.source_identity, None, "what a caller claims is no identity");
     assert_eq!(session.external_id, None);
     assert!(session.tags.is_empty());

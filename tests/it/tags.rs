@@ -69,7 +69,7 @@ async fn no_tags_at_all_removes_all_but_those_of_aws() {
     let world = World::with_environment(&[]).await;
     let site = Site::target();
     world.seed_with(&site, |service| {
-        service["tags"] = tag_list([("a", "1"), ("AWS:x", "y"), ("aws:z", "y"), ("b", "2")])
+        service["tags"] = tag_list([("a", "1"), ("AWS:x", "y"), ("aws:z", "y"), ("b", "2")]);
     });
     world.update(json!({"ecs_tag": {}})).await.status("APPLIED");
     assert_eq!(world.cloud().tags(&site).into_keys().collect::<Vec<_>>(), ["AWS:x", "aws:z"]);

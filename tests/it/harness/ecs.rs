@@ -348,7 +348,7 @@ fn authorize(session: &Session, region: &str, action: &str, input: &Value) -> Re
         }
     };
     let cluster_arn = format!("arn:aws:ecs:{region}:{}:cluster/{cluster}", session.account);
-    let mut questions: Vec<(String, String, Vec<(&str, String)>)> = Vec::new();
+    let mut questions = Vec::new();
     let name = format!("ecs:{action}");
     match action {
         "DescribeServices" => {
@@ -375,8 +375,7 @@ fn authorize(session: &Session, region: &str, action: &str, input: &Value) -> Re
     }
     for (action, resource, context) in questions {
         if !policy::allows(policy, &Question { action: &action, resource: &resource, context }) {
-            let who =
-                format!("arn:aws:sts::{}:assumed-role/ecs-updater-target/{}", session.account, session.session_name);
+            let who = format!("arn:aws:sts::{}:assumed-role/ecs-updater-target/{}", session.account, session.name);
             return refusal(
                 "AccessDeniedException",
                 format!(

@@ -3,6 +3,7 @@
 //! Tests must be able to end a connection at an exact place: before the server acted, or after it acted and before
 //! a single byte of the answer. Server frameworks do not offer that; this does, in few lines.
 
+use std::fmt::Write;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -102,7 +103,7 @@ async fn serve_connection(stream: TcpStream, handler: Handler) {
             Reply::Answer(answer) => {
                 let mut head = format!("HTTP/1.1 {} -\r\ncontent-length: {}\r\n", answer.status, answer.body.len());
                 for (name, value) in &answer.headers {
-                    head.push_str(&format!("{name}: {value}\r\n"));
+                    let _ = write!(head, "{name}: {value}\r\n");
                 }
                 head.push_str("\r\n");
                 let mut bytes = head.into_bytes();
@@ -178,10 +179,10 @@ pub async fn forward(address: SocketAddr, request: &Request) -> std::io::Result<
     let mut head = format!("{} {} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n", request.method, request.path);
     for (name, value) in &request.headers {
         if !["host", "connection", "content-length", "transfer-encoding"].contains(&name.as_str()) {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            let _ = write!(head, "{name}: {value}\r\n");
         }
     }
-    head.push_str(&format!("content-length: {}\r\n\r\n", request.body.len()));
+    let _ = write!(head, "content-length: {}\r\n\r\n", request.body.len());
     let mut bytes = head.into_bytes();
     bytes.extend_from_slice(&request.body);
     stream.write_all(&bytes).await?;

@@ -194,9 +194,8 @@ impl Journal {
                 changed.await;
             }
         };
-        if tokio::time::timeout(Duration::from_secs(30), wait).await.is_err() {
-            panic!("call {count} of {action} never came; calls:\n{}", self.summary());
-        }
+        let came = tokio::time::timeout(Duration::from_secs(30), wait).await.is_ok();
+        assert!(came, "call {count} of {action} never came; calls:\n{}", self.summary());
     }
 
     pub fn violation(&self, what: String) {

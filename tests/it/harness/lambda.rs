@@ -73,7 +73,7 @@ impl Invocation {
     pub fn new(function_arn: &str) -> Self {
         Self {
             request_id: super::journal::request_id().replace("aaaaaaaa", "1a2b3c4d"),
-            deadline_in: Duration::from_secs(60),
+            deadline_in: Duration::from_mins(1),
             function_arn: function_arn.into(),
         }
     }
@@ -222,7 +222,7 @@ impl Process {
             waiting.answers.insert(invocation.request_id.clone(), answer);
             waiting.polls
         };
-        self.events.send(Event { invocation, body }).ok().expect("the runtime API runs");
+        assert!(self.events.send(Event { invocation, body }).is_ok(), "the runtime API runs");
         let outcome = tokio::select! {
             outcome = answered => outcome.unwrap_or(Outcome::Died),
             () = self.end() => Outcome::Died,

@@ -127,8 +127,12 @@ pub fn append_external_at(tables: &Tables, site: &Site, time: chrono::DateTime<c
     tables.put(STATE_TABLE, &Value::Object(item));
 }
 
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
 pub fn sha256_hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(bytes))
 }
 
 /// What is wrong with the ledger of `service`, by section 7 of the design; empty where nothing is.

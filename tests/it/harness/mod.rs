@@ -237,6 +237,7 @@ impl World {
         Process::spawn(&self.environment).await
     }
 
+    #[allow(clippy::unused_self)] // an invocation of this world's function
     pub fn invocation(&self) -> Invocation {
         Invocation::new(FUNCTION_ARN)
     }

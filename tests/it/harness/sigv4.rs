@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::http::Request;
-use super::ledger::sha256_hex;
+use super::ledger::{hex, sha256_hex};
 
 /// Access key and region of a request's credential scope.
 pub fn signer(request: &Request) -> Option<(String, String)> {
@@ -38,7 +38,7 @@ pub fn fault(request: &Request, secret: &str) -> Option<String> {
         format!("{}\n{path}\n{query}\n{headers}\n{signed_headers}\n{}", request.method, sha256_hex(&request.body));
     let to_sign = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", sha256_hex(canonical.as_bytes()));
     let key = scope.split('/').fold(format!("AWS4{secret}").into_bytes(), |key, part| hmac(&key, part.as_bytes()));
-    let expected: String = hmac(&key, to_sign.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let expected = hex(&hmac(&key, to_sign.as_bytes()));
     (expected != signature).then(|| format!("the signature does not fit the request:\n{canonical}"))
 }
 

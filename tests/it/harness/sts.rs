@@ -15,7 +15,7 @@ use super::{SESSION_SECRET, SESSION_TOKEN, check_own_signature, sigv4, sync};
 pub struct Session {
     pub account: String,
     pub role_arn: String,
-    pub session_name: String,
+    pub name: String,
     pub policy: Option<Value>,
     pub policy_text: Option<String>,
     pub source_identity: Option<String>,
@@ -137,7 +137,7 @@ fn assume_role(form: &[(String, String)], sessions: &Sessions) -> Result<String,
     let session = Session {
         account: (*account).to_owned(),
         role_arn: role_arn.clone(),
-        session_name: session_name.clone(),
+        name: session_name.clone(),
         policy,
         policy_text,
         source_identity: source_identity.clone(),
