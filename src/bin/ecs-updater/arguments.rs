@@ -111,7 +111,7 @@ pub struct Shared {
 pub enum Format {
     /// For people; colours on a terminal only, and not where NO_COLOR is set
     Table,
-    /// For programs: the function's answer on standard output, a failure on standard error
+    /// For programs: the body of the function's answer on standard output, a failure on standard error
     Json,
 }
 

@@ -97,7 +97,7 @@ async fn list(
         match page.next_token {
             Some(token) if asked.all => drop(query.insert("next_token".to_owned(), token.into())),
             Some(_) if !screen.is_json() => {
-                screen.say("\nThere are more: --all shows them, or narrow it down (--from, --to, --status).")?;
+                screen.say("\nThere may be more: --all shows all, or narrow it down (--from, --to, --status).")?;
                 break;
             }
             _ => break,
