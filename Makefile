@@ -38,10 +38,10 @@ run: $(VENV)/stamp local-package ## the main job on a local AWS: one event, one 
 run-lambda-test-sam: $(VENV)/stamp local-package ## the first version's eight events against the local function, each answer printed
 	@$(VENV)/bin/python local/run.py $(TARGET) --all
 
-# Both suites run, whatever the first one says.
+# Both suites run, whatever the first one says. Four threads, since most tests wait for something.
 .PHONY: test
 test: $(VENV)/stamp local-package ## every test: cargo test, then the end-to-end tests on a local AWS
-	@cargo test --locked --no-fail-fast; rust=$$?; \
+	@RUST_TEST_THREADS=4 cargo test --locked --no-fail-fast; rust=$$?; \
 	BUILT=$(TARGET) $(VENV)/bin/python -m pytest -p no:cacheprovider tests/e2e; python=$$?; \
 	test $$rust -eq 0 -a $$python -eq 0
 

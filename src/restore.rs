@@ -50,6 +50,9 @@ impl Past {
     ///
     /// A sentence, where the record does not have it.
     pub fn into_before(self) -> Result<Recorded, String> {
+        if self.before.as_ref().is_some_and(Recorded::is_shortened) {
+            return Err(format!("the parameters before change {} were too long to record", self.change_id));
+        }
         self.before.ok_or_else(|| {
             format!("the {} record of change {} does not say what was there before", self.kind, self.change_id)
         })

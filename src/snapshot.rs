@@ -220,6 +220,22 @@ pub struct Recorded {
     pub service: Map<String, Value>,
 }
 
+impl Recorded {
+    /// Leaves the parameters out, and says that `why` stands for them.
+    pub fn shorten(&mut self, why: String) {
+        self.service = Map::from_iter([(SHORTENED.to_owned(), why.into())]);
+    }
+
+    /// Whether the parameters were left out.
+    #[must_use]
+    pub fn is_shortened(&self) -> bool {
+        self.service.contains_key(SHORTENED)
+    }
+}
+
+/// Stands in the place of parameters that would not have fitted an item.
+const SHORTENED: &str = "shortened";
+
 /// RFC 3339 in UTC with milliseconds: how every time of this project is written.
 #[must_use]
 pub fn rfc3339(at: DateTime<Utc>) -> String {

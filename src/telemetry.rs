@@ -6,11 +6,12 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// JSON lines from now on, for panics too. `level` is a filter such as `info` or `debug`; the runtime's own report of a
-/// failure stays out, since each failure is logged once, by us.
+/// JSON lines from now on, for panics too. `level` is that of our own lines, such as `info` or `debug`: the SDK's lines
+/// stay at warnings, since at `trace` they hold whole requests with session tokens and environment values. The
+/// runtime's own report of a failure stays out, since each failure is logged once, by us.
 pub fn start(level: Option<&str>) {
     let filter = EnvFilter::builder()
-        .parse_lossy(format!("{},lambda_runtime=off,aws_smithy_http_client=error", level.unwrap_or("info")));
+        .parse_lossy(format!("warn,ecs_updater={},lambda_runtime=off,aws_smithy_http_client=error", own_level(level)));
     let lines = tracing_subscriber::fmt::layer()
         .json()
         .flatten_event(true)
@@ -25,6 +26,12 @@ pub fn start(level: Option<&str>) {
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(location, "panicked: {message}");
     }));
+}
+
+/// The level that is asked for, where it is one.
+fn own_level(level: Option<&str>) -> &str {
+    let is_level = |level: &&str| ["trace", "debug", "info", "warn", "error"].contains(&level.to_lowercase().as_str());
+    level.filter(is_level).unwrap_or("info")
 }
 
 /// How a change ended, as its metric is called.

@@ -101,14 +101,16 @@ impl Updater {
                 return decided;
             }
             // Only now: a stored answer needs no session.
-            let ecs = session.as_ref().map_err(Clone::clone)?;
-            let snapshot = self.snapshot(ecs, request).await?;
-            let attempt = match admission {
+            let begun = |failure| messages::of_begun(failure, &admission);
+            let ecs = session.as_ref().map_err(Clone::clone).map_err(begun)?;
+            let snapshot = self.snapshot(ecs, request).await.map_err(begun)?;
+            let attempt = match &admission {
                 Admission::Resume { lease } => {
-                    Box::pin(self.resume(request, invocation, ecs, snapshot, &position, lease)).await
+                    let resumed = self.resume(request, invocation, ecs, snapshot, &position, lease.clone());
+                    Box::pin(resumed).await
                 }
                 Admission::Begin { orphan: Some(lease) } => {
-                    self.close_orphan(request, invocation, &snapshot, &position, &lease).await
+                    self.close_orphan(request, invocation, &snapshot, &position, lease).await
                 }
                 _ => Box::pin(self.begin(request, invocation, ecs, snapshot, &position, &key_id)).await,
             };
@@ -295,7 +297,7 @@ impl Updater {
             return Ok(Attempt::Moved(why));
         }
         let begun = Begun { facts, before, position: written };
-        let response = Box::pin(self.carry_out(request, ecs, snapshot, *update, begun, budget, false)).await?;
+        let response = Box::pin(self.carry_out(request, ecs, snapshot, *update, begun, budget, None)).await?;
         Ok(Attempt::Ended(Box::new(response)))
     }
 
@@ -346,15 +348,19 @@ impl Updater {
             Plan::Update(update) => &update.targets,
             Plan::Refused(_) => &no_targets,
         };
+        let earlier = messages::done_earlier(&before, &snapshot);
         let facts =
             ChangeFacts { restores: started.restores, ..facts(request, invocation, change_id, targets, &before) };
         let begun = Begun { facts, before, position };
         let response = match plan {
             Plan::Update(update) => {
-                Box::pin(self.carry_out(request, ecs, snapshot, *update, begun, budget, true)).await?
+                Box::pin(self.carry_out(request, ecs, snapshot, *update, begun, budget, Some(earlier))).await?
             }
             Plan::Unchanged { .. } => self.applied(request, begun, &snapshot, Vec::new()).await?,
-            Plan::Refused(failure) => return Err(self.failed(begun, &snapshot, failure).await),
+            Plan::Refused(failure) => {
+                let failure = failure.and(messages::done_so_far(&earlier, true));
+                return Err(self.failed(begun, &snapshot, failure).await);
+            }
         };
         Ok(Attempt::Ended(Box::new(response)))
     }
@@ -368,11 +374,11 @@ impl Updater {
         update: plan::Update,
         begun: Begun,
         budget: Budget,
-        resumed: bool,
+        earlier: Option<Vec<String>>,
     ) -> Result<Response, Failure> {
         let mut after = snapshot;
         let applying = apply::Applying { ecs, key: &request.service_key, update: &update, budget, clock: self.clock };
-        match applying.run(&mut after, resumed).await {
+        match applying.run(&mut after, earlier).await {
             Ok(()) => self.applied(request, begun, &after, update.notes).await,
             Err(failure) => Err(self.failed(begun, &after, failure).await),
         }

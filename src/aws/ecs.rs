@@ -291,6 +291,7 @@ fn within(timeout: Duration) -> Builder {
     Config::builder().timeout_config(
         TimeoutConfig::builder()
             .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(timeout)
             .operation_attempt_timeout(timeout)
             .operation_timeout(timeout)
             .build(),

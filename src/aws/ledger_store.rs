@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::CallError;
+use super::{CallError, Effect};
 use crate::config::Config;
 use crate::ledger::record::{RawRecord, Record, hash, number};
 use crate::ledger::state::{DeploymentItem, Head, KeyItem, Lease, Position, Write};
@@ -70,7 +70,8 @@ impl LedgerStore {
                 .await
                 .map_err(|error| CallError::new(OPERATION, &error))?;
             for item in answer.responses.unwrap_or_default().remove(&self.state).unwrap_or_default() {
-                let unreadable = |name| CallError::unreadable(OPERATION, format!("attribute {name} of the item"));
+                let unreadable =
+                    |name| CallError::broken(OPERATION, format!("attribute {name} of an item of {service}"));
                 if text(&item, "id").map_err(unreadable)? == head_id {
                     position.head = Some(head(&item).map_err(unreadable)?);
                 } else {
@@ -176,9 +177,16 @@ impl LedgerStore {
             }
             let mut call = CallError::new(OPERATION, &error);
             call.message = format!("{} ({})", call.message, failed.join(", "));
+            if reasons.iter().any(|reason| reason.code().is_some_and(is_throttled)) {
+                call.effect = Effect::Throttled;
+            }
             return Err(WriteError::Call(call));
         }
-        let call = CallError::new(OPERATION, &error);
+        let mut call = CallError::new(OPERATION, &error);
+        // The same transaction, sent before: it may still go through.
+        if call.has_code(&["TransactionInProgressException"]) {
+            call.effect = Effect::Unknown;
+        }
         if call.has_code(&["TransactionConflictException", "DuplicateItemException", "ConditionalCheckFailedException"])
         {
             return Err(WriteError::Conflict(call.to_string()));
@@ -281,8 +289,8 @@ fn intact(item: &Item, operation: &'static str) -> Result<Value, CallError> {
         return Ok(json);
     }
     let part = |name| json.get(name).and_then(Value::as_str).unwrap_or_default();
-    let what = format!("record {} of {} does not fit its hash", part("record"), part("service"));
-    Err(CallError::unreadable(operation, what))
+    let what = format!("record {} of {} does not fit its hash: it", part("record"), part("service"));
+    Err(CallError::broken(operation, what))
 }
 
 fn lease_texts(head: &Head) -> (String, String) {
@@ -361,6 +369,13 @@ fn key(item: &Item) -> Result<KeyItem, &'static str> {
 /// AWS's documentation writes these codes without `Exception`, and local ones with it: both are taken.
 fn is_conflict(code: &str) -> bool {
     ["ConditionalCheckFailed", "DuplicateItem", "TransactionConflict"].iter().any(|known| code.contains(known))
+}
+
+/// A cancellation that says nothing of the items: there was no room.
+fn is_throttled(code: &str) -> bool {
+    ["ThrottlingError", "ProvisionedThroughputExceeded", "RequestLimitExceeded"]
+        .iter()
+        .any(|known| code.contains(known))
 }
 
 fn reason(reason: &CancellationReason) -> Option<String> {

@@ -155,6 +155,16 @@ impl CallError {
         }
     }
 
+    /// Data in the tables that is not what this project writes: asking again does not help.
+    #[must_use]
+    pub fn broken(operation: &'static str, what: impl fmt::Display) -> Self {
+        Self {
+            effect: Effect::Refused,
+            message: format!("{what} is not as it was written: verify the service's history"),
+            ..Self::unreadable(operation, "")
+        }
+    }
+
     /// Whether the same call may succeed later.
     #[must_use]
     pub fn retryable(&self) -> bool {

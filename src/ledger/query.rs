@@ -260,13 +260,13 @@ fn query(fields: Fields, scope: Scope, now: DateTime<Utc>) -> Result<Query, Vec<
     if !faults.is_empty() {
         return Err(faults);
     }
-    let resolved = window(given, &scope, now).map_err(|fault| vec![fault])?;
     let binding = binding(&fields, &scope, given).map_err(|error| vec![format!("(event): {error}")])?;
-    let (window, position) = match &fields.next_token {
-        Some(token) => decode(token, binding).map_err(|fault| vec![format!("/next_token: {fault}")])?,
-        None => {
-            (resolved, Position::Time(if fields.order == Order::NewestFirst { resolved.to } else { resolved.from }))
-        }
+    let (window, position) = if let Some(token) = &fields.next_token {
+        // The token has the window of the first page: what "now" was then stays.
+        decode(token, binding).map_err(|fault| vec![format!("/next_token: {fault}")])?
+    } else {
+        let window = window(given, &scope, now).map_err(|fault| vec![fault])?;
+        (window, Position::Time(if fields.order == Order::NewestFirst { window.to } else { window.from }))
     };
     #[expect(
         clippy::cast_possible_truncation,

@@ -309,7 +309,7 @@ fn state_text(state: &Recorded) -> serde_json::Result<String> {
     }
     let mut shortened = state.clone();
     let left_out = format!("left out: with them this would be {} bytes, and an item holds 400 KB", text.len());
-    shortened.service = serde_json::Map::from_iter([("shortened".to_owned(), left_out.into())]);
+    shortened.shorten(left_out);
     serde_json_canonicalizer::to_string(&shortened)
 }
 

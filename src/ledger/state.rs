@@ -65,12 +65,6 @@ impl Head {
             lease,
         }
     }
-
-    /// The lease, unless it is that of `change_id`: a change that ends leaves another's lease alone.
-    #[must_use]
-    pub fn lease_of_another(&self, change_id: &ChangeId) -> Option<Lease> {
-        self.lease.clone().filter(|lease| lease.change_id != change_id.as_str())
-    }
 }
 
 /// When the lease of a change ends that starts `now` in an invocation that ends at `deadline`.

@@ -54,6 +54,8 @@ pub enum End<'a> {
     Unknown,
     /// The service's head, or that it has none.
     Head(Option<&'a Head>),
+    /// The service's head cannot be read: the attribute that is not what this project writes.
+    UnreadableHead(&'a str),
 }
 
 /// The ledger of one service, as far as its items were added. They may come in any order.
@@ -242,9 +244,17 @@ impl Chain {
     /// Where the ledger does not end as it should, and how many of its records are right then.
     fn end_fault(&self, end: End<'_>) -> Option<(u64, Fault)> {
         const DISAGREE: &str = "head and tail disagree";
-        let End::Head(head) = end else { return None };
         let last = self.links.last();
         let count = last.map_or(0, |last| last.seq);
+        let head = match end {
+            End::Unknown => return None,
+            End::Head(head) => head,
+            End::UnreadableHead(attribute) => {
+                let place = last.map(|last| last.key.to_string()).unwrap_or_default();
+                let what = format!("{DISAGREE}: {attribute} of the head is not what was written");
+                return Some((count, Fault::new(place, what)));
+            }
+        };
         match (head, last) {
             (None, None) => None,
             (None, Some(last)) => Some((count, Fault::new(last.key, format!("{DISAGREE}: there is no head")))),

@@ -1,6 +1,7 @@
 //! What touches the target account: register, update, tag. Each step leaves `after` as AWS answered it, so that a
 //! failure can tell how far the change got.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -58,6 +59,8 @@ pub struct Applying<'a> {
     pub clock: fn() -> DateTime<Utc>,
 }
 
+type Tags = BTreeMap<String, String>;
+
 /// What became of a call that was sent once.
 enum Sent<T> {
     Done(T),
@@ -83,9 +86,11 @@ impl Stopped {
 }
 
 impl Applying<'_> {
-    /// Does what the plan says. `resumed`: a revision or deployment may be there already.
-    pub async fn run(&self, after: &mut Snapshot, resumed: bool) -> Result<(), Failure> {
-        let mut done = Vec::new();
+    /// Does what the plan says. `before`: what an earlier invocation of the same change did, where there was one; then
+    /// a revision or deployment may be there already.
+    pub async fn run(&self, after: &mut Snapshot, before: Option<Vec<String>>) -> Result<(), Failure> {
+        let resumed = before.is_some();
+        let mut done = before.unwrap_or_default();
         let ended = self.steps(after, resumed, &mut done).await;
         ended.map_err(|stopped| stopped.failure.and(messages::done_so_far(&done, stopped.is_known)))
     }
@@ -190,12 +195,17 @@ impl Applying<'_> {
 
     /// Whether `UpdateService` was done, by what the service looks like now.
     fn is_updated(&self, now: &Service, definition: Option<&TaskDefinition>, before: &Service) -> bool {
+        let parameters = &self.update.parameters;
+        // Where the service looked so before, it does not tell; and sending the same parameters twice does no harm.
+        if definition.is_none() && !self.update.force_new_deployment && covers_parameters(before, parameters) {
+            return false;
+        }
         definition.is_none_or(|definition| now.task_definition_arn() == Some(definition.arn.as_str()))
-            && covers_parameters(now, &self.update.parameters)
+            && covers_parameters(now, parameters)
             && (!self.update.force_new_deployment || now.deployment_id() != before.deployment_id())
     }
 
-    async fn change_tags(&self, after: &mut Snapshot, done: &mut Vec<String>) -> Result<(), Failure> {
+    async fn change_tags(&self, after: &mut Snapshot, done: &mut Vec<String>) -> Result<(), Stopped> {
         if self.update.tags.remove_first {
             self.untag(after, done).await?;
             self.tag(after, done).await
@@ -205,30 +215,59 @@ impl Applying<'_> {
         }
     }
 
-    async fn tag(&self, after: &mut Snapshot, done: &mut Vec<String>) -> Result<(), Failure> {
+    async fn tag(&self, after: &mut Snapshot, done: &mut Vec<String>) -> Result<(), Stopped> {
         let set = &self.update.tags.set;
         if set.is_empty() {
             return Ok(());
         }
         let timeout = self.timeout(Code::TagUpdateFailed)?;
-        let answer = self.ecs.tag(after.service.arn(), set, timeout).await;
-        answer.map_err(|error| messages::tags_failed(self.key, &error))?;
-        after.service.tags.extend(set.clone());
+        match self.ecs.tag(after.service.arn(), set, timeout).await {
+            Ok(()) => after.service.tags.extend(set.clone()),
+            Err(error) => {
+                let is_done = |tags: &Tags| set.iter().all(|(key, value)| tags.get(key) == Some(value));
+                self.read_tags_back(after, &error, is_done).await?;
+            }
+        }
         done.push(format!("tags {} were set", messages::listed(set.keys())));
         Ok(())
     }
 
-    async fn untag(&self, after: &mut Snapshot, done: &mut Vec<String>) -> Result<(), Failure> {
+    async fn untag(&self, after: &mut Snapshot, done: &mut Vec<String>) -> Result<(), Stopped> {
         let remove = &self.update.tags.remove;
         if remove.is_empty() {
             return Ok(());
         }
         let timeout = self.timeout(Code::TagUpdateFailed)?;
-        let answer = self.ecs.untag(after.service.arn(), remove.iter().cloned(), timeout).await;
-        answer.map_err(|error| messages::tags_failed(self.key, &error))?;
-        after.service.tags.retain(|key, _| !remove.contains(key));
+        match self.ecs.untag(after.service.arn(), remove.iter().cloned(), timeout).await {
+            Ok(()) => after.service.tags.retain(|key, _| !remove.contains(key)),
+            Err(error) => {
+                let is_done = |tags: &Tags| !remove.iter().any(|key| tags.contains_key(key));
+                self.read_tags_back(after, &error, is_done).await?;
+            }
+        }
         done.push(format!("tags {} were removed", messages::listed(remove)));
         Ok(())
+    }
+
+    /// What became of a call for tags that failed: where its effect is not known, the service tells.
+    async fn read_tags_back(
+        &self,
+        after: &mut Snapshot,
+        error: &CallError,
+        is_done: impl Fn(&Tags) -> bool,
+    ) -> Result<(), Stopped> {
+        let failed = messages::tags_failed(self.key, error);
+        if error.effect != Effect::Unknown {
+            return Err(failed.into());
+        }
+        match self.ecs.describe_service(self.key).await {
+            Ok(service) => {
+                after.service.tags = service.tags;
+                if is_done(&after.service.tags) { Ok(()) } else { Err(failed.into()) }
+            }
+            Err(DescribeError::Call(reading)) => Err(Stopped::unknown(failed, &reading)),
+            Err(gone) => Err(failed.and(format!("Reading it back: {gone}.")).into()),
+        }
     }
 
     fn timeout(&self, code: Code) -> Result<Duration, Failure> {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::aws::CallError;
 use crate::aws::ledger_store::WriteError;
 use crate::error::Failure;
-use crate::ledger::record::{ChangeFacts, Kind, Said};
-use crate::ledger::state::{Answer, DeploymentItem, Head, Position, Write};
+use crate::ledger::record::{ChangeFacts, Kind, Record, Said};
+use crate::ledger::state::{Answer, DeploymentItem, Head, KeyItem, Lease, Position, Write};
 use crate::request::UpdateRequest;
 use crate::response::{Response, Status};
 use crate::snapshot::{Recorded, Snapshot, rfc3339};
@@ -91,7 +91,10 @@ impl Updater {
                 let reread =
                     tokio::try_join!(self.store.read(&facts.service, &key_id), self.store.record(&facts.service, &own));
                 match reread {
-                    Ok((_, Some(record))) if record.kind == kind => return Ok(()),
+                    // Our own, sent twice since its first answer was lost; a resumption writes its own.
+                    Ok((_, Some(record))) if record.kind == kind && record.request_id == facts.request_id => {
+                        return Ok(());
+                    }
                     Ok((now, Some(_))) => {
                         position = now;
                         n += 1;
@@ -119,9 +122,14 @@ impl Updater {
             };
             let unwritable = |error| CallError::unreadable("dynamodb:ExecuteTransaction", error);
             let (record, pointers) = facts.record(kind, n, now, &said, position.head.as_ref()).map_err(unwritable)?;
-            let head = next_head(&record, position.head.as_ref(), change_id);
+            let own_lease = begun.position.head.as_ref().and_then(|head| head.lease.as_ref());
+            let head = next_head(&record, position.head.as_ref(), own_lease);
             let mut writes = vec![Write::Head { id: Head::id(&facts.service), from: position.head.clone(), to: head }];
-            if let Some(key) = position.key.clone().filter(|key| key.change_id == change_id.as_str()) {
+            // Whoever closed or resumed this change meanwhile has the last word on its key, unless it went well: a late
+            // failure must not let a retry undo what came after.
+            let has_lease = position.head.as_ref().and_then(|head| head.lease.as_ref()) == own_lease;
+            let is_ours = |key: &KeyItem| key.change_id == change_id.as_str() && (has_lease || kind == Kind::Applied);
+            if let Some(key) = position.key.clone().filter(is_ours) {
                 let to = key.answered(answer, now).map_err(unwritable)?;
                 writes.push(Write::Key { from: Some(key), to });
             }
@@ -150,9 +158,11 @@ fn started_deployment<'a>(before: &Recorded, after: &'a Recorded) -> Option<&'a 
     after.deployment_id.as_deref().filter(|id| before.deployment_id.as_deref() != Some(*id))
 }
 
-/// The head behind a result: its own lease ends, another's stays, and the last change is the latest that began.
-fn next_head(record: &crate::ledger::record::Record, head: Option<&Head>, change_id: &crate::names::ChangeId) -> Head {
-    let mut next = Head::after(record, head.and_then(|head| head.lease_of_another(change_id)));
+/// The head behind a result: its own lease ends, another's stays (a resumption's of the same change too), and the last
+/// change is the latest that began.
+fn next_head(record: &Record, head: Option<&Head>, own: Option<&Lease>) -> Head {
+    let lease = head.and_then(|head| head.lease.clone()).filter(|lease| Some(lease) != own);
+    let mut next = Head::after(record, lease);
     if let Some(head) = head.filter(|head| head.change_id > next.change_id) {
         next.change_id.clone_from(&head.change_id);
     }

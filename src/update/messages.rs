@@ -253,6 +253,35 @@ pub fn done_so_far(done: &[String], is_known: bool) -> String {
     format!("Already done, and still so: {}.", done.join("; "))
 }
 
+/// What an earlier invocation of the same change did, by what the service was before it and is now.
+pub fn done_earlier(before: &Recorded, now: &Snapshot) -> Vec<String> {
+    let now = now.recorded(before.state.task_definition_name.as_deref());
+    let mut done = Vec::new();
+    if before.state.task_definition_arn != now.state.task_definition_arn {
+        let arn = now.state.task_definition_arn.as_deref().unwrap_or("no task definition of its own");
+        done.push(format!("since this change began, the service was updated and runs {arn}"));
+    } else if before.deployment_id != now.deployment_id || before.service != now.service {
+        done.push("since this change began, the service was updated".to_owned());
+    }
+    if before.state.tags != now.state.tags {
+        done.push("since this change began, its tags were changed".to_owned());
+    }
+    done
+}
+
+/// A failure before a change could go on that had begun in an earlier invocation.
+pub fn of_begun(mut failure: Failure, admission: &Admission) -> Failure {
+    if let Admission::Resume { lease } = admission {
+        let instead = format!(
+            "This invocation changed nothing; change {} of this key had begun before it and is still open.",
+            lease.change_id
+        );
+        failure.message = failure.message.replace(NOTHING_CHANGED, &instead);
+        failure.change_id = Some(lease.change_id.clone());
+    }
+    failure
+}
+
 pub fn service_updated(after: &Snapshot, before: &Service) -> String {
     let now = &after.service;
     let deployment = match now.deployment_id() {

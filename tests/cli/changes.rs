@@ -37,6 +37,8 @@ async fn an_update_sends_the_event_and_shows_what_became_different() {
     ] {
         assert!(ran.out.contains(shown), "{shown}: {}", ran.out);
     }
+    // Where no recorder is deployed, nobody would ever say how it ended.
+    assert!(!ran.out.contains("--follow"), "{}", ran.out);
     let (function, mut event) = stub.only();
     assert_eq!(function, "ecs-updater");
     let key = event.as_object_mut().unwrap().remove("idempotency_key").unwrap();
@@ -206,9 +208,10 @@ async fn functions_are_named_by_option_or_environment() {
 #[tokio::test]
 async fn hostile_text_reaches_no_terminal() {
     let hostile = state(HOSTILE, 8, 2);
-    let stub =
-        Stub::start(move |_, _| updated(&json!({"AFTER": hostile, "notes": [HOSTILE], "deployment_id": HOSTILE})))
-            .await;
+    let stub = Stub::start(move |_, _| {
+        updated(&json!({"AFTER": hostile, "notes": [HOSTILE], "deployment_id": HOSTILE, "change_id": HOSTILE}))
+    })
+    .await;
     let ran = stub.run(&["update", SERVICE, "--image", "nginx"]).await;
     assert_eq!(ran.code, 0);
     ran.is_legible();

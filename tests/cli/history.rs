@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use ecs_updater::names::ChangeId;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::timeout;
@@ -160,12 +161,16 @@ async fn colours_are_for_terminals_and_for_who_forces_them() {
 
 #[tokio::test]
 async fn following_shows_each_change_once_per_status() {
-    const LATER: &str = "019aa6b0-6e0f-7cc3-9d52-1f2a3b4c5d6e";
+    let began = chrono::Utc::now();
+    let id = |seconds| ChangeId::new(began - chrono::Duration::seconds(seconds), [7; 10]).to_string();
+    let (first, later) = (id(64), id(60));
+    let ids = [first.clone(), first.clone(), later.clone()];
+    let change = move |id: &str, status: &str| change(&json!({"change_id": id, "status": status}));
     let looks = AtomicUsize::new(0);
     let stub = Stub::start(move |_, _| match looks.fetch_add(1, Ordering::SeqCst) {
-        0 | 1 => page(&[change(&json!({"status": "APPLIED"}))], None),
+        0 | 1 => page(&[change(&first, "APPLIED")], None),
         2 => crate::stub::Reply::Refused(429, "TooManyRequestsException", "Rate Exceeded."),
-        _ => page(&[change(&json!({})), change(&json!({"change_id": LATER, "status": "STARTED"}))], None),
+        _ => page(&[change(&first, "COMPLETED"), change(&later, "STARTED")], None),
     })
     .await;
     let mut child = stub
@@ -180,8 +185,8 @@ async fn following_shows_each_change_once_per_status() {
         let change: Value = serde_json::from_str(&line).unwrap();
         shown.push((change["change_id"].as_str().unwrap().to_owned(), change["status"].as_str().unwrap().to_owned()));
     }
-    let expected = [(CHANGE, "APPLIED"), (CHANGE, "COMPLETED"), (LATER, "STARTED")];
-    assert_eq!(shown, expected.map(|(id, status)| (id.to_owned(), status.to_owned())));
+    let expected: Vec<_> = ids.into_iter().zip(["APPLIED", "COMPLETED", "STARTED"].map(str::to_owned)).collect();
+    assert_eq!(shown, expected);
     assert!(
         timeout(Duration::from_secs(3), lines.next_line()).await.is_err(),
         "nothing new, and yet something was shown"
@@ -190,8 +195,7 @@ async fn following_shows_each_change_once_per_status() {
     assert_eq!(seen[0].1["order"], "newest_first");
     assert_eq!((&seen[1].1["order"], seen[1].1["from"].is_string()), (&json!("oldest_first"), true));
     // From a minute before the oldest change that had not ended.
-    let milliseconds = i64::from_str_radix("019aa6b05e0f", 16).unwrap() - 60_000;
-    let since = chrono::DateTime::from_timestamp_millis(milliseconds).unwrap();
+    let since = ChangeId::parse(&expected[0].0).unwrap().time() - chrono::Duration::seconds(60);
     assert_eq!(seen[1].1["from"], since.to_rfc3339_opts(chrono::SecondsFormat::Millis, true));
     child.kill().await.unwrap();
 }
@@ -208,6 +212,71 @@ async fn following_one_change_ends_with_it() {
         let ran = stub.run(&["history", "--follow", "--change", CHANGE, "--interval", "1", "--output", "json"]).await;
         assert_eq!(ran.code, code, "{ran:?}");
         assert_eq!(ran.out.lines().count(), 3);
+    }
+}
+
+#[tokio::test]
+async fn following_one_change_ends_in_time() {
+    let follow = |timeout| ["history", "--follow", "--change", CHANGE, "--interval", "1", "--timeout", timeout];
+    let stub = Stub::start(|_, _| page(&[change(&json!({"status": "APPLIED", "ended_at": null}))], None)).await;
+    let ran = timeout(Duration::from_secs(20), stub.run(&follow("2"))).await.expect("it ends by itself");
+    assert_eq!(ran.code, 5, "{ran:?}");
+    ran.is_legible();
+    let flat = ran.err.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(flat.contains("in 2 s: it stands at APPLIED") && flat.contains("a recorder is deployed"), "{flat}");
+    let stub = Stub::start(|_, _| page(&[change(&json!({"status": "UNRESOLVED", "deployment_id": null}))], None)).await;
+    let ran = stub.run(&follow("5")).await;
+    assert_eq!((ran.code, stub.seen().len()), (1, 1), "{ran:?}");
+    ran.is_legible();
+    let flat = ran.err.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(flat.contains("ended before it did") && flat.contains("the same event with the same key"), "{flat}");
+}
+
+#[tokio::test]
+async fn a_status_filter_misses_no_change_that_comes_to_it() {
+    let looks = AtomicUsize::new(0);
+    let stub = Stub::start(move |_, event| {
+        let status = ["STARTED", "STARTED", "FAILED"][looks.fetch_add(1, Ordering::SeqCst).min(2)];
+        // As the history function does it.
+        let keeps = event.get("status").is_none_or(|wanted| wanted == status);
+        let changes = [change(&json!({"status": status}))];
+        page(if keeps { &changes } else { &[] }, None)
+    })
+    .await;
+    let mut child = stub
+        .command(&["history", "--follow", "--status", "failed", "--interval", "1", "--output", "json"])
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let line = timeout(Duration::from_secs(20), lines.next_line()).await.unwrap().unwrap().unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["status"], "FAILED");
+    child.kill().await.unwrap();
+    let seen = stub.seen();
+    assert!(seen.iter().all(|(_, event)| event.get("status").is_none()), "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_change_of_a_moment_ago_is_asked_for_twice() {
+    let id = ChangeId::new(chrono::Utc::now(), [7; 10]).to_string();
+    let looks = AtomicUsize::new(0);
+    let stub = Stub::start(move |_, _| match looks.fetch_add(1, Ordering::SeqCst) {
+        0 => page(&[], None),
+        _ => page(&[change(&json!({}))], None),
+    })
+    .await;
+    let ran = stub.run(&["history", "--change", &id, "--output", "json"]).await;
+    assert_eq!((ran.code, ran.json()["changes"].as_array().unwrap().len()), (0, 1), "{ran:?}");
+    assert_eq!(stub.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn a_chain_without_a_record_proves_nothing() {
+    let stub = Stub::start(|_, _| ok(&json!({"ok": true, "verified": 0}))).await;
+    for format in ["table", "json"] {
+        let ran = stub.run(&["verify", "222222222222/eu-west-1/prod/wbe", "--output", format]).await;
+        assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{ran:?}");
+        let flat = ran.err.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(flat.contains("no records of this service: check the name"), "{flat}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::stub::{HOSTILE, Reply, Stub, page, updated};
+use crate::stub::{CHANGE, HOSTILE, Reply, Stub, page, updated};
 
 const UPDATE: [&str; 4] = ["update", "222222222222/eu-west-1/prod/web", "--image", "nginx:1.27"];
 
@@ -20,7 +20,9 @@ async fn what_a_function_reports_reads_as_a_sentence_and_has_its_exit_code() {
         ("ChangeInProgress", "[ERROR][service_lease] service web is being changed", 5, "--idempotency-key cli-"),
         ("HistoryUnavailable", "[ERROR][history_write] the service WAS changed", 5, "--idempotency-key cli-"),
         ("Sandbox.Timedout", "RequestId: 1 Error: Task timed out after 3.00 seconds", 5, "--idempotency-key cli-"),
-        ("Runtime.ExitError", "RequestId: 1 Error: Runtime exited", 1, "log group"),
+        ("Runtime.ExitError", "RequestId: 1 Error: Runtime exited", 1, "--idempotency-key cli-"),
+        ("Sandbox.Failure", "RequestId: 1 Error: gone", 1, "--idempotency-key cli-"),
+        ("Unhandled", "gone", 1, "then nothing is done twice"),
         ("SomethingNew", "a later function", 1, ""),
     ] {
         let stub = Stub::start(move |_, _| Reply::FunctionError(code, text.to_owned())).await;
@@ -33,9 +35,44 @@ async fn what_a_function_reports_reads_as_a_sentence_and_has_its_exit_code() {
         for shown in text.lines().chain([advice]) {
             assert!(flat.contains(shown), "{shown}: {flat}");
         }
+        let told = code == "ServiceNotFound" || code == "JsonValidation" || code == "AssumeRoleFailed";
+        assert_eq!(flat.contains("then nothing is done twice"), !told, "{flat}");
         // A function that failed is not asked again behind the caller's back.
         assert_eq!(stub.seen().len(), 1);
     }
+}
+
+#[tokio::test]
+async fn what_the_history_function_reports_is_about_the_history_function() {
+    for (code, text, exit, advice) in [
+        ("HistoryUnavailable", "dynamodb:Query: ThrottlingException: slow down", 5, "history function's role"),
+        (
+            "HistoryUnavailable",
+            "dynamodb:Query: AccessDeniedException: not authorized",
+            1,
+            "Asking again does not help",
+        ),
+        ("HistoryUnavailable", "dynamodb:Query: ResourceNotFoundException: no table", 1, "its tables"),
+        ("HistoryUnavailable", "dynamodb:Query: ValidationException: no index", 1, "its log group"),
+        ("Sandbox.Timedout", "RequestId: 1 Error: Task timed out after 3.00 seconds", 5, "fewer days"),
+        ("Runtime.ExitError", "RequestId: 1 Error: Runtime exited", 1, "log group"),
+        ("JsonValidation", "limit is 101", 2, "Mend the query"),
+    ] {
+        let stub = Stub::start(move |_, _| Reply::FunctionError(code, text.to_owned())).await;
+        let ran = stub.run(&["history"]).await;
+        assert_eq!(ran.code, exit, "{ran:?}");
+        ran.is_legible();
+        let flat = ran.err.split_whitespace().collect::<Vec<_>>().join(" ");
+        for shown in [&format!("error: {code}, function ecs-updater-history in eu-west-1: "), text, advice] {
+            assert!(flat.contains(shown), "{shown}: {flat}");
+        }
+        assert!(!flat.contains("idempotency") && !flat.contains("updater's"), "{flat}");
+    }
+    // Who follows does not wait for what does not pass.
+    let denied = "dynamodb:Query: AccessDeniedException: not authorized";
+    let stub = Stub::start(move |_, _| Reply::FunctionError("HistoryUnavailable", denied.to_owned())).await;
+    let ran = stub.run(&["history", "--follow", "--change", CHANGE, "--interval", "1", "--timeout", "10"]).await;
+    assert_eq!((ran.code, stub.seen().len()), (1, 1), "{ran:?}");
 }
 
 #[tokio::test]
@@ -114,7 +151,9 @@ async fn hostile_errors_reach_no_terminal() {
 #[tokio::test]
 async fn an_answer_that_is_none_is_no_success() {
     let stub = Stub::start(|_, _| Reply::Text("<html>")).await;
-    assert_eq!(stub.run(&UPDATE).await.code, 1);
+    let ran = stub.run(&UPDATE).await;
+    assert_eq!(ran.code, 1);
+    assert!(ran.err.contains("--idempotency-key cli-"), "{}", ran.err);
     let stub = Stub::start(|_, _| Reply::Payload(json!({"hello": "from another function"}))).await;
     let ran = stub.run(&UPDATE).await;
     assert_eq!(ran.code, 1);

@@ -19,6 +19,7 @@ mod harness;
 mod harness_self_test;
 mod history_unavailable;
 mod idempotency;
+mod late_results;
 mod leases;
 mod lost_answers;
 mod parameters;

@@ -301,6 +301,9 @@ pub const STATUSES: [&str; 13] = [
     "EXTERNAL",
 ];
 
+/// What a chain without a record proves.
+pub const NO_RECORDS: &str = "no records of this service: check the name";
+
 /// What `verify` found in one ledger.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]

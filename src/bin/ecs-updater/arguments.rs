@@ -134,8 +134,8 @@ Examples:
   Only if nobody was faster
     ecs-updater update prod/web --image nginx:1.27 --expect web:7
 
-APPLIED says that ECS took the change, not that the new tasks are healthy:
-follow it with `ecs-updater history --change ID --follow`.")]
+APPLIED says that ECS took the change, not that the new tasks are healthy. How
+its deployment ended is in the history only where a recorder is deployed.")]
     Update(Update),
     /// Show what an update would change, and touch nothing
     // clap's own would name every option on one line, however wide.
@@ -171,10 +171,14 @@ Examples:
     ecs-updater history --image registry.example/edge
   One change in full
     ecs-updater history --change 0194f1c0-5e0f-7cc3-9d52-1f2a3b4c5d6e
-  Wait until its deployment has ended (exit code 0 where it ended well)
+  Wait until its deployment has ended (exit code 0 where it ended well, 5 where
+  no end was recorded in --timeout seconds)
     ecs-updater history --change 0194f1c0-5e0f-7cc3-9d52-1f2a3b4c5d6e --follow
   As a page in the browser
     ecs-updater history --web
+
+How a deployment ended is recorded only where a recorder is deployed; without
+one, the change of a deployment stays APPLIED.
 
 Times are UTC. --from is inclusive, --to exclusive (a date as --to includes its
 day). Without a service, account, image or change, at most 31 days are asked for.")]
@@ -347,6 +351,10 @@ pub struct History {
     #[arg(long, value_name = "SECONDS", default_value_t = 5, hide_short_help = true,
           value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub interval: u64,
+    /// Seconds after which --follow of one change ends with exit code 5
+    #[arg(long, value_name = "SECONDS", default_value_t = 900, requires = "change", requires = "follow",
+          value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    pub timeout: u64,
     /// Open it as a page in the browser; ends with Ctrl-C
     #[arg(long, conflicts_with_all = ["follow", "all", "next_token"])]
     pub web: bool,

@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use crate::arguments::Function;
+
 /// How the command ended. `arguments::EXIT_CODES` tells people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -68,6 +70,15 @@ impl Failure {
         self
     }
 
+    /// Whether a change may have begun all the same: the updater broke, or what it answered is not known.
+    pub fn may_have_begun(&self) -> bool {
+        match self.exit {
+            Exit::Later => true,
+            Exit::Failed => self.code.as_deref().is_none_or(|code| !TOLD.contains(&code)),
+            _ => false,
+        }
+    }
+
     /// The failure for programs.
     pub fn to_json(&self) -> Value {
         json!({"error": {
@@ -77,9 +88,58 @@ impl Failure {
     }
 }
 
-/// A failure that the updater or the history function reported: `errorType` and `errorMessage`.
-pub fn of_function(code: &str, message: &str) -> Failure {
-    let (exit, advice) = match code {
+/// Failures of a change that say themselves what was and was not done.
+const TOLD: [&str; 14] = [
+    "ClusterNotFound",
+    "ServiceNotFound",
+    "ServiceReadFailed",
+    "ContainerNotFound",
+    "AmbiguousContainer",
+    "ImageNotFound",
+    "TaskDefinitionRejected",
+    "ServiceUpdateFailed",
+    "TagUpdateFailed",
+    "AssumeRoleFailed",
+    "UnsupportedDeploymentController",
+    "RegionNotEnabled",
+    "TaskDefinitionChanged",
+    "IdempotencyKeyReused",
+];
+
+/// What AWS says where asking again helps nobody.
+const PERMANENT: [&str; 3] = ["AccessDenied", "ResourceNotFound", "ValidationException"];
+
+/// A failure that a function reported: `errorType` and `errorMessage`.
+pub fn of_function(function: Function, code: &str, message: &str) -> Failure {
+    let (exit, advice) = match function {
+        Function::Updater => of_updater(code),
+        Function::History => of_history(code, message),
+    };
+    let failure = Failure::new(exit, message).code(code);
+    if advice.is_empty() { failure } else { failure.advise(advice) }
+}
+
+fn of_history(code: &str, message: &str) -> (Exit, &'static str) {
+    match code {
+        "JsonValidation" => (Exit::Usage, "Mend the query; the faults are named above."),
+        "HistoryUnavailable" if PERMANENT.iter().any(|code| message.contains(code)) => (
+            Exit::Failed,
+            "Asking again does not help: look at the history function's role, its tables and its log group in the hub account.",
+        ),
+        "HistoryUnavailable" => (
+            Exit::Later,
+            "Ask again in a moment; where that does not help, look at the history function's role and its log group.",
+        ),
+        "Sandbox.Timedout" => (
+            Exit::Later,
+            "Ask for less: one service, fewer days (--from, --to), a lower --limit. Its log group is in the hub account.",
+        ),
+        _ => (Exit::Failed, "The history function itself broke: look at its log group in the hub account."),
+    }
+}
+
+fn of_updater(code: &str) -> (Exit, &'static str) {
+    match code {
         "JsonValidation" => (Exit::Usage, "Mend the command or the event; the faults are named above."),
         "InvalidImage" => (Exit::Usage, "Mend the image: registry/repository:tag, or …@sha256:…"),
         "ClusterNotFound" | "ServiceNotFound" => {
@@ -111,11 +171,9 @@ pub fn of_function(code: &str, message: &str) -> Failure {
             Exit::Later,
             "Nobody knows how far it got: the history tells. Run the command again with the same --idempotency-key, which completes it.",
         ),
-        _ if code.starts_with("Runtime.") || code == "Unhandled" => {
+        _ if code.starts_with("Runtime.") || code.starts_with("Sandbox.") || code == "Unhandled" => {
             (Exit::Failed, "The function itself broke: look at its log group in the hub account.")
         }
         _ => (Exit::Failed, ""),
-    };
-    let failure = Failure::new(exit, message).code(code);
-    if advice.is_empty() { failure } else { failure.advise(advice) }
+    }
 }

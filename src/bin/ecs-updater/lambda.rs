@@ -94,7 +94,7 @@ impl Functions {
         let text = |name: &str| fault.get(name).and_then(Value::as_str);
         let code = text("code").or_else(|| text("errorType")).unwrap_or("Refused");
         let message = text("message").or_else(|| text("errorMessage")).map_or_else(|| fault.to_string(), str::to_owned);
-        Err(failure::of_function(code, &message))
+        Err(self.reported(function, code, &message))
     }
 
     /// Sends `event` as it is, and gives the answer as it is.
@@ -141,7 +141,13 @@ impl Functions {
         // Lambda's own report of a timeout has had no errorType in some runtimes.
         let timed_out = message.contains("Task timed out after");
         let code = text("errorType").unwrap_or(if timed_out { "Sandbox.Timedout" } else { "Unhandled" });
-        Err(failure::of_function(code, message))
+        Err(self.reported(function, code, message))
+    }
+
+    /// What a function reported. Of a change, its service is the place; of a query, the function is.
+    fn reported(&self, function: Function, code: &str, message: &str) -> Failure {
+        let failure = failure::of_function(function, code, message);
+        if function == Function::History { failure.at(self.place(function)) } else { failure }
     }
 
     fn place(&self, function: Function) -> String {
@@ -195,8 +201,11 @@ impl Functions {
                     .advise("The Lambda API was not reached; nothing was done. Look at the network, --region and --endpoint-url."),
                 Effect::Throttled => failure(Exit::Later).advise("Nothing was done. Run the command again in a moment."),
                 Effect::Refused => failure(Exit::NotAsked),
+                Effect::Unknown if function == Function::History => {
+                    failure(Exit::Later).advise("The answer is lost. Run the command again.")
+                }
                 Effect::Unknown if again => {
-                    failure(Exit::Later).advise("The answer is lost. Run the command again: nothing is done twice.")
+                    failure(Exit::Later).advise("The answer is lost. With the same key nothing is done twice.")
                 }
                 Effect::Unknown => failure(Exit::Later)
                     .advise("The answer is lost, and the event may have been carried out: look at `ecs-updater history`."),

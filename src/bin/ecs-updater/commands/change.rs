@@ -11,6 +11,7 @@ use crate::difference::{of_plan, of_states};
 use crate::failure::{Exit, Failure};
 use crate::lambda::Functions;
 use crate::screen::{Screen, time_of};
+use crate::text::clean;
 
 /// Changes a service, or shows what would change.
 pub async fn update(functions: &Functions, screen: &Screen, wanted: Wanted, dry_run: bool) -> Result<Exit, Failure> {
@@ -130,8 +131,8 @@ async fn send(
     }
     let answer = functions.ask(Function::Updater, &Value::Object(event), true).await.map_err(|mut failure| {
         failure.place.get_or_insert_with(|| place.to_owned());
-        if failure.exit == Exit::Later && !dry_run {
-            failure.advice.push(format!("This command's key: --idempotency-key {key}"));
+        if failure.may_have_begun() && !dry_run {
+            failure.advice.push(run_again(&key));
         }
         failure
     })?;
@@ -147,12 +148,20 @@ async fn send(
         Some(status) if tone(status) == Tone::Bad => Exit::Failed,
         Some(_) => Exit::Done,
         None => {
-            return Err(Failure::new(Exit::Failed, "the answer has no status").at(place).advise(
+            let failure = Failure::new(Exit::Failed, "the answer has no status").at(place).advise(
                 "Is that the right function? See --updater-function; `ecs-updater invoke` shows the whole answer.",
-            ));
+            );
+            return Err(if dry_run { failure } else { failure.advise(run_again(&key)) });
         }
     };
+    if exit == Exit::Later && !dry_run && !screen.is_json() {
+        screen.say(&format!("\n{}", run_again(&key)))?;
+    }
     Ok((exit, updated))
+}
+
+fn run_again(key: &str) -> String {
+    format!("Run it again with --idempotency-key {key}: then nothing is done twice.")
 }
 
 fn new_key() -> Result<String, Failure> {
@@ -200,10 +209,7 @@ fn show(screen: &Screen, answer: &Updated) -> Result<(), Failure> {
         return screen.say("\nNothing was touched.");
     }
     if let (Some(id), "APPLIED") = (&answer.change_id, status) {
-        if answer.deployment_id.is_some() {
-            screen.say(&format!("\nHow it ends:\n  ecs-updater history --follow --change {id}"))?;
-        }
-        screen.say(&format!("\nWay back:\n  ecs-updater restore --change {id}"))?;
+        screen.say(&format!("\nWay back:\n  ecs-updater restore --change {}", clean(id)))?;
     }
     Ok(())
 }

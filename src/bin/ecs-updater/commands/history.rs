@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use ecs_updater::names::ChangeId;
 use serde_json::{Map, Value, json};
 
 use super::{ask_history, query_of};
@@ -18,12 +19,22 @@ use crate::screen::{Screen, time_of};
 const OPEN_FOR: TimeDelta = TimeDelta::hours(1);
 /// Pages that one look of `--follow` reads at most.
 const PAGES_PER_LOOK: usize = 20;
+/// How old a change is that every index has.
+const YOUNG: TimeDelta = TimeDelta::seconds(30);
 
 /// Shows changes.
 pub async fn run(functions: &Functions, screen: &mut Screen, asked: &History) -> Result<Exit, Failure> {
     let query = query(asked, functions)?;
     match (&asked.change, asked.follow) {
-        (Some(_), true) => follow_one(functions, screen, query, asked).await,
+        (Some(_), true) => {
+            let mut shown = None;
+            let followed = follow_one(functions, screen, query, asked, &mut shown);
+            // In its time, however long one answer takes.
+            match tokio::time::timeout(Duration::from_secs(asked.timeout), followed).await {
+                Ok(ended) => ended,
+                Err(_) => Err(not_ended(asked.timeout, shown.as_deref())),
+            }
+        }
         (None, true) => follow(functions, screen, query, asked).await,
         (change, false) => {
             let found = list(functions, screen, query, asked).await?;
@@ -38,6 +49,25 @@ pub async fn run(functions: &Functions, screen: &mut Screen, asked: &History) ->
 fn not_found() -> Failure {
     Failure::new(Exit::Failed, "the history has no such change")
         .advise("Look for its id with `ecs-updater history`, by service or by day.")
+}
+
+fn not_ended(seconds: u64, status: Option<&str>) -> Failure {
+    let stands = status.map(|status| format!(": it stands at {status}")).unwrap_or_default();
+    Failure::new(Exit::Later, format!("no end of the change was recorded in {seconds} s{stands}")).advise(
+        "Outcomes of deployments are recorded only where a recorder is deployed: look at the service in ECS, or \
+         follow it for longer (--timeout SECONDS).",
+    )
+}
+
+/// Asks for changes. One that was begun a moment ago may not be found yet: it is asked for twice.
+async fn ask(functions: &Functions, query: &Map<String, Value>, asked: &History) -> Result<Value, Failure> {
+    let body = ask_history(functions, query.clone()).await?;
+    let began = asked.change.as_deref().and_then(|id| ChangeId::parse(id).ok()).map(|id| id.time());
+    if began.is_some_and(|at| Utc::now() - at < YOUNG) && changes_of(&body).is_empty() {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        return ask_history(functions, query.clone()).await;
+    }
+    Ok(body)
 }
 
 /// The query that the arguments ask for.
@@ -77,7 +107,7 @@ async fn list(
 ) -> Result<usize, Failure> {
     let (mut changes, mut found) = (Vec::new(), 0);
     loop {
-        let mut body = ask_history(functions, query.clone()).await?;
+        let mut body = ask(functions, &query, asked).await?;
         let page: Page = read(&body);
         found += page.changes.len();
         if screen.is_json() {
@@ -153,16 +183,16 @@ fn details(screen: &Screen, change: &Change) -> Result<(), Failure> {
     ])
 }
 
-/// Waits until a change has ended.
+/// Waits until a change has ended. `shown` is the status that was shown last.
 async fn follow_one(
     functions: &Functions,
     screen: &Screen,
     query: Map<String, Value>,
     asked: &History,
+    shown: &mut Option<String>,
 ) -> Result<Exit, Failure> {
-    let mut shown = None;
     loop {
-        let body = match ask_history(functions, query.clone()).await {
+        let body = match ask(functions, &query, asked).await {
             Ok(body) => body,
             Err(failure) => {
                 passing(screen, failure)?;
@@ -172,13 +202,18 @@ async fn follow_one(
         };
         let raw = body.get("changes").and_then(|changes| changes.get(0)).cloned().ok_or_else(not_found)?;
         let change: Change = read(&raw);
-        if shown != change.status {
+        if *shown != change.status {
             if screen.is_json() {
                 Screen::json(&raw, false)?;
             } else {
                 details(screen, &change)?;
             }
             shown.clone_from(&change.status);
+        }
+        if change.status.as_deref() == Some("UNRESOLVED") {
+            return Err(Failure::new(Exit::Failed, "the change began, and its function ended before it did")
+                .at(change.service())
+                .advise("Send the same event with the same key (--idempotency-key) again, which completes it."));
         }
         if change.has_ended() {
             let bad = change.status.as_deref().is_some_and(|status| tone(status) == Tone::Bad);
@@ -196,23 +231,34 @@ async fn follow(
     asked: &History,
 ) -> Result<Exit, Failure> {
     let mut known = Known::new(Utc::now());
+    // A change has one status after another: which to show is decided here, or those that go on would be lost.
+    query.remove("status");
     let body = ask_history(functions, query.clone()).await?;
     let mut changes = changes_of(&body);
     changes.reverse();
+    let wanted = |change: &Change| asked.status.is_none() || change.status == asked.status;
+    let mut complete = None;
     query.insert("order".to_owned(), Order::OldestFirst.as_str().into());
     query.insert("limit".to_owned(), 100.into());
     loop {
         for raw in &changes {
             let change: Change = read(raw);
-            if known.is_news(&change) {
+            if known.is_news(&change) && wanted(&change) {
                 if screen.is_json() { Screen::json(raw, false)? } else { screen.entry(&change)? }
             }
         }
+        if let Some(at) = complete.take() {
+            known.has_seen_all(at);
+        }
         tokio::time::sleep(Duration::from_secs(asked.interval)).await;
-        let since = known.since(Utc::now());
+        let now = Utc::now();
+        let since = known.since(now);
         query.insert("from".to_owned(), since.to_rfc3339_opts(SecondsFormat::Millis, true).into());
         changes = match look(functions, query.clone()).await {
-            Ok(changes) => changes,
+            Ok((changes, all)) => {
+                complete = all.then_some(now);
+                changes
+            }
             Err(failure) => {
                 passing(screen, failure)?;
                 Vec::new()
@@ -221,18 +267,18 @@ async fn follow(
     }
 }
 
-/// All changes since, page by page.
-async fn look(functions: &Functions, mut query: Map<String, Value>) -> Result<Vec<Value>, Failure> {
+/// All changes since, page by page, and whether these were all.
+async fn look(functions: &Functions, mut query: Map<String, Value>) -> Result<(Vec<Value>, bool), Failure> {
     let mut changes = Vec::new();
     for _ in 0..PAGES_PER_LOOK {
         let body = ask_history(functions, query.clone()).await?;
         changes.extend(changes_of(&body));
         match read::<Page>(&body).next_token {
             Some(token) => drop(query.insert("next_token".to_owned(), token.into())),
-            None => break,
+            None => return Ok((changes, true)),
         }
     }
-    Ok(changes)
+    Ok((changes, false))
 }
 
 fn changes_of(body: &Value) -> Vec<Value> {
@@ -267,7 +313,7 @@ impl Known {
     fn is_news(&mut self, change: &Change) -> bool {
         let (Some(id), Some(status)) = (&change.change_id, &change.status) else { return false };
         // The history is asked by the time in the id, to which those of the records come later.
-        let at = ecs_updater::names::ChangeId::parse(id).map_or(self.began, |id| id.time());
+        let at = ChangeId::parse(id).map_or(self.began, |id| id.time());
         self.newest = self.newest.max(Some(at));
         if change.has_ended() {
             self.open.remove(id);
@@ -277,13 +323,18 @@ impl Known {
         self.shown.insert(id.clone(), status.clone()).as_ref() != Some(status)
     }
 
+    /// Every change until `at` was seen: what began long before it and was not among them does not come any more.
+    fn has_seen_all(&mut self, at: DateTime<Utc>) {
+        self.newest = Some(self.newest.unwrap_or(self.began).max(at - OPEN_FOR));
+    }
+
     /// From when on the history is asked: from the oldest change that may still go on, for a while.
     fn since(&mut self, now: DateTime<Utc>) -> DateTime<Utc> {
         self.open.retain(|_, at| now - *at < OPEN_FOR);
         let newest = self.newest.unwrap_or(self.began);
         // Ids are made in many functions, whose clocks differ a little: an id may sort before one that was seen.
         let since = self.open.values().min().map_or(newest, |open| newest.min(*open)) - TimeDelta::minutes(1);
-        let earlier = ecs_updater::names::ChangeId::new(since, [0; 10]).to_string();
+        let earlier = ChangeId::new(since, [0; 10]).to_string();
         self.shown.retain(|id, _| *id >= earlier);
         since
     }
@@ -292,7 +343,6 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ecs_updater::names::ChangeId;
 
     fn change(at: DateTime<Utc>, status: &str) -> Change {
         Change {
@@ -322,8 +372,13 @@ mod tests {
         known.is_news(&change(open, "APPLIED"));
         known.is_news(&change(now, "COMPLETED"));
         assert_eq!(known.since(now), open - TimeDelta::minutes(1));
+        // A complete look moves on, but past no change that goes on.
+        known.has_seen_all(now);
+        assert_eq!(known.since(now), open - TimeDelta::minutes(1));
         // What was shown and is asked for again is no news.
         assert!(!known.is_news(&change(now, "COMPLETED")));
         assert_eq!(known.since(now + TimeDelta::hours(2)), now - TimeDelta::minutes(1));
+        known.has_seen_all(now + TimeDelta::hours(3));
+        assert_eq!(known.since(now + TimeDelta::hours(3)), now + TimeDelta::hours(2) - TimeDelta::minutes(1));
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::export::{self, Verified};
 use super::{ask_history, query_of};
-use crate::answers::{Verdict, read};
+use crate::answers::{NO_RECORDS, Verdict, read};
 use crate::failure::{Exit, Failure};
 use crate::lambda::Functions;
 use crate::screen::Screen;
@@ -35,6 +35,9 @@ pub async fn online(functions: &Functions, screen: &Screen, service: Option<&Ser
             .at(key)
             .advise("Is that the right function? See --history-function."));
     };
+    if ok && verdict.verified == 0 {
+        return Err(Failure::new(Exit::Failed, NO_RECORDS).at(key));
+    }
     if screen.is_json() {
         Screen::json(&body, true)?;
     } else {

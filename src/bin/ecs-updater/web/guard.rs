@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::{Html, IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
 use super::{HEADERS, plain};
@@ -33,6 +33,11 @@ impl Guard {
     /// The address that lets in, once.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}/?token={}", self.port, self.token)
+    }
+
+    /// Whether the address has let somebody in.
+    pub fn is_used(&self) -> bool {
+        self.used.load(Ordering::SeqCst)
     }
 
     fn is_here(&self, headers: &HeaderMap) -> bool {
@@ -83,8 +88,9 @@ async fn decide(guard: &Guard, request: Request, next: Next) -> Response {
         }
         Some(token) if guard.takes(token) => {
             let cookie = format!("{}={}; HttpOnly; SameSite=Strict; Path=/", guard.cookie_name(), guard.session);
-            let headers = [(header::LOCATION, "/".to_owned()), (header::SET_COOKIE, cookie)];
-            (StatusCode::SEE_OTHER, headers).into_response()
+            // No redirect: the browser may come from the doorway's file, and no strict cookie goes along with what a
+            // foreign page began. This page is ours.
+            ([(header::SET_COOKIE, cookie)], Html(super::doorway::page("/"))).into_response()
         }
         None if guard.is_known(request.headers()) => next.run(request).await,
         _ => plain(

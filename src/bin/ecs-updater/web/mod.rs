@@ -3,12 +3,15 @@
 //! Who reaches the page reads the history of the organization, so it lets in one browser only (`guard`), and shows
 //! nothing but what `page` has made of answers; templates escape every text.
 
+mod doorway;
 mod guard;
 mod page;
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Query, State};
 use axum::http::{HeaderName, StatusCode, header};
@@ -23,6 +26,7 @@ use crate::failure::{Exit, Failure};
 use crate::lambda::Functions;
 use crate::screen::Screen;
 
+use doorway::Doorway;
 use guard::Guard;
 use page::Filters;
 
@@ -51,10 +55,15 @@ pub async fn serve(functions: Functions, screen: &Screen, asked: &History) -> Re
         Screen::print(&format!("  {url}\n"))?;
         screen.say("Ctrl-C ends it.")?;
     }
+    let guard = Arc::new(guard);
     if !asked.no_open {
-        open(&url);
+        // Where there is no room for the file, the address was printed.
+        if let Ok(doorway) = Doorway::new(&url) {
+            open(doorway.file());
+            tokio::spawn(close(doorway, Arc::clone(&guard)));
+        }
     }
-    let router = router(Arc::new(Site { functions, first }), Arc::new(guard));
+    let router = router(Arc::new(Site { functions, first }), guard);
     axum::serve(listener, router).await.map_err(|fault| failure(&fault))?;
     Ok(Exit::Done)
 }
@@ -98,10 +107,21 @@ const HEADERS: [(HeaderName, &str); 6] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
+/// Removes the file as soon as it was used, or when nobody came: Ctrl-C leaves no time for it.
+async fn close(doorway: Doorway, guard: Arc<Guard>) {
+    for _ in 0..120 {
+        if guard.is_used() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    drop(doorway);
+}
+
 /// Tries the desktop's browser. Where there is none, the address was printed.
-fn open(url: &str) {
+fn open(file: &Path) {
     let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
     let spawned =
-        Command::new(opener).arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        Command::new(opener).arg(file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     drop(spawned);
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use askama::Template;
 use axum::http::StatusCode;
+use chrono::{DateTime, TimeDelta};
 use ecs_updater::image::repository_of;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
@@ -77,6 +78,16 @@ impl Filters {
     /// Whether nothing was asked for yet.
     pub fn is_unset(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// The first day, as a date field takes it.
+    fn day_from(&self) -> String {
+        day(&self.from, TimeDelta::zero())
+    }
+
+    /// The last day, as a date field takes it. A time is exclusive: at midnight the day before is the last one.
+    fn day_to(&self) -> String {
+        day(&self.to, TimeDelta::milliseconds(1))
     }
 
     fn is_oldest_first(&self) -> bool {
@@ -163,6 +174,11 @@ impl Filters {
             .collect();
         if parts.is_empty() { "Changes everywhere".to_owned() } else { format!("Changes of {}", parts.join(", ")) }
     }
+}
+
+/// The day (UTC) of a time, `less` before it; what is no time stays.
+fn day(at: &str, less: TimeDelta) -> String {
+    DateTime::parse_from_rfc3339(at).map_or_else(|_| at.to_owned(), |at| (at.to_utc() - less).date_naive().to_string())
 }
 
 /// Percent-encodes everything but what is plain everywhere.
@@ -350,6 +366,7 @@ async fn verify(functions: &Functions, mut query: Map<String, Value>) -> Chain {
     };
     let fault = verdict.fault.unwrap_or_default();
     match verdict.ok {
+        Some(true) if verdict.verified == 0 => chain("unknown", answers::NO_RECORDS.to_owned(), ""),
         Some(true) => chain("whole", format!("whole: {} records verified", verdict.verified), ""),
         Some(false) => {
             let what = fault.what.as_deref().unwrap_or("the function did not say how");

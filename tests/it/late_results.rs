@@ -1,0 +1,108 @@
+//! Results that come late, twice, or through a ledger that has no room.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::journal::Fault;
+use crate::harness::ledger;
+use crate::harness::{Site, World};
+
+fn throttled_transaction() -> Fault {
+    let reasons =
+        json!([{"Code": "None"}, {"Code": "ThrottlingError", "Message": "Throughput exceeds the current capacity"}]);
+    let body = json!({"__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
+        "Message": "Transaction cancelled, please refer cancellation reasons for specific reasons [None, ThrottlingError]",
+        "CancellationReasons": reasons});
+    Fault::Answer { status: 400, body: body.to_string() }
+}
+
+#[tokio::test]
+async fn a_result_that_the_ledger_has_no_room_for_is_written_again() {
+    let world = World::new().await;
+    world.journal.on("ExecuteTransaction", 2, throttled_transaction());
+    world.update(json!({"ecs_image_name": "nginx"})).await.status("APPLIED");
+    assert_eq!(world.kinds(&Site::target()), ["STARTED", "APPLIED"]);
+}
+
+#[tokio::test]
+async fn a_start_that_the_ledger_has_no_room_for_is_worth_another_try() {
+    let world = World::new().await;
+    world.journal.on("ExecuteTransaction", 1, throttled_transaction());
+    let outcome = world.update(json!({"ecs_image_name": "nginx"})).await;
+    let message = outcome.error("HistoryUnavailable");
+    assert!(message.contains("Try again"), "{message}");
+    assert!(world.records(&Site::target()).is_empty());
+}
+
+/// A change whose update fails late: meanwhile its lease ended and another change closed it.
+#[tokio::test]
+async fn a_late_failure_does_not_open_its_key_again() {
+    let world = World::new().await;
+    let site = Site::target();
+    let slow = site.event(json!({"ecs_image_name": "httpd", "idempotency_key": "slow"}));
+    // Retryable, and fails at once.
+    world.journal.on("UpdateService", 1, Fault::refuse(400, "ExpiredTokenException", "The security token has expired"));
+    world.journal.on("ExecuteTransaction", 2, Fault::Delay(Duration::from_millis(2500)));
+    let process = world.process();
+    let late = world.invoke_on(&process, slow.to_string().into_bytes(), world.invocation());
+    let meanwhile = async {
+        world.journal.reached("ExecuteTransaction", 2).await;
+        ledger::expire_lease(world.tables(), &site.key());
+        let other = world.another_process().await;
+        let event = site.event(json!({"ecs_image_name": "nginx", "idempotency_key": "other"}));
+        let outcome = world.invoke_on(&other, event.to_string().into_bytes(), world.invocation()).await;
+        outcome.status("APPLIED");
+    };
+    let (late, ()) = tokio::join!(late, meanwhile);
+    late.error("ServiceUpdateFailed");
+    assert_eq!(world.kinds(&site), ["STARTED", "ABANDONED", "STARTED", "APPLIED", "FAILED"]);
+
+    let again = world.invoke(&slow).await;
+    let message = again.error("ServiceUpdateFailed");
+    assert!(message.contains("another change came after it"), "{message}");
+    let definition = world.cloud().service(&site)["taskDefinition"].clone();
+    let revisions = world.cloud().revisions(&site, "web");
+    let running = revisions.iter().find(|revision| revision.json()["taskDefinitionArn"] == definition);
+    assert!(running.is_none_or(|running| running.image("web") == "nginx"), "{definition}");
+    ledger::assert_free(world.tables(), &site.key());
+}
+
+#[tokio::test]
+async fn a_resumption_that_fails_says_what_its_change_had_already_done() {
+    let world = World::new().await;
+    let site = Site::target();
+    let event = site.event(json!({"ecs_image_name": "nginx", "ecs_tag": {"a": "1"}, "idempotency_key": "k"}));
+    world.journal.on("TagResource", 1, Fault::HangBefore);
+    world.kill_at(&event, world.invocation(), "TagResource", 1).await;
+    ledger::expire_lease(world.tables(), &site.key());
+    world.restart().await;
+    world.journal.on("TagResource", 1, Fault::refuse(400, "AccessDeniedException", "no"));
+    let outcome = world.invoke(&event).await;
+    let message = outcome.error("TagUpdateFailed");
+    assert!(message.contains("since this change began, the service was updated and runs"), "{message}");
+    assert!(!message.contains("Nothing was changed"), "{message}");
+}
+
+#[tokio::test]
+async fn a_lost_answer_about_tags_is_read_back() {
+    let world = World::new().await;
+    let site = Site::target();
+    for nth in 1..4 {
+        world.journal.on("TagResource", nth, Fault::CutAfter);
+    }
+    let outcome = world.update(json!({"ecs_tag": {"a": "1", "old-custom-tag-name": "old-custom-tag-value"}})).await;
+    let body = outcome.status("APPLIED");
+    assert_eq!(body["AFTER"]["tags"][0], json!({"key": "a", "value": "1"}));
+    assert_eq!(world.kinds(&site), ["STARTED", "APPLIED"]);
+}
+
+#[tokio::test]
+async fn no_level_of_the_log_shows_requests() {
+    // The world itself looks for secrets in every line.
+    let world = World::with_environment(&[("AWS_LAMBDA_LOG_LEVEL", "trace")]).await;
+    world.seed(&Site::target());
+    world.update(json!({"ecs_image_name": "nginx"})).await.status("APPLIED");
+    let lines: Vec<Value> = world.logs().iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    assert!(!lines.is_empty());
+}
