@@ -94,9 +94,11 @@ def run_one(aws: LocalAws, deployment: deploy.Deployment, built: Path, path: Pat
     body = answer.body
     names = (body["account_id"], body["region"], body["ecs_cluster_name"], body["ecs_service_name"])
     environment = deploy.command_line_environment(aws, deployment)
-    return show_command(built, environment, "history", "/".join(names)) or show_command(
-        built, environment, "verify", "/".join(names)
-    )
+    shown = show_command(built, environment, "history", "/".join(names))
+    # A plan leaves no record, and a ledger without one proves nothing.
+    if shown or body["status"] == "PLANNED":
+        return shown
+    return show_command(built, environment, "verify", "/".join(names))
 
 
 def wait(built: Path, environment: dict[str, str]) -> None:
