@@ -1,7 +1,7 @@
 //! Event text to [`UpdateRequest`]: checked against the schema first, then put into types that cannot hold a wrong
 //! value. Every fault is reported at once, with its place in the event, before anything else happens.
 
-use std::{collections::BTreeMap, fmt::Write, sync::OnceLock};
+use std::{collections::BTreeMap, sync::OnceLock};
 
 use jsonschema::{ValidationError, error::ValidationErrorKind};
 use serde::Deserialize;
@@ -12,6 +12,7 @@ use crate::{
     error::{Code, Failure},
     event::EventFormat,
     image::ImageReference,
+    ledger::record::hex,
     names::{AccountId, ChangeId, EcsName, Region, ServiceKey, shown},
 };
 
@@ -251,11 +252,7 @@ fn event_hash(event: Value, service_key: &ServiceKey) -> Result<String, String> 
         event.entry(name).or_insert(default);
     }
     let canonical = serde_json_canonicalizer::to_vec(&event).map_err(|error| error.to_string())?;
-    let mut hash = String::with_capacity(64);
-    for byte in Sha256::digest(canonical) {
-        _ = write!(hash, "{byte:02x}");
-    }
-    Ok(hash)
+    Ok(hex(&Sha256::digest(canonical)))
 }
 
 /// The words for the faults that only an update event can have.

@@ -286,13 +286,8 @@ impl Updater {
         let lease = Lease { change_id: change_id.to_string(), until, key: key_id.to_owned() };
         let head = Head::after(&record, Some(lease));
         let key = KeyItem::new(key_id, &change_id, &request.event_hash, now);
-        let mut writes = vec![
-            Write::Head { id: Head::id(&request.service_key), from: position.head.clone(), to: head.clone() },
-            Write::Key { from: position.key.clone(), to: key.clone() },
-            Write::Record(Box::new(record)),
-        ];
-        writes.extend(pointers.into_iter().map(Write::Pointer));
         let written = Position { head: Some(head), key: Some(key) };
+        let writes = position.writes_to(&written, &request.service_key, record, pointers);
         if let Some(why) = self.write_or_moved(request, &writes, &written).await? {
             return Ok(Attempt::Moved(why));
         }
@@ -414,13 +409,8 @@ impl Updater {
         let key = KeyItem::new(key_id, &change_id, &request.event_hash, now)
             .answered(&Answer::Response(Box::new(response.clone())), now)
             .map_err(messages::unwritable)?;
-        let mut writes = vec![
-            Write::Head { id: Head::id(&request.service_key), from: position.head.clone(), to: head.clone() },
-            Write::Key { from: position.key.clone(), to: key.clone() },
-            Write::Record(Box::new(record)),
-        ];
-        writes.extend(pointers.into_iter().map(Write::Pointer));
         let written = Position { head: Some(head), key: Some(key) };
+        let writes = position.writes_to(&written, &request.service_key, record, pointers);
         Ok(match self.write_or_moved(request, &writes, &written).await? {
             Some(why) => Attempt::Moved(why),
             None => Attempt::Ended(Box::new(response)),

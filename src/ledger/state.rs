@@ -269,6 +269,15 @@ impl Position {
         }
     }
 
+    /// The writes that lead from this position, as it was read, to `next` with a new record and its pointers.
+    #[must_use]
+    pub fn writes_to(&self, next: &Self, service: &ServiceKey, record: Record, pointers: Vec<Pointer>) -> Vec<Write> {
+        let head = next.head.clone().map(|to| Write::Head { id: Head::id(service), from: self.head.clone(), to });
+        let key = next.key.clone().map(|to| Write::Key { from: self.key.clone(), to });
+        let pointers = pointers.into_iter().map(Write::Pointer);
+        head.into_iter().chain(key).chain([Write::Record(Box::new(record))]).chain(pointers).collect()
+    }
+
     fn ends_in(&self, change_id: &str) -> bool {
         self.head.as_ref().is_some_and(|head| head.change_id == change_id)
     }
