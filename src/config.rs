@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 /// The role assumed in a target account where `TARGET_ROLE_NAME` is not set.
 const DEFAULT_TARGET_ROLE_NAME: &str = "ecs-updater/ecs-updater-target";
+/// How many services are changed at a time where `MAX_CONCURRENCY` is not set.
+const DEFAULT_MAX_CONCURRENCY: usize = 64;
 /// The metrics namespace where `METRICS_NAMESPACE` is not set.
 const DEFAULT_METRICS_NAMESPACE: &str = "EcsUpdater";
 
@@ -20,6 +22,8 @@ pub struct Config {
     pub external_id: Option<String>,
     /// `ALLOWED_ACCOUNTS`: the only accounts that are changed; `None` leaves it to the trust of their roles.
     pub allowed_accounts: Option<BTreeSet<String>>,
+    /// `MAX_CONCURRENCY`: how many services one invocation changes at a time.
+    pub max_concurrency: usize,
     /// `METRICS_NAMESPACE`: CloudWatch namespace of the embedded metrics.
     pub metrics_namespace: String,
 }
@@ -40,6 +44,7 @@ impl Config {
                 .map_or_else(|| Ok(DEFAULT_TARGET_ROLE_NAME.to_owned()), role_name)?,
             external_id: get("EXTERNAL_ID"),
             allowed_accounts: get("ALLOWED_ACCOUNTS").map(|list| accounts(&list)).transpose()?,
+            max_concurrency: get("MAX_CONCURRENCY").map_or(Ok(DEFAULT_MAX_CONCURRENCY), concurrency)?,
             metrics_namespace: get("METRICS_NAMESPACE").unwrap_or_else(|| DEFAULT_METRICS_NAMESPACE.to_owned()),
         })
     }
@@ -97,6 +102,13 @@ fn role_name(name: String) -> Result<String, String> {
     }
 }
 
+fn concurrency(number: String) -> Result<usize, String> {
+    match number.parse() {
+        Ok(number @ 1..=1000) => Ok(number),
+        _ => Err(format!("environment variable MAX_CONCURRENCY holds no number from 1 to 1000: {number:?}")),
+    }
+}
+
 fn accounts(list: &str) -> Result<BTreeSet<String>, String> {
     list.split(',')
         .map(str::trim)
@@ -141,6 +153,8 @@ mod tests {
             (vec![("HISTORY_TABLE", "a\"; drop"), tables[1]], "HISTORY_TABLE"),
             (vec![tables[0], tables[1], ("ALLOWED_ACCOUNTS", "222222222222,3")], "ALLOWED_ACCOUNTS"),
             (vec![tables[0], tables[1], ("TARGET_ROLE_NAME", "/x")], "TARGET_ROLE_NAME"),
+            (vec![tables[0], tables[1], ("MAX_CONCURRENCY", "0")], "MAX_CONCURRENCY"),
+            (vec![tables[0], tables[1], ("MAX_CONCURRENCY", "many")], "MAX_CONCURRENCY"),
         ] {
             let error = read(&variables).unwrap_err();
             assert!(error.contains(named), "{error}");

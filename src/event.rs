@@ -24,7 +24,7 @@ pub const MAX_EVENT_BYTES: usize = 6 * 1024 * 1024;
 pub const MAX_VALUES: usize = 50_000;
 
 /// How many faults a message lists. What is beyond is counted.
-const MAX_FAULTS: usize = 20;
+pub const MAX_FAULTS: usize = 20;
 
 /// A kind of event: its schema, and the words for what breaks it.
 pub struct EventFormat {
@@ -53,12 +53,7 @@ impl EventFormat {
         let event = str::from_utf8(event)
             .map_err(|error| of_event(format!("not UTF-8 text: a wrong byte at offset {}", error.valid_up_to())))?;
         let event = read(event).map_err(of_event)?;
-        let validator = self
-            .validator
-            .get_or_init(|| compile(self.schema))
-            .as_ref()
-            .map_err(|error| self.refuse(&[format!("the built-in schema does not compile: {error}")]))?;
-        let faults = self.faults(validator, &event);
+        let faults = self.faults(&event, "")?;
         if faults.is_empty() { Ok(event) } else { Err(self.refuse(&faults)) }
     }
 
@@ -74,19 +69,29 @@ impl EventFormat {
         Failure { code: Code::JsonValidation, message, retryable: false, change_id: None }
     }
 
-    /// Everything that is wrong with an event, each fault once, sorted by its place.
-    fn faults(&self, validator: &Validator, event: &Value) -> Vec<String> {
+    /// Everything that is wrong with an event, each fault once, sorted by its place. `prefix` is the JSON pointer of the
+    /// event where it is part of another.
+    ///
+    /// # Errors
+    ///
+    /// Where the schema does not compile.
+    pub fn faults(&self, event: &Value, prefix: &str) -> Result<Vec<String>, Failure> {
+        let validator = self
+            .validator
+            .get_or_init(|| compile(self.schema))
+            .as_ref()
+            .map_err(|error| self.refuse(&[format!("the built-in schema does not compile: {error}")]))?;
         let mut faults = BTreeSet::new();
         for error in validator.iter_errors(event) {
-            self.describe(&error, &mut faults);
+            self.describe(&error, prefix, &mut faults);
         }
-        find_nul("", event, &mut faults);
-        faults.into_iter().collect()
+        find_nul(prefix, event, &mut faults);
+        Ok(faults.into_iter().collect())
     }
 
     /// Puts what the validator found into words that help.
-    fn describe(&self, error: &ValidationError<'_>, faults: &mut BTreeSet<String>) {
-        let path = error.instance_path().as_str();
+    fn describe(&self, error: &ValidationError<'_>, prefix: &str, faults: &mut BTreeSet<String>) {
+        let path = &format!("{prefix}{}", error.instance_path().as_str());
         let rule = error.schema_path().as_str();
         let mut add = |path: &str, fault: String| _ = faults.insert(format!("{}: {fault}", place(path)));
         match error.kind() {
@@ -99,7 +104,7 @@ impl EventFormat {
             ValidationErrorKind::PropertyNames { error: name } => {
                 add(&member(path, name.instance().as_str().unwrap_or_default()), self.refusal(name));
             }
-            ValidationErrorKind::Required { property } if rule.starts_with("/dependentSchemas/") => {
+            ValidationErrorKind::Required { property } if rule.contains(DEPENDENT) => {
                 add(&member(path, dependent(rule)), format!("only together with {property}"));
             }
             ValidationErrorKind::FalseSchema => {
@@ -144,9 +149,12 @@ fn compile(schema: &str) -> Result<Validator, String> {
     options.build(&schema).map_err(|error| error.to_string())
 }
 
+/// How the place of a rule in the schema tells that it hangs on the presence of a field.
+const DEPENDENT: &str = "/dependentSchemas/";
+
 /// The field whose presence a rule of `dependentSchemas` is about.
 fn dependent(rule: &str) -> &str {
-    rule.split('/').nth(2).unwrap_or_default()
+    rule.split_once(DEPENDENT).and_then(|(_, rest)| rest.split('/').next()).unwrap_or_default()
 }
 
 /// Reads JSON in which no object names a member twice.

@@ -3,15 +3,15 @@
 use chrono::{DateTime, Utc};
 use lambda_runtime::{Context, Diagnostic, LambdaEvent, service_fn};
 
+use crate::aws;
 use crate::config::Config;
 use crate::error::Failure;
 use crate::lambda::{self, EventText};
 use crate::names::{FunctionArn, Region, ServiceKey};
-use crate::request::{self, Defaults, UpdateRequest};
-use crate::response::{Response, Status};
+use crate::request::{self, Defaults, Event, UpdateRequest};
+use crate::response::{Answer, Outcome, Response, Status};
 use crate::telemetry::{self, Ended};
 use crate::update::{Invocation, Updater};
-use crate::{aws, error};
 
 /// Reads the settings, and answers invocations until Lambda ends the process.
 ///
@@ -41,22 +41,38 @@ struct Function {
 }
 
 impl Function {
-    async fn answer(&self, event: LambdaEvent<EventText>) -> Result<Response, Diagnostic> {
+    async fn answer(&self, event: LambdaEvent<EventText>) -> Result<Answer, Diagnostic> {
         let invocation = invocation(&event.context);
         let defaults = Defaults {
             account_id: invocation.function.as_ref().map(|function| function.account_id.clone()),
             region: self.region.clone(),
         };
-        let request = request::parse_bytes(event.payload.bytes(), &defaults);
-        let answer = match &request {
-            Ok(request) => self.updater.update(request, &invocation).await,
-            Err(failure) => Err(failure.clone()),
+        let event = request::parse(event.payload.bytes(), &defaults);
+        let tell = |request: Option<&UpdateRequest>, answer: Result<&Response, &Failure>| {
+            log(answer, request, &invocation);
+            if let Some(ended) = ended(answer) {
+                println!("{}", telemetry::metric_line(&self.namespace, ended, Utc::now()));
+            }
         };
-        log(&answer, request.as_ref().ok(), &invocation);
-        if let Some(ended) = ended(&answer) {
-            println!("{}", telemetry::metric_line(&self.namespace, ended, Utc::now()));
+        match event {
+            Ok(Event::One(request)) => {
+                let answer = self.updater.update(&request, &invocation).await;
+                tell(Some(&request), answer.as_ref());
+                answer.map(|response| Answer::One(Box::new(response))).map_err(Diagnostic::from)
+            }
+            Ok(Event::Many(batch)) => {
+                let ended = |request: &UpdateRequest, outcome: &Outcome| match outcome {
+                    Outcome::Answered(response) => tell(Some(request), Ok(response)),
+                    Outcome::Failed(failure) => tell(Some(request), Err(failure)),
+                    Outcome::NotStarted => log_not_started(request, &invocation),
+                };
+                Ok(Answer::Many(self.updater.update_many(&batch, &invocation, &ended).await))
+            }
+            Err(failure) => {
+                tell(None, Err(&failure));
+                Err(failure.into())
+            }
         }
-        answer.map_err(Diagnostic::from)
     }
 }
 
@@ -69,7 +85,7 @@ fn invocation(context: &Context) -> Invocation {
     }
 }
 
-fn log(answer: &Result<Response, Failure>, request: Option<&UpdateRequest>, invocation: &Invocation) {
+fn log(answer: Result<&Response, &Failure>, request: Option<&UpdateRequest>, invocation: &Invocation) {
     let key = request.map(|request| &request.service_key);
     let account = key.map_or("", |key| key.account_id().as_str());
     let service = key.map(ServiceKey::to_string).unwrap_or_default();
@@ -97,6 +113,16 @@ fn log(answer: &Result<Response, Failure>, request: Option<&UpdateRequest>, invo
     }
 }
 
+fn log_not_started(request: &UpdateRequest, invocation: &Invocation) {
+    tracing::warn!(
+        request_id = invocation.request_id.as_str(),
+        account = request.service_key.account_id().as_str(),
+        service = %request.service_key,
+        status = "NOT_STARTED",
+        "update not started: the time left did not allow it"
+    );
+}
+
 fn status(status: Status) -> &'static str {
     match status {
         Status::Planned => "PLANNED",
@@ -106,7 +132,7 @@ fn status(status: Status) -> &'static str {
 }
 
 /// What is counted: each failure, and each change the first time it is answered.
-fn ended(answer: &Result<Response, error::Failure>) -> Option<Ended> {
+fn ended(answer: Result<&Response, &Failure>) -> Option<Ended> {
     match answer {
         Err(failure) => Some(Ended::Failed(failure.code)),
         Ok(response) if response.body.replayed => None,

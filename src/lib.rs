@@ -15,6 +15,7 @@
 //! | STARTED, APPLIED | [`ledger`], [`aws::ledger_store`] | records chained by hash, leases, idempotency keys |
 //! | apply | [`update`] | register, update, tag; read back where an answer was lost |
 //! | response | [`response`], [`error`] | what the caller gets |
+//! | many at once | [`batch`], [`pace`] | sessions, calls shared, token buckets, the deadline |
 //!
 //! What was done is read back through another function, which can do nothing else: [`history`] ([`ledger::query`],
 //! [`aws::history_reader`], [`ledger::merge`], [`ledger::fold`], [`ledger::verify`]).
@@ -23,6 +24,7 @@
 //! that call AWS. Everything else is pure: time, ids and the network come in from outside.
 
 pub mod aws;
+pub mod batch;
 pub mod config;
 pub mod error;
 pub mod event;
@@ -32,6 +34,7 @@ pub mod image;
 pub mod lambda;
 pub mod ledger;
 pub mod names;
+pub mod pace;
 pub mod plan;
 pub mod request;
 pub mod response;

@@ -1,6 +1,7 @@
 //! Pure: what a request asks of a service as it is now.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -37,7 +38,7 @@ pub struct Update {
     /// The new revision to register, where the definition differs.
     pub register: Option<Registration>,
     /// The old revision to go back to.
-    pub revision: Option<TaskDefinition>,
+    pub revision: Option<Arc<TaskDefinition>>,
     /// Parameters that differ, as given.
     pub parameters: Map<String, Value>,
     /// Start a new deployment even where ECS would start none.
@@ -78,9 +79,9 @@ pub enum OldDefinition {
     /// The service runs it, or ran none.
     InPlace,
     /// Services can be given it.
-    Active(TaskDefinition),
+    Active(Arc<TaskDefinition>),
     /// It was deregistered: its copy can be registered.
-    Inactive(TaskDefinition),
+    Inactive(Arc<TaskDefinition>),
     /// AWS no longer has it.
     Gone,
 }
@@ -138,14 +139,14 @@ struct Wanted {
     targets: BTreeMap<String, String>,
     images: BTreeMap<String, (String, String)>,
     register: Option<Registration>,
-    revision: Option<TaskDefinition>,
+    revision: Option<Arc<TaskDefinition>>,
     parameters: Map<String, Value>,
     tags: TagDifference,
     notes: Vec<String>,
 }
 
 fn decide(request: &UpdateRequest, snapshot: &Snapshot, restore: Option<&Restore>) -> Result<Plan, Failure> {
-    check_expected(request, snapshot.task_definition.as_ref())?;
+    check_expected(request, snapshot.task_definition.as_deref())?;
     let Wanted { targets, images, register, revision, parameters, tags, mut notes } = match restore {
         Some(restore) => restored(request, snapshot, restore)?,
         None => requested(request, snapshot)?,
@@ -186,7 +187,7 @@ fn decide(request: &UpdateRequest, snapshot: &Snapshot, restore: Option<&Restore
 }
 
 fn requested(request: &UpdateRequest, snapshot: &Snapshot) -> Result<Wanted, Failure> {
-    let definition = snapshot.task_definition.as_ref();
+    let definition = snapshot.task_definition.as_deref();
     let has_image = !matches!(request.image, ImageChange::None);
     check_deployment_controller(request, snapshot, has_image, &request.parameters)?;
     let targets = targets(request, definition)?;
@@ -239,13 +240,13 @@ fn restored(request: &UpdateRequest, snapshot: &Snapshot, restore: &Restore) -> 
 
 /// The old revision where services can be given it, else its copy, else the old images in what runs now.
 fn restore_definition(wanted: &mut Wanted, snapshot: &Snapshot, restore: &Restore) -> Result<(), Failure> {
-    let current = snapshot.task_definition.as_ref();
+    let current = snapshot.task_definition.as_deref();
     let old = &restore.before.state;
     let name = old.task_definition_arn.as_deref().map_or("its task definition", family_and_revision);
     wanted.targets.clone_from(&old.images);
     match &restore.definition {
         OldDefinition::InPlace => {}
-        OldDefinition::Active(definition) => wanted.revision = Some(definition.clone()),
+        OldDefinition::Active(definition) => wanted.revision = Some(Arc::clone(definition)),
         OldDefinition::Inactive(definition) => {
             let copy = registration(definition, &BTreeMap::new())?;
             if !current.is_some_and(|current| current.is_what_would_be_registered(&copy.document)) {
@@ -565,7 +566,7 @@ fn changes(
 mod tests {
     use super::*;
     use crate::names::{AccountId, Region};
-    use crate::request::{Defaults, parse};
+    use crate::request::{Defaults, parse_one as parse};
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -588,7 +589,7 @@ mod tests {
         members.as_object_mut().unwrap().extend(service.as_object().unwrap().clone());
         Snapshot {
             service: Service::new(members.as_object().unwrap().clone(), None),
-            task_definition: Some(TaskDefinition::from_answer(body.to_string().as_bytes()).unwrap()),
+            task_definition: Some(Arc::new(TaskDefinition::from_answer(body.to_string().as_bytes()).unwrap())),
         }
     }
 
@@ -785,11 +786,17 @@ mod tests {
     #[test]
     fn a_restore_goes_back_to_the_old_revision_or_its_copy_or_its_images() {
         let none = json!({});
-        let active = restores(&none, &none, &none, OldDefinition::Active(definition("web:6", "ACTIVE", "nginx:1")));
+        let active =
+            restores(&none, &none, &none, OldDefinition::Active(Arc::new(definition("web:6", "ACTIVE", "nginx:1"))));
         assert_eq!(active.revision.unwrap().arn, "web:6");
         assert!(active.register.is_none() && active.images["web"] == ("busybox".to_owned(), "nginx:1".to_owned()));
 
-        let copied = restores(&none, &none, &none, OldDefinition::Inactive(definition("web:6", "INACTIVE", "nginx:1")));
+        let copied = restores(
+            &none,
+            &none,
+            &none,
+            OldDefinition::Inactive(Arc::new(definition("web:6", "INACTIVE", "nginx:1"))),
+        );
         let document: Value = serde_json::from_str(&copied.register.unwrap().document).unwrap();
         assert_eq!(
             (&document["cpu"], &document["containerDefinitions"][0]["image"]),
@@ -839,7 +846,7 @@ mod tests {
     #[test]
     fn a_restore_under_code_deploy_names_what_it_cannot_take() {
         let deploy = json!({"deploymentController": {"type": "CODE_DEPLOY"}});
-        let old = OldDefinition::Active(definition("web:6", "ACTIVE", "nginx:1"));
+        let old = OldDefinition::Active(Arc::new(definition("web:6", "ACTIVE", "nginx:1")));
         let Plan::Refused(failure) = restoring(&json!({}), &deploy, &deploy, old) else { panic!("refused") };
         assert_eq!(failure.code, Code::UnsupportedDeploymentController);
         restores(&json!({}), &deploy, &deploy, OldDefinition::InPlace);

@@ -1,7 +1,10 @@
 //! Event text to [`UpdateRequest`]: checked against the schema first, then put into types that cannot hold a wrong
 //! value. Every fault is reported at once, with its place in the event, before anything else happens.
 
-use std::{collections::BTreeMap, sync::OnceLock};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::OnceLock,
+};
 
 use jsonschema::{ValidationError, error::ValidationErrorKind};
 use serde::Deserialize;
@@ -10,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     error::{Code, Failure},
-    event::EventFormat,
+    event::{EventFormat, MAX_FAULTS},
     image::ImageReference,
     ledger::record::hex,
     names::{AccountId, ChangeId, EcsName, Region, ServiceKey, shown},
@@ -39,7 +42,7 @@ static FORMAT: EventFormat = EventFormat {
     needed: NEEDED,
     expectations: EXPECTATIONS,
     words: own_words,
-    hint: |place, name| if place == "/service" { parameter_hint(name) } else { "" },
+    hint: |place, name| if place.ends_with("/service") { parameter_hint(name) } else { "" },
     validator: OnceLock::new(),
 };
 
@@ -122,13 +125,22 @@ pub struct UpdateRequest {
     pub event_hash: String,
 }
 
-/// Reads an event.
-///
-/// # Errors
-///
-/// As [`parse_bytes`].
-pub fn parse(event: &str, defaults: &Defaults) -> Result<UpdateRequest, Failure> {
-    parse_bytes(event.as_bytes(), defaults)
+/// What an event asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A change of one service.
+    One(Box<UpdateRequest>),
+    /// Changes of many services.
+    Many(Batch),
+}
+
+/// Many updates, checked: no service is in it twice.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// One for each entry of `updates`, in its order, with the shared fields filled in.
+    pub updates: Vec<UpdateRequest>,
+    /// Answer with codes and ids only.
+    pub summary_only: bool,
 }
 
 /// Reads an event as Lambda hands it over.
@@ -137,13 +149,94 @@ pub fn parse(event: &str, defaults: &Defaults) -> Result<UpdateRequest, Failure>
 ///
 /// [`Code::JsonValidation`] with every fault of the event and its place; for an event that has none,
 /// [`Code::InvalidImage`] with every image that is no image reference.
-pub fn parse_bytes(event: &[u8], defaults: &Defaults) -> Result<UpdateRequest, Failure> {
-    let event = FORMAT.check(event)?;
+pub fn parse(event: &[u8], defaults: &Defaults) -> Result<Event, Failure> {
+    let mut event = FORMAT.check(event)?;
+    let Some(Value::Array(entries)) = event.as_object_mut().and_then(|event| event.remove("updates")) else {
+        let request = Faults::default().into_result(request(event, &|field| format!("/{field}"), defaults))?;
+        return Ok(Event::One(Box::new(request)));
+    };
+    let summary_only = event.as_object_mut().and_then(|event| event.remove("summary_only")) == Some(true.into());
+    let updates = updates(&event, entries, defaults)?;
+    Ok(Event::Many(Batch { updates, summary_only }))
+}
+
+/// Each entry with the shared fields that it does not set itself, checked as an event of its own.
+fn updates(shared: &Value, entries: Vec<Value>, defaults: &Defaults) -> Result<Vec<UpdateRequest>, Failure> {
+    let mut faults = Faults::default();
+    let mut updates: Vec<UpdateRequest> = Vec::with_capacity(entries.len());
+    let mut seen = BTreeMap::new();
+    for (index, entry) in entries.into_iter().enumerate() {
+        let (Value::Object(own), Value::Object(mut merged)) = (entry, shared.clone()) else { continue };
+        let own_names: BTreeSet<String> = own.keys().cloned().collect();
+        merged.extend(own);
+        let merged = Value::Object(merged);
+        let place = format!("/updates/{index}");
+        let of_entry = FORMAT.faults(&merged, &place)?;
+        if !of_entry.is_empty() {
+            faults.schema.extend(of_entry);
+            continue;
+        }
+        let field_place = |field: &str| {
+            let name = field.split('/').next().unwrap_or_default();
+            if own_names.contains(name) { format!("{place}/{field}") } else { format!("/{field}") }
+        };
+        match request(merged, &field_place, defaults) {
+            Ok(request) => {
+                if let Some(first) = seen.insert(request.service_key.clone(), index) {
+                    let twice = format!("{place}: the same service as /updates/{first}: {}", request.service_key);
+                    faults.schema.push(twice);
+                }
+                updates.push(request);
+            }
+            Err(more) => faults.add(more),
+        }
+    }
+    faults.into_result(Ok(updates))
+}
+
+/// What is wrong with an event: by schema and types, and image references.
+#[derive(Debug, Default)]
+struct Faults {
+    schema: Vec<String>,
+    images: Vec<String>,
+}
+
+impl Faults {
+    fn schema(fault: impl Into<String>) -> Self {
+        Self { schema: vec![fault.into()], images: Vec::new() }
+    }
+
+    /// Adds those of an entry; what stands in a shared field is said once.
+    fn add(&mut self, more: Self) {
+        self.schema.extend(more.schema);
+        self.images.extend(more.images.into_iter().filter(|fault| !self.images.contains(fault)).collect::<Vec<_>>());
+    }
+
+    /// The failure that tells them all, where there are any.
+    fn into_result<T>(mut self, result: Result<T, Self>) -> Result<T, Failure> {
+        let value = result.map_err(|more| self.add(more));
+        match (value, self.schema.is_empty(), self.images.is_empty()) {
+            (Ok(value), true, true) => Ok(value),
+            (_, true, _) => {
+                let more = self.images.len().saturating_sub(MAX_FAULTS);
+                self.images.truncate(MAX_FAULTS);
+                let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+                Err(Failure::new(Code::InvalidImage, self.images.join("; ") + &more))
+            }
+            _ => Err(FORMAT.refuse(&self.schema)),
+        }
+    }
+}
+
+/// The request of one event without `updates`. `place` says where in the event a field stands.
+fn request(event: Value, place: &dyn Fn(&str) -> String, defaults: &Defaults) -> Result<UpdateRequest, Faults> {
     // The schema has seen to all of this. Should it and the types ever differ, these are the errors to see.
-    let entry = Entry::deserialize(&event).map_err(|error| FORMAT.refuse(&[format!("(event): {error}")]))?;
-    let service_key = service_key(&entry, defaults).map_err(|fault| FORMAT.refuse(&[fault]))?;
-    let event_hash = event_hash(event, &service_key).map_err(|error| FORMAT.refuse(&[format!("(event): {error}")]))?;
-    let image = image_change(entry.ecs_image_name, entry.container_name, entry.images)?;
+    let entry = Entry::deserialize(&event).map_err(|error| Faults::schema(format!("(event): {error}")))?;
+    let service_key = service_key(&entry, defaults).map_err(Faults::schema)?;
+    let event_hash = event_hash(event, &service_key).map_err(|error| Faults::schema(format!("(event): {error}")))?;
+    let restore = entry.restore.as_deref().map(|restore| restore_point(restore, place)).transpose()?;
+    let image = image_change(entry.ecs_image_name, entry.container_name, entry.images, place)
+        .map_err(|images| Faults { schema: Vec::new(), images })?;
     let mut parameters = entry.service;
     parameters.retain(|_, value| !value.is_null());
     Ok(UpdateRequest {
@@ -152,7 +245,7 @@ pub fn parse_bytes(event: &[u8], defaults: &Defaults) -> Result<UpdateRequest, F
         tags: entry.ecs_tag.map(|tags| TagChange { mode: entry.tag_mode, tags }),
         parameters,
         force_new_deployment: entry.force_new_deployment,
-        restore: entry.restore.as_deref().map(restore_point).transpose()?,
+        restore,
         expected_task_definition: entry.expected_task_definition,
         dry_run: entry.dry_run,
         idempotency_key: entry.idempotency_key,
@@ -203,27 +296,28 @@ fn service_key(entry: &Entry, defaults: &Defaults) -> Result<ServiceKey, String>
     Ok(ServiceKey::new(account_id, region, cluster, service))
 }
 
-fn restore_point(restore: &str) -> Result<RestorePoint, Failure> {
+fn restore_point(restore: &str, place: &dyn Fn(&str) -> String) -> Result<RestorePoint, Faults> {
     if restore == "previous" {
         return Ok(RestorePoint::Previous);
     }
     ChangeId::parse(restore)
         .map(RestorePoint::Change)
-        .map_err(|fault| FORMAT.refuse(&[format!("{}: {fault}", shown(&"/restore"))]))
+        .map_err(|fault| Faults::schema(format!("{}: {fault}", shown(&place("restore")))))
 }
 
 fn image_change(
     image: Option<String>,
     container: Option<String>,
     images: Option<BTreeMap<String, String>>,
-) -> Result<ImageChange, Failure> {
-    let parse = |place: String, image: &str| {
-        ImageReference::parse(image).map_err(|fault| format!("{}: {fault}", shown(&place)))
+    place: &dyn Fn(&str) -> String,
+) -> Result<ImageChange, Vec<String>> {
+    let parse = |field: &str, image: &str| {
+        ImageReference::parse(image).map_err(|fault| format!("{}: {fault}", shown(&place(field))))
     };
     let mut faults = Vec::new();
     let mut change = ImageChange::None;
     if let Some(image) = image {
-        match (parse("/ecs_image_name".to_owned(), &image), container) {
+        match (parse("ecs_image_name", &image), container) {
             (Ok(image), None) => change = ImageChange::Auto(image),
             (Ok(image), Some(container)) => change = ImageChange::Containers(BTreeMap::from([(container, image)])),
             (Err(fault), _) => faults.push(fault),
@@ -231,14 +325,14 @@ fn image_change(
     } else if let Some(images) = images {
         let mut containers = BTreeMap::new();
         for (container, image) in images {
-            match parse(format!("/images/{container}"), &image) {
+            match parse(&format!("images/{container}"), &image) {
                 Ok(image) => _ = containers.insert(container, image),
                 Err(fault) => faults.push(fault),
             }
         }
         change = ImageChange::Containers(containers);
     }
-    if faults.is_empty() { Ok(change) } else { Err(Failure::new(Code::InvalidImage, faults.join("; "))) }
+    if faults.is_empty() { Ok(change) } else { Err(faults) }
 }
 
 fn event_hash(event: Value, service_key: &ServiceKey) -> Result<String, String> {
@@ -280,15 +374,22 @@ fn parameter_hint(name: &str) -> &'static str {
     }
 }
 
+/// The request of an event for one service.
+#[cfg(test)]
+pub(crate) fn parse_one(event: &str, defaults: &Defaults) -> Result<UpdateRequest, Failure> {
+    match parse(event.as_bytes(), defaults)? {
+        Event::One(request) => Ok(*request),
+        Event::Many(batch) => Err(FORMAT.refuse(&[format!("{batch:?}")])),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use jsonschema::Validator;
     use proptest::prelude::*;
     use serde_json::json;
 
-    use super::*;
+    use super::{parse_one as parse, *};
     use crate::event::{MAX_VALUES, read};
 
     const EVENT_SCHEMA: &str = include_str!("../schema/update-event.schema.json");
@@ -489,10 +590,9 @@ mod tests {
                 json!({"restore": "previous", "ecs_tag": {}}),
                 "/ecs_image_name: not together with \"restore\"; /ecs_tag: not together with \"restore\"",
             ),
-            (json!({"updates": []}), "(event): unknown field \"updates\""),
             (json!({"wait_seconds": 1}), "(event): unknown field \"wait_seconds\""),
             (json!({"resolve_digest": true}), "(event): unknown field \"resolve_digest\""),
-            (json!({"summary_only": true}), "(event): unknown field \"summary_only\""),
+            (json!({"summary_only": true}), "/summary_only: only together with \"updates\""),
             (json!({"a\n[ERROR]": 1}), "(event): unknown field \"a\\n[ERROR]\""),
             // Account and region.
             (
@@ -731,13 +831,12 @@ mod tests {
         for (event, expected) in cases {
             let faults = refused(&event);
             assert!(faults.ends_with(expected), "{faults}\n{expected}");
-            assert_eq!(parse(&event, &defaults()), parse_bytes(event.as_bytes(), &defaults()));
         }
     }
 
     #[test]
     fn bytes_that_are_not_utf_8() {
-        let failure = parse_bytes(b"{\"reason\": \"\xff\"}", &defaults()).unwrap_err();
+        let failure = super::parse(b"{\"reason\": \"\xff\"}", &defaults()).unwrap_err();
         assert_eq!(failure.code, Code::JsonValidation);
         assert!(
             failure.message.contains("(event): not UTF-8 text: a wrong byte at offset 12\n"),
@@ -745,8 +844,8 @@ mod tests {
             failure.message
         );
         // A surrogate in UTF-8 clothes.
-        assert!(parse_bytes(b"\"\xed\xa0\x80\"", &defaults()).unwrap_err().message.contains("not UTF-8"));
-        assert!(parse_bytes(event(json!({})).to_string().as_bytes(), &defaults()).is_ok());
+        assert!(super::parse(b"\"\xed\xa0\x80\"", &defaults()).unwrap_err().message.contains("not UTF-8"));
+        assert!(super::parse(event(json!({})).to_string().as_bytes(), &defaults()).is_ok());
     }
 
     #[test]
@@ -831,7 +930,10 @@ mod tests {
             visit_objects("", &schema, &mut |path, object| {
                 let Some(fields) = object.get("properties").and_then(Value::as_object) else { return };
                 // Conditions name fields again.
-                if ["/if", "/else", "/anyOf", "/dependentSchemas"].iter().any(|part| path.contains(part)) {
+                if ["/if", "/then", "/else", "/anyOf", "/dependentSchemas", "/items"]
+                    .iter()
+                    .any(|part| path.contains(part))
+                {
                     return;
                 }
                 for (name, field) in fields {
@@ -856,8 +958,105 @@ mod tests {
     fn the_schemas_examples_are_accepted() {
         let schema: Value = serde_json::from_str(EVENT_SCHEMA).unwrap();
         for example in schema["examples"].as_array().unwrap() {
-            parse(&example.to_string(), &defaults()).unwrap();
+            super::parse(example.to_string().as_bytes(), &defaults()).unwrap();
         }
+    }
+
+    fn many(event: &Value) -> Result<Batch, Failure> {
+        match super::parse(event.to_string().as_bytes(), &defaults())? {
+            Event::Many(batch) => Ok(batch),
+            Event::One(request) => panic!("{request:?}"),
+        }
+    }
+
+    #[test]
+    fn a_shared_field_applies_to_every_entry_that_does_not_set_its_own() {
+        let batch = many(&json!({
+            "ecs_cluster_name": "c", "ecs_service_name": "s", "ecs_image_name": "nginx:1", "reason": "release",
+            "summary_only": true,
+            "updates": [{"account_id": "222222222222"},
+                        {"region": "us-east-1", "ecs_image_name": "nginx:2", "idempotency_key": "k"}]
+        }))
+        .unwrap();
+        assert!(batch.summary_only);
+        let [first, second] = &batch.updates[..] else { panic!("{batch:?}") };
+        assert_eq!(first.service_key.to_string(), "222222222222/eu-west-1/c/s");
+        assert_eq!(second.service_key.to_string(), "111111111111/us-east-1/c/s");
+        assert_eq!(first.image, ImageChange::Auto(image("nginx:1")));
+        assert_eq!(second.image, ImageChange::Auto(image("nginx:2")));
+        assert_eq!((first.reason.as_deref(), second.idempotency_key.as_deref()), (Some("release"), Some("k")));
+        // As if it had been sent alone: the same key answers either way.
+        let alone = accepted(json!({"account_id": "222222222222", "ecs_image_name": "nginx:1", "reason": "release"}));
+        assert_eq!(*first, alone);
+    }
+
+    #[test]
+    fn one_bad_entry_and_the_whole_event_is_refused_by_its_place() {
+        let entry = |name: &str| json!({"ecs_service_name": name});
+        let event = |updates: Value| json!({"ecs_cluster_name": "c", "ecs_image_name": "nginx", "updates": updates});
+        for (event, faults) in [
+            (event(json!([])), "/updates: [] has less than 1 item"),
+            (event(Value::Null), "/updates: null is not of type \"array\""),
+            (event(json!([entry("a"), {}])), "/updates/1: \"ecs_service_name\" is a required property"),
+            (event(json!([entry("a"), 7])), "/updates/1: 7 is not of type \"object\""),
+            (
+                event(json!([entry("a"), entry("b"), entry("a")])),
+                "/updates/2: the same service as /updates/0: 111111111111/eu-west-1/c/a",
+            ),
+            (
+                event(
+                    json!([entry("a"), {"ecs_service_name": "a", "account_id": "111111111111", "region": "eu-west-1"}]),
+                ),
+                "/updates/1: the same service as /updates/0: 111111111111/eu-west-1/c/a",
+            ),
+            (event(json!([{"ecs_service_name": "a", "updates": []}])), "/updates/0: unknown field \"updates\""),
+            (
+                event(json!([{"ecs_service_name": "a", "summary_only": true}])),
+                "/updates/0: unknown field \"summary_only\"",
+            ),
+            (
+                event(json!([entry("a"), {"ecs_service_name": "b", "images": {"web": "nginx"}}])),
+                "/updates/1/ecs_image_name: not together with \"images\"",
+            ),
+            (
+                event(json!([entry("arn:aws:ecs:eu-west-1:222222222222:service/c/s")])),
+                "/updates/0/ecs_service_name: \"arn:aws:ecs:eu-west-1:222222222222:service/c/s\" is an ARN: use the name, \"s\"",
+            ),
+            (
+                json!({"ecs_cluster_name": "c", "updates": [entry("a")]}),
+                "/updates/0: \"ecs_image_name\" is a required property",
+            ),
+        ] {
+            let failure = many(&event).unwrap_err();
+            assert_eq!(failure.code, Code::JsonValidation);
+            let told = failure
+                .message
+                .lines()
+                .next()
+                .unwrap()
+                .replace("[ERROR][json_validation] wrong input event format: ", "");
+            assert_eq!(told, faults, "{event}");
+        }
+        let too_many: Vec<_> = (0..501).map(|n| entry(&format!("s{n}"))).collect();
+        let failure = many(&event(json!(too_many))).unwrap_err();
+        assert!(failure.message.contains("/updates: ") && failure.message.contains("500"), "{failure}");
+        assert!(failure.message.len() < 2000, "{failure}");
+        let enough: Vec<_> = (0..500).map(|n| entry(&format!("s{n}"))).collect();
+        assert_eq!(many(&event(json!(enough))).unwrap().updates.len(), 500);
+    }
+
+    #[test]
+    fn wrong_images_of_many_are_told_once_where_they_stand() {
+        let failure = many(&json!({
+            "ecs_cluster_name": "c", "ecs_image_name": "UPPER",
+            "updates": [{"ecs_service_name": "a"}, {"ecs_service_name": "b"},
+                        {"ecs_service_name": "d", "ecs_image_name": "also:wrong:"}]
+        }))
+        .unwrap_err();
+        assert_eq!(failure.code, Code::InvalidImage);
+        assert_eq!(failure.message.matches("/ecs_image_name: ").count(), 2, "{failure}");
+        assert!(failure.message.contains("created /ecs_image_name: \"UPPER\""), "{failure}");
+        assert!(failure.message.contains("; /updates/2/ecs_image_name: \"also:wrong:\""), "{failure}");
     }
 
     #[test]
@@ -876,9 +1075,12 @@ mod tests {
         let list =
             |value: &Value| -> Vec<String> { value.as_array().unwrap().iter().map(|name| format!("{name}")).collect() };
         let actions: Vec<_> =
-            schema["anyOf"].as_array().unwrap().iter().map(|one| list(&one["required"]).concat()).collect();
-        let needed =
-            format!("{}, and at least one of {}: true", list(&schema["required"]).join(", "), actions.join(", "));
+            schema["then"]["anyOf"].as_array().unwrap().iter().map(|one| list(&one["required"]).concat()).collect();
+        let needed = format!(
+            "{}, and at least one of {}: true",
+            list(&schema["then"]["required"]).join(", "),
+            actions.join(", ")
+        );
         assert_eq!(NEEDED, needed);
     }
 
@@ -1032,7 +1234,7 @@ mod tests {
         #[test]
         fn no_text_panics(event in any_json(), garbage: Vec<u8>) {
             let _ = parse(&event.to_string(), &defaults());
-            let _ = parse_bytes(&garbage, &defaults());
+            let _ = super::parse(&garbage, &defaults());
         }
 
         /// Reading keeps every value as `serde_json` does.

@@ -1,7 +1,9 @@
 //! What the caller gets.
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
+use crate::error::Failure;
 use crate::names::{ChangeId, ServiceKey};
 use crate::snapshot::State;
 
@@ -97,4 +99,191 @@ impl Response {
             },
         }
     }
+}
+
+/// The most bytes of the results of many updates: Lambda carries 6 MB (6,291,556 bytes) in all.
+/// Source: "Lambda quotas" in the AWS Lambda developer guide.
+const MAX_RESULTS_BYTES: usize = 6_000_000;
+
+/// What an event gets for an answer.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// To one update.
+    One(Box<Response>),
+    /// To many.
+    Many(ManyResponse),
+}
+
+/// How one of many updates ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// As it would have been answered alone.
+    Answered(Box<Response>),
+    /// It failed.
+    Failed(Failure),
+    /// The time left did not allow to begin it.
+    NotStarted,
+}
+
+/// The answer to many updates.
+#[derive(Debug, Serialize)]
+pub struct ManyResponse {
+    /// 200: all went well; 207: some did not.
+    #[serde(rename = "statusCode")]
+    pub status_code: u16,
+    /// What happened.
+    pub body: ManyBody,
+}
+
+/// What happened to many services.
+#[derive(Debug, Serialize)]
+pub struct ManyBody {
+    /// How many ended how.
+    pub summary: Summary,
+    /// Why the results hold codes and ids only, though more was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shortened: Option<&'static str>,
+    /// The result of each update, in the order asked.
+    pub results: Vec<Box<RawValue>>,
+}
+
+/// How many updates ended how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// AWS took the change.
+    pub applied: u32,
+    /// Nothing differed.
+    pub unchanged: u32,
+    /// Failed.
+    pub failed: u32,
+    /// Not begun for lack of time.
+    pub not_started: u32,
+    /// Dry runs.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub planned: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// A result that is no [`Body`], or the codes and ids of one.
+#[derive(Serialize)]
+struct Short<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    change_id: Option<&'a str>,
+    status: &'a str,
+    account_id: &'a str,
+    region: &'a str,
+    ecs_cluster_name: &'a str,
+    ecs_service_name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deployment_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replayed: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ShortError<'a>>,
+}
+
+#[derive(Serialize)]
+struct ShortError<'a> {
+    code: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
+    retryable: bool,
+}
+
+/// The results of many updates as they come in: as JSON text, so that nothing else is kept of a change that ended.
+#[derive(Debug)]
+pub struct Results {
+    summary: Summary,
+    short: Vec<Option<Box<RawValue>>>,
+    /// None where codes and ids have to do.
+    full: Option<Vec<Option<Box<RawValue>>>>,
+    bytes: usize,
+    shortened: Option<&'static str>,
+}
+
+impl Results {
+    /// Room for `count` results.
+    #[must_use]
+    pub fn new(count: usize, summary_only: bool) -> Self {
+        let none = || (0..count).map(|_| None).collect();
+        let full = (!summary_only).then(none);
+        Self { summary: Summary::default(), short: none(), full, bytes: 0, shortened: None }
+    }
+
+    /// Takes the result of the update at `index`.
+    pub fn set(&mut self, index: usize, service: &ServiceKey, outcome: Outcome) {
+        let summary = &mut self.summary;
+        let status = match &outcome {
+            Outcome::Answered(response) => match response.body.status {
+                Status::Planned => (&mut summary.planned, "PLANNED"),
+                Status::Applied => (&mut summary.applied, "APPLIED"),
+                Status::Unchanged => (&mut summary.unchanged, "UNCHANGED"),
+            },
+            Outcome::Failed(_) => (&mut summary.failed, "FAILED"),
+            Outcome::NotStarted => (&mut summary.not_started, "NOT_STARTED"),
+        };
+        *status.0 += 1;
+        let mut short = Short {
+            change_id: None,
+            status: status.1,
+            account_id: service.account_id().as_str(),
+            region: service.region().as_str(),
+            ecs_cluster_name: service.cluster(),
+            ecs_service_name: service.service(),
+            deployment_id: None,
+            replayed: None,
+            error: None,
+        };
+        let full = match &outcome {
+            Outcome::Answered(response) => {
+                short.change_id = response.body.change_id.as_deref();
+                short.deployment_id = response.body.deployment_id.as_deref();
+                short.replayed = response.body.replayed.then_some(true);
+                raw(&response.body)
+            }
+            Outcome::Failed(Failure { code, message, retryable, change_id }) => {
+                short.change_id = change_id.as_deref();
+                let error = |message| Some(ShortError { code: code.as_str(), message, retryable: *retryable });
+                short.error = error(Some(message.as_str()));
+                let full = raw(&short);
+                short.error = error(None);
+                full
+            }
+            Outcome::NotStarted => raw(&short),
+        };
+        self.short[index] = raw(&short);
+        self.bytes += full.as_ref().map_or(0, |full| full.get().len() + 1);
+        if self.bytes > MAX_RESULTS_BYTES && self.full.take().is_some() {
+            self.shortened = Some(
+                "the results together would have passed the 6 MB that Lambda carries: they hold codes and ids only. \
+                 Ask the history function for more",
+            );
+        }
+        if let Some(kept) = &mut self.full {
+            kept[index] = full;
+        }
+    }
+
+    /// The answer, when all results are in.
+    #[must_use]
+    pub fn into_response(self) -> ManyResponse {
+        let Summary { failed, not_started, .. } = self.summary;
+        ManyResponse {
+            status_code: if failed + not_started == 0 { 200 } else { 207 },
+            body: ManyBody {
+                summary: self.summary,
+                shortened: self.shortened,
+                results: self.full.unwrap_or(self.short).into_iter().flatten().collect(),
+            },
+        }
+    }
+}
+
+fn raw(value: &impl Serialize) -> Option<Box<RawValue>> {
+    serde_json::value::to_raw_value(value).ok()
 }

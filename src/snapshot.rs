@@ -1,6 +1,7 @@
 //! Pure: what a service is now, read from what ECS answered.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
@@ -38,7 +39,7 @@ pub struct Snapshot {
     /// The service.
     pub service: Service,
     /// The revision that the service runs; none where its tasks come from task sets without one of their own.
-    pub task_definition: Option<TaskDefinition>,
+    pub task_definition: Option<Arc<TaskDefinition>>,
 }
 
 /// A service as ECS answered it, with every member.
@@ -169,7 +170,7 @@ impl Snapshot {
     /// What the caller is told of it; `container` is the one that the change is about.
     #[must_use]
     pub fn state(&self, container: Option<&str>) -> State {
-        let definition = self.task_definition.as_ref();
+        let definition = self.task_definition.as_deref();
         let reported = definition.and_then(|definition| {
             let containers = &definition.containers;
             containers.iter().find(|it| Some(it.name.as_str()) == container).or_else(|| containers.first())
@@ -282,7 +283,7 @@ mod tests {
         let snapshot = Snapshot {
             service: service(json!({"serviceArn": "arn:s", "clusterArn": "arn:c", "desiredCount": 3, "unknown": 1,
                                     "tags": [{"key": "b", "value": "2"}, {"key": "a", "value": "1"}]})),
-            task_definition: Some(TaskDefinition::from_answer(body.to_string().as_bytes()).unwrap()),
+            task_definition: Some(Arc::new(TaskDefinition::from_answer(body.to_string().as_bytes()).unwrap())),
         };
         let recorded = snapshot.recorded(Some("log"));
         assert_eq!(recorded.state.service_image.as_deref(), Some("fluent"));

@@ -9,12 +9,18 @@
 
 mod apply;
 mod begun;
+mod many;
 mod messages;
+mod slot;
+mod target;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use aws_config::SdkConfig;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use chrono::{DateTime, Utc};
+use tokio::sync::Semaphore;
 
 use crate::aws::CallError;
 use crate::aws::ecs::{DescribeError, Ecs};
@@ -25,16 +31,22 @@ use crate::error::{Code, Failure};
 use crate::ledger::record::{ChangeFacts, Kind, Said};
 use crate::ledger::state::{Admission, Answer, Head, KeyItem, Lease, Position, Write, lease_until};
 use crate::names::{ChangeId, FunctionArn, ServiceKey};
+use crate::pace::{Call, Pace};
 use crate::plan::{self, OldDefinition, Plan, Restore};
 use crate::request::{RestorePoint, UpdateRequest};
 use crate::response::{Response, Status};
 use crate::restore::Past;
-use crate::snapshot::{Recorded, Snapshot, rfc3339};
+use crate::snapshot::{Recorded, Service, Snapshot, rfc3339};
 use apply::Budget;
 use begun::Begun;
+use slot::Slot;
+use target::{Definitions, Target};
 
 /// How often a change is planned anew where the head moved between reading and writing.
 const ATTEMPTS: u32 = 5;
+
+/// How old a description of a service may be when its change is planned.
+const FRESH: chrono::Duration = chrono::Duration::seconds(10);
 
 /// What one invocation of the function brings.
 #[derive(Debug, Clone)]
@@ -63,6 +75,7 @@ pub struct Updater {
     shared: SdkConfig,
     sessions: Sessions,
     store: LedgerStore,
+    pace: Pace,
     clock: fn() -> DateTime<Utc>,
     random: fn() -> [u8; 10],
 }
@@ -73,7 +86,7 @@ impl Updater {
     pub fn new(config: Config, shared: SdkConfig, clock: fn() -> DateTime<Utc>, random: fn() -> [u8; 10]) -> Self {
         let sessions = Sessions::new(&shared);
         let store = LedgerStore::new(&shared, &config);
-        Self { config, shared, sessions, store, clock, random }
+        Self { config, shared, sessions, store, pace: Pace::default(), clock, random }
     }
 
     /// Does what `request` asks.
@@ -82,39 +95,56 @@ impl Updater {
     ///
     /// What failed, where, why, what was and was not changed, and what to do.
     pub async fn update(&self, request: &UpdateRequest, invocation: &Invocation) -> Result<Response, Failure> {
+        let slot = Slot::of(&Arc::new(Semaphore::new(1))).await;
+        let key = &request.service_key;
         if request.dry_run {
-            let ecs = self.session(request, invocation).await?;
-            let snapshot = self.snapshot(&ecs, request).await?;
-            let restore = self.restore(&ecs, request, &snapshot, None).await?;
-            return self.planned(request, &snapshot, restore.as_ref());
+            let session = self.session(request, invocation).await;
+            let target = session.map(|session| self.target(key, session, &Arc::default()))?;
+            return self.foretell(request, &target, None).await;
         }
-        let key_id =
-            KeyItem::id(request.idempotency_key.as_deref().unwrap_or(&invocation.request_id), &request.service_key);
-        let (session, position) =
-            tokio::join!(self.session(request, invocation), self.store.read(&request.service_key, &key_id));
+        let key_id = key_id(request, invocation);
+        let (session, position) = tokio::join!(self.session(request, invocation), self.store.read(key, &key_id));
+        let target = session.map(|session| self.target(key, session, &Arc::default()));
+        let opening = Opening { position, seen: None };
+        self.change(request, invocation, &target, opening, &slot).await.map_err(|stop| match stop {
+            Stop::Failed(failure) | Stop::NotStarted(failure) => failure,
+        })
+    }
+
+    /// Does what `request`, no dry run, asks, from what was read for it on.
+    async fn change(
+        &self,
+        request: &UpdateRequest,
+        invocation: &Invocation,
+        target: &Result<Target, Failure>,
+        opening: Opening,
+        slot: &Slot,
+    ) -> Result<Response, Stop> {
+        let key_id = key_id(request, invocation);
+        let Opening { position, mut seen } = opening;
         let mut position = position.map_err(|error| messages::history_unavailable(&error))?;
         let mut busy = None;
         for _ in 0..ATTEMPTS {
             let now = (self.clock)();
             let admission = position.admits(&request.event_hash, now);
             if let Some(decided) = messages::without_touching(&admission, request, &position) {
-                return decided;
+                return decided.map_err(Stop::Failed);
             }
             // Only now: a stored answer needs no session.
             let begun = |failure| messages::of_begun(failure, &admission);
-            let ecs = session.as_ref().map_err(Clone::clone).map_err(begun)?;
-            let snapshot = self.snapshot(ecs, request).await.map_err(begun)?;
+            let target = target.as_ref().map_err(Clone::clone).map_err(begun)?;
+            let snapshot = self.snapshot(target, request, seen.take()).await.map_err(begun)?;
             let attempt = match &admission {
                 Admission::Resume { lease } => {
-                    let resumed = self.resume(request, invocation, ecs, snapshot, &position, lease.clone());
-                    Box::pin(resumed).await
+                    let resumed = self.resume(request, invocation, target, snapshot, &position, lease.clone(), slot);
+                    Box::pin(resumed).await?
                 }
                 Admission::Begin { orphan: Some(lease) } => {
-                    self.close_orphan(request, invocation, &snapshot, &position, lease).await
+                    self.close_orphan(request, invocation, &snapshot, &position, lease).await?
                 }
-                _ => Box::pin(self.begin(request, invocation, ecs, snapshot, &position, &key_id)).await,
+                _ => Box::pin(self.begin(request, invocation, target, snapshot, &position, &key_id, slot)).await?,
             };
-            match attempt? {
+            match attempt {
                 Attempt::Ended(response) => return Ok(*response),
                 Attempt::Moved(why) => busy = Some(why),
             }
@@ -124,49 +154,79 @@ impl Updater {
                 .await
                 .map_err(|error| messages::history_unavailable(&error))?;
         }
-        Err(messages::always_moved(request, position.head.as_ref(), busy.as_deref()))
+        Err(messages::always_moved(request, position.head.as_ref(), busy.as_deref()).into())
     }
 
-    async fn session(&self, request: &UpdateRequest, invocation: &Invocation) -> Result<Ecs, Failure> {
-        let key = &request.service_key;
-        let account = key.account_id().as_str();
+    /// A session for the service of `request` alone.
+    async fn session(
+        &self,
+        request: &UpdateRequest,
+        invocation: &Invocation,
+    ) -> Result<SharedCredentialsProvider, Failure> {
+        let opened = self.open_session(&[&request.service_key], request.requested_by.as_deref(), invocation).await;
+        opened.map_err(|refused| refused.failure)
+    }
+
+    /// A session that may change these services, all of one account.
+    async fn open_session(
+        &self,
+        services: &[&ServiceKey],
+        requested_by: Option<&str>,
+        invocation: &Invocation,
+    ) -> Result<SharedCredentialsProvider, Refused> {
+        let account = services.first().map_or("", |key| key.account_id().as_str());
         let partition = invocation.function.as_ref().map_or("aws", |function| function.partition.as_str());
         let role_arn = format!("arn:{partition}:iam::{account}:role/{}", self.config.target_role_name);
         if self.config.allowed_accounts.as_ref().is_some_and(|allowed| !allowed.contains(account)) {
-            return Err(messages::account_not_allowed(&role_arn, account));
+            return Err(messages::account_not_allowed(&role_arn, account).into());
         }
         let left = (invocation.deadline - (self.clock)()).to_std().unwrap_or_default();
         let session = SessionRequest {
             role_arn: role_arn.clone(),
             session_name: session_name(&invocation.request_id),
-            source_identity: request
-                .requested_by
-                .as_deref()
-                .filter(|_| invocation.is_verified())
-                .and_then(source_identity),
+            source_identity: requested_by.filter(|_| invocation.is_verified()).and_then(source_identity),
             external_id: self.config.external_id.clone(),
-            policy: session_policy(key.region().as_str(), key.cluster(), key.service())
+            policy: session_policy(services.iter().copied())
                 .map_err(|error| Failure::new(Code::AssumeRoleFailed, format!("{role_arn}: {error}")))?,
             needed_for: left,
         };
-        let credentials = self
-            .sessions
-            .assume(session)
-            .await
-            .map_err(|error| messages::assume_role_failed(&role_arn, account, &error))?;
-        Ok(Ecs::new(&self.shared, key.region().as_str(), credentials))
+        let session = self.sessions.assume(session).await.map_err(|error| Refused {
+            failure: messages::assume_role_failed(&role_arn, account, &error),
+            is_too_large: error.has_code(&["PackedPolicyTooLarge", "PackedPolicyTooLargeException"]),
+        })?;
+        Ok(SharedCredentialsProvider::new(session))
     }
 
-    async fn snapshot(&self, ecs: &Ecs, request: &UpdateRequest) -> Result<Snapshot, Failure> {
+    /// The account and region of a service through a session.
+    fn target(&self, key: &ServiceKey, session: SharedCredentialsProvider, definitions: &Arc<Definitions>) -> Target {
+        Target {
+            ecs: Ecs::new(&self.shared, key.region().as_str(), session),
+            buckets: self.pace.of(key),
+            definitions: Arc::clone(definitions),
+        }
+    }
+
+    /// What the service is now; `seen` is what it was shortly before, as far as somebody looked.
+    async fn snapshot(
+        &self,
+        target: &Target,
+        request: &UpdateRequest,
+        seen: Option<Seen>,
+    ) -> Result<Snapshot, Failure> {
         let key = &request.service_key;
-        let service = ecs.describe_service(key).await.map_err(|error| messages::describe_failed(key, &error))?;
+        let service = match seen.filter(|seen| (self.clock)() - seen.at <= FRESH) {
+            Some(seen) => seen.service,
+            None => target.ecs.describe_service(key).await,
+        };
+        let service = service.map_err(|error| messages::describe_failed(key, &error))?;
         if service.status() == "INACTIVE" {
             return Err(messages::describe_failed(key, &DescribeError::ServiceNotFound)
                 .and("It was deleted: its status is INACTIVE."));
         }
         let task_definition = match service.task_definition_arn() {
             Some(arn) => Some(
-                ecs.describe_task_definition(arn)
+                target
+                    .definition(arn)
                     .await
                     .map_err(|error| messages::describe_failed(key, &DescribeError::Call(error)))?,
             ),
@@ -178,7 +238,7 @@ impl Updater {
     /// What the request's `restore` puts back; `known` is the change that its `STARTED` record names.
     async fn restore(
         &self,
-        ecs: &Ecs,
+        target: &Target,
         request: &UpdateRequest,
         snapshot: &Snapshot,
         known: Option<&str>,
@@ -200,7 +260,7 @@ impl Updater {
         let before = past.into_before().map_err(|why| messages::cannot_restore(key, &why))?;
         let definition = match before.state.task_definition_arn.as_deref() {
             Some(arn) if snapshot.service.task_definition_arn() != Some(arn) => {
-                match ecs.describe_task_definition(arn).await {
+                match target.definition(arn).await {
                     Ok(definition) if definition.is_active => OldDefinition::Active(definition),
                     Ok(definition) => OldDefinition::Inactive(definition),
                     // So ECS answers where it no longer has a revision.
@@ -221,6 +281,18 @@ impl Updater {
             }
         }
         Ok(None)
+    }
+
+    /// The answer to a dry run.
+    async fn foretell(
+        &self,
+        request: &UpdateRequest,
+        target: &Target,
+        seen: Option<Seen>,
+    ) -> Result<Response, Failure> {
+        let snapshot = self.snapshot(target, request, seen).await?;
+        let restore = self.restore(target, request, &snapshot, None).await?;
+        self.planned(request, &snapshot, restore.as_ref())
     }
 
     fn planned(
@@ -249,33 +321,38 @@ impl Updater {
         Ok(response)
     }
 
+    #[allow(clippy::too_many_arguments)] // every step's result, and nothing else
     async fn begin(
         &self,
         request: &UpdateRequest,
         invocation: &Invocation,
-        ecs: &Ecs,
+        target: &Target,
         snapshot: Snapshot,
         position: &Position,
         key_id: &str,
-    ) -> Result<Attempt, Failure> {
-        let restore = self.restore(ecs, request, &snapshot, None).await?;
+        slot: &Slot,
+    ) -> Result<Attempt, Stop> {
+        let restore = self.restore(target, request, &snapshot, None).await?;
         let restores = restore.as_ref().map(|restore| restore.change_id.clone());
         let update = match plan::plan(request, &snapshot, restore.as_ref()) {
-            Plan::Refused(failure) => return Err(failure),
+            Plan::Refused(failure) => return Err(failure.into()),
             Plan::Unchanged { targets } => {
                 let facts = |change_id, state: &Recorded| ChangeFacts {
                     restores,
                     ..facts(request, invocation, change_id, &targets, state)
                 };
-                return self.unchanged(request, &snapshot, &targets, position, key_id, facts).await;
+                return Ok(self.unchanged(request, &snapshot, &targets, position, key_id, facts).await?);
             }
             Plan::Update(update) => update,
         };
         let now = (self.clock)();
         let until = lease_until(now, invocation.deadline);
         let budget = Budget::new(invocation.deadline, until);
-        budget.for_mutation(now).map_err(|left| {
-            messages::no_time(Code::ServiceUpdateFailed, left).and("Nothing was changed in the target account.")
+        let waits = update.register.is_some().then(|| target.buckets.expected_wait(Call::RegisterTaskDefinition));
+        budget.for_mutation(now + waits.unwrap_or_default()).map_err(|left| {
+            Stop::NotStarted(
+                messages::no_time(Code::ServiceUpdateFailed, left).and("Nothing was changed in the target account."),
+            )
         })?;
         let change_id = ChangeId::new(position.next_change_time(now), (self.random)());
         let before = snapshot.recorded(update.container.as_deref());
@@ -292,20 +369,22 @@ impl Updater {
             return Ok(Attempt::Moved(why));
         }
         let begun = Begun { facts, before, position: written };
-        let response = Box::pin(self.carry_out(request, ecs, snapshot, *update, begun, budget, None)).await?;
+        let response = Box::pin(self.carry_out(request, target, snapshot, *update, begun, budget, None, slot)).await?;
         Ok(Attempt::Ended(Box::new(response)))
     }
 
     /// Takes up a change of this key that began and did not end: `BEFORE` is that of its `STARTED`, and what it already
     /// did is not done again.
+    #[allow(clippy::too_many_arguments)] // every step's result, and nothing else
     async fn resume(
         &self,
         request: &UpdateRequest,
         invocation: &Invocation,
-        ecs: &Ecs,
+        target: &Target,
         snapshot: Snapshot,
         position: &Position,
         lease: Lease,
+        slot: &Slot,
     ) -> Result<Attempt, Failure> {
         let now = (self.clock)();
         let unreadable = |what: String| messages::cannot_resume(&lease.change_id, &what);
@@ -335,7 +414,7 @@ impl Updater {
         let mut again = request.clone();
         again.expected_task_definition = None;
         again.force_new_deployment &= before.deployment_id.as_deref() == snapshot.service.deployment_id();
-        let restore = self.restore(ecs, request, &snapshot, started.restores.as_deref()).await?;
+        let restore = self.restore(target, request, &snapshot, started.restores.as_deref()).await?;
         let plan = plan::plan(&again, &snapshot, restore.as_ref());
         let no_targets = BTreeMap::new();
         let targets = match &plan {
@@ -349,7 +428,7 @@ impl Updater {
         let begun = Begun { facts, before, position };
         let response = match plan {
             Plan::Update(update) => {
-                Box::pin(self.carry_out(request, ecs, snapshot, *update, begun, budget, Some(earlier))).await?
+                Box::pin(self.carry_out(request, target, snapshot, *update, begun, budget, Some(earlier), slot)).await?
             }
             Plan::Unchanged { .. } => self.applied(request, begun, &snapshot, Vec::new()).await?,
             Plan::Refused(failure) => {
@@ -364,15 +443,17 @@ impl Updater {
     async fn carry_out(
         &self,
         request: &UpdateRequest,
-        ecs: &Ecs,
+        target: &Target,
         snapshot: Snapshot,
         update: plan::Update,
         begun: Begun,
         budget: Budget,
         earlier: Option<Vec<String>>,
+        slot: &Slot,
     ) -> Result<Response, Failure> {
         let mut after = snapshot;
-        let applying = apply::Applying { ecs, key: &request.service_key, update: &update, budget, clock: self.clock };
+        let applying =
+            apply::Applying { target, slot, key: &request.service_key, update: &update, budget, clock: self.clock };
         match applying.run(&mut after, earlier).await {
             Ok(()) => self.applied(request, begun, &after, update.notes).await,
             Err(failure) => Err(self.failed(begun, &after, failure).await),
@@ -488,6 +569,51 @@ impl Updater {
             },
         }
     }
+}
+
+/// Why a change was not done.
+enum Stop {
+    /// It failed.
+    Failed(Failure),
+    /// The time left did not allow to begin it.
+    NotStarted(Failure),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// What was read before a change could begin.
+struct Opening {
+    /// Head and key; they arrived before the service was described.
+    position: Result<Position, CallError>,
+    /// The service, where it was described together with others.
+    seen: Option<Seen>,
+}
+
+/// A service as it was described at some time.
+struct Seen {
+    service: Result<Service, DescribeError>,
+    at: DateTime<Utc>,
+}
+
+/// A session that was not to be had.
+struct Refused {
+    failure: Failure,
+    /// Fewer services might do.
+    is_too_large: bool,
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self { failure, is_too_large: false }
+    }
+}
+
+fn key_id(request: &UpdateRequest, invocation: &Invocation) -> String {
+    KeyItem::id(request.idempotency_key.as_deref().unwrap_or(&invocation.request_id), &request.service_key)
 }
 
 /// How an attempt ended.

@@ -11,9 +11,9 @@ use std::time::Duration;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{Region, SdkConfig};
-use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_ecs::Client;
-use aws_sdk_ecs::config::{Builder, Config};
+use aws_sdk_ecs::config::{Builder, Config, IdentityCache};
 use aws_sdk_ecs::operation::describe_services::DescribeServicesError;
 use aws_sdk_ecs::types::{ServiceField, Tag, TaskDefinitionField};
 use aws_smithy_runtime_api::box_error::BoxError;
@@ -89,6 +89,46 @@ impl From<CallError> for DescribeError {
     }
 }
 
+/// How many services one call describes.
+/// Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeServices.html>.
+pub const SERVICES_PER_CALL: usize = 10;
+
+const DESCRIBE_SERVICES: &str = "ecs:DescribeServices";
+
+/// What `DescribeServices` answers.
+#[derive(Deserialize)]
+struct Described {
+    #[serde(default)]
+    services: Vec<Map<String, Value>>,
+    #[serde(default)]
+    failures: Vec<DescribeFailure>,
+}
+
+#[derive(Deserialize)]
+struct DescribeFailure {
+    #[serde(default)]
+    arn: String,
+    #[serde(default)]
+    reason: String,
+}
+
+impl Described {
+    /// The service of this name, or why it is not there.
+    fn service(&self, name: &str) -> Result<Service, DescribeError> {
+        let is_named = |service: &&Map<String, Value>| service.get("serviceName").and_then(Value::as_str) == Some(name);
+        if let Some(service) = self.services.iter().find(is_named) {
+            return Ok(Service::new(service.clone(), None));
+        }
+        match self.failures.iter().find(|failure| failure.arn.rsplit('/').next() == Some(name)) {
+            Some(failure) if failure.reason != "MISSING" => {
+                let what = format!("failure {}", failure.reason);
+                Err(CallError::unreadable(DESCRIBE_SERVICES, what).into())
+            }
+            _ => Err(DescribeError::ServiceNotFound),
+        }
+    }
+}
+
 /// ECS in one target account and region.
 #[derive(Debug, Clone)]
 pub struct Ecs {
@@ -96,10 +136,14 @@ pub struct Ecs {
 }
 
 impl Ecs {
-    /// ECS in `region` with the credentials of a session in the target account.
+    /// ECS in `region` with a session in the target account.
     #[must_use]
-    pub fn new(shared: &SdkConfig, region: &str, credentials: Credentials) -> Self {
-        let config = Builder::from(shared).region(Region::new(region.to_owned())).credentials_provider(credentials);
+    pub fn new(shared: &SdkConfig, region: &str, session: SharedCredentialsProvider) -> Self {
+        let config = Builder::from(shared)
+            .region(Region::new(region.to_owned()))
+            // A cache of its own: the shared one would keep the sessions of every invocation.
+            .identity_cache(IdentityCache::lazy().build())
+            .credentials_provider(session);
         Self { client: Client::from_conf(config.build()) }
     }
 
@@ -109,25 +153,25 @@ impl Ecs {
     ///
     /// Where cluster or service are not there, or the call failed.
     pub async fn describe_service(&self, key: &ServiceKey) -> Result<Service, DescribeError> {
-        const OPERATION: &str = "ecs:DescribeServices";
-        #[derive(Deserialize)]
-        struct Answer {
-            #[serde(default)]
-            services: Vec<Map<String, Value>>,
-            #[serde(default)]
-            failures: Vec<Reason>,
+        self.describe_services(&[key]).await.pop().unwrap_or(Err(DescribeError::ServiceNotFound))
+    }
+
+    /// Describes services of one cluster with their tags, at most [`SERVICES_PER_CALL`]: in the same order, each on its
+    /// own.
+    pub async fn describe_services(&self, keys: &[&ServiceKey]) -> Vec<Result<Service, DescribeError>> {
+        match self.described(keys).await {
+            Ok(answer) => keys.iter().map(|key| answer.service(key.service())).collect(),
+            Err(error) => keys.iter().map(|_| Err(error.clone())).collect(),
         }
-        #[derive(Deserialize)]
-        struct Reason {
-            #[serde(default)]
-            reason: String,
-        }
+    }
+
+    async fn described(&self, keys: &[&ServiceKey]) -> Result<Described, DescribeError> {
         let capture = Capture::default();
         let sent = self
             .client
             .describe_services()
-            .cluster(key.cluster())
-            .services(key.service())
+            .set_cluster(keys.first().map(|key| key.cluster().to_owned()))
+            .set_services(Some(keys.iter().map(|key| key.service().to_owned()).collect()))
             .include(ServiceField::Tags)
             .customize()
             .interceptor(capture.clone())
@@ -138,15 +182,8 @@ impl Ecs {
         {
             return Err(DescribeError::ClusterNotFound);
         }
-        let body = capture.body(OPERATION, sent)?;
-        let answer: Answer = serde_json::from_slice(&body).map_err(|error| CallError::unreadable(OPERATION, error))?;
-        match (answer.services.into_iter().next(), answer.failures.into_iter().next()) {
-            (Some(service), _) => Ok(Service::new(service, None)),
-            (None, Some(failure)) if failure.reason != "MISSING" => {
-                Err(CallError::unreadable(OPERATION, format!("failure {}", failure.reason)).into())
-            }
-            (None, _) => Err(DescribeError::ServiceNotFound),
-        }
+        let body = capture.body(DESCRIBE_SERVICES, sent)?;
+        Ok(serde_json::from_slice(&body).map_err(|error| CallError::unreadable(DESCRIBE_SERVICES, error))?)
     }
 
     /// Describes a task definition with its tags: by ARN, or the newest active revision of a family.

@@ -38,8 +38,18 @@ pub struct LedgerStore {
 
 pub(super) type Item = HashMap<String, AttributeValue>;
 
+const BATCH_GET_ITEM: &str = "dynamodb:BatchGetItem";
+
 /// How many records are read at a time to find the last change: nearly always the first few have it.
 const PREVIOUS_PAGE: i32 = 10;
+
+fn position(items: &HashMap<String, Item>, service: &ServiceKey, key_id: &str) -> Result<Position, CallError> {
+    let unreadable = |name| CallError::broken(BATCH_GET_ITEM, format!("attribute {name} of an item of {service}"));
+    Ok(Position {
+        head: items.get(&Head::id(service)).map(head).transpose().map_err(unreadable)?,
+        key: items.get(key_id).map(key).transpose().map_err(unreadable)?,
+    })
+}
 
 impl LedgerStore {
     /// The tables that the configuration names.
@@ -54,11 +64,23 @@ impl LedgerStore {
     ///
     /// Where the call failed, or an item is not what this project writes.
     pub async fn read(&self, service: &ServiceKey, key_id: &str) -> Result<Position, CallError> {
-        const OPERATION: &str = "dynamodb:BatchGetItem";
-        let head_id = Head::id(service);
-        let keys = [&head_id, key_id].map(|id| Item::from([("id".to_owned(), AttributeValue::S(id.to_owned()))]));
-        let mut wanted = KeysAndAttributes::builder().consistent_read(true).set_keys(Some(keys.to_vec())).build().ok();
-        let mut position = Position::default();
+        self.read_many(&[(service, key_id)]).await.pop().unwrap_or_else(|| Ok(Position::default()))
+    }
+
+    /// Reads the heads of at most 50 services, each with a key: in the same order, each on its own.
+    pub async fn read_many(&self, wanted: &[(&ServiceKey, &str)]) -> Vec<Result<Position, CallError>> {
+        let ids = wanted.iter().flat_map(|(service, key_id)| [Head::id(service), (*key_id).to_owned()]);
+        match self.items(ids).await {
+            Ok(items) => wanted.iter().map(|(service, key_id)| position(&items, service, key_id)).collect(),
+            Err(error) => wanted.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    /// Items of the state table by their ids.
+    async fn items(&self, ids: impl Iterator<Item = String>) -> Result<HashMap<String, Item>, CallError> {
+        let keys = ids.map(|id| Item::from([("id".to_owned(), AttributeValue::S(id))])).collect();
+        let mut wanted = KeysAndAttributes::builder().consistent_read(true).set_keys(Some(keys)).build().ok();
+        let mut items = HashMap::new();
         // DynamoDB may answer a part and name the rest.
         for _ in 0..3 {
             let Some(request) = wanted.take() else { break };
@@ -68,22 +90,18 @@ impl LedgerStore {
                 .request_items(&self.state, request)
                 .send()
                 .await
-                .map_err(|error| CallError::new(OPERATION, &error))?;
+                .map_err(|error| CallError::new(BATCH_GET_ITEM, &error))?;
             for item in answer.responses.unwrap_or_default().remove(&self.state).unwrap_or_default() {
-                let unreadable =
-                    |name| CallError::broken(OPERATION, format!("attribute {name} of an item of {service}"));
-                if text(&item, "id").map_err(unreadable)? == head_id {
-                    position.head = Some(head(&item).map_err(unreadable)?);
-                } else {
-                    position.key = Some(key(&item).map_err(unreadable)?);
-                }
+                let id = text(&item, "id")
+                    .map_err(|_| CallError::broken(BATCH_GET_ITEM, "attribute id of an item of the state table"))?;
+                items.insert(id, item);
             }
             wanted = answer.unprocessed_keys.unwrap_or_default().remove(&self.state);
         }
         if wanted.is_some() {
-            return Err(CallError::unreadable(OPERATION, "keys stay unprocessed"));
+            return Err(CallError::unreadable(BATCH_GET_ITEM, "keys stay unprocessed"));
         }
-        Ok(position)
+        Ok(items)
     }
 
     /// Reads one record, strongly consistent.

@@ -178,6 +178,8 @@ impl CallError {
     }
 }
 
+impl Error for CallError {}
+
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.operation)?;

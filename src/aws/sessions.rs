@@ -1,12 +1,19 @@
 //! Sessions in target accounts.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_credential_types::Credentials;
+use aws_credential_types::provider::ProvideCredentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::future::ProvideCredentials as ProvidedCredentials;
 use aws_sdk_sts::Client;
 
+use serde_json::Value;
+
 use super::CallError;
+use crate::names::ServiceKey;
 
 /// What a session may do: the document of `policies/session.json`.
 const SESSION_POLICY: &str = include_str!("../../policies/session.json");
@@ -50,18 +57,31 @@ fn identity_characters(text: &str) -> String {
     text.chars().map(|c| if c.is_ascii_alphanumeric() || "_+=,.@-".contains(c) { c } else { '-' }).take(64).collect()
 }
 
-/// The session policy that allows mutating service calls on this one service only, without needless white space.
+/// The most characters of an inline session policy.
+/// Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>.
+pub const MAX_POLICY_CHARACTERS: usize = 2048;
+
+/// The session policy that allows mutating service calls on these services only, without needless white space.
 ///
 /// # Errors
 ///
 /// Where `policies/session.json` is no JSON.
-pub fn session_policy(region: &str, cluster: &str, service: &str) -> serde_json::Result<String> {
-    let document: serde_json::Value = serde_json::from_str(SESSION_POLICY)?;
-    Ok(document
-        .to_string()
-        .replace("__REGION__", region)
-        .replace("__CLUSTER__", cluster)
-        .replace("__SERVICE__", service))
+pub fn session_policy<'a>(services: impl IntoIterator<Item = &'a ServiceKey> + Clone) -> serde_json::Result<String> {
+    let mut document: Value = serde_json::from_str(SESSION_POLICY)?;
+    let statements = document.get_mut("Statement").and_then(Value::as_array_mut).into_iter().flatten();
+    for resources in statements.filter_map(|statement| statement.get_mut("Resource")?.as_array_mut()) {
+        let templates = std::mem::take(resources);
+        for key in services.clone() {
+            resources.extend(templates.iter().filter_map(Value::as_str).map(|template| {
+                let resource = template
+                    .replace("__REGION__", key.region().as_str())
+                    .replace("__CLUSTER__", key.cluster())
+                    .replace("__SERVICE__", key.service());
+                Value::from(resource)
+            }));
+        }
+    }
+    Ok(document.to_string())
 }
 
 /// The hub's STS, at its regional endpoint.
@@ -77,22 +97,27 @@ impl Sessions {
         Self { client: Client::new(shared) }
     }
 
-    /// Assumes a role.
+    /// Assumes a role. What comes back assumes it again when the session is about to expire.
     ///
     /// # Errors
     ///
     /// Where STS refuses or cannot be reached.
-    pub async fn assume(&self, session: SessionRequest) -> Result<Credentials, CallError> {
+    pub async fn assume(&self, session: SessionRequest) -> Result<Session, CallError> {
+        let first = self.credentials(&session).await?;
+        Ok(Session { sessions: self.clone(), request: session, first: Mutex::new(Some(first)) })
+    }
+
+    async fn credentials(&self, session: &SessionRequest) -> Result<Credentials, CallError> {
         const OPERATION: &str = "sts:AssumeRole";
         let seconds = session.needed_for.as_secs().clamp(DURATION_SECONDS.0, DURATION_SECONDS.1);
         let answer = self
             .client
             .assume_role()
-            .role_arn(session.role_arn)
-            .role_session_name(session.session_name)
-            .set_source_identity(session.source_identity)
-            .set_external_id(session.external_id)
-            .policy(session.policy)
+            .role_arn(&session.role_arn)
+            .role_session_name(&session.session_name)
+            .set_source_identity(session.source_identity.clone())
+            .set_external_id(session.external_id.clone())
+            .policy(&session.policy)
             .duration_seconds(i32::try_from(seconds).unwrap_or(i32::MAX))
             .send()
             .await
@@ -106,6 +131,30 @@ impl Sessions {
             std::time::SystemTime::try_from(credentials.expiration).ok(),
             "AssumeRole",
         ))
+    }
+}
+
+/// A session in a target account. The SDK keeps its credentials and asks for others shortly before they expire.
+#[derive(Debug)]
+pub struct Session {
+    sessions: Sessions,
+    request: SessionRequest,
+    /// The credentials it began with, until the SDK has taken them.
+    first: Mutex<Option<Credentials>>,
+}
+
+impl ProvideCredentials for Session {
+    fn provide_credentials<'a>(&'a self) -> ProvidedCredentials<'a>
+    where
+        Self: 'a,
+    {
+        ProvidedCredentials::new(async {
+            let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+            match first {
+                Some(credentials) => Ok(credentials),
+                None => self.sessions.credentials(&self.request).await.map_err(CredentialsError::provider_error),
+            }
+        })
     }
 }
 
@@ -128,8 +177,33 @@ mod tests {
     #[test]
     fn the_session_policy_fits_sts_with_the_longest_names() {
         let longest = "x".repeat(255);
-        let policy = session_policy("ap-southeast-2", &longest, &longest).unwrap();
-        assert!(policy.len() <= 2048, "{}", policy.len());
+        let policy = session_policy([&key("ap-southeast-2", &longest, &longest)]).unwrap();
+        assert!(policy.len() <= MAX_POLICY_CHARACTERS, "{}", policy.len());
         assert!(!policy.contains("__"), "{policy}");
+    }
+
+    fn key(region: &str, cluster: &str, service: &str) -> ServiceKey {
+        use crate::names::{AccountId, EcsName, Region};
+        let name = |name| EcsName::parse(name).unwrap();
+        let account = AccountId::parse("222222222222").unwrap();
+        ServiceKey::new(account, Region::parse(region).unwrap(), name(cluster), name(service))
+    }
+
+    #[test]
+    fn the_session_policy_names_exactly_its_services() {
+        let (one, two) = (key("eu-west-1", "c", "s"), key("us-east-1", "d", "s"));
+        let policy: Value = serde_json::from_str(&session_policy([&one, &two]).unwrap()).unwrap();
+        let statements = policy["Statement"].as_array().unwrap();
+        let services = statements.iter().find(|statement| statement["Sid"] == "ThisServiceOnly").unwrap();
+        assert_eq!(
+            services["Resource"],
+            serde_json::json!([
+                "arn:*:ecs:eu-west-1:*:service/c/s",
+                "arn:*:ecs:eu-west-1:*:service/s",
+                "arn:*:ecs:us-east-1:*:service/d/s",
+                "arn:*:ecs:us-east-1:*:service/s"
+            ])
+        );
+        assert_eq!(statements.iter().filter(|statement| statement["Resource"] == "*").count(), 1);
     }
 }

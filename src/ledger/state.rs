@@ -242,6 +242,14 @@ pub enum Admission {
     },
 }
 
+impl Admission {
+    /// Whether what follows depends on the service, too.
+    #[must_use]
+    pub fn needs_the_service(&self) -> bool {
+        matches!(self, Self::Begin { .. } | Self::Resume { .. })
+    }
+}
+
 impl Position {
     /// What an event with `event_hash` may do `now`. Whether a key or lease still counts is judged by the times in it:
     /// the table's own expiry comes up to days later.

@@ -8,10 +8,13 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
 use super::messages;
-use crate::aws::ecs::{DescribeError, Ecs};
+use super::slot::Slot;
+use super::target::Target;
+use crate::aws::ecs::DescribeError;
 use crate::aws::{CallError, Effect};
 use crate::error::{Code, Failure};
 use crate::names::ServiceKey;
+use crate::pace::Call;
 use crate::plan::{Registration, Update, covers_parameters};
 use crate::snapshot::{Service, Snapshot};
 use crate::task_definition::TaskDefinition;
@@ -48,11 +51,17 @@ impl Budget {
         let timeout = (left / 3).clamp(CALL_TIMEOUT.1, CALL_TIMEOUT.0);
         if left < timeout { Err(left) } else { Ok(timeout) }
     }
+
+    /// How long from `now` a mutating call can wait for its turn.
+    pub fn last_start(self, now: DateTime<Utc>) -> Duration {
+        (self.end - now).to_std().unwrap_or_default().saturating_sub(CALL_TIMEOUT.1)
+    }
 }
 
 /// The steps of one change.
 pub struct Applying<'a> {
-    pub ecs: &'a Ecs,
+    pub target: &'a Target,
+    pub slot: &'a Slot,
     pub key: &'a ServiceKey,
     pub update: &'a Update,
     pub budget: Budget,
@@ -99,7 +108,8 @@ impl Applying<'_> {
         let update = self.update;
         let definition = match &update.register {
             Some(Registration { family, document }) => {
-                let definition = self.register(document, family, resumed).await?;
+                let register = async || self.register(document, family, resumed).await;
+                let definition = self.target.registered(family, document, register).await?;
                 done.push(format!("task definition {} was registered", definition.family_and_revision()));
                 Some(definition)
             }
@@ -110,7 +120,7 @@ impl Applying<'_> {
         }
         if update.updates_service() {
             let before = after.service.clone();
-            after.service = self.update_service(definition.as_ref(), &before).await?;
+            after.service = self.update_service(definition.as_deref(), &before).await?;
             if let Some(definition) = definition {
                 after.task_definition = Some(definition);
             }
@@ -128,8 +138,8 @@ impl Applying<'_> {
         if resumed && let Some(definition) = self.newest(family, document).await.map_err(|error| rejected(&error))? {
             return Ok(definition);
         }
-        self.send(Code::TaskDefinitionRejected, &rejected, async |timeout| {
-            match self.ecs.register_task_definition(document, timeout).await {
+        self.send(Call::RegisterTaskDefinition, Code::TaskDefinitionRejected, &rejected, async |timeout| {
+            match self.target.ecs.register_task_definition(document, timeout).await {
                 Ok(definition) => Ok(Sent::Done(definition)),
                 Err(error) if error.effect == Effect::Unknown => {
                     tokio::time::sleep(pause(0)).await;
@@ -147,7 +157,7 @@ impl Applying<'_> {
 
     /// The family's newest revision, where it already is what `document` would make.
     async fn newest(&self, family: &str, document: &str) -> Result<Option<TaskDefinition>, CallError> {
-        match self.ecs.describe_task_definition(family).await {
+        match self.target.describe(family).await {
             Ok(newest) => Ok(Some(newest).filter(|newest| newest.is_what_would_be_registered(document))),
             // So ECS answers where a family has no active revision.
             Err(error) if error.has_code(&["ClientException"]) => Ok(None),
@@ -162,12 +172,12 @@ impl Applying<'_> {
             |definition| format!("{} for service {}", definition.family_and_revision(), self.key),
         );
         let rejected = |error: &CallError| messages::rejected(Code::ServiceUpdateFailed, &what, error);
-        self.send(Code::ServiceUpdateFailed, &rejected, async |timeout| {
-            match self.ecs.update_service(&body, before.tags.clone(), timeout).await {
+        self.send(Call::UpdateService, Code::ServiceUpdateFailed, &rejected, async |timeout| {
+            match self.target.ecs.update_service(&body, before.tags.clone(), timeout).await {
                 Ok(service) => Ok(Sent::Done(service)),
                 Err(error) if error.effect == Effect::Unknown => {
                     tokio::time::sleep(pause(0)).await;
-                    match self.ecs.describe_service(self.key).await {
+                    match self.target.ecs.describe_service(self.key).await {
                         Ok(service) if self.is_updated(&service, definition, before) => Ok(Sent::Done(service)),
                         Ok(_) => Ok(Sent::Again(error)),
                         Err(DescribeError::Call(reading)) => Err(Stopped::unknown(rejected(&error), &reading)),
@@ -220,8 +230,8 @@ impl Applying<'_> {
         if set.is_empty() {
             return Ok(());
         }
-        let timeout = self.timeout(Code::TagUpdateFailed)?;
-        match self.ecs.tag(after.service.arn(), set, timeout).await {
+        let timeout = self.turn(Call::TagResource, Code::TagUpdateFailed).await?;
+        match self.target.ecs.tag(after.service.arn(), set, timeout).await {
             Ok(()) => after.service.tags.extend(set.clone()),
             Err(error) => {
                 let is_done = |tags: &Tags| set.iter().all(|(key, value)| tags.get(key) == Some(value));
@@ -237,8 +247,8 @@ impl Applying<'_> {
         if remove.is_empty() {
             return Ok(());
         }
-        let timeout = self.timeout(Code::TagUpdateFailed)?;
-        match self.ecs.untag(after.service.arn(), remove.iter().cloned(), timeout).await {
+        let timeout = self.turn(Call::TagResource, Code::TagUpdateFailed).await?;
+        match self.target.ecs.untag(after.service.arn(), remove.iter().cloned(), timeout).await {
             Ok(()) => after.service.tags.retain(|key, _| !remove.contains(key)),
             Err(error) => {
                 let is_done = |tags: &Tags| !remove.iter().any(|key| tags.contains_key(key));
@@ -260,7 +270,7 @@ impl Applying<'_> {
         if error.effect != Effect::Unknown {
             return Err(failed.into());
         }
-        match self.ecs.describe_service(self.key).await {
+        match self.target.ecs.describe_service(self.key).await {
             Ok(service) => {
                 after.service.tags = service.tags;
                 if is_done(&after.service.tags) { Ok(()) } else { Err(failed.into()) }
@@ -270,14 +280,22 @@ impl Applying<'_> {
         }
     }
 
-    fn timeout(&self, code: Code) -> Result<Duration, Failure> {
-        self.budget.for_mutation((self.clock)()).map_err(|left| messages::no_time(code, left))
+    /// Waits until ECS has room for the call, and gives its timeout.
+    async fn turn(&self, call: Call, code: Code) -> Result<Duration, Failure> {
+        let no_time = |left| messages::no_time(code, left);
+        if !self.target.buckets.try_take(call) {
+            let until = self.budget.last_start((self.clock)());
+            let token = self.slot.set_aside(self.target.buckets.take(call));
+            tokio::time::timeout(until, token).await.map_err(|_| no_time(CALL_TIMEOUT.1))?;
+        }
+        self.budget.for_mutation((self.clock)()).map_err(no_time)
     }
 
     /// Sends until it is done, refused, or has been sent often enough. `once` reads back where the effect of its call
     /// is unknown, so that what it wants again was not done.
     async fn send<T>(
         &self,
+        call: Call,
         code: Code,
         rejected: &impl Fn(&CallError) -> Failure,
         once: impl AsyncFn(Duration) -> Result<Sent<T>, Stopped>,
@@ -285,7 +303,7 @@ impl Applying<'_> {
         let mut unknown = 0;
         let mut sent = 0;
         loop {
-            let timeout = self.timeout(code)?;
+            let timeout = self.turn(call, code).await?;
             let error = match once(timeout).await? {
                 Sent::Done(answer) => return Ok(answer),
                 Sent::Again(error) => error,

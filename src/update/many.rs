@@ -1,0 +1,244 @@
+//! Many changes at once: sessions and reads that they share, and no more of them at a time than wanted.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_credential_types::provider::SharedCredentialsProvider;
+use chrono::{DateTime, Utc};
+use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::slot::Slot;
+use super::target::{Definitions, Target};
+use super::{Invocation, Opening, Seen, Stop, Updater, key_id};
+use crate::aws::ecs::SERVICES_PER_CALL;
+use crate::batch;
+use crate::error::Failure;
+use crate::names::Region;
+use crate::request::{Batch, UpdateRequest};
+use crate::response::{ManyResponse, Outcome, Results};
+
+/// How many sessions of one account are at work at a time. More would only wait for the same buckets, with snapshots
+/// that grow old meanwhile.
+const SESSIONS_PER_ACCOUNT: usize = 2;
+
+impl Updater {
+    /// Does what `batch` asks. `ended` hears of each update when it has ended.
+    pub async fn update_many(
+        &self,
+        batch: &Batch,
+        invocation: &Invocation,
+        ended: &dyn Fn(&UpdateRequest, &Outcome),
+    ) -> ManyResponse {
+        let run = Run {
+            updater: self,
+            updates: &batch.updates,
+            invocation,
+            ended,
+            slots: Arc::new(Semaphore::new(self.config.max_concurrency)),
+            ahead: Arc::new(Semaphore::new(1 + self.config.max_concurrency / SERVICES_PER_CALL)),
+            results: RefCell::new(Results::new(batch.updates.len(), batch.summary_only)),
+            slowest: Cell::default(),
+        };
+        let mut accounts: HashMap<&str, Rc<Account>> = HashMap::new();
+        let mut running: FuturesUnordered<_> = batch::groups(&batch.updates)
+            .into_iter()
+            .map(|group| {
+                let id = batch.updates[group[0]].service_key.account_id().as_str();
+                let account = Rc::clone(accounts.entry(id).or_default());
+                run.take_turn(group, account)
+            })
+            .collect();
+        // From now on an account's task definitions last as long as its groups.
+        drop(accounts);
+        while running.next().await.is_some() {}
+        drop(running);
+        run.results.into_inner().into_response()
+    }
+}
+
+/// One invocation with many updates.
+struct Run<'a> {
+    updater: &'a Updater,
+    updates: &'a [UpdateRequest],
+    invocation: &'a Invocation,
+    ended: &'a dyn Fn(&UpdateRequest, &Outcome),
+    /// Changes that may be at work.
+    slots: Arc<Semaphore>,
+    /// Groups that may be prepared and not yet at work.
+    ahead: Arc<Semaphore>,
+    results: RefCell<Results>,
+    /// What the slowest change so far took.
+    slowest: Cell<Duration>,
+}
+
+/// What the groups of one account share.
+struct Account {
+    turns: Arc<Semaphore>,
+    definitions: RefCell<HashMap<Region, Arc<Definitions>>>,
+}
+
+impl Default for Account {
+    fn default() -> Self {
+        Self { turns: Arc::new(Semaphore::new(SESSIONS_PER_ACCOUNT)), definitions: RefCell::default() }
+    }
+}
+
+impl Run<'_> {
+    async fn take_turn(&self, group: Vec<usize>, account: Rc<Account>) {
+        let _turn = Arc::clone(&account.turns).acquire_owned().await.ok();
+        self.group(group, &account).await;
+    }
+
+    /// The updates of one session.
+    async fn group(&self, group: Vec<usize>, account: &Account) {
+        let ahead = Rc::new(Arc::clone(&self.ahead).acquire_owned().await.ok());
+        if !self.has_time() {
+            group.into_iter().for_each(|index| self.end(index, Outcome::NotStarted));
+            return;
+        }
+        let updater = self.updater;
+        let services: Vec<_> = group.iter().map(|index| &self.updates[*index].service_key).collect();
+        let requested_by = self.updates[group[0]].requested_by.as_deref();
+        let changes: Vec<usize> = group.iter().copied().filter(|index| !self.updates[*index].dry_run).collect();
+        let key_ids: Vec<_> = changes.iter().map(|index| key_id(&self.updates[*index], self.invocation)).collect();
+        let wanted: Vec<_> = changes
+            .iter()
+            .map(|index| &self.updates[*index].service_key)
+            .zip(key_ids.iter().map(String::as_str))
+            .collect();
+        let (session, positions) =
+            tokio::join!(updater.open_session(&services, requested_by, self.invocation), async {
+                if wanted.is_empty() { Vec::new() } else { updater.store.read_many(&wanted).await }
+            });
+        let session = match session {
+            Err(refused) if refused.is_too_large && group.len() > 1 => {
+                drop(ahead);
+                let (first, second) = group.split_at(group.len() / 2);
+                Box::pin(self.group(first.to_vec(), account)).await;
+                return Box::pin(self.group(second.to_vec(), account)).await;
+            }
+            session => session.map_err(|refused| refused.failure),
+        };
+        let targets = self.targets(&group, &session, account);
+        let mut positions: HashMap<_, _> = changes.into_iter().zip(positions).collect();
+        // What head and key alone decide needs no look at the service.
+        let now = (updater.clock)();
+        let is_open = |index: &usize| {
+            positions.get(index).is_none_or(|position| {
+                position
+                    .as_ref()
+                    .is_ok_and(|position| position.admits(&self.updates[*index].event_hash, now).needs_the_service())
+            })
+        };
+        let open: Vec<usize> = group.iter().copied().filter(is_open).collect();
+        let mut seen = self.look(&open, &targets).await;
+        let entries = group.into_iter().filter_map(|index| {
+            let target = targets.get(self.updates[index].service_key.region())?;
+            let (position, seen) = (positions.remove(&index), seen.remove(&index));
+            let opening = position.map(|position| Opening { position, seen: None });
+            Some(self.entry(index, target, opening, seen, Rc::clone(&ahead)))
+        });
+        let entries: Vec<_> = entries.collect();
+        drop(ahead);
+        join_all(entries).await;
+    }
+
+    /// Each region of the group through its session.
+    fn targets(
+        &self,
+        group: &[usize],
+        session: &Result<SharedCredentialsProvider, Failure>,
+        account: &Account,
+    ) -> HashMap<Region, Result<Target, Failure>> {
+        let mut targets = HashMap::new();
+        for key in group.iter().map(|index| &self.updates[*index].service_key) {
+            targets.entry(key.region().clone()).or_insert_with(|| {
+                let session = session.clone()?;
+                let mut definitions = account.definitions.borrow_mut();
+                let definitions = definitions.entry(key.region().clone()).or_default();
+                Ok(self.updater.target(key, session, definitions))
+            });
+        }
+        targets
+    }
+
+    /// Describes services, those of one cluster together. `indices` are sorted by region and cluster.
+    async fn look(
+        &self,
+        indices: &[usize],
+        targets: &HashMap<Region, Result<Target, Failure>>,
+    ) -> HashMap<usize, Seen> {
+        let place = |index: &usize| {
+            let key = &self.updates[*index].service_key;
+            (key.region(), key.cluster())
+        };
+        let calls = indices.chunk_by(|a, b| place(a) == place(b)).flat_map(|cluster| cluster.chunks(SERVICES_PER_CALL));
+        let calls = calls.filter_map(|indices| {
+            let target = targets.get(place(indices.first()?).0)?.as_ref().ok()?;
+            let keys: Vec<_> = indices.iter().map(|index| &self.updates[*index].service_key).collect();
+            Some(async move {
+                let services = target.ecs.describe_services(&keys).await;
+                let at = self.now();
+                indices
+                    .iter()
+                    .copied()
+                    .zip(services.into_iter().map(move |service| Seen { service, at }))
+                    .collect::<Vec<_>>()
+            })
+        });
+        join_all(calls).await.into_iter().flatten().collect()
+    }
+
+    async fn entry(
+        &self,
+        index: usize,
+        target: &Result<Target, Failure>,
+        opening: Option<Opening>,
+        seen: Option<Seen>,
+        ahead: Rc<Option<OwnedSemaphorePermit>>,
+    ) {
+        let slot = Slot::of(&self.slots).await;
+        drop(ahead);
+        if !self.has_time() {
+            return self.end(index, Outcome::NotStarted);
+        }
+        let request = &self.updates[index];
+        let begun = self.now();
+        let ended = match (opening, target) {
+            (Some(opening), target) => {
+                let opening = Opening { seen, ..opening };
+                Box::pin(self.updater.change(request, self.invocation, target, opening, &slot)).await
+            }
+            (None, Ok(target)) => Box::pin(self.updater.foretell(request, target, seen)).await.map_err(Stop::Failed),
+            (None, Err(failure)) => Err(Stop::Failed(failure.clone())),
+        };
+        self.slowest.set(self.slowest.get().max((self.now() - begun).to_std().unwrap_or_default()));
+        self.end(
+            index,
+            match ended {
+                Ok(response) => Outcome::Answered(Box::new(response)),
+                Err(Stop::Failed(failure)) => Outcome::Failed(failure),
+                Err(Stop::NotStarted(_)) => Outcome::NotStarted,
+            },
+        );
+    }
+
+    fn end(&self, index: usize, outcome: Outcome) {
+        let request = &self.updates[index];
+        (self.ended)(request, &outcome);
+        self.results.borrow_mut().set(index, &request.service_key, outcome);
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        (self.updater.clock)()
+    }
+
+    fn has_time(&self) -> bool {
+        batch::fits((self.invocation.deadline - self.now()).to_std().unwrap_or_default(), self.slowest.get())
+    }
+}

@@ -1,0 +1,30 @@
+//! One of the places that `MAX_CONCURRENCY` gives to the changes of an invocation.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// A place to work at. While its change only waits for its turn at ECS, another change has it.
+#[derive(Debug)]
+pub struct Slot {
+    slots: Arc<Semaphore>,
+    permit: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+impl Slot {
+    /// Waits for a place.
+    pub async fn of(slots: &Arc<Semaphore>) -> Self {
+        // The semaphore is never closed; without a permit the change would go on, just not counted.
+        let permit = Arc::clone(slots).acquire_owned().await.ok();
+        Self { slots: Arc::clone(slots), permit: Mutex::new(permit) }
+    }
+
+    /// Gives the place up while waiting for `turn`.
+    pub async fn set_aside<T>(&self, turn: impl Future<Output = T>) -> T {
+        drop(self.permit.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let done = turn.await;
+        let permit = Arc::clone(&self.slots).acquire_owned().await.ok();
+        *self.permit.lock().unwrap_or_else(PoisonError::into_inner) = permit;
+        done
+    }
+}

@@ -1,0 +1,67 @@
+//! One target account and region as an invocation sees it: its ECS through a session, no faster than its buckets allow,
+//! and the task definitions that several services share.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sha2::{Digest, Sha256};
+use tokio::sync::OnceCell;
+
+use crate::aws::CallError;
+use crate::aws::ecs::Ecs;
+use crate::ledger::record::hex;
+use crate::pace::{Buckets, Call};
+use crate::task_definition::TaskDefinition;
+
+/// What a change does its calls through.
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub ecs: Ecs,
+    pub buckets: Arc<Buckets>,
+    pub definitions: Arc<Definitions>,
+}
+
+impl Target {
+    /// Describes a task definition by its ARN: once for all services of this invocation that run it.
+    pub async fn definition(&self, arn: &str) -> Result<Arc<TaskDefinition>, CallError> {
+        let describe = async || self.describe(arn).await;
+        shared(&self.definitions.described, arn, describe).await
+    }
+
+    /// Describes a task definition as it is now: by ARN, or the newest active revision of a family.
+    pub async fn describe(&self, arn_or_family: &str) -> Result<TaskDefinition, CallError> {
+        self.buckets.take(Call::DescribeTaskDefinition).await;
+        self.ecs.describe_task_definition(arn_or_family).await
+    }
+
+    /// Registers `document` by `register`, or gives what another service's change registered of the same text.
+    pub async fn registered<E>(
+        &self,
+        family: &str,
+        document: &str,
+        register: impl AsyncFnOnce() -> Result<TaskDefinition, E>,
+    ) -> Result<Arc<TaskDefinition>, E> {
+        let what = format!("{family} {}", hex(&Sha256::digest(document)));
+        shared(&self.definitions.registered, &what, register).await
+    }
+}
+
+type Shared = Mutex<HashMap<String, Arc<OnceCell<Arc<TaskDefinition>>>>>;
+
+/// Task definitions of one account and region that were described and registered in this invocation.
+#[derive(Debug, Default)]
+pub struct Definitions {
+    described: Shared,
+    registered: Shared,
+}
+
+/// Makes it once for all who want the same at the same time or later. Where it fails, the next one tries again: the
+/// failure may be that of one session.
+async fn shared<E>(
+    shared: &Shared,
+    what: &str,
+    make: impl AsyncFnOnce() -> Result<TaskDefinition, E>,
+) -> Result<Arc<TaskDefinition>, E> {
+    let cell = Arc::clone(shared.lock().unwrap_or_else(PoisonError::into_inner).entry(what.to_owned()).or_default());
+    cell.get_or_try_init(async || make().await.map(Arc::new)).await.cloned()
+}
