@@ -141,8 +141,8 @@ impl Ecs {
     pub fn new(shared: &SdkConfig, region: &str, session: SharedCredentialsProvider) -> Self {
         let config = Builder::from(shared)
             .region(Region::new(region.to_owned()))
-            // A cache of its own: the shared one would keep the sessions of every invocation.
-            .identity_cache(IdentityCache::lazy().build())
+            // The session keeps its credentials; the SDK's cache would keep those of every invocation, one per client.
+            .identity_cache(IdentityCache::no_cache())
             .credentials_provider(session);
         Self { client: Client::from_conf(config.build()) }
     }

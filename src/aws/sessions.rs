@@ -1,7 +1,6 @@
 //! Sessions in target accounts.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
 use aws_credential_types::Credentials;
@@ -9,8 +8,8 @@ use aws_credential_types::provider::ProvideCredentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::future::ProvideCredentials as ProvidedCredentials;
 use aws_sdk_sts::Client;
-
 use serde_json::Value;
+use tokio::sync::Mutex;
 
 use super::CallError;
 use crate::names::ServiceKey;
@@ -61,6 +60,9 @@ fn identity_characters(text: &str) -> String {
 /// Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>.
 pub const MAX_POLICY_CHARACTERS: usize = 2048;
 
+/// How long before its end a session is renewed: longer than a call may take, retries included.
+const RENEWED_BEFORE_END: Duration = Duration::from_mins(1);
+
 /// The session policy that allows mutating service calls on these services only, without needless white space.
 ///
 /// # Errors
@@ -104,7 +106,7 @@ impl Sessions {
     /// Where STS refuses or cannot be reached.
     pub async fn assume(&self, session: SessionRequest) -> Result<Session, CallError> {
         let first = self.credentials(&session).await?;
-        Ok(Session { sessions: self.clone(), request: session, first: Mutex::new(Some(first)) })
+        Ok(Session { sessions: self.clone(), request: session, current: Mutex::new(first) })
     }
 
     async fn credentials(&self, session: &SessionRequest) -> Result<Credentials, CallError> {
@@ -134,13 +136,22 @@ impl Sessions {
     }
 }
 
-/// A session in a target account. The SDK keeps its credentials and asks for others shortly before they expire.
+/// A session in a target account, for the clients of all its regions. They ask it before every call.
 #[derive(Debug)]
 pub struct Session {
     sessions: Sessions,
     request: SessionRequest,
-    /// The credentials it began with, until the SDK has taken them.
-    first: Mutex<Option<Credentials>>,
+    current: Mutex<Credentials>,
+}
+
+impl Session {
+    async fn current(&self) -> Result<Credentials, CallError> {
+        let mut current = self.current.lock().await;
+        if current.expiry().is_some_and(|end| end < SystemTime::now() + RENEWED_BEFORE_END) {
+            *current = self.sessions.credentials(&self.request).await?;
+        }
+        Ok(current.clone())
+    }
 }
 
 impl ProvideCredentials for Session {
@@ -148,13 +159,7 @@ impl ProvideCredentials for Session {
     where
         Self: 'a,
     {
-        ProvidedCredentials::new(async {
-            let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
-            match first {
-                Some(credentials) => Ok(credentials),
-                None => self.sessions.credentials(&self.request).await.map_err(CredentialsError::provider_error),
-            }
-        })
+        ProvidedCredentials::new(async { self.current().await.map_err(CredentialsError::provider_error) })
     }
 }
 

@@ -163,10 +163,10 @@ async fn a_head_that_moved_after_started_keeps_no_result_from_being_recorded() {
 async fn a_head_that_always_moves_ends_in_change_in_progress_after_five_attempts() {
     let world = World::new().await;
     let site = Site::target();
-    world.journal.from("DescribeTaskDefinition", 1, Fault::Delay(Duration::from_millis(150)));
+    world.journal.from("DescribeServices", 1, Fault::Delay(Duration::from_millis(150)));
     let other = async {
         for attempt in 1..=5 {
-            world.journal.reached("DescribeTaskDefinition", attempt).await;
+            world.journal.reached("DescribeServices", attempt).await;
             append_external(world.tables(), &site);
         }
     };

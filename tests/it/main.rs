@@ -11,6 +11,7 @@
 #![allow(clippy::doc_markdown, clippy::format_collect)]
 
 mod answers;
+mod batch;
 mod calls;
 mod containers;
 mod crashes;

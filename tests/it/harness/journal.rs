@@ -81,6 +81,8 @@ impl Fault {
 #[derive(Debug, Clone)]
 enum Target {
     Action(String),
+    /// Calls of an action by an account, or whose body holds a text.
+    About(String, String),
     Service(Service),
 }
 
@@ -122,6 +124,16 @@ impl Journal {
     /// The `nth` call of `action` from now on and all that follow meet `fault`.
     pub fn from(&self, action: &str, nth: usize, fault: Fault) {
         self.rule(Target::Action(action.into()), nth, usize::MAX, fault);
+    }
+
+    /// Every call of `action` by the account `what`, or whose body holds the text `what`, meets `fault`.
+    pub fn about(&self, action: &str, what: &str, fault: Fault) {
+        self.about_times(action, what, usize::MAX, fault);
+    }
+
+    /// The same for the first `times` of these calls.
+    pub fn about_times(&self, action: &str, what: &str, times: usize, fault: Fault) {
+        self.rule(Target::About(action.into(), what.into()), 1, times, fault);
     }
 
     /// Every call of `service` from its `nth` on meets `fault`.
@@ -213,6 +225,9 @@ impl Journal {
         for rule in &mut state.rules {
             let meant = match &rule.target {
                 Target::Action(action) => *action == call.action,
+                Target::About(action, what) => {
+                    *action == call.action && (*what == call.account || call.body.contains(what))
+                }
                 Target::Service(service) => *service == call.service,
             };
             if !meant {

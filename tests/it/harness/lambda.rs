@@ -41,6 +41,14 @@ impl Outcome {
         &response["body"]
     }
 
+    /// The body of an answer to many updates.
+    #[track_caller]
+    pub fn many(&self, status_code: u64) -> &Value {
+        let response = self.response();
+        assert_eq!(response["statusCode"], status_code, "{response}");
+        &response["body"]
+    }
+
     /// The body, its status being `status`.
     #[track_caller]
     pub fn status(&self, status: &str) -> &Value {

@@ -26,20 +26,28 @@ pub struct Session {
 
 /// Sessions by their access key. ECS asks here whose call it hears.
 #[derive(Clone, Default)]
-pub struct Sessions(Arc<Mutex<BTreeMap<String, Session>>>);
+pub struct Sessions {
+    opened: Arc<Mutex<BTreeMap<String, Session>>>,
+    lifetime: Arc<Mutex<Option<std::time::Duration>>>,
+}
 
 impl Sessions {
     pub fn of(&self, access_key: &str) -> Option<Session> {
-        sync(&self.0).get(access_key).cloned()
+        sync(&self.opened).get(access_key).cloned()
     }
 
     /// In the order they were asked for.
     pub fn all(&self) -> Vec<Session> {
-        sync(&self.0).values().cloned().collect()
+        sync(&self.opened).values().cloned().collect()
+    }
+
+    /// However long a session is asked for, it ends after `lifetime`.
+    pub fn live_for(&self, lifetime: std::time::Duration) {
+        *sync(&self.lifetime) = Some(lifetime);
     }
 
     fn open(&self, session: Session) -> String {
-        let mut sessions = sync(&self.0);
+        let mut sessions = sync(&self.opened);
         let key = format!("ASIA{}{:04}", session.account, sessions.len());
         sessions.insert(key.clone(), session);
         key
@@ -147,8 +155,8 @@ fn assume_role(form: &[(String, String)], sessions: &Sessions) -> Result<String,
     };
     let account = session.account.clone();
     let key = sessions.open(session);
-    let expires =
-        chrono::Utc::now() + chrono::Duration::seconds(i64::try_from(duration_seconds.unwrap_or(3600)).expect("short"));
+    let asked = std::time::Duration::from_secs(duration_seconds.unwrap_or(3600));
+    let expires = chrono::Utc::now() + sync(&sessions.lifetime).unwrap_or(asked);
     let expires = expires.format("%Y-%m-%dT%H:%M:%SZ");
     let role_name = role_arn.rsplit('/').next().unwrap_or_default();
     let source = source_identity.map(|s| format!("<SourceIdentity>{s}</SourceIdentity>")).unwrap_or_default();
