@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::aws::sessions::{MAX_POLICY_CHARACTERS, session_policy};
+use crate::names::ServiceKey;
 use crate::request::UpdateRequest;
 
 /// The least and most time that a change is taken to need, however fast or slow those before it were.
-const NEEDED: (Duration, Duration) = (Duration::from_secs(8), Duration::from_secs(60));
+const NEEDED: (Duration, Duration) = (Duration::from_secs(8), Duration::from_mins(1));
 
 /// Groups updates by the session they share: those of one account and requester, as many as one session policy holds.
 /// Accounts take turns, so that a large one does not keep the others waiting. Each group lists indices of `updates`.
@@ -38,8 +39,7 @@ pub fn groups(updates: &[UpdateRequest]) -> Vec<Vec<usize>> {
 /// Cuts where the policy would pass what STS takes.
 fn by_policy(updates: &[UpdateRequest], indices: &[usize]) -> Vec<Vec<usize>> {
     let fits = |group: &[usize]| {
-        session_policy(group.iter().map(|index| &updates[*index].service_key))
-            .is_ok_and(|policy| policy.len() <= MAX_POLICY_CHARACTERS)
+        session_policy(&services(updates, group)).is_ok_and(|policy| policy.len() <= MAX_POLICY_CHARACTERS)
     };
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for index in indices {
@@ -55,6 +55,10 @@ fn by_policy(updates: &[UpdateRequest], indices: &[usize]) -> Vec<Vec<usize>> {
         }
     }
     groups
+}
+
+fn services<'a>(updates: &'a [UpdateRequest], group: &[usize]) -> Vec<&'a ServiceKey> {
+    group.iter().map(|index| &updates[*index].service_key).collect()
 }
 
 /// Whether a change can begin with this much time left to the deadline, by what the slowest one so far took.
@@ -110,7 +114,7 @@ mod tests {
                 .collect();
             let groups = groups(&updates);
             for group in &groups {
-                let policy = session_policy(group.iter().map(|index| &updates[*index].service_key)).unwrap();
+                let policy = session_policy(&services(&updates, group)).unwrap();
                 assert!(policy.len() <= MAX_POLICY_CHARACTERS, "{}", policy.len());
             }
             let mut all = groups.concat();

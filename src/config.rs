@@ -44,7 +44,8 @@ impl Config {
                 .map_or_else(|| Ok(DEFAULT_TARGET_ROLE_NAME.to_owned()), role_name)?,
             external_id: get("EXTERNAL_ID"),
             allowed_accounts: get("ALLOWED_ACCOUNTS").map(|list| accounts(&list)).transpose()?,
-            max_concurrency: get("MAX_CONCURRENCY").map_or(Ok(DEFAULT_MAX_CONCURRENCY), concurrency)?,
+            max_concurrency: get("MAX_CONCURRENCY")
+                .map_or(Ok(DEFAULT_MAX_CONCURRENCY), |number| concurrency(&number))?,
             metrics_namespace: get("METRICS_NAMESPACE").unwrap_or_else(|| DEFAULT_METRICS_NAMESPACE.to_owned()),
         })
     }
@@ -102,7 +103,7 @@ fn role_name(name: String) -> Result<String, String> {
     }
 }
 
-fn concurrency(number: String) -> Result<usize, String> {
+fn concurrency(number: &str) -> Result<usize, String> {
     match number.parse() {
         Ok(number @ 1..=1000) => Ok(number),
         _ => Err(format!("environment variable MAX_CONCURRENCY holds no number from 1 to 1000: {number:?}")),

@@ -216,9 +216,9 @@ impl Results {
     }
 
     /// Takes the result of the update at `index`.
-    pub fn set(&mut self, index: usize, service: &ServiceKey, outcome: Outcome) {
+    pub fn set(&mut self, index: usize, service: &ServiceKey, outcome: &Outcome) {
         let summary = &mut self.summary;
-        let status = match &outcome {
+        let status = match outcome {
             Outcome::Answered(response) => match response.body.status {
                 Status::Planned => (&mut summary.planned, "PLANNED"),
                 Status::Applied => (&mut summary.applied, "APPLIED"),
@@ -239,7 +239,7 @@ impl Results {
             replayed: None,
             error: None,
         };
-        let full = match &outcome {
+        let full = match outcome {
             Outcome::Answered(response) => {
                 short.change_id = response.body.change_id.as_deref();
                 short.deployment_id = response.body.deployment_id.as_deref();

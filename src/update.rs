@@ -69,6 +69,15 @@ impl Invocation {
 /// The function's alias whose only caller is the API door.
 const VERIFIED_ALIAS: &str = "api";
 
+/// One request, and what it is worked on with.
+#[derive(Clone, Copy)]
+struct Work<'a> {
+    request: &'a UpdateRequest,
+    invocation: &'a Invocation,
+    target: &'a Target,
+    slot: &'a Slot,
+}
+
 /// What changes services. Time and randomness come from outside.
 pub struct Updater {
     config: Config,
@@ -134,15 +143,13 @@ impl Updater {
             let begun = |failure| messages::of_begun(failure, &admission);
             let target = target.as_ref().map_err(Clone::clone).map_err(begun)?;
             let snapshot = self.snapshot(target, request, seen.take()).await.map_err(begun)?;
+            let work = Work { request, invocation, target, slot };
             let attempt = match &admission {
-                Admission::Resume { lease } => {
-                    let resumed = self.resume(request, invocation, target, snapshot, &position, lease.clone(), slot);
-                    Box::pin(resumed).await?
-                }
+                Admission::Resume { lease } => Box::pin(self.resume(work, snapshot, &position, lease.clone())).await?,
                 Admission::Begin { orphan: Some(lease) } => {
                     self.close_orphan(request, invocation, &snapshot, &position, lease).await?
                 }
-                _ => Box::pin(self.begin(request, invocation, target, snapshot, &position, &key_id, slot)).await?,
+                _ => Box::pin(self.begin(work, snapshot, &position, &key_id)).await?,
             };
             match attempt {
                 Attempt::Ended(response) => return Ok(*response),
@@ -186,7 +193,7 @@ impl Updater {
             session_name: session_name(&invocation.request_id),
             source_identity: requested_by.filter(|_| invocation.is_verified()).and_then(source_identity),
             external_id: self.config.external_id.clone(),
-            policy: session_policy(services.iter().copied())
+            policy: session_policy(services)
                 .map_err(|error| Failure::new(Code::AssumeRoleFailed, format!("{role_arn}: {error}")))?,
             needed_for: left,
         };
@@ -321,17 +328,14 @@ impl Updater {
         Ok(response)
     }
 
-    #[allow(clippy::too_many_arguments)] // every step's result, and nothing else
     async fn begin(
         &self,
-        request: &UpdateRequest,
-        invocation: &Invocation,
-        target: &Target,
+        work: Work<'_>,
         snapshot: Snapshot,
         position: &Position,
         key_id: &str,
-        slot: &Slot,
     ) -> Result<Attempt, Stop> {
+        let Work { request, invocation, target, .. } = work;
         let restore = self.restore(target, request, &snapshot, None).await?;
         let restores = restore.as_ref().map(|restore| restore.change_id.clone());
         let update = match plan::plan(request, &snapshot, restore.as_ref()) {
@@ -369,23 +373,20 @@ impl Updater {
             return Ok(Attempt::Moved(why));
         }
         let begun = Begun { facts, before, position: written };
-        let response = Box::pin(self.carry_out(request, target, snapshot, *update, begun, budget, None, slot)).await?;
+        let response = Box::pin(self.carry_out(work, snapshot, *update, begun, budget, None)).await?;
         Ok(Attempt::Ended(Box::new(response)))
     }
 
     /// Takes up a change of this key that began and did not end: `BEFORE` is that of its `STARTED`, and what it already
     /// did is not done again.
-    #[allow(clippy::too_many_arguments)] // every step's result, and nothing else
     async fn resume(
         &self,
-        request: &UpdateRequest,
-        invocation: &Invocation,
-        target: &Target,
+        work: Work<'_>,
         snapshot: Snapshot,
         position: &Position,
         lease: Lease,
-        slot: &Slot,
     ) -> Result<Attempt, Failure> {
+        let Work { request, invocation, target, .. } = work;
         let now = (self.clock)();
         let unreadable = |what: String| messages::cannot_resume(&lease.change_id, &what);
         let change_id = ChangeId::parse(&lease.change_id).map_err(unreadable)?;
@@ -428,7 +429,7 @@ impl Updater {
         let begun = Begun { facts, before, position };
         let response = match plan {
             Plan::Update(update) => {
-                Box::pin(self.carry_out(request, target, snapshot, *update, begun, budget, Some(earlier), slot)).await?
+                Box::pin(self.carry_out(work, snapshot, *update, begun, budget, Some(earlier))).await?
             }
             Plan::Unchanged { .. } => self.applied(request, begun, &snapshot, Vec::new()).await?,
             Plan::Refused(failure) => {
@@ -439,18 +440,16 @@ impl Updater {
         Ok(Attempt::Ended(Box::new(response)))
     }
 
-    #[allow(clippy::too_many_arguments)] // every step's result, and nothing else
     async fn carry_out(
         &self,
-        request: &UpdateRequest,
-        target: &Target,
+        work: Work<'_>,
         snapshot: Snapshot,
         update: plan::Update,
         begun: Begun,
         budget: Budget,
         earlier: Option<Vec<String>>,
-        slot: &Slot,
     ) -> Result<Response, Failure> {
+        let Work { request, target, slot, .. } = work;
         let mut after = snapshot;
         let applying =
             apply::Applying { target, slot, key: &request.service_key, update: &update, budget, clock: self.clock };

@@ -68,12 +68,12 @@ const RENEWED_BEFORE_END: Duration = Duration::from_mins(1);
 /// # Errors
 ///
 /// Where `policies/session.json` is no JSON.
-pub fn session_policy<'a>(services: impl IntoIterator<Item = &'a ServiceKey> + Clone) -> serde_json::Result<String> {
+pub fn session_policy(services: &[&ServiceKey]) -> serde_json::Result<String> {
     let mut document: Value = serde_json::from_str(SESSION_POLICY)?;
     let statements = document.get_mut("Statement").and_then(Value::as_array_mut).into_iter().flatten();
     for resources in statements.filter_map(|statement| statement.get_mut("Resource")?.as_array_mut()) {
         let templates = std::mem::take(resources);
-        for key in services.clone() {
+        for key in services {
             resources.extend(templates.iter().filter_map(Value::as_str).map(|template| {
                 let resource = template
                     .replace("__REGION__", key.region().as_str())
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn the_session_policy_fits_sts_with_the_longest_names() {
         let longest = "x".repeat(255);
-        let policy = session_policy([&key("ap-southeast-2", &longest, &longest)]).unwrap();
+        let policy = session_policy(&[&key("ap-southeast-2", &longest, &longest)]).unwrap();
         assert!(policy.len() <= MAX_POLICY_CHARACTERS, "{}", policy.len());
         assert!(!policy.contains("__"), "{policy}");
     }
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn the_session_policy_names_exactly_its_services() {
         let (one, two) = (key("eu-west-1", "c", "s"), key("us-east-1", "d", "s"));
-        let policy: Value = serde_json::from_str(&session_policy([&one, &two]).unwrap()).unwrap();
+        let policy: Value = serde_json::from_str(&session_policy(&[&one, &two]).unwrap()).unwrap();
         let statements = policy["Statement"].as_array().unwrap();
         let services = statements.iter().find(|statement| statement["Sid"] == "ThisServiceOnly").unwrap();
         assert_eq!(

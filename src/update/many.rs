@@ -98,7 +98,9 @@ impl Run<'_> {
     async fn group(&self, group: Vec<usize>, account: &Account) {
         let ahead = Rc::new(Arc::clone(&self.ahead).acquire_owned().await.ok());
         if !self.has_time() {
-            group.into_iter().for_each(|index| self.end(index, Outcome::NotStarted));
+            for index in group {
+                self.end(index, &Outcome::NotStarted);
+            }
             return;
         }
         let updater = self.updater;
@@ -205,7 +207,7 @@ impl Run<'_> {
         let slot = Slot::of(&self.slots).await;
         drop(ahead);
         if !self.has_time() {
-            return self.end(index, Outcome::NotStarted);
+            return self.end(index, &Outcome::NotStarted);
         }
         let request = &self.updates[index];
         let begun = self.now();
@@ -220,7 +222,7 @@ impl Run<'_> {
         self.slowest.set(self.slowest.get().max((self.now() - begun).to_std().unwrap_or_default()));
         self.end(
             index,
-            match ended {
+            &match ended {
                 Ok(response) => Outcome::Answered(Box::new(response)),
                 Err(Stop::Failed(failure)) => Outcome::Failed(failure),
                 Err(Stop::NotStarted(_)) => Outcome::NotStarted,
@@ -228,9 +230,9 @@ impl Run<'_> {
         );
     }
 
-    fn end(&self, index: usize, outcome: Outcome) {
+    fn end(&self, index: usize, outcome: &Outcome) {
         let request = &self.updates[index];
-        (self.ended)(request, &outcome);
+        (self.ended)(request, outcome);
         self.results.borrow_mut().set(index, &request.service_key, outcome);
     }
 

@@ -14,8 +14,14 @@ fn sites(account: &str, count: usize) -> Vec<Site> {
 
 async fn world_of(sites: &[Site]) -> World {
     let world = World::with_environment(&[]).await;
-    sites.iter().for_each(|site| world.seed(site));
+    seed(&world, sites);
     world
+}
+
+fn seed(world: &World, sites: &[Site]) {
+    for site in sites {
+        world.seed(site);
+    }
 }
 
 /// An event that sets nginx on each of `sites`, `shared` beside it.
@@ -94,7 +100,9 @@ async fn services_of_a_cluster_are_described_in_tens_and_a_shared_definition_onc
     let sites = sites(TARGET, 33);
     let world = World::with_environment(&[]).await;
     let arn = world.cloud().register(&sites[0], &crate::harness::web_definition("busybox").to_string(), json!([]));
-    sites.iter().for_each(|site| world.cloud().create_service(site, &arn, |_| {}));
+    for site in &sites {
+        world.cloud().create_service(site, &arn, |_| {});
+    }
     let outcome = world.invoke(&event(&sites, json!({}))).await;
     assert_eq!(outcome.many(200)["summary"]["applied"], 33);
     let sessions = world.sessions().len();
@@ -229,7 +237,7 @@ async fn a_throttled_moment_is_waited_out() {
 async fn what_the_time_left_does_not_allow_is_not_started() {
     let sites = sites(TARGET, 8);
     let world = World::with_environment(&[("MAX_CONCURRENCY", "1")]).await;
-    sites.iter().for_each(|site| world.seed(site));
+    seed(&world, &sites);
     world.journal.from("UpdateService", 1, Fault::Delay(Duration::from_millis(1500)));
     let invocation = world.invocation().deadline_in(Duration::from_secs(14));
     let begun = Instant::now();
@@ -265,7 +273,7 @@ async fn no_more_changes_are_at_work_than_configured() {
     let sites: Vec<Site> =
         (0..9).map(|n| Site::new(&format!("{:012}", 700_000_000_000_u64 + n), REGION, "prod", "edge")).collect();
     let world = World::with_environment(&[("MAX_CONCURRENCY", "3")]).await;
-    sites.iter().for_each(|site| world.seed(site));
+    seed(&world, &sites);
     world.journal.from("UpdateService", 1, Fault::Delay(Duration::from_millis(300)));
     assert_eq!(world.invoke(&event(&sites, json!({}))).await.many(200)["summary"]["applied"], 9);
     assert_eq!(most_at_once(&world.journal.of("UpdateService")), 3);
@@ -319,7 +327,7 @@ async fn the_same_event_again_gives_the_first_answers_again() {
 async fn a_killed_batch_is_taken_up_where_it_was() {
     let sites = sites(TARGET, 6);
     let world = World::with_environment(&[("MAX_CONCURRENCY", "2")]).await;
-    sites.iter().for_each(|site| world.seed(site));
+    seed(&world, &sites);
     world.journal.on("UpdateService", 3, Fault::HangAfter);
     world.journal.on("UpdateService", 4, Fault::HangBefore);
     let event = event(&sites, json!({}));
@@ -383,9 +391,9 @@ async fn an_answer_that_would_be_too_large_is_shortened_to_codes_and_says_so() {
     let arn = world.cloud().register(&sites[0], &crate::harness::web_definition("busybox").to_string(), json!([]));
     let tags: Value =
         (0..50).map(|n| json!({"key": format!("{n:03}{}", "k".repeat(100)), "value": "v".repeat(256)})).collect();
-    sites.iter().for_each(|site| {
+    for site in &sites {
         world.cloud().create_service(site, &arn, |service| service["tags"] = tags.clone());
-    });
+    }
     let outcome = world.invoke(&event(&sites, json!({"dry_run": true}))).await;
     let body = outcome.many(200);
     assert!(body["shortened"].as_str().unwrap().contains("6 MB"), "{}", body["shortened"]);
@@ -418,7 +426,7 @@ async fn a_summary_holds_codes_and_ids_only() {
 async fn a_session_that_would_expire_is_renewed() {
     let sites = sites(TARGET, 4);
     let world = World::with_environment(&[("MAX_CONCURRENCY", "1")]).await;
-    sites.iter().for_each(|site| world.seed(site));
+    seed(&world, &sites);
     // It is renewed a minute before its end.
     world.sts.sessions.live_for(Duration::from_secs(63));
     world.journal.from("UpdateService", 1, Fault::Delay(Duration::from_millis(1200)));
