@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     error::{Code, Failure},
-    event::{EventFormat, MAX_FAULTS},
+    event::{EventFormat, MAX_EVENT_BYTES, MAX_FAULTS},
     image::ImageReference,
     ledger::record::hex,
     names::{AccountId, ChangeId, EcsName, Region, ServiceKey, shown},
@@ -162,6 +162,14 @@ pub fn parse(event: &[u8], defaults: &Defaults) -> Result<Event, Failure> {
 
 /// Each entry with the shared fields that it does not set itself, checked as an event of its own.
 fn updates(shared: &Value, entries: Vec<Value>, defaults: &Defaults) -> Result<Vec<UpdateRequest>, Failure> {
+    // What each entry is then kept with must not grow beyond what an event may be.
+    let bytes = shared.to_string().len() * entries.len();
+    if bytes > MAX_EVENT_BYTES {
+        return Err(FORMAT.refuse(&[format!(
+            "/updates: the shared fields in each of {} entries would make {bytes} bytes, and at most {MAX_EVENT_BYTES} are accepted",
+            entries.len()
+        )]));
+    }
     let mut faults = Faults::default();
     let mut updates: Vec<UpdateRequest> = Vec::with_capacity(entries.len());
     let mut seen = BTreeMap::new();
@@ -967,6 +975,18 @@ mod tests {
             Event::Many(batch) => Ok(batch),
             Event::One(request) => panic!("{request:?}"),
         }
+    }
+
+    #[test]
+    fn shared_fields_do_not_make_more_of_an_event_than_it_may_be() {
+        let event = |count: usize| {
+            let updates: Vec<Value> = (0..count).map(|n| json!({"ecs_service_name": format!("s{n}")})).collect();
+            json!({"ecs_cluster_name": "c", "ecs_image_name": "nginx", "updates": updates,
+                   "service": {"networkConfiguration": {"x": "y".repeat(100_000)}}})
+        };
+        assert_eq!(many(&event(62)).unwrap().updates.len(), 62);
+        let message = many(&event(63)).unwrap_err().message;
+        assert!(message.contains("/updates: the shared fields in each of 63 entries would make 6"), "{message}");
     }
 
     #[test]
