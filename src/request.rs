@@ -946,11 +946,7 @@ mod tests {
                 }
                 for (name, field) in fields {
                     let documentation = field.get("$ref").and_then(Value::as_str).map_or(field, |target| {
-                        if field.get("title").is_some() {
-                            field
-                        } else {
-                            &schema[&"$defs"][&target["#/$defs/".len()..]]
-                        }
+                        if field.get("title").is_some() { field } else { schema.pointer(&target[1..]).unwrap() }
                     });
                     for keyword in ["title", "description"] {
                         assert!(documentation[keyword].as_str().is_some_and(|text| !text.is_empty()), "{path}/{name}");
