@@ -23,6 +23,7 @@ mod idempotency;
 mod late_results;
 mod leases;
 mod lost_answers;
+mod many;
 mod parameters;
 mod refused_events;
 mod restores;

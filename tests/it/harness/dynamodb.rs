@@ -69,6 +69,57 @@ impl Tables {
         }
     }
 
+    /// One item, where it is there.
+    pub fn get(&self, table: &str, key: &Value) -> Option<Value> {
+        let request = serde_json::from_value(json!({"TableName": table, "Key": key})).expect("a GetItem request");
+        let answer = serde_json::to_value(self.database.get_item(request).expect("an item")).expect("JSON");
+        answer.get("Item").filter(|item| !item.is_null()).cloned()
+    }
+
+    /// All items of the history table under one partition key, in the order of their sort keys.
+    pub fn of_service(&self, service: &str) -> Vec<Value> {
+        let mut items = Vec::new();
+        let mut start = Value::Null;
+        loop {
+            let mut request = json!({"TableName": HISTORY_TABLE, "KeyConditionExpression": "service = :service",
+                "ExpressionAttributeValues": {":service": {"S": service}}, "ConsistentRead": true});
+            if !start.is_null() {
+                request["ExclusiveStartKey"] = start;
+            }
+            let request = serde_json::from_value(request).expect("a Query request");
+            let answer = serde_json::to_value(self.database.query(request).expect("a query")).expect("JSON");
+            items.extend(answer["Items"].as_array().cloned().unwrap_or_default());
+            start = answer["LastEvaluatedKey"].clone();
+            if start.is_null() {
+                return items;
+            }
+        }
+    }
+
+    /// Service key and change of every head that is leased.
+    pub fn leased(&self) -> Vec<(String, String)> {
+        let mut leased = Vec::new();
+        let mut start = Value::Null;
+        loop {
+            let mut request = json!({"TableName": STATE_TABLE, "FilterExpression": "lease_change > :nobody",
+                "ExpressionAttributeValues": {":nobody": {"S": ""}}, "ProjectionExpression": "id, lease_change"});
+            if !start.is_null() {
+                request["ExclusiveStartKey"] = start;
+            }
+            let request = serde_json::from_value(request).expect("a Scan request");
+            let answer = serde_json::to_value(self.database.scan(request).expect("a scan")).expect("JSON");
+            let heads = answer["Items"].as_array().cloned().unwrap_or_default();
+            leased.extend(heads.iter().filter_map(|head| {
+                let service = head["id"]["S"].as_str()?.strip_prefix("service#")?;
+                Some((service.to_owned(), head["lease_change"]["S"].as_str()?.to_owned()))
+            }));
+            start = answer["LastEvaluatedKey"].clone();
+            if start.is_null() {
+                return leased;
+            }
+        }
+    }
+
     /// Overwrites one item, which no role of the product may do.
     pub fn put(&self, table: &str, item: &Value) {
         let request = serde_json::from_value(json!({"TableName": table, "Item": item})).expect("a PutItem request");

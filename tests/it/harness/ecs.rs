@@ -3,7 +3,7 @@
 //! Task definitions stay the text that was sent, so that a test sees what a typed stub would have lost or mended.
 //! It refuses what AWS refuses, where a test of the updater depends on it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -291,18 +291,31 @@ async fn answer(journal: &Journal, sessions: &Sessions, cloud: &Cloud, tables: &
 }
 
 /// Nothing is changed in a target account before STARTED is in the table: looked up at the moment a mutating call
-/// arrives, in every test.
+/// arrives, in every test. A call about a service needs that service's lease; a registration that of one in its account.
 fn check_started_first(journal: &Journal, tables: &Tables, call: &Call) {
-    let items = tables.scan(super::dynamodb::HISTORY_TABLE);
-    let keys: BTreeSet<(&str, &str)> =
-        items.iter().filter_map(|item| Some((item["service"]["S"].as_str()?, item["record"]["S"].as_str()?))).collect();
-    let open = items.iter().filter(|item| item["kind"]["S"] == "STARTED").any(|started| {
-        let service = started["service"]["S"].as_str().unwrap_or_default();
-        let result = format!("{}#1", started["change_id"]["S"].as_str().unwrap_or_default());
-        !keys.contains(&(service, result.as_str()))
-            && ledger::head(tables, service).is_some_and(|head| head["lease_change"] == started["change_id"]["S"])
-    });
-    if !open {
+    let place = format!("{}/{}/", call.account, call.region);
+    let input: Value = serde_json::from_str(&call.body).unwrap_or_default();
+    let service = match (input["service"].as_str(), input["resourceArn"].as_str()) {
+        (Some(service), _) => Some(format!("{place}{}/{service}", input["cluster"].as_str().unwrap_or_default())),
+        (_, Some(arn)) => arn.split_once(":service/").map(|(_, service)| format!("{place}{service}")),
+        _ => None,
+    };
+    let mut open = match service {
+        Some(service) => {
+            let head = ledger::head(tables, &service);
+            Vec::from_iter(head.and_then(|head| Some((service, head["lease_change"].as_str()?.to_owned()))))
+        }
+        None => tables.leased(),
+    };
+    open.retain(|(service, _)| service.starts_with(&place));
+    let is_open = |(service, change): (String, String)| {
+        let record = |n: u8| {
+            let key = json!({"service": {"S": service}, "record": {"S": format!("{change}#{n}")}});
+            tables.get(super::dynamodb::HISTORY_TABLE, &key)
+        };
+        record(0).is_some() && record(1).is_none()
+    };
+    if !open.into_iter().any(is_open) {
         journal.violation(format!(
             "{} was sent while no STARTED record was open with its lease: {}",
             call.action, call.body

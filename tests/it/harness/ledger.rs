@@ -26,20 +26,17 @@ fn plain(item: &Value) -> Map<String, Value> {
 
 /// The records of one service, in the order of their chain (pointer items for images are left out).
 pub fn records(tables: &Tables, service: &str) -> Vec<Value> {
-    let mut records: Vec<Value> = tables
-        .scan(HISTORY_TABLE)
-        .iter()
-        .filter(|item| item["service"]["S"] == service && item.get("seq").is_some())
-        .map(|item| Value::Object(plain(item)))
-        .collect();
+    let items = tables.of_service(service);
+    let records = items.iter().filter(|item| item.get("seq").is_some());
+    let mut records: Vec<Value> = records.map(|item| Value::Object(plain(item))).collect();
     records.sort_by_key(|record| record["seq"].as_i64());
     records
 }
 
 /// The items under which further images of a change are found.
 pub fn pointers(tables: &Tables, service: &str) -> Vec<Value> {
-    let items = tables.scan(HISTORY_TABLE);
-    let pointers = items.iter().filter(|item| item["service"]["S"] == service && item.get("seq").is_none());
+    let items = tables.of_service(service);
+    let pointers = items.iter().filter(|item| item.get("seq").is_none());
     pointers.map(|item| Value::Object(plain(item))).collect()
 }
 
@@ -54,8 +51,8 @@ pub fn part(record: &Value, name: &str) -> Value {
 }
 
 pub fn head(tables: &Tables, service: &str) -> Option<Map<String, Value>> {
-    let id = format!("service#{service}");
-    tables.scan(STATE_TABLE).iter().find(|item| item["id"]["S"] == id.as_str()).map(plain)
+    let key = json!({"id": {"S": format!("service#{service}")}});
+    tables.get(STATE_TABLE, &key).as_ref().map(plain)
 }
 
 /// The items of idempotency keys.
