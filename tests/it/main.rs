@@ -13,6 +13,7 @@
 mod answers;
 mod batch;
 mod calls;
+mod chaos;
 mod containers;
 mod crashes;
 mod first_version_events;

@@ -169,6 +169,7 @@ async fn proxy(journal: &Journal, engine: SocketAddr, request: Request) -> Reply
         action,
         account: "hub".into(),
         region,
+        session: String::new(),
         body: String::from_utf8_lossy(&request.body).into_owned(),
         request_id: id.clone(),
     };

@@ -264,6 +264,7 @@ async fn answer(journal: &Journal, sessions: &Sessions, cloud: &Cloud, tables: &
         action: action.clone(),
         account: session.as_ref().map_or_else(|| format!("unknown key {key}"), |s| s.account.clone()),
         region: region.clone(),
+        session: session.as_ref().map(|s| s.name.clone()).unwrap_or_default(),
         body: body.clone(),
         request_id: id.clone(),
     };

@@ -24,6 +24,8 @@ pub struct Call {
     /// The account whose credentials signed the call.
     pub account: String,
     pub region: String,
+    /// The name of the session whose credentials signed the call; empty for the function's own.
+    pub session: String,
     /// The body as it was sent.
     pub body: String,
     /// The request id of the answer.

@@ -85,6 +85,7 @@ async fn answer(journal: &Journal, sessions: &Sessions, request: Request) -> Rep
         action: field("Action").unwrap_or_default(),
         account: "hub".into(),
         region,
+        session: String::new(),
         body: String::from_utf8_lossy(&request.body).into_owned(),
         request_id: id.clone(),
     };
