@@ -68,6 +68,10 @@ build-lambda-package: $(VENV)/stamp cargo ## the zips for AWS, small and slow to
 	@for function in $(FUNCTIONS); do $(VENV)/bin/python local/package.py --lambda \
 	  $(TARGET)/$(RUST_TARGET)/lambda/$$function $(LAMBDA_PACKAGES)/$$function.zip || exit; done
 
+.PHONY: bench
+bench: cargo ## measurements as a table: many services in one event (a few minutes to build)
+	@cargo bench --locked --bench many
+
 .PHONY: clean
 clean: ## remove everything that was built or installed here
 	rm -rf $(VENV) $(TARGET)

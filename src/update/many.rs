@@ -26,6 +26,10 @@ use crate::response::{ManyResponse, Outcome, Results};
 /// that grow old meanwhile.
 const SESSIONS_PER_ACCOUNT: usize = 2;
 
+/// How many services are prepared or at work, for each that may be at work: the next ones are ready when a place comes
+/// free, and not so many that what was read about them grows old and fills the memory.
+const AHEAD: usize = 2;
+
 impl Updater {
     /// Does what `batch` asks. `ended` hears of each update when it has ended.
     pub async fn update_many(
@@ -40,7 +44,7 @@ impl Updater {
             invocation,
             ended,
             slots: Arc::new(Semaphore::new(self.config.max_concurrency)),
-            ahead: Arc::new(Semaphore::new(1 + self.config.max_concurrency / SERVICES_PER_CALL)),
+            ahead: Arc::new(Semaphore::new(AHEAD * self.config.max_concurrency.max(SERVICES_PER_CALL))),
             results: RefCell::new(Results::new(batch.updates.len(), batch.summary_only)),
             slowest: Cell::default(),
         };
@@ -69,7 +73,7 @@ struct Run<'a> {
     ended: &'a dyn Fn(&UpdateRequest, &Outcome),
     /// Changes that may be at work.
     slots: Arc<Semaphore>,
-    /// Groups that may be prepared and not yet at work.
+    /// Services that may be prepared and not yet at work.
     ahead: Arc<Semaphore>,
     results: RefCell<Results>,
     /// What the slowest change so far took.
@@ -96,7 +100,7 @@ impl Run<'_> {
 
     /// The updates of one session.
     async fn group(&self, group: Vec<usize>, account: &Account) {
-        let ahead = Rc::new(Arc::clone(&self.ahead).acquire_owned().await.ok());
+        let mut ahead = self.prepare(group.len()).await;
         if !self.has_time() {
             for index in group {
                 self.end(index, &Outcome::NotStarted);
@@ -143,11 +147,19 @@ impl Run<'_> {
             let target = targets.get(self.updates[index].service_key.region())?;
             let (position, seen) = (positions.remove(&index), seen.remove(&index));
             let opening = position.map(|position| Opening { position, seen: None });
-            Some(self.entry(index, target, opening, seen, Rc::clone(&ahead)))
+            let ahead = ahead.as_mut().and_then(|permits| permits.split(1));
+            Some(self.entry(index, target, opening, seen, ahead))
         });
         let entries: Vec<_> = entries.collect();
         drop(ahead);
         join_all(entries).await;
+    }
+
+    /// Waits until so many services may be prepared: all of a group, or as many as may be at all.
+    async fn prepare(&self, services: usize) -> Option<OwnedSemaphorePermit> {
+        let most = AHEAD * self.updater.config.max_concurrency.max(SERVICES_PER_CALL);
+        let permits = u32::try_from(services.min(most)).ok()?;
+        Arc::clone(&self.ahead).acquire_many_owned(permits).await.ok()
     }
 
     /// Each region of the group through its session.
@@ -202,7 +214,7 @@ impl Run<'_> {
         target: &Result<Target, Failure>,
         opening: Option<Opening>,
         seen: Option<Seen>,
-        ahead: Rc<Option<OwnedSemaphorePermit>>,
+        ahead: Option<OwnedSemaphorePermit>,
     ) {
         let slot = Slot::of(&self.slots).await;
         drop(ahead);

@@ -17,6 +17,8 @@ use crate::harness::{REGION, Site, TARGET, World, ledger};
 /// How long an invocation has. Its lease ends five seconds later at the latest.
 const DEADLINE: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(5);
+/// How much longer than its time a storm may take to become one.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Good enough to choose with, and the same for the same seed.
 struct Chance(Cell<u64>);
@@ -82,10 +84,20 @@ impl Storm {
         event
     }
 
+    /// Until the time is over, and on a busy machine until enough has happened in it.
+    fn goes_on(&self) -> bool {
+        let now = Instant::now();
+        now < self.until || !self.was_one() && now < self.until + PATIENCE
+    }
+
+    fn was_one(&self) -> bool {
+        self.killed.get() > 0 && self.applied.borrow().len() > 20
+    }
+
     /// One execution environment: an event after the other, until it is killed; then another one in its place.
     async fn environment(&self) {
         let mut process = self.world.another_process().await;
-        while Instant::now() < self.until {
+        while self.goes_on() {
             let event = self.event();
             if !self.chance.one_in(8) {
                 self.note(&self.send(&process, &event).await);
@@ -182,10 +194,10 @@ async fn storm(processes: usize, services: usize, time: Duration) {
         answers: RefCell::default(),
     };
     join_all((0..processes).map(|_| storm.environment())).await;
-    let Storm { world, sites, applied, killed, answers, .. } = storm;
+    eprintln!("{} killed; answers: {:?}", storm.killed.get(), storm.answers.borrow());
+    assert!(storm.was_one(), "it was a storm");
+    let Storm { world, sites, applied, .. } = storm;
     let applied = applied.into_inner();
-    eprintln!("{} killed; answers: {:?}", killed.get(), answers.borrow());
-    assert!(killed.get() > 0 && applied.len() > 20, "it was a storm");
 
     // Nobody is at work any more: what is leased is left over, and ends by itself.
     tokio::time::sleep(DEADLINE + GRACE).await;

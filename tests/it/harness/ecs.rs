@@ -72,6 +72,26 @@ struct State {
     /// Lists of a definition come back in another order than they were registered in.
     reorders: bool,
     deployments: usize,
+    /// Where AWS's quotas are kept: what is left of them, by account, region and action.
+    buckets: Option<BTreeMap<(String, String, String), Bucket>>,
+    throttled: usize,
+}
+
+/// What is left of a quota, and when that was.
+struct Bucket {
+    tokens: f64,
+    at: Instant,
+}
+
+/// How many calls of `action` ECS takes at once in an account and region, and how many a second after that.
+/// Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/request-throttling.html>.
+pub fn quota(action: &str) -> (f64, f64) {
+    match action {
+        "RegisterTaskDefinition" => (20.0, 1.0),
+        "UpdateService" => (50.0, 5.0),
+        "TagResource" | "UntagResource" => (20.0, 10.0),
+        _ => (50.0, 20.0),
+    }
 }
 
 #[derive(Clone)]
@@ -93,6 +113,33 @@ impl Cloud {
     /// registered in, as AWS does at times.
     pub fn reorder(&self) {
         sync(&self.state).reorders = true;
+    }
+
+    /// From now on calls beyond AWS's quotas are throttled.
+    pub fn throttle(&self) {
+        sync(&self.state).buckets = Some(BTreeMap::new());
+    }
+
+    fn has_room(&self, account: &str, region: &str, action: &str) -> bool {
+        let mut state = sync(&self.state);
+        let Some(buckets) = &mut state.buckets else { return true };
+        let (burst, per_second) = quota(action);
+        // Both kinds of tag calls share one.
+        let action = action.replace("Untag", "Tag");
+        let now = Instant::now();
+        let bucket =
+            buckets.entry((account.into(), region.into(), action)).or_insert(Bucket { tokens: burst, at: now });
+        bucket.tokens = (bucket.tokens + per_second * (now - bucket.at).as_secs_f64()).min(burst);
+        bucket.at = now;
+        let has_room = bucket.tokens >= 1.0;
+        bucket.tokens -= f64::from(u8::from(has_room));
+        state.throttled += usize::from(!has_room);
+        has_room
+    }
+
+    /// How many calls were throttled.
+    pub fn throttled(&self) -> usize {
+        sync(&self.state).throttled
     }
 
     /// Registers a task definition, with its tags, outside of any call. Gives its ARN.
@@ -268,7 +315,7 @@ async fn answer(journal: &Journal, sessions: &Sessions, cloud: &Cloud, tables: &
         body: body.clone(),
         request_id: id.clone(),
     };
-    if call.mutates_ecs() {
+    if call.mutates_ecs() && !journal.trusts() {
         check_started_first(journal, tables, &call);
     }
     let refuse = |status: u16, code: &str, message: &str| {
@@ -330,6 +377,9 @@ fn act(cloud: &Cloud, session: Option<&Session>, region: &str, action: &str, bod
     let account = session.account.as_str();
     if sync(&cloud.state).disabled.iter().any(|(a, r)| a == account && r == region) {
         return refusal("UnrecognizedClientException", invalid);
+    }
+    if !cloud.has_room(account, region, action) {
+        return refusal("ThrottlingException", "Rate exceeded");
     }
     let input: Value = serde_json::from_str(body).map_err(|e| ("SerializationException", e.to_string()))?;
     authorize(session, region, action, &input)?;

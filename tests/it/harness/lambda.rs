@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -126,6 +127,8 @@ impl Shared {
 /// One `updater` process and the runtime API it polls. Dropped, it is killed.
 pub struct Process {
     child: Mutex<Child>,
+    /// Killed by the test: it may have answered and not polled again.
+    killed: AtomicBool,
     events: mpsc::UnboundedSender<Event>,
     shared: Arc<Shared>,
     _server: Server,
@@ -166,7 +169,7 @@ impl Process {
         let stderr = child.stderr.take().expect("a pipe");
         keep_lines(stdout, shared.clone(), |s| &s.stdout);
         keep_lines(stderr, shared.clone(), |s| &s.stderr);
-        Self { child: Mutex::new(child), events, shared, _server: server }
+        Self { child: Mutex::new(child), killed: AtomicBool::new(false), events, shared, _server: server }
     }
 
     async fn polls_reach(&self, polls: usize, patience: Duration) -> bool {
@@ -185,6 +188,14 @@ impl Process {
             }
         };
         tokio::time::timeout(patience, wait).await.unwrap_or(false)
+    }
+
+    /// The most memory the process had so far, in bytes (`VmHWM`).
+    pub fn peak_memory(&self) -> Option<u64> {
+        let id = self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner).id()?;
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+        let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.split_whitespace().next()?;
+        Some(kilobytes.parse::<u64>().ok()? * 1024)
     }
 
     /// The exit status as text, where the process has ended.
@@ -209,6 +220,7 @@ impl Process {
     pub async fn kill(&self) {
         {
             let mut child = self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            self.killed.store(true, SeqCst);
             let _ = child.start_kill();
         }
         for _ in 0..500 {
@@ -230,18 +242,19 @@ impl Process {
             waiting.answers.insert(invocation.request_id.clone(), answer);
             waiting.polls
         };
+        let patience = invocation.deadline_in + Duration::from_secs(15);
         assert!(self.events.send(Event { invocation, body }).is_ok(), "the runtime API runs");
         let outcome = tokio::select! {
             outcome = answered => outcome.unwrap_or(Outcome::Died),
             () = self.end() => Outcome::Died,
-            () = tokio::time::sleep(Duration::from_secs(75)) => panic!("no answer in 75 s; {}", self.post_mortem()),
+            () = tokio::time::sleep(patience) => panic!("no answer in {patience:?}; {}", self.post_mortem()),
         };
         if outcome != Outcome::Died {
             let polled = tokio::select! {
                 polled = self.polls_reach(polls + 1, Duration::from_secs(10)) => polled,
                 () = self.end() => true,
             };
-            assert!(polled, "no poll after the answer; {}", self.post_mortem());
+            assert!(polled || self.killed.load(SeqCst), "no poll after the answer; {}", self.post_mortem());
         }
         // What was written before the poll is in the pipe by now: let the readers drain it.
         tokio::time::sleep(Duration::from_millis(15)).await;
