@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Writes the documents of `policies/` into the CloudFormation templates.
+"""Writes the documents of `policies/` and the state machine into the CloudFormation templates.
 
-`policies/*.json` is the one source of every IAM document. A template carries each document between two
-marker lines, and this tool replaces what stands between them:
+`policies/*.json` is the one source of every IAM document, `step-functions/*.asl.json` that of the state machine. A
+template carries each document between two marker lines, and this tool replaces what stands between them:
 
     # begin policies/updater.json
     {...}
@@ -10,6 +10,7 @@ marker lines, and this tool replaces what stands between them:
 
     infrastructure/render.py           rewrite the templates in place
     infrastructure/render.py --check   change nothing; exit 1 where a template is not up to date
+    infrastructure/render.py --waves   print the state machine's definition with sample names, for asl-validator
 
 JSON is YAML, so the documents stay comparable line by line with their sources. Three things are translated:
 
@@ -18,6 +19,11 @@ JSON is YAML, so the documents stay comparable line by line with their sources. 
   an operator or `Condition` that would be left empty goes with them, because IAM refuses an empty one;
 * statements that make no sense without their parameter (OPTIONAL_STATEMENTS) are put behind `Fn::If` whole: a
   Deny that merely lost its condition would deny everybody.
+
+The definition of the state machine goes in as text (`DefinitionString`): its `${...}` are filled in by
+DefinitionSubstitutions. Two things in its source are not Amazon States Language, so that it can be read: an
+expression may be a list of lines, and `{"include": "file"}` stands for what that file holds (with a `suffix` to the
+names of its states where it is included twice).
 """
 
 from __future__ import annotations
@@ -30,6 +36,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = sorted((ROOT / "infrastructure" / "cloudformation").glob("*.yaml"))
+STATE_MACHINES = ROOT / "infrastructure" / "step-functions"
 
 # Token -> what stands for it: a fragment of an Fn::Sub string, or a whole value (lists).
 TOKENS: dict[str, Any] = {
@@ -47,6 +54,14 @@ TOKENS: dict[str, Any] = {
     "__UPDATER_ROLE_ARN__": "${UpdaterRoleArn}",
     "__ORGANIZATION_ID__": "${OrganizationId}",
     "__EXTERNAL_ID__": "${ExternalId}",
+    "__UPDATER_FUNCTION_ARN__": "${UpdaterFunction.Arn}",
+    "__HISTORY_FUNCTION_ARN__": "${HistoryFunction.Arn}",
+    "__STATE_MACHINES__": "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:stateMachine:*",
+    "__WAVES_ARN__": "${Waves}",
+    "__WAVES_EXECUTIONS__": (
+        "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:execution:${Waves.Name}"
+    ),
+    "__WAVES_BUCKET_ARN__": "${WavesBucket.Arn}",
     "__BREAK_GLASS_ROLE_ARN__": "${BreakGlassRoleArn}",
     "__WRITER_ROLE_ARNS__": [{"Fn::GetAtt": ["UpdaterRole", "Arn"]}],
     "__TASK_ROLE_ARNS__": {"Fn::Split": [",", {"Ref": "TaskRoleArns"}]},
@@ -69,6 +84,14 @@ OPTIONAL_STATEMENTS = {
     "OnlyBreakGlassChangesThisPolicy": "HasBreakGlassRole",
     "PassTaskRoles": "HasTaskRoles",
     "PassInfrastructureRoles": "HasInfrastructureRoles",
+}
+
+# What --waves fills in.
+SAMPLE_SUBSTITUTIONS = {
+    "Partition": "aws",
+    "UpdaterFunctionArn": "arn:aws:lambda:eu-west-1:111111111111:function:updater",
+    "HistoryFunctionArn": "arn:aws:lambda:eu-west-1:111111111111:function:history",
+    "ResultsBucket": "waves-results",
 }
 
 TOKEN = re.compile(r"__[A-Z_]+?__")
@@ -146,17 +169,63 @@ def layout(node: Any, indent: int) -> str:
     return f"{opening}\n" + ",\n".join(parts) + f"\n{' ' * indent}{closing}"
 
 
+def assemble(node: Any) -> Any:
+    """A source of the state machine, or a part of it, as Amazon States Language."""
+    if isinstance(node, list):
+        if node and isinstance(node[0], str) and node[0].startswith("{%") and node[-1].endswith("%}"):
+            return " ".join(line.strip() for line in node)
+        return [assemble(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "include" in node:
+        part = assemble(json.loads((STATE_MACHINES / node["include"]).read_text()))
+        return renamed(part, node["suffix"]) if "suffix" in node else part
+    return {name: assemble(member) for name, member in node.items()}
+
+
+def renamed(processor: Any, suffix: str) -> Any:
+    """An ItemProcessor with a suffix to the names of its states: no name may come twice in a state machine."""
+    states = {
+        name + suffix: {
+            key: member + suffix
+            if key in ("Next", "Default")
+            else [{**part, "Next": part["Next"] + suffix} for part in member]
+            if key in ("Choices", "Catch")
+            else member
+            for key, member in state.items()
+        }
+        for name, state in processor["States"].items()
+    }
+    return {**processor, "StartAt": processor["StartAt"] + suffix, "States": states}
+
+
+def definition(name: str = "waves.asl.json") -> Any:
+    """The definition of a state machine, whole."""
+    return assemble(json.loads((STATE_MACHINES / name).read_text()))
+
+
+def sample_definition() -> str:
+    """The definition as a stack might have it."""
+    text = json.dumps(definition(), indent=2, ensure_ascii=False)
+    return re.sub(r"\$\{(\w+)}", lambda name: SAMPLE_SUBSTITUTIONS[name[1]], text)
+
+
 def render_template(text: str) -> str:
     """The template with the documents between its markers written anew."""
 
     def section(match: re.Match[str]) -> str:
-        indent, name = match["indent"], match["name"]
-        document = render(json.loads((ROOT / "policies" / name).read_text()))
-        body = indent + layout(document, len(indent))
-        return f"{indent}# begin policies/{name}\n{body}\n{indent}# end policies/{name}\n"
+        indent, folder, name = match["indent"], match["folder"], match["name"]
+        if folder == "step-functions":
+            text = layout(definition(name), len(indent) + 2)
+            body = f"{indent}DefinitionString: |-\n{indent}  {text}"
+        else:
+            document = render(json.loads((ROOT / "policies" / name).read_text()))
+            body = indent + layout(document, len(indent))
+        return f"{indent}# begin {folder}/{name}\n{body}\n{indent}# end {folder}/{name}\n"
 
     return re.sub(
-        r"^(?P<indent> *)# begin policies/(?P<name>\S+)\n(?:.*\n)*?(?P=indent)# end policies/(?P=name)\n",
+        r"^(?P<indent> *)# begin (?P<folder>policies|step-functions)/(?P<name>\S+)\n"
+        r"(?:.*\n)*?(?P=indent)# end (?P=folder)/(?P=name)\n",
         section,
         text,
         flags=re.MULTILINE,
@@ -165,6 +234,9 @@ def render_template(text: str) -> str:
 
 def main(arguments: list[str]) -> int:
     """Rewrites the templates, or with `--check` says which are stale."""
+    if arguments == ["--waves"]:
+        print(sample_definition())
+        return 0
     check = arguments == ["--check"]
     if arguments and not check:
         print(__doc__, file=sys.stderr)
@@ -178,7 +250,7 @@ def main(arguments: list[str]) -> int:
         stale += 1
         name = path.relative_to(ROOT)
         if check:
-            print(f"{name} is not what policies/ renders to: run infrastructure/render.py", file=sys.stderr)
+            print(f"{name} is not what its sources render to: run infrastructure/render.py", file=sys.stderr)
         else:
             path.write_text(fresh)
             print(f"{name} rewritten")
