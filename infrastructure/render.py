@@ -23,7 +23,7 @@ JSON is YAML, so the documents stay comparable line by line with their sources. 
 The definition of the state machine goes in as text (`DefinitionString`): its `${...}` are filled in by
 DefinitionSubstitutions. Two things in its source are not Amazon States Language, so that it can be read: an
 expression may be a list of lines, and `{"include": "file"}` stands for what that file holds (with a `suffix` to the
-names of its states where it is included twice).
+names of its states where it is included twice; what else stands beside it replaces members).
 """
 
 from __future__ import annotations
@@ -179,7 +179,8 @@ def assemble(node: Any) -> Any:
         return node
     if "include" in node:
         part = assemble(json.loads((STATE_MACHINES / node["include"]).read_text()))
-        return renamed(part, node["suffix"]) if "suffix" in node else part
+        part = renamed(part, node["suffix"]) if "suffix" in node else part
+        return {**part, **{name: member for name, member in node.items() if name not in ("include", "suffix")}}
     return {name: assemble(member) for name, member in node.items()}
 
 

@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = ROOT / "infrastructure" / "cloudformation"
 PACKAGE_BUCKET = "ecs-updater-packages"
 PACKAGES = UPDATER_PACKAGE, HISTORY_PACKAGE = "updater.zip", "history.zip"
+# The most bytes of a template that CloudFormation takes in the call itself; a larger one comes from a bucket.
+MAX_TEMPLATE_BODY = 51_200
 EXTERNAL_ID = "local-external-id"
 BREAK_GLASS_ROLE = f"arn:aws:iam::{HUB}:role/break-glass"
 
@@ -37,6 +39,8 @@ class Deployment:
     history_function: str
     history: str
     state: str
+    waves: str
+    waves_bucket: str
     invoker: Credentials
 
 
@@ -55,6 +59,8 @@ def deploy(aws: LocalAws, packages: Path, progress: Callable[[str], None]) -> De
         history_function=outputs["HistoryFunctionName"],
         history=outputs["HistoryTableName"],
         state=outputs["StateTableName"],
+        waves=outputs["WavesArn"],
+        waves_bucket=outputs["WavesBucketName"],
         invoker=create_invoker(aws, outputs["UpdaterFunctionArn"], outputs["HistoryFunctionArn"]),
     )
 
@@ -102,9 +108,14 @@ def deploy_target(aws: LocalAws, account: str, updater_role_arn: str, organizati
 def deploy_stack(aws: LocalAws, account: str, stack: str, template: str, parameters: dict[str, str]) -> dict[str, str]:
     """Creates a stack, waits for it, and gives its outputs."""
     cloudformation = aws.client("cloudformation", root_of(account))
+    text = (TEMPLATES / template).read_text()
+    where = {"TemplateBody": text}
+    if len(text.encode()) > MAX_TEMPLATE_BODY:
+        aws.client("s3", root_of(HUB)).put_object(Bucket=PACKAGE_BUCKET, Key=template, Body=text.encode())
+        where = {"TemplateURL": f"{aws.endpoint}/{PACKAGE_BUCKET}/{template}"}
     cloudformation.create_stack(
         StackName=stack,
-        TemplateBody=(TEMPLATES / template).read_text(),
+        **where,
         Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
         Capabilities=["CAPABILITY_NAMED_IAM"],
     )

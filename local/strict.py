@@ -25,6 +25,7 @@ from typing import Any
 
 import ministack.core.iam_actions as actions
 import ministack.core.iam_evaluator as evaluator
+import strict_states
 from ministack.app import main
 from ministack.services import dynamodb, iam
 from ministack.services._dynamodb_keywords import parse_statement
@@ -32,6 +33,7 @@ from ministack.services.cloudformation import provisioners
 
 # The organization, and who is in it: MiniStack has none.
 ORGANIZATION_ID = os.environ["LOCAL_AWS_ORGANIZATION_ID"]
+REGION = os.environ["MINISTACK_REGION"]
 ORGANIZATION_ACCOUNTS = frozenset(os.environ["LOCAL_AWS_ORGANIZATION_ACCOUNTS"].split(","))
 
 
@@ -282,6 +284,12 @@ def resolve_condition_key(key: str, context: Any) -> Any:
         if name == "aws:resourceorgid":
             account = evaluator._account_from_arn(context.resource_arn) or account
         return ORGANIZATION_ID if account in ORGANIZATION_ACCOUNTS else None
+    if name == "aws:securetransport":
+        return "true"  # nothing local has TLS, and everything stays on this machine
+    if name in ("aws:sourceaccount", "aws:sourcearn") and context.principal_arn.endswith(":root"):
+        # Root stands in for services, which act for a resource of the account. Only state machines are asked which.
+        account = context.principal_account
+        return account if name == "aws:sourceaccount" else f"arn:aws:states:{REGION}:{account}:stateMachine:local"
     return original_key(key, context)
 
 
@@ -349,6 +357,7 @@ def mend() -> None:
     evaluator._RESOURCE_POLICY_LOOKUPS["dynamodb"] = ("dynamodb", "table_policy_for_arn")
     provisioners._RESOURCE_HANDLERS["AWS::DynamoDB::Table"]["create"] = table_create
     provisioners._RESOURCE_HANDLERS["AWS::IAM::Role"]["create"] = role_create
+    strict_states.mend()
 
 
 def end_with_parent() -> None:
