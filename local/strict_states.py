@@ -3,6 +3,7 @@
 * Calls of a state machine are made over the wire, as its role: MiniStack makes them inside, as nobody, and asks no policy.
 * Distributed Map in JSONata: `Items`, arguments of `ItemReader`, `ItemBatcher`, `ResultWriter`, `Output` and `Assign`.
 * A child execution has its own name and ARN in its context, and none of its parent's variables.
+* All of `Assign` is worked out before any of it is assigned.
 """
 
 from __future__ import annotations
@@ -158,9 +159,18 @@ def run_sub_machine(all_states: State, start: str, given: Any, execution: State,
     return original_sub_machine(all_states, start, given, execution, ctx)
 
 
+def apply_state_assign(state: State, given: Any, ctx: State, result: Any = None, error_output: Any = None) -> None:
+    """The variables of `Assign`: all from the values before it, where MiniStack lets one see the next one's."""
+    if states._state_query_language(state, ctx) == "JSONata":
+        given_to = {"result": result, "error_output": error_output}
+        assigned = states._apply_jsonata_template(state.get("Assign") or {}, given, ctx, **given_to)
+        ctx.setdefault("variables", {}).update(assigned)
+
+
 def mend() -> None:
     """Puts the functions of this file in place of MiniStack's."""
     states._run_execution = run_execution
     states._invoke_resource = invoke_resource
     states._run_distributed_map = run_distributed_map
     states._run_sub_machine = run_sub_machine
+    states._apply_state_assign = apply_state_assign
