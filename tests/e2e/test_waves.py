@@ -233,6 +233,7 @@ def test_the_history_decides_how_a_wave_ended(system: System) -> None:
         summary = pool.submit(run, system, [[service], [after]], bake_seconds=200)
         applied = until(lambda: [record for record in system.records(service) if record["kind"] == "APPLIED"])[0]
         outcome = {**applied, "record": applied["record"].replace("#1", "#2"), "kind": "ROLLED_BACK"}
+        outcome["seq"] += 1
         items = ", ".join(f"'{name}': ?" for name in outcome)
         values = [{"N": str(value)} if isinstance(value, int) else {"S": value} for value in outcome.values()]
         statement = f"INSERT INTO \"{system.deployment.history}\" VALUE {{{items}}}"
