@@ -92,6 +92,12 @@ TOKENS: dict[str, Any] = {
     "__BREAK_GLASS_ROLE_ARN__": "arn:aws:iam::111111111111:role/break-glass",
     "__TASK_ROLE_ARNS__": ["arn:task:1", "arn:task:2"],
     "__INFRASTRUCTURE_ROLE_ARNS__": ["arn:infrastructure"],
+    "__UPDATER_FUNCTION_ARN__": "arn:updater",
+    "__HISTORY_FUNCTION_ARN__": "arn:history-function",
+    "__STATE_MACHINES__": "arn:aws:states:eu-west-1:222222222222:stateMachine:*",
+    "__WAVES_ARN__": "arn:waves",
+    "__WAVES_EXECUTIONS__": "arn:aws:states:eu-west-1:222222222222:execution:waves",
+    "__WAVES_BUCKET_ARN__": "arn:aws:s3:::waves",
 }
 VALUES = {
     "AWS::Partition": "aws",
@@ -109,12 +115,22 @@ VALUES = {
     "BreakGlassRoleArn": "arn:aws:iam::111111111111:role/break-glass",
     "TaskRoleArns": "arn:task:1,arn:task:2",
     "InfrastructureRoleArns": "arn:infrastructure",
+    "UpdaterFunction.Arn": "arn:updater",
+    "HistoryFunction.Arn": "arn:history-function",
+    "Waves": "arn:waves",
+    "Waves.Name": "waves",
+    "WavesBucket": "waves",
+    "WavesBucket.Arn": "arn:aws:s3:::waves",
 }
 PLACES = {
     "updater.json": ("hub.yaml", "UpdaterPolicy", "PolicyDocument"),
     "history.json": ("hub.yaml", "HistoryRole", "Policies", 0, "PolicyDocument"),
     "lambda-trust.json": ("hub.yaml", "UpdaterRole", "AssumeRolePolicyDocument"),
     "history-table.json": ("hub.yaml", "HistoryTable", "ResourcePolicy", "PolicyDocument"),
+    "waves.json": ("hub.yaml", "WavesRole", "Policies", 0, "PolicyDocument"),
+    "waves-children.json": ("hub.yaml", "WavesChildrenPolicy", "PolicyDocument"),
+    "waves-trust.json": ("hub.yaml", "WavesRole", "AssumeRolePolicyDocument"),
+    "waves-bucket.json": ("hub.yaml", "WavesBucketPolicy", "PolicyDocument"),
     "target-role.json": ("target-role.yaml", "TargetRole", "Policies", 0, "PolicyDocument"),
     "target-trust.json": ("target-role.yaml", "TargetRole", "AssumeRolePolicyDocument"),
     "target-boundary.json": ("target-role.yaml", "Boundary", "PolicyDocument"),
@@ -232,6 +248,46 @@ def test_parameters_refuse_what_is_wrong(file: str, parameter: str, good: list[s
     pattern = template(file)["Parameters"][parameter]["AllowedPattern"]
     assert [value for value in good if not re.fullmatch(pattern, value)] == []
     assert [value for value in bad if re.fullmatch(pattern, value)] == []
+
+
+def test_the_state_machine_in_the_template_is_that_of_its_sources() -> None:
+    """Every part is in it, every name of a state is there once, and all that is to be filled in is filled in."""
+    properties = template("hub.yaml")["Resources"]["Waves"]["Properties"]
+    definition = json.loads(properties["DefinitionString"])
+    assert definition == render.definition()
+    assert '"include"' not in properties["DefinitionString"]
+    names: list[str] = []
+
+    def collect(node: Any) -> None:
+        for name, member in node.items() if isinstance(node, dict) else enumerate(node):
+            if name == "States":
+                names.extend(member)
+            if isinstance(member, (dict, list)):
+                collect(member)
+
+    collect(definition)
+    assert "ChangeOfObject" in names
+    assert len(names) == len(set(names))
+    placeholders = set(re.findall(r"\$\{(\w+)}", properties["DefinitionString"]))
+    assert placeholders == set(properties["DefinitionSubstitutions"]) == set(render.SAMPLE_SUBSTITUTIONS)
+    assert "${" not in render.sample_definition()
+
+
+def test_only_what_may_pass_is_tried_again() -> None:
+    """The codes of src/error.rs that the state machine repeats a whole call for."""
+    retried = json.loads((render.STATE_MACHINES / "retry-function.asl.json").read_text())["ErrorEquals"]
+    codes = re.findall(r'=> "(\w+)"', (ROOT / "src" / "error.rs").read_text())
+    assert "JsonValidation" in codes
+    assert set(codes) & set(retried) == {"ChangeInProgress", "HistoryUnavailable"}
+    assert not {"States.ALL", "States.TaskFailed"} & set(retried)
+
+
+def test_results_are_private_encrypted_and_outlive_the_stack() -> None:
+    bucket = template("hub.yaml")["Resources"]["WavesBucket"]
+    assert bucket["DeletionPolicy"] == bucket["UpdateReplacePolicy"] == "Retain"
+    assert all(bucket["Properties"]["PublicAccessBlockConfiguration"].values())
+    assert bucket["Properties"]["BucketEncryption"]
+    assert bucket["Properties"]["LifecycleConfiguration"]
 
 
 def test_history_and_state_outlive_the_stack() -> None:
