@@ -61,7 +61,7 @@ def deploy(aws: LocalAws, packages: Path, progress: Callable[[str], None]) -> De
         state=outputs["StateTableName"],
         waves=outputs["WavesArn"],
         waves_bucket=outputs["WavesBucketName"],
-        invoker=create_invoker(aws, outputs["UpdaterFunctionArn"], outputs["HistoryFunctionArn"]),
+        invoker=create_invoker(aws, outputs),
     )
 
 
@@ -172,8 +172,20 @@ def create_service(aws: LocalAws, account: str, service: str, region: str = REGI
     )
 
 
-def create_invoker(aws: LocalAws, *function_arns: str) -> Credentials:
-    """An IAM user of the hub who may invoke the functions and do nothing else: what a caller needs, and no more."""
+def create_invoker(aws: LocalAws, outputs: dict[str, str]) -> Credentials:
+    """An IAM user of the hub who may invoke the functions and run waves: what a caller needs, and no more."""
+    waves, bucket = outputs["WavesArn"], f"arn:aws:s3:::{outputs['WavesBucketName']}"
+    executions = waves.replace(":stateMachine:", ":execution:") + ":*"
+    watch = ["states:DescribeExecution", "states:GetExecutionHistory", "states:ListMapRuns", "states:StopExecution"]
+    rights = {
+        "lambda:InvokeFunction": [outputs["UpdaterFunctionArn"], outputs["HistoryFunctionArn"]],
+        "states:StartExecution": waves,
+        # DescribeMapRun is for Map Runs; the local AWS asks for it on "*".
+        "states:DescribeMapRun": "*",
+        "s3:PutObject": f"{bucket}/inputs/*",
+        "s3:GetObject": f"{bucket}/rollouts/*",
+        **dict.fromkeys(watch, executions),
+    }
     iam = aws.client("iam", root_of(HUB))
     iam.create_user(UserName="caller")
     iam.put_user_policy(
@@ -182,7 +194,9 @@ def create_invoker(aws: LocalAws, *function_arns: str) -> Credentials:
         PolicyDocument=json.dumps(
             {
                 "Version": "2012-10-17",
-                "Statement": [{"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": function_arns}],
+                "Statement": [
+                    {"Effect": "Allow", "Action": action, "Resource": resource} for action, resource in rights.items()
+                ],
             }
         ),
     )

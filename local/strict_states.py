@@ -3,6 +3,7 @@
 * Calls of a state machine are made over the wire, as its role: MiniStack makes them inside, as nobody, and asks no policy.
 * Distributed Map in JSONata: `Items`, arguments of `ItemReader`, `ItemBatcher`, `ResultWriter`, `Output` and `Assign`.
 * A child execution has its own name and ARN in its context, and none of its parent's variables.
+* A Map Run counts items, not batches.
 * All of `Assign` is worked out before any of it is assigned.
 """
 
@@ -131,6 +132,9 @@ def write_results(state: State, results: list[Any], given: Any, ctx: State) -> A
     return {"ResultWriterDetails": {"Bucket": place["Bucket"], "Key": f"{folder}/manifest.json"}}
 
 
+# How many items the Map that an execution is at has.
+sizes: dict[str, int] = {}
+
 original_map: Callable[..., Step] = states._run_distributed_map
 
 
@@ -141,11 +145,31 @@ def run_distributed_map(state: State, given: Any, effective: Any, iterator: Stat
     plain = {"Label": state.get("Label"), "End": True}
     plain["MaxConcurrency"] = states._apply_jsonata_template(state.get("MaxConcurrency", 0), given, ctx)
     children = {**ctx, "variables": {}}
-    results, _ = original_map(plain, None, items_of(state, given, ctx), iterator, execution, children)
+    items = items_of(state, given, ctx)
+    sizes[execution["executionArn"]] = sum(len(item["Items"]) if "ItemBatcher" in state else 1 for item in items)
+    results, _ = original_map(plain, None, items, iterator, execution, children)
     result = write_results(state, results, given, ctx)
     output = states._apply_jsonata_output(state, given, ctx, result=result, default=result)
     states._apply_state_assign(state, given, ctx, result=result)
     return output, states._next_or_end(state)
+
+
+original_view: Callable[[State], State] = states._map_run_view
+
+
+def map_run_view(run: State) -> State:
+    """A Map Run as DescribeMapRun tells it: `itemCounts` counts items, where MiniStack counts batches."""
+    view = original_view(run)
+    counts = dict.fromkeys(view["itemCounts"], 0)
+    for child in list(states._executions.values()):
+        if child.get("mapRunArn") == run["mapRunArn"]:
+            items = json.loads(child["input"])
+            number = len(items["Items"]) if isinstance(items, dict) and "Items" in items else 1
+            counts[child["status"].lower()] += number
+            counts["total"] += number
+    counts["pending"] = max(sizes.get(run["executionArn"], 0) - counts["total"], 0) if run["status"] == "RUNNING" else 0
+    counts["total"] += counts["pending"]
+    return {**view, "itemCounts": counts}
 
 
 original_sub_machine: Callable[..., Any] = states._run_sub_machine
@@ -174,3 +198,4 @@ def mend() -> None:
     states._run_distributed_map = run_distributed_map
     states._run_sub_machine = run_sub_machine
     states._apply_state_assign = apply_state_assign
+    states._map_run_view = map_run_view

@@ -11,6 +11,7 @@ from typing import Any
 
 import deploy
 import pytest
+from botocore.exceptions import ClientError
 from conftest import Service, System
 from local_aws import HUB, REGION, TARGETS
 from test_permissions import Replace, actions_of
@@ -25,11 +26,11 @@ def target(service: Service, **more: Any) -> dict[str, Any]:
     return {"account_id": service.account, "region": service.region, "ecs_service_name": service.name, **more}
 
 
-def start(system: System, waves: list[Any], **more: Any) -> str:
+def start(system: System, waves: list[Any], client: Any = None, **more: Any) -> str:
     """Starts an execution; its ARN. A wave may be written as services."""
     waves = [[target(t) if isinstance(t, Service) else t for t in w] if isinstance(w, list) else w for w in waves]
     given = {"change": CHANGE, "waves": waves, "bake_seconds": 0, **more}
-    states = system.client("stepfunctions")
+    states = client or system.client("stepfunctions")
     answer = states.start_execution(stateMachineArn=system.deployment.waves, input=json.dumps(given))
     return str(answer["executionArn"])
 
@@ -87,6 +88,21 @@ def until(true: Callable[[], Any]) -> Any:
         assert time.monotonic() < deadline, "it does not come about"
         time.sleep(0.02)
     return value
+
+
+def test_a_caller_runs_waves_with_few_rights_and_sees_how_far_they_are(system: System) -> None:
+    states = system.aws.client("stepfunctions", system.deployment.invoker)
+    services = [system.service() for _ in range(2)]
+    execution = start(system, [services], client=states)
+    summary = json.loads(wait(system, execution)["output"])
+    runs = states.list_map_runs(executionArn=execution)["mapRuns"]
+    counts = [states.describe_map_run(mapRunArn=run["mapRunArn"])["itemCounts"] for run in runs]
+    assert [(count["total"], count["succeeded"]) for count in counts] == [(2, 2), (2, 2)]  # changed, then judged
+    s3 = system.aws.client("s3", system.deployment.invoker)
+    assert s3.get_object(Bucket=summary["bucket"], Key=summary["key"])
+    s3.put_object(Bucket=summary["bucket"], Key="inputs/mine.jsonl", Body=b"{}")
+    with pytest.raises(ClientError, match="AccessDenied"):
+        s3.put_object(Bucket=summary["bucket"], Key=summary["key"], Body=b"{}")
 
 
 def test_a_change_goes_through_all_waves(system: System) -> None:
