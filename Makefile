@@ -57,7 +57,7 @@ lint-policies: $(VENV)/stamp
 	$(VENV)/bin/python infrastructure/render.py --check
 
 .PHONY: render
-render: $(VENV)/stamp ## write policies/ into the templates
+render: $(VENV)/stamp ## write policies/ and the state machine into the templates
 	@$(VENV)/bin/python infrastructure/render.py
 
 .PHONY: build-lambda-package

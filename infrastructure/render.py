@@ -58,9 +58,7 @@ TOKENS: dict[str, Any] = {
     "__HISTORY_FUNCTION_ARN__": "${HistoryFunction.Arn}",
     "__STATE_MACHINES__": "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:stateMachine:*",
     "__WAVES_ARN__": "${Waves}",
-    "__WAVES_EXECUTIONS__": (
-        "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:execution:${Waves.Name}"
-    ),
+    "__WAVES_EXECUTIONS__": ("arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:execution:${Waves.Name}"),
     "__WAVES_BUCKET_ARN__": "${WavesBucket.Arn}",
     "__BREAK_GLASS_ROLE_ARN__": "${BreakGlassRoleArn}",
     "__WRITER_ROLE_ARNS__": [{"Fn::GetAtt": ["UpdaterRole", "Arn"]}],

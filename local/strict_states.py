@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import Any
 
 import boto3
+import ministack.core.iam_evaluator as evaluator
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from ministack.services import stepfunctions as states
@@ -29,20 +30,26 @@ Step = tuple[Any, str | None]  # a state's output, and the next state's name
 role: contextvars.ContextVar[str] = contextvars.ContextVar("role", default="")
 
 
+REGION, ENDPOINT = os.environ["MINISTACK_REGION"], os.environ["AWS_ENDPOINT_URL"]
+
+
+@lru_cache
+def session(role_arn: str) -> dict[str, str]:
+    """Credentials of the role. Root stands in for the service, see `strict.resolve_condition_key`."""
+    root = {"aws_access_key_id": role_arn.split(":")[4], "aws_secret_access_key": "test"}
+    sts = boto3.client("sts", REGION, endpoint_url=ENDPOINT, **root)
+    return dict(sts.assume_role(RoleArn=role_arn, RoleSessionName="states")["Credentials"])
+
+
 @lru_cache
 def client(service: str, role_arn: str) -> Any:
     """A client that signs as the role."""
-    region, endpoint = os.environ["MINISTACK_REGION"], os.environ["AWS_ENDPOINT_URL"]
     settings = Config(retries={"total_max_attempts": 1}, read_timeout=400, max_pool_connections=64, proxies={})
-    # Root stands in for the service, see `strict.resolve_condition_key`.
-    sts = boto3.client(
-        "sts", region, endpoint_url=endpoint, aws_access_key_id=role_arn.split(":")[4], aws_secret_access_key="test"
-    )
-    keys = sts.assume_role(RoleArn=role_arn, RoleSessionName="states")["Credentials"]
+    keys = session(role_arn)
     return boto3.client(
         service,
-        region,
-        endpoint_url=endpoint,
+        REGION,
+        endpoint_url=ENDPOINT,
         config=settings,
         aws_access_key_id=keys["AccessKeyId"],
         aws_secret_access_key=keys["SecretAccessKey"],
@@ -59,6 +66,14 @@ def call(service: str, prefix: str, operation: str, **arguments: Any) -> Any:
         if code in ("AccessDenied", "Forbidden"):
             code = {"Lambda": "AWSLambda", "S3": "S3"}[prefix]
         raise states._ExecutionError(f"{prefix}.{code}Exception", str(error)) from error
+
+
+def demand(action: str, resource: str) -> None:
+    """Asks for what Step Functions itself does as the role, for which no call is made here."""
+    if evaluator.enforce(session(role.get())["AccessKeyId"], action, "states", REGION, resource_arn=resource):
+        raise states._ExecutionError(
+            "States.Permissions", f"the role is not authorized to perform {action} on {resource}"
+        )
 
 
 original_run: Callable[[str], None] = states._run_execution
@@ -138,13 +153,20 @@ sizes: dict[str, int] = {}
 original_map: Callable[..., Step] = states._run_distributed_map
 
 
-def run_distributed_map(state: State, given: Any, effective: Any, iterator: State, execution: State, ctx: State) -> Step:
+def run_distributed_map(
+    state: State, given: Any, effective: Any, iterator: State, execution: State, ctx: State
+) -> Step:
     """A Distributed Map; MiniStack runs the children and keeps the Map Run."""
     if states._state_query_language(state, ctx) != "JSONata":
         return original_map(state, given, effective, iterator, execution, ctx)
     plain = {"Label": state.get("Label"), "End": True}
     plain["MaxConcurrency"] = states._apply_jsonata_template(state.get("MaxConcurrency", 0), given, ctx)
     children = {**ctx, "variables": {}}
+    machine = execution["stateMachineArn"]
+    demand("states:StartExecution", machine)
+    demand(
+        "states:DescribeExecution", machine.replace(":stateMachine:", ":execution:") + f"/{state.get('Label')}:child"
+    )
     items = items_of(state, given, ctx)
     sizes[execution["executionArn"]] = sum(len(item["Items"]) if "ItemBatcher" in state else 1 for item in items)
     results, _ = original_map(plain, None, items, iterator, execution, children)

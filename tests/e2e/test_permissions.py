@@ -528,4 +528,9 @@ def test_every_document_is_one_that_the_system_ran_under() -> None:
         "target-role.json",
         "target-boundary.json",
         "target-trust.json",
+        # test_waves.py
+        "waves.json",
+        "waves-children.json",
+        "waves-trust.json",
+        "waves-bucket.json",
     }

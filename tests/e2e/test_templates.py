@@ -273,6 +273,32 @@ def test_the_state_machine_in_the_template_is_that_of_its_sources() -> None:
     assert "${" not in render.sample_definition()
 
 
+def test_the_check_of_the_input_is_that_of_its_schema() -> None:
+    """Fields, and what stands for those that are left out."""
+    schemas = {
+        name: json.loads((ROOT / "schema" / f"{name}.schema.json").read_text())
+        for name in ("waves-input", "update-event")
+    }
+    properties = schemas["waves-input"]["properties"]
+    states = render.definition()["States"]
+    check = states["Check"]["Assign"]["faults"]
+    own, fields = (
+        set(re.findall(r"'(\w+)'", re.findall(rf"\${name} := \[(.+?)];", check)[0])) for name in ("own", "fields")
+    )
+    assert own == set(properties)
+    entry = schemas["update-event"]["properties"]["updates"]["items"]["properties"]
+    # What the state machine says itself: the key of the rollout, and that nothing is dry.
+    assert fields == set(entry) - {"idempotency_key", "dry_run"}
+    assert fields == set(properties["change"]["properties"])
+    assert fields == set(schemas["waves-input"]["$defs"]["target"]["properties"])
+    begin = " ".join(str(value) for value in states["Begin"]["Assign"].values())
+    for name, schema in properties.items():
+        if "default" in schema:
+            assert f"$states.input.{name} : {json.dumps(schema['default'])} " in begin
+        if "maximum" in schema:
+            assert f"$number('{name}', {schema['minimum']}, {schema['maximum']}, " in check
+
+
 def test_only_what_may_pass_is_tried_again() -> None:
     """The codes of src/error.rs that the state machine repeats a whole call for."""
     retried = json.loads((render.STATE_MACHINES / "retry-function.asl.json").read_text())["ErrorEquals"]

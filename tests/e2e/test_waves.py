@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import deploy
@@ -14,11 +15,13 @@ import pytest
 from botocore.exceptions import ClientError
 from conftest import Service, System
 from local_aws import HUB, REGION, TARGETS
-from test_permissions import Replace, actions_of
+from test_permissions import Replace, actions_of, refused
 from wire import Wire
 
 NOWHERE = Service(TARGETS[0], REGION, "no-such-service")
 CHANGE = {"ecs_cluster_name": deploy.CLUSTER, "ecs_image_name": "nginx:1.27", "reason": "release 7"}
+
+SUMMARY = json.loads((deploy.ROOT / "schema" / "waves-summary.schema.json").read_text())
 
 
 def target(service: Service, **more: Any) -> dict[str, Any]:
@@ -56,6 +59,15 @@ def run(system: System, waves: list[Any], **more: Any) -> dict[str, Any]:
     assert told == kept
     assert kept["status"] == ("SUCCEEDED" if ended["status"] == "SUCCEEDED" else "STOPPED")
     assert kept["execution"] == ended["executionArn"]
+    assert set(kept) == set(SUMMARY["required"])
+    for wave in kept["waves"]:
+        known = SUMMARY["$defs"]["wave"]
+        assert set(wave) <= set(known["properties"])
+        if wave["status"] in ("PASSED", "STOPPED"):
+            assert set(wave) >= {*known["required"], *known["then"]["required"]}
+        for failure in wave.get("failures", []):
+            assert set(SUMMARY["$defs"]["failure"]["required"]) <= set(failure)
+            assert set(failure) <= set(SUMMARY["$defs"]["failure"]["properties"])
     return kept
 
 
@@ -252,7 +264,7 @@ def test_the_history_decides_how_a_wave_ended(system: System) -> None:
         outcome["seq"] += 1
         items = ", ".join(f"'{name}': ?" for name in outcome)
         values = [{"N": str(value)} if isinstance(value, int) else {"S": value} for value in outcome.values()]
-        statement = f"INSERT INTO \"{system.deployment.history}\" VALUE {{{items}}}"
+        statement = f'INSERT INTO "{system.deployment.history}" VALUE {{{items}}}'
         system.aws.client("dynamodb", system.updater()).execute_transaction(
             TransactStatements=[{"Statement": statement, "Parameters": values}]
         )
@@ -306,21 +318,47 @@ def test_what_is_not_retryable_is_not_tried_again(system: System, wire: Wire) ->
     assert wire.calls.count("DescribeServices") == 2  # the rehearsal, and the change
 
 
-@pytest.fixture
-def without(system: System, role_policy: Replace) -> Iterator[Callable[[str, str], None]]:
-    """Takes one action, or one resource of a statement, from the state machine's role."""
+def role_arn(system: System) -> str:
+    """The role of the state machine."""
     machine = system.client("stepfunctions").describe_state_machine(stateMachineArn=system.deployment.waves)
-    role = machine["roleArn"].rsplit("/", 1)[-1]
+    return str(machine["roleArn"])
 
-    def take(sid: str, what: str) -> None:
-        document = system.client("iam").get_role_policy(RoleName=role, PolicyName="waves")["PolicyDocument"]
+
+def test_the_role_is_the_state_machines_alone_and_does_nothing_else(system: System) -> None:
+    for other in (system.deployment.invoker, system.updater(), system.historian()):
+        assert "sts:AssumeRole" in refused(partial(system.assume, role_arn(system), other))
+    own = system.assume(role_arn(system))
+    s3, bucket = system.aws.client("s3", own), system.deployment.waves_bucket
+    functions, tables = system.aws.client("lambda", own), system.aws.client("dynamodb", own)
+    for action, call in {
+        "s3:PutObject": lambda: s3.put_object(Bucket=bucket, Key="inputs/x", Body=b""),
+        "s3:GetObject": lambda: s3.get_object(Bucket=deploy.PACKAGE_BUCKET, Key=deploy.UPDATER_PACKAGE),
+        "s3:DeleteObject": lambda: s3.delete_object(Bucket=bucket, Key="rollouts/x"),
+        "lambda:GetFunction": lambda: functions.get_function(FunctionName=system.deployment.function),
+        "dynamodb:Query": lambda: tables.query(
+            TableName=system.deployment.history,
+            KeyConditionExpression="service = :s",
+            ExpressionAttributeValues={":s": {"S": "x"}},
+        ),
+        "sts:AssumeRole": lambda: system.assume(system.deployment.role_arn, own),
+    }.items():
+        assert action in refused(call)
+
+
+@pytest.fixture
+def without(system: System, role_policy: Replace) -> Iterator[Callable[..., None]]:
+    """Takes one action, or one resource of a statement, from the state machine's role."""
+    role = role_arn(system).rsplit("/", 1)[-1]
+
+    def take(sid: str, what: str, policy: str = "waves") -> None:
+        document = system.client("iam").get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
         for statement in document["Statement"]:
             if statement["Sid"] == sid:
                 actions = [action for action in actions_of(statement) if action != what]
                 statement["Action"] = actions or ["s3:ListAllMyBuckets"]
                 if isinstance(statement["Resource"], list):
                     statement["Resource"] = [arn for arn in statement["Resource"] if what not in arn]
-        role_policy(HUB, role, "waves", document)
+        role_policy(HUB, role, policy, document)
 
     yield take
 
@@ -335,7 +373,7 @@ def without(system: System, role_policy: Replace) -> Iterator[Callable[[str, str
     ],
 )
 def test_the_role_has_nothing_to_spare(
-    system: System, without: Callable[[str, str], None], sid: str, what: str, ends: str
+    system: System, without: Callable[..., None], sid: str, what: str, ends: str
 ) -> None:
     key = f"inputs/{uuid.uuid4()}.jsonl"
     body = json.dumps(target(system.service())).encode()
@@ -348,8 +386,19 @@ def test_the_role_has_nothing_to_spare(
     assert ends in told["reason"]
 
 
-def test_without_the_updater_nothing_begins(system: System, without: Callable[[str, str], None]) -> None:
+def test_without_the_updater_nothing_begins(system: System, without: Callable[..., None]) -> None:
     without("ChangeAndAsk", "UpdaterFunction")
     ended = wait(system, start(system, [[system.service()]]))
     assert ended["error"] == "InputRefused"
     assert "lambda:InvokeFunction" in ended["cause"]
+
+
+@pytest.mark.parametrize(
+    ("sid", "action"), [("RunBatches", "states:StartExecution"), ("FollowBatches", "states:DescribeExecution")]
+)
+def test_children_need_rights_of_their_own(system: System, without: Callable[..., None], sid: str, action: str) -> None:
+    without(sid, action, "waves-children")
+    service = system.service()
+    told = json.loads(wait(system, start(system, [[service]]))["cause"])
+    assert action in told["reason"]
+    assert system.records(service) == []
