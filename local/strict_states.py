@@ -1,6 +1,6 @@
 """Step Functions as AWS has it, where MiniStack's Distributed Map and rights fall short. Put in place by `strict.py`.
 
-* Calls of a state machine are made over the wire, as its role: MiniStack makes them inside, as nobody, and asks no policy.
+* Calls of a state machine go over the wire, as its role: MiniStack makes them inside, as nobody, and asks no policy.
 * Distributed Map in JSONata: `Items`, arguments of `ItemReader`, `ItemBatcher`, `ResultWriter`, `Output` and `Assign`.
 * A child execution has its own name and ARN in its context, and none of its parent's variables.
 * A Map Run counts items, not batches.

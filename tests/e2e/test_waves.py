@@ -12,8 +12,10 @@ from typing import Any
 
 import deploy
 import pytest
+import render
 from botocore.exceptions import ClientError
 from conftest import Service, System
+from jsonata import Jsonata
 from local_aws import HUB, REGION, TARGETS
 from test_permissions import Replace, actions_of, refused
 from wire import Wire
@@ -205,6 +207,31 @@ def test_an_object_that_is_not_there_interrupts(system: System) -> None:
     assert system.records(three) == []
 
 
+def test_a_cause_holds_what_fits() -> None:
+    """By the expression itself: an execution that large would take long."""
+    cause = render.definition()["States"]["Stopped"]["Cause"][2:-2]
+    failures = [{"ecs_service_name": "s" * 255}] * 10
+    small = {
+        "key": "k",
+        "restore": {"updates": [{}]},
+        "restore_keys": ["r"],
+        "waves": [{"wave": 1, "failures": failures}],
+    }
+    long = {**small, "restore": {"updates": [{"ecs_cluster_name": "c" * 255, "ecs_service_name": "s" * 255}] * 100}}
+    longest = {
+        **long,
+        "restore_keys": ["r" * 1000] * 50,
+        "waves": [{"wave": n, "failures": failures} for n in range(50)],
+    }
+    told = [json.loads(Jsonata.jsonata(cause).evaluate(None, {"summary": given})) for given in (small, long, longest)]
+    assert told[0] == small
+    assert told[1] == {**long, "restore": None, "shortened": told[1]["shortened"]}
+    assert (told[2]["restore"], told[2]["restore_keys"]) == (None, [])
+    assert [wave["failures"] for wave in told[2]["waves"]] == [[]] * 50
+    assert told[2]["key"] == "k"
+    assert all(len(json.dumps(one)) < 32768 for one in told)
+
+
 def test_a_batch_that_the_updater_refuses_changes_nothing(system: System) -> None:
     """A line of an object is not seen before its batch: the batch fails whole."""
     service, key = system.service(), f"inputs/{uuid.uuid4()}.jsonl"
@@ -366,7 +393,6 @@ def without(system: System, role_policy: Replace) -> Iterator[Callable[..., None
 @pytest.mark.parametrize(
     ("sid", "what", "ends"),
     [
-        ("ChangeAndAsk", "HistoryFunction", "was interrupted"),
         ("ReadTargets", "s3:GetObject", "States.ItemReaderFailed"),
         ("KeepResults", "s3:GetObject", "was interrupted: S3"),
         ("KeepResults", "s3:PutObject", "States.ResultWriterFailed"),
@@ -384,6 +410,17 @@ def test_the_role_has_nothing_to_spare(
     told = json.loads(ended["cause"])
     assert statuses(told) == ["INTERRUPTED"]
     assert ends in told["reason"]
+
+
+def test_what_the_history_cannot_be_asked_about_counts_as_failed(system: System, without: Callable[..., None]) -> None:
+    service, unchanged = system.service(), system.service()
+    without("ChangeAndAsk", "HistoryFunction")
+    targets = [target(service), target(unchanged, ecs_image_name=deploy.IMAGE)]  # the second one is as wanted
+    summary = run(system, [targets, [system.service()]])
+    assert statuses(summary) == ["STOPPED", "NOT_STARTED"]
+    [failure] = summary["waves"][0]["failures"]
+    assert (failure["ecs_service_name"], failure["status"]) == (service.name, "UNKNOWN")
+    assert [update["ecs_service_name"] for update in summary["restore"]["updates"]] == [service.name]
 
 
 def test_without_the_updater_nothing_begins(system: System, without: Callable[..., None]) -> None:
