@@ -48,7 +48,23 @@ TOKENS: dict[str, Any] = {
     "__ORGANIZATION_ID__": "${OrganizationId}",
     "__EXTERNAL_ID__": "${ExternalId}",
     "__BREAK_GLASS_ROLE_ARN__": "${BreakGlassRoleArn}",
-    "__WRITER_ROLE_ARNS__": [{"Fn::GetAtt": ["UpdaterRole", "Arn"]}],
+    "__WRITER_ROLE_ARNS__": [
+        {"Fn::GetAtt": ["UpdaterRole", "Arn"]},
+        {"Fn::If": ["HasRecorder", {"Fn::GetAtt": ["RecorderRole", "Arn"]}, {"Ref": "AWS::NoValue"}]},
+    ],
+    "__RECORDER_LOG_GROUP_ARN__": (
+        "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:${RecorderLogGroup}"
+    ),
+    "__READER_ROLE_NAME__": "${ReaderRoleName}",
+    "__REGION__": "${AWS::Region}",
+    "__URL_SUFFIX__": "${AWS::URLSuffix}",
+    "__TABLE_KEY_ARN__": "${TableKeyArn}",
+    "__NOTICES_TOPIC_ARN__": "${NoticesTopic}",
+    "__DEAD_LETTERS_ARN__": "${DeadLetters.Arn}",
+    "__EVENT_BUS_NAME__": "${AWS::StackName}",
+    "__HUB_EVENT_BUS_ARN__": "${HubEventBusArn}",
+    "__TARGET_RULE_ARNS__": [{"Fn::GetAtt": [rule, "Arn"]} for rule in ("DeploymentsRule", "AlarmsRule")],
+    "__RULE_ARNS__": [{"Fn::GetAtt": [rule, "Arn"]} for rule in ("RecorderRule", "TargetAlarmsRule", "SweepRule")],
     "__TASK_ROLE_ARNS__": {"Fn::Split": [",", {"Ref": "TaskRoleArns"}]},
     "__INFRASTRUCTURE_ROLE_ARNS__": {"Fn::Split": [",", {"Ref": "InfrastructureRoleArns"}]},
 }
@@ -67,9 +83,13 @@ OPTIONAL_KEYS = {
 }
 OPTIONAL_STATEMENTS = {
     "OnlyBreakGlassChangesThisPolicy": "HasBreakGlassRole",
+    "UseTheTablesKey": "HasTableKey",
     "PassTaskRoles": "HasTaskRoles",
     "PassInfrastructureRoles": "HasInfrastructureRoles",
 }
+# Statements whose condition keys always stay: without them everybody would be let in, so that the template puts the whole
+# document behind Fn::If.
+NEVER_WITHOUT = {"TheOrganizationSendsEvents"}
 
 TOKEN = re.compile(r"__[A-Z_]+?__")
 WIDTH = 118
@@ -122,7 +142,7 @@ def render(node: Any) -> Any:
         return node
     rendered = {}
     for name, member in node.items():
-        if name == "Condition":
+        if name == "Condition" and node.get("Sid") not in NEVER_WITHOUT:
             value, conditions = render_condition(member)
             rendered[name] = behind(conditions, value)
         else:

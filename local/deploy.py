@@ -19,6 +19,9 @@ ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = ROOT / "infrastructure" / "cloudformation"
 PACKAGE_BUCKET = "ecs-updater-packages"
 PACKAGES = UPDATER_PACKAGE, HISTORY_PACKAGE = "updater.zip", "history.zip"
+RECORDER_PACKAGE = "recorder.zip"
+# What CloudFormation takes of a template in a request, in bytes; a larger one comes by S3.
+LARGEST_TEMPLATE_BODY = 51_200
 EXTERNAL_ID = "local-external-id"
 BREAK_GLASS_ROLE = f"arn:aws:iam::{HUB}:role/break-glass"
 
@@ -63,7 +66,9 @@ def deploy_hub(aws: LocalAws, packages: Path) -> dict[str, str]:
     """The hub's stack; its outputs."""
     s3 = aws.client("s3", root_of(HUB))
     s3.create_bucket(Bucket=PACKAGE_BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-    for package in PACKAGES:
+    # A hub can do without the recorder.
+    recorder = [RECORDER_PACKAGE] if (packages / RECORDER_PACKAGE).exists() else []
+    for package in (*PACKAGES, *recorder):
         s3.put_object(Bucket=PACKAGE_BUCKET, Key=package, Body=(packages / package).read_bytes())
     return deploy_stack(
         aws,
@@ -74,6 +79,7 @@ def deploy_hub(aws: LocalAws, packages: Path) -> dict[str, str]:
             "CodeBucket": PACKAGE_BUCKET,
             "CodeKey": UPDATER_PACKAGE,
             "HistoryCodeKey": HISTORY_PACKAGE,
+            "RecorderCodeKey": "".join(recorder),
             "OrganizationId": ORGANIZATION_ID,
             "ExternalId": EXTERNAL_ID,
             "BreakGlassRoleArn": BREAK_GLASS_ROLE,
@@ -102,9 +108,14 @@ def deploy_target(aws: LocalAws, account: str, updater_role_arn: str, organizati
 def deploy_stack(aws: LocalAws, account: str, stack: str, template: str, parameters: dict[str, str]) -> dict[str, str]:
     """Creates a stack, waits for it, and gives its outputs."""
     cloudformation = aws.client("cloudformation", root_of(account))
+    text = (TEMPLATES / template).read_text()
+    body = {"TemplateBody": text}
+    if len(text.encode()) > LARGEST_TEMPLATE_BODY:
+        aws.client("s3", root_of(account)).put_object(Bucket=PACKAGE_BUCKET, Key=template, Body=text.encode())
+        body = {"TemplateURL": f"{aws.endpoint}/{PACKAGE_BUCKET}/{template}"}
     cloudformation.create_stack(
         StackName=stack,
-        TemplateBody=(TEMPLATES / template).read_text(),
+        **body,
         Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
         Capabilities=["CAPABILITY_NAMED_IAM"],
     )

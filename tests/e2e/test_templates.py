@@ -76,6 +76,7 @@ def resolve(node: Any, values: dict[str, Any], conditions: dict[str, bool]) -> A
 
 # What the tokens of policies/ stand for, and what the templates' names are, in one deployment.
 UPDATER_ROLE = "arn:aws:iam::111111111111:role/ecs-updater/updater"
+RECORDER_ROLE = "arn:aws:iam::111111111111:role/ecs-updater/recorder"
 TOKENS: dict[str, Any] = {
     "__PARTITION__": "aws",
     "__ACCOUNT_ID__": "222222222222",
@@ -88,7 +89,18 @@ TOKENS: dict[str, Any] = {
     "__UPDATER_ROLE_ARN__": UPDATER_ROLE,
     "__ORGANIZATION_ID__": "o-a1b2c3d4e5",
     "__EXTERNAL_ID__": "external",
-    "__WRITER_ROLE_ARNS__": [UPDATER_ROLE],
+    "__WRITER_ROLE_ARNS__": [UPDATER_ROLE, RECORDER_ROLE],
+    "__RECORDER_LOG_GROUP_ARN__": "arn:aws:logs:eu-west-1:222222222222:log-group:recorder-group",
+    "__READER_ROLE_NAME__": "path/reader",
+    "__REGION__": "eu-west-1",
+    "__URL_SUFFIX__": "amazonaws.com",
+    "__TABLE_KEY_ARN__": "arn:key",
+    "__NOTICES_TOPIC_ARN__": "arn:topic",
+    "__DEAD_LETTERS_ARN__": "arn:dead-letters",
+    "__EVENT_BUS_NAME__": "stack",
+    "__HUB_EVENT_BUS_ARN__": "arn:bus",
+    "__RULE_ARNS__": ["arn:rule:recorder", "arn:rule:alarms", "arn:rule:sweep"],
+    "__TARGET_RULE_ARNS__": ["arn:rule:deployments", "arn:rule:target-alarms"],
     "__BREAK_GLASS_ROLE_ARN__": "arn:aws:iam::111111111111:role/break-glass",
     "__TASK_ROLE_ARNS__": ["arn:task:1", "arn:task:2"],
     "__INFRASTRUCTURE_ROLE_ARNS__": ["arn:infrastructure"],
@@ -97,6 +109,8 @@ VALUES = {
     "AWS::Partition": "aws",
     "AWS::AccountId": "222222222222",
     "AWS::Region": "eu-west-1",
+    "AWS::StackName": "stack",
+    "AWS::URLSuffix": "amazonaws.com",
     "TargetRoleName": "path/target",
     "HistoryTable.Arn": "arn:history",
     "StateTable.Arn": "arn:state",
@@ -104,6 +118,18 @@ VALUES = {
     "HistoryLogGroup": "history-group",
     "UpdaterRoleArn": UPDATER_ROLE,
     "UpdaterRole.Arn": UPDATER_ROLE,
+    "RecorderRole.Arn": RECORDER_ROLE,
+    "RecorderLogGroup": "recorder-group",
+    "ReaderRoleName": "path/reader",
+    "TableKeyArn": "arn:key",
+    "NoticesTopic": "arn:topic",
+    "DeadLetters.Arn": "arn:dead-letters",
+    "HubEventBusArn": "arn:bus",
+    "RecorderRule.Arn": "arn:rule:recorder",
+    "TargetAlarmsRule.Arn": "arn:rule:alarms",
+    "SweepRule.Arn": "arn:rule:sweep",
+    "DeploymentsRule.Arn": "arn:rule:deployments",
+    "AlarmsRule.Arn": "arn:rule:target-alarms",
     "OrganizationId": "o-a1b2c3d4e5",
     "ExternalId": "external",
     "BreakGlassRoleArn": "arn:aws:iam::111111111111:role/break-glass",
@@ -115,6 +141,16 @@ PLACES = {
     "history.json": ("hub.yaml", "HistoryRole", "Policies", 0, "PolicyDocument"),
     "lambda-trust.json": ("hub.yaml", "UpdaterRole", "AssumeRolePolicyDocument"),
     "history-table.json": ("hub.yaml", "HistoryTable", "ResourcePolicy", "PolicyDocument"),
+    "recorder.json": ("hub.yaml", "RecorderPolicy", "PolicyDocument"),
+    "dead-letters.json": ("hub.yaml", "DeadLettersPolicy", "PolicyDocument"),
+    "notices-key.json": ("hub.yaml", "NoticesKey", "KeyPolicy"),
+    "notices-topic.json": ("hub.yaml", "NoticesTopicPolicy", "PolicyDocument"),
+    "chat-trust.json": ("hub.yaml", "ChatRole", "AssumeRolePolicyDocument"),
+    "chat.json": ("hub.yaml", "ChatRole", "Policies", 0, "PolicyDocument"),
+    "event-bus.json": ("hub.yaml", "EventBus", "Policy", "Fn::If", 1),
+    "target-events.json": ("target-events.yaml", "EventsRole", "Policies", 0, "PolicyDocument"),
+    "target-events-trust.json": ("target-events.yaml", "EventsRole", "AssumeRolePolicyDocument"),
+    "target-dead-letters.json": ("target-events.yaml", "DeadLettersPolicy", "PolicyDocument"),
     "target-role.json": ("target-role.yaml", "TargetRole", "Policies", 0, "PolicyDocument"),
     "target-trust.json": ("target-role.yaml", "TargetRole", "AssumeRolePolicyDocument"),
     "target-boundary.json": ("target-role.yaml", "Boundary", "PolicyDocument"),
@@ -126,6 +162,8 @@ CONDITIONS = (
     "HasBreakGlassRole",
     "HasTaskRoles",
     "HasInfrastructureRoles",
+    "HasRecorder",
+    "HasTableKey",
 )
 
 
@@ -189,6 +227,9 @@ def test_a_statement_without_its_parameter_is_gone_whole() -> None:
     nothing = dict.fromkeys(CONDITIONS, False)
     table = resolve(in_template("history-table.json"), VALUES, nothing)["Statement"]
     assert [statement["Sid"] for statement in table] == ["NobodyRewritesHistory", "OnlyTheWritersAppend"]
+    assert table[1]["Condition"] == {"ArnNotEquals": {"aws:PrincipalArn": [UPDATER_ROLE]}}
+    for document in ("updater.json", "history.json", "recorder.json"):
+        assert "kms:" not in json.dumps(resolve(in_template(document), VALUES, nothing))
     role = resolve(in_template("target-role.json"), VALUES, nothing)["Statement"]
     assert not any("iam:PassRole" in statement["Action"] for statement in role)
 
@@ -232,6 +273,66 @@ def test_parameters_refuse_what_is_wrong(file: str, parameter: str, good: list[s
     pattern = template(file)["Parameters"][parameter]["AllowedPattern"]
     assert [value for value in good if not re.fullmatch(pattern, value)] == []
     assert [value for value in bad if re.fullmatch(pattern, value)] == []
+
+
+def test_a_bus_without_an_organization_is_open_to_nobody_else() -> None:
+    bus = template("hub.yaml")["Resources"]["EventBus"]["Properties"]["Policy"]
+    assert resolve(bus, VALUES, dict.fromkeys(CONDITIONS, False)) is NOTHING
+    # And where it is there, no condition of its own can take the organization away.
+    assert "Fn::If" not in json.dumps(in_template("event-bus.json"))
+
+
+def alarms(file: str) -> dict[str, dict[str, Any]]:
+    """The alarms of a template."""
+    resources = template(file)["Resources"].items()
+    return {name: entry["Properties"] for name, entry in resources if entry["Type"] == "AWS::CloudWatch::Alarm"}
+
+
+@pytest.mark.parametrize("file", ["hub.yaml", "target-events.yaml"])
+def test_every_alarm_says_what_it_means_and_what_no_data_mean(file: str) -> None:
+    for name, alarm in alarms(file).items():
+        assert len(alarm["AlarmDescription"]) > 40, name
+        assert alarm["TreatMissingData"] == ("breaching" if name == "SweepAlarm" else "notBreaching"), name
+        assert alarm["AlarmActions"], name
+
+
+def test_every_code_that_operators_have_to_mend_has_its_alarm() -> None:
+    """The codes are those of `Code::fault` in src/error.rs; all others are their callers'."""
+    source = (ROOT / "src" / "error.rs").read_text()
+    faults = source.split("fn fault(self)")[1].split("fn text(self)")[0]
+    operators = re.findall(r"Self::(\w+)", faults.split("=> Fault::Caller")[1])
+    watched = [
+        {dimension["Name"]: dimension["Value"] for dimension in alarm["Dimensions"]}
+        for alarm in alarms("hub.yaml").values()
+        if alarm.get("MetricName") == "Failed"
+    ]
+    assert sorted(set(operators)) == sorted(dimensions["code"] for dimensions in watched)
+    assert {dimensions["fault"] for dimensions in watched} == {"operator"}
+
+
+def test_whatever_is_asynchronous_has_a_place_for_what_fails() -> None:
+    for file in ("hub.yaml", "target-events.yaml"):
+        for name, resource in template(file)["Resources"].items():
+            for target in resource["Properties"].get("Targets", []) if resource["Type"] == "AWS::Events::Rule" else []:
+                # The dead letters themselves have none.
+                letters = {"Fn::GetAtt": ["DeadLetters", "Arn"]}
+                assert target["Arn"] == letters or target["DeadLetterConfig"]["Arn"] == letters, name
+    resources = template("hub.yaml")["Resources"].values()
+    configured = {
+        (entry["Properties"]["FunctionName"]["Ref"], entry["Properties"]["Qualifier"])
+        for entry in resources
+        if entry["Type"] == "AWS::Lambda::EventInvokeConfig"
+    }
+    expected = {("UpdaterFunction", name) for name in ("$LATEST", "live", "api")}
+    assert configured == expected | {("RecorderFunction", name) for name in ("$LATEST", "live")}
+
+
+def test_the_dashboard_is_json() -> None:
+    body, variables = template("hub.yaml")["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
+    duration = resolve(variables["RecorderDuration"], {"RecorderFunction": "recorder"}, {"HasRecorder": True})
+    for more in ("", duration):
+        filled = re.sub(r"\$\{(\w[\w.:]*)}", lambda name: more if name[1] == "RecorderDuration" else name[1], body)
+        assert len(json.loads(filled)["widgets"]) == 5
 
 
 def test_history_and_state_outlive_the_stack() -> None:
