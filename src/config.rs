@@ -46,9 +46,14 @@ impl Config {
             allowed_accounts: get("ALLOWED_ACCOUNTS").map(|list| accounts(&list)).transpose()?,
             max_concurrency: get("MAX_CONCURRENCY")
                 .map_or(Ok(DEFAULT_MAX_CONCURRENCY), |number| concurrency(&number))?,
-            metrics_namespace: get("METRICS_NAMESPACE").unwrap_or_else(|| DEFAULT_METRICS_NAMESPACE.to_owned()),
+            metrics_namespace: metrics_namespace(get),
         })
     }
+}
+
+/// `METRICS_NAMESPACE`: CloudWatch namespace of the embedded metrics.
+pub fn metrics_namespace(get: impl Fn(&str) -> Option<String>) -> String {
+    set(get, "METRICS_NAMESPACE").unwrap_or_else(|| DEFAULT_METRICS_NAMESPACE.to_owned())
 }
 
 /// The names of the two tables: all that the history function has to be told.
