@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the documents of `policies/` into the CloudFormation templates.
+"""Writes the documents of `policies/`, and the dashboard, into the CloudFormation templates.
 
 `policies/*.json` is the one source of every IAM document. A template carries each document between two
 marker lines, and this tool replaces what stands between them:
@@ -25,6 +25,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,23 @@ OPTIONAL_STATEMENTS = {
     "PassTaskRoles": "HasTaskRoles",
     "PassInfrastructureRoles": "HasInfrastructureRoles",
 }
-# Statements whose condition keys always stay: without them everybody would be let in, so that the template puts the whole
+# Statements whose condition keys always stay, since everybody would be let in without them: the template puts the whole
 # document behind Fn::If.
 NEVER_WITHOUT = {"TheOrganizationSendsEvents"}
+
+# The dashboard, which Fn::Sub fills in.
+DASHBOARD = ROOT / "infrastructure" / "dashboard.json"
+DASHBOARD_TOKENS = {
+    "__REGION__": "${AWS::Region}",
+    "__METRICS_NAMESPACE__": "${MetricsNamespace}",
+    "__UPDATER_FUNCTION__": "${UpdaterFunction}",
+    "__HISTORY_FUNCTION__": "${HistoryFunction}",
+    "__RECORDER__": "${Recorder}",
+    "__DEAD_LETTERS_NAME__": "${DeadLetters.QueueName}",
+    "__LOG_GROUP__": "${LogGroup}",
+}
+# Where there is no recorder, its line stays empty.
+DASHBOARD_VARIABLES = {"Recorder": {"Fn::If": ["HasRecorder", {"Ref": "RecorderFunction"}, "-"]}}
 
 TOKEN = re.compile(r"__[A-Z_]+?__")
 WIDTH = 118
@@ -169,12 +184,25 @@ def layout(node: Any, indent: int) -> str:
 def render_template(text: str) -> str:
     """The template with the documents between its markers written anew."""
 
+    def dashboard(match: re.Match[str]) -> str:
+        indent = match["indent"]
+        text = TOKEN.sub(lambda token: DASHBOARD_TOKENS[token.group()], DASHBOARD.read_text().rstrip())
+        items = f"- |-\n{textwrap.indent(text, '  ')}\n- {json.dumps(DASHBOARD_VARIABLES)}"
+        body = textwrap.indent(items, f"{indent}  ")
+        return f"{indent}# begin dashboard.json\n{indent}DashboardBody: !Sub\n{body}\n{indent}# end dashboard.json\n"
+
     def section(match: re.Match[str]) -> str:
         indent, name = match["indent"], match["name"]
         document = render(json.loads((ROOT / "policies" / name).read_text()))
         body = indent + layout(document, len(indent))
         return f"{indent}# begin policies/{name}\n{body}\n{indent}# end policies/{name}\n"
 
+    text = re.sub(
+        r"^(?P<indent> *)# begin dashboard.json\n(?:.*\n)*?(?P=indent)# end dashboard.json\n",
+        dashboard,
+        text,
+        flags=re.MULTILINE,
+    )
     return re.sub(
         r"^(?P<indent> *)# begin policies/(?P<name>\S+)\n(?:.*\n)*?(?P=indent)# end policies/(?P=name)\n",
         section,

@@ -253,6 +253,31 @@ def test_a_statement_without_its_parameter_is_gone_whole() -> None:
             ["role", "arn:aws:iam::1:role/x", "arn:aws:iam::111111111111:user/x"],
         ),
         ("hub.yaml", "CodeBucket", ["my-packages.eu"], ["", "A", "my_packages", "-a"]),
+        ("hub.yaml", "Release", ["1", "2026-11-25T18:00", "v1.2.3_a"], ["", "a b", "a" * 33]),
+        ("hub.yaml", "NoticesEmail", ["", "team@example.com"], ["team", "a@b c", "a@b@c"]),
+        ("hub.yaml", "NoticesUrl", ["", "https://example.com/x?y=z"], ["http://example.com", "https://", "https://a b"]),
+        ("hub.yaml", "SlackWorkspaceId", ["", "T012ABCDEFG"], ["t012", "T 1"]),
+        ("hub.yaml", "SlackChannelId", ["", "C012ABCDEFG"], ["#alarms"]),
+        ("hub.yaml", "MetricsNamespace", ["EcsUpdater", "a/b"], ["", "a b"]),
+        (
+            "hub.yaml",
+            "TableKeyArn",
+            ["", "arn:aws:kms:eu-west-1:111111111111:key/1234abcd-12ab-34cd-56ef-1234567890ab"],
+            ["alias/x", "arn:aws:kms:eu-west-1:111111111111:alias/x"],
+        ),
+        ("hub.yaml", "ReaderRoleName", ["ecs-updater/ecs-updater-reader"], ["", "/role", "a b"]),
+        (
+            "target-events.yaml",
+            "HubEventBusArn",
+            ["arn:aws:events:eu-west-1:111111111111:event-bus/ecs-updater"],
+            ["", "ecs-updater", "arn:aws:events:eu-west-1:111111111111:rule/x"],
+        ),
+        (
+            "target-events.yaml",
+            "NoticesTopicArn",
+            ["", "arn:aws:sns:eu-west-1:111111111111:alarms"],
+            ["alarms", "arn:aws:sqs:eu-west-1:111111111111:alarms"],
+        ),
         ("target-role.yaml", "UpdaterRoleArn", [UPDATER_ROLE], ["", "updater", "arn:aws:iam::*:role/x"]),
         (
             "target-role.yaml",
@@ -310,6 +335,14 @@ def test_every_code_that_operators_have_to_mend_has_its_alarm() -> None:
     assert {dimensions["fault"] for dimensions in watched} == {"operator"}
 
 
+@pytest.mark.parametrize("function", ["Updater", "History", "Recorder"])
+def test_a_function_that_comes_near_its_time_limit_is_heard_of(function: str) -> None:
+    limit = template("hub.yaml")["Resources"][f"{function}Function"]["Properties"]["Timeout"]
+    alarm = alarms("hub.yaml")[f"{function}DurationAlarm"]
+    assert alarm["Threshold"] == limit * 900
+    assert f"({limit} s)" in alarm["AlarmDescription"]
+
+
 def test_whatever_is_asynchronous_has_a_place_for_what_fails() -> None:
     for file in ("hub.yaml", "target-events.yaml"):
         for name, resource in template(file)["Resources"].items():
@@ -327,12 +360,13 @@ def test_whatever_is_asynchronous_has_a_place_for_what_fails() -> None:
     assert configured == expected | {("RecorderFunction", name) for name in ("$LATEST", "live")}
 
 
-def test_the_dashboard_is_json() -> None:
+def test_the_dashboard_is_that_of_its_file() -> None:
     body, variables = template("hub.yaml")["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
-    duration = resolve(variables["RecorderDuration"], {"RecorderFunction": "recorder"}, {"HasRecorder": True})
-    for more in ("", duration):
-        filled = re.sub(r"\$\{(\w[\w.:]*)}", lambda name: more if name[1] == "RecorderDuration" else name[1], body)
-        assert len(json.loads(filled)["widgets"]) == 5
+    assert resolve(variables, {}, {"HasRecorder": False}) == {"Recorder": "-"}
+    source = json.loads((ROOT / "infrastructure" / "dashboard.json").read_text())
+    titles = [widget["properties"]["title"] for widget in json.loads(body)["widgets"]]
+    assert titles == [widget["properties"]["title"] for widget in source["widgets"]]
+    assert "__" not in body
 
 
 def test_history_and_state_outlive_the_stack() -> None:
