@@ -20,8 +20,8 @@ TEMPLATES = ROOT / "infrastructure" / "cloudformation"
 PACKAGE_BUCKET = "ecs-updater-packages"
 PACKAGES = UPDATER_PACKAGE, HISTORY_PACKAGE = "updater.zip", "history.zip"
 RECORDER_PACKAGE = "recorder.zip"
-# What CloudFormation takes of a template in a request, in bytes; a larger one comes by S3.
-LARGEST_TEMPLATE_BODY = 51_200
+# The most bytes of a template that CloudFormation takes in the call itself; a larger one comes from a bucket.
+MAX_TEMPLATE_BODY = 51_200
 EXTERNAL_ID = "local-external-id"
 BREAK_GLASS_ROLE = f"arn:aws:iam::{HUB}:role/break-glass"
 
@@ -41,6 +41,7 @@ class Deployment:
     history: str
     state: str
     invoker: Credentials
+    outputs: dict[str, str]  # all of the hub's
 
 
 def deploy(aws: LocalAws, packages: Path, progress: Callable[[str], None]) -> Deployment:
@@ -52,6 +53,8 @@ def deploy(aws: LocalAws, packages: Path, progress: Callable[[str], None]) -> De
             f"account {account}: infrastructure/cloudformation/target-role.yaml, cluster {CLUSTER}, service {SERVICE}"
         )
         deploy_target(aws, account, outputs["UpdaterRoleArn"])
+        if bus := outputs.get("EventBusArn"):
+            deploy_events(aws, account, bus)
     return Deployment(
         function=outputs["UpdaterFunctionName"],
         role_arn=outputs["UpdaterRoleArn"],
@@ -59,6 +62,7 @@ def deploy(aws: LocalAws, packages: Path, progress: Callable[[str], None]) -> De
         history=outputs["HistoryTableName"],
         state=outputs["StateTableName"],
         invoker=create_invoker(aws, outputs["UpdaterFunctionArn"], outputs["HistoryFunctionArn"]),
+        outputs=outputs,
     )
 
 
@@ -105,17 +109,22 @@ def deploy_target(aws: LocalAws, account: str, updater_role_arn: str, organizati
     create_sample(aws, account)
 
 
+def deploy_events(aws: LocalAws, account: str, bus_arn: str) -> dict[str, str]:
+    """What sends the account's deployment events to the hub; its outputs."""
+    return deploy_stack(aws, account, "ecs-updater-target-events", "target-events.yaml", {"HubEventBusArn": bus_arn})
+
+
 def deploy_stack(aws: LocalAws, account: str, stack: str, template: str, parameters: dict[str, str]) -> dict[str, str]:
     """Creates a stack, waits for it, and gives its outputs."""
     cloudformation = aws.client("cloudformation", root_of(account))
     text = (TEMPLATES / template).read_text()
-    body = {"TemplateBody": text}
-    if len(text.encode()) > LARGEST_TEMPLATE_BODY:
-        aws.client("s3", root_of(account)).put_object(Bucket=PACKAGE_BUCKET, Key=template, Body=text.encode())
-        body = {"TemplateURL": f"{aws.endpoint}/{PACKAGE_BUCKET}/{template}"}
+    where = {"TemplateBody": text}
+    if len(text.encode()) > MAX_TEMPLATE_BODY:
+        aws.client("s3", root_of(HUB)).put_object(Bucket=PACKAGE_BUCKET, Key=template, Body=text.encode())
+        where = {"TemplateURL": f"{aws.endpoint}/{PACKAGE_BUCKET}/{template}"}
     cloudformation.create_stack(
         StackName=stack,
-        **body,
+        **where,
         Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
         Capabilities=["CAPABILITY_NAMED_IAM"],
     )

@@ -283,6 +283,9 @@ def resolve_condition_key(key: str, context: Any) -> Any:
         if name == "aws:resourceorgid":
             account = evaluator._account_from_arn(context.resource_arn) or account
         return ORGANIZATION_ID if account in ORGANIZATION_ACCOUNTS else None
+    if name == "aws:securetransport":
+        # Loopback stands in for HTTPS here.
+        return "true"
     return original_key(key, context)
 
 

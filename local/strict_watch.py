@@ -49,8 +49,8 @@ original_logs: Callable[..., None] = lambda_svc._emit_lambda_logs
 
 
 def emit_logs(func: dict[str, Any], request_id: str, text: str, error: bool, ms: int, **options: Any) -> None:
-    """The log of an invocation; with its Lambda metrics, which MiniStack has for synchronous ones only, and its lines in
-    embedded metric format as the metrics that CloudWatch makes of them."""
+    """The log of an invocation; with its Lambda metrics, which MiniStack has for synchronous ones only, and with the
+    metrics that CloudWatch makes of lines in embedded metric format."""
     original_logs(func, request_id, text, error, ms, **options)
     own = {"FunctionName": func["config"]["FunctionName"]}
     for name, value in (("Invocations", 1), ("Errors", int(error)), ("Duration", ms)):
@@ -62,8 +62,8 @@ def emit_logs(func: dict[str, Any], request_id: str, text: str, error: bool, ms:
         for directive in entry["_aws"]["CloudWatchMetrics"]:
             for metric in directive["Metrics"]:
                 for dimensions in directive["Dimensions"]:
-                    values = {name: entry[name] for name in dimensions}
-                    cloudwatch.record_metric(directive["Namespace"], metric["Name"], entry[metric["Name"]], "Count", values)
+                    values, name = {each: entry[each] for each in dimensions}, metric["Name"]
+                    cloudwatch.record_metric(directive["Namespace"], name, entry[name], "Count", values)
 
 
 def statistic(namespace: str, name: str, dimensions: list[dict[str, str]], stat: str, seconds: float) -> float | None:
@@ -140,19 +140,14 @@ def evaluate_alarm(alarm: dict[str, Any]) -> None:
     alarm.update(StateValue=state, StateReason=reason, StateUpdatedTimestamp=int(time.time()))
     cloudwatch._record_history(alarm["AlarmName"], old, state, reason)
     cloudwatch._dispatch_alarm_actions(alarm, old, state, reason)
-    eventbridge._put_events(
-        {
-            "Entries": [
-                {
-                    "Source": "aws.cloudwatch",
-                    "DetailType": "CloudWatch Alarm State Change",
-                    "Resources": [alarm["AlarmArn"]],
-                    "Detail": json.dumps({"alarmName": alarm["AlarmName"], "state": {"value": state, "reason": reason}}),
-                }
-            ]
-        },
-        allow_aws_source=True,
-    )
+    detail = {"alarmName": alarm["AlarmName"], "state": {"value": state, "reason": reason}}
+    event = {
+        "Source": "aws.cloudwatch",
+        "DetailType": "CloudWatch Alarm State Change",
+        "Resources": [alarm["AlarmArn"]],
+        "Detail": json.dumps(detail),
+    }
+    eventbridge._put_events({"Entries": [event]}, allow_aws_source=True)
 
 
 def look_at_alarms() -> None:
@@ -178,12 +173,23 @@ def lets(policy: str | dict[str, Any], service: str, action: str) -> bool:
     return False
 
 
+original_topic_create: Callable[..., Created] = provisioners._sns_create
+
+
+def topic_create(logical_id: str, properties: dict[str, Any], stack: str) -> Created:
+    """A topic, with its key."""
+    arn, attributes = original_topic_create(logical_id, properties, stack)
+    if key := properties.get("KmsMasterKeyId"):
+        sns._topics[arn]["attributes"]["KmsMasterKeyId"] = key
+    return arn, attributes
+
+
 original_fanout: Callable[..., None] = sns._fanout
 
 
 def fanout(topic_arn: str, *message: Any, **options: Any) -> None:
-    """A notice; an alarm's only where the topic's policy and the policy of its key let CloudWatch send it. AWS says nothing
-    of those that it does not send either."""
+    """A notice; an alarm's only where the topic's policy and the policy of its key let CloudWatch send it. Of those that
+    it does not send, AWS says nothing either."""
     topic = sns._topics.get(topic_arn)
     if topic is not None and '"AlarmName"' in str(message[1] if len(message) > 1 else ""):
         attributes = topic.get("attributes", {})
@@ -194,6 +200,50 @@ def fanout(topic_arn: str, *message: Any, **options: Any) -> None:
         if key and not (key_policy and lets(key_policy[0], "cloudwatch.amazonaws.com", "kms:GenerateDataKey")):
             return
     original_fanout(topic_arn, *message, **options)
+
+
+# ---- dead letters ----------------------------------------------------------------------------------------------------
+
+
+def refused(role: str, arn: str, action: str, resource: str, context: dict[str, Any]) -> bool:
+    """Whether IAM, asked as the role of the function or rule `arn`, refuses `action`."""
+
+    region, account = arn.split(":")[3:5]
+    # MiniStack has such credentials for functions only.
+    config = {"Role": role, "FunctionArn": f"arn:aws:lambda:{region}:{account}:function:any", "FunctionName": "any"}
+
+    def ask() -> bool:
+        set_request_account_id(account)
+        set_request_region(region)
+        key = execution_credentials(config)["AWS_ACCESS_KEY_ID"]
+        return evaluator.enforce(key, action, action.split(":")[0], get_region(), resource, context) is not None
+
+    # In a context of its own: the question is not that of whoever makes the call at hand.
+    return contextvars.Context().run(ask)
+
+
+original_async: Callable[..., None] = lambda_svc.invoke_async_with_retry
+
+
+def invoke_async(func: dict[str, Any], event: dict[str, Any]) -> None:
+    """An asynchronous invocation, as its qualifier is configured, which MiniStack forgets of aliases: what runs as a
+    version was invoked by the alias `live` here."""
+    config = func["config"]
+    known = lambda_svc._functions[config["FunctionName"]].get("event_invoke_configs", {})
+    qualifier = "$LATEST" if config.get("Version", "$LATEST") == "$LATEST" else "live"
+    original_async({**func, "event_invoke_config": known.get(qualifier)}, event)
+
+
+original_async_failure: Callable[..., None] = lambda_svc._route_async_failure
+
+
+def async_failure(target: str, name: str, event: dict[str, Any], result: dict[str, Any]) -> None:
+    """Lambda sends what failed to its destination as the function's role: which has to be allowed to."""
+    config = lambda_svc._functions[name]["config"]
+    if refused(config["Role"], config["FunctionArn"], "sqs:SendMessage", target, {}):
+        cloudwatch.record_metric("AWS/Lambda", "DestinationDeliveryFailures", 1, "Count", {"FunctionName": name})
+    else:
+        original_async_failure(target, name, event, result)
 
 
 # ---- events ----------------------------------------------------------------------------------------------------------
@@ -224,14 +274,6 @@ def bus_create(logical_id: str, properties: dict[str, Any], stack: str) -> Creat
     return name, attributes
 
 
-def refused(role: str, rule: dict[str, Any], bus: str, source: str) -> bool:
-    """Whether IAM, asked as the rule's role, refuses to put an event of `source` on `bus`."""
-    config = {"Role": role, "FunctionArn": rule["Arn"], "FunctionName": "rule"}
-    key = execution_credentials(config)["AWS_ACCESS_KEY_ID"]
-    asked = {"events:source": source}
-    return evaluator.enforce(key, "events:PutEvents", "events", get_region(), bus, asked) is not None
-
-
 original_invoke_target: Callable[..., None] = eventbridge._invoke_target
 
 
@@ -243,11 +285,8 @@ def invoke_target(target: dict[str, Any], event: dict[str, Any], rule: dict[str,
         return
     name = arn.resource.split("/", 1)[1]
     known = eventbridge._event_buses.get_scoped(arn.account_id, arn.region, name) is not None
-    # As nobody: the question is the rule's, not that of whoever put the event.
-    asked = contextvars.Context()
-    asked.run(set_request_account_id, get_account_id())
-    asked.run(set_request_region, get_region())
-    if known and not asked.run(refused, target["RoleArn"], rule, target["Arn"], event["Source"]):
+    source = {"events:source": event["Source"]}
+    if known and not refused(target["RoleArn"], rule["Arn"], "events:PutEvents", target["Arn"], source):
         there = contextvars.Context()
         there.run(set_request_account_id, arn.account_id)
         there.run(set_request_region, arn.region)
@@ -272,10 +311,13 @@ def mend() -> None:
     provisioners._cw_metric_alarm_put = alarm_put
     cloudwatch._evaluate_alarm = evaluate_alarm
     sns._fanout = fanout
+    lambda_svc.invoke_async_with_retry = invoke_async
+    lambda_svc._route_async_failure = async_failure
     eventbridge._dispatch_to_lambda = invoke_lambda
     eventbridge._invoke_target = invoke_target
     eventbridge._put_events = put_events
     eventbridge.bus_policy_for_arn = bus_policy_for_arn
     evaluator._RESOURCE_POLICY_LOOKUPS["events"] = ("eventbridge", "bus_policy_for_arn")
     provisioners._RESOURCE_HANDLERS["AWS::Events::EventBus"]["create"] = bus_create
+    provisioners._RESOURCE_HANDLERS["AWS::SNS::Topic"]["create"] = topic_create
     threading.Thread(target=look_at_alarms, daemon=True).start()
