@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the documents of `policies/` and the state machine into the CloudFormation templates.
+"""Writes the documents of `policies/`, the dashboard and the state machine into the CloudFormation templates.
 
 `policies/*.json` is the one source of every IAM document, `step-functions/*.asl.json` that of the state machine. A
 template carries each document between two marker lines, and this tool replaces what stands between them:
@@ -31,6 +31,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +55,30 @@ TOKENS: dict[str, Any] = {
     "__UPDATER_ROLE_ARN__": "${UpdaterRoleArn}",
     "__ORGANIZATION_ID__": "${OrganizationId}",
     "__EXTERNAL_ID__": "${ExternalId}",
-    "__UPDATER_FUNCTION_ARN__": "${UpdaterFunction.Arn}",
-    "__HISTORY_FUNCTION_ARN__": "${HistoryFunction.Arn}",
+    "__UPDATER_FUNCTION_ARN__": "${UpdaterAlias}",
+    "__HISTORY_FUNCTION_ARN__": "${HistoryAlias}",
     "__STATE_MACHINES__": "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:stateMachine:*",
     "__WAVES_ARN__": "${Waves}",
     "__WAVES_EXECUTIONS__": ("arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:execution:${Waves.Name}"),
     "__WAVES_BUCKET_ARN__": "${WavesBucket.Arn}",
     "__BREAK_GLASS_ROLE_ARN__": "${BreakGlassRoleArn}",
-    "__WRITER_ROLE_ARNS__": [{"Fn::GetAtt": ["UpdaterRole", "Arn"]}],
+    "__WRITER_ROLE_ARNS__": [
+        {"Fn::GetAtt": ["UpdaterRole", "Arn"]},
+        {"Fn::If": ["HasRecorder", {"Fn::GetAtt": ["RecorderRole", "Arn"]}, {"Ref": "AWS::NoValue"}]},
+    ],
+    "__RECORDER_LOG_GROUP_ARN__": (
+        "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:${RecorderLogGroup}"
+    ),
+    "__READER_ROLE_NAME__": "${ReaderRoleName}",
+    "__REGION__": "${AWS::Region}",
+    "__URL_SUFFIX__": "${AWS::URLSuffix}",
+    "__TABLE_KEY_ARN__": "${TableKeyArn}",
+    "__NOTICES_TOPIC_ARN__": "${NoticesTopic}",
+    "__DEAD_LETTERS_ARN__": "${DeadLetters.Arn}",
+    "__EVENT_BUS_NAME__": "${AWS::StackName}",
+    "__HUB_EVENT_BUS_ARN__": "${HubEventBusArn}",
+    "__TARGET_RULE_ARNS__": [{"Fn::GetAtt": [rule, "Arn"]} for rule in ("DeploymentsRule", "AlarmsRule")],
+    "__RULE_ARNS__": [{"Fn::GetAtt": [rule, "Arn"]} for rule in ("RecorderRule", "TargetAlarmsRule", "SweepRule")],
     "__TASK_ROLE_ARNS__": {"Fn::Split": [",", {"Ref": "TaskRoleArns"}]},
     "__INFRASTRUCTURE_ROLE_ARNS__": {"Fn::Split": [",", {"Ref": "InfrastructureRoleArns"}]},
 }
@@ -80,9 +97,27 @@ OPTIONAL_KEYS = {
 }
 OPTIONAL_STATEMENTS = {
     "OnlyBreakGlassChangesThisPolicy": "HasBreakGlassRole",
+    "UseTheTablesKey": "HasTableKey",
     "PassTaskRoles": "HasTaskRoles",
     "PassInfrastructureRoles": "HasInfrastructureRoles",
 }
+# Statements whose condition keys always stay, since everybody would be let in without them: the template puts the whole
+# document behind Fn::If.
+NEVER_WITHOUT = {"TheOrganizationSendsEvents"}
+
+# The dashboard, which Fn::Sub fills in.
+DASHBOARD = ROOT / "infrastructure" / "dashboard.json"
+DASHBOARD_TOKENS = {
+    "__REGION__": "${AWS::Region}",
+    "__METRICS_NAMESPACE__": "${MetricsNamespace}",
+    "__UPDATER_FUNCTION__": "${UpdaterFunction}",
+    "__HISTORY_FUNCTION__": "${HistoryFunction}",
+    "__RECORDER__": "${Recorder}",
+    "__DEAD_LETTERS_NAME__": "${DeadLetters.QueueName}",
+    "__LOG_GROUP__": "${LogGroup}",
+}
+# Where there is no recorder, its line stays empty.
+DASHBOARD_VARIABLES = {"Recorder": {"Fn::If": ["HasRecorder", {"Ref": "RecorderFunction"}, "-"]}}
 
 # What --waves fills in.
 SAMPLE_SUBSTITUTIONS = {
@@ -143,7 +178,7 @@ def render(node: Any) -> Any:
         return node
     rendered = {}
     for name, member in node.items():
-        if name == "Condition":
+        if name == "Condition" and node.get("Sid") not in NEVER_WITHOUT:
             value, conditions = render_condition(member)
             rendered[name] = behind(conditions, value)
         else:
@@ -212,6 +247,13 @@ def sample_definition() -> str:
 def render_template(text: str) -> str:
     """The template with the documents between its markers written anew."""
 
+    def dashboard(match: re.Match[str]) -> str:
+        indent = match["indent"]
+        text = TOKEN.sub(lambda token: DASHBOARD_TOKENS[token.group()], DASHBOARD.read_text().rstrip())
+        items = f"- |-\n{textwrap.indent(text, '  ')}\n- {json.dumps(DASHBOARD_VARIABLES)}"
+        body = textwrap.indent(items, f"{indent}  ")
+        return f"{indent}# begin dashboard.json\n{indent}DashboardBody: !Sub\n{body}\n{indent}# end dashboard.json\n"
+
     def section(match: re.Match[str]) -> str:
         indent, folder, name = match["indent"], match["folder"], match["name"]
         if folder == "step-functions":
@@ -222,6 +264,12 @@ def render_template(text: str) -> str:
             body = indent + layout(document, len(indent))
         return f"{indent}# begin {folder}/{name}\n{body}\n{indent}# end {folder}/{name}\n"
 
+    text = re.sub(
+        r"^(?P<indent> *)# begin dashboard.json\n(?:.*\n)*?(?P=indent)# end dashboard.json\n",
+        dashboard,
+        text,
+        flags=re.MULTILINE,
+    )
     return re.sub(
         r"^(?P<indent> *)# begin (?P<folder>policies|step-functions)/(?P<name>\S+)\n"
         r"(?:.*\n)*?(?P=indent)# end (?P=folder)/(?P=name)\n",

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = ROOT / "infrastructure" / "cloudformation"
 PACKAGE_BUCKET = "ecs-updater-packages"
 PACKAGES = UPDATER_PACKAGE, HISTORY_PACKAGE = "updater.zip", "history.zip"
+RECORDER_PACKAGE = "recorder.zip"
 # The most bytes of a template that CloudFormation takes in the call itself; a larger one comes from a bucket.
 MAX_TEMPLATE_BODY = 51_200
 EXTERNAL_ID = "local-external-id"
@@ -42,6 +43,7 @@ class Deployment:
     waves: str
     waves_bucket: str
     invoker: Credentials
+    outputs: dict[str, str]  # all of the hub's
 
 
 def deploy(aws: LocalAws, packages: Path, progress: Callable[[str], None]) -> Deployment:
@@ -53,6 +55,8 @@ def deploy(aws: LocalAws, packages: Path, progress: Callable[[str], None]) -> De
             f"account {account}: infrastructure/cloudformation/target-role.yaml, cluster {CLUSTER}, service {SERVICE}"
         )
         deploy_target(aws, account, outputs["UpdaterRoleArn"])
+        if bus := outputs.get("EventBusArn"):
+            deploy_events(aws, account, bus)
     return Deployment(
         function=outputs["UpdaterFunctionName"],
         role_arn=outputs["UpdaterRoleArn"],
@@ -62,6 +66,7 @@ def deploy(aws: LocalAws, packages: Path, progress: Callable[[str], None]) -> De
         waves=outputs["WavesArn"],
         waves_bucket=outputs["WavesBucketName"],
         invoker=create_invoker(aws, outputs),
+        outputs=outputs,
     )
 
 
@@ -69,7 +74,9 @@ def deploy_hub(aws: LocalAws, packages: Path) -> dict[str, str]:
     """The hub's stack; its outputs."""
     s3 = aws.client("s3", root_of(HUB))
     s3.create_bucket(Bucket=PACKAGE_BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-    for package in PACKAGES:
+    # A hub can do without the recorder.
+    recorder = [RECORDER_PACKAGE] if (packages / RECORDER_PACKAGE).exists() else []
+    for package in (*PACKAGES, *recorder):
         s3.put_object(Bucket=PACKAGE_BUCKET, Key=package, Body=(packages / package).read_bytes())
     return deploy_stack(
         aws,
@@ -80,6 +87,7 @@ def deploy_hub(aws: LocalAws, packages: Path) -> dict[str, str]:
             "CodeBucket": PACKAGE_BUCKET,
             "CodeKey": UPDATER_PACKAGE,
             "HistoryCodeKey": HISTORY_PACKAGE,
+            "RecorderCodeKey": "".join(recorder),
             "OrganizationId": ORGANIZATION_ID,
             "ExternalId": EXTERNAL_ID,
             "BreakGlassRoleArn": BREAK_GLASS_ROLE,
@@ -103,6 +111,11 @@ def deploy_target(aws: LocalAws, account: str, updater_role_arn: str, organizati
         },
     )
     create_sample(aws, account)
+
+
+def deploy_events(aws: LocalAws, account: str, bus_arn: str) -> dict[str, str]:
+    """What sends the account's deployment events to the hub; its outputs."""
+    return deploy_stack(aws, account, "ecs-updater-target-events", "target-events.yaml", {"HubEventBusArn": bus_arn})
 
 
 def deploy_stack(aws: LocalAws, account: str, stack: str, template: str, parameters: dict[str, str]) -> dict[str, str]:

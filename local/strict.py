@@ -26,6 +26,7 @@ from typing import Any
 import ministack.core.iam_actions as actions
 import ministack.core.iam_evaluator as evaluator
 import strict_states
+import strict_watch
 from ministack.app import main
 from ministack.services import dynamodb, iam
 from ministack.services._dynamodb_keywords import parse_statement
@@ -285,7 +286,8 @@ def resolve_condition_key(key: str, context: Any) -> Any:
             account = evaluator._account_from_arn(context.resource_arn) or account
         return ORGANIZATION_ID if account in ORGANIZATION_ACCOUNTS else None
     if name == "aws:securetransport":
-        return "true"  # nothing local has TLS, and everything stays on this machine
+        # Loopback stands in for HTTPS here.
+        return "true"
     if name in ("aws:sourceaccount", "aws:sourcearn") and context.principal_arn.endswith(":root"):
         # Root stands in for services, which act for a resource of the account. Only state machines are asked which.
         account = context.principal_account
@@ -358,6 +360,7 @@ def mend() -> None:
     provisioners._RESOURCE_HANDLERS["AWS::DynamoDB::Table"]["create"] = table_create
     provisioners._RESOURCE_HANDLERS["AWS::IAM::Role"]["create"] = role_create
     strict_states.mend()
+    strict_watch.mend()
 
 
 def end_with_parent() -> None:

@@ -38,8 +38,10 @@ impl Tables {
         }));
         tables.create(&json!({
             "TableName": STATE_TABLE,
-            "AttributeDefinitions": [string("id")],
+            "AttributeDefinitions": ["id", "open", "look_at"].map(string),
             "KeySchema": [key("id", "HASH")],
+            "GlobalSecondaryIndexes": [{"IndexName": "by-open", "KeySchema": [key("open", "HASH"), key("look_at", "RANGE")],
+                                        "Projection": {"ProjectionType": "ALL"}}],
             "BillingMode": "PAY_PER_REQUEST",
         }));
         tables
