@@ -161,16 +161,18 @@ def look_at_alarms() -> None:
                 evaluate_alarm(alarm)
 
 
-def lets(policy: str | dict[str, Any], service: str, action: str) -> bool:
-    """Whether a resource's policy lets an AWS service do this, by its principal and its actions."""
-    document = json.loads(policy) if isinstance(policy, str) else policy
-    for statement in document["Statement"]:
-        principal = statement["Principal"]
-        actions = [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
-        if statement["Effect"] == "Allow" and isinstance(principal, dict) and principal.get("Service") == service:
-            if any(action == name or name.endswith("*") and action.startswith(name[:-1]) for name in actions):
-                return True
-    return False
+def service_may(policy: str, service: str, action: str, resource: str, source: str) -> bool:
+    """Whether a resource's own policy lets an AWS service do this for `source`, an ARN."""
+    context = evaluator.EvalContext(
+        principal_arn="*",
+        principal_type="Service",
+        principal_account="",
+        action=action,
+        resource_arn=resource,
+        region=get_region(),
+        service_context={"aws:sourcearn": source, "aws:sourceaccount": source.split(":")[4]},
+    )
+    return bool(policy) and evaluator.evaluate_resource_policy(policy, context, service=service).decision == "Allow"
 
 
 original_topic_create: Callable[..., Created] = provisioners._sns_create
@@ -187,19 +189,19 @@ def topic_create(logical_id: str, properties: dict[str, Any], stack: str) -> Cre
 original_fanout: Callable[..., None] = sns._fanout
 
 
-def fanout(topic_arn: str, *message: Any, **options: Any) -> None:
-    """A notice; an alarm's only where the topic's policy and the policy of its key let CloudWatch send it. Of those that
-    it does not send, AWS says nothing either."""
+def fanout(topic_arn: str, message_id: str, message: str, *rest: Any, **options: Any) -> None:
+    """A notice; an alarm's only where the topic's policy and that of its key let CloudWatch send it. Of those that it does
+    not send, AWS says nothing either."""
     topic = sns._topics.get(topic_arn)
-    if topic is not None and '"AlarmName"' in str(message[1] if len(message) > 1 else ""):
-        attributes = topic.get("attributes", {})
-        key = attributes.get("KmsMasterKeyId")
-        key_policy = kms.key_policy_for_arn(key) if key else None
-        if not lets(attributes.get("Policy") or '{"Statement": []}', "cloudwatch.amazonaws.com", "sns:Publish"):
+    if topic is not None and message.startswith('{"AlarmName"'):
+        alarm = f"arn:aws:cloudwatch:{get_region()}:{get_account_id()}:alarm:{json.loads(message)['AlarmName']}"
+        key = topic["attributes"].get("KmsMasterKeyId")
+        asked = [(topic["attributes"]["Policy"], "sns:Publish", topic_arn)]
+        for action in ("kms:Decrypt", "kms:GenerateDataKey") if key else ():
+            asked.append(((kms.key_policy_for_arn(key) or ("", ""))[0], action, key))
+        if not all(service_may(policy, "cloudwatch.amazonaws.com", *what, alarm) for policy, *what in asked):
             return
-        if key and not (key_policy and lets(key_policy[0], "cloudwatch.amazonaws.com", "kms:GenerateDataKey")):
-            return
-    original_fanout(topic_arn, *message, **options)
+    original_fanout(topic_arn, message_id, message, *rest, **options)
 
 
 # ---- dead letters ----------------------------------------------------------------------------------------------------
@@ -274,26 +276,47 @@ def bus_create(logical_id: str, properties: dict[str, Any], stack: str) -> Creat
     return name, attributes
 
 
+def deliverable(target: dict[str, Any], event: dict[str, Any], rule: dict[str, Any]) -> bool:
+    """Whether what a rule sends to may be sent to by it: a bus of another account as the target's role, a queue or a
+    function as EventBridge."""
+    arn, resource = parse_arn(target["Arn"]), target["Arn"]
+    if arn.service == "events" and arn.account_id != get_account_id():
+        name = arn.resource.split("/", 1)[1]
+        known = eventbridge._event_buses.get_scoped(arn.account_id, arn.region, name) is not None
+        source = {"events:source": event["Source"]}
+        return known and not refused(target["RoleArn"], rule["Arn"], "events:PutEvents", resource, source)
+    if arn.service == "sqs":
+        policy, action = (sqs.queue_policy_for_arn(resource) or ("", ""))[0], "sqs:SendMessage"
+    elif arn.service == "lambda":
+        policy, action = (lambda_svc.function_policy_for_arn(resource) or ("", ""))[0], "lambda:InvokeFunction"
+    else:
+        return True
+    return service_may(policy, "events.amazonaws.com", action, resource, rule["Arn"])
+
+
 original_invoke_target: Callable[..., None] = eventbridge._invoke_target
 
 
 def invoke_target(target: dict[str, Any], event: dict[str, Any], rule: dict[str, Any], view: Any = None) -> None:
-    """A rule's target; a bus of another account too, as the target's role. What does not get there is a dead letter."""
+    """A rule's target. What may not get there is a dead letter; and what may not be one either is counted."""
     arn = parse_arn(target["Arn"])
-    if arn.service != "events" or arn.account_id == get_account_id():
-        original_invoke_target(target, event, rule, view)
-        return
-    name = arn.resource.split("/", 1)[1]
-    known = eventbridge._event_buses.get_scoped(arn.account_id, arn.region, name) is not None
-    source = {"events:source": event["Source"]}
-    if known and not refused(target["RoleArn"], rule["Arn"], "events:PutEvents", target["Arn"], source):
+    if deliverable(target, event, rule):
+        if arn.service != "events" or arn.account_id == get_account_id():
+            original_invoke_target(target, event, rule, view)
+            return
         there = contextvars.Context()
         there.run(set_request_account_id, arn.account_id)
         there.run(set_request_region, arn.region)
-        there.run(eventbridge._dispatch_event, {**event, "EventBusName": name})
-    elif letters := target.get("DeadLetterConfig", {}).get("Arn"):
-        view = view or eventbridge._pattern_event_view(event)
-        eventbridge._dispatch_to_sqs(parse_arn(letters), json.dumps(view.event_with_detail()), {})
+        there.run(eventbridge._dispatch_event, {**event, "EventBusName": arn.resource.split("/", 1)[1]})
+        return
+    letters = {"Arn": target.get("DeadLetterConfig", {}).get("Arn", "")}
+    if letters["Arn"] and deliverable(letters, event, rule):
+        original_invoke_target(letters, event, rule, view)
+        return
+    bus = rule.get("EventBusName", "default")
+    named = {"RuleName": rule["Name"], **({"EventBusName": bus} if bus != "default" else {})}
+    lost = "InvocationsFailedToBeSentToDlq" if letters["Arn"] else "FailedInvocations"
+    cloudwatch.record_metric("AWS/Events", lost, 1, "Count", named)
 
 
 original_put_events: Callable[..., Any] = eventbridge._put_events

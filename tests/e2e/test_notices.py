@@ -147,16 +147,13 @@ def test_a_function_that_gives_no_answer_is_heard_of(watched: System, notices: Q
 @pytest.mark.parametrize("lock", ["key", "topic"])
 def test_alarms_need_leave_of_the_topic_and_of_its_key(watched: System, notices: Queue, lock: str) -> None:
     topic = watched.deployment.outputs["NoticesTopicArn"]
-    owner = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{HUB}:root"}, "Resource": "*"}
+    owner = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{HUB}:root"}, "Resource": "*", "Action": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [owner]})
     if lock == "key":
         key = watched.client("sns").get_topic_attributes(TopicArn=topic)["Attributes"]["KmsMasterKeyId"]
-        policy = {"Version": "2012-10-17", "Statement": [{**owner, "Action": "kms:*"}]}
-        watched.client("kms").put_key_policy(KeyId=key, PolicyName="default", Policy=json.dumps(policy))
+        watched.client("kms").put_key_policy(KeyId=key, PolicyName="default", Policy=policy)
     else:
-        policy = {"Version": "2012-10-17", "Statement": [{**owner, "Action": "sns:Publish"}]}
-        watched.client("sns").set_topic_attributes(
-            TopicArn=topic, AttributeName="Policy", AttributeValue=json.dumps(policy)
-        )
+        watched.client("sns").set_topic_attributes(TopicArn=topic, AttributeName="Policy", AttributeValue=policy)
     watched.invoke({**watched.service().event(ecs_image_name="nginx"), "account_id": OUTSIDER})
     time.sleep(SOON)
     alarms = watched.client("cloudwatch").describe_alarms(StateValue="ALARM")["MetricAlarms"]
@@ -225,6 +222,44 @@ def test_events_from_outside_the_organization_are_refused_and_kept_there(watched
     kept = Queue(watched, OUTSIDER, outputs["DeadLettersUrl"]).wait(lambda letter: True)
     assert kept["detail"] == DEPLOYMENT
     assert arrived.drain() == []
+
+
+def invocations(system: System, function: str) -> float:
+    """How often a function ran."""
+    now = time.time()
+    points = system.client("cloudwatch").get_metric_statistics(
+        Namespace="AWS/Lambda",
+        MetricName="Invocations",
+        Dimensions=[{"Name": "FunctionName", "Value": function}],
+        StartTime=now - 600,
+        EndTime=now + 60,
+        Period=60,
+        Statistics=["Sum"],
+    )["Datapoints"]
+    return float(sum(point["Sum"] for point in points))
+
+
+def test_a_deployment_reaches_the_recorder_by_leave_of_its_alias_only(
+    watched: System, notices: Queue, letters: Queue
+) -> None:
+    recorder = watched.deployment.outputs["RecorderFunctionName"]
+    put(watched, TARGETS[1])
+    deadline = time.monotonic() + 15
+    while not invocations(watched, recorder) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    ran = invocations(watched, recorder)
+    assert ran > 0
+
+    functions, alias = watched.client("lambda"), {"FunctionName": recorder, "Qualifier": "live"}
+    for statement in json.loads(functions.get_policy(**alias)["Policy"])["Statement"]:
+        functions.remove_permission(**alias, StatementId=statement["Sid"])
+    put(watched, TARGETS[1], Detail=json.dumps({**DEPLOYMENT, "reason": "kept"}))
+    kept = letters.wait(lambda letter: letter.get("detail", {}).get("reason") == "kept")
+    assert kept["account"] == TARGETS[1]
+
+    watched.client("sqs").set_queue_attributes(QueueUrl=letters.url, Attributes={"Policy": ""})
+    put(watched, TARGETS[1], Detail=json.dumps({**DEPLOYMENT, "reason": "lost"}))
+    notices.wait(about("RulesAlarm"))
 
 
 def test_events_that_do_not_get_to_the_hub_are_heard_of_there(watched: System, notices: Queue, letters: Queue) -> None:
