@@ -254,6 +254,7 @@ def test_a_batch_that_the_updater_refuses_changes_nothing(system: System) -> Non
         ({"require_completion": "yes"}, '"require_completion": expected true or false'),
         ({"rollout_id": "a b"}, '"rollout_id": expected 1 to 128 letters'),
         ({"colour": "red"}, 'unknown field "colour"'),
+        ({"c" * 40_000: "red"}, 'unknown field "ccc'),  # more than a cause holds
         ({"change": {**CHANGE, "dry_run": True}}, 'change: unknown field "dry_run"'),
         ({"change": "nginx"}, '"change": expected an object'),
         ({"waves": []}, '"waves": expected a list of 1 to 50 waves'),
@@ -277,6 +278,7 @@ def test_a_wrong_input_is_refused_before_anything_is_changed(
     ended = wait(system, start(system, **given))
     assert (ended["status"], ended["error"]) == ("FAILED", "InputRefused")
     assert ended["cause"].startswith("Nothing was changed. ")
+    assert len(ended["cause"]) < 32_768
     assert sentence in ended["cause"].replace('\\"', '"')
     assert system.records(service) == []
 
