@@ -193,8 +193,7 @@ def create_invoker(aws: LocalAws, outputs: dict[str, str]) -> Credentials:
     rights = {
         "lambda:InvokeFunction": [outputs["UpdaterFunctionArn"], outputs["HistoryFunctionArn"]],
         "states:StartExecution": waves,
-        # DescribeMapRun is for Map Runs; the local AWS asks for it on "*".
-        "states:DescribeMapRun": "*",
+        "states:DescribeMapRun": waves.replace(":stateMachine:", ":mapRun:") + "/*",
         "s3:PutObject": f"{bucket}/inputs/*",
         "s3:GetObject": f"{bucket}/rollouts/*",
         **dict.fromkeys(watch, executions),
