@@ -6,7 +6,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::error::{Code, Fault};
+use crate::error::{Code, Failure, Fault};
 
 /// JSON lines from now on, for panics too. `level` is that of our own lines, such as `info` or `debug`: the SDK's lines
 /// stay at warnings, since at `trace` they hold whole requests with session tokens and environment values. The
@@ -63,6 +63,15 @@ pub fn metric_line(namespace: &str, ended: Ended, at: DateTime<Utc>) -> Value {
     }
 }
 
+/// A question to the history that was answered with this failure.
+#[must_use]
+pub fn question_failed_line(namespace: &str, failure: &Failure, at: DateTime<Utc>) -> Value {
+    let mut line = count(namespace, "QuestionFailed", &json!([["code", "fault"], ["fault"]]), at);
+    line["code"] = failure.code.as_str().into();
+    line["fault"] = failure.fault.as_str().into();
+    line
+}
+
 /// An invocation that ended as a function error by our own answer. Lambda's metric `Errors` counts it too, and beside it
 /// what no answer came from: crashes, time-outs, memory. The difference is what nobody was told of. `started` is when
 /// the invocation did, since that is the time that Lambda gives its count.
@@ -102,6 +111,15 @@ mod tests {
         let line = metric_line("EcsUpdater", Ended::Applied, DateTime::UNIX_EPOCH);
         assert_eq!(line["Applied"], 1);
         assert_eq!(line.get("code"), None);
+    }
+
+    #[test]
+    fn a_question_that_failed_is_counted_by_fault_alone_too() {
+        let failure = Failure::new(Code::HistoryUnavailable, "no");
+        let line = question_failed_line("EcsUpdater", &failure, DateTime::UNIX_EPOCH);
+        assert_eq!(line["QuestionFailed"], 1);
+        assert_eq!((&line["code"], &line["fault"]), (&json!("HistoryUnavailable"), &json!("operator")));
+        assert_eq!(line["_aws"]["CloudWatchMetrics"][0]["Dimensions"], json!([["code", "fault"], ["fault"]]));
     }
 
     #[test]

@@ -144,6 +144,17 @@ def test_a_function_that_gives_no_answer_is_heard_of(watched: System, notices: Q
     notices.wait(about("UpdaterErrorsAlarm"))
 
 
+def test_a_history_that_cannot_read_is_heard_of_and_a_wrong_question_is_not(watched: System, notices: Queue) -> None:
+    assert watched.ask({"nonsense": 1}).error
+    time.sleep(SOON)
+    assert notices.drain() == []
+    watched.client("iam").delete_role_policy(RoleName=watched.history_role, PolicyName="history")
+    assert watched.ask({"account_id": HUB}).payload["errorType"] == "HistoryUnavailable"
+    notices.wait(about("HistoryQuestionsAlarm"))
+    time.sleep(SOON)
+    assert notices.drain() == []
+
+
 @pytest.mark.parametrize("lock", ["key", "topic"])
 def test_alarms_need_leave_of_the_topic_and_of_its_key(watched: System, notices: Queue, lock: str) -> None:
     topic = watched.deployment.outputs["NoticesTopicArn"]
