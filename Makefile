@@ -21,7 +21,7 @@ ARCH ?= $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
 RUST_TARGET := $(if $(filter arm64,$(ARCH)),aarch64,x86_64)-unknown-linux-gnu
 
 # Each of them is a binary, a package and a function of hub.yaml.
-FUNCTIONS := updater history
+FUNCTIONS := updater history recorder
 LOCAL_PACKAGES := $(TARGET)/local
 LAMBDA_PACKAGES := $(TARGET)/lambda-package/$(ARCH)
 TEMPLATES := $(wildcard infrastructure/cloudformation/*.yaml)
@@ -57,7 +57,7 @@ lint-policies: $(VENV)/stamp
 	$(VENV)/bin/python infrastructure/render.py --check
 
 .PHONY: render
-render: $(VENV)/stamp ## write policies/ into the templates
+render: $(VENV)/stamp ## write policies/ and the state machine into the templates
 	@$(VENV)/bin/python infrastructure/render.py
 
 .PHONY: build-lambda-package

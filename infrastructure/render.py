@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Writes the documents of `policies/` into the CloudFormation templates.
+"""Writes the documents of `policies/`, the dashboard and the state machine into the CloudFormation templates.
 
-`policies/*.json` is the one source of every IAM document. A template carries each document between two
-marker lines, and this tool replaces what stands between them:
+`policies/*.json` is the one source of every IAM document, `step-functions/*.asl.json` that of the state machine. A
+template carries each document between two marker lines, and this tool replaces what stands between them:
 
     # begin policies/updater.json
     {...}
@@ -10,6 +10,7 @@ marker lines, and this tool replaces what stands between them:
 
     infrastructure/render.py           rewrite the templates in place
     infrastructure/render.py --check   change nothing; exit 1 where a template is not up to date
+    infrastructure/render.py --waves   print the state machine's definition with sample names, for asl-validator
 
 JSON is YAML, so the documents stay comparable line by line with their sources. Three things are translated:
 
@@ -18,6 +19,11 @@ JSON is YAML, so the documents stay comparable line by line with their sources. 
   an operator or `Condition` that would be left empty goes with them, because IAM refuses an empty one;
 * statements that make no sense without their parameter (OPTIONAL_STATEMENTS) are put behind `Fn::If` whole: a
   Deny that merely lost its condition would deny everybody.
+
+The definition of the state machine goes in as text (`DefinitionString`): its `${...}` are filled in by
+DefinitionSubstitutions. Two things in its source are not Amazon States Language, so that it can be read: an
+expression may be a list of lines, and `{"include": "file"}` stands for what that file holds (with a `suffix` to the
+names of its states where it is included twice; what else stands beside it replaces members).
 """
 
 from __future__ import annotations
@@ -25,11 +31,13 @@ from __future__ import annotations
 import json
 import re
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = sorted((ROOT / "infrastructure" / "cloudformation").glob("*.yaml"))
+STATE_MACHINES = ROOT / "infrastructure" / "step-functions"
 
 # Token -> what stands for it: a fragment of an Fn::Sub string, or a whole value (lists).
 TOKENS: dict[str, Any] = {
@@ -47,8 +55,30 @@ TOKENS: dict[str, Any] = {
     "__UPDATER_ROLE_ARN__": "${UpdaterRoleArn}",
     "__ORGANIZATION_ID__": "${OrganizationId}",
     "__EXTERNAL_ID__": "${ExternalId}",
+    "__UPDATER_FUNCTION_ARN__": "${UpdaterAlias}",
+    "__HISTORY_FUNCTION_ARN__": "${HistoryAlias}",
+    "__STATE_MACHINES__": "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:stateMachine:*",
+    "__WAVES_ARN__": "${Waves}",
+    "__WAVES_EXECUTIONS__": ("arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:execution:${Waves.Name}"),
+    "__WAVES_BUCKET_ARN__": "${WavesBucket.Arn}",
     "__BREAK_GLASS_ROLE_ARN__": "${BreakGlassRoleArn}",
-    "__WRITER_ROLE_ARNS__": [{"Fn::GetAtt": ["UpdaterRole", "Arn"]}],
+    "__WRITER_ROLE_ARNS__": [
+        {"Fn::GetAtt": ["UpdaterRole", "Arn"]},
+        {"Fn::If": ["HasRecorder", {"Fn::GetAtt": ["RecorderRole", "Arn"]}, {"Ref": "AWS::NoValue"}]},
+    ],
+    "__RECORDER_LOG_GROUP_ARN__": (
+        "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:${RecorderLogGroup}"
+    ),
+    "__READER_ROLE_NAME__": "${ReaderRoleName}",
+    "__REGION__": "${AWS::Region}",
+    "__URL_SUFFIX__": "${AWS::URLSuffix}",
+    "__TABLE_KEY_ARN__": "${TableKeyArn}",
+    "__NOTICES_TOPIC_ARN__": "${NoticesTopic}",
+    "__DEAD_LETTERS_ARN__": "${DeadLetters.Arn}",
+    "__EVENT_BUS_NAME__": "${AWS::StackName}",
+    "__HUB_EVENT_BUS_ARN__": "${HubEventBusArn}",
+    "__TARGET_RULE_ARNS__": [{"Fn::GetAtt": [rule, "Arn"]} for rule in ("DeploymentsRule", "AlarmsRule")],
+    "__RULE_ARNS__": [{"Fn::GetAtt": [rule, "Arn"]} for rule in ("RecorderRule", "TargetAlarmsRule", "SweepRule")],
     "__TASK_ROLE_ARNS__": {"Fn::Split": [",", {"Ref": "TaskRoleArns"}]},
     "__INFRASTRUCTURE_ROLE_ARNS__": {"Fn::Split": [",", {"Ref": "InfrastructureRoleArns"}]},
 }
@@ -67,8 +97,34 @@ OPTIONAL_KEYS = {
 }
 OPTIONAL_STATEMENTS = {
     "OnlyBreakGlassChangesThisPolicy": "HasBreakGlassRole",
+    "UseTheTablesKey": "HasTableKey",
     "PassTaskRoles": "HasTaskRoles",
     "PassInfrastructureRoles": "HasInfrastructureRoles",
+}
+# Statements whose condition keys always stay, since everybody would be let in without them: the template puts the whole
+# document behind Fn::If.
+NEVER_WITHOUT = {"TheOrganizationSendsEvents"}
+
+# The dashboard, which Fn::Sub fills in.
+DASHBOARD = ROOT / "infrastructure" / "dashboard.json"
+DASHBOARD_TOKENS = {
+    "__REGION__": "${AWS::Region}",
+    "__METRICS_NAMESPACE__": "${MetricsNamespace}",
+    "__UPDATER_FUNCTION__": "${UpdaterFunction}",
+    "__HISTORY_FUNCTION__": "${HistoryFunction}",
+    "__RECORDER__": "${Recorder}",
+    "__DEAD_LETTERS_NAME__": "${DeadLetters.QueueName}",
+    "__LOG_GROUP__": "${LogGroup}",
+}
+# Where there is no recorder, its line stays empty.
+DASHBOARD_VARIABLES = {"Recorder": {"Fn::If": ["HasRecorder", {"Ref": "RecorderFunction"}, "-"]}}
+
+# What --waves fills in.
+SAMPLE_SUBSTITUTIONS = {
+    "Partition": "aws",
+    "UpdaterFunctionArn": "arn:aws:lambda:eu-west-1:111111111111:function:updater",
+    "HistoryFunctionArn": "arn:aws:lambda:eu-west-1:111111111111:function:history",
+    "ResultsBucket": "waves-results",
 }
 
 TOKEN = re.compile(r"__[A-Z_]+?__")
@@ -122,7 +178,7 @@ def render(node: Any) -> Any:
         return node
     rendered = {}
     for name, member in node.items():
-        if name == "Condition":
+        if name == "Condition" and node.get("Sid") not in NEVER_WITHOUT:
             value, conditions = render_condition(member)
             rendered[name] = behind(conditions, value)
         else:
@@ -146,17 +202,77 @@ def layout(node: Any, indent: int) -> str:
     return f"{opening}\n" + ",\n".join(parts) + f"\n{' ' * indent}{closing}"
 
 
+def assemble(node: Any) -> Any:
+    """A source of the state machine, or a part of it, as Amazon States Language."""
+    if isinstance(node, list):
+        if node and isinstance(node[0], str) and node[0].startswith("{%") and node[-1].endswith("%}"):
+            return " ".join(line.strip() for line in node)
+        return [assemble(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "include" in node:
+        part = assemble(json.loads((STATE_MACHINES / node["include"]).read_text()))
+        part = renamed(part, node["suffix"]) if "suffix" in node else part
+        return {**part, **{name: member for name, member in node.items() if name not in ("include", "suffix")}}
+    return {name: assemble(member) for name, member in node.items()}
+
+
+def renamed(processor: Any, suffix: str) -> Any:
+    """An ItemProcessor with a suffix to the names of its states: no name may come twice in a state machine."""
+    states = {
+        name + suffix: {
+            key: member + suffix
+            if key in ("Next", "Default")
+            else [{**part, "Next": part["Next"] + suffix} for part in member]
+            if key in ("Choices", "Catch")
+            else member
+            for key, member in state.items()
+        }
+        for name, state in processor["States"].items()
+    }
+    return {**processor, "StartAt": processor["StartAt"] + suffix, "States": states}
+
+
+def definition(name: str = "waves.asl.json") -> Any:
+    """The definition of a state machine, whole."""
+    return assemble(json.loads((STATE_MACHINES / name).read_text()))
+
+
+def sample_definition() -> str:
+    """The definition as a stack might have it."""
+    text = json.dumps(definition(), indent=2, ensure_ascii=False)
+    return re.sub(r"\$\{(\w+)}", lambda name: SAMPLE_SUBSTITUTIONS[name[1]], text)
+
+
 def render_template(text: str) -> str:
     """The template with the documents between its markers written anew."""
 
-    def section(match: re.Match[str]) -> str:
-        indent, name = match["indent"], match["name"]
-        document = render(json.loads((ROOT / "policies" / name).read_text()))
-        body = indent + layout(document, len(indent))
-        return f"{indent}# begin policies/{name}\n{body}\n{indent}# end policies/{name}\n"
+    def dashboard(match: re.Match[str]) -> str:
+        indent = match["indent"]
+        text = TOKEN.sub(lambda token: DASHBOARD_TOKENS[token.group()], DASHBOARD.read_text().rstrip())
+        items = f"- |-\n{textwrap.indent(text, '  ')}\n- {json.dumps(DASHBOARD_VARIABLES)}"
+        body = textwrap.indent(items, f"{indent}  ")
+        return f"{indent}# begin dashboard.json\n{indent}DashboardBody: !Sub\n{body}\n{indent}# end dashboard.json\n"
 
+    def section(match: re.Match[str]) -> str:
+        indent, folder, name = match["indent"], match["folder"], match["name"]
+        if folder == "step-functions":
+            text = layout(definition(name), len(indent) + 2)
+            body = f"{indent}DefinitionString: |-\n{indent}  {text}"
+        else:
+            document = render(json.loads((ROOT / "policies" / name).read_text()))
+            body = indent + layout(document, len(indent))
+        return f"{indent}# begin {folder}/{name}\n{body}\n{indent}# end {folder}/{name}\n"
+
+    text = re.sub(
+        r"^(?P<indent> *)# begin dashboard.json\n(?:.*\n)*?(?P=indent)# end dashboard.json\n",
+        dashboard,
+        text,
+        flags=re.MULTILINE,
+    )
     return re.sub(
-        r"^(?P<indent> *)# begin policies/(?P<name>\S+)\n(?:.*\n)*?(?P=indent)# end policies/(?P=name)\n",
+        r"^(?P<indent> *)# begin (?P<folder>policies|step-functions)/(?P<name>\S+)\n"
+        r"(?:.*\n)*?(?P=indent)# end (?P=folder)/(?P=name)\n",
         section,
         text,
         flags=re.MULTILINE,
@@ -165,6 +281,9 @@ def render_template(text: str) -> str:
 
 def main(arguments: list[str]) -> int:
     """Rewrites the templates, or with `--check` says which are stale."""
+    if arguments == ["--waves"]:
+        print(sample_definition())
+        return 0
     check = arguments == ["--check"]
     if arguments and not check:
         print(__doc__, file=sys.stderr)
@@ -178,7 +297,7 @@ def main(arguments: list[str]) -> int:
         stale += 1
         name = path.relative_to(ROOT)
         if check:
-            print(f"{name} is not what policies/ renders to: run infrastructure/render.py", file=sys.stderr)
+            print(f"{name} is not what its sources render to: run infrastructure/render.py", file=sys.stderr)
         else:
             path.write_text(fresh)
             print(f"{name} rewritten")

@@ -19,6 +19,9 @@ ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = ROOT / "infrastructure" / "cloudformation"
 PACKAGE_BUCKET = "ecs-updater-packages"
 PACKAGES = UPDATER_PACKAGE, HISTORY_PACKAGE = "updater.zip", "history.zip"
+RECORDER_PACKAGE = "recorder.zip"
+# The most bytes of a template that CloudFormation takes in the call itself; a larger one comes from a bucket.
+MAX_TEMPLATE_BODY = 51_200
 EXTERNAL_ID = "local-external-id"
 BREAK_GLASS_ROLE = f"arn:aws:iam::{HUB}:role/break-glass"
 
@@ -37,7 +40,10 @@ class Deployment:
     history_function: str
     history: str
     state: str
+    waves: str
+    waves_bucket: str
     invoker: Credentials
+    outputs: dict[str, str]  # all of the hub's
 
 
 def deploy(aws: LocalAws, packages: Path, progress: Callable[[str], None]) -> Deployment:
@@ -49,13 +55,18 @@ def deploy(aws: LocalAws, packages: Path, progress: Callable[[str], None]) -> De
             f"account {account}: infrastructure/cloudformation/target-role.yaml, cluster {CLUSTER}, service {SERVICE}"
         )
         deploy_target(aws, account, outputs["UpdaterRoleArn"])
+        if bus := outputs.get("EventBusArn"):
+            deploy_events(aws, account, bus)
     return Deployment(
         function=outputs["UpdaterFunctionName"],
         role_arn=outputs["UpdaterRoleArn"],
         history_function=outputs["HistoryFunctionName"],
         history=outputs["HistoryTableName"],
         state=outputs["StateTableName"],
-        invoker=create_invoker(aws, outputs["UpdaterFunctionArn"], outputs["HistoryFunctionArn"]),
+        waves=outputs["WavesArn"],
+        waves_bucket=outputs["WavesBucketName"],
+        invoker=create_invoker(aws, outputs),
+        outputs=outputs,
     )
 
 
@@ -63,7 +74,9 @@ def deploy_hub(aws: LocalAws, packages: Path) -> dict[str, str]:
     """The hub's stack; its outputs."""
     s3 = aws.client("s3", root_of(HUB))
     s3.create_bucket(Bucket=PACKAGE_BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-    for package in PACKAGES:
+    # A hub can do without the recorder.
+    recorder = [RECORDER_PACKAGE] if (packages / RECORDER_PACKAGE).exists() else []
+    for package in (*PACKAGES, *recorder):
         s3.put_object(Bucket=PACKAGE_BUCKET, Key=package, Body=(packages / package).read_bytes())
     return deploy_stack(
         aws,
@@ -74,6 +87,7 @@ def deploy_hub(aws: LocalAws, packages: Path) -> dict[str, str]:
             "CodeBucket": PACKAGE_BUCKET,
             "CodeKey": UPDATER_PACKAGE,
             "HistoryCodeKey": HISTORY_PACKAGE,
+            "RecorderCodeKey": "".join(recorder),
             "OrganizationId": ORGANIZATION_ID,
             "ExternalId": EXTERNAL_ID,
             "BreakGlassRoleArn": BREAK_GLASS_ROLE,
@@ -99,12 +113,22 @@ def deploy_target(aws: LocalAws, account: str, updater_role_arn: str, organizati
     create_sample(aws, account)
 
 
+def deploy_events(aws: LocalAws, account: str, bus_arn: str) -> dict[str, str]:
+    """What sends the account's deployment events to the hub; its outputs."""
+    return deploy_stack(aws, account, "ecs-updater-target-events", "target-events.yaml", {"HubEventBusArn": bus_arn})
+
+
 def deploy_stack(aws: LocalAws, account: str, stack: str, template: str, parameters: dict[str, str]) -> dict[str, str]:
     """Creates a stack, waits for it, and gives its outputs."""
     cloudformation = aws.client("cloudformation", root_of(account))
+    text = (TEMPLATES / template).read_text()
+    where = {"TemplateBody": text}
+    if len(text.encode()) > MAX_TEMPLATE_BODY:
+        aws.client("s3", root_of(HUB)).put_object(Bucket=PACKAGE_BUCKET, Key=template, Body=text.encode())
+        where = {"TemplateURL": f"{aws.endpoint}/{PACKAGE_BUCKET}/{template}"}
     cloudformation.create_stack(
         StackName=stack,
-        TemplateBody=(TEMPLATES / template).read_text(),
+        **where,
         Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
         Capabilities=["CAPABILITY_NAMED_IAM"],
     )
@@ -161,8 +185,19 @@ def create_service(aws: LocalAws, account: str, service: str, region: str = REGI
     )
 
 
-def create_invoker(aws: LocalAws, *function_arns: str) -> Credentials:
-    """An IAM user of the hub who may invoke the functions and do nothing else: what a caller needs, and no more."""
+def create_invoker(aws: LocalAws, outputs: dict[str, str]) -> Credentials:
+    """An IAM user of the hub who may invoke the functions and run waves: what a caller needs, and no more."""
+    waves, bucket = outputs["WavesArn"], f"arn:aws:s3:::{outputs['WavesBucketName']}"
+    executions = waves.replace(":stateMachine:", ":execution:") + ":*"
+    watch = ["states:DescribeExecution", "states:GetExecutionHistory", "states:ListMapRuns", "states:StopExecution"]
+    rights = {
+        "lambda:InvokeFunction": [outputs["UpdaterFunctionArn"], outputs["HistoryFunctionArn"]],
+        "states:StartExecution": waves,
+        "states:DescribeMapRun": waves.replace(":stateMachine:", ":mapRun:") + "/*",
+        "s3:PutObject": f"{bucket}/inputs/*",
+        "s3:GetObject": f"{bucket}/rollouts/*",
+        **dict.fromkeys(watch, executions),
+    }
     iam = aws.client("iam", root_of(HUB))
     iam.create_user(UserName="caller")
     iam.put_user_policy(
@@ -171,7 +206,9 @@ def create_invoker(aws: LocalAws, *function_arns: str) -> Credentials:
         PolicyDocument=json.dumps(
             {
                 "Version": "2012-10-17",
-                "Statement": [{"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": function_arns}],
+                "Statement": [
+                    {"Effect": "Allow", "Action": action, "Resource": resource} for action, resource in rights.items()
+                ],
             }
         ),
     )

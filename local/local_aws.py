@@ -100,6 +100,8 @@ class LocalAws:
             "AUTH": "true",
             "MINISTACK_ACCOUNT_ID": HUB,
             "MINISTACK_REGION": REGION,
+            # Waits and pauses of state machines, which are made for real deployments, take a hundredth of their time.
+            "SFN_WAIT_SCALE": "0.01",
             "LOCAL_AWS_ORGANIZATION_ID": ORGANIZATION_ID,
             "LOCAL_AWS_ORGANIZATION_ACCOUNTS": ",".join((HUB, *TARGETS, DISTRUSTFUL)),
         }

@@ -25,6 +25,8 @@ from typing import Any
 
 import ministack.core.iam_actions as actions
 import ministack.core.iam_evaluator as evaluator
+import strict_states
+import strict_watch
 from ministack.app import main
 from ministack.services import dynamodb, iam
 from ministack.services._dynamodb_keywords import parse_statement
@@ -32,6 +34,7 @@ from ministack.services.cloudformation import provisioners
 
 # The organization, and who is in it: MiniStack has none.
 ORGANIZATION_ID = os.environ["LOCAL_AWS_ORGANIZATION_ID"]
+REGION = os.environ["MINISTACK_REGION"]
 ORGANIZATION_ACCOUNTS = frozenset(os.environ["LOCAL_AWS_ORGANIZATION_ACCOUNTS"].split(","))
 
 
@@ -149,6 +152,8 @@ def extract_resource_arn(
         return check.resource
     if service == "dynamodb" and operation in ("PutResourcePolicy", "DeleteResourcePolicy"):
         return str(json_body(body).get("ResourceArn"))
+    if service == "states" and (map_run := json_body(body).get("mapRunArn")):
+        return str(map_run)
     resource = original_resource(service, method, path, headers, body, params, region, account)
     if service == "logs" and operation in ("CreateLogStream", "DeleteLogStream", "PutLogEvents"):
         return f"{resource}:log-stream:{json_body(body).get('logStreamName')}"
@@ -282,6 +287,13 @@ def resolve_condition_key(key: str, context: Any) -> Any:
         if name == "aws:resourceorgid":
             account = evaluator._account_from_arn(context.resource_arn) or account
         return ORGANIZATION_ID if account in ORGANIZATION_ACCOUNTS else None
+    if name == "aws:securetransport":
+        # Loopback stands in for HTTPS here.
+        return "true"
+    if name in ("aws:sourceaccount", "aws:sourcearn") and context.principal_arn.endswith(":root"):
+        # Root stands in for services, which act for a resource of the account. Only state machines are asked which.
+        account = context.principal_account
+        return account if name == "aws:sourceaccount" else f"arn:aws:states:{REGION}:{account}:stateMachine:local"
     return original_key(key, context)
 
 
@@ -349,6 +361,8 @@ def mend() -> None:
     evaluator._RESOURCE_POLICY_LOOKUPS["dynamodb"] = ("dynamodb", "table_policy_for_arn")
     provisioners._RESOURCE_HANDLERS["AWS::DynamoDB::Table"]["create"] = table_create
     provisioners._RESOURCE_HANDLERS["AWS::IAM::Role"]["create"] = role_create
+    strict_states.mend()
+    strict_watch.mend()
 
 
 def end_with_parent() -> None:

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 /// The role assumed in a target account where `TARGET_ROLE_NAME` is not set.
 const DEFAULT_TARGET_ROLE_NAME: &str = "ecs-updater/ecs-updater-target";
+/// The role that reads in a target account where `READER_ROLE_NAME` is not set.
+const DEFAULT_READER_ROLE_NAME: &str = "ecs-updater/ecs-updater-reader";
 /// How many services are changed at a time where `MAX_CONCURRENCY` is not set.
 const DEFAULT_MAX_CONCURRENCY: usize = 64;
 /// The metrics namespace where `METRICS_NAMESPACE` is not set.
@@ -40,18 +42,23 @@ impl Config {
         Ok(Self {
             history_table: history,
             state_table: state,
-            target_role_name: get("TARGET_ROLE_NAME")
-                .map_or_else(|| Ok(DEFAULT_TARGET_ROLE_NAME.to_owned()), role_name)?,
+            target_role_name: role_name("TARGET_ROLE_NAME", get("TARGET_ROLE_NAME"), DEFAULT_TARGET_ROLE_NAME)?,
             external_id: get("EXTERNAL_ID"),
             allowed_accounts: get("ALLOWED_ACCOUNTS").map(|list| accounts(&list)).transpose()?,
             max_concurrency: get("MAX_CONCURRENCY")
                 .map_or(Ok(DEFAULT_MAX_CONCURRENCY), |number| concurrency(&number))?,
-            metrics_namespace: get("METRICS_NAMESPACE").unwrap_or_else(|| DEFAULT_METRICS_NAMESPACE.to_owned()),
+            metrics_namespace: metrics_namespace(get),
         })
     }
 }
 
-/// The names of the two tables: all that the history function has to be told.
+/// `METRICS_NAMESPACE`: CloudWatch namespace of the embedded metrics.
+pub fn metrics_namespace(get: impl Fn(&str) -> Option<String>) -> String {
+    set(get, "METRICS_NAMESPACE").unwrap_or_else(|| DEFAULT_METRICS_NAMESPACE.to_owned())
+}
+
+/// The names of the two tables: the append-only one of records, and the one of heads, leases, idempotency keys and
+/// deployments. They are all that the history function has to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tables {
     /// `HISTORY_TABLE`: the append-only table of records.
@@ -76,6 +83,37 @@ impl Tables {
     }
 }
 
+/// The recorder's settings. AWS settings are the SDK's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecorderConfig {
+    /// `HISTORY_TABLE` and `STATE_TABLE`.
+    pub tables: Tables,
+    /// `READER_ROLE_NAME`: path and name of the role that reads in every target account.
+    pub reader_role_name: String,
+    /// `EXTERNAL_ID`: sent with `AssumeRole` where it is set.
+    pub external_id: Option<String>,
+    /// `METRICS_NAMESPACE`: CloudWatch namespace of the embedded metrics.
+    pub metrics_namespace: String,
+}
+
+impl RecorderConfig {
+    /// Reads the settings through `get`, which answers what a variable holds.
+    ///
+    /// # Errors
+    ///
+    /// A sentence naming the variable that is missing or wrong. An empty variable counts as not set.
+    pub fn from_variables(get: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
+        let tables = Tables::from_variables(&get)?;
+        let get = |name: &str| set(&get, name);
+        Ok(Self {
+            tables,
+            reader_role_name: role_name("READER_ROLE_NAME", get("READER_ROLE_NAME"), DEFAULT_READER_ROLE_NAME)?,
+            external_id: get("EXTERNAL_ID"),
+            metrics_namespace: metrics_namespace(get),
+        })
+    }
+}
+
 fn set(get: impl Fn(&str) -> Option<String>, name: &str) -> Option<String> {
     get(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
 }
@@ -92,13 +130,14 @@ fn table_name(variable: &str, name: String) -> Result<String, String> {
     }
 }
 
-fn role_name(name: String) -> Result<String, String> {
+fn role_name(variable: &str, name: Option<String>, default: &str) -> Result<String, String> {
+    let Some(name) = name else { return Ok(default.to_owned()) };
     let allowed = |c: char| c.is_ascii_alphanumeric() || "/_+=,.@-".contains(c);
     if name.chars().all(allowed) && !name.starts_with('/') && !name.ends_with('/') {
         Ok(name)
     } else {
         Err(format!(
-            "environment variable TARGET_ROLE_NAME holds no role name with its path, such as {DEFAULT_TARGET_ROLE_NAME}: {name:?}"
+            "environment variable {variable} holds no role name with its path, such as {default}: {name:?}"
         ))
     }
 }
@@ -160,6 +199,20 @@ mod tests {
             let error = read(&variables).unwrap_err();
             assert!(error.contains(named), "{error}");
         }
+    }
+
+    #[test]
+    fn the_recorder_has_a_role_of_its_own() {
+        let read = |role: Option<&str>| {
+            RecorderConfig::from_variables(|name| match name {
+                "HISTORY_TABLE" | "STATE_TABLE" => Some(name.to_lowercase()),
+                "READER_ROLE_NAME" => role.map(str::to_owned),
+                _ => None,
+            })
+        };
+        assert_eq!(read(None).unwrap().reader_role_name, "ecs-updater/ecs-updater-reader");
+        assert_eq!(read(Some("reader")).unwrap().reader_role_name, "reader");
+        assert!(read(Some("/reader")).unwrap_err().contains("READER_ROLE_NAME"));
     }
 
     #[test]

@@ -76,6 +76,30 @@ impl Code {
         }
     }
 
+    /// Whose fault it is, where nothing more is known than the code.
+    fn fault(self) -> Fault {
+        match self {
+            Self::JsonValidation
+            | Self::ClusterNotFound
+            | Self::ServiceNotFound
+            | Self::UnsupportedDeploymentController
+            | Self::RegionNotEnabled
+            | Self::ContainerNotFound
+            | Self::AmbiguousContainer
+            | Self::InvalidImage
+            | Self::ImageNotFound
+            | Self::TaskDefinitionChanged
+            | Self::IdempotencyKeyReused
+            | Self::ChangeInProgress => Fault::Caller,
+            Self::ServiceReadFailed
+            | Self::TaskDefinitionRejected
+            | Self::ServiceUpdateFailed
+            | Self::TagUpdateFailed
+            | Self::AssumeRoleFailed
+            | Self::HistoryUnavailable => Fault::Operator,
+        }
+    }
+
     /// The text that a message of this code starts with, up to its first placeholder.
     fn text(self) -> &'static str {
         match self {
@@ -102,6 +126,27 @@ impl Code {
     }
 }
 
+/// Who has to do something about a failure: alarms tell the hub's operators of theirs, and leave the rest to callers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Fault {
+    /// Whoever sent the event: it asks for what is not there, not allowed, or not possible now.
+    Caller,
+    /// Whoever runs the hub and the accounts: a role, a table, a permission, an outage.
+    #[default]
+    Operator,
+}
+
+impl Fault {
+    /// As it stands in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Operator => "operator",
+        }
+    }
+}
+
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -120,13 +165,22 @@ pub struct Failure {
     /// The change that failed, where one began; for the log.
     #[serde(skip)]
     pub change_id: Option<String>,
+    /// Who has to do something about it; for the metrics.
+    #[serde(skip)]
+    pub fault: Fault,
 }
 
 impl Failure {
     /// A failure that the same event would meet again; `detail` follows the code's fixed text.
     #[must_use]
     pub fn new(code: Code, detail: impl AsRef<str>) -> Self {
-        Self { code, message: format!("{}{}", code.text(), detail.as_ref()), retryable: false, change_id: None }
+        Self {
+            code,
+            message: format!("{}{}", code.text(), detail.as_ref()),
+            retryable: false,
+            change_id: None,
+            fault: code.fault(),
+        }
     }
 
     /// Says that the same event may succeed when it is sent again.
@@ -144,7 +198,15 @@ impl Failure {
             message: format!("[ERROR][ecs_service_update] updating service tag unexpected error: {}", detail.as_ref()),
             retryable: true,
             change_id: None,
+            fault: Fault::Operator,
         }
+    }
+
+    /// Says whose fault it is, where that differs from what its code stands for.
+    #[must_use]
+    pub fn by(mut self, fault: Fault) -> Self {
+        self.fault = fault;
+        self
     }
 
     /// Says which change failed.
@@ -194,6 +256,13 @@ mod tests {
         let diagnostic = Diagnostic::from(Failure::new(Code::ServiceNotFound, "web not found"));
         assert_eq!(diagnostic.error_type, "ServiceNotFound");
         assert_eq!(diagnostic.error_message, "[ERROR][ecs_service_read] ecs_service_name web not found");
+    }
+
+    #[test]
+    fn a_typo_is_the_callers_and_a_missing_role_the_operators() {
+        assert_eq!(Failure::new(Code::JsonValidation, "").fault, Fault::Caller);
+        assert_eq!(Failure::new(Code::AssumeRoleFailed, "").fault, Fault::Operator);
+        assert_eq!(Failure::new(Code::AssumeRoleFailed, "").by(Fault::Caller).fault, Fault::Caller);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use serde::Deserializer;
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use crate::error::{Code, Failure};
+use crate::error::{Code, Failure, Fault};
 use crate::names::{shown, shown_text};
 
 /// The longest event in bytes: what Lambda itself takes for a synchronous invocation ("Lambda quotas" in the AWS
@@ -66,7 +66,7 @@ impl EventFormat {
             _ = write!(told, "; and {more} more");
         }
         let message = format!("{START} wrong input event format: {told}\n{START} Needed: {}", self.needed);
-        Failure { code: Code::JsonValidation, message, retryable: false, change_id: None }
+        Failure { code: Code::JsonValidation, message, retryable: false, change_id: None, fault: Fault::Caller }
     }
 
     /// Everything that is wrong with an event, each fault once, sorted by its place. `prefix` is the JSON pointer of the

@@ -89,22 +89,25 @@ fn log(answer: Result<&Response, &Failure>, request: Option<&UpdateRequest>, inv
     let key = request.map(|request| &request.service_key);
     let account = key.map_or("", |key| key.account_id().as_str());
     let service = key.map(ServiceKey::to_string).unwrap_or_default();
+    let requested_by = request.and_then(|request| request.requested_by.as_deref()).unwrap_or_default();
     let request_id = invocation.request_id.as_str();
     match answer {
         Ok(Response { body, .. }) => tracing::info!(
             request_id,
             account,
             service,
+            requested_by,
             change_id = body.change_id.as_deref().unwrap_or_default(),
             status = status(body.status),
             replayed = body.replayed,
             deployment_id = body.deployment_id.as_deref().unwrap_or_default(),
             "update ended"
         ),
-        Err(Failure { code, message, retryable, change_id }) => tracing::error!(
+        Err(Failure { code, message, retryable, change_id, .. }) => tracing::error!(
             request_id,
             account,
             service,
+            requested_by,
             change_id = change_id.as_deref().unwrap_or_default(),
             code = code.as_str(),
             retryable,
@@ -134,7 +137,7 @@ fn status(status: Status) -> &'static str {
 /// What is counted: each failure, and each change the first time it is answered.
 fn ended(answer: Result<&Response, &Failure>) -> Option<Ended> {
     match answer {
-        Err(failure) => Some(Ended::Failed(failure.code)),
+        Err(failure) => Some(Ended::Failed(failure.code, failure.fault)),
         Ok(response) if response.body.replayed => None,
         Ok(response) => match response.body.status {
             Status::Planned => None,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::aws;
 use crate::aws::CallError;
 use crate::aws::history_reader::{Cost, HistoryReader};
-use crate::config::Tables;
+use crate::config::{self, Tables};
 use crate::error::{Code, Failure};
 use crate::lambda::{self, EventText};
 use crate::ledger::query::{self, Ask, Page, Query, Scope};
@@ -47,9 +47,15 @@ pub async fn run() -> Result<(), String> {
     let shared = aws::dynamodb_config(variable);
     aws::own_region(&shared)?;
     let reader = &HistoryReader::new(&shared, tables);
+    let namespace = config::metrics_namespace(variable);
+    let namespace = namespace.as_str();
     lambda::serve(service_fn(async |event: LambdaEvent<EventText>| {
         let request_id = event.context.request_id.as_str();
-        answer(reader, event.payload.bytes(), request_id).await.map_err(Diagnostic::from)
+        let answer = answer(reader, event.payload.bytes(), request_id).await;
+        answer.map_err(|failure| {
+            println!("{}", telemetry::question_failed_line(namespace, &failure, Utc::now()));
+            Diagnostic::from(failure)
+        })
     }))
     .await
 }

@@ -36,6 +36,7 @@ pub mod ledger;
 pub mod names;
 pub mod pace;
 pub mod plan;
+pub mod recorder;
 pub mod request;
 pub mod response;
 pub mod restore;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::error::{Code, Failure};
+use crate::error::{Code, Failure, Fault};
 use crate::request::{ImageChange, TagChange, TagMode, UpdateRequest};
 use crate::snapshot::{PARAMETERS, Recorded, Service, Snapshot, State, TagState};
 use crate::tags::{self, MAX_TAGS, TagDifference};
@@ -404,6 +404,7 @@ fn targets(request: &UpdateRequest, definition: Option<&TaskDefinition>) -> Resu
             Code::TaskDefinitionRejected,
             format!("for service {}: it runs no task definition of its own. Nothing was changed", request.service_key),
         )
+        .by(Fault::Caller)
     };
     match &request.image {
         ImageChange::None => Ok(BTreeMap::new()),
@@ -486,7 +487,8 @@ fn checked(difference: TagDifference, request: &UpdateRequest) -> Result<TagDiff
                 request.service_key,
                 difference.result.len()
             ),
-        ));
+        )
+        .by(Fault::Caller));
     }
     Ok(difference)
 }

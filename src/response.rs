@@ -246,7 +246,7 @@ impl Results {
                 short.replayed = response.body.replayed.then_some(true);
                 raw(&response.body)
             }
-            Outcome::Failed(Failure { code, message, retryable, change_id }) => {
+            Outcome::Failed(Failure { code, message, retryable, change_id, .. }) => {
                 short.change_id = change_id.as_deref();
                 let error = |message| Some(ShortError { code: code.as_str(), message, retryable: *retryable });
                 short.error = error(Some(message.as_str()));

@@ -6,6 +6,8 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::error::{Code, Failure, Fault};
+
 /// JSON lines from now on, for panics too. `level` is that of our own lines, such as `info` or `debug`: the SDK's lines
 /// stay at warnings, since at `trace` they hold whole requests with session tokens and environment values. The
 /// runtime's own report of a failure stays out, since each failure is logged once, by us.
@@ -41,21 +43,47 @@ pub enum Ended {
     Applied,
     /// Nothing differed.
     Unchanged,
-    /// It failed with this code.
-    Failed(crate::error::Code),
+    /// It failed with this code, and that is whose fault it is.
+    Failed(Code, Fault),
 }
 
 /// One line in CloudWatch's embedded metric format: a count of one.
 /// Source: <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>.
 #[must_use]
 pub fn metric_line(namespace: &str, ended: Ended, at: DateTime<Utc>) -> Value {
-    let (name, code) = match ended {
-        Ended::Applied => ("Applied", None),
-        Ended::Unchanged => ("Unchanged", None),
-        Ended::Failed(code) => ("Failed", Some(code)),
-    };
-    let dimensions = if code.is_some() { json!([["code"], []]) } else { json!([[]]) };
-    let mut line = json!({
+    match ended {
+        Ended::Applied => count(namespace, "Applied", &json!([[]]), at),
+        Ended::Unchanged => count(namespace, "Unchanged", &json!([[]]), at),
+        Ended::Failed(code, fault) => {
+            let mut line = count(namespace, "Failed", &json!([["code", "fault"], ["code"], []]), at);
+            line["code"] = code.as_str().into();
+            line["fault"] = fault.as_str().into();
+            line
+        }
+    }
+}
+
+/// A question to the history that was answered with this failure.
+#[must_use]
+pub fn question_failed_line(namespace: &str, failure: &Failure, at: DateTime<Utc>) -> Value {
+    let mut line = count(namespace, "QuestionFailed", &json!([["code", "fault"], ["fault"]]), at);
+    line["code"] = failure.code.as_str().into();
+    line["fault"] = failure.fault.as_str().into();
+    line
+}
+
+/// An invocation that ended as a function error by our own answer. Lambda's metric `Errors` counts it too, and beside it
+/// what no answer came from: crashes, time-outs, memory. The difference is what nobody was told of. `started` is when
+/// the invocation did, since that is the time that Lambda gives its count.
+#[must_use]
+pub fn answered_error_line(namespace: &str, function: &str, started: DateTime<Utc>) -> Value {
+    let mut line = count(namespace, "AnsweredErrors", &json!([["FunctionName"]]), started);
+    line["FunctionName"] = function.into();
+    line
+}
+
+fn count(namespace: &str, name: &str, dimensions: &Value, at: DateTime<Utc>) -> Value {
+    json!({
         "_aws": {
             "Timestamp": at.timestamp_millis(),
             "CloudWatchMetrics": [{
@@ -65,26 +93,41 @@ pub fn metric_line(namespace: &str, ended: Ended, at: DateTime<Utc>) -> Value {
             }],
         },
         name: 1,
-    });
-    if let Some(code) = code {
-        line["code"] = code.as_str().into();
-    }
-    line
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Code;
 
     #[test]
-    fn a_failure_is_counted_in_all_and_by_code() {
-        let line = metric_line("EcsUpdater", Ended::Failed(Code::TagUpdateFailed), DateTime::UNIX_EPOCH);
+    fn a_failure_is_counted_in_all_by_code_and_by_fault() {
+        let ended = Ended::Failed(Code::TagUpdateFailed, Fault::Operator);
+        let line = metric_line("EcsUpdater", ended, DateTime::UNIX_EPOCH);
         assert_eq!(line["Failed"], 1);
         assert_eq!(line["code"], "TagUpdateFailed");
-        assert_eq!(line["_aws"]["CloudWatchMetrics"][0]["Dimensions"], json!([["code"], []]));
+        assert_eq!(line["fault"], "operator");
+        assert_eq!(line["_aws"]["CloudWatchMetrics"][0]["Dimensions"], json!([["code", "fault"], ["code"], []]));
         let line = metric_line("EcsUpdater", Ended::Applied, DateTime::UNIX_EPOCH);
         assert_eq!(line["Applied"], 1);
         assert_eq!(line.get("code"), None);
+    }
+
+    #[test]
+    fn a_question_that_failed_is_counted_by_fault_alone_too() {
+        let failure = Failure::new(Code::HistoryUnavailable, "no");
+        let line = question_failed_line("EcsUpdater", &failure, DateTime::UNIX_EPOCH);
+        assert_eq!(line["QuestionFailed"], 1);
+        assert_eq!((&line["code"], &line["fault"]), (&json!("HistoryUnavailable"), &json!("operator")));
+        assert_eq!(line["_aws"]["CloudWatchMetrics"][0]["Dimensions"], json!([["code", "fault"], ["fault"]]));
+    }
+
+    #[test]
+    fn an_answered_error_is_counted_for_its_function_at_the_time_it_began() {
+        let line = answered_error_line("EcsUpdater", "updater", DateTime::UNIX_EPOCH);
+        assert_eq!(line["AnsweredErrors"], 1);
+        assert_eq!(line["FunctionName"], "updater");
+        assert_eq!(line["_aws"]["Timestamp"], 0);
+        assert_eq!(line["_aws"]["CloudWatchMetrics"][0]["Dimensions"], json!([["FunctionName"]]));
     }
 }

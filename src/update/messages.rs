@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::aws::ecs::DescribeError;
 use crate::aws::{CallError, Effect};
-use crate::error::{Code, Failure};
+use crate::error::{Code, Failure, Fault};
 use crate::ledger::state::{Admission, Answer, Head, Lease, Position};
 use crate::names::ServiceKey;
 use crate::request::UpdateRequest;
@@ -103,6 +103,7 @@ pub fn account_not_allowed(role_arn: &str, account: &str) -> Failure {
              account. {NOTHING_CHANGED} Add it there, or send the event to the updater of that account's organization"
         ),
     )
+    .by(Fault::Caller)
 }
 
 pub fn assume_role_failed(role_arn: &str, account: &str, error: &CallError) -> Failure {
@@ -212,10 +213,20 @@ pub fn abandoned(request: &UpdateRequest, lease: &Lease, after: &Recorded) -> Fa
             after.state.task_definition_arn.as_deref().unwrap_or("no task definition of its own")
         ),
     )
+    .by(Fault::Caller)
 }
 
 pub fn rejected(code: Code, what: &str, error: &CallError) -> Failure {
-    Failure::new(code, format!("{what}: {error}")).retryable(error.retryable())
+    Failure::new(code, format!("{what}: {error}")).retryable(error.retryable()).by(fault(error))
+}
+
+/// ECS judges the values of an event: what it refuses is the caller's, unless it is a permission or a quota that lacks.
+fn fault(error: &CallError) -> Fault {
+    let code = error.code.as_deref().unwrap_or_default();
+    let lacks =
+        ["AccessDenied", "LimitExceeded", "ExpiredToken", "UnrecognizedClient"].iter().any(|c| code.contains(c))
+            || error.message.contains("not authorized");
+    if error.effect == Effect::Refused && !lacks { Fault::Caller } else { Fault::Operator }
 }
 
 pub fn unknown_effect(failure: Failure, reading: &CallError) -> Failure {
@@ -238,9 +249,7 @@ pub fn no_time(code: Code, left: Duration) -> Failure {
 
 pub fn tags_failed(key: &ServiceKey, error: &CallError) -> Failure {
     match error.effect {
-        Effect::Refused | Effect::Throttled => {
-            Failure::new(Code::TagUpdateFailed, format!("of service {key}: {error}")).retryable(error.retryable())
-        }
+        Effect::Refused | Effect::Throttled => rejected(Code::TagUpdateFailed, &format!("of service {key}"), error),
         Effect::NotSent | Effect::Unknown => Failure::tags_not_reached(format!("of service {key}: {error}")),
     }
 }

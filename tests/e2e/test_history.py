@@ -13,7 +13,17 @@ import deploy
 import pytest
 from conftest import Service, System
 from local_aws import HUB, TARGETS
-from test_permissions import POLICIES, TARGET_ROLE_ARN, TRIED, Replace, attempts, in_document, refused, without
+from test_permissions import (
+    POLICIES,
+    TARGET_ROLE_ARN,
+    TRIED,
+    Replace,
+    attempts,
+    in_document,
+    in_matrix,
+    refused,
+    without,
+)
 
 Query = dict[str, Any]
 
@@ -223,7 +233,7 @@ def test_a_token_is_good_for_its_own_query_only(system: System, story: Story) ->
 
 
 def test_the_matrix_has_every_action() -> None:
-    assert set(HISTORY) == in_document("history.json")
+    assert set(HISTORY) == in_matrix("history.json")
     assert {action for kinds in HISTORY.values() for action in kinds} == {
         "service", "account", "image", "change", "organization", "verify",
     }  # fmt: skip

@@ -76,6 +76,7 @@ def resolve(node: Any, values: dict[str, Any], conditions: dict[str, bool]) -> A
 
 # What the tokens of policies/ stand for, and what the templates' names are, in one deployment.
 UPDATER_ROLE = "arn:aws:iam::111111111111:role/ecs-updater/updater"
+RECORDER_ROLE = "arn:aws:iam::111111111111:role/ecs-updater/recorder"
 TOKENS: dict[str, Any] = {
     "__PARTITION__": "aws",
     "__ACCOUNT_ID__": "222222222222",
@@ -88,15 +89,34 @@ TOKENS: dict[str, Any] = {
     "__UPDATER_ROLE_ARN__": UPDATER_ROLE,
     "__ORGANIZATION_ID__": "o-a1b2c3d4e5",
     "__EXTERNAL_ID__": "external",
-    "__WRITER_ROLE_ARNS__": [UPDATER_ROLE],
+    "__WRITER_ROLE_ARNS__": [UPDATER_ROLE, RECORDER_ROLE],
+    "__RECORDER_LOG_GROUP_ARN__": "arn:aws:logs:eu-west-1:222222222222:log-group:recorder-group",
+    "__READER_ROLE_NAME__": "path/reader",
+    "__REGION__": "eu-west-1",
+    "__URL_SUFFIX__": "amazonaws.com",
+    "__TABLE_KEY_ARN__": "arn:key",
+    "__NOTICES_TOPIC_ARN__": "arn:topic",
+    "__DEAD_LETTERS_ARN__": "arn:dead-letters",
+    "__EVENT_BUS_NAME__": "stack",
+    "__HUB_EVENT_BUS_ARN__": "arn:bus",
+    "__RULE_ARNS__": ["arn:rule:recorder", "arn:rule:alarms", "arn:rule:sweep"],
+    "__TARGET_RULE_ARNS__": ["arn:rule:deployments", "arn:rule:target-alarms"],
     "__BREAK_GLASS_ROLE_ARN__": "arn:aws:iam::111111111111:role/break-glass",
     "__TASK_ROLE_ARNS__": ["arn:task:1", "arn:task:2"],
     "__INFRASTRUCTURE_ROLE_ARNS__": ["arn:infrastructure"],
+    "__UPDATER_FUNCTION_ARN__": "arn:updater",
+    "__HISTORY_FUNCTION_ARN__": "arn:history-function",
+    "__STATE_MACHINES__": "arn:aws:states:eu-west-1:222222222222:stateMachine:*",
+    "__WAVES_ARN__": "arn:waves",
+    "__WAVES_EXECUTIONS__": "arn:aws:states:eu-west-1:222222222222:execution:waves",
+    "__WAVES_BUCKET_ARN__": "arn:aws:s3:::waves",
 }
 VALUES = {
     "AWS::Partition": "aws",
     "AWS::AccountId": "222222222222",
     "AWS::Region": "eu-west-1",
+    "AWS::StackName": "stack",
+    "AWS::URLSuffix": "amazonaws.com",
     "TargetRoleName": "path/target",
     "HistoryTable.Arn": "arn:history",
     "StateTable.Arn": "arn:state",
@@ -104,17 +124,49 @@ VALUES = {
     "HistoryLogGroup": "history-group",
     "UpdaterRoleArn": UPDATER_ROLE,
     "UpdaterRole.Arn": UPDATER_ROLE,
+    "RecorderRole.Arn": RECORDER_ROLE,
+    "RecorderLogGroup": "recorder-group",
+    "ReaderRoleName": "path/reader",
+    "TableKeyArn": "arn:key",
+    "NoticesTopic": "arn:topic",
+    "DeadLetters.Arn": "arn:dead-letters",
+    "HubEventBusArn": "arn:bus",
+    "RecorderRule.Arn": "arn:rule:recorder",
+    "TargetAlarmsRule.Arn": "arn:rule:alarms",
+    "SweepRule.Arn": "arn:rule:sweep",
+    "DeploymentsRule.Arn": "arn:rule:deployments",
+    "AlarmsRule.Arn": "arn:rule:target-alarms",
     "OrganizationId": "o-a1b2c3d4e5",
     "ExternalId": "external",
     "BreakGlassRoleArn": "arn:aws:iam::111111111111:role/break-glass",
     "TaskRoleArns": "arn:task:1,arn:task:2",
     "InfrastructureRoleArns": "arn:infrastructure",
+    "UpdaterAlias": "arn:updater",
+    "HistoryAlias": "arn:history-function",
+    "Waves": "arn:waves",
+    "Waves.Name": "waves",
+    "WavesBucket": "waves",
+    "WavesBucket.Arn": "arn:aws:s3:::waves",
 }
 PLACES = {
     "updater.json": ("hub.yaml", "UpdaterPolicy", "PolicyDocument"),
     "history.json": ("hub.yaml", "HistoryRole", "Policies", 0, "PolicyDocument"),
     "lambda-trust.json": ("hub.yaml", "UpdaterRole", "AssumeRolePolicyDocument"),
     "history-table.json": ("hub.yaml", "HistoryTable", "ResourcePolicy", "PolicyDocument"),
+    "waves.json": ("hub.yaml", "WavesRole", "Policies", 0, "PolicyDocument"),
+    "waves-children.json": ("hub.yaml", "WavesChildrenPolicy", "PolicyDocument"),
+    "waves-trust.json": ("hub.yaml", "WavesRole", "AssumeRolePolicyDocument"),
+    "waves-bucket.json": ("hub.yaml", "WavesBucketPolicy", "PolicyDocument"),
+    "recorder.json": ("hub.yaml", "RecorderPolicy", "PolicyDocument"),
+    "dead-letters.json": ("hub.yaml", "DeadLettersPolicy", "PolicyDocument"),
+    "notices-key.json": ("hub.yaml", "NoticesKey", "KeyPolicy"),
+    "notices-topic.json": ("hub.yaml", "NoticesTopicPolicy", "PolicyDocument"),
+    "chat-trust.json": ("hub.yaml", "ChatRole", "AssumeRolePolicyDocument"),
+    "chat.json": ("hub.yaml", "ChatRole", "Policies", 0, "PolicyDocument"),
+    "event-bus.json": ("hub.yaml", "EventBus", "Policy", "Fn::If", 1),
+    "target-events.json": ("target-events.yaml", "EventsRole", "Policies", 0, "PolicyDocument"),
+    "target-events-trust.json": ("target-events.yaml", "EventsRole", "AssumeRolePolicyDocument"),
+    "target-dead-letters.json": ("target-events.yaml", "DeadLettersPolicy", "PolicyDocument"),
     "target-role.json": ("target-role.yaml", "TargetRole", "Policies", 0, "PolicyDocument"),
     "target-trust.json": ("target-role.yaml", "TargetRole", "AssumeRolePolicyDocument"),
     "target-boundary.json": ("target-role.yaml", "Boundary", "PolicyDocument"),
@@ -126,6 +178,8 @@ CONDITIONS = (
     "HasBreakGlassRole",
     "HasTaskRoles",
     "HasInfrastructureRoles",
+    "HasRecorder",
+    "HasTableKey",
 )
 
 
@@ -189,6 +243,9 @@ def test_a_statement_without_its_parameter_is_gone_whole() -> None:
     nothing = dict.fromkeys(CONDITIONS, False)
     table = resolve(in_template("history-table.json"), VALUES, nothing)["Statement"]
     assert [statement["Sid"] for statement in table] == ["NobodyRewritesHistory", "OnlyTheWritersAppend"]
+    assert table[1]["Condition"] == {"ArnNotEquals": {"aws:PrincipalArn": [UPDATER_ROLE]}}
+    for document in ("updater.json", "history.json", "recorder.json"):
+        assert "kms:" not in json.dumps(resolve(in_template(document), VALUES, nothing))
     role = resolve(in_template("target-role.json"), VALUES, nothing)["Statement"]
     assert not any("iam:PassRole" in statement["Action"] for statement in role)
 
@@ -212,6 +269,31 @@ def test_a_statement_without_its_parameter_is_gone_whole() -> None:
             ["role", "arn:aws:iam::1:role/x", "arn:aws:iam::111111111111:user/x"],
         ),
         ("hub.yaml", "CodeBucket", ["my-packages.eu"], ["", "A", "my_packages", "-a"]),
+        ("hub.yaml", "Release", ["1", "2026-11-25T18:00", "v1.2.3_a"], ["", "a b", "a" * 33]),
+        ("hub.yaml", "NoticesEmail", ["", "team@example.com"], ["team", "a@b c", "a@b@c"]),
+        ("hub.yaml", "NoticesUrl", ["", "https://example.com/x?y=z"], ["http://example.com", "https://", "https://a b"]),
+        ("hub.yaml", "SlackWorkspaceId", ["", "T012ABCDEFG"], ["t012", "T 1"]),
+        ("hub.yaml", "SlackChannelId", ["", "C012ABCDEFG"], ["#alarms"]),
+        ("hub.yaml", "MetricsNamespace", ["EcsUpdater", "a/b"], ["", "a b"]),
+        (
+            "hub.yaml",
+            "TableKeyArn",
+            ["", "arn:aws:kms:eu-west-1:111111111111:key/1234abcd-12ab-34cd-56ef-1234567890ab"],
+            ["alias/x", "arn:aws:kms:eu-west-1:111111111111:alias/x"],
+        ),
+        ("hub.yaml", "ReaderRoleName", ["ecs-updater/ecs-updater-reader"], ["", "/role", "a b"]),
+        (
+            "target-events.yaml",
+            "HubEventBusArn",
+            ["arn:aws:events:eu-west-1:111111111111:event-bus/ecs-updater"],
+            ["", "ecs-updater", "arn:aws:events:eu-west-1:111111111111:rule/x"],
+        ),
+        (
+            "target-events.yaml",
+            "NoticesTopicArn",
+            ["", "arn:aws:sns:eu-west-1:111111111111:alarms"],
+            ["alarms", "arn:aws:sqs:eu-west-1:111111111111:alarms"],
+        ),
         ("target-role.yaml", "UpdaterRoleArn", [UPDATER_ROLE], ["", "updater", "arn:aws:iam::*:role/x"]),
         (
             "target-role.yaml",
@@ -232,6 +314,141 @@ def test_parameters_refuse_what_is_wrong(file: str, parameter: str, good: list[s
     pattern = template(file)["Parameters"][parameter]["AllowedPattern"]
     assert [value for value in good if not re.fullmatch(pattern, value)] == []
     assert [value for value in bad if re.fullmatch(pattern, value)] == []
+
+
+def test_the_state_machine_in_the_template_is_that_of_its_sources() -> None:
+    """Every part is in it, every name of a state is there once, and all that is to be filled in is filled in."""
+    properties = template("hub.yaml")["Resources"]["Waves"]["Properties"]
+    definition = json.loads(properties["DefinitionString"])
+    assert definition == render.definition()
+    assert '"include"' not in properties["DefinitionString"]
+    names: list[str] = []
+
+    def collect(node: Any) -> None:
+        for name, member in node.items() if isinstance(node, dict) else enumerate(node):
+            if name == "States":
+                names.extend(member)
+            if isinstance(member, (dict, list)):
+                collect(member)
+
+    collect(definition)
+    assert "ChangeOfObject" in names
+    assert len(names) == len(set(names))
+    placeholders = set(re.findall(r"\$\{(\w+)}", properties["DefinitionString"]))
+    assert placeholders == set(properties["DefinitionSubstitutions"]) == set(render.SAMPLE_SUBSTITUTIONS)
+    assert "${" not in render.sample_definition()
+
+
+def test_the_check_of_the_input_is_that_of_its_schema() -> None:
+    """Fields, and what stands for those that are left out."""
+    schemas = {
+        name: json.loads((ROOT / "schema" / f"{name}.schema.json").read_text())
+        for name in ("waves-input", "update-event")
+    }
+    properties = schemas["waves-input"]["properties"]
+    states = render.definition()["States"]
+    check = states["Check"]["Assign"]["faults"]
+    own, fields = (
+        set(re.findall(r"'(\w+)'", re.findall(rf"\${name} := \[(.+?)];", check)[0])) for name in ("own", "fields")
+    )
+    assert own == set(properties)
+    entry = schemas["update-event"]["properties"]["updates"]["items"]["properties"]
+    # What the state machine says itself: the key of the rollout, and that nothing is dry.
+    assert fields == set(entry) - {"idempotency_key", "dry_run"}
+    assert fields == set(properties["change"]["properties"])
+    assert fields == set(schemas["waves-input"]["$defs"]["target"]["properties"])
+    begin = " ".join(str(value) for value in states["Begin"]["Assign"].values())
+    for name, schema in properties.items():
+        if "default" in schema:
+            assert f"$states.input.{name} : {json.dumps(schema['default'])} " in begin
+        if "maximum" in schema:
+            assert f"$number('{name}', {schema['minimum']}, {schema['maximum']}, " in check
+
+
+def test_only_what_may_pass_is_tried_again() -> None:
+    """The codes of src/error.rs that the state machine repeats a whole call for."""
+    retried = json.loads((render.STATE_MACHINES / "retry-function.asl.json").read_text())["ErrorEquals"]
+    codes = re.findall(r'=> "(\w+)"', (ROOT / "src" / "error.rs").read_text())
+    assert "JsonValidation" in codes
+    assert set(codes) & set(retried) == {"ChangeInProgress", "HistoryUnavailable"}
+    assert not {"States.ALL", "States.TaskFailed"} & set(retried)
+
+
+def test_results_are_private_encrypted_and_outlive_the_stack() -> None:
+    bucket = template("hub.yaml")["Resources"]["WavesBucket"]
+    assert bucket["DeletionPolicy"] == bucket["UpdateReplacePolicy"] == "Retain"
+    assert all(bucket["Properties"]["PublicAccessBlockConfiguration"].values())
+    assert bucket["Properties"]["BucketEncryption"]
+    assert bucket["Properties"]["LifecycleConfiguration"]
+
+
+def test_a_bus_without_an_organization_is_open_to_nobody_else() -> None:
+    bus = template("hub.yaml")["Resources"]["EventBus"]["Properties"]["Policy"]
+    assert resolve(bus, VALUES, dict.fromkeys(CONDITIONS, False)) is NOTHING
+    # And where it is there, no condition of its own can take the organization away.
+    assert "Fn::If" not in json.dumps(in_template("event-bus.json"))
+
+
+def alarms(file: str) -> dict[str, dict[str, Any]]:
+    """The alarms of a template."""
+    resources = template(file)["Resources"].items()
+    return {name: entry["Properties"] for name, entry in resources if entry["Type"] == "AWS::CloudWatch::Alarm"}
+
+
+@pytest.mark.parametrize("file", ["hub.yaml", "target-events.yaml"])
+def test_every_alarm_says_what_it_means_and_what_no_data_mean(file: str) -> None:
+    for name, alarm in alarms(file).items():
+        assert len(alarm["AlarmDescription"]) > 40, name
+        assert alarm["TreatMissingData"] == ("breaching" if name == "SweepAlarm" else "notBreaching"), name
+        assert alarm["AlarmActions"], name
+
+
+def test_every_code_that_operators_have_to_mend_has_its_alarm() -> None:
+    """The codes are those of `Code::fault` in src/error.rs; all others are their callers'."""
+    source = (ROOT / "src" / "error.rs").read_text()
+    faults = source.split("fn fault(self)")[1].split("fn text(self)")[0]
+    operators = re.findall(r"Self::(\w+)", faults.split("=> Fault::Caller")[1])
+    watched = [
+        {dimension["Name"]: dimension["Value"] for dimension in alarm["Dimensions"]}
+        for alarm in alarms("hub.yaml").values()
+        if alarm.get("MetricName") == "Failed"
+    ]
+    assert sorted(set(operators)) == sorted(dimensions["code"] for dimensions in watched)
+    assert {dimensions["fault"] for dimensions in watched} == {"operator"}
+
+
+@pytest.mark.parametrize("function", ["Updater", "History", "Recorder"])
+def test_a_function_that_comes_near_its_time_limit_is_heard_of(function: str) -> None:
+    limit = template("hub.yaml")["Resources"][f"{function}Function"]["Properties"]["Timeout"]
+    alarm = alarms("hub.yaml")[f"{function}DurationAlarm"]
+    assert alarm["Threshold"] == limit * 900
+    assert f"({limit} s)" in alarm["AlarmDescription"]
+
+
+def test_whatever_is_asynchronous_has_a_place_for_what_fails() -> None:
+    for file in ("hub.yaml", "target-events.yaml"):
+        for name, resource in template(file)["Resources"].items():
+            for target in resource["Properties"].get("Targets", []) if resource["Type"] == "AWS::Events::Rule" else []:
+                # The dead letters themselves have none.
+                letters = {"Fn::GetAtt": ["DeadLetters", "Arn"]}
+                assert target["Arn"] == letters or target["DeadLetterConfig"]["Arn"] == letters, name
+    resources = template("hub.yaml")["Resources"].values()
+    configured = {
+        (entry["Properties"]["FunctionName"]["Ref"], entry["Properties"]["Qualifier"])
+        for entry in resources
+        if entry["Type"] == "AWS::Lambda::EventInvokeConfig"
+    }
+    expected = {("UpdaterFunction", name) for name in ("$LATEST", "live", "api")}
+    assert configured == expected | {("RecorderFunction", name) for name in ("$LATEST", "live")}
+
+
+def test_the_dashboard_is_that_of_its_file() -> None:
+    body, variables = template("hub.yaml")["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
+    assert resolve(variables, {}, {"HasRecorder": False}) == {"Recorder": "-"}
+    source = json.loads((ROOT / "infrastructure" / "dashboard.json").read_text())
+    titles = [widget["properties"]["title"] for widget in json.loads(body)["widgets"]]
+    assert titles == [widget["properties"]["title"] for widget in source["widgets"]]
+    assert "__" not in body
 
 
 def test_history_and_state_outlive_the_stack() -> None:

@@ -109,11 +109,69 @@ async fn changes_are_counted_as_embedded_metrics() {
             }
         }
     }
-    assert_eq!(counted, ["applied", "unchanged", "failed"], "a plan and a replay are no change");
+    assert_eq!(
+        counted,
+        ["applied", "unchanged", "failed", "answerederrors"],
+        "a plan and a replay are no change; a failure is a function error too"
+    );
     let failed = &metrics[2];
     let dimensions = &failed["_aws"]["CloudWatchMetrics"][0]["Dimensions"];
     let by_code = dimensions.as_array().unwrap().iter().any(|set| set.as_array().unwrap().len() == 1);
     assert!(by_code && holds(failed, "InvalidImage"), "the dimension is the code: {failed}");
+}
+
+/// Alarms page operators for their faults only, and for what ended without an answer.
+#[tokio::test]
+async fn a_failure_is_counted_as_its_callers_or_as_the_operators() {
+    let world = World::new().await;
+    let site = Site::target();
+    let image = json!({"ecs_image_name": "nginx"});
+    let refused = |code: &str, message: &str| Some(Fault::refuse(400, code, message));
+    let mut expected = Vec::new();
+    for (members, action, fault, code, whose) in [
+        (json!({"nonsense": 1}), "", None, "JsonValidation", "caller"),
+        (json!({"ecs_image_name": "NGINX"}), "", None, "InvalidImage", "caller"),
+        (image.clone(), "AssumeRole", refused("AccessDenied", "no"), "AssumeRoleFailed", "operator"),
+        (image.clone(), "DescribeServices", refused("AccessDeniedException", "no"), "ServiceReadFailed", "operator"),
+        (
+            image.clone(),
+            "RegisterTaskDefinition",
+            refused("ClientException", "No such value"),
+            "TaskDefinitionRejected",
+            "caller",
+        ),
+        (
+            image.clone(),
+            "RegisterTaskDefinition",
+            refused("ClientException", "User is not authorized to perform: iam:PassRole"),
+            "TaskDefinitionRejected",
+            "operator",
+        ),
+        (image.clone(), "UpdateService", refused("InvalidParameterException", "no"), "ServiceUpdateFailed", "caller"),
+        (image.clone(), "UpdateService", refused("AccessDeniedException", "no"), "ServiceUpdateFailed", "operator"),
+        (
+            json!({"ecs_tag": {"a": "1"}}),
+            "TagResource",
+            refused("InvalidParameterException", "no"),
+            "TagUpdateFailed",
+            "caller",
+        ),
+    ] {
+        if let Some(fault) = fault {
+            world.journal.on(action, 1, fault);
+        }
+        world.invoke(&site.event(members)).await.error(code);
+        world.journal.mend();
+        expected.push((code.to_owned(), whose.to_owned()));
+    }
+    let counted: Vec<(String, String)> = metrics(&world)
+        .iter()
+        .filter(|line| line.get("Failed").is_some())
+        .map(|line| (line["code"].as_str().unwrap().to_owned(), line["fault"].as_str().unwrap().to_owned()))
+        .collect();
+    assert_eq!(counted, expected);
+    let answered = metrics(&world).into_iter().filter(|line| line.get("AnsweredErrors").is_some()).count();
+    assert_eq!(answered, expected.len());
 }
 
 #[tokio::test]

@@ -36,10 +36,13 @@ impl Tables {
             "GlobalSecondaryIndexes": [index("by-account", "account_id"), index("by-day", "day"), index("by-image", "image")],
             "BillingMode": "PAY_PER_REQUEST",
         }));
+        let keys = ["id", "open", "look_at"].map(string);
         tables.create(&json!({
             "TableName": STATE_TABLE,
-            "AttributeDefinitions": [string("id")],
+            "AttributeDefinitions": keys,
             "KeySchema": [key("id", "HASH")],
+            "GlobalSecondaryIndexes": [{"IndexName": "by-open", "KeySchema": [key("open", "HASH"), key("look_at", "RANGE")],
+                                        "Projection": {"ProjectionType": "ALL"}}],
             "BillingMode": "PAY_PER_REQUEST",
         }));
         tables
