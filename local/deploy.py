@@ -7,16 +7,16 @@ sample cluster and service that the events of tests/events name.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import stacks
 from local_aws import HUB, ORGANIZATION_ID, REGION, TARGETS, Credentials, LocalAws, root_of
+from stacks import TEMPLATES
 
 ROOT = Path(__file__).resolve().parent.parent
-TEMPLATES = ROOT / "infrastructure" / "cloudformation"
 PACKAGE_BUCKET = "ecs-updater-packages"
 PACKAGES = UPDATER_PACKAGE, HISTORY_PACKAGE = "updater.zip", "history.zip"
 EXTERNAL_ID = "local-external-id"
@@ -100,26 +100,9 @@ def deploy_target(aws: LocalAws, account: str, updater_role_arn: str, organizati
 
 
 def deploy_stack(aws: LocalAws, account: str, stack: str, template: str, parameters: dict[str, str]) -> dict[str, str]:
-    """Creates a stack, waits for it, and gives its outputs."""
-    cloudformation = aws.client("cloudformation", root_of(account))
-    cloudformation.create_stack(
-        StackName=stack,
-        TemplateBody=(TEMPLATES / template).read_text(),
-        Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
-        Capabilities=["CAPABILITY_NAMED_IAM"],
-    )
-    while (found := cloudformation.describe_stacks(StackName=stack)["Stacks"][0])["StackStatus"].endswith(
-        "_IN_PROGRESS"
-    ):
-        time.sleep(0.1)
-    if found["StackStatus"] != "CREATE_COMPLETE":
-        reasons = [
-            f"{event['LogicalResourceId']}: {event['ResourceStatusReason']}"
-            for event in cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
-            if event.get("ResourceStatusReason")
-        ]
-        raise RuntimeError(f"{template} in {account}: {found['StackStatus']}\n" + "\n".join(reasons))
-    return {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
+    """Makes a stack of one of the project's templates, waits for it, and gives its outputs."""
+    body = {"TemplateBody": (TEMPLATES / template).read_text()}
+    return stacks.put(aws.client("cloudformation", root_of(account)), stack, body, parameters).outputs
 
 
 def create_sample(aws: LocalAws, account: str) -> None:

@@ -334,6 +334,18 @@ def role_create(logical_id: str, properties: dict[str, Any], stack: str) -> Crea
     return name, attributes
 
 
+def with_count(handler: Callable[..., Created]) -> Callable[..., Created]:
+    """A handler of services whose `DesiredCount` is a number, as AWS makes of a parameter of type Number."""
+
+    def handle(*arguments: Any) -> Created:
+        for properties in arguments:
+            if isinstance(properties, dict) and "DesiredCount" in properties:
+                properties["DesiredCount"] = int(properties["DesiredCount"])
+        return handler(*arguments)
+
+    return handle
+
+
 def mend() -> None:
     """Puts the functions of this file in place of MiniStack's."""
     actions.extract_resource_arn = extract_resource_arn
@@ -349,6 +361,9 @@ def mend() -> None:
     evaluator._RESOURCE_POLICY_LOOKUPS["dynamodb"] = ("dynamodb", "table_policy_for_arn")
     provisioners._RESOURCE_HANDLERS["AWS::DynamoDB::Table"]["create"] = table_create
     provisioners._RESOURCE_HANDLERS["AWS::IAM::Role"]["create"] = role_create
+    for operation in ("create", "update"):
+        service = provisioners._RESOURCE_HANDLERS["AWS::ECS::Service"]
+        service[operation] = with_count(service[operation])
 
 
 def end_with_parent() -> None:
