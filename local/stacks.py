@@ -17,6 +17,10 @@ from botocore.exceptions import ClientError
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "infrastructure" / "cloudformation"
 
+# What CloudFormation takes in a request; a longer template comes from a bucket ("Template body size in a request",
+# quotas of CloudFormation).
+LONGEST_BODY = 51_200
+
 # A stack whose creation failed: it can be removed, and nothing else.
 STILLBORN = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED")
 
@@ -33,6 +37,15 @@ class Stack:
     outputs: dict[str, str]
 
 
+def source(template: str, s3: Any = None, bucket: str = "") -> dict[str, str]:
+    """One of the project's templates, as `put` takes it; by way of the bucket where it is too long for a request."""
+    text = (TEMPLATES / template).read_text()
+    if len(text.encode()) <= LONGEST_BODY or not bucket:
+        return {"TemplateBody": text}
+    s3.put_object(Bucket=bucket, Key=template, Body=text.encode())
+    return {"TemplateURL": f"{s3.meta.endpoint_url}/{bucket}/{template}"}
+
+
 def find(cloudformation: Any, name: str) -> dict[str, Any] | None:
     """CloudFormation's description of a stack, by name or ARN; none where it is not there, or not any more."""
     try:
@@ -42,6 +55,11 @@ def find(cloudformation: Any, name: str) -> dict[str, Any] | None:
             return None
         raise
     return None if found["StackStatus"] == "DELETE_COMPLETE" else dict(found)
+
+
+def outputs_of(description: dict[str, Any]) -> dict[str, str]:
+    """The outputs in CloudFormation's description of a stack."""
+    return {output["OutputKey"]: output["OutputValue"] for output in description.get("Outputs", [])}
 
 
 def put(
@@ -76,14 +94,14 @@ def put(
         except ClientError as error:
             if "No updates are to be performed" not in str(error):
                 raise
-            arn = found["StackId"]
+            return Stack(found["StackId"], outputs_of(found))
     else:
         arn = cloudformation.create_stack(**request)["StackId"]
         made(arn)
     ended = _wait(cloudformation, arn, pause)
     if ended["StackStatus"] not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
         raise StackError(f"stack {name}: {ended['StackStatus']}\n" + "\n".join(_reasons(cloudformation, arn, token)))
-    return Stack(arn, {output["OutputKey"]: output["OutputValue"] for output in ended.get("Outputs", [])})
+    return Stack(arn, outputs_of(ended))
 
 
 def remove(cloudformation: Any, arn: str, *, pause: float = 0.1) -> list[str]:

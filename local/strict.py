@@ -6,10 +6,13 @@ aim is one-sided: a policy that is too narrow for AWS must fail here too. Writte
 requirements.txt pins.
 
 The process ends, with all functions it runs, when its standard input does: however the parent ends, nothing is left.
+One that shall outlive its parent is given LOCAL_AWS_WHILE, a file that it ends with, and LOCAL_AWS_IDLE_SECONDS, after
+which it ends when nobody asked it anything.
 """
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import dataclasses
 import json
@@ -20,6 +23,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -59,6 +63,9 @@ class Request:
 
 
 request: contextvars.ContextVar[Request] = contextvars.ContextVar("request")
+
+# When somebody last asked for something (time.monotonic).
+asked_at = time.monotonic()
 
 
 def json_body(body: bytes) -> dict[str, Any]:
@@ -139,6 +146,8 @@ def extract_resource_arn(
     account: str,
 ) -> str:
     """The resource of a call; remembers what else it needs."""
+    global asked_at
+    asked_at = time.monotonic()
     current = Request()
     request.set(current)
     operation = headers.get("x-amz-target", "").rsplit(".", 1)[-1]
@@ -366,16 +375,37 @@ def mend() -> None:
         service[operation] = with_count(service[operation])
 
 
-def end_with_parent() -> None:
-    """Waits for standard input to end, which it does when the parent does; then ends the whole process group."""
-    sys.stdin.buffer.read()
+def end() -> None:
+    """Ends the whole process group, and removes its files."""
     shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
     os.killpg(0, signal.SIGKILL)
+
+
+def end_with_parent() -> None:
+    """Waits for standard input to end, which it does when the parent does."""
+    sys.stdin.buffer.read()
+    end()
+
+
+def end_when_forgotten(file: str, idle_seconds: float) -> None:
+    """Waits until the file is gone, or nobody asks for anything any more."""
+    while os.path.exists(file) and time.monotonic() < asked_at + idle_seconds:
+        time.sleep(0.2)
+    # Whoever reads it later must not take another server, on the same port, for this one.
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(file)
+    end()
 
 
 if __name__ == "__main__":
     if os.getpgrp() != os.getpid():
         sys.exit("strict.py is started by local_aws.LocalAws, in a process group of its own")
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    if lasting := os.environ.get("LOCAL_AWS_WHILE"):
+        ending = threading.Thread(
+            target=end_when_forgotten, args=(lasting, float(os.environ["LOCAL_AWS_IDLE_SECONDS"])), daemon=True
+        )
+    else:
+        ending = threading.Thread(target=end_with_parent, daemon=True)
+    ending.start()
     mend()
     main()

@@ -9,7 +9,7 @@ import deploy
 import pytest
 import stacks
 from conftest import System
-from local_aws import TARGETS, root_of
+from local_aws import REGION, TARGETS, root_of
 
 ACCOUNT = TARGETS[1]
 NAMES = {"ClusterName": "Sandbox", "ServiceName": "dummy"}
@@ -34,8 +34,7 @@ def test_a_service_in_the_sandbox_can_be_changed_and_the_sandbox_removed(system:
     cloudformation = system.aws.client("cloudformation", root_of(ACCOUNT))
 
     def put(name: str, template: str, **parameters: str) -> stacks.Stack:
-        body = {"TemplateBody": (stacks.TEMPLATES / template).read_text()}
-        return stacks.put(cloudformation, name, body, parameters)
+        return stacks.put(cloudformation, name, stacks.source(template), parameters)
 
     vpc = put("sandbox-vpc", "sandbox-vpc.yaml")
     network = {name: vpc.outputs[name] for name in ("SubnetIds", "SecurityGroupId")}
@@ -85,3 +84,15 @@ def test_a_stack_that_fails_says_why_and_can_be_made_again(system: System) -> No
     assert stacks.remove(cloudformation, stack.arn) == []
     assert stacks.find(cloudformation, "sandbox-fails") is None
     assert stacks.remove(cloudformation, stack.arn) == []
+
+
+def test_a_long_template_goes_by_way_of_a_bucket(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3, cloudformation = system.client("s3", ACCOUNT), system.aws.client("cloudformation", root_of(ACCOUNT))
+    s3.create_bucket(Bucket="long-templates", CreateBucketConfiguration={"LocationConstraint": REGION})
+    assert list(stacks.source("sandbox-vpc.yaml", s3, "long-templates")) == ["TemplateBody"]
+    monkeypatch.setattr(stacks, "LONGEST_BODY", 100)
+    source = stacks.source("sandbox-vpc.yaml", s3, "long-templates")
+    assert list(source) == ["TemplateURL"]
+    stack = stacks.put(cloudformation, "sandbox-long", source, {})
+    assert stack.outputs["VpcId"].startswith("vpc-")
+    stacks.remove(cloudformation, stack.arn)
