@@ -99,6 +99,10 @@ def ecs_checks(operation: str, body: dict[str, Any], region: str, account: str) 
                 for role in re.findall(r'"roleArn": "([^"]+)"', json.dumps(body))
             ]
             return [Check(action, service(body.get("service"))), *passed]
+        case "CreateService":
+            new = service(body.get("serviceName"))
+            tagged = [Check("ecs:TagResource", new, {"ecs:CreateAction": operation})] if body.get("tags") else []
+            return [Check(action, new), *tagged]
         case "DescribeServiceDeployments" | "DescribeServiceRevisions":
             named = body.get("serviceDeploymentArns") or body.get("serviceRevisionArns") or []
             # AWS asks for the deployment, or the revision, and for the service it belongs to.
@@ -161,6 +165,11 @@ def extract_resource_arn(
     resource = original_resource(service, method, path, headers, body, params, region, account)
     if service == "logs" and operation in ("CreateLogStream", "DeleteLogStream", "PutLogEvents"):
         return f"{resource}:log-stream:{json_body(body).get('logStreamName')}"
+    if service == "iam" and (role := actions._query_param(params, "RoleName")):
+        # AWS knows roles by their ARN, path included; MiniStack makes up one without.
+        path_of_role = actions._query_param(params, "Path") or "/"
+        found = iam._roles.get_scoped(account, None, role, {})
+        return str(found.get("Arn", f"arn:aws:iam::{account}:role{path_of_role}{role}"))
     if service == "sts" and (identity := actions._query_param(params, "SourceIdentity")):
         # MiniStack does not know source identities. Here the identity policy is asked; for the trust, see below.
         current.source_identity = identity
