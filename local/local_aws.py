@@ -202,7 +202,7 @@ def lasting_at(file: Path) -> Endpoint | None:
 
 
 def end_lasting(file: Path, seconds: float = 20) -> None:
-    """Ends the local AWS that was started with `lasting=file` and waits until it is gone; nothing where there is none."""
+    """Ends the local AWS that was started with `lasting=file`, where it runs, and waits until it is gone."""
     endpoint = _lasting_endpoint(file)
     file.unlink(missing_ok=True)
     deadline = time.monotonic() + seconds

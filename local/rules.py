@@ -70,10 +70,12 @@ class Record:
         self.place = place
         self.stacks: list[dict[str, str]] = []
         self.bucket = ""
-        self.outputs: dict[str, str] = {}
+        self.functions: dict[str, str] = {}  # what the updater and the history are invoked by
+        self.terraform: dict[str, str] = {}  # the variables of the last apply, where Terraform made something
         if file.exists():
             found = json.loads(file.read_text())
-            self.stacks, self.bucket, self.outputs = found["stacks"], found["bucket"], found["outputs"]
+            self.stacks, self.bucket = found["stacks"], found["bucket"]
+            self.functions, self.terraform = found["functions"], found["terraform"]
             if found["place"] != place:
                 raise RuleError(
                     f"what these rules made before is in {found['place']}, and this is {place}. "
@@ -84,7 +86,13 @@ class Record:
         """Writes it whole, or not at all."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
         part = self._file.with_suffix(".part")
-        document = {"place": self.place, "stacks": self.stacks, "bucket": self.bucket, "outputs": self.outputs}
+        document = {
+            "place": self.place,
+            "stacks": self.stacks,
+            "bucket": self.bucket,
+            "functions": self.functions,
+            "terraform": self.terraform,
+        }
         part.write_text(json.dumps(document, indent=2) + "\n")
         part.replace(self._file)
 
@@ -242,18 +250,46 @@ def bucket(place: Place) -> str:
     return wanted
 
 
+def upload(place: Place) -> dict[str, str]:
+    """Puts the packages into the bucket; gives the parameters of hub.yaml that name them."""
+    for package in deploy.PACKAGES:
+        if not (place.packages / package).exists():
+            raise RuleError(f"{place.packages / package} is not there: `make build-lambda-package` first")
+    return deploy.upload(place.client("s3", place.hub), bucket(place), place.packages)
+
+
 # ---- the rules -------------------------------------------------------------------------------------------------------
 
 
 def deploy_ecs_cluster(place: Place) -> None:
     """A VPC and a cluster in each account."""
+    refuse(place, terraform=False)
     for account in place.accounts:
         put(place, account, "vpc", "sandbox-vpc.yaml", {})
         put_sandbox(place, account, service=False)
 
 
+def refuse(place: Place, terraform: bool) -> None:
+    """Refuses what two makers would make at once, and a cluster of somebody else: ECS gives it to whoever creates it."""
+    if place.record.stacks if terraform else place.record.terraform:
+        raise RuleError(
+            f"it was made by {'CloudFormation' if terraform else 'Terraform'} already: `make clean-deployed` first"
+        )
+    for account in place.accounts:
+        if made(place, account, name("ecs")) or place.record.terraform:
+            continue
+        found = place.client("ecs", account).describe_clusters(clusters=[deploy.CLUSTER])["clusters"]
+        if any(cluster["status"] == "ACTIVE" for cluster in found):
+            raise RuleError(
+                f"cluster {deploy.CLUSTER} is in account {account} already, and these rules did not make it: "
+                "they leave it alone"
+            )
+
+
 def deploy_ecs_service(place: Place) -> None:
     """The dummy service in each account's cluster."""
+    if place.record.terraform:
+        raise RuleError("Terraform made the cluster, and the service with it")
     for account in place.accounts:
         if not made(place, account, name("ecs")):
             raise RuleError("there is no cluster for the service: `make deploy-ecs-cluster` first")
@@ -281,10 +317,7 @@ def put_sandbox(place: Place, account: str, service: bool) -> None:
 
 def deploy_lambda(place: Place) -> None:
     """The hub, and the target role in each account."""
-    for package in deploy.PACKAGES:
-        if not (place.packages / package).exists():
-            raise RuleError(f"{place.packages / package} is not there: `make build-lambda-package` first")
-    uploaded = deploy.upload(place.client("s3", place.hub), bucket(place), place.packages)
+    uploaded = upload(place)
     outputs = put(place, place.hub, "hub", "hub.yaml", {**uploaded, **place.hub_parameters})
     for account in place.accounts:
         parameters = {
@@ -294,27 +327,28 @@ def deploy_lambda(place: Place) -> None:
             "TaskRoleArns": SANDBOX_ROLES.format(partition=place.partition),
         }
         put(place, account, "target-role", "target-role.yaml", parameters)
-    place.record.outputs = outputs
+    note_functions(place, outputs["UpdaterFunctionName"], outputs["HistoryFunctionName"])
+
+
+def note_functions(place: Place, updater: str, history: str) -> None:
+    """Records what was deployed, and says how the command line gets there."""
+    place.record.functions = {"updater": updater, "history": history}
     place.record.save()
     step("deployed. For the command line:")
-    variables = {
-        "ECS_UPDATER_FUNCTION": outputs["UpdaterFunctionName"],
-        "ECS_UPDATER_HISTORY_FUNCTION": outputs["HistoryFunctionName"],
-        **place.environment,
-    }
+    variables = {"ECS_UPDATER_FUNCTION": updater, "ECS_UPDATER_HISTORY_FUNCTION": history, **place.environment}
     print("    export " + " ".join(f"{variable}={value}" for variable, value in variables.items()), flush=True)
 
 
 def deployed(place: Place) -> dict[str, str]:
-    """The outputs of the hub that the rules deployed."""
-    if not place.record.outputs:
+    """The functions that the rules deployed."""
+    if not place.record.functions:
         raise RuleError("no function was deployed: `make deploy-lambda-aws` first")
-    return place.record.outputs
+    return place.record.functions
 
 
 def test_events(place: Place) -> None:
     """The eight events: as they are, which is to the hub's own services; then to each further account."""
-    function = deployed(place)["UpdaterFunctionName"]
+    function = deployed(place)["updater"]
     lambda_api = place.client("lambda", place.hub)
 
     def send(event: bytes) -> deploy.Answer:
@@ -329,12 +363,12 @@ def test_events(place: Place) -> None:
 
 def test_unittest(place: Place) -> None:
     """The first version's checks."""
-    outputs = deployed(place)
+    functions = deployed(place)
     environment = {
         **os.environ,
         **place.environment,
-        "ECS_UPDATER_FUNCTION": outputs["UpdaterFunctionName"],
-        "ECS_UPDATER_HISTORY_FUNCTION": outputs["HistoryFunctionName"],
+        "ECS_UPDATER_FUNCTION": functions["updater"],
+        "ECS_UPDATER_HISTORY_FUNCTION": functions["history"],
     }
     suite = [sys.executable, "-m", "unittest", "discover", "--verbose", "--start-directory", "tests/first_version"]
     if subprocess.run(suite, cwd=deploy.ROOT, env=environment, check=False).returncode:
@@ -370,7 +404,7 @@ def clean(place: Place) -> None:
 
 
 def deregister(ecs: Any, family: str, role: str) -> None:
-    """Deregisters the revisions that the updater made of the dummy service's: known by the role, which the stack made."""
+    """Deregisters what the updater made of the dummy service's task definition: known by its role, which the stack made."""
     for page in ecs.get_paginator("list_task_definitions").paginate(familyPrefix=family):
         for arn in page["taskDefinitionArns"]:
             definition = ecs.describe_task_definition(taskDefinition=arn)["taskDefinition"]

@@ -69,7 +69,8 @@ def test_what_the_rules_make_in_aws_is_removed_by_clean_and_nothing_else(system:
     s3.create_bucket(Bucket="somebodys", CreateBucketConfiguration={"LocationConstraint": REGION})
     stacks.put(cloudformation, f"{PREFIX}-somebodys", stacks.source("sandbox-vpc.yaml"), {})
     ecs = system.client("ecs", ACCOUNT)
-    ecs.register_task_definition(family=deploy.SERVICE, containerDefinitions=[{"name": "other", "image": "busybox"}])
+    other = [{"name": "other", "image": "busybox", "memory": 64}]
+    ecs.register_task_definition(family=deploy.SERVICE, containerDefinitions=other)
     before = names(system)
 
     for rule in ("deploy-ecs-cluster", "deploy-lambda", "deploy-ecs-service", "test-events", "deploy-lambda"):
@@ -82,7 +83,8 @@ def test_what_the_rules_make_in_aws_is_removed_by_clean_and_nothing_else(system:
     assert all(s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"].values())
     (service,) = ecs.describe_services(cluster=deploy.CLUSTER, services=[deploy.SERVICE])["services"]
     assert service["desiredCount"] == 0
-    tables = {rules.record()["outputs"][table] for table in ("HistoryTableName", "StateTableName")}
+    tables = set(system.client("dynamodb", ACCOUNT).list_tables()["TableNames"])
+    assert len(tables) == 2
 
     ran = rules("clean")
     assert ran.returncode == 0, ran.stderr
@@ -91,7 +93,8 @@ def test_what_the_rules_make_in_aws_is_removed_by_clean_and_nothing_else(system:
     assert ecs.list_clusters()["clusterArns"] == []
     # Revisions that the updater registered go with the service that it registered them for; others stay.
     (left,) = ecs.list_task_definitions(familyPrefix=deploy.SERVICE)["taskDefinitionArns"]
-    assert ecs.describe_task_definition(taskDefinition=left)["taskDefinition"]["containerDefinitions"][0]["name"] == "other"
+    left_definition = ecs.describe_task_definition(taskDefinition=left)["taskDefinition"]
+    assert left_definition["containerDefinitions"][0]["name"] == "other"
     # The history outlives its stack, and the rule says so.
     assert tables == set(system.client("dynamodb", ACCOUNT).list_tables()["TableNames"])
     assert all(f"AWS::DynamoDB::Table {table}" in ran.stdout for table in tables)
@@ -106,10 +109,19 @@ def test_a_stack_that_somebody_else_made_is_left_alone(system: System, rules: Ru
     assert ran.returncode == 1
     assert f"stack theirs-vpc is in account {ACCOUNT} already, and these rules did not make it" in ran.stderr
 
+    # ECS would give us the cluster of somebody else as if it were new.
+    ecs = system.client("ecs", ACCOUNT)
+    ecs.create_cluster(clusterName=deploy.CLUSTER)
+    ran = rules("deploy-ecs-cluster", PREFIX="mine")
+    assert f"cluster {deploy.CLUSTER} is in account {ACCOUNT} already, and these rules did not make it" in ran.stderr
+    assert not (rules.state / "aws.json").exists()
+    ecs.delete_cluster(cluster=deploy.CLUSTER)
+
     # One that was made here, removed by hand, and made anew by somebody: its name is on the record, it is not.
     assert rules("deploy-ecs-cluster", PREFIX="mine").returncode == 0
-    stacks.remove(cloudformation, next(one["arn"] for one in rules.record()["stacks"] if one["name"] == "mine-ecs"))
-    stacks.remove(cloudformation, next(one["arn"] for one in rules.record()["stacks"] if one["name"] == "mine-vpc"))
+    arns = {one["name"]: one["arn"] for one in rules.record()["stacks"]}
+    for stack in ("mine-ecs", "mine-vpc"):
+        stacks.remove(cloudformation, arns[stack])
     anew = stacks.put(cloudformation, "mine-vpc", stacks.source("sandbox-vpc.yaml"), {})
     assert "did not make it" in rules("deploy-ecs-cluster", PREFIX="mine").stderr
     assert rules("clean").returncode == 0
@@ -137,7 +149,8 @@ def test_a_rule_says_what_it_lacks(rules: Rules) -> None:
 
 def test_clean_needs_the_account_that_the_record_is_of(system: System, rules: Rules) -> None:
     rules.state.mkdir()
-    record = {"place": f"AWS account {ACCOUNT}, region {REGION}", "stacks": [], "bucket": "", "outputs": {}}
+    record = {"place": f"AWS account {ACCOUNT}, region {REGION}", "stacks": [], "bucket": ""}
+    record |= {"functions": {}, "terraform": {}}
     (rules.state / "aws.json").write_text(json.dumps(record))
     ran = Rules(system, rules.state, account="777777777777")("clean")
     assert ran.returncode == 1
@@ -146,7 +159,7 @@ def test_clean_needs_the_account_that_the_record_is_of(system: System, rules: Ru
 
 
 def make(tmp_path: Path, rule: str, *variables: str) -> subprocess.CompletedProcess[str]:
-    """A rule of the Makefile. What cargo builds is there already, so that its place is taken by one that does nothing."""
+    """A rule of the Makefile. What cargo builds is there already: a program that does nothing stands in for it."""
     cargo = tmp_path / "bin" / "cargo"
     cargo.parent.mkdir(exist_ok=True)
     cargo.write_text("#!/bin/sh\n")
@@ -207,7 +220,7 @@ def test_all_local_does_all_of_it_and_leaves_nothing(tmp_path: Path) -> None:
 def test_clean_keeps_everything_where_what_was_made_cannot_be_removed(tmp_path: Path) -> None:
     (tmp_path / "deployed").mkdir()
     record = tmp_path / "deployed" / "aws.json"
-    record.write_text(json.dumps({"place": "AWS account 1, region x", "stacks": [{}], "bucket": "", "outputs": {}}))
+    record.write_text("what it says is asked for last")
     (tmp_path / "target").mkdir()
     # As a link: what the rule must not remove is not the .venv that this test runs in.
     (tmp_path / "venv").symlink_to(Path(sys.prefix))

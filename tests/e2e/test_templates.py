@@ -228,7 +228,12 @@ def test_a_statement_without_its_parameter_is_gone_whole() -> None:
             ],
         ),
         ("target-role.yaml", "InfrastructureRoleArns", [""], ["*", "arn:aws:iam::*:role/*"]),
-        ("sandbox-vpc.yaml", "VpcCidr", ["10.20.0.0/16", "192.168.4.0/23"], ["", "10.0.0.0/8", "10.0.0.0/24", "8.8.0.0/16"]),
+        (
+            "sandbox-vpc.yaml",
+            "VpcCidr",
+            ["10.20.0.0/16", "192.168.4.0/23"],
+            ["", "10.0.0.0/8", "10.0.0.0/24", "8.8.0.0/16"],
+        ),
         ("sandbox-ecs.yaml", "ClusterName", ["ECSCluster"], ["", "a b", "a/b"]),
         ("sandbox-ecs.yaml", "Image", ["busybox", "registry:5000/a/b@sha256:00"], ["", "a b", "@"]),
         ("sandbox-ecs.yaml", "SecurityGroupId", ["sg-0123456789abcdef0"], ["", "group", "sg-x"]),

@@ -1,7 +1,7 @@
 """The first version's checks, over the deployed function: `make run-lambda-test-unittest`.
 
-The numbers are kept as ids, from 1.1.1 to 4.3.4; a report of the first version and one of this suite can be laid side by
-side by chapter. What each number checks is said here anew, in the words of this version:
+The numbers are kept as ids, from 1.1.1 to 4.3.4. What each of them checks is said here anew, by chapter, in the words of
+this version:
 
 | chapter | what | events of tests/events |
 |---|---|---|
@@ -18,8 +18,8 @@ side by chapter. What each number checks is said here anew, in the words of this
 | 4.2 | the shape of the response | base |
 | 4.3 | the state and the history afterwards | base, SAME_INITIAL_VALUES |
 
-Where the first version expected `Exception`, the code of the error stands; its texts stand letter for letter, up to their
-placeholder. Whatever a check changes, the service has its initial image and tags again before the next chapter.
+Where the first version expected `Exception`, the code of the error stands; its texts stand letter for letter, up to
+their placeholder. Whatever a check changes, the service has its initial image and tags again before the next chapter.
 
 It needs the sample cluster and service (`make deploy-ecs-cluster deploy-ecs-service`) in the function's own account and
 region, `ECS_UPDATER_FUNCTION`, `ECS_UPDATER_HISTORY_FUNCTION`, and credentials that may invoke the two and read ECS.
