@@ -33,6 +33,8 @@ RULES = ARCH=$(ARCH) $(VENV)/bin/python local/rules.py --state $(DEPLOYED) \
   $(if $(LOCAL),--local --packages $(LOCAL_PACKAGES),--packages $(LAMBDA_PACKAGES))
 LOCAL_RULES = deploy-ecs-cluster deploy-lambda-sam deploy-ecs-service \
   run-lambda-test-sam run-lambda-test-aws run-lambda-test-unittest
+# By Terraform, where it is on this machine; TF_RULES= leaves them out of all-local.
+TF_RULES ?= deploy-ecs-cluster-tf deploy-lambda-aws-tf run-lambda-test-aws run-lambda-test-unittest
 AWS_RULES = deploy-ecs-cluster deploy-lambda-aws deploy-ecs-service run-lambda-test-aws run-lambda-test-unittest
 
 TEMPLATES := $(wildcard infrastructure/cloudformation/*.yaml)
@@ -86,20 +88,28 @@ all-local: $(VENV)/stamp local-package ## all of the first version's rules in a 
 	@trap 'exit 130' INT TERM; \
 	trap 'code=$$?; $(MAKE) --no-print-directory LOCAL=1 clean-deployed || code=1; exit $$code' EXIT; \
 	for rule in clean-deployed $(LOCAL_RULES); do \
-	  echo "==> make $$rule LOCAL=1"; $(MAKE) --no-print-directory LOCAL=1 $$rule || exit; done
+	  echo "==> make $$rule LOCAL=1"; $(MAKE) --no-print-directory LOCAL=1 $$rule || exit; done; \
+	if test -n "$(TF_RULES)" && $(RULES) has-terraform; then for rule in clean-deployed $(TF_RULES); do \
+	  echo "==> make $$rule LOCAL=1"; $(MAKE) --no-print-directory LOCAL=1 $$rule || exit; done; fi
 
-.PHONY: all-aws
+.PHONY: all-aws all-aws-tf
 all-aws: ## the same in the AWS account of the credentials, where it stays until `make clean`
 	@for rule in $(AWS_RULES); do echo "==> make $$rule"; $(MAKE) --no-print-directory LOCAL= $$rule || exit; done
+all-aws-tf: ## the same by Terraform
+	@for rule in $(TF_RULES); do echo "==> make $$rule"; $(MAKE) --no-print-directory LOCAL= $$rule || exit; done
 
-.PHONY: deploy-ecs-cluster deploy-ecs-service deploy-lambda-aws deploy-lambda-sam
+.PHONY: deploy-ecs-cluster deploy-ecs-cluster-tf deploy-ecs-service deploy-lambda-aws deploy-lambda-aws-tf deploy-lambda-sam
 deploy-ecs-cluster: $(VENV)/stamp ## a VPC and a cluster to try the project on
 	@$(RULES) deploy-ecs-cluster
+deploy-ecs-cluster-tf: $(VENV)/stamp ## the same by Terraform, and the dummy service with it
+	@$(RULES) deploy-ecs-cluster-tf
 deploy-ecs-service: $(VENV)/stamp ## the dummy service in that cluster (DESIRED_COUNT=0: without tasks)
 	@$(RULES) deploy-ecs-service
 deploy-lambda-aws: $(VENV)/stamp $(PACKAGES_RULE) ## hub and target role
 	@$(RULES) deploy-lambda
-deploy-lambda-sam: ## the same in the local AWS
+deploy-lambda-aws-tf: $(VENV)/stamp $(PACKAGES_RULE) ## the same by Terraform
+	@$(RULES) deploy-lambda-tf
+deploy-lambda-sam: ## hub and target role in the local AWS
 	@$(MAKE) --no-print-directory LOCAL=1 deploy-lambda-aws
 
 .PHONY: run-lambda-test-aws run-lambda-test-unittest

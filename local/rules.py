@@ -6,6 +6,8 @@
     deploy-ecs-cluster    a VPC and a cluster              (sandbox-vpc.yaml, sandbox-ecs.yaml)
     deploy-ecs-service    the dummy service in the cluster (sandbox-ecs.yaml)
     deploy-lambda         hub and target role              (hub.yaml, target-role.yaml), from the packages
+    deploy-ecs-cluster-tf, deploy-lambda-tf                the same by infrastructure/terraform, in one account
+    has-terraform         succeeds where Terraform and its provider are on this machine; else says what is not
     test-events           the eight events of tests/events to the deployed function
     test-unittest         tests/first_version over the deployed function
     clean                 what the rules made, and nothing else
@@ -33,6 +35,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -44,6 +47,7 @@ import boto3
 import deploy
 import eight_events
 import stacks
+import terraform
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from local_aws import HUB, REGION, TARGETS, Endpoint, LocalAws, end_lasting, forget_aws_settings, lasting_at, root_of
@@ -110,9 +114,11 @@ class Place:
     partition: str
     client: Callable[[str, str], Any]  # of a service, in an account
     record: Record
+    state: Path
     packages: Path
     hub_parameters: dict[str, str]
     environment: dict[str, str] = field(default_factory=dict)  # how a program that is started reaches it
+    local: bool = False
     pause: float = 0.1  # between two looks at a stack, in seconds
 
     @property
@@ -128,7 +134,7 @@ def local_place(state: Path, packages: Path) -> Place:
     """The local AWS that earlier rules used, or a new one."""
     endpoint: Endpoint | None = lasting_at(state / "local-aws.json")
     if endpoint is None:
-        (state / "local.json").unlink(missing_ok=True)  # what was there went with it
+        forget_local(state)  # what was there went with it
         step(f"local AWS: hub account {HUB}, target account {TARGETS[0]}, region {REGION}, IAM enforced")
         started = LocalAws(state / "local-aws.json", int(os.environ.get("LOCAL_AWS_IDLE_SECONDS", IDLE_SECONDS)))
         started.start()
@@ -141,7 +147,9 @@ def local_place(state: Path, packages: Path) -> Place:
         partition="aws",
         client=lambda service, account: at.client(service, root_of(account)),
         record=Record(state / "local.json", at.endpoint),
+        state=state / "local",
         packages=packages,
+        local=True,
         hub_parameters=deploy.HUB_PARAMETERS,
         environment={
             "AWS_ENDPOINT_URL": at.endpoint,
@@ -150,6 +158,12 @@ def local_place(state: Path, packages: Path) -> Place:
             "AWS_SECRET_ACCESS_KEY": who.secret_key,
         },
     )
+
+
+def forget_local(state: Path) -> None:
+    """Removes what was noted about a local AWS that has ended."""
+    (state / "local.json").unlink(missing_ok=True)
+    shutil.rmtree(state / "local", ignore_errors=True)
 
 
 def aws_place(state: Path, packages: Path) -> Place:
@@ -184,6 +198,7 @@ def aws_place(state: Path, packages: Path) -> Place:
         partition=str(who["Arn"]).split(":")[1],
         client=client,
         record=Record(state / "aws.json", f"AWS account {account}, region {region}"),
+        state=state / "aws",
         packages=packages,
         hub_parameters=parameters,
         environment={"AWS_REGION": region},
@@ -263,20 +278,24 @@ def upload(place: Place) -> dict[str, str]:
 
 def deploy_ecs_cluster(place: Place) -> None:
     """A VPC and a cluster in each account."""
-    refuse(place, terraform=False)
+    one_maker(place, terraform=False)
+    no_foreign_cluster(place)
     for account in place.accounts:
         put(place, account, "vpc", "sandbox-vpc.yaml", {})
         put_sandbox(place, account, service=False)
 
 
-def refuse(place: Place, terraform: bool) -> None:
-    """Refuses what two makers would make at once, and a cluster of somebody else: ECS gives it to whoever creates it."""
+def one_maker(place: Place, terraform: bool) -> None:
+    """Refuses what CloudFormation and Terraform would both make."""
     if place.record.stacks if terraform else place.record.terraform:
-        raise RuleError(
-            f"it was made by {'CloudFormation' if terraform else 'Terraform'} already: `make clean-deployed` first"
-        )
+        other = "CloudFormation" if terraform else "Terraform"
+        raise RuleError(f"what is there was made by {other}: `make clean-deployed` first")
+
+
+def no_foreign_cluster(place: Place) -> None:
+    """Refuses a cluster of somebody else: ECS would give it to us as if it were new, and `clean` would remove it."""
     for account in place.accounts:
-        if made(place, account, name("ecs")) or place.record.terraform:
+        if made(place, account, name("ecs")) or place.record.terraform.get("sandbox") == "true":
             continue
         found = place.client("ecs", account).describe_clusters(clusters=[deploy.CLUSTER])["clusters"]
         if any(cluster["status"] == "ACTIVE" for cluster in found):
@@ -317,6 +336,7 @@ def put_sandbox(place: Place, account: str, service: bool) -> None:
 
 def deploy_lambda(place: Place) -> None:
     """The hub, and the target role in each account."""
+    one_maker(place, terraform=False)
     uploaded = upload(place)
     outputs = put(place, place.hub, "hub", "hub.yaml", {**uploaded, **place.hub_parameters})
     for account in place.accounts:
@@ -346,6 +366,92 @@ def deployed(place: Place) -> dict[str, str]:
     return place.record.functions
 
 
+def deploy_ecs_cluster_tf(place: Place) -> None:
+    """The sandbox of infrastructure/terraform: a VPC, a cluster, and the dummy service with it."""
+    one_maker(place, terraform=True)
+    no_foreign_cluster(place)
+    variables = {"image": deploy.IMAGE, "desired_count": os.environ.get("DESIRED_COUNT", "1")}
+    Terraform(place).apply({"sandbox": "true", **variables})
+
+
+def deploy_lambda_tf(place: Place) -> None:
+    """The hub and the target role of infrastructure/terraform."""
+    one_maker(place, terraform=True)
+    terraform = Terraform(place)
+    # As Terraform writes names: CodeKey is code_key.
+    named = {
+        re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", parameter).lower(): value
+        for parameter, value in {**upload(place), **place.hub_parameters}.items()
+    }
+    outputs = terraform.apply(named)
+    note_functions(place, outputs["updater_alias_arn"], outputs["history_alias_arn"])
+
+
+class Terraform:
+    """infrastructure/terraform in this place: its state, and what it was last given, are kept with the record."""
+
+    def __init__(self, place: Place) -> None:
+        try:
+            self._terraform = terraform.Terraform(place.state / "terraform")
+        except terraform.Missing as missing:
+            raise RuleError(f"{missing}. The rules without -tf do the same by CloudFormation") from missing
+        self._place = place
+
+    def apply(self, variables: dict[str, str]) -> dict[str, str]:
+        """Makes what these variables and those of earlier rules ask for; all outputs."""
+        record = self._place.record
+        # What the local AWS has goes with it.
+        keep = "false" if self._place.local else "true"
+        given = {"sandbox": "false", "name": name("")[:-1], "keep_records": keep, **record.terraform, **variables}
+        record.terraform = given  # before anything can go wrong with what it makes
+        record.save()
+        step(f"account {self._place.hub}: infrastructure/terraform")
+        self._run("apply", *self._variables())
+        return self._outputs()
+
+    def _outputs(self) -> dict[str, str]:
+        return {output: found["value"] for output, found in json.loads(self._run("output", "-json")).items()}
+
+    def destroy(self) -> list[str]:
+        """Removes what it made; names what is kept."""
+        kept: list[str] = []
+        outputs = self._outputs()
+        if self._place.record.terraform["keep_records"] == "true":
+            # Their deletion protection would make the destruction fail: Terraform lets go of them first.
+            kept = [
+                address
+                for address in self._run("state", "list").split()
+                if re.search(r"^module\.hub\b.*\.aws_(dynamodb_|cloudwatch_log_group\b)", address)
+            ]
+            if kept:
+                self._run("state", "rm", *kept)
+                kept.append(f"that is, tables {outputs['history_table_name']} and {outputs['state_table_name']}")
+        step(f"account {self._place.hub}: remove what infrastructure/terraform made")
+        ecs = self._place.client("ecs", self._place.hub)
+        role = execution_role(ecs, outputs.get("cluster_name"), outputs.get("service_name"))
+        self._run("destroy", *self._variables())
+        if role:
+            deregister(ecs, outputs["service_name"], role)
+        return kept
+
+    def _variables(self) -> list[str]:
+        return [f"-var={variable}={value}" for variable, value in self._place.record.terraform.items()]
+
+    def _run(self, command: str, *more: str) -> str:
+        """Runs a command to its end; what it printed."""
+        words, arguments = [command], list(more)
+        if command == "state":
+            words.append(arguments.pop(0))
+        # Not in the data folder, where a file of this name is Terraform's own.
+        options = self._terraform.options(command, self._place.state / "terraform.tfstate")
+        done = self._terraform.run(
+            *words, "-no-color", *options, *arguments, capture=True, environment=self._place.environment
+        )
+        if done.returncode:
+            raise RuleError(f"terraform {' '.join(words)} failed:\n{done.stdout[-4000:]}{done.stderr}")
+        return done.stdout
+
+
 def test_events(place: Place) -> None:
     """The eight events: as they are, which is to the hub's own services; then to each further account."""
     function = deployed(place)["updater"]
@@ -355,7 +461,8 @@ def test_events(place: Place) -> None:
         return deploy.send(lambda_api, function, event)
 
     wrong = eight_events.send_all(send, step)
-    for account in place.accounts[1:]:
+    # Terraform deploys into one account.
+    for account in () if place.record.terraform else place.accounts[1:]:
         wrong += eight_events.send_all(send, step, account_id=account)
     if wrong:
         raise RuleError("\n".join(wrong))
@@ -379,6 +486,11 @@ def clean(place: Place) -> None:
     """Removes what the record has, the last first. What is gone is off the record at once."""
     record = place.record
     kept = []
+    if record.terraform:
+        kept += Terraform(place).destroy()
+        shutil.rmtree(place.state)
+        record.terraform = {}
+        record.save()
     while record.stacks:
         stack = record.stacks[-1]
         step(f"account {stack['account']}: remove stack {stack['name']}")
@@ -403,6 +515,17 @@ def clean(place: Place) -> None:
         print("\n".join(f"    {resource}" for resource in kept), flush=True)
 
 
+def execution_role(ecs: Any, cluster: str | None, service: str | None) -> str:
+    """The role that starts the service's tasks; empty where there is no such service."""
+    if not cluster or not service:
+        return ""
+    found = ecs.describe_services(cluster=cluster, services=[service])["services"]
+    if not found:
+        return ""
+    definition = ecs.describe_task_definition(taskDefinition=found[0]["taskDefinition"])["taskDefinition"]
+    return str(definition.get("executionRoleArn", ""))
+
+
 def deregister(ecs: Any, family: str, role: str) -> None:
     """Deregisters what the updater made of the dummy service's task definition: known by its role, which the stack made."""
     for page in ecs.get_paginator("list_task_definitions").paginate(familyPrefix=family):
@@ -419,14 +542,28 @@ def clean_local(state: Path, packages: Path) -> None:
             clean(local_place(state, packages))
     finally:
         end_lasting(state / "local-aws.json")
-        (state / "local.json").unlink(missing_ok=True)
+        forget_local(state)
     step("the local AWS has ended")
+
+
+def has_terraform(state: Path) -> bool:
+    """Whether this machine has Terraform with its provider; says so where it does not."""
+    try:
+        terraform.Terraform(state / "has-terraform")
+        return True
+    except terraform.Missing as missing:
+        print(f"skipped: the rules by Terraform: {missing}", flush=True)
+        return False
+    finally:
+        shutil.rmtree(state / "has-terraform", ignore_errors=True)
 
 
 RULES: dict[str, Callable[[Place], None]] = {
     "deploy-ecs-cluster": deploy_ecs_cluster,
     "deploy-ecs-service": deploy_ecs_service,
     "deploy-lambda": deploy_lambda,
+    "deploy-ecs-cluster-tf": deploy_ecs_cluster_tf,
+    "deploy-lambda-tf": deploy_lambda_tf,
     "test-events": test_events,
     "test-unittest": test_unittest,
     "clean": clean,
@@ -442,23 +579,26 @@ def alone(state: Path) -> Iterator[None]:
         yield
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Does one rule in its place."""
+def run(arguments: argparse.Namespace) -> bool:
+    """Does one rule in its place; false where the answer is no."""
     state, rule = arguments.state, arguments.rule
+    if rule == "has-terraform":
+        return has_terraform(state)
     if rule == "clean":
         if arguments.local:
             clean_local(state, arguments.packages)
-            return
+            return True
         if not (state / "aws.json").exists():
-            return  # nothing was made there, so that no credentials are needed
+            return True  # nothing was made there, so that no credentials are needed
     place = (local_place if arguments.local else aws_place)(state, arguments.packages)
     RULES[rule](place)
+    return True
 
 
 def main(arguments: list[str]) -> int:
     """Reads the command line; 1 where the rule could not be done."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rule", choices=RULES)
+    parser.add_argument("rule", choices=[*RULES, "has-terraform"])
     parser.add_argument("--local", action="store_true", help="in the local AWS")
     parser.add_argument("--state", type=Path, default=deploy.ROOT / ".deployed", help="folder of the record")
     parser.add_argument("--packages", type=Path, default=deploy.ROOT / "target" / "local", help="folder of the zips")
@@ -467,11 +607,10 @@ def main(arguments: list[str]) -> int:
         forget_aws_settings()
     try:
         with alone(parsed.state):
-            run(parsed)
+            return 0 if run(parsed) else 1
     except (RuleError, stacks.StackError, ClientError, BotoCoreError) as error:
         print(f"{parsed.rule}: {error}", file=sys.stderr)
         return 1
-    return 0
 
 
 if __name__ == "__main__":

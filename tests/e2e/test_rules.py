@@ -43,7 +43,7 @@ class Rules:
         variables = {name: value for name, value in {**self.environment, **environment}.items() if value}
         command = [sys.executable, deploy.ROOT / "local" / "rules.py", "--state", self.state]
         return subprocess.run(
-            [*command, "--packages", BUILT / "local", rule], env=variables, capture_output=True, text=True, timeout=120
+            [*command, "--packages", BUILT / "local", rule], env=variables, capture_output=True, text=True, timeout=300
         )
 
     def record(self) -> dict[str, Any]:
@@ -100,6 +100,32 @@ def test_what_the_rules_make_in_aws_is_removed_by_clean_and_nothing_else(system:
     assert all(f"AWS::DynamoDB::Table {table}" in ran.stdout for table in tables)
     # Again: nothing to do, and nobody's credentials are asked for.
     assert rules("clean", AWS_ACCESS_KEY_ID="").returncode == 0
+
+
+def test_what_terraform_makes_in_aws_is_removed_by_clean_but_for_the_history(system: System, rules: Rules) -> None:
+    there = rules("has-terraform")
+    if there.returncode:
+        assert there.stdout.startswith("skipped: the rules by Terraform: ")
+        pytest.skip(there.stdout.strip())
+    dynamodb, ecs = system.client("dynamodb", ACCOUNT), system.client("ecs", ACCOUNT)
+    before = names(system)
+    for rule in ("deploy-ecs-cluster-tf", "deploy-lambda-tf", "test-events"):
+        ran = rules(rule, PREFIX="by-terraform")
+        assert ran.returncode == 0, (rule, ran.stderr)
+    assert "was made by Terraform" in rules("deploy-ecs-cluster", PREFIX="by-terraform").stderr
+
+    ran = rules("clean")
+    assert ran.returncode == 0, ran.stderr
+    kept = {f"by-terraform-{table}" for table in ("history", "state")}
+    assert kept <= set(dynamodb.list_tables()["TableNames"])
+    assert all(table in ran.stdout for table in kept)
+    assert ecs.list_clusters()["clusterArns"] == []
+    roles = system.client("iam", ACCOUNT).list_roles()["Roles"]
+    assert [role["Arn"] for role in roles if "/ecs-updater" in role["Arn"]] == []
+    for arn in ecs.list_task_definitions(familyPrefix=deploy.SERVICE)["taskDefinitionArns"]:
+        assert not ecs.describe_task_definition(taskDefinition=arn)["taskDefinition"].get("executionRoleArn")
+    assert names(system) == before
+    assert {path.name for path in rules.state.iterdir()} == {"lock"}
 
 
 def test_a_stack_that_somebody_else_made_is_left_alone(system: System, rules: Rules) -> None:
@@ -194,7 +220,8 @@ def mentioning(text: str) -> set[int]:
 
 
 def test_all_local_does_all_of_it_and_leaves_nothing(tmp_path: Path) -> None:
-    ran = make(tmp_path, "all-local", f"CARGO_TARGET_DIR={BUILT}")
+    # Terraform's half is below, and in test_terraform.py.
+    ran = make(tmp_path, "all-local", f"CARGO_TARGET_DIR={BUILT}", "TF_RULES=")
     assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-3000:]
     done = re.findall(r"^==> make (\S+) LOCAL=1$", ran.stdout, re.MULTILINE)
     assert done == [
