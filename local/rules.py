@@ -347,7 +347,11 @@ def deploy_lambda(place: Place) -> None:
             "TaskRoleArns": SANDBOX_ROLES.format(partition=place.partition),
         }
         put(place, account, "target-role", "target-role.yaml", parameters)
-    note_functions(place, outputs["UpdaterFunctionName"], outputs["HistoryFunctionName"])
+    # Callers go by the functions' aliases, where the template has them.
+    updater, history = (
+        outputs.get(f"{function}AliasArn", outputs[f"{function}FunctionName"]) for function in ("Updater", "History")
+    )
+    note_functions(place, updater, history)
 
 
 def note_functions(place: Place, updater: str, history: str) -> None:

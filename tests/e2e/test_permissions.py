@@ -528,4 +528,6 @@ def test_every_document_is_one_that_the_system_ran_under() -> None:
         "target-role.json",
         "target-boundary.json",
         "target-trust.json",
+        "sandbox-execution.json",  # test_sandbox.py
+        "sandbox-execution-trust.json",  # test_sandbox.py
     }

@@ -8,6 +8,7 @@ from typing import Any
 import deploy
 import pytest
 import stacks
+from botocore.exceptions import ClientError
 from conftest import System
 from local_aws import REGION, TARGETS, root_of
 
@@ -27,6 +28,30 @@ def traces(system: System) -> dict[str, Any]:
         "roles": {role["Arn"] for role in iam.list_roles()["Roles"]},
         "logs": {group["arn"] for group in system.client("logs", ACCOUNT).describe_log_groups()["logGroups"]},
     }
+
+
+def tasks_write_their_log_and_nothing_else(system: System, outputs: dict[str, str]) -> None:
+    """What the execution role may do, and who may have it. The local AWS runs no tasks: root stands in for them."""
+    iam, logs = system.client("iam", ACCOUNT), system.client("logs", ACCOUNT)
+    arn = outputs["ExecutionRoleArn"]
+    role = arn.rsplit("/", 1)[-1]
+    (trust,) = iam.get_role(RoleName=role)["Role"]["AssumeRolePolicyDocument"]["Statement"]
+    assert trust["Principal"] == {"Service": "ecs-tasks.amazonaws.com"}
+    with pytest.raises(ClientError, match="AccessDenied"):  # no source account, which ECS would send
+        system.assume(arn, root_of(ACCOUNT))
+    without = {"Version": "2012-10-17", "Statement": [{**trust, "Condition": {}}]}
+    iam.update_assume_role_policy(RoleName=role, PolicyDocument=json.dumps(without))
+    logs.create_log_group(logGroupName="another")
+    task = system.assume(arn, root_of(ACCOUNT))
+    own = system.aws.client("logs", task)
+    own.create_log_stream(logGroupName=outputs["LogGroupName"], logStreamName="web/1")
+    for refused in (
+        lambda: own.create_log_stream(logGroupName="another", logStreamName="web/1"),
+        lambda: system.aws.client("ecs", task).list_clusters(),
+    ):
+        with pytest.raises(ClientError, match="AccessDenied"):
+            refused()
+    logs.delete_log_group(logGroupName="another")
 
 
 def test_a_service_in_the_sandbox_can_be_changed_and_the_sandbox_removed(system: System) -> None:
@@ -59,6 +84,7 @@ def test_a_service_in_the_sandbox_can_be_changed_and_the_sandbox_removed(system:
     assert group["IpPermissions"] == []
     assert [(rule["FromPort"], rule["ToPort"]) for rule in group["IpPermissionsEgress"]] == [(443, 443)]
 
+    tasks_write_their_log_and_nothing_else(system, again.outputs)
     for stack in (again, vpc):
         assert stacks.remove(cloudformation, stack.arn) == []
     assert traces(system) == before
