@@ -18,8 +18,9 @@ import stacks
 from conftest import BUILT, System
 from local_aws import REGION, LocalAws, end_lasting, lasting_at, root_of
 
-# Of no organization, and with nothing of the other tests in it: to the rules it is AWS.
+# Of no organization, and with nothing of the other tests in them: to the rules they are AWS.
 ACCOUNT = "666666666666"
+TERRAFORMED = "888888888888"
 PREFIX = "ecs-updater-sandbox"
 
 
@@ -57,10 +58,10 @@ def rules(system: System, tmp_path: Path) -> Rules:
     return Rules(system, tmp_path / "deployed")
 
 
-def names(system: System) -> set[str]:
+def names(system: System, account: str = ACCOUNT) -> set[str]:
     """The stacks and buckets of the account."""
-    found = system.client("cloudformation", ACCOUNT).describe_stacks()["Stacks"]
-    buckets = system.client("s3", ACCOUNT).list_buckets()["Buckets"]
+    found = system.client("cloudformation", account).describe_stacks()["Stacks"]
+    buckets = system.client("s3", account).list_buckets()["Buckets"]
     return {stack["StackName"] for stack in found} | {bucket["Name"] for bucket in buckets}
 
 
@@ -102,13 +103,16 @@ def test_what_the_rules_make_in_aws_is_removed_by_clean_and_nothing_else(system:
     assert rules("clean", AWS_ACCESS_KEY_ID="").returncode == 0
 
 
-def test_what_terraform_makes_in_aws_is_removed_by_clean_but_for_the_history(system: System, rules: Rules) -> None:
+def test_what_terraform_makes_in_aws_is_removed_by_clean_but_for_the_history(system: System, tmp_path: Path) -> None:
+    if not os.environ.get("SLOW_TESTS"):
+        pytest.skip("SLOW_TESTS is not set: Terraform takes a minute or two; .ci/run sets it")
+    rules = Rules(system, tmp_path / "deployed", TERRAFORMED)
     there = rules("has-terraform")
     if there.returncode:
         assert there.stdout.startswith("skipped: the rules by Terraform: ")
         pytest.skip(there.stdout.strip())
-    dynamodb, ecs = system.client("dynamodb", ACCOUNT), system.client("ecs", ACCOUNT)
-    before = names(system)
+    dynamodb, ecs = system.client("dynamodb", TERRAFORMED), system.client("ecs", TERRAFORMED)
+    before = names(system, TERRAFORMED)
     for rule in ("deploy-ecs-cluster-tf", "deploy-lambda-tf", "test-events"):
         ran = rules(rule, PREFIX="by-terraform")
         assert ran.returncode == 0, (rule, ran.stderr)
@@ -120,11 +124,11 @@ def test_what_terraform_makes_in_aws_is_removed_by_clean_but_for_the_history(sys
     assert kept <= set(dynamodb.list_tables()["TableNames"])
     assert all(table in ran.stdout for table in kept)
     assert ecs.list_clusters()["clusterArns"] == []
-    roles = system.client("iam", ACCOUNT).list_roles()["Roles"]
+    roles = system.client("iam", TERRAFORMED).list_roles()["Roles"]
     assert [role["Arn"] for role in roles if "/ecs-updater" in role["Arn"]] == []
     for arn in ecs.list_task_definitions(familyPrefix=deploy.SERVICE)["taskDefinitionArns"]:
         assert not ecs.describe_task_definition(taskDefinition=arn)["taskDefinition"].get("executionRoleArn")
-    assert names(system) == before
+    assert names(system, TERRAFORMED) == before
     assert {path.name for path in rules.state.iterdir()} == {"lock"}
 
 
