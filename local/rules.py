@@ -531,7 +531,7 @@ def execution_role(ecs: Any, cluster: str | None, service: str | None) -> str:
 
 
 def deregister(ecs: Any, family: str, role: str) -> None:
-    """Deregisters what the updater made of the dummy service's task definition: known by its role, which the stack made."""
+    """Deregisters what the updater made of the dummy service's task definition: known by the role in it."""
     for page in ecs.get_paginator("list_task_definitions").paginate(familyPrefix=family):
         for arn in page["taskDefinitionArns"]:
             definition = ecs.describe_task_definition(taskDefinition=arn)["taskDefinition"]
