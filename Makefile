@@ -24,6 +24,19 @@ RUST_TARGET := $(if $(filter arm64,$(ARCH)),aarch64,x86_64)-unknown-linux-gnu
 FUNCTIONS := updater history recorder
 LOCAL_PACKAGES := $(TARGET)/local
 LAMBDA_PACKAGES := $(TARGET)/lambda-package/$(ARCH)
+
+# With LOCAL=1 the rules that deploy, try and remove do so in a local AWS, else in the AWS account of the credentials.
+# DEPLOYED is where they record what they made (local/rules.py).
+DEPLOYED ?= .deployed
+PACKAGES_RULE := $(if $(LOCAL),local-package,build-lambda-package)
+RULES = ARCH=$(ARCH) $(VENV)/bin/python local/rules.py --state $(DEPLOYED) \
+  $(if $(LOCAL),--local --packages $(LOCAL_PACKAGES),--packages $(LAMBDA_PACKAGES))
+LOCAL_RULES = deploy-ecs-cluster deploy-lambda-sam deploy-ecs-service \
+  run-lambda-test-sam run-lambda-test-aws run-lambda-test-unittest
+# By Terraform, where it is on this machine; TF_RULES= leaves them out of all-local.
+TF_RULES ?= deploy-ecs-cluster-tf deploy-lambda-aws-tf run-lambda-test-aws run-lambda-test-unittest
+AWS_RULES = deploy-ecs-cluster deploy-lambda-aws deploy-ecs-service run-lambda-test-aws run-lambda-test-unittest
+
 TEMPLATES := $(wildcard infrastructure/cloudformation/*.yaml)
 
 .PHONY: help
@@ -72,9 +85,52 @@ build-lambda-package: $(VENV)/stamp cargo ## the zips for AWS, small and slow to
 bench: cargo ## measurements as a table: many services in one event (a few minutes to build)
 	@cargo bench --locked --bench many
 
-.PHONY: clean
-clean: ## remove everything that was built or installed here
-	rm -rf $(VENV) $(TARGET)
+# ---- the first version's rules; LOCAL=1: in a local AWS, without an account ----
+
+.PHONY: all-local
+all-local: $(VENV)/stamp local-package ## all of the first version's rules in a local AWS: deploy, try, remove; nothing is left
+	@trap 'exit 130' INT TERM; \
+	trap 'code=$$?; $(MAKE) --no-print-directory LOCAL=1 clean-deployed || code=1; exit $$code' EXIT; \
+	for rule in clean-deployed $(LOCAL_RULES); do \
+	  echo "==> make $$rule LOCAL=1"; $(MAKE) --no-print-directory LOCAL=1 $$rule || exit; done; \
+	if test -n "$(TF_RULES)" && $(RULES) has-terraform; then for rule in clean-deployed $(TF_RULES); do \
+	  echo "==> make $$rule LOCAL=1"; $(MAKE) --no-print-directory LOCAL=1 $$rule || exit; done; fi
+
+.PHONY: all-aws all-aws-tf
+all-aws: ## the same in the AWS account of the credentials, where it stays until `make clean`
+	@for rule in $(AWS_RULES); do echo "==> make $$rule"; $(MAKE) --no-print-directory LOCAL= $$rule || exit; done
+all-aws-tf: ## the same by Terraform
+	@for rule in $(TF_RULES); do echo "==> make $$rule"; $(MAKE) --no-print-directory LOCAL= $$rule || exit; done
+
+.PHONY: deploy-ecs-cluster deploy-ecs-cluster-tf deploy-ecs-service deploy-lambda-aws deploy-lambda-aws-tf deploy-lambda-sam
+deploy-ecs-cluster: $(VENV)/stamp ## a VPC and a cluster to try the project on
+	@$(RULES) deploy-ecs-cluster
+deploy-ecs-cluster-tf: $(VENV)/stamp ## the same by Terraform, and the dummy service with it
+	@$(RULES) deploy-ecs-cluster-tf
+deploy-ecs-service: $(VENV)/stamp ## the dummy service in that cluster (DESIRED_COUNT=0: without tasks)
+	@$(RULES) deploy-ecs-service
+deploy-lambda-aws: $(VENV)/stamp $(PACKAGES_RULE) ## hub and target role
+	@$(RULES) deploy-lambda
+deploy-lambda-aws-tf: $(VENV)/stamp $(PACKAGES_RULE) ## the same by Terraform
+	@$(RULES) deploy-lambda-tf
+deploy-lambda-sam: ## hub and target role in the local AWS
+	@$(MAKE) --no-print-directory LOCAL=1 deploy-lambda-aws
+
+.PHONY: run-lambda-test-aws run-lambda-test-unittest
+run-lambda-test-aws: $(VENV)/stamp ## the first version's eight events to the deployed function, each answer printed and judged
+	@$(RULES) test-events
+run-lambda-test-unittest: $(VENV)/stamp ## the first version's checks, 1.1.1 to 4.3.4, over the deployed function
+	@$(RULES) test-unittest
+
+# What was made in AWS goes first: without it the record, and with it the way to find it, would be gone.
+.PHONY: clean clean-deployed
+clean: clean-deployed ## remove what these rules made, in AWS too, and everything that was built or installed here
+	rm -rf $(VENV) $(TARGET) $(DEPLOYED)
+clean-deployed: ## remove what these rules made (LOCAL=1: in the local AWS alone)
+	@if test -e $(DEPLOYED)/local-aws.json; then \
+	  $(MAKE) --silent $(VENV)/stamp && $(RULES) --local clean; fi
+	@if test -z "$(LOCAL)" -a -e $(DEPLOYED)/aws.json; then \
+	  $(MAKE) --silent $(VENV)/stamp && $(RULES) clean; fi
 
 # ---- parts ----
 

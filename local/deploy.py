@@ -6,24 +6,28 @@ sample cluster and service that the events of tests/events name.
 
 from __future__ import annotations
 
+import hashlib
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from local_aws import HUB, ORGANIZATION_ID, REGION, TARGETS, Credentials, LocalAws, root_of
+import stacks
+from local_aws import HUB, ORGANIZATION_ID, REGION, TARGETS, Credentials, Endpoint, root_of
 
 ROOT = Path(__file__).resolve().parent.parent
-TEMPLATES = ROOT / "infrastructure" / "cloudformation"
 PACKAGE_BUCKET = "ecs-updater-packages"
-PACKAGES = UPDATER_PACKAGE, HISTORY_PACKAGE = "updater.zip", "history.zip"
-RECORDER_PACKAGE = "recorder.zip"
-# The most bytes of a template that CloudFormation takes in the call itself; a larger one comes from a bucket.
-MAX_TEMPLATE_BODY = 51_200
+# Parameter of hub.yaml -> the package whose key it names.
+CODE_KEYS = {"CodeKey": "updater.zip", "HistoryCodeKey": "history.zip", "RecorderCodeKey": "recorder.zip"}
+PACKAGES = tuple(CODE_KEYS.values())
 EXTERNAL_ID = "local-external-id"
 BREAK_GLASS_ROLE = f"arn:aws:iam::{HUB}:role/break-glass"
+HUB_PARAMETERS = {
+    "OrganizationId": ORGANIZATION_ID,
+    "ExternalId": EXTERNAL_ID,
+    "BreakGlassRoleArn": BREAK_GLASS_ROLE,
+}
 
 CLUSTER = "ECSCluster"
 SERVICE = "ecs-dummy-service"
@@ -46,7 +50,7 @@ class Deployment:
     outputs: dict[str, str]  # all of the hub's
 
 
-def deploy(aws: LocalAws, packages: Path, progress: Callable[[str], None]) -> Deployment:
+def deploy(aws: Endpoint, packages: Path, progress: Callable[[str], None]) -> Deployment:
     """Deploys hub and targets from the folder of `packages`; `progress` hears of each step before it is taken."""
     progress(f"hub {HUB}: infrastructure/cloudformation/hub.yaml with {' and '.join(PACKAGES)}")
     outputs = deploy_hub(aws, packages)
@@ -70,32 +74,28 @@ def deploy(aws: LocalAws, packages: Path, progress: Callable[[str], None]) -> De
     )
 
 
-def deploy_hub(aws: LocalAws, packages: Path) -> dict[str, str]:
+def deploy_hub(aws: Endpoint, packages: Path) -> dict[str, str]:
     """The hub's stack; its outputs."""
     s3 = aws.client("s3", root_of(HUB))
     s3.create_bucket(Bucket=PACKAGE_BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-    # A hub can do without the recorder.
-    recorder = [RECORDER_PACKAGE] if (packages / RECORDER_PACKAGE).exists() else []
-    for package in (*PACKAGES, *recorder):
-        s3.put_object(Bucket=PACKAGE_BUCKET, Key=package, Body=(packages / package).read_bytes())
-    return deploy_stack(
-        aws,
-        HUB,
-        "ecs-updater-hub",
-        "hub.yaml",
-        {
-            "CodeBucket": PACKAGE_BUCKET,
-            "CodeKey": UPDATER_PACKAGE,
-            "HistoryCodeKey": HISTORY_PACKAGE,
-            "RecorderCodeKey": "".join(recorder),
-            "OrganizationId": ORGANIZATION_ID,
-            "ExternalId": EXTERNAL_ID,
-            "BreakGlassRoleArn": BREAK_GLASS_ROLE,
-        },
-    )
+    parameters = {**upload(s3, PACKAGE_BUCKET, packages), **HUB_PARAMETERS}
+    return deploy_stack(aws, HUB, "ecs-updater-hub", "hub.yaml", parameters, PACKAGE_BUCKET)
 
 
-def deploy_target(aws: LocalAws, account: str, updater_role_arn: str, organization: str = ORGANIZATION_ID) -> None:
+def upload(s3: Any, bucket: str, packages: Path) -> dict[str, str]:
+    """Puts the packages into the bucket; gives the parameters of hub.yaml that name them.
+
+    Their keys hold a hash of their content: a stack update takes a new package only where its key is another.
+    """
+    parameters = {"CodeBucket": bucket}
+    for parameter, name in CODE_KEYS.items():
+        package = (packages / name).read_bytes()
+        parameters[parameter] = f"{hashlib.sha256(package).hexdigest()[:16]}/{name}"
+        s3.put_object(Bucket=bucket, Key=parameters[parameter], Body=package)
+    return parameters
+
+
+def deploy_target(aws: Endpoint, account: str, updater_role_arn: str, organization: str = ORGANIZATION_ID) -> None:
     """The role that the updater assumes in `account`, and a service to change."""
     deploy_stack(
         aws,
@@ -113,40 +113,20 @@ def deploy_target(aws: LocalAws, account: str, updater_role_arn: str, organizati
     create_sample(aws, account)
 
 
-def deploy_events(aws: LocalAws, account: str, bus_arn: str) -> dict[str, str]:
+def deploy_events(aws: Endpoint, account: str, bus_arn: str) -> dict[str, str]:
     """What sends the account's deployment events to the hub; its outputs."""
     return deploy_stack(aws, account, "ecs-updater-target-events", "target-events.yaml", {"HubEventBusArn": bus_arn})
 
 
-def deploy_stack(aws: LocalAws, account: str, stack: str, template: str, parameters: dict[str, str]) -> dict[str, str]:
-    """Creates a stack, waits for it, and gives its outputs."""
-    cloudformation = aws.client("cloudformation", root_of(account))
-    text = (TEMPLATES / template).read_text()
-    where = {"TemplateBody": text}
-    if len(text.encode()) > MAX_TEMPLATE_BODY:
-        aws.client("s3", root_of(HUB)).put_object(Bucket=PACKAGE_BUCKET, Key=template, Body=text.encode())
-        where = {"TemplateURL": f"{aws.endpoint}/{PACKAGE_BUCKET}/{template}"}
-    cloudformation.create_stack(
-        StackName=stack,
-        **where,
-        Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
-        Capabilities=["CAPABILITY_NAMED_IAM"],
-    )
-    while (found := cloudformation.describe_stacks(StackName=stack)["Stacks"][0])["StackStatus"].endswith(
-        "_IN_PROGRESS"
-    ):
-        time.sleep(0.1)
-    if found["StackStatus"] != "CREATE_COMPLETE":
-        reasons = [
-            f"{event['LogicalResourceId']}: {event['ResourceStatusReason']}"
-            for event in cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
-            if event.get("ResourceStatusReason")
-        ]
-        raise RuntimeError(f"{template} in {account}: {found['StackStatus']}\n" + "\n".join(reasons))
-    return {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
+def deploy_stack(
+    aws: Endpoint, account: str, stack: str, template: str, parameters: dict[str, str], bucket: str = ""
+) -> dict[str, str]:
+    """Makes a stack of one of the project's templates, waits for it, and gives its outputs."""
+    source = stacks.source(template, aws.client("s3", root_of(account)), bucket)
+    return stacks.put(aws.client("cloudformation", root_of(account)), stack, source, parameters).outputs
 
 
-def create_sample(aws: LocalAws, account: str) -> None:
+def create_sample(aws: Endpoint, account: str) -> None:
     """The sample cluster and service, and the role that the sample's tasks run as."""
     aws.client("iam", root_of(account)).create_role(
         Path="/sample/",
@@ -164,7 +144,7 @@ def create_sample(aws: LocalAws, account: str) -> None:
     create_service(aws, account, SERVICE)
 
 
-def create_service(aws: LocalAws, account: str, service: str, region: str = REGION, **definition: Any) -> None:
+def create_service(aws: Endpoint, account: str, service: str, region: str = REGION, **definition: Any) -> None:
     """A service of the sample's kind. `definition` replaces or adds members of its task definition."""
     ecs = aws.client("ecs", root_of(account), region)
     registered = ecs.register_task_definition(
@@ -185,7 +165,7 @@ def create_service(aws: LocalAws, account: str, service: str, region: str = REGI
     )
 
 
-def create_invoker(aws: LocalAws, outputs: dict[str, str]) -> Credentials:
+def create_invoker(aws: Endpoint, outputs: dict[str, str]) -> Credentials:
     """An IAM user of the hub who may invoke the functions and run waves: what a caller needs, and no more."""
     waves, bucket = outputs["WavesArn"], f"arn:aws:s3:::{outputs['WavesBucketName']}"
     executions = waves.replace(":stateMachine:", ":execution:") + ":*"
@@ -230,15 +210,19 @@ class Answer:
         return dict(self.payload["body"])
 
 
-def invoke(aws: LocalAws, deployment: Deployment, event: Any, function: str = "") -> Answer:
-    """Sends an event to the updater, or to another function, through the Lambda API, signed by the caller."""
+def send(lambda_api: Any, function: str, event: Any) -> Answer:
+    """Sends an event, or any bytes, to a function."""
     payload = event if isinstance(event, bytes) else json.dumps(event).encode()
-    lambda_api = aws.client("lambda", deployment.invoker)
-    answer = lambda_api.invoke(FunctionName=function or deployment.function, Payload=payload)
+    answer = lambda_api.invoke(FunctionName=function, Payload=payload)
     return Answer(json.loads(answer["Payload"].read()), "FunctionError" in answer)
 
 
-def command_line_environment(aws: LocalAws, deployment: Deployment, who: Credentials | None = None) -> dict[str, str]:
+def invoke(aws: Endpoint, deployment: Deployment, event: Any, function: str = "") -> Answer:
+    """Sends an event to the updater, or to another function, through the Lambda API, signed by the caller."""
+    return send(aws.client("lambda", deployment.invoker), function or deployment.function, event)
+
+
+def command_line_environment(aws: Endpoint, deployment: Deployment, who: Credentials | None = None) -> dict[str, str]:
     """What `ecs-updater`, the command line, needs in its environment: where the functions are, and who asks."""
     who = who or deployment.invoker
     return {
@@ -251,7 +235,7 @@ def command_line_environment(aws: LocalAws, deployment: Deployment, who: Credent
     }
 
 
-def history_of(aws: LocalAws, deployment: Deployment, service_key: str) -> list[dict[str, Any]]:
+def history_of(aws: Endpoint, deployment: Deployment, service_key: str) -> list[dict[str, Any]]:
     """A service's records, in the order of their keys."""
     dynamodb = aws.client("dynamodb", root_of(HUB))
     pages = dynamodb.get_paginator("query").paginate(

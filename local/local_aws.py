@@ -1,12 +1,13 @@
 """The local AWS: MiniStack under `strict.py`, started, reached and stopped.
 
-Used by `run.py` and by the end-to-end tests, so that both mean the same thing by "the local AWS".
+Used by `run.py`, by `rules.py` and by the end-to-end tests, so that all mean the same thing by "the local AWS".
 """
 
 from __future__ import annotations
 
 import atexit
 import http.client
+import json
 import os
 import shutil
 import signal
@@ -50,17 +51,53 @@ def root_of(account: str) -> Credentials:
     return Credentials(account, "test")
 
 
-class LocalAws:
-    """A running local AWS, on loopback and a free port. A context manager; `stop` may be called at any time."""
+class Endpoint:
+    """An AWS that answers at an address, for as many accounts as there are credentials."""
 
-    def __init__(self) -> None:
-        self.endpoint = ""
-        self._process: subprocess.Popen[bytes] | None = None
-        self._directory = Path(tempfile.mkdtemp(prefix="ecs-updater-local-aws-"))
+    def __init__(self, endpoint: str = "") -> None:
+        self.endpoint = endpoint
         self._session = boto3.session.Session()
         self._clients: dict[tuple[str, Credentials, str], Any] = {}
-        # Whatever way this process ends with Python still in charge, stop; where it is killed, strict.py notices.
-        atexit.register(self.stop)
+
+    def client(self, service: str, who: Credentials, region: str = REGION) -> Any:
+        """A boto3 client of `service` that signs as `who`; the same one for the same arguments."""
+        key = (service, who, region)
+        if key not in self._clients:
+            self._clients[key] = self._new_client(service, who, region)
+        return self._clients[key]
+
+    def _new_client(self, service: str, who: Credentials, region: str) -> Any:
+        return self._session.client(
+            service,
+            region_name=region,
+            endpoint_url=self.endpoint,
+            aws_access_key_id=who.access_key,
+            aws_secret_access_key=who.secret_key,
+            aws_session_token=who.token,
+            # No proxy of the environment, no second attempt that would hide a failure.
+            config=Config(proxies={}, retries={"total_max_attempts": 1}, read_timeout=120, max_pool_connections=32),
+        )
+
+
+class LocalAws(Endpoint):
+    """A running local AWS, on loopback and a free port. A context manager; `stop` may be called at any time.
+
+    It ends with this process, however that ends. With `lasting`, a file, it outlives it: until the file is gone, or
+    nobody has asked it anything for `idle_seconds`. The file then holds the endpoint (see `lasting_at`), and what
+    the local AWS writes is beside it.
+    """
+
+    def __init__(self, lasting: Path | None = None, idle_seconds: int = 0) -> None:
+        super().__init__()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lasting = lasting
+        self._idle_seconds = idle_seconds
+        self._directory = Path(
+            tempfile.mkdtemp(prefix="ecs-updater-local-aws-", dir=lasting.parent.absolute() if lasting else None)
+        )
+        if not lasting:
+            # Whatever way this process ends with Python still in charge, stop; where it is killed, strict.py notices.
+            atexit.register(self.stop)
 
     def __enter__(self) -> LocalAws:
         self.start()
@@ -78,9 +115,11 @@ class LocalAws:
             port = _free_port()
             self.endpoint = f"http://127.0.0.1:{port}"
             self._directory.mkdir(exist_ok=True)
+            if self._lasting:
+                self._lasting.write_text(json.dumps({"endpoint": self.endpoint}))
             with (self._directory / "log").open("wb") as log:
                 self._process = self._launch(port, log)
-            if self._answers(port):
+            if self._answers():
                 return
             said = self.log()
             self.stop()
@@ -105,9 +144,15 @@ class LocalAws:
             "LOCAL_AWS_ORGANIZATION_ID": ORGANIZATION_ID,
             "LOCAL_AWS_ORGANIZATION_ACCOUNTS": ",".join((HUB, *TARGETS, DISTRUSTFUL)),
         }
+        if self._lasting:
+            environment |= {
+                "LOCAL_AWS_WHILE": str(self._lasting.absolute()),
+                "LOCAL_AWS_IDLE_SECONDS": str(self._idle_seconds),
+            }
         return subprocess.Popen(
             [sys.executable, str(STRICT)],
-            stdin=subprocess.PIPE,  # its end is how strict.py learns that this process is gone
+            # A pipe's end is how strict.py learns that this process is gone.
+            stdin=subprocess.DEVNULL if self._lasting else subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=self._directory,
@@ -115,24 +160,23 @@ class LocalAws:
             start_new_session=True,
         )
 
-    def _answers(self, port: int) -> bool:
+    def _answers(self) -> bool:
         """Waits for the health page; false where the process ended first (somebody took the port, for one)."""
         assert self._process
         deadline = time.monotonic() + START_SECONDS
         while self._process.poll() is None and time.monotonic() < deadline:
-            try:
-                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-                connection.request("GET", "/_ministack/health")
-                if connection.getresponse().status == 200:
-                    return True
-            except OSError:
-                time.sleep(0.05)
+            if _healthy(self.endpoint):
+                return True
+            time.sleep(0.05)
         return False
 
     def stop(self) -> None:
         """Ends it, with every function it runs, and removes its files."""
-        if self._process and self._process.stdin:
-            self._process.stdin.close()
+        if self._lasting:
+            self._lasting.unlink(missing_ok=True)
+        if self._process:
+            if self._process.stdin:
+                self._process.stdin.close()
             try:
                 self._process.wait(timeout=10)
             except subprocess.TimeoutExpired:
@@ -152,24 +196,43 @@ class LocalAws:
         path = self._directory / "log"
         return path.read_text(errors="replace")[-4000:] if path.exists() else ""
 
-    def client(self, service: str, who: Credentials, region: str = REGION) -> Any:
-        """A boto3 client of `service` that signs as `who`; the same one for the same arguments."""
-        key = (service, who, region)
-        if key not in self._clients:
-            self._clients[key] = self._new_client(service, who, region)
-        return self._clients[key]
 
-    def _new_client(self, service: str, who: Credentials, region: str) -> Any:
-        return self._session.client(
-            service,
-            region_name=region,
-            endpoint_url=self.endpoint,
-            aws_access_key_id=who.access_key,
-            aws_secret_access_key=who.secret_key,
-            aws_session_token=who.token,
-            # No proxy of the environment, no second attempt that would hide a failure.
-            config=Config(proxies={}, retries={"total_max_attempts": 1}, read_timeout=120, max_pool_connections=32),
-        )
+def lasting_at(file: Path) -> Endpoint | None:
+    """The local AWS that was started with `lasting=file`; none where it has ended meanwhile."""
+    endpoint = _lasting_endpoint(file)
+    return Endpoint(endpoint) if endpoint else None
+
+
+def end_lasting(file: Path, seconds: float = 20) -> None:
+    """Ends the local AWS that was started with `lasting=file`, where it runs, and waits until it is gone."""
+    endpoint = _lasting_endpoint(file)
+    file.unlink(missing_ok=True)
+    deadline = time.monotonic() + seconds
+    while endpoint and _healthy(endpoint):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"the local AWS at {endpoint} does not end")
+        time.sleep(0.1)
+
+
+def _lasting_endpoint(file: Path) -> str:
+    """Where the local AWS of this file answers; empty where it does not."""
+    try:
+        endpoint = str(json.loads(file.read_text())["endpoint"])
+    except (OSError, ValueError, KeyError):
+        return ""
+    return endpoint if _healthy(endpoint) else ""
+
+
+def _healthy(endpoint: str) -> bool:
+    """Whether the local AWS at this endpoint answers."""
+    connection = http.client.HTTPConnection(endpoint.removeprefix("http://"), timeout=2)
+    try:
+        connection.request("GET", "/_ministack/health")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def _free_port() -> int:

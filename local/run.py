@@ -23,10 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import deploy
+import eight_events
 from local_aws import HUB, REGION, TARGETS, LocalAws, forget_aws_settings
-
-EVENTS = deploy.ROOT / "tests" / "events"
-PREFIX = "lambda-ecs-updater.testevent-"
 
 
 def step(text: str) -> None:
@@ -120,11 +118,9 @@ def wait(built: Path, environment: dict[str, str]) -> None:
 
 def run_all(aws: LocalAws, deployment: deploy.Deployment) -> int:
     """Sends the first version's eight events as they are: to services of the hub itself."""
-    names = [path.name.removeprefix(PREFIX) for path in EVENTS.glob(f"{PREFIX}*.json")]
-    for name in sorted(names, key=lambda name: (name != "base.json", name)):
-        step(f"{PREFIX}{name}")
-        print(pretty(deploy.invoke(aws, deployment, (EVENTS / f"{PREFIX}{name}").read_bytes()).payload), end="\n\n")
-    return 0
+    wrong = eight_events.send_all(lambda event: deploy.invoke(aws, deployment, event), step)
+    print("\n".join(wrong), end="\n" if wrong else "", file=sys.stderr)
+    return 1 if wrong else 0
 
 
 def main(arguments: list[str]) -> int:
@@ -134,7 +130,7 @@ def main(arguments: list[str]) -> int:
     if not 1 <= len(arguments) <= 2:
         print(__doc__, file=sys.stderr)
         return 2
-    built, what = Path(arguments[0]), arguments[1] if len(arguments) > 1 else f"{EVENTS}/{PREFIX}base.json"
+    built, what = Path(arguments[0]), arguments[1] if len(arguments) > 1 else str(eight_events.path("base"))
     if what != "--all":
         try:
             json.loads(Path(what).read_text())

@@ -6,10 +6,13 @@ aim is one-sided: a policy that is too narrow for AWS must fail here too. Writte
 requirements.txt pins.
 
 The process ends, with all functions it runs, when its standard input does: however the parent ends, nothing is left.
+One that shall outlive its parent is given LOCAL_AWS_WHILE, a file that it ends with, and LOCAL_AWS_IDLE_SECONDS, after
+which it ends when nobody asked it anything.
 """
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import dataclasses
 import json
@@ -20,6 +23,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -63,6 +67,9 @@ class Request:
 
 request: contextvars.ContextVar[Request] = contextvars.ContextVar("request")
 
+# When somebody last asked for something (time.monotonic).
+asked_at = time.monotonic()
+
 
 def json_body(body: bytes) -> dict[str, Any]:
     """The body as a JSON object; empty where it is none."""
@@ -95,6 +102,10 @@ def ecs_checks(operation: str, body: dict[str, Any], region: str, account: str) 
                 for role in re.findall(r'"roleArn": "([^"]+)"', json.dumps(body))
             ]
             return [Check(action, service(body.get("service"))), *passed]
+        case "CreateService":
+            new = service(body.get("serviceName"))
+            tagged = [Check("ecs:TagResource", new, {"ecs:CreateAction": operation})] if body.get("tags") else []
+            return [Check(action, new), *tagged]
         case "DescribeServiceDeployments" | "DescribeServiceRevisions":
             named = body.get("serviceDeploymentArns") or body.get("serviceRevisionArns") or []
             # AWS asks for the deployment, or the revision, and for the service it belongs to.
@@ -142,6 +153,8 @@ def extract_resource_arn(
     account: str,
 ) -> str:
     """The resource of a call; remembers what else it needs."""
+    global asked_at
+    asked_at = time.monotonic()
     current = Request()
     request.set(current)
     operation = headers.get("x-amz-target", "").rsplit(".", 1)[-1]
@@ -157,6 +170,11 @@ def extract_resource_arn(
     resource = original_resource(service, method, path, headers, body, params, region, account)
     if service == "logs" and operation in ("CreateLogStream", "DeleteLogStream", "PutLogEvents"):
         return f"{resource}:log-stream:{json_body(body).get('logStreamName')}"
+    if service == "iam" and (role := actions._query_param(params, "RoleName")):
+        # AWS knows roles by their ARN, path included; MiniStack makes up one without.
+        path_of_role = actions._query_param(params, "Path") or "/"
+        found = iam._roles.get_scoped(account, None, role, {})
+        return str(found.get("Arn", f"arn:aws:iam::{account}:role{path_of_role}{role}"))
     if service == "sts" and (identity := actions._query_param(params, "SourceIdentity")):
         # MiniStack does not know source identities. Here the identity policy is asked; for the trust, see below.
         current.source_identity = identity
@@ -346,6 +364,18 @@ def role_create(logical_id: str, properties: dict[str, Any], stack: str) -> Crea
     return name, attributes
 
 
+def with_count(handler: Callable[..., Created]) -> Callable[..., Created]:
+    """A handler of services whose `DesiredCount` is a number, as AWS makes of a parameter of type Number."""
+
+    def handle(*arguments: Any) -> Created:
+        for properties in arguments:
+            if isinstance(properties, dict) and "DesiredCount" in properties:
+                properties["DesiredCount"] = int(properties["DesiredCount"])
+        return handler(*arguments)
+
+    return handle
+
+
 def mend() -> None:
     """Puts the functions of this file in place of MiniStack's."""
     actions.extract_resource_arn = extract_resource_arn
@@ -363,18 +393,42 @@ def mend() -> None:
     provisioners._RESOURCE_HANDLERS["AWS::IAM::Role"]["create"] = role_create
     strict_states.mend()
     strict_watch.mend()
+    for operation in ("create", "update"):
+        service = provisioners._RESOURCE_HANDLERS["AWS::ECS::Service"]
+        service[operation] = with_count(service[operation])
+
+
+def end() -> None:
+    """Ends the whole process group, and removes its files."""
+    shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
+    os.killpg(0, signal.SIGKILL)
 
 
 def end_with_parent() -> None:
-    """Waits for standard input to end, which it does when the parent does; then ends the whole process group."""
+    """Waits for standard input to end, which it does when the parent does."""
     sys.stdin.buffer.read()
-    shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
-    os.killpg(0, signal.SIGKILL)
+    end()
+
+
+def end_when_forgotten(file: str, idle_seconds: float) -> None:
+    """Waits until the file is gone, or nobody asks for anything any more."""
+    while os.path.exists(file) and time.monotonic() < asked_at + idle_seconds:
+        time.sleep(0.2)
+    # Whoever reads it later must not take another server, on the same port, for this one.
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(file)
+    end()
 
 
 if __name__ == "__main__":
     if os.getpgrp() != os.getpid():
         sys.exit("strict.py is started by local_aws.LocalAws, in a process group of its own")
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    if lasting := os.environ.get("LOCAL_AWS_WHILE"):
+        ending = threading.Thread(
+            target=end_when_forgotten, args=(lasting, float(os.environ["LOCAL_AWS_IDLE_SECONDS"])), daemon=True
+        )
+    else:
+        ending = threading.Thread(target=end_with_parent, daemon=True)
+    ending.start()
     mend()
     main()

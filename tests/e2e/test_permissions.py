@@ -550,4 +550,6 @@ def test_every_document_is_one_that_the_system_ran_under() -> None:
         # There is no chat in the local AWS.
         "chat.json",
         "chat-trust.json",
+        "sandbox-execution.json",  # test_sandbox.py
+        "sandbox-execution-trust.json",  # test_sandbox.py
     }

@@ -170,6 +170,8 @@ PLACES = {
     "target-role.json": ("target-role.yaml", "TargetRole", "Policies", 0, "PolicyDocument"),
     "target-trust.json": ("target-role.yaml", "TargetRole", "AssumeRolePolicyDocument"),
     "target-boundary.json": ("target-role.yaml", "Boundary", "PolicyDocument"),
+    "sandbox-execution.json": ("sandbox-ecs.yaml", "ExecutionRole", "Policies", 0, "PolicyDocument"),
+    "sandbox-execution-trust.json": ("sandbox-ecs.yaml", "ExecutionRole", "AssumeRolePolicyDocument"),
 }
 CONDITIONS = (
     "HasOrganization",
@@ -308,6 +310,15 @@ def test_a_statement_without_its_parameter_is_gone_whole() -> None:
             ],
         ),
         ("target-role.yaml", "InfrastructureRoleArns", [""], ["*", "arn:aws:iam::*:role/*"]),
+        (
+            "sandbox-vpc.yaml",
+            "VpcCidr",
+            ["10.20.0.0/16", "192.168.4.0/23"],
+            ["", "10.0.0.0/8", "10.0.0.0/24", "8.8.0.0/16"],
+        ),
+        ("sandbox-ecs.yaml", "ClusterName", ["ECSCluster"], ["", "a b", "a/b"]),
+        ("sandbox-ecs.yaml", "Image", ["busybox", "registry:5000/a/b@sha256:00"], ["", "a b", "@"]),
+        ("sandbox-ecs.yaml", "SecurityGroupId", ["sg-0123456789abcdef0"], ["", "group", "sg-x"]),
     ],
 )
 def test_parameters_refuse_what_is_wrong(file: str, parameter: str, good: list[str], bad: list[str]) -> None:

@@ -376,7 +376,7 @@ def test_the_role_is_the_state_machines_alone_and_does_nothing_else(system: Syst
     functions, tables = system.aws.client("lambda", own), system.aws.client("dynamodb", own)
     for action, call in {
         "s3:PutObject": lambda: s3.put_object(Bucket=bucket, Key="inputs/x", Body=b""),
-        "s3:GetObject": lambda: s3.get_object(Bucket=deploy.PACKAGE_BUCKET, Key=deploy.UPDATER_PACKAGE),
+        "s3:GetObject": lambda: s3.get_object(Bucket=deploy.PACKAGE_BUCKET, Key="updater.zip"),
         "s3:DeleteObject": lambda: s3.delete_object(Bucket=bucket, Key="rollouts/x"),
         "lambda:GetFunction": lambda: functions.get_function(FunctionName=system.deployment.function),
         "dynamodb:Query": lambda: tables.query(
