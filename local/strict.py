@@ -151,6 +151,8 @@ def extract_resource_arn(
         return check.resource
     if service == "dynamodb" and operation in ("PutResourcePolicy", "DeleteResourcePolicy"):
         return str(json_body(body).get("ResourceArn"))
+    if service == "states" and (map_run := json_body(body).get("mapRunArn")):
+        return str(map_run)
     resource = original_resource(service, method, path, headers, body, params, region, account)
     if service == "logs" and operation in ("CreateLogStream", "DeleteLogStream", "PutLogEvents"):
         return f"{resource}:log-stream:{json_body(body).get('logStreamName')}"

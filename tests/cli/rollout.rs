@@ -420,6 +420,21 @@ async fn who_may_not_start_or_look_is_told_what_is_missing() {
     );
 }
 
+#[tokio::test]
+async fn a_shortened_summary_says_where_the_rest_is() {
+    let mut summary = stopped();
+    summary["shortened"] = "restore and restore_keys".into();
+    summary["restore"] = Value::Null;
+    summary["restore_keys"] = json!([]);
+    let aws =
+        Machine::start(json!({"status": "FAILED", "error": "RolloutStopped", "cause": summary.to_string()})).await;
+    let ran = aws.run(&["rollout", "--follow", EXECUTION, "--interval", "1"]).await;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    for shown in ["left out restore and restore_keys", "\"restore_keys\" of s3://results/rollouts/one/summary.json"] {
+        assert!(flat(&ran.out).contains(shown), "{shown}: {}", ran.out);
+    }
+}
+
 /// Runs it on a terminal of 80 columns; what the terminal was sent.
 async fn on_a_terminal(aws: &Aws, environment: &[(&str, &str)]) -> String {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};

@@ -187,6 +187,26 @@ async fn waves_are_cut_and_the_change_is_written_into_the_input() {
 }
 
 #[tokio::test]
+async fn large_waves_become_objects() {
+    let services: Vec<String> = (0..501).map(|index| format!("222222222222/eu-west-1/prod/web-{index:03}")).collect();
+    let aws = aws(&services.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let asked = ["targets", "--account", "222222222222", "--waves", "1,100%", "--image", "nginx:7", "-o", "json"];
+    let ran = aws.run(&asked).await;
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("501 services") && ran.err.contains("--objects"), "{}", ran.err);
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().join("edge-7");
+    let ran = aws.run(&[&asked[..], &["--objects", folder.to_str().unwrap()]].concat()).await;
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    let keys = json!([{"key": "inputs/edge-7/wave-1.jsonl"}, {"key": "inputs/edge-7/wave-2.jsonl"}]);
+    assert_eq!(ran.json()["waves"], keys);
+    let lines = |wave: u32| std::fs::read_to_string(folder.join(format!("wave-{wave}.jsonl"))).unwrap();
+    assert_eq!((lines(1).lines().count(), lines(2).lines().count()), (1, 500));
+    let first: Value = serde_json::from_str(&lines(1)).unwrap();
+    assert_eq!(first["ecs_service_name"], "web-000");
+}
+
+#[tokio::test]
 async fn more_waves_than_a_rollout_has_are_refused() {
     let services: Vec<String> = (0..51).map(|index| format!("222222222222/eu-west-1/prod/web-{index:02}")).collect();
     let aws = aws(&services.iter().map(String::as_str).collect::<Vec<_>>()).await;

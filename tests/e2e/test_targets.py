@@ -102,11 +102,7 @@ def test_who_is_not_named_finds_nothing(system: System) -> None:
 @pytest.fixture(scope="module")
 def state_machine(system: System) -> str:
     """The ARN of the hub's state machine."""
-    stack = system.client("cloudformation").describe_stacks(StackName="ecs-updater-hub")["Stacks"][0]
-    outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
-    if "WavesArn" not in outputs:
-        pytest.skip("this hub has no state machine")
-    return str(outputs["WavesArn"])
+    return system.deployment.waves
 
 
 @pytest.fixture(scope="module")

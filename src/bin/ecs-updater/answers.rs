@@ -329,6 +329,9 @@ pub struct Rollout {
     /// The summary's key in it.
     #[serde(deserialize_with = "lenient")]
     pub key: Option<String>,
+    /// What is left out, where it would have been too long.
+    #[serde(deserialize_with = "lenient")]
+    pub shortened: Option<String>,
     /// The event that puts everything back, where it is short.
     #[serde(deserialize_with = "lenient")]
     pub restore: Option<Restore>,

@@ -217,6 +217,10 @@ Examples:
   Services with a tag in two regions, five accounts a wave, the sandbox first
     ecs-updater targets --organization --regions eu-west-1,us-east-1 \\
       --tagged team=edge --by account --wave-size 5 --first 222222222222
+  More than 500 services: waves as objects of the results bucket
+    ecs-updater targets --organization --waves 1,10%,100% --objects edge-7 \\
+      -o json > edge-7.json
+    aws s3 cp edge-7 s3://BUCKET/inputs/edge-7 --recursive
 
 An account that cannot be read is named on standard error, and the exit code is
 1: what is listed then is not everything. --exclude-account leaves it out.")]
@@ -493,6 +497,9 @@ pub struct Targets {
     /// Services of this account come first. The others: as --account names them, else by account id
     #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = AccountId::parse)]
     pub first: Vec<AccountId>,
+    /// Write each wave into a file of this folder, for the results bucket: for more than 500 services
+    #[arg(long, value_name = "FOLDER")]
+    pub objects: Option<PathBuf>,
     #[command(flatten)]
     pub pace: RolloutPace,
     #[command(flatten)]

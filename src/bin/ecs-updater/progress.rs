@@ -165,8 +165,9 @@ impl Progress {
     /// Takes in the counts of the wave's Map Run: `index` counts those that change services, from 0.
     pub fn counted(&mut self, index: usize, counts: Counts) {
         if let Some(wave) = self.waves.get_mut(index) {
-            wave.total = Some(counts.total).filter(|total| *total > 0).or(wave.total);
-            wave.done = wave.done.max(counts.succeeded + counts.failed);
+            wave.total = wave.total.or(Some(counts.total).filter(|total| *total > 0));
+            let done = wave.done.max(counts.succeeded + counts.failed);
+            wave.done = done.min(wave.total.unwrap_or(done));
         }
     }
 

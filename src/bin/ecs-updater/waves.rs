@@ -15,8 +15,8 @@ use crate::text::clean;
 /// The most bytes of an execution's input ("Step Functions service quotas" in the AWS Step Functions developer guide).
 pub const MAX_INPUT_BYTES: usize = 262_144;
 
-/// The most services that stand in the input itself: the state machine refuses more.
-const MAX_IN_INPUT: usize = 1_000;
+/// The most services that stand in the input itself: the state machine refuses more. A test holds it to the schema.
+const MAX_IN_INPUT: usize = 500;
 
 /// How many faults a message lists.
 const MAX_FAULTS: usize = 20;
@@ -151,6 +151,13 @@ impl Input {
     ///
     /// With every fault and its place.
     pub fn check(document: Value, own: &Region) -> Result<Self, Failure> {
+        let inside = document.get("waves").and_then(Value::as_array).into_iter().flatten();
+        let inside: usize = inside.filter_map(Value::as_array).map(Vec::len).sum();
+        if inside > MAX_IN_INPUT {
+            return Err(too_large(format!(
+                "there are {inside} services in the input, and the state machine takes {MAX_IN_INPUT}"
+            )));
+        }
         let faults = schema_faults(&document)?;
         if !faults.is_empty() {
             return Err(refuse(&faults));
@@ -192,21 +199,19 @@ impl Input {
     /// Where it is longer than an execution may be given.
     pub fn text(&self) -> Result<String, Failure> {
         let text = self.document.to_string();
-        let inside = self.waves.iter().map(|wave| if let Wave::Services(names) = wave { names.len() } else { 0 });
-        let inside: usize = inside.sum();
-        let message = if inside > MAX_IN_INPUT {
-            format!("there are {inside} services in the input, and the state machine takes {MAX_IN_INPUT}")
-        } else if text.len() > MAX_INPUT_BYTES {
-            format!("the input has {} bytes, and Step Functions takes {MAX_INPUT_BYTES}", text.len())
-        } else {
-            return Ok(text);
-        };
-        Err(Failure::new(Exit::Usage, message).advise(
-            "Large waves go into objects of the results bucket (output WavesBucketName of hub.yaml) whose keys begin with \
-             inputs/, one service a line: `jq -c '.waves[1][]' edge.json | aws s3 cp - s3://BUCKET/inputs/edge-7/wave-2.jsonl`. \
-             In the input, {\"key\": \"inputs/edge-7/wave-2.jsonl\"} takes that wave's place.",
-        ))
+        match text.len() {
+            0..=MAX_INPUT_BYTES => Ok(text),
+            bytes => Err(too_large(format!("the input has {bytes} bytes, and Step Functions takes {MAX_INPUT_BYTES}"))),
+        }
     }
+}
+
+/// The failure that says where large waves go.
+fn too_large(message: String) -> Failure {
+    Failure::new(Exit::Usage, message).advise(
+        "Large waves go into objects of the results bucket (output WavesBucketName of hub.yaml): `ecs-updater targets` writes them \
+         with --objects, and says how to upload them.",
+    )
 }
 
 fn refuse(faults: &[String]) -> Failure {
@@ -401,15 +406,18 @@ mod tests {
 
     #[test]
     fn an_input_that_is_too_long_says_what_to_do() {
-        let check = |services: usize, name: &str| {
-            let targets: Vec<Value> = (0..services).map(|index| target(index, name).to_json()).collect();
+        let check = |services: usize, reason: &str| {
+            let mut targets: Vec<Value> = (0..services).map(|index| target(index, "web").to_json()).collect();
+            targets.iter_mut().for_each(|target| target["reason"] = reason.into());
             let input = json!({"change": {"ecs_image_name": "nginx"}, "waves": [targets]});
-            Input::check(input, &Region::parse("eu-west-1").unwrap()).unwrap().text()
+            Input::check(input, &Region::parse("eu-west-1").unwrap())?.text()
         };
-        assert!(check(1000, "web").is_ok());
-        for (services, name, why) in [(1001, "web".to_owned(), "1001 services"), (900, "w".repeat(250), "bytes")] {
-            let failure = check(services, &name).unwrap_err();
-            assert!(failure.message.contains(why) && failure.advice[0].contains("inputs/"), "{failure:?}");
+        assert!(check(500, "release").is_ok());
+        let schema: Value = serde_json::from_str(include_str!("../../../schema/waves-input.schema.json")).unwrap();
+        assert_eq!(schema.pointer("/properties/waves/items/oneOf/0/maxItems"), Some(&MAX_IN_INPUT.into()));
+        for (services, reason, why) in [(501, "release".to_owned(), "501 services"), (500, "r".repeat(1000), "bytes")] {
+            let failure = check(services, &reason).unwrap_err();
+            assert!(failure.message.contains(why) && failure.advice[0].contains("--objects"), "{failure:?}");
             assert_eq!(failure.exit, Exit::Usage);
         }
     }

@@ -115,7 +115,8 @@ fn show_plan(screen: &Screen, input: &Input) -> Result<(), Failure> {
     }
     let member = |name: &str| input.document.get(name);
     let change = member("change").and_then(Value::as_object).cloned().unwrap_or_default();
-    screen.headline("PLANNED", &format!("{} waves", input.waves.len()))?;
+    let count = input.waves.len();
+    screen.headline("PLANNED", &format!("{count} wave{}", if count == 1 { "" } else { "s" }))?;
     Screen::space()?;
     let facts: Vec<(&str, Option<String>)> = change
         .iter()
@@ -282,9 +283,16 @@ fn show(screen: &Screen, summary: &Summary, waves: &[Value]) -> Result<(), Failu
         ("changed", summary.changed.map(services)),
         ("failed", summary.failed.map(services)),
         ("more", summary.key.as_ref().map(place)),
+        ("left out", summary.shortened.clone()),
     ])?;
-    if summary.restore_keys.is_empty() && summary.restore.is_none() {
-        return Ok(());
+    if summary.restore_keys.is_empty() {
+        return match (summary.changed, &summary.key) {
+            (Some(1..), Some(key)) => screen.say(&format!(
+                "\nWhat was changed stays changed. What puts it back: \"restore_keys\" of {}",
+                clean(&place(key))
+            )),
+            _ => Ok(()),
+        };
     }
     screen.say("\nWhat was changed stays changed. Put it back, in this order:")?;
     let commands: String = summary

@@ -1,6 +1,7 @@
 //! `targets`: which services a rollout could go to, cut into waves.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use ecs_updater::names::{AccountId, Region};
 use futures_util::{StreamExt, stream};
@@ -13,12 +14,15 @@ use crate::arguments::{CutBy, RolloutPace, Shared, Targets};
 use crate::aws::discovery::{Discovery, Filter, Found, Reader};
 use crate::failure::{Exit, Failure};
 use crate::screen::Screen;
+use crate::text::clean;
 use crate::waves::{Cut, Input, Target, cut, put_first, units};
 
 /// How many accounts are read at a time.
 const AT_ONCE: usize = 8;
 /// The most waves of a rollout. A test holds it to the schema.
 const MAX_WAVES: usize = 50;
+/// The most services of a wave that is an object.
+const MAX_IN_OBJECT: usize = 10_000;
 /// How many places that could not be read a message names.
 const MAX_UNREAD: usize = 50;
 
@@ -53,11 +57,15 @@ pub async fn run(shared: &Shared, screen: &Screen, asked: Targets) -> Result<Exi
                 .advise("Look at --regions, --cluster, --service and --tagged.")
         }));
     }
-    if screen.is_json() {
-        let input = input(&waves, change, &asked.pace, discovery.region())?;
-        Screen::json(&input, true)?;
-    } else {
+    if !screen.is_json() {
         show(screen, &waves, services)?;
+    }
+    let waves = match &asked.objects {
+        Some(folder) => objects(screen, &waves, folder)?,
+        None => waves.iter().map(|wave| wave.iter().map(Target::to_json).collect()).collect(),
+    };
+    if screen.is_json() {
+        Screen::json(&input(waves, change, &asked.pace, discovery.region())?, true)?;
     }
     incomplete.map_or(Ok(Exit::Done), Err)
 }
@@ -130,18 +138,47 @@ fn incomplete(unread: &[Failure], accounts: usize) -> Option<Failure> {
 }
 
 /// The input of a rollout.
-fn input(
-    waves: &[Vec<Target>],
-    change: Map<String, Value>,
-    pace: &RolloutPace,
-    region: &Region,
-) -> Result<Value, Failure> {
+fn input(waves: Vec<Value>, change: Map<String, Value>, pace: &RolloutPace, region: &Region) -> Result<Value, Failure> {
     let changes = !change.is_empty();
-    let waves: Vec<Vec<Value>> = waves.iter().map(|wave| wave.iter().map(Target::to_json).collect()).collect();
     let mut input = json!({"change": change, "waves": waves});
     set_pace(&mut input, pace);
     // Without a change it is not complete yet: `rollout` adds it, and checks then.
     if changes { Input::check(input, region).map(|it| it.document) } else { Ok(input) }
+}
+
+/// Writes each wave into a file, one service a line, and names the object that it is to become.
+fn objects(screen: &Screen, waves: &[Vec<Target>], folder: &Path) -> Result<Vec<Value>, Failure> {
+    let failed = |path: &Path, fault: std::io::Error| {
+        Failure::new(Exit::Failed, format!("{} cannot be written: {fault}", path.display()))
+    };
+    let name = folder.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
+        Failure::new(Exit::Usage, "--objects needs a folder with a name, which becomes part of the objects' keys")
+    })?;
+    std::fs::create_dir_all(folder).map_err(|fault| failed(folder, fault))?;
+    let mut keys = Vec::new();
+    for (index, wave) in waves.iter().enumerate() {
+        if wave.len() > MAX_IN_OBJECT {
+            return Err(Failure::new(
+                Exit::Usage,
+                format!("wave {} has {} services, and an object at most {MAX_IN_OBJECT}", index + 1, wave.len()),
+            )
+            .advise("Cut it into smaller waves."));
+        }
+        let file = format!("wave-{}.jsonl", index + 1);
+        let path = folder.join(&file);
+        let lines: String = wave.iter().map(|target| format!("{}\n", target.to_json())).collect();
+        std::fs::write(&path, lines).map_err(|fault| failed(&path, fault))?;
+        keys.push(json!({"key": format!("inputs/{name}/{file}")}));
+    }
+    if !screen.is_json() {
+        screen.say("\nWith the bucket of the stack's output WavesBucketName:")?;
+        Screen::print(&format!(
+            "  aws s3 cp {0} s3://BUCKET/inputs/{1} --recursive\n",
+            clean(&folder.display().to_string()),
+            clean(name)
+        ))?;
+    }
+    Ok(keys)
 }
 
 /// Writes how a rollout goes from wave to wave into its input, as far as it was said.
