@@ -177,7 +177,12 @@ pub fn page(member: &str, items: &[Value], call: &Call, token: &str) -> Value {
 /// Services as tests write them: `account/region/cluster/service`, with `!` before a service that is being deleted and
 /// its tags behind `?`, such as `222222222222/eu-west-1/prod/web?team=edge`.
 #[derive(Clone, Default)]
-pub struct Ecs(BTreeMap<(String, String), Vec<(String, String, Value)>>);
+pub struct Ecs(BTreeMap<Place, Vec<Kept>>);
+
+/// Account and region.
+type Place = (String, String);
+/// Cluster, ARN, and the service as ECS describes it.
+type Kept = (String, String, Value);
 
 impl Ecs {
     pub fn new(services: &[&str]) -> Self {

@@ -12,7 +12,7 @@ from typing import Any
 import deploy
 import pytest
 from conftest import COMMAND_LINE, Service, System
-from local_aws import HUB, OUTSIDER, REGION, TARGETS, Credentials
+from local_aws import DISTRUSTFUL, HUB, REGION, TARGETS, Credentials
 
 DONE, FAILED, _, NOT_ASKED = range(4)
 
@@ -77,13 +77,13 @@ def test_the_organization_is_listed(system: System, reader: Credentials) -> None
 def test_an_account_that_lets_nobody_in_is_named(system: System, reader: Credentials) -> None:
     service = system.service(TARGETS[0])
     nowhere = "999999999999"
-    accounts = f"{nowhere},{TARGETS[0]},{OUTSIDER}"
+    accounts = f"{nowhere},{TARGETS[0]},{DISTRUSTFUL}"
     found = run(system, reader, "targets", "--account", accounts, "--service", service.name, "-o", "json")
     assert found.returncode == FAILED, found.stdout
     assert services_of(found.stdout) == [[service.key]]
     error = json.loads(found.stderr)["error"]
     assert error["code"] == "Incomplete" and "2 of 3 accounts" in error["message"]
-    assert nowhere in error["message"] and OUTSIDER in error["message"]
+    assert nowhere in error["message"] and DISTRUSTFUL in error["message"]
     without_id = run(system, reader, "targets", "--account", TARGETS[0], ECS_UPDATER_EXTERNAL_ID="wrong")
     assert without_id.returncode == FAILED and "ReaderPrincipalArns" in without_id.stderr
 
@@ -166,7 +166,7 @@ def test_a_rollout_that_fails_stops_and_says_what_to_restore(
     assert ran.returncode == FAILED, (ran.stdout, ran.stderr)
     said = " ".join(ran.stdout.split())
     for shown in ("STOPPED wave 2", "not-there FAILED ServiceNotFound", "NOT_STARTED wave 3", "ecs-updater invoke -", first.key):
-        assert shown in said, said
+        assert shown in said, (said, ran.stderr)
     assert (system.running(first)[0], system.running(last)[0]) == ("nginx:8", deploy.IMAGE)
 
 

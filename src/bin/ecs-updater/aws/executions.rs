@@ -9,9 +9,13 @@ use super::{ATTEMPTS, READ_TIMEOUT, config, failed, timeouts};
 use crate::arguments::Shared;
 use crate::failure::{Exit, Failure};
 use crate::progress::{Counts, MapRun, Step};
+use crate::text::short;
 
 /// How many events GetExecutionHistory gives at once, at most.
 const EVENTS_AT_ONCE: i32 = 1000;
+
+/// How much of a cause a message tells: it may have 32,768 characters.
+const MOST_OF_A_CAUSE: usize = 1000;
 
 /// An execution as it stands.
 #[derive(Debug, Clone, Default)]
@@ -92,7 +96,7 @@ impl Executions {
         Ok(Execution {
             status: answer.status.as_str().to_owned(),
             input: parse(answer.input()),
-            summary: parse(answer.output()).or_else(|| parse(answer.cause())).filter(Value::is_object),
+            summary: [answer.output(), answer.cause()].into_iter().filter_map(parse).find(Value::is_object),
             error: answer.error().map(str::to_owned),
             cause: answer.cause().map(str::to_owned),
             started: time(Some(answer.start_date())),
@@ -205,7 +209,7 @@ pub fn ended_without_summary(arn: &str, execution: &Execution) -> Failure {
     };
     let mut message = what.to_owned();
     for detail in [&execution.error, &execution.cause].into_iter().flatten() {
-        message = format!("{message}: {detail}");
+        message = format!("{message}: {}", short(detail, MOST_OF_A_CAUSE));
     }
     let since = execution.started.map(|at| format!(" --from {}", at.format("%Y-%m-%dT%H:%M:%SZ"))).unwrap_or_default();
     Failure::new(Exit::Failed, message).code(&execution.status).at(arn).advise(format!(
