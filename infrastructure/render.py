@@ -81,6 +81,7 @@ TOKENS: dict[str, Any] = {
     "__RULE_ARNS__": [{"Fn::GetAtt": [rule, "Arn"]} for rule in ("RecorderRule", "TargetAlarmsRule", "SweepRule")],
     "__TASK_ROLE_ARNS__": {"Fn::Split": [",", {"Ref": "TaskRoleArns"}]},
     "__INFRASTRUCTURE_ROLE_ARNS__": {"Fn::Split": [",", {"Ref": "InfrastructureRoleArns"}]},
+    "__READER_PRINCIPAL_ARNS__": {"Fn::Split": [",", {"Ref": "ReaderPrincipalArns"}]},
 }
 
 # Names in Fn::Sub that are neither parameter nor resource. The hub's account is read from the role's ARN, so that

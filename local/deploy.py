@@ -28,6 +28,9 @@ HUB_PARAMETERS = {
     "ExternalId": EXTERNAL_ID,
     "BreakGlassRoleArn": BREAK_GLASS_ROLE,
 }
+# Who may look for services in the targets, as the parameter takes it, and one of them.
+READERS = f"arn:aws:iam::{HUB}:role/readers/*"
+READER = f"arn:aws:iam::{HUB}:role/readers/platform"
 
 CLUSTER = "ECSCluster"
 SERVICE = "ecs-dummy-service"
@@ -54,6 +57,7 @@ def deploy(aws: Endpoint, packages: Path, progress: Callable[[str], None]) -> De
     """Deploys hub and targets from the folder of `packages`; `progress` hears of each step before it is taken."""
     progress(f"hub {HUB}: infrastructure/cloudformation/hub.yaml with {' and '.join(PACKAGES)}")
     outputs = deploy_hub(aws, packages)
+    create_reader(aws)
     for account in (HUB, *TARGETS):
         progress(
             f"account {account}: infrastructure/cloudformation/target-role.yaml, cluster {CLUSTER}, service {SERVICE}"
@@ -108,6 +112,7 @@ def deploy_target(aws: Endpoint, account: str, updater_role_arn: str, organizati
             "ExternalId": EXTERNAL_ID,
             "TaskRoleArns": "arn:aws:iam::*:role/sample/*",
             "InfrastructureRoleArns": "arn:aws:iam::*:role/sample-infrastructure/*",
+            "ReaderPrincipalArns": READERS,
         },
     )
     create_sample(aws, account)
@@ -194,6 +199,31 @@ def create_invoker(aws: Endpoint, outputs: dict[str, str]) -> Credentials:
     )
     key = iam.create_access_key(UserName="caller")["AccessKey"]
     return Credentials(key["AccessKeyId"], key["SecretAccessKey"])
+
+
+def create_reader(aws: LocalAws) -> None:
+    """A role of the hub that may look for services and do nothing else: what `ecs-updater targets` needs."""
+    iam, name = aws.client("iam", root_of(HUB)), READER.rsplit("/", 1)[-1]
+    trust = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{HUB}:root"}, "Action": "sts:AssumeRole"}
+    listing = [f"organizations:List{what}" for what in ("Accounts", "AccountsForParent", "OrganizationalUnitsForParent")]
+    rights = [
+        {
+            "Effect": "Allow",
+            "Action": "sts:AssumeRole",
+            "Resource": "arn:aws:iam::*:role/ecs-updater/ecs-updater-reader",
+        },
+        {"Effect": "Allow", "Action": listing, "Resource": "*"},
+    ]
+    iam.create_role(
+        Path="/readers/",
+        RoleName=name,
+        AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]}),
+    )
+    iam.put_role_policy(
+        RoleName=name,
+        PolicyName="find-services",
+        PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": rights}),
+    )
 
 
 @dataclass(frozen=True)

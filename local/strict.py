@@ -111,7 +111,7 @@ def ecs_checks(operation: str, body: dict[str, Any], region: str, account: str) 
             # AWS asks for the deployment, or the revision, and for the service it belongs to.
             services = [re.sub(r":service-(?:deployment|revision)/(.+)/[^/]+$", r":service/\1", arn) for arn in named]
             return [Check(action, arn) for arn in [*named, *services]] or None
-        case "TagResource" | "UntagResource":
+        case "TagResource" | "UntagResource" | "ListTagsForResource":
             return [Check(action, str(body.get("resourceArn")))]
         case "DescribeTaskDefinition":
             return [Check(action, "*")]

@@ -387,6 +387,83 @@ def test_each_layer_alone_refuses_what_is_its_to_refuse(
         assert not verdict or action in verdict
 
 
+# ---- the reader role -------------------------------------------------------------------------------------------------
+
+READER_ROLE = "ecs-updater-reader"
+READER_ROLE_ARN = f"arn:aws:iam::{TARGET}:role/ecs-updater/{READER_ROLE}"
+
+
+def reading(system: System, session: Credentials, service: Service) -> dict[str, Callable[[], Any]]:
+    """What the reader role is for, by the action that IAM is asked for."""
+    ecs, names = system.aws.client("ecs", session), {"cluster": deploy.CLUSTER, "service": service.name}
+    running = system.described(service)["taskDefinition"]
+    return {
+        "ecs:ListClusters": ecs.list_clusters,
+        "ecs:ListServices": lambda: ecs.list_services(cluster=deploy.CLUSTER),
+        "tag:GetResources": lambda: system.aws.client("resourcegroupstaggingapi", session).get_resources(
+            ResourceTypeFilters=["ecs:service"]
+        ),
+        "ecs:DescribeServices": lambda: ecs.describe_services(cluster=deploy.CLUSTER, services=[service.name]),
+        "ecs:ListServiceDeployments": lambda: ecs.list_service_deployments(**names),
+        "ecs:ListTagsForResource": lambda: ecs.list_tags_for_resource(resourceArn=service.arn),
+        "ecs:DescribeServiceDeployments": lambda: ecs.describe_service_deployments(
+            serviceDeploymentArns=[service.arn.replace(":service/", ":service-deployment/") + "/d"]
+        ),
+        "ecs:DescribeServiceRevisions": lambda: ecs.describe_service_revisions(
+            serviceRevisionArns=[service.arn.replace(":service/", ":service-revision/") + "/1"]
+        ),
+        "ecs:DescribeTaskDefinition": lambda: ecs.describe_task_definition(taskDefinition=running),
+    }
+
+
+def is_refused(call: Callable[[], Any]) -> bool:
+    """Whether IAM refuses the call. What the service itself has to say does not matter."""
+    try:
+        call()
+    except ClientError as error:
+        return "AccessDenied" in error.response["Error"]["Code"]
+    return False
+
+
+def reader(system: System) -> Credentials:
+    """A session of the reader role, entered as a named role of the hub."""
+    return system.assume(READER_ROLE_ARN, system.assume(deploy.READER), ExternalId=deploy.EXTERNAL_ID)
+
+
+def test_the_reader_reads_and_nothing_else(system: System) -> None:
+    own, other = system.service(TARGET), system.service(TARGET)
+    session = reader(system)
+    calls = reading(system, session, own)
+    assert calls.keys() == {action for _, action in in_document("target-reader.json")}
+    assert [action for action, call in calls.items() if is_refused(call)] == []
+    for tried, call in attempts(system, session, own, other).items():
+        action = TRIED[tried][0]
+        assert is_refused(call) == (action not in calls), tried
+
+
+@pytest.mark.parametrize(("statement", "action"), sorted(in_document("target-reader.json")))
+def test_each_permission_of_the_reader_is_for_something(
+    system: System, role_policy: Replace, statement: str, action: str
+) -> None:
+    iam = system.client("iam", TARGET)
+    document = iam.get_role_policy(RoleName=READER_ROLE, PolicyName="target-reader")["PolicyDocument"]
+    role_policy(TARGET, READER_ROLE, "target-reader", without(document, statement, action))
+    calls = reading(system, reader(system), system.service(TARGET))
+    assert [action for action, call in calls.items() if is_refused(call)] == [action]
+
+
+def test_only_who_is_named_enters_as_reader(system: System, administrator: Credentials) -> None:
+    named = system.assume(deploy.READER)
+    accepted = {"RoleSessionName": "ecsu-1", "ExternalId": deploy.EXTERNAL_ID}
+    system.assume(READER_ROLE_ARN, named, **accepted)
+    for change in ({"RoleSessionName": "somebody"}, {"ExternalId": "another"}):
+        assert "sts:AssumeRole" in refused(lambda: system.assume(READER_ROLE_ARN, named, **{**accepted, **change}))
+    # Neither who may do everything in the hub, nor the updater, nor who may read changes anything.
+    refused(lambda: system.assume(READER_ROLE_ARN, administrator, **accepted))
+    refused(lambda: system.assume(READER_ROLE_ARN, system.updater(), **accepted))
+    refused(lambda: system.assume(TARGET_ROLE_ARN, named, **accepted))
+
+
 # ---- the history table -----------------------------------------------------------------------------------------------
 
 
@@ -552,4 +629,6 @@ def test_every_document_is_one_that_the_system_ran_under() -> None:
         "chat-trust.json",
         "sandbox-execution.json",  # test_sandbox.py
         "sandbox-execution-trust.json",  # test_sandbox.py
+        "target-reader.json",
+        "target-reader-trust.json",
     }

@@ -110,6 +110,7 @@ TOKENS: dict[str, Any] = {
     "__WAVES_ARN__": "arn:waves",
     "__WAVES_EXECUTIONS__": "arn:aws:states:eu-west-1:222222222222:execution:waves",
     "__WAVES_BUCKET_ARN__": "arn:aws:s3:::waves",
+    "__READER_PRINCIPAL_ARNS__": ["arn:reader:1", "arn:reader:2"],
 }
 VALUES = {
     "AWS::Partition": "aws",
@@ -147,6 +148,7 @@ VALUES = {
     "Waves.Name": "waves",
     "WavesBucket": "waves",
     "WavesBucket.Arn": "arn:aws:s3:::waves",
+    "ReaderPrincipalArns": "arn:reader:1,arn:reader:2",
 }
 PLACES = {
     "updater.json": ("hub.yaml", "UpdaterPolicy", "PolicyDocument"),
@@ -172,6 +174,8 @@ PLACES = {
     "target-boundary.json": ("target-role.yaml", "Boundary", "PolicyDocument"),
     "sandbox-execution.json": ("sandbox-ecs.yaml", "ExecutionRole", "Policies", 0, "PolicyDocument"),
     "sandbox-execution-trust.json": ("sandbox-ecs.yaml", "ExecutionRole", "AssumeRolePolicyDocument"),
+    "target-reader.json": ("target-role.yaml", "ReaderRole", "Policies", 0, "PolicyDocument"),
+    "target-reader-trust.json": ("target-role.yaml", "ReaderRole", "AssumeRolePolicyDocument"),
 }
 CONDITIONS = (
     "HasOrganization",
@@ -239,6 +243,14 @@ def test_a_lone_account_asks_for_no_organization_and_no_external_id() -> None:
     only_external_id = {**nothing, "HasExternalId": True, "HasExternalIdOrHasOrganization": True}
     enter, _ = resolve(in_template("target-trust.json"), VALUES, only_external_id)["Statement"]
     assert enter["Condition"]["StringEquals"] == {"sts:ExternalId": "external"}
+
+
+def test_nobody_named_means_no_reader_role() -> None:
+    """A trust policy without its readers would let in the whole hub account."""
+    parsed = template("target-role.yaml")
+    assert parsed["Resources"]["ReaderRole"]["Condition"] == parsed["Outputs"]["ReaderRoleArn"]["Condition"] == "HasReaders"
+    assert parsed["Conditions"]["HasReaders"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "ReaderPrincipalArns"}, ""]}]}
+    assert parsed["Parameters"]["ReaderPrincipalArns"]["Default"] == ""
 
 
 def test_a_statement_without_its_parameter_is_gone_whole() -> None:
@@ -319,6 +331,18 @@ def test_a_statement_without_its_parameter_is_gone_whole() -> None:
         ("sandbox-ecs.yaml", "ClusterName", ["ECSCluster"], ["", "a b", "a/b"]),
         ("sandbox-ecs.yaml", "Image", ["busybox", "registry:5000/a/b@sha256:00"], ["", "a b", "@"]),
         ("sandbox-ecs.yaml", "SecurityGroupId", ["sg-0123456789abcdef0"], ["", "group", "sg-x"]),
+        (
+            "target-role.yaml",
+            "ReaderPrincipalArns",
+            ["", UPDATER_ROLE, f"{UPDATER_ROLE},arn:aws:iam::111111111111:role/aws-reserved/*/AWSReservedSSO_Ops_*"],
+            [
+                "*",
+                "arn:aws:iam::111111111111:role/*",
+                "arn:aws:iam::*:role/reader",
+                "arn:aws:iam::111111111111:root",
+                f"{UPDATER_ROLE}, {UPDATER_ROLE}",
+            ],
+        ),
     ],
 )
 def test_parameters_refuse_what_is_wrong(file: str, parameter: str, good: list[str], bad: list[str]) -> None:

@@ -277,9 +277,9 @@ pub enum Tone {
 /// What kind of an end `status` is.
 pub fn tone(status: &str) -> Tone {
     match status {
-        "APPLIED" | "COMPLETED" => Tone::Good,
-        "STARTED" | "PLANNED" | "EXTERNAL" | "SUPERSEDED" | "TIMED_OUT" => Tone::Open,
-        "UNCHANGED" => Tone::Quiet,
+        "APPLIED" | "COMPLETED" | "SUCCEEDED" | "PASSED" => Tone::Good,
+        "STARTED" | "PLANNED" | "EXTERNAL" | "SUPERSEDED" | "TIMED_OUT" | "RUNNING" => Tone::Open,
+        "UNCHANGED" | "NOT_STARTED" => Tone::Quiet,
         _ => Tone::Bad,
     }
 }
@@ -300,6 +300,105 @@ pub const STATUSES: [&str; 13] = [
     "SUPERSEDED",
     "EXTERNAL",
 ];
+
+/// How a rollout ended.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Rollout {
+    /// `SUCCEEDED` or `STOPPED`.
+    #[serde(deserialize_with = "lenient")]
+    pub status: Option<String>,
+    /// Its name.
+    #[serde(deserialize_with = "lenient")]
+    pub rollout_id: Option<String>,
+    /// Why it stopped.
+    #[serde(deserialize_with = "lenient")]
+    pub reason: Option<String>,
+    /// How many services were changed.
+    #[serde(deserialize_with = "lenient")]
+    pub changed: Option<u64>,
+    /// How many failed.
+    #[serde(deserialize_with = "lenient")]
+    pub failed: Option<u64>,
+    /// Its waves.
+    #[serde(deserialize_with = "lenient")]
+    pub waves: Vec<RolloutWave>,
+    /// The bucket that holds what there is to know.
+    #[serde(deserialize_with = "lenient")]
+    pub bucket: Option<String>,
+    /// The summary's key in it.
+    #[serde(deserialize_with = "lenient")]
+    pub key: Option<String>,
+    /// What is left out, where it would have been too long.
+    #[serde(deserialize_with = "lenient")]
+    pub shortened: Option<String>,
+    /// The event that puts everything back, where it is short.
+    #[serde(deserialize_with = "lenient")]
+    pub restore: Option<Restore>,
+    /// Objects that are such events, in the order they are to be sent.
+    #[serde(deserialize_with = "lenient")]
+    pub restore_keys: Vec<String>,
+}
+
+/// An update event that puts back.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Restore {
+    /// The services.
+    #[serde(deserialize_with = "lenient")]
+    pub updates: Vec<RolloutTarget>,
+}
+
+/// How a wave ended.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct RolloutWave {
+    /// Which it is, from 1.
+    #[serde(deserialize_with = "lenient")]
+    pub wave: Option<u64>,
+    /// `PASSED`, `STOPPED`, `INTERRUPTED`, `NOT_STARTED`.
+    #[serde(deserialize_with = "lenient")]
+    pub status: Option<String>,
+    /// Some of what failed.
+    #[serde(deserialize_with = "lenient")]
+    pub failures: Vec<RolloutTarget>,
+}
+
+/// A service of a rollout.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct RolloutTarget {
+    /// Its account.
+    #[serde(deserialize_with = "lenient")]
+    pub account_id: Option<String>,
+    /// Its region.
+    #[serde(deserialize_with = "lenient")]
+    pub region: Option<String>,
+    /// Its cluster.
+    #[serde(deserialize_with = "lenient")]
+    pub ecs_cluster_name: Option<String>,
+    /// Its name.
+    #[serde(deserialize_with = "lenient")]
+    pub ecs_service_name: Option<String>,
+    /// How it ended.
+    #[serde(deserialize_with = "lenient")]
+    pub status: Option<String>,
+    /// Why.
+    #[serde(deserialize_with = "lenient")]
+    pub code: Option<String>,
+    /// Its change.
+    #[serde(deserialize_with = "lenient")]
+    pub change_id: Option<String>,
+}
+
+impl RolloutTarget {
+    /// The service, as far as it is named.
+    pub fn service(&self) -> String {
+        let parts = [&self.account_id, &self.region, &self.ecs_cluster_name, &self.ecs_service_name];
+        let parts = parts.into_iter().flatten().filter(|part| !part.is_empty());
+        parts.map(String::as_str).collect::<Vec<_>>().join("/")
+    }
+}
 
 /// What a chain without a record proves.
 pub const NO_RECORDS: &str = "no records of this service: check the name";

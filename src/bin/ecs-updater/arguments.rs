@@ -3,16 +3,18 @@
 #![allow(clippy::doc_markdown)] // documentation is what people read as help: no backticks
 #![allow(clippy::struct_excessive_bools)] // each is a flag of its own
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use ecs_updater::image::repository_of;
-use ecs_updater::names::{AccountId, ChangeId};
+use ecs_updater::names::{AccountId, ChangeId, Region};
 use serde_json::Value;
 
 use crate::answers::STATUSES;
 use crate::service::Service;
+use crate::waves::Step;
 
 /// What the process ends with.
 pub const EXIT_CODES: &str = "\
@@ -197,6 +199,54 @@ Examples:
 An administrator of the hub account who rewrites a whole ledger and its head is
 beyond any chain: keep exports where such a person has no access.")]
     Verify(Verify),
+    /// List the services of many accounts, cut into waves for a rollout
+    // clap's own would name every option on one line, however wide.
+    #[command(override_usage = "ecs-updater targets [OPTIONS] <WHERE…>\n\n\
+        WHERE: one or more of --organization, --unit, --account")]
+    #[command(after_long_help = "\
+Reads through the role ecs-updater/ecs-updater-reader of each account, as its
+template's ReaderPrincipalArns names you. --organization and --unit ask AWS
+Organizations: from the management account, or a delegated administrator's.
+
+Examples:
+  Every service edge-* in the prod clusters of a unit, one service first, then a
+  tenth of them, then the rest; with the change, as input for a rollout
+    ecs-updater targets --unit ou-a1b2-c3d4e5f6 --cluster prod --service 'edge-*' \\
+      --waves 1,10%,100% --image registry.example/edge:7 -o json > edge.json
+    ecs-updater rollout edge.json
+  Services with a tag in two regions, five accounts a wave, the sandbox first
+    ecs-updater targets --organization --regions eu-west-1,us-east-1 \\
+      --tagged team=edge --by account --wave-size 5 --first 222222222222
+  More than 500 services: waves as objects of the results bucket
+    ecs-updater targets --organization --waves 1,10%,100% --objects edge-7 \\
+      -o json > edge-7.json
+    aws s3 cp edge-7 s3://BUCKET/inputs/edge-7 --recursive
+
+An account that cannot be read is named on standard error, and the exit code is
+1: what is listed then is not everything. --exclude-account leaves it out.")]
+    Targets(Targets),
+    /// Change many services wave by wave, and show how it goes
+    // clap's own would name every option on one line, however wide.
+    #[command(override_usage = "ecs-updater rollout [OPTIONS] <FILE>\n       \
+        ecs-updater rollout [OPTIONS] --follow <EXECUTION>\n       \
+        ecs-updater rollout [OPTIONS] --stop <EXECUTION>")]
+    #[command(after_long_help = "\
+Starts an execution of the hub's state machine, which runs without this command:
+Ctrl-C leaves it running.
+
+Examples:
+  What would each wave do? (nothing is started)
+    ecs-updater rollout edge.json --image registry.example/edge:7 --dry-run
+  Start it, and watch
+    ecs-updater rollout edge.json --image registry.example/edge:7 \\
+      --reason 'release 7'
+  Come back to it; stop it after what is under way
+    ecs-updater rollout --follow arn:aws:states:…:execution:waves:cli-0194f1c0
+    ecs-updater rollout --stop arn:aws:states:…:execution:waves:cli-0194f1c0
+
+What was changed when an execution stops stays changed: the summary names what
+would restore it. The exit code is 1 where a change failed or it stopped early.")]
+    Rollout(Rollout),
     /// Send an event as it is, and print the answer as it is
     #[command(after_long_help = "\
 Examples:
@@ -226,6 +276,18 @@ Examples:
 pub struct Wanted {
     /// [ACCOUNT/][REGION/]CLUSTER/SERVICE, or the service's ARN
     pub service: Service,
+    #[command(flatten)]
+    pub what: What,
+    /// Refuse where the service runs another task definition
+    #[arg(long, value_name = "FAMILY:REVISION")]
+    pub expect: Option<String>,
+    #[command(flatten)]
+    pub asked: Asked,
+}
+
+/// A change, whatever service it is for.
+#[derive(Debug, Args)]
+pub struct What {
     /// The image; several with their containers
     #[arg(long, value_name = "[CONTAINER=]IMAGE")]
     pub image: Vec<String>,
@@ -241,22 +303,24 @@ pub struct Wanted {
     /// Start a new deployment even where nothing differs
     #[arg(long)]
     pub force_new_deployment: bool,
-    /// Refuse where the service runs another task definition
-    #[arg(long, value_name = "FAMILY:REVISION")]
-    pub expect: Option<String>,
-    #[command(flatten)]
-    pub asked: Asked,
 }
 
 /// Who asks, and why.
 #[derive(Debug, Args)]
-pub struct Asked {
+pub struct Who {
     /// Why; kept in the history
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
     /// Who asks; kept in the history as claimed. Left out: your user name on this machine
     #[arg(long, value_name = "NAME", env = "ECS_UPDATER_REQUESTED_BY", hide_env_values = true)]
     pub requested_by: Option<String>,
+}
+
+/// Who asks, why, and for which request.
+#[derive(Debug, Args)]
+pub struct Asked {
+    #[command(flatten)]
+    pub who: Who,
     /// The same key again gives the first answer again. Left out: a new one
     #[arg(long, value_name = "KEY", hide_short_help = true)]
     pub idempotency_key: Option<String>,
@@ -393,6 +457,124 @@ pub struct Verify {
     pub export: Vec<PathBuf>,
 }
 
+/// `targets`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("where").args(["organization", "unit", "account"]).required(true).multiple(true))]
+pub struct Targets {
+    /// All active accounts of the organization
+    #[arg(long)]
+    pub organization: bool,
+    /// The active accounts of this organizational unit or root, and of all units in it
+    #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = unit_id)]
+    pub unit: Vec<String>,
+    /// This account
+    #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = AccountId::parse)]
+    pub account: Vec<AccountId>,
+    /// But not this account
+    #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = AccountId::parse)]
+    pub exclude_account: Vec<AccountId>,
+    /// Regions to look in. Left out: that of the functions
+    #[arg(long, value_name = "REGION", value_delimiter = ',', value_parser = Region::parse)]
+    pub regions: Vec<Region>,
+    /// Clusters of this name; * and ? stand for any
+    #[arg(long, value_name = "PATTERN", value_delimiter = ',', default_value = "*", hide_default_value = true)]
+    pub cluster: Vec<String>,
+    /// Services of this name; * and ? stand for any
+    #[arg(long, value_name = "PATTERN", value_delimiter = ',', default_value = "*", hide_default_value = true)]
+    pub service: Vec<String>,
+    /// Services with this tag; * and ? stand for any in the value. Several: all of them
+    #[arg(long, value_name = "KEY[=PATTERN]", value_parser = key_and_pattern)]
+    pub tagged: Vec<(String, String)>,
+    /// How far each wave goes, all before it counted: numbers or percentages, such as 1,10%,100%
+    #[arg(long, value_name = "STEPS", value_delimiter = ',', conflicts_with = "wave_size")]
+    pub waves: Vec<Step>,
+    /// At most so many a wave. With neither this nor --waves: one wave
+    #[arg(long, value_name = "NUMBER")]
+    pub wave_size: Option<NonZeroUsize>,
+    /// What --waves and --wave-size count
+    #[arg(long, value_enum, default_value_t = CutBy::Service)]
+    pub by: CutBy,
+    /// Services of this account come first. The others: as --account names them, else by account id
+    #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = AccountId::parse)]
+    pub first: Vec<AccountId>,
+    /// Write each wave into a file of this folder, for the results bucket: for more than 500 services
+    #[arg(long, value_name = "FOLDER")]
+    pub objects: Option<PathBuf>,
+    #[command(flatten)]
+    pub pace: RolloutPace,
+    #[command(flatten)]
+    pub what: What,
+    /// Path and name of the role that reads
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "ECS_UPDATER_READER_ROLE",
+        hide_env_values = true,
+        hide_short_help = true,
+        default_value = "ecs-updater/ecs-updater-reader"
+    )]
+    pub reader_role: String,
+    /// The external id that the role asks for
+    #[arg(long, value_name = "ID", env = "ECS_UPDATER_EXTERNAL_ID", hide_env_values = true)]
+    pub external_id: Option<String>,
+}
+
+/// What `--waves` and `--wave-size` count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CutBy {
+    /// Services
+    Service,
+    /// Accounts: all services of one in the same wave
+    Account,
+}
+
+/// How a rollout goes from wave to wave.
+#[derive(Debug, Args)]
+pub struct RolloutPace {
+    /// Seconds to wait after each wave before it is judged
+    #[arg(long, value_name = "SECONDS")]
+    pub bake_seconds: Option<u32>,
+    /// Stop where more than this share of a wave failed
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub tolerated_failure_percentage: Option<u8>,
+}
+
+/// `rollout`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("which").args(["file", "follow", "stop"]).required(true))]
+pub struct Rollout {
+    /// The waves, as `targets -o json` writes them; - for standard input
+    pub file: Option<PathBuf>,
+    /// Show how this execution goes: its ARN
+    #[arg(long, value_name = "EXECUTION", value_parser = execution_arn)]
+    pub follow: Option<String>,
+    /// Stop this execution: its ARN
+    #[arg(long, value_name = "EXECUTION", value_parser = execution_arn)]
+    pub stop: Option<String>,
+    #[command(flatten)]
+    pub what: What,
+    #[command(flatten)]
+    pub pace: RolloutPace,
+    #[command(flatten)]
+    pub who: Who,
+    /// Check the input and show what each wave would do; start nothing
+    #[arg(long, requires = "file")]
+    pub dry_run: bool,
+    /// Start it, and do not wait for its end
+    #[arg(long, requires = "file")]
+    pub detach: bool,
+    /// Name of the execution: the same name with the same input is the same execution. Left out: a new one
+    #[arg(long, value_name = "NAME", requires = "file", hide_short_help = true)]
+    pub name: Option<String>,
+    /// ARN of the state machine, output WavesArn of hub.yaml
+    #[arg(long, value_name = "ARN", env = "ECS_UPDATER_STATE_MACHINE", hide_env_values = true)]
+    pub state_machine: Option<String>,
+    /// Seconds between two looks
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, hide_short_help = true,
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub interval: u64,
+}
+
 /// `invoke`.
 #[derive(Debug, Args)]
 pub struct Invoke {
@@ -429,6 +611,28 @@ fn key_and_json(text: &str) -> Result<(String, Value), String> {
         Err(_) => value.into(),
     };
     Ok((key, value))
+}
+
+fn key_and_pattern(text: &str) -> Result<(String, String), String> {
+    if text.contains('=') { key_and_value(text) } else { Ok((text.to_owned(), "*".to_owned())) }
+}
+
+/// `ou-…` or `r-…`, as the Organizations API has them ("ParentId").
+fn unit_id(text: &str) -> Result<String, String> {
+    let known = text.strip_prefix("ou-").or_else(|| text.strip_prefix("r-"));
+    match known {
+        Some(rest) if !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') => {
+            Ok(text.to_owned())
+        }
+        _ => Err("expected the id of an organizational unit or root, such as ou-a1b2-c3d4e5f6".to_owned()),
+    }
+}
+
+fn execution_arn(text: &str) -> Result<String, String> {
+    match text.split(':').collect::<Vec<_>>()[..] {
+        ["arn", _, "states", _, _, "execution", _, _] => Ok(text.to_owned()),
+        _ => Err("expected the ARN of an execution (arn:aws:states:REGION:ACCOUNT:execution:NAME:ID)".to_owned()),
+    }
 }
 
 fn account_id(text: &str) -> Result<String, String> {

@@ -1,22 +1,17 @@
-//! The only file that calls AWS: it invokes the two functions, with the caller's own credentials.
+//! Invokes the two functions through the Lambda API, with the caller's own credentials.
 
-use std::error::Error;
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
-use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region};
-use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_lambda::Client;
 use aws_sdk_lambda::primitives::Blob;
 use ecs_updater::aws::{CallError, Effect};
 use serde_json::Value;
 
 use crate::arguments::{Function, Shared};
+use crate::aws::{config, no_credentials, refused_credentials, timeouts};
 use crate::failure::{self, Exit, Failure};
 
-/// Longest time to a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest silence before an answer: a Lambda function runs for 15 minutes at most.
 const READ_TIMEOUT: Duration = Duration::from_secs(15 * 60 + 10);
 /// How often an event is sent that may be sent again.
@@ -38,21 +33,7 @@ impl Functions {
     ///
     /// Where no region is set.
     pub async fn new(shared: &Shared) -> Result<Self, Failure> {
-        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT).build();
-        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
-            .timeout_config(timeouts);
-        if let Some(profile) = &shared.profile {
-            loader = loader.profile_name(profile);
-        }
-        if let Some(region) = &shared.region {
-            loader = loader.region(Region::new(region.clone()));
-        }
-        let config = loader.load().await;
-        let Some(region) = config.region().map(Region::to_string) else {
-            return Err(Failure::new(Exit::NotAsked, "no AWS region is set, so nobody knows where the functions are")
-                .advise("Give --region, set AWS_REGION, or set a region in the profile."));
-        };
+        let (config, region) = config(shared, ATTEMPTS, timeouts(READ_TIMEOUT), "where the functions are").await?;
         let mut lambda = aws_sdk_lambda::config::Builder::from(&config);
         // For this API only: credentials may come from another one.
         if let Some(url) = &shared.endpoint_url {
@@ -118,8 +99,8 @@ impl Functions {
             .send()
             .await
             .map_err(|error| {
-                if is_about_credentials(&error) {
-                    return self.no_credentials(function, &error);
+                if let Some(failure) = no_credentials(&error) {
+                    return failure.at(self.place(function));
                 }
                 self.not_asked(function, again, &CallError::new("lambda:InvokeFunction", &error))
             })?;
@@ -154,16 +135,6 @@ impl Functions {
         format!("function {} in {}", self.name(function), self.region)
     }
 
-    /// The caller is nobody: there are no credentials, or theirs could not be fetched.
-    fn no_credentials(&self, function: Function, error: &(dyn Error + 'static)) -> Failure {
-        // The innermost cause says what happened; those around it, that something did.
-        let innermost = std::iter::successors(error.source(), |&cause| cause.source()).last();
-        let message = innermost.map_or_else(|| error.to_string(), ToString::to_string);
-        Failure::new(Exit::NotAsked, format!("there are no AWS credentials: {message}"))
-            .at(self.place(function))
-            .advise("Sign in (such as `aws sso login`), or set AWS_PROFILE, --profile or AWS_ACCESS_KEY_ID.")
-    }
-
     fn not_asked(&self, function: Function, again: bool, error: &CallError) -> Failure {
         let name = self.name(function);
         let option = match function {
@@ -177,6 +148,9 @@ impl Functions {
             let failure = Failure::new(exit, message.clone()).at(self.place(function));
             if code.is_empty() { failure } else { failure.code(code) }
         };
+        if let Some(failure) = refused_credentials(code, &message) {
+            return failure.at(self.place(function));
+        }
         match code {
             "AccessDeniedException" => failure(Exit::NotAsked).advise(format!(
                 "These credentials may not invoke {name}: ask the hub account's owner for lambda:InvokeFunction, or use \
@@ -187,9 +161,6 @@ impl Functions {
                  (--region), or use the hub account's credentials (--profile).",
                 self.region
             )),
-            "ExpiredTokenException" | "UnrecognizedClientException" | "InvalidSignatureException"
-            | "MissingAuthenticationTokenException" | "InvalidClientTokenId" => failure(Exit::NotAsked)
-                .advise("AWS does not take these credentials: sign in again (such as `aws sso login`), and look at --profile."),
             "RequestTooLargeException" | "InvalidRequestContentException" => {
                 failure(Exit::Usage).advise("The event is not one that Lambda takes: at most 6 MB of JSON.")
             }
@@ -212,8 +183,4 @@ impl Functions {
             },
         }
     }
-}
-
-fn is_about_credentials(error: &(dyn Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |&error| error.source()).any(<dyn Error>::is::<CredentialsError>)
 }

@@ -1,17 +1,21 @@
 //! `ecs-updater`: the command line. Start-up only; `arguments` says what it understands, `commands` what it does.
 //!
-//! It has no rights of its own: it asks the updater and the history function through the Lambda API, with the
-//! credentials of whoever calls it.
+//! It has no rights of its own: it asks the updater and the history function through the Lambda API, Step Functions for
+//! rollouts, and AWS Organizations and the accounts' reader roles for targets, with the credentials of whoever calls it.
 
 mod answers;
 mod arguments;
+mod aws;
+mod bars;
 mod commands;
 mod difference;
 mod failure;
 mod lambda;
+mod progress;
 mod screen;
 mod service;
 mod text;
+mod waves;
 mod web;
 
 use std::process::ExitCode;

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::ask_history;
 use crate::answers::{Page, Tone, Updated, read, tone};
-use crate::arguments::{Asked, Function, Restore, Wanted};
+use crate::arguments::{Asked, Function, Restore, Wanted, What, Who};
 use crate::difference::{of_plan, of_states};
 use crate::failure::{Exit, Failure};
 use crate::lambda::Functions;
@@ -61,17 +61,27 @@ async fn service_of(functions: &Functions, change: &str) -> Result<Map<String, V
 /// The update event that the arguments ask for.
 fn event_of(wanted: Wanted) -> Result<(Map<String, Value>, Asked), Failure> {
     let mut event = wanted.service.members();
+    event.extend(change_of(&wanted.what)?);
+    if let Some(expected) = wanted.expect {
+        event.insert("expected_task_definition".to_owned(), expected.into());
+    }
+    Ok((event, wanted.asked))
+}
+
+/// The members of an event that say what is to change.
+pub fn change_of(what: &What) -> Result<Map<String, Value>, Failure> {
+    let mut event = Map::new();
     let mut insert = |name: &str, value: Value| event.insert(name.to_owned(), value);
     let usage = |message: String| Err(Failure::new(Exit::Usage, message));
     let mut images = Map::new();
-    for image in &wanted.image {
+    for image in &what.image {
         match image.split_once('=') {
             Some((container, image)) => {
                 if images.insert(container.to_owned(), image.into()).is_some() {
                     return usage(format!("--image names the container {container} twice"));
                 }
             }
-            None if wanted.image.len() > 1 => {
+            None if what.image.len() > 1 => {
                 return usage(format!("of several images each needs its container: --image CONTAINER={image}"));
             }
             None => drop(insert("ecs_image_name", image.as_str().into())),
@@ -80,26 +90,36 @@ fn event_of(wanted: Wanted) -> Result<(Map<String, Value>, Asked), Failure> {
     if !images.is_empty() {
         insert("images", images.into());
     }
-    if wanted.replace_tags || !wanted.tag.is_empty() {
+    if what.replace_tags || !what.tag.is_empty() {
         let mut tags = Map::new();
-        for (key, value) in wanted.tag {
-            if tags.insert(key.clone(), value.into()).is_some() {
+        for (key, value) in &what.tag {
+            if tags.insert(key.clone(), value.as_str().into()).is_some() {
                 return usage(format!("--tag names the key {key} twice"));
             }
         }
         insert("ecs_tag", tags.into());
-        insert("tag_mode", if wanted.replace_tags { "replace" } else { "merge" }.into());
+        insert("tag_mode", if what.replace_tags { "replace" } else { "merge" }.into());
     }
-    if !wanted.set.is_empty() {
-        insert("service", wanted.set.into_iter().collect::<Map<_, _>>().into());
+    if !what.set.is_empty() {
+        insert("service", what.set.iter().cloned().collect::<Map<_, _>>().into());
     }
-    if wanted.force_new_deployment {
+    if what.force_new_deployment {
         insert("force_new_deployment", true.into());
     }
-    if let Some(expected) = wanted.expect {
-        insert("expected_task_definition", expected.into());
+    Ok(event)
+}
+
+/// The members of an event that say who asks, and why.
+pub fn members_of(who: &Who) -> Map<String, Value> {
+    let mut members = Map::new();
+    let user = || ["USER", "LOGNAME", "USERNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    if let Some(name) = who.requested_by.clone().or_else(user).filter(|name| !name.is_empty()) {
+        members.insert("requested_by".to_owned(), name.into());
     }
-    Ok((event, wanted.asked))
+    if let Some(reason) = &who.reason {
+        members.insert("reason".to_owned(), reason.as_str().into());
+    }
+    members
 }
 
 /// Sends the event with who asks and why, and shows the answer.
@@ -111,14 +131,7 @@ async fn send(
     asked: &Asked,
     dry_run: bool,
 ) -> Result<(Exit, Updated), Failure> {
-    let mut insert = |name: &str, value: &str| event.insert(name.to_owned(), value.into());
-    let user = || ["USER", "LOGNAME", "USERNAME"].into_iter().find_map(|name| std::env::var(name).ok());
-    if let Some(who) = asked.requested_by.clone().or_else(user).filter(|who| !who.is_empty()) {
-        insert("requested_by", &who);
-    }
-    if let Some(reason) = &asked.reason {
-        insert("reason", reason);
-    }
+    event.extend(members_of(&asked.who));
     // A key in any case, so that a lost answer can be asked for again and nothing is done twice.
     let key = match &asked.idempotency_key {
         Some(key) => key.clone(),
@@ -127,7 +140,7 @@ async fn send(
     if dry_run {
         event.insert("dry_run".to_owned(), true.into());
     } else {
-        insert("idempotency_key", &key);
+        event.insert("idempotency_key".to_owned(), key.as_str().into());
     }
     let answer = functions.ask(Function::Updater, &Value::Object(event), true).await.map_err(|mut failure| {
         failure.place.get_or_insert_with(|| place.to_owned());
@@ -164,7 +177,8 @@ fn run_again(key: &str) -> String {
     format!("Run it again with --idempotency-key {key}: then nothing is done twice.")
 }
 
-fn new_key() -> Result<String, Failure> {
+/// A key that nobody had before; it may also name an execution.
+pub fn new_key() -> Result<String, Failure> {
     let mut random = [0; 10];
     getrandom::fill(&mut random)
         .map_err(|fault| Failure::new(Exit::NotAsked, format!("this machine has no random numbers: {fault}")))?;

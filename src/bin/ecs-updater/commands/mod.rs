@@ -4,6 +4,8 @@ mod change;
 mod export;
 mod history;
 mod invoke;
+mod rollout;
+mod targets;
 mod verify;
 
 use clap::CommandFactory;
@@ -26,6 +28,8 @@ pub async fn run(arguments: Arguments, screen: &mut Screen) -> Result<Exit, Fail
         Command::History(it) => history::run(&Functions::new(shared).await?, screen, &it).await,
         Command::Verify(it) if !it.export.is_empty() => verify::offline(screen, &it.export),
         Command::Verify(it) => verify::online(&Functions::new(shared).await?, screen, it.service.as_ref()).await,
+        Command::Targets(it) => targets::run(shared, screen, it).await,
+        Command::Rollout(it) => rollout::run(shared, screen, it).await,
         Command::Invoke(it) => invoke::run(shared, &it).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -1,0 +1,219 @@
+//! Executions of the state machine that runs waves: start, look, stop.
+
+use aws_sdk_sfn::Client;
+use aws_sdk_sfn::types::HistoryEvent;
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use super::{ATTEMPTS, READ_TIMEOUT, config, failed, timeouts};
+use crate::arguments::Shared;
+use crate::failure::{Exit, Failure};
+use crate::progress::{Counts, MapRun, Step};
+use crate::text::short;
+
+/// How many events GetExecutionHistory gives at once, at most.
+const EVENTS_AT_ONCE: i32 = 1000;
+
+/// How much of a cause a message tells: it may have 32,768 characters.
+const MOST_OF_A_CAUSE: usize = 1000;
+
+/// An execution as it stands.
+#[derive(Debug, Clone, Default)]
+pub struct Execution {
+    /// `RUNNING`, `SUCCEEDED`, `FAILED`, `TIMED_OUT`, `ABORTED`, `PENDING_REDRIVE`.
+    pub status: String,
+    /// Its input, where it could be read.
+    pub input: Option<Value>,
+    /// Its output, or where it failed its cause, where that is JSON: the summary.
+    pub summary: Option<Value>,
+    /// The error it ended with.
+    pub error: Option<String>,
+    /// The cause it ended with.
+    pub cause: Option<String>,
+    /// When it began.
+    pub started: Option<DateTime<Utc>>,
+}
+
+/// Asks Step Functions, in the region of an ARN.
+#[derive(Debug)]
+pub struct Executions {
+    client: Client,
+}
+
+impl Executions {
+    /// Reads credentials and endpoint. Nothing is sent yet.
+    ///
+    /// # Errors
+    ///
+    /// Where no region is set; the ARN's own takes its place.
+    pub async fn new(shared: &Shared, arn: &str) -> Result<Self, Failure> {
+        let (config, _) = config(shared, ATTEMPTS, timeouts(READ_TIMEOUT), "where the state machine is").await?;
+        let mut builder = aws_sdk_sfn::config::Builder::from(&config);
+        if let Some(region) = arn.split(':').nth(3).filter(|region| !region.is_empty()) {
+            builder = builder.region(aws_config::Region::new(region.to_owned()));
+        }
+        Ok(Self { client: Client::from_conf(builder.build()) })
+    }
+
+    /// Starts an execution; its ARN. The same name with the same input is the same execution, so it may be sent again.
+    ///
+    /// # Errors
+    ///
+    /// Where it was not started.
+    pub async fn start(&self, state_machine: &str, name: &str, input: String) -> Result<String, Failure> {
+        let request = self.client.start_execution().state_machine_arn(state_machine).name(name).input(input);
+        match request.send().await {
+            Ok(answer) => Ok(answer.execution_arn),
+            Err(error) => {
+                let failure = failed("states:StartExecution", &error).at(state_machine);
+                Err(match failure.code.as_deref() {
+                    Some("ExecutionAlreadyExists") => failure
+                        .advise("An execution of that name had another input, or has ended: use another --name, or --follow it."),
+                    Some("StateMachineDoesNotExist" | "InvalidArn") => failure
+                        .advise("Name the state machine: --state-machine or ECS_UPDATER_STATE_MACHINE, output WavesArn of hub.yaml."),
+                    _ => failure,
+                })
+            }
+        }
+    }
+
+    /// Looks at an execution.
+    ///
+    /// # Errors
+    ///
+    /// Where it could not be asked for.
+    pub async fn describe(&self, arn: &str) -> Result<Execution, Failure> {
+        let answer = self.client.describe_execution().execution_arn(arn).send().await.map_err(|error| {
+            let failure = failed("states:DescribeExecution", &error).at(arn);
+            match failure.code.as_deref() {
+                Some("ExecutionDoesNotExist" | "InvalidArn") => {
+                    failure.advise("Look at the ARN, and at whose credentials these are.")
+                }
+                _ => failure,
+            }
+        })?;
+        let parse = |text: Option<&str>| text.and_then(|text| serde_json::from_str(text).ok());
+        Ok(Execution {
+            status: answer.status.as_str().to_owned(),
+            input: parse(answer.input()),
+            summary: [answer.output(), answer.cause()].into_iter().filter_map(parse).find(Value::is_object),
+            error: answer.error().map(str::to_owned),
+            cause: answer.cause().map(str::to_owned),
+            started: time(Some(answer.start_date())),
+        })
+    }
+
+    /// The steps of an execution behind event `after`, in their order, and the id of the newest event.
+    ///
+    /// # Errors
+    ///
+    /// Where they could not be read.
+    pub async fn steps(&self, arn: &str, after: i64) -> Result<(Vec<Step>, i64), Failure> {
+        let mut events: Vec<HistoryEvent> = Vec::new();
+        let mut token = None;
+        // Newest first: only what is new is read, however long it has been running.
+        loop {
+            let answer = self
+                .client
+                .get_execution_history()
+                .execution_arn(arn)
+                .reverse_order(true)
+                .include_execution_data(true)
+                .max_results(EVENTS_AT_ONCE)
+                .set_next_token(token)
+                .send()
+                .await
+                .map_err(|error| failed("states:GetExecutionHistory", &error).at(arn))?;
+            let known = answer.events.iter().any(|event| event.id <= after);
+            events.extend(answer.events.into_iter().filter(|event| event.id > after));
+            token = answer.next_token;
+            if known || token.is_none() {
+                break;
+            }
+        }
+        events.sort_by_key(|event| event.id);
+        let newest = events.last().map_or(after, |event| event.id);
+        Ok((events.iter().filter_map(step).collect(), newest))
+    }
+
+    /// The Map Runs of an execution, the first first, without their counts.
+    ///
+    /// # Errors
+    ///
+    /// Where they could not be listed.
+    pub async fn map_runs(&self, arn: &str) -> Result<Vec<MapRun>, Failure> {
+        let listed = self.client.list_map_runs().execution_arn(arn).into_paginator().items().send();
+        let listed: Vec<_> =
+            listed.collect::<Result<_, _>>().await.map_err(|error| failed("states:ListMapRuns", &error).at(arn))?;
+        let mut runs: Vec<_> = listed
+            .into_iter()
+            .map(|run| {
+                (run.start_date, MapRun { arn: run.map_run_arn, ended: run.stop_date.is_some(), ..MapRun::default() })
+            })
+            .collect();
+        runs.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(runs.into_iter().map(|(_, run)| run).collect())
+    }
+
+    /// How many items of a Map Run are where.
+    ///
+    /// # Errors
+    ///
+    /// Where it could not be asked for.
+    pub async fn counts(&self, map_run: &str) -> Result<Counts, Failure> {
+        let answer = self
+            .client
+            .describe_map_run()
+            .map_run_arn(map_run)
+            .send()
+            .await
+            .map_err(|error| failed("states:DescribeMapRun", &error).at(map_run))?;
+        let number = |count: i64| u64::try_from(count).unwrap_or_default();
+        Ok(answer.item_counts().map_or_else(Counts::default, |items| Counts {
+            total: number(items.total()),
+            succeeded: number(items.succeeded()),
+            failed: number(items.failed()) + number(items.timed_out()) + number(items.aborted()),
+        }))
+    }
+
+    /// Stops an execution.
+    ///
+    /// # Errors
+    ///
+    /// Where it was not stopped.
+    pub async fn stop(&self, arn: &str, cause: &str) -> Result<(), Failure> {
+        let request = self.client.stop_execution().execution_arn(arn).error("StoppedByHand").cause(cause);
+        request.send().await.map(drop).map_err(|error| failed("states:StopExecution", &error).at(arn))
+    }
+}
+
+fn time(at: Option<&aws_sdk_sfn::primitives::DateTime>) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp_millis(at?.to_millis().ok()?)
+}
+
+/// What an event says about where the execution is.
+fn step(event: &HistoryEvent) -> Option<Step> {
+    if let Some(entered) = event.state_entered_event_details() {
+        return Some(Step::Entered { name: entered.name().to_owned(), at: time(Some(event.timestamp())) });
+    }
+    let assigned = event.state_exited_event_details()?.assigned_variables()?;
+    Step::left(assigned.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+}
+
+/// The failure that tells how an execution ended that left no summary.
+pub fn ended_without_summary(arn: &str, execution: &Execution) -> Failure {
+    let what = match execution.status.as_str() {
+        "ABORTED" => "the execution was stopped",
+        "TIMED_OUT" => "the execution ran out of time",
+        _ => "the execution failed",
+    };
+    let mut message = what.to_owned();
+    for detail in [&execution.error, &execution.cause].into_iter().flatten() {
+        message = format!("{message}: {}", short(detail, MOST_OF_A_CAUSE));
+    }
+    let since = execution.started.map(|at| format!(" --from {}", at.format("%Y-%m-%dT%H:%M:%SZ"))).unwrap_or_default();
+    Failure::new(Exit::Failed, message).code(&execution.status).at(arn).advise(format!(
+        "Waves after this one were not started; what was changed stays changed. Which services that is: \
+         `ecs-updater history{since} --all`, and the results bucket."
+    ))
+}

@@ -1,0 +1,78 @@
+//! Shows how far a rollout has come: bars on a terminal, lines in a log, nothing where a program reads.
+
+use std::io::Write;
+
+use chrono::{DateTime, Utc};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::progress::{Phase, Progress, services};
+use crate::screen::Screen;
+
+/// A wave's bar: its name, how much is done, and where it is.
+const BAR: &str = "{prefix} [{bar:24.green}] {pos:>5}/{len:5} {wide_msg}";
+
+/// What is told on standard error while an execution runs.
+pub enum Bars {
+    /// Bars, drawn again and again; one for each wave that has begun.
+    Drawn(MultiProgress, Vec<ProgressBar>),
+    /// Lines, one for each thing that is new.
+    Lines,
+    /// Nothing.
+    None,
+}
+
+impl Bars {
+    /// What fits where standard error goes to.
+    pub fn new(screen: &Screen) -> Self {
+        if screen.is_json() {
+            return Self::None;
+        }
+        let drawn = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+        // No terminal, or one that cannot go back to a line.
+        if drawn.is_hidden() { Self::Lines } else { Self::Drawn(drawn, Vec::new()) }
+    }
+
+    /// Tells what is new since `before`.
+    pub fn show(&mut self, before: &Progress, now: &Progress, at: DateTime<Utc>) {
+        match self {
+            Self::Drawn(all, bars) => draw(all, bars, now),
+            Self::Lines => {
+                for line in now.news(before) {
+                    // Where standard error is closed, the exit code has to do.
+                    _ = writeln!(anstream::stderr(), "{} {line}", at.format("%H:%M:%S"));
+                }
+            }
+            Self::None => {}
+        }
+    }
+
+    /// Leaves the bars as they are: what is printed next stands below them.
+    pub fn rest(&self) {
+        if let Self::Drawn(_, bars) = self {
+            bars.iter().filter(|bar| !bar.is_finished()).for_each(ProgressBar::abandon);
+        }
+    }
+}
+
+fn draw(all: &MultiProgress, bars: &mut Vec<ProgressBar>, now: &Progress) {
+    let begun = now.waves.iter().filter(|wave| wave.phase != Phase::Waiting).count();
+    while bars.len() < begun {
+        let style = ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden());
+        bar.set_style(style.progress_chars("=> "));
+        bars.push(all.add(bar));
+    }
+    let count = now.waves.len();
+    for (index, (bar, wave)) in bars.iter().zip(&now.waves).enumerate() {
+        bar.set_prefix(format!("wave {}/{count}", index + 1));
+        bar.set_length(wave.total.unwrap_or(wave.done));
+        bar.set_position(wave.done);
+        let waiting: u64 = now.waves.iter().skip(index + 1).filter_map(|wave| wave.total).sum();
+        let last = index + 1 == begun && waiting > 0;
+        let rest = if last { format!("; {} to come", services(waiting)) } else { String::new() };
+        bar.set_message(format!("{}{rest}", wave.phase.words()));
+        if matches!(wave.phase, Phase::Ended(..)) && index + 1 < begun && !bar.is_finished() {
+            bar.abandon();
+        }
+    }
+}
