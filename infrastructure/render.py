@@ -49,6 +49,7 @@ TOKENS: dict[str, Any] = {
     "__EXTERNAL_ID__": "${ExternalId}",
     "__BREAK_GLASS_ROLE_ARN__": "${BreakGlassRoleArn}",
     "__WRITER_ROLE_ARNS__": [{"Fn::GetAtt": ["UpdaterRole", "Arn"]}],
+    "__API_ARN__": "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${Api}",
     "__TASK_ROLE_ARNS__": {"Fn::Split": [",", {"Ref": "TaskRoleArns"}]},
     "__INFRASTRUCTURE_ROLE_ARNS__": {"Fn::Split": [",", {"Ref": "InfrastructureRoleArns"}]},
 }

@@ -25,6 +25,7 @@ from typing import Any
 
 import ministack.core.iam_actions as actions
 import ministack.core.iam_evaluator as evaluator
+import strict_api
 from ministack.app import main
 from ministack.services import dynamodb, iam
 from ministack.services._dynamodb_keywords import parse_statement
@@ -349,6 +350,7 @@ def mend() -> None:
     evaluator._RESOURCE_POLICY_LOOKUPS["dynamodb"] = ("dynamodb", "table_policy_for_arn")
     provisioners._RESOURCE_HANDLERS["AWS::DynamoDB::Table"]["create"] = table_create
     provisioners._RESOURCE_HANDLERS["AWS::IAM::Role"]["create"] = role_create
+    strict_api.mend()
 
 
 def end_with_parent() -> None:
