@@ -19,7 +19,10 @@ from typing import Any
 
 import airspeed
 import jsonschema
+from ministack import app
+from ministack.core import arn as arns
 from ministack.core.iam_evaluator import EvalContext, evaluate_resource_policy
+from ministack.core.router import extract_access_key_id
 from ministack.services import apigateway_v1 as api
 from ministack.services import lambda_svc
 
@@ -164,7 +167,7 @@ async def invoke_lambda(
     }
     try:
         event = json.loads(render(integration["requestTemplates"]["application/json"], body.decode(), context))
-    except ValueError:
+    except (ValueError, airspeed.TemplateError):
         return 400, {}, b'{"message": "Could not parse request body into json"}'
     sent = {
         name.removeprefix("integration.request.header.").lower(): value.strip("'")
@@ -199,6 +202,32 @@ def mapped(integration: dict[str, Any], answer: Response, context: dict[str, Any
     body = render(chosen["responseTemplates"]["application/json"], text, context)
     overridden = context["responseOverride"].get("status")
     return int(overridden or chosen["statusCode"]), {"Content-Type": "application/json"}, body.encode()
+
+
+# ---- who may call ----------------------------------------------------------------------------------------------------
+
+
+
+def find_api_scope(api_id: str) -> tuple[str, str] | None:
+    """Account and region of an API. MiniStack looks in the caller's account only; ids of APIs are unique."""
+    return next(((account, region) for account, region, known in dict(api._rest_apis.all_items()) if known == api_id), None)
+
+
+original_arn: Callable[..., str] = arns.execute_api_arn
+
+
+def execute_api_arn(region: str, account: str, api_id: str, *path: str) -> str:
+    """The ARN that a call needs permission for: the API's own account, where MiniStack names the caller's."""
+    return original_arn(*((find_api_scope(api_id) or (account, region))[::-1]), api_id, *path)
+
+
+original_identity: Callable[..., Any] = api._iam_caller_identity
+
+
+def iam_caller_identity(headers: Any, query: Any) -> Any:
+    """Who signed; looked for where the key is from, and not in the API's account."""
+    with api.request_scope(app._request_account_scope(extract_access_key_id(headers, query)), api.get_region()):
+        return original_identity(headers, query)
 
 
 # ---- what API Gateway itself answers ---------------------------------------------------------------------------------
@@ -259,3 +288,6 @@ def mend() -> None:
     api._invoke_lambda_custom_v1 = invoke
     api._check_request_validation = check_request_validation
     api._gateway_error_response = gateway_error_response
+    api.find_api_scope = find_api_scope
+    arns.execute_api_arn = execute_api_arn
+    api._iam_caller_identity = iam_caller_identity

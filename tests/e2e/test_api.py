@@ -6,9 +6,11 @@ templates with another engine than AWS's; see local/strict_api.py.
 
 from __future__ import annotations
 
+import io
 import json
 import time
 import uuid
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as Keys
 from conftest import System
-from local_aws import HUB, REGION, TARGETS, Credentials, LocalAws, root_of
+from local_aws import HUB, ORGANIZATION_ID, OUTSIDER, REGION, TARGETS, Credentials, LocalAws, root_of
 from wire import Wire
 
 Event = dict[str, Any]
@@ -170,10 +172,10 @@ def test_only_this_api_may_invoke_the_functions(system: System, door: Door) -> N
     policies = {}
     for name, alias in ((system.deployment.function, "api"), (system.deployment.history_function, "live")):
         statements = json.loads(functions.get_policy(FunctionName=name, Qualifier=alias)["Policy"])["Statement"]
-        (policies[alias],) = (each for each in statements if each["Resource"].endswith(f":{alias}"))
-    for statement in policies.values():
-        assert statement["Principal"] == {"Service": "apigateway.amazonaws.com"}
-        assert f":{door.outputs['ApiId']}/live/POST/" in json.dumps(statement["Condition"])
+        assert {json.dumps(each["Principal"]) for each in statements} == {'{"Service": "apigateway.amazonaws.com"}'}
+        own = f":{door.outputs['ApiId']}/live/POST/"
+        (policies[alias],) = (each for each in statements if own in each["Condition"]["ArnLike"]["AWS:SourceArn"])
+        assert policies[alias]["Resource"].endswith(f":{alias}")
     # Without it, the door stays shut.
     sid = policies["live"]["Sid"]
     functions.remove_permission(FunctionName=system.deployment.history_function, StatementId=sid, Qualifier="live")
@@ -281,6 +283,116 @@ def test_the_session_of_a_role_is_named_as_such(system: System, door: Door) -> N
     assert door.post("/updates", service.event(ecs_image_name="nginx"), who).status == 200
     names = {record["requested_by"] for record in system.records(service)}
     assert names == {f"arn:aws:sts::{HUB}:assumed-role/door-caller/ann@example.com"}
+
+
+def test_other_accounts_of_the_organization_decide_for_themselves(system: System, door: Door) -> None:
+    outputs = deploy.deploy_api(system.aws, "ecs-updater-api-organization", OrganizationId=ORGANIZATION_ID)
+    open_door = Door(system.aws, outputs, door.caller, door.reader, door.stranger)
+    allowed = {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": "arn:aws:execute-api:*:*:*/*"}],
+    }
+
+    def of(account: str, policy: dict[str, Any] | None) -> Credentials:
+        iam, name = system.client("iam", account), f"user-{uuid.uuid4()}"
+        iam.create_user(UserName=name)
+        if policy:
+            iam.put_user_policy(UserName=name, PolicyName="call", PolicyDocument=json.dumps(policy))
+        key = iam.create_access_key(UserName=name)["AccessKey"]
+        return Credentials(key["AccessKeyId"], key["SecretAccessKey"])
+
+    service = system.service()
+    event = service.event(ecs_image_name="nginx")
+    target, outsider = of(TARGETS[0], allowed), of(OUTSIDER, allowed)
+    # Without the parameter, only principals of the hub come in.
+    assert door.post("/updates", event, target).status == 403
+    # With it, those of the organization whom their own account lets; in the hub as before.
+    for stranger in (outsider, of(TARGETS[0], None), open_door.stranger):
+        assert open_door.post("/updates", event, stranger).status == 403
+    assert system.records(service) == []
+    assert open_door.post("/updates", event, target).status == 200
+    assert {record["requested_by"] for record in system.records(service)} == {arn(system, target)}
+
+
+def test_users_of_a_pool_are_named_by_their_token(system: System) -> None:
+    cognito = system.client("cognito-idp")
+    pool = cognito.create_user_pool(PoolName="door")["UserPool"]
+    client = cognito.create_user_pool_client(
+        UserPoolId=pool["Id"], ClientName="door", ExplicitAuthFlows=["ALLOW_USER_PASSWORD_AUTH", "ALLOW_REFRESH_TOKEN_AUTH"]
+    )["UserPoolClient"]["ClientId"]
+    name, password = "ann'\"\\o", "Correct-horse-7"
+    cognito.admin_create_user(UserPoolId=pool["Id"], Username=name, MessageAction="SUPPRESS")
+    cognito.admin_set_user_password(UserPoolId=pool["Id"], Username=name, Password=password, Permanent=True)
+    tokens = cognito.initiate_auth(
+        ClientId=client, AuthFlow="USER_PASSWORD_AUTH", AuthParameters={"USERNAME": name, "PASSWORD": password}
+    )["AuthenticationResult"]
+    outputs = deploy.deploy_api(
+        system.aws, "ecs-updater-api-cognito", ApiAuthorization="COGNITO", UserPoolArn=pool["Arn"], AccountLogRole="EXISTING"
+    )
+    assert "CallerPolicyArn" not in outputs
+    nobody = Credentials("", "")
+    door = Door(system.aws, outputs, nobody, nobody, nobody)
+    service = system.service()
+    data = json.dumps(service.event(ecs_image_name="nginx")).encode()
+    headers = {"content-type": "application/json"}
+    for token in ({}, {"authorization": "x"}, {"authorization": tokens["IdToken"][:-4] + "AAAA"}):
+        assert door.send("/updates", data, {**headers, **token}).status in (401, 403)
+    assert system.records(service) == []
+    answer = door.send("/updates", data, {**headers, "authorization": tokens["IdToken"]})
+    print(answer)
+    assert (answer.status, answer.body["status"]) == (200, "APPLIED")
+    found = cognito.admin_get_user(UserPoolId=pool["Id"], Username=name)["UserAttributes"]
+    (subject,) = (attribute["Value"] for attribute in found if attribute["Name"] == "sub")
+    who = {(record["requested_by"], record["identity"]) for record in system.records(service)}
+    assert who == {(f"cognito:{subject}:{name}", "verified")}
+
+
+AUTHORIZER = """
+def handler(event, context):
+    name = event["headers"].get("authorization", "")
+    effect = "Allow" if name.startswith("ann") else "Deny"
+    statement = {"Effect": effect, "Action": "execute-api:Invoke", "Resource": event["methodArn"]}
+    return {"principalId": name, "policyDocument": {"Version": "2012-10-17", "Statement": [statement]}}
+"""
+
+
+def test_whom_an_authorizer_lets_in_is_named_by_it(system: System) -> None:
+    package = io.BytesIO()
+    with zipfile.ZipFile(package, "w") as archive:
+        archive.writestr("authorizer.py", AUTHORIZER)
+    trust = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        ],
+    }
+    role = system.client("iam").create_role(RoleName="authorizer", AssumeRolePolicyDocument=json.dumps(trust))
+    function = system.client("lambda").create_function(
+        FunctionName="authorizer",
+        Runtime="python3.11",
+        Handler="authorizer.handler",
+        Role=role["Role"]["Arn"],
+        Code={"ZipFile": package.getvalue()},
+    )["FunctionArn"]
+    outputs = deploy.deploy_api(
+        system.aws,
+        "ecs-updater-api-lambda",
+        ApiAuthorization="LAMBDA",
+        AuthorizerFunctionArn=function,
+        AccountLogRole="EXISTING",
+    )
+    nobody = Credentials("", "")
+    door = Door(system.aws, outputs, nobody, nobody, nobody)
+    service = system.service()
+    data = json.dumps(service.event(ecs_image_name="nginx")).encode()
+    headers = {"content-type": "application/json"}
+    assert door.send("/updates", data, headers).status == 401
+    assert door.send("/updates", data, {**headers, "authorization": "bob"}).status == 403
+    assert system.records(service) == []
+    name = "ann 'o\" \\"
+    assert door.send("/updates", data, {**headers, "authorization": name}).body["status"] == "APPLIED"
+    who = {(record["requested_by"], record["identity"]) for record in system.records(service)}
+    assert who == {(name.strip(), "verified")}
 
 
 # ---- what it refuses, and how ----------------------------------------------------------------------------------------
