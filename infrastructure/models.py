@@ -173,27 +173,31 @@ def slim(node: Any) -> Any:
 
 
 def slim_operation(operation: dict[str, Any]) -> dict[str, Any]:
-    """An operation; of its responses, those that its integration gives."""
-    mapped = {mapping["statusCode"] for mapping in operation[INTEGRATION]["responses"].values()}
-    responses = {status: {"description": status} for status in operation["responses"] if status in mapped}
-    return {**slim(operation), "responses": responses}
+    """An operation; of its responses, that there are such."""
+    return {**slim(operation), "responses": {status: {"description": ""} for status in operation["responses"]}}
 
 
 def body(document: dict[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
     """The OpenAPI document as the property Body of AWS::ApiGateway::RestApi, and its mapping templates as Mappings.
 
-    Most operations share their templates, and a mapping can be named again and again. Where a template names the caller, there
-    is one for each way to know callers.
+    Most operations share their templates, and a mapping can be named again and again. The line that says who calls has a
+    mapping of its own, with a text for each way to know callers.
     """
     ways = document["x-ecs-updater-authorization"]
     templates: dict[str, dict[str, str]] = {}
 
-    def template(text: str) -> Any:
-        by_way = {way: text.replace("__CALLER__", ways[way]["caller"]) for way in ways}
-        texts = by_way if "__CALLER__" in text else {"Any": text}
+    def mapping(texts: dict[str, str]) -> str:
         name = next((name for name, known in templates.items() if known == texts), f"Template{len(templates) + 1}")
         templates[name] = texts
-        return {"Fn::FindInMap": [name, {"Ref": "ApiAuthorization"} if texts is by_way else "Any", "Text"]}
+        return name
+
+    def template(text: str) -> Any:
+        first, _, rest = text.partition("\n")
+        if "__CALLER__" not in first:
+            return {"Fn::FindInMap": [mapping({"Any": text}), "Any", "Text"]}
+        caller = mapping({way: first.replace("__CALLER__", ways[way]["caller"]) for way in ways})
+        by_way = {"Fn::FindInMap": [caller, {"Ref": "ApiAuthorization"}, "Text"]}
+        return {"Fn::Join": ["\n", [by_way, template(rest)]]}
 
     def fill(node: Any) -> Any:
         if isinstance(node, dict):
@@ -226,6 +230,14 @@ def body(document: dict[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, 
     schemes = filled["components"]["securitySchemes"]
     schemes["caller"] = by_authorization(schemes["caller"])
     return filled, templates
+
+
+def outline(node: Any, depth: int) -> str:
+    """JSON with a line for each path and model: broken and indented like other JSON, a template would be twice as long."""
+    if depth == 0 or not isinstance(node, dict):
+        return json.dumps(node, ensure_ascii=False)
+    inner = ",\n".join(f"{json.dumps(name)}: {outline(member, depth - 1)}" for name, member in node.items())
+    return "{\n" + "\n".join(f"  {line}" for line in inner.split("\n")) + "\n}"
 
 
 def deployments(document: dict[str, Any]) -> tuple[list[str], str]:
@@ -290,7 +302,7 @@ def render_template(text: str, openapi: str) -> str:
         for way, template in texts.items():
             lines += [f"  {way}:", "    Text: |-", *(f"      {line}" for line in template.split("\n"))]
     text = between(text, "templates", lines)
-    text = between(text, "api/openapi.yaml", layout(api, 0).split("\n"))
+    text = between(text, "api/openapi.yaml", outline(api, 3).split("\n"))
     text = between(text, "deployments", declared)
     return between(text, "deployment", [f"DeploymentId: {chosen}"])
 

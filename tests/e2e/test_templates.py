@@ -269,6 +269,16 @@ def test_parameters_refuse_what_is_wrong(file: str, parameter: str, good: list[s
     assert [value for value in bad if re.fullmatch(pattern, value)] == []
 
 
+def test_what_counts_as_a_broken_door_stands_in_its_access_log() -> None:
+    resources = template("api.yaml")["Resources"]
+    said = json.loads(resources["Stage"]["Properties"]["AccessLogSetting"]["Format"])
+    asked = re.findall(r"\$\.(\w+)", resources["BrokenRequests"]["Properties"]["FilterPattern"])
+    assert {name: said[name] for name in asked} == {"status": "$context.status", "error": "$context.error.responseType"}
+    counted = resources["BrokenRequests"]["Properties"]["MetricTransformations"][0]
+    watched = resources["BrokenAlarm"]["Properties"]
+    assert (counted["MetricNamespace"], counted["MetricName"]) == (watched["Namespace"], watched["MetricName"])
+
+
 def test_history_and_state_outlive_the_stack() -> None:
     resources = template("hub.yaml")["Resources"]
     for table in ("HistoryTable", "StateTable"):
