@@ -98,6 +98,8 @@ class LocalAws:
             "GATEWAY_PORT": str(port),
             "AWS_ENDPOINT_URL": self.endpoint,
             "AUTH": "true",
+            # Where the package cryptography is, which user pools need, it would listen on every address, at a fixed port.
+            "IOT_MTLS_ENABLED": "0",
             "MINISTACK_ACCOUNT_ID": HUB,
             "MINISTACK_REGION": REGION,
             "LOCAL_AWS_ORGANIZATION_ID": ORGANIZATION_ID,
