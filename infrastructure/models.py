@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
-"""Makes the API door's request models from `schema/`, and its CloudFormation template from `infrastructure/api/openapi.yaml`.
+"""Makes the API door's request models from `schema/`, and its template from `infrastructure/api/openapi.yaml`.
 
-API Gateway checks a request's body against a model, which is JSON Schema draft 4 in what OpenAPI 3.0 has of it. `schema/`
-is JSON Schema 2020-12. So, between marker lines, as in render.py:
+API Gateway checks a request's body against a model, which is JSON Schema draft 4 in what OpenAPI 3.0 has of it.
+`schema/` is JSON Schema 2020-12. So, between marker lines, as in render.py:
 
-    schema/*.schema.json         -> infrastructure/api/openapi.yaml         `# begin models` … `# end models`
-    infrastructure/api/openapi.yaml -> infrastructure/cloudformation/api.yaml  `# begin api/openapi.yaml` … `# end …`
+    schema/*.schema.json  ->  infrastructure/api/openapi.yaml           # begin models … # end models
+    openapi.yaml          ->  infrastructure/cloudformation/api.yaml    # begin api/openapi.yaml … # end …
 
     infrastructure/models.py           rewrite both in place
     infrastructure/models.py --check   change nothing; exit 1 where one is not up to date
 
-A model takes whatever the schema takes, but for `requested_by`, which is the door's to say. It refuses less: what LEFT_OUT
-lists is left to the function, which checks every event against the whole schema and names each fault with its place.
+A model takes whatever the schema takes, but for `requested_by`, which is the door's to say. It refuses less: what
+LEFT_OUT lists is left to the function, which checks every event against the whole schema and names each fault with its
+place.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ LEFT_OUT = {
     "propertyNames": "neither draft 4 nor OpenAPI 3.0 has it",
     "examples": "says nothing about what is accepted, and OpenAPI 3.0 does not have it",
 }
-# A pattern with Unicode classes is left out too: draft 4's patterns are those of ECMA 262 without its flag `u`, where \p{L}
-# is three letters and would refuse what AWS takes for a tag.
+# A pattern with Unicode classes is left out too: draft 4's patterns are those of ECMA 262 without its flag `u`, where
+# \p{L} is four characters and would refuse what AWS takes for a tag.
 UNICODE_CLASS = r"\p"
 
 # What stays as it is; anything else in a schema has to be thought about first.
@@ -110,9 +111,7 @@ def models(root: Path = ROOT) -> dict[str, Any]:
     query_schema = json.loads((schemas / "history-query.schema.json").read_text())
     event = draft4(event_schema, event_schema)
     fields = {
-        component(name): field
-        for name, field in event["properties"].items()
-        if name not in ("updates", "requested_by")
+        component(name): field for name, field in event["properties"].items() if name not in ("updates", "requested_by")
     }
 
     def refer(model: dict[str, Any]) -> dict[str, Any]:
@@ -137,9 +136,7 @@ def models(root: Path = ROOT) -> dict[str, Any]:
 
 # ---- the template ----------------------------------------------------------------------------------------------------
 
-LAMBDA_URI = (
-    "arn:${AWS::Partition}:apigateway:${AWS::Region}:lambda:path/2015-03-31/functions/${%s}/invocations"
-)
+LAMBDA_URI = "arn:${AWS::Partition}:apigateway:${AWS::Region}:lambda:path/2015-03-31/functions/${%s}/invocations"
 # Token of openapi.yaml -> what stands for it in an Fn::Sub.
 TOKENS = {
     "__UPDATER_URI__": LAMBDA_URI % "UpdaterApiAliasArn",
@@ -180,8 +177,8 @@ def slim_operation(operation: dict[str, Any]) -> dict[str, Any]:
 def body(document: dict[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
     """The OpenAPI document as the property Body of AWS::ApiGateway::RestApi, and its mapping templates as Mappings.
 
-    Most operations share their templates, and a mapping can be named again and again. The line that says who calls has a
-    mapping of its own, with a text for each way to know callers.
+    Most operations share their templates, and a mapping can be named again and again. The line that says who calls has
+    a mapping of its own, with a text for each way to know callers.
     """
     ways = document["x-ecs-updater-authorization"]
     templates: dict[str, dict[str, str]] = {}
@@ -213,7 +210,8 @@ def body(document: dict[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, 
         text = TOKEN.sub(lambda token: TOKENS[token.group()], node)
         return {"Ref": text[2:-1]} if re.fullmatch(r"\$\{\w+}", text) else {"Fn::Sub": text}
 
-    kept = {name: member for name, member in document.items() if name not in ("x-ecs-updater-authorization", "servers", "tags")}
+    dropped = ("x-ecs-updater-authorization", "servers", "tags")
+    kept = {name: member for name, member in document.items() if name not in dropped}
     kept["paths"] = {
         path: {method: slim_operation(operation) for method, operation in item.items()}
         for path, item in document["paths"].items()
@@ -233,7 +231,7 @@ def body(document: dict[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, 
 
 
 def outline(node: Any, depth: int) -> str:
-    """JSON with a line for each path and model: broken and indented like other JSON, a template would be twice as long."""
+    """JSON with a line for each path and model: broken and indented as usual, a template would be twice as long."""
     if depth == 0 or not isinstance(node, dict):
         return json.dumps(node, ensure_ascii=False)
     inner = ",\n".join(f"{json.dumps(name)}: {outline(member, depth - 1)}" for name, member in node.items())
@@ -243,8 +241,8 @@ def outline(node: Any, depth: int) -> str:
 def deployments(document: dict[str, Any]) -> tuple[list[str], str]:
     """The template's deployments, and the one that the stage takes.
 
-    A deployment is a picture of the API when it was made; only a new logical id makes a new one. So the id carries a hash of
-    the document, and there is one for each way to know callers, which changes the API too.
+    A deployment is a picture of the API when it was made; only a new logical id makes a new one. So the id carries a
+    hash of the document, and there is one for each way to know callers, which changes the API too.
     """
     digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:10]
     lines = []

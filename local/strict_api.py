@@ -1,11 +1,12 @@
-"""MiniStack's REST APIs with what the API door (infrastructure/api/openapi.yaml) needs of API Gateway. Started by strict.py.
+"""MiniStack's REST APIs with what the API door (infrastructure/api/openapi.yaml) needs of API Gateway; for strict.py.
 
-MiniStack routes requests, checks signatures, permissions and models, and answers with gateway responses. Of an OpenAPI document
-it takes paths and authorization only, and a Lambda integration that is no proxy hands the function a proxy's event. Mended
-here: the import of models, validators, integrations and gateway responses; mapping templates (by airspeed, a Velocity engine),
-selection patterns, overrides, time limits and asynchronous invocations; the function's own policy; and what a model found.
+MiniStack routes requests, checks signatures, permissions and models, and answers with gateway responses. Of an OpenAPI
+document it takes paths and authorization only, and a Lambda integration that is no proxy hands the function a proxy's
+event. Mended here: the import of models, validators, integrations and gateway responses; mapping templates (by
+airspeed, a Velocity engine), selection patterns, overrides, time limits and asynchronous invocations; the function's
+own policy; callers of other accounts; and what a model found.
 
-A mapping template sees what this door's templates use, no more: $input.json, $input.path, $util.escapeJavaScript, $context.
+A mapping template sees what this door's use, no more: $input.json, $input.path, $util.escapeJavaScript, $context.
 """
 
 from __future__ import annotations
@@ -49,9 +50,10 @@ def import_rest_api(document: dict[str, Any], base: dict[str, Any] | None = None
         validators[name] = json.loads(created[2])["id"]
     for response_type, response in document.get("x-amazon-apigateway-gateway-responses", {}).items():
         api._put_gateway_response(api_id, response_type, response)
+    validator = validators.get(document.get("x-amazon-apigateway-request-validator"))
     for path, item in document["paths"].items():
         for method, operation in item.items():
-            import_operation(api_id, path, method.upper(), operation, validators.get(document.get("x-amazon-apigateway-request-validator")))
+            import_operation(api_id, path, method.upper(), operation, validator)
     return api_id
 
 
@@ -146,21 +148,19 @@ def may_invoke(function_arn: str, source_arn: str, account: str, region: str) ->
     return bool(statements) and evaluate_resource_policy(document, context).decision == "Allow"
 
 
-async def invoke_lambda(
-    integration: dict[str, Any], api_id: str, stage_name: str, stage: dict[str, Any], resource: dict[str, Any],
-    request_path: str, method: str, headers: dict[str, Any], body: bytes, query: Any, path_parameters: Any, *,
-    owner_account_id: str, owner_region: str, authorizer_context: Any = None, caller_identity: Any = None, **_: Any,
-) -> Any:  # fmt: skip
+async def invoke_lambda(integration: dict[str, Any], api_id: str, stage_name: str, *request: Any, **caller: Any) -> Any:
     """A Lambda integration that is no proxy: template, function, response."""
+    _stage, resource, request_path, method, _headers, body, _query, _path_parameters = request
+    owner_account_id, owner_region = caller["owner_account_id"], caller["owner_region"]
     function_arn = api._extract_lambda_ref_from_integration_uri(integration["uri"])
     source_arn = api.execute_api_arn(owner_region, owner_account_id, api_id, stage_name, method, request_path)
     if not may_invoke(function_arn, source_arn, owner_account_id, owner_region):
         return api._gw_error("API_CONFIGURATION_ERROR", "Internal server error")
-    authorizer = copy.deepcopy(authorizer_context or {})
+    authorizer = copy.deepcopy(caller["authorizer_context"] or {})
     context = {
         "requestId": api.new_uuid(),
         "resourcePath": resource["path"],
-        "identity": caller_identity or {},
+        "identity": caller["caller_identity"] or {},
         "authorizer": {**authorizer, "claims": JavaMap(authorizer.get("claims") or {})},
         "requestOverride": {"path": {}},
         "responseOverride": {},
@@ -196,7 +196,7 @@ def mapped(integration: dict[str, Any], answer: Response, context: dict[str, Any
     default = next(response for response in responses if not response["selectionPattern"])
     # Java's String.matches: the whole text, and `.` is no line's end.
     chosen = next(
-        (each for each in responses if error and each["selectionPattern"] and re.fullmatch(each["selectionPattern"], error)),
+        (each for each in responses if error and re.fullmatch(each["selectionPattern"] or "(?!)", error)),
         default,
     )
     body = render(chosen["responseTemplates"]["application/json"], text, context)
@@ -207,10 +207,10 @@ def mapped(integration: dict[str, Any], answer: Response, context: dict[str, Any
 # ---- who may call ----------------------------------------------------------------------------------------------------
 
 
-
 def find_api_scope(api_id: str) -> tuple[str, str] | None:
     """Account and region of an API. MiniStack looks in the caller's account only; ids of APIs are unique."""
-    return next(((account, region) for account, region, known in dict(api._rest_apis.all_items()) if known == api_id), None)
+    scopes = dict(api._rest_apis.all_items())
+    return next(((account, region) for account, region, known in scopes if known == api_id), None)
 
 
 original_arn: Callable[..., str] = arns.execute_api_arn
@@ -255,13 +255,16 @@ def faults(schema: Any, api_id: str, document: Any) -> str:
                 said.append(f"ECMA 262 regex {pattern} does not match input string {text}")
             case "type":
                 allowed = json.dumps([error.validator_value])
-                said.append(f"instance type ({type(error.instance).__name__}) does not match any allowed primitive type (allowed: {allowed})")
+                found = type(error.instance).__name__
+                said.append(f"instance type ({found}) does not match any allowed primitive type (allowed: {allowed})")
             case _:
                 said.append(error.message)
     return f"[{', '.join(dict.fromkeys(said))}]"
 
 
-def check_request_validation(method: dict[str, Any], api_id: str, request: Any, headers: Any, body: bytes, query: Any) -> Any:
+def check_request_validation(
+    method: dict[str, Any], api_id: str, request: Any, headers: Any, body: bytes, query: Any
+) -> Any:
     """A request against its model; the error knows what the model found."""
     error = original_validation(method, api_id, request, headers, body, query)
     if error is not None and error.response_type == "BAD_REQUEST_BODY":

@@ -1,4 +1,4 @@
-"""The API door's models refuse what the schemas refuse, but for what is listed; and its templates let nothing be forged."""
+"""The API door's models take what the schemas take, but for what is listed; its templates let nothing be forged."""
 
 from __future__ import annotations
 
@@ -44,30 +44,35 @@ def schema(name: str) -> Any:
 
 # ---- events ----------------------------------------------------------------------------------------------------------
 
-TEXTS = ["", "x", "nginx:1.27", "a b", "é", "*", "arn:aws:ecs:eu-west-1:222222222222:service/c/s", "a" * 255, "a" * 256, "a" * 257,
-         "a" * 1024, "a" * 1025, "previous", "web:7", "replace", "merge", "222222222222", "22222222222", "eu-west-1", "2026-11-22",
-         "2026-11-22T09:30:00+01:00", "0194aa3e-7f60-7000-8000-000000000000", "0194aa3e-7f60-4000-8000-000000000000", "FAILED",
-         "oldest_first", f"{'r' * 255}@sha256:{'0' * 64}", f"{'r' * 256}@sha256:{'0' * 64}"]  # fmt: skip
+TEXTS = [
+    "", "x", "nginx:1.27", "a b", "é", "*", "arn:aws:ecs:eu-west-1:222222222222:service/c/s", "a" * 255, "a" * 256,
+    "a" * 257, "a" * 1024, "a" * 1025, "previous", "web:7", "replace", "merge", "222222222222", "22222222222",
+    "eu-west-1", "2026-11-22", "2026-11-22T09:30:00+01:00", "0194aa3e-7f60-7000-8000-000000000000",
+    "0194aa3e-7f60-4000-8000-000000000000", "FAILED", "oldest_first", f"{'r' * 255}@sha256:{'0' * 64}",
+    f"{'r' * 256}@sha256:{'0' * 64}",
+]  # fmt: skip
 OTHERS: list[Any] = [None, True, False, 0, 1, 100, 101, -1, 1.0, 20.0, 1.5, [], {}, [1], {"a": 1}]
 MAPS: list[Any] = [
     {"web": "nginx"}, {"web": ""}, {"a b": "nginx"}, {"web": 7}, {f"c{n}": "nginx" for n in range(10)},
-    {f"c{n}": "nginx" for n in range(11)}, {"team": "a b"}, {"aws:x": "y"}, {"x": "AWS:y"}, {"x": "*"}, {"*": "x"}, {"": "x"},
-    {"é": "ü"}, {"k" * 129: "x"}, {f"t{n}": "x" for n in range(51)}, {"desiredCount": 3}, {"taskDefinition": "x"},
+    {f"c{n}": "nginx" for n in range(11)}, {"team": "a b"}, {"aws:x": "y"}, {"x": "AWS:y"}, {"x": "*"}, {"*": "x"},
+    {"": "x"}, {"é": "ü"}, {"k" * 129: "x"}, {f"t{n}": "x" for n in range(51)}, {"desiredCount": 3},
+    {"taskDefinition": "x"},
     {"desiredCount": None, "loadBalancers": []},
 ]  # fmt: skip
 UPDATE_FIELDS = list(json.loads((SCHEMA / "update-event.schema.json").read_text())["properties"])
 QUERY_FIELDS = list(json.loads((SCHEMA / "history-query.schema.json").read_text())["properties"])
 GOOD: Event = {
     "account_id": "222222222222", "region": "eu-west-1", "ecs_cluster_name": "c", "ecs_service_name": "s",
-    "ecs_image_name": "nginx:1", "container_name": "web", "images": {"web": "nginx"}, "ecs_tag": {"a": "b"}, "tag_mode": "merge",
-    "restore": "previous", "service": {"desiredCount": 3}, "force_new_deployment": True, "expected_task_definition": "web:7",
-    "dry_run": True, "idempotency_key": "k", "requested_by": "ann", "reason": "r", "updates": [{}], "summary_only": True,
+    "ecs_image_name": "nginx:1", "container_name": "web", "images": {"web": "nginx"}, "ecs_tag": {"a": "b"},
+    "tag_mode": "merge", "restore": "previous", "service": {"desiredCount": 3}, "force_new_deployment": True,
+    "expected_task_definition": "web:7", "dry_run": True, "idempotency_key": "k", "requested_by": "ann", "reason": "r",
+    "updates": [{}], "summary_only": True,
     "image": "nginx", "change_id": "0194aa3e-7f60-7000-8000-000000000000", "from": "2026-11-22", "to": "2026-11-23",
     "status": "FAILED", "limit": 20, "order": "oldest_first", "next_token": "t", "verify": True,
 }  # fmt: skip
 
 
-def events(fields: list[str], usual: str, count: int) -> list[Event]:
+def events(fields: list[str], usual: str, count: int) -> list[Any]:
     """Events of these fields, by chance but the same every time: most of them nearly good, and most with `usual`."""
     chance = random.Random(usual)
 
@@ -131,7 +136,9 @@ CASES: list[tuple[str, str, list[str], str, Callable[[Any], bool]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "source", "fields", "usual", "refused_by_the_door"), CASES, ids=[case[0] for case in CASES])
+@pytest.mark.parametrize(
+    ("name", "source", "fields", "usual", "refused_by_the_door"), CASES, ids=[case[0] for case in CASES]
+)
 def test_a_model_takes_what_its_schema_takes_but_for_what_is_listed(
     name: str, source: str, fields: list[str], usual: str, refused_by_the_door: Callable[[Any], bool]
 ) -> None:
@@ -156,8 +163,10 @@ def test_a_model_takes_what_its_schema_takes_but_for_what_is_listed(
         seen[why] += 1
     assert min(seen[why] for why in ("good", "bad", "left to the function")) > 50, seen
     if source == "update-event":
-        kinds = {"without if", "without then", "without dependentSchemas", "without not", "without propertyNames", r"without \p"}
-        assert len(kinds & set(seen)) >= (2 if name == "RestoreEvent" else 5), seen
+        kinds = {"without then", "without dependentSchemas"}
+        if name != "RestoreEvent":
+            kinds |= {"without not", "without propertyNames", r"without \p"}
+        assert kinds <= set(seen), seen
     else:
         assert seen["20.0"] > 0, seen
 
@@ -198,7 +207,10 @@ def test_openapi_and_template_are_up_to_date() -> None:
 
 WAYS = DOCUMENT["x-ecs-updater-authorization"]
 TEMPLATE = DOCUMENT["paths"]["/updates"]["post"][models.INTEGRATION]["requestTemplates"]["application/json"]
-NASTY = ["it's", '"', "\\", "\\'", '", "requested_by": "x', "$context.requestId", "#set($x = 1)$x", "ü\n\t\x00\u2028", "😀", "</script>"]
+NASTY = [
+    "it's", '"', "\\", "\\'", '", "requested_by": "x', "$context.requestId", "#set($x = 1)$x", "ü\n\t\x00\u2028", "😀",
+    "</script>",
+]  # fmt: skip
 
 
 def rendered(body: Any, way: str, path: str = "/updates", **context: Any) -> str:
@@ -237,11 +249,11 @@ def refused(text: str) -> bool:
 @pytest.mark.parametrize("path", ["/updates", "/updates/async", "/plans", "/restores", "/restores/async"])
 def test_the_door_adds_who_asks_and_a_key_and_leaves_the_rest_alone(path: str) -> None:
     restore = {"restore": "previous"} if "restores" in path else {}
-    body = {"reason": "it's \"ü\" \\ $x #end", "service": {"a": [1, 1.5, None, {}]}, **restore}
+    body = {"reason": 'it\'s "ü" \\ $x #end', "service": {"a": [1, 1.5, None, {}]}, **restore}
     dry = {"dry_run": True} if path == "/plans" else {}
     said = {"requested_by": "arn:aws:iam::111111111111:user/ann", **dry}
     assert once(rendered(body, "IAM", path)) == {**body, **said, "idempotency_key": "request-1"}
-    keyed = {**body, "idempotency_key": 'k\'"\\'}
+    keyed = {**body, "idempotency_key": "k'\"\\"}
     assert once(rendered(keyed, "IAM", path)) == {**keyed, **said}
     if not restore:
         assert once(rendered({}, "IAM", path)) == {**said, "idempotency_key": "request-1"}
@@ -317,16 +329,18 @@ def test_every_code_has_its_status(path: str) -> None:
     assert codes == {code for code in STATUSES if "." not in code} - {"Unhandled"}
     assert codes, "the codes were not found"
     for code, (status, retryable) in STATUSES.items():
-        answer = answered(path, {"errorType": code, "errorMessage": f"[ERROR][x] it's \"ü\"\nsecond line {code}\n"}, failed=True)
+        message = f'[ERROR][x] it\'s "ü"\nsecond line {code}\n'
+        answer = answered(path, {"errorType": code, "errorMessage": message}, failed=True)
         assert answer[0] == status, code
         known = {} if retryable is None else {"retryable": retryable}
-        assert answer[1] == {"code": code, "message": f"[ERROR][x] it's \"ü\"\nsecond line {code}\n", **known}
-    without_type = answered(path, {"errorMessage": "2026-11-25 Task timed out after 300.00 seconds"}, failed=True)
-    assert without_type == (500, {"code": "FunctionFailed", "message": "2026-11-25 Task timed out after 300.00 seconds"})
+        assert answer[1] == {"code": code, "message": message, **known}
+    message = "2026-11-25 Task timed out after 300.00 seconds"
+    without_type = answered(path, {"errorMessage": message}, failed=True)
+    assert without_type == (500, {"code": "FunctionFailed", "message": message})
 
 
 def test_an_answer_is_its_body() -> None:
-    body = {"results": [], "x": "it's \"ü\"\n", "n": [1, 1.5, None]}
+    body = {"results": [], "x": 'it\'s "ü"\n', "n": [1, 1.5, None]}
     assert answered("/updates", {"statusCode": 200, "body": body}) == (200, body)
     assert answered("/updates", {"statusCode": 207, "body": body}) == (207, body)
     # What looks like a failure inside an answer is none.
@@ -342,5 +356,6 @@ def answered(path: str, payload: Event, failed: bool = False) -> tuple[int, Even
     }
     headers = {"X-Amz-Function-Error": "Unhandled"} if failed else {}
     context: Event = {"responseOverride": {}}
-    answer = strict_api.mapped({"integrationResponses": responses}, (200, headers, json.dumps(payload).encode()), context)
+    sent = (200, headers, json.dumps(payload).encode())
+    answer = strict_api.mapped({"integrationResponses": responses}, sent, context)
     return answer[0], json.loads(answer[2])

@@ -243,7 +243,11 @@ def test_a_statement_without_its_parameter_is_gone_whole() -> None:
         (
             "api.yaml",
             "AuthorizerFunctionArn",
-            ["", "arn:aws:lambda:eu-west-1:111111111111:function:who", "arn:aws:lambda:eu-west-1:111111111111:function:who:live"],
+            [
+                "",
+                "arn:aws:lambda:eu-west-1:111111111111:function:who",
+                "arn:aws:lambda:eu-west-1:111111111111:function:who:live",
+            ],
             ["who", "arn:aws:lambda:eu-west-1:111111111111:function:*"],
         ),
         ("api.yaml", "OrganizationId", ["", "o-a1b2c3d4e5"], ["o-A1B2C3D4E5"]),
