@@ -203,6 +203,16 @@ def test_openapi_and_template_are_up_to_date() -> None:
     assert len(models.TEMPLATE.read_bytes()) <= 51_200
 
 
+def test_what_changes_the_api_deploys_it_anew() -> None:
+    """A stage serves the deployment it has, whatever becomes of the API; and only a new logical id is a new deployment."""
+    before, chosen = models.deployments(DOCUMENT)
+    after, _ = models.deployments({**DOCUMENT, "info": {**DOCUMENT["info"], "version": "2"}})
+    assert not {line for line in before if line.startswith("Deployment")} & set(after)
+    conditions = {line.split()[-1] for line in before if "Condition:" in line}
+    assert conditions == {"KnowsCallersByIam", "KnowsCallersByCognito", "KnowsCallersByLambda"}
+    assert [line[:-1] in chosen for line in before if line.startswith("Deployment")] == [True] * 3
+
+
 # ---- templates -------------------------------------------------------------------------------------------------------
 
 WAYS = DOCUMENT["x-ecs-updater-authorization"]
