@@ -67,10 +67,12 @@ lint-clippy: cargo
 lint-templates: $(VENV)/stamp
 	$(VENV)/bin/cfn-lint $(TEMPLATES)
 lint-policies: $(VENV)/stamp
+	$(VENV)/bin/python infrastructure/models.py --check
 	$(VENV)/bin/python infrastructure/render.py --check
 
 .PHONY: render
-render: $(VENV)/stamp ## write policies/ and the state machine into the templates
+render: $(VENV)/stamp ## write policies/, the state machine, schema/ and openapi.yaml into what is made of them
+	@$(VENV)/bin/python infrastructure/models.py
 	@$(VENV)/bin/python infrastructure/render.py
 
 .PHONY: build-lambda-package

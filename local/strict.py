@@ -29,6 +29,7 @@ from typing import Any
 
 import ministack.core.iam_actions as actions
 import ministack.core.iam_evaluator as evaluator
+import strict_api
 import strict_states
 import strict_watch
 from ministack.app import main
@@ -391,6 +392,7 @@ def mend() -> None:
     evaluator._RESOURCE_POLICY_LOOKUPS["dynamodb"] = ("dynamodb", "table_policy_for_arn")
     provisioners._RESOURCE_HANDLERS["AWS::DynamoDB::Table"]["create"] = table_create
     provisioners._RESOURCE_HANDLERS["AWS::IAM::Role"]["create"] = role_create
+    strict_api.mend()
     strict_states.mend()
     strict_watch.mend()
     for operation in ("create", "update"):
