@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from documents import HERE, filled, kind
+from documents import HERE, kind, load
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # parliament imports pkg_resources, which says that it is old
@@ -49,7 +49,8 @@ def findings(document: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
         complete = {**statement, "Resource": "*"} if kind(document) == "trust" else statement
         policy = parliament.analyze_policy_string(json.dumps({**document, "Statement": [complete]}))
         for finding in policy.findings:
-            if kind(document) != "trust" or finding.issue not in ("RESOURCE_STAR", "RESOURCE_MISMATCH"):
+            # What a document is attached to, and nothing else, is the resource of those that name principals.
+            if kind(document) == "identity" or finding.issue not in ("RESOURCE_STAR", "RESOURCE_MISMATCH"):
                 yield str(statement.get("Sid")), finding.issue, str(finding.detail)
 
 
@@ -64,7 +65,7 @@ def main(arguments: list[str]) -> int:
     }
     used, faults = set(), 0
     for file in files:
-        document = filled(json.loads(file.read_text()))
+        document = load(file)
         if size(document) > limit(file.name, document):
             faults += 1
             print(f"{file}: {size(document)} characters, AWS takes {limit(file.name, document)}")

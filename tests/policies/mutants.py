@@ -6,6 +6,7 @@ A mutant is the document with one change. Whichever case notices it shows that t
 from __future__ import annotations
 
 import copy
+import fnmatch
 import json
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -68,9 +69,11 @@ def principals(statement: Statement, _: Reference) -> Changes:
     if statement["Effect"] == "Deny":
         yield "only another account is denied", {**statement, "Principal": {"AWS": ANOTHER_ACCOUNT}}
         return
+    if principal == "*":
+        return
     yield "any principal", {**statement, "Principal": "*"}
     yield "any AWS principal", {**statement, "Principal": {**principal, "AWS": "*"}}
-    for service in ("ec2.amazonaws.com", "ecs-tasks.amazonaws.com"):
+    for service in {"ec2.amazonaws.com", "ecs-tasks.amazonaws.com"} - set(listed(principal.get("Service", []))):
         yield f"also {service}", {**statement, "Principal": {**principal, "Service": [*listed(principal.get("Service", [])), service]}}
     for arn in listed(principal.get("AWS", [])):
         account = arn.split(":")[4]
@@ -99,10 +102,14 @@ def actions(statement: Statement, reference: Reference) -> Changes:
         for action, put in items(statement, "Action"):
             yield f"without {action}", put()
     if statement["Effect"] == "Deny":
+        for action, put in items(statement, "Action"):
+            if action.endswith(":*"):
+                yield f"reading only of {action}", put(action.replace(":*", ":Get*"), action.replace(":*", ":List*"))
         return
     yield "and every action", {**statement, "Action": [*present, "*"]}
     for service in sorted({action.split(":")[0] for action in present}):
-        yield f"and {service}:*", {**statement, "Action": [*present, f"{service}:*"]}
+        if f"{service}:*" not in present:
+            yield f"and {service}:*", {**statement, "Action": [*present, f"{service}:*"]}
         # An action without the key never meets the condition: adding it would add nothing.
         taken = {
             action
@@ -110,7 +117,7 @@ def actions(statement: Statement, reference: Reference) -> Changes:
             for action, keys in reference(service, resource).items()
             if needed_keys(statement) <= keys
         }
-        for action in sorted(taken - set(present)):
+        for action in sorted(each for each in taken if not any(fnmatch.fnmatch(each, pattern) for pattern in present)):
             yield f"and {action}", {**statement, "Action": [*present, action]}, action
 
 
@@ -138,17 +145,17 @@ def wider(resource: str) -> list[str]:
 
 
 def resources(statement: Statement, _: Reference) -> Changes:
-    """Each resource taken away; of an Allow each one widened. (A Deny's are everything there is already.)"""
+    """Each resource taken away; of an Allow each one widened."""
     if "Resource" not in statement:
         return
     if len(listed(statement["Resource"])) > 1:
         for resource, put in items(statement, "Resource"):
             yield f"without {resource}", put()
     if statement["Effect"] == "Deny":
-        assert statement["Resource"] == "*", "a Deny that names resources needs mutants that narrow it"
         return
     for resource, put in items(statement, "Resource"):
-        for parent in wider(resource):
+        # What names principals is attached to one thing, and asked about nothing else.
+        for parent in [] if "Principal" in statement and "*" not in resource else wider(resource):
             yield f"{parent} in place of {resource}", put(parent)
 
 
@@ -178,9 +185,9 @@ def conditions(statement: Statement, _: Reference) -> Changes:
         for key, value in keys.items():
             if len(keys) > 1 or len(condition) > 1:
                 yield f"without {operator} {key}", changed(lambda copied, o=operator, k=key: copied[o].pop(k))
-            if operator == "Null":
+            if operator in ("Null", "Bool"):
                 flipped = "false" if value == "true" else "true"
-                yield f"{key} {flipped} under Null", move(operator, key, operator, flipped)
+                yield f"{key} {flipped} under {operator}", move(operator, key, operator, flipped)
                 continue
             pattern = f"{quantifier}:{PATTERN.get(plain, plain)}" if quantifier else PATTERN.get(plain, plain)
             # A negated operator and ForAllValues hold where the key is missing, with IfExists or without.
