@@ -45,8 +45,8 @@ test: $(VENV)/stamp local-package ## every test: cargo test, then the end-to-end
 	BUILT=$(TARGET) $(VENV)/bin/python -m pytest -p no:cacheprovider tests/e2e; python=$$?; \
 	test $$rust -eq 0 -a $$python -eq 0
 
-.PHONY: lint lint-format lint-clippy lint-templates lint-policies
-lint: lint-format lint-clippy lint-templates lint-policies ## every linter: formatting, clippy, cfn-lint, policies in templates
+.PHONY: lint lint-format lint-clippy lint-templates lint-policies lint-terraform
+lint: lint-format lint-clippy lint-templates lint-policies lint-terraform ## every linter: formatting, clippy, cfn-lint, policies in templates, Terraform
 lint-format: cargo
 	cargo fmt --check
 lint-clippy: cargo
@@ -55,6 +55,9 @@ lint-templates: $(VENV)/stamp
 	$(VENV)/bin/cfn-lint $(TEMPLATES)
 lint-policies: $(VENV)/stamp
 	$(VENV)/bin/python infrastructure/render.py --check
+# Skipped, and said so, where the machine has no Terraform or no AWS provider for it (TF_PLUGIN_DIR: a folder that has one).
+lint-terraform: $(VENV)/stamp
+	@$(VENV)/bin/python local/terraform.py lint
 
 .PHONY: render
 render: $(VENV)/stamp ## write policies/ into the templates

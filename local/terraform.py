@@ -88,10 +88,10 @@ class Terraform:
             check=False,
         )
 
-    def state(self, command: str) -> list[str]:
-        """The options by which `command` keeps its state beside the downloads, and does not ask."""
+    def options(self, command: str, state: Path | None = None) -> list[str]:
+        """The options by which `command` does not ask, and keeps its state beside the downloads, or in `state`."""
         approve = ["-auto-approve"] if command in ("apply", "destroy") else []
-        return [*approve, f"-state={self.data / 'terraform.tfstate'}"]
+        return [*approve, f"-state={state or self.data / 'terraform.tfstate'}"]
 
 
 def plugin_folder() -> Path | None:
@@ -128,7 +128,7 @@ def main(arguments: Sequence[str]) -> int:
             except Missing as missing:
                 print(missing, file=sys.stderr)
                 return 1
-            return terraform.run(command, *terraform.state(command), *rest).returncode
+            return terraform.run(command, *terraform.options(command), *rest).returncode
     print(__doc__, file=sys.stderr)
     return 2
 

@@ -1,0 +1,418 @@
+"""The Terraform modules say what the CloudFormation templates say.
+
+Terraform applies each module to a provider that only pretends (tests/mirror.tftest.json), and what came of it is
+compared with what CloudFormation makes of the template under the same parameters: the same resources under the same
+names, their properties, and above all their policies. A property that nobody told how to compare is an error.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import deploy
+import pytest
+from conftest import BUILT
+from local_aws import HUB, REGION, LocalAws, forget_aws_settings, root_of
+from terraform import DIRECTORY, Missing, Terraform
+from test_templates import ROOT, resolve, template
+
+MIRROR = DIRECTORY / "tests" / "mirror.tftest.json"
+RUNS: dict[str, dict[str, Any]] = json.loads(MIRROR.read_text())["run"]
+
+# Template -> module. What stands in one only is listed below with its reason.
+MODULES = {"hub.yaml": "hub", "target-role.yaml": "target-role"}
+
+
+def snake(name: str) -> str:
+    """`UpdaterRoleArn` as Terraform writes it."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+# ---- resources: template -> Terraform --------------------------------------------------------------------------------
+
+Translation = str | Callable[[Any], dict[str, Any]] | None
+"""The attribute that has the property's value; or the attributes that have it, in other words; or another resource."""
+
+
+def key(schema: list[dict[str, str]]) -> dict[str, str]:
+    """A table's or an index's key."""
+    attribute = {"HASH": "hash_key", "RANGE": "range_key"}
+    return {attribute[part["KeyType"]]: part["AttributeName"] for part in schema}
+
+
+def index(properties: dict[str, Any]) -> dict[str, Any]:
+    """An index of a table."""
+    projection = properties["Projection"]["ProjectionType"]
+    return {"name": properties["IndexName"], "projection_type": projection, **key(properties["KeySchema"])}
+
+
+def block(attribute: str, **members: str) -> Callable[[Any], dict[str, Any]]:
+    """A structure whose members have other names: `attribute` in Terraform, `{member: template's name}` in it."""
+    return lambda value: {
+        attribute: [{member: value[name] for member, name in members.items() if name in value}]
+    }
+
+
+class Kind(NamedTuple):
+    """A type of resources: Terraform's, and what becomes of the template's properties."""
+
+    terraform: str
+    ref: str
+    """The attribute that `Ref` gives."""
+    properties: dict[str, Translation]
+
+
+KINDS = {
+    "AWS::DynamoDB::Table": Kind(
+        "aws_dynamodb_table",
+        "name",
+        {
+            "BillingMode": "billing_mode",
+            "DeletionProtectionEnabled": "deletion_protection_enabled",
+            "PointInTimeRecoverySpecification": block("point_in_time_recovery", enabled="PointInTimeRecoveryEnabled"),
+            "AttributeDefinitions": lambda value: {
+                "attribute": [{"name": part["AttributeName"], "type": part["AttributeType"]} for part in value]
+            },
+            "KeySchema": key,
+            "GlobalSecondaryIndexes": lambda value: {"global_secondary_index": [index(part) for part in value]},
+            "TimeToLiveSpecification": block("ttl", attribute_name="AttributeName", enabled="Enabled"),
+            "ResourcePolicy": None,
+        },
+    ),
+    "AWS::IAM::ManagedPolicy": Kind(
+        "aws_iam_policy", "arn", {"Description": "description", "Path": "path", "PolicyDocument": "policy"}
+    ),
+    "AWS::IAM::Policy": Kind(
+        "aws_iam_role_policy",
+        "id",
+        {"PolicyName": "name", "PolicyDocument": "policy", "Roles": lambda value: {"role": value[0]}},
+    ),
+    "AWS::IAM::Role": Kind(
+        "aws_iam_role",
+        "id",
+        {
+            "AssumeRolePolicyDocument": "assume_role_policy",
+            "Description": "description",
+            "Path": "path",
+            "PermissionsBoundary": "permissions_boundary",
+            "RoleName": "name",
+            "Policies": None,
+        },
+    ),
+    "AWS::Lambda::Function": Kind(
+        "aws_lambda_function",
+        "function_name",
+        {
+            "Architectures": "architectures",
+            "Code": lambda value: {
+                "s3_bucket": value["S3Bucket"],
+                "s3_key": value["S3Key"],
+                "s3_object_version": value.get("S3ObjectVersion"),
+            },
+            "Description": "description",
+            "Environment": block("environment", variables="Variables"),
+            "Handler": "handler",
+            "LoggingConfig": block("logging_config", log_format="LogFormat", log_group="LogGroup"),
+            "MemorySize": "memory_size",
+            "Role": "role",
+            "Runtime": "runtime",
+            "Timeout": "timeout",
+        },
+    ),
+    "AWS::Logs::LogGroup": Kind("aws_cloudwatch_log_group", "name", {"RetentionInDays": "retention_in_days"}),
+}
+# Fn::GetAtt: the attribute's name in Terraform, where it is not the same in other letters.
+ATTRIBUTES: dict[str, str] = {}
+
+
+class Resource(NamedTuple):
+    """What Terraform is to have made."""
+
+    address: str
+    attributes: dict[str, Any]
+
+
+def resources(file: str, values: dict[str, Any], conditions: dict[str, bool]) -> Iterator[Resource]:
+    """A template's resources as Terraform has them."""
+    for logical_id, definition in template(file)["Resources"].items():
+        if not conditions.get(definition.get("Condition", ""), True):
+            continue
+        kind = KINDS[definition["Type"]]
+        properties = resolve(definition.get("Properties", {}), values, conditions)
+        attributes: dict[str, Any] = {}
+        for name, value in properties.items():
+            translation = kind.properties[name]
+            if isinstance(translation, str):
+                attributes[translation] = value
+            elif translation:
+                attributes |= translation(value)
+        yield Resource(f"{kind.terraform}.{snake(logical_id)}", attributes)
+        # What is a resource of its own in Terraform.
+        for policy in properties.get("Policies", []):
+            inline = {"name": policy["PolicyName"], "policy": policy["PolicyDocument"]}
+            yield Resource(f"aws_iam_role_policy.{snake(logical_id)}", inline)
+        if policy := properties.get("ResourcePolicy"):
+            yield Resource(f"aws_dynamodb_resource_policy.{snake(logical_id)}", {"policy": policy["PolicyDocument"]})
+
+
+# ---- what Terraform made ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def terraform() -> Terraform:
+    """Terraform, if this machine has it."""
+    try:
+        return Terraform()
+    except Missing as missing:
+        pytest.skip(str(missing))
+
+
+Made = dict[str, dict[str, Any]]
+"""Address of a resource -> its attributes."""
+
+
+@pytest.fixture(scope="module")
+def made(terraform: Terraform) -> dict[str, Made]:
+    """What each run of mirror.tftest.json made."""
+    tested = terraform.run("test", "-json", "-verbose", f"-filter=tests/{MIRROR.name}", capture=True)
+    messages = [json.loads(line) for line in tested.stdout.splitlines()]
+    faults = [message["diagnostic"] for message in messages if "diagnostic" in message]
+    assert tested.returncode == 0, faults
+    return {
+        message["@testrun"]: {
+            resource["address"]: resource["values"] for resource in message["test_state"]["root_module"]["resources"]
+        }
+        for message in messages
+        if "test_state" in message
+    }
+
+
+def condition(node: Any, values: dict[str, Any], conditions: dict[str, Any]) -> bool:
+    """A condition of a template."""
+    match node:
+        case {"Fn::Equals": [left, right]}:
+            return bool(resolve(left, values, {}) == resolve(right, values, {}))
+        case {"Fn::Not": [inner]}:
+            return not condition(inner, values, conditions)
+        case {"Fn::Or": parts}:
+            return any(condition(part, values, conditions) for part in parts)
+        case {"Fn::And": parts}:
+            return all(condition(part, values, conditions) for part in parts)
+        case {"Condition": name}:
+            return condition(conditions[name], values, conditions)
+    raise AssertionError(f"a condition that this test does not know: {node}")
+
+
+def parameters(file: str, given: dict[str, Any]) -> dict[str, Any]:
+    """A template's parameters under a module's variables."""
+    values = {}
+    for name, definition in template(file).get("Parameters", {}).items():
+        value = given.get(snake(name), definition.get("Default"))
+        values[name] = ",".join(value) if isinstance(value, list) else value
+    return values
+
+
+def expected(file: str, given: dict[str, Any], made: Made) -> list[Resource]:
+    """What a template comes to, with `given` for its parameters and with the names that Terraform gave."""
+    values = {
+        "AWS::Partition": "aws",
+        "AWS::AccountId": "111111111111",
+        "AWS::Region": "eu-west-1",
+        **parameters(file, given),
+    }
+    parsed = template(file)
+    for logical_id, definition in parsed["Resources"].items():
+        kind = KINDS[definition["Type"]]
+        for name, value in made.get(f"{kind.terraform}.{snake(logical_id)}", {}).items():
+            values[f"{logical_id}.{name}"] = value
+            values.update({f"{logical_id}.{theirs}": value for theirs, ours in ATTRIBUTES.items() if ours == name})
+            if name == "arn":
+                values[f"{logical_id}.Arn"] = value
+            if name == kind.ref:
+                values[logical_id] = value
+    conditions = parsed.get("Conditions", {})
+    holds = {name: condition(node, values, conditions) for name, node in conditions.items()}
+    return list(resources(file, values, holds))
+
+
+def plain(value: Any) -> Any:
+    """A value without what was left to its default, in an order of its own."""
+    if isinstance(value, dict):
+        members = {name: plain(member) for name, member in value.items()}
+        return {name: member for name, member in members.items() if member not in (None, "", [], {}, 0, False)}
+    if isinstance(value, list):
+        return sorted((plain(item) for item in value), key=lambda item: json.dumps(item, sort_keys=True))
+    return value
+
+
+def same(wanted: Any, is_: Any) -> bool:
+    """Whether an attribute has the value of a property; documents are text in Terraform."""
+    if isinstance(wanted, dict) and isinstance(is_, str):
+        return bool(json.loads(is_) == wanted)
+    return bool(plain(wanted) == plain(is_))
+
+
+def run_of(file: str, suffix: str = "") -> str:
+    """The run that applies a template's module."""
+    return MODULES[file].replace("-", "_") + suffix
+
+
+@pytest.mark.parametrize("run", ["", "_bare"], ids=["with everything", "with nothing"])
+@pytest.mark.parametrize("file", MODULES)
+def test_terraform_makes_what_the_template_makes(file: str, run: str, made: dict[str, Made]) -> None:
+    name = run_of(file, run)
+    wanted = expected(file, RUNS[name]["variables"], made[name])
+    managed = {address for address in made[name] if not address.startswith("data.")}
+    assert managed == {resource.address for resource in wanted}
+    differences = {
+        f"{address}.{attribute}": {"template": value, "terraform": made[name][address].get(attribute)}
+        for address, attributes in wanted
+        for attribute, value in attributes.items()
+        if not same(value, made[name][address].get(attribute))
+    }
+    assert differences == {}
+
+
+# ---- variables and outputs -------------------------------------------------------------------------------------------
+
+
+def blocks(module: str, file: str, kind: str) -> dict[str, str]:
+    """The blocks of a file by their names: `variable "x" {…}`."""
+    text = (DIRECTORY / "modules" / module / file).read_text()
+    return {name: body for name, body in re.findall(rf'^{kind} "(\w+)" {{\n(.*?)^}}$', text, re.M | re.S)}
+
+
+def variables(module: str) -> dict[str, str]:
+    """A module's variables, without those that only Terraform needs."""
+    text = (DIRECTORY / "modules" / module / "variables.tf").read_text()
+    own = text.partition("# ---- what CloudFormation does by itself ----")[2]
+    return {name: body for name, body in blocks(module, "variables.tf", "variable").items() if f'"{name}"' not in own}
+
+
+def default(body: str) -> Any:
+    """A variable's default; lists as the templates write them."""
+    found = re.search(r"^  default += (.*)$", body, re.M)
+    value = json.loads(found[1]) if found else None
+    return ",".join(value) if isinstance(value, list) else value
+
+
+def pattern(name: str, body: str) -> str | None:
+    """The pattern of a variable's validation, as the templates write it."""
+    found = re.search(r"regex\((\".*?\"), (\w+|var\.\w+)\)\)", body)
+    if not found:
+        return None
+    text = str(json.loads(found[1]))
+    # Terraform's expressions count to 1,000 only: what is longer is measured.
+    if longest := re.search(rf"length\(var\.{name}\) <= (\d+)", body):
+        text = text.replace("{2,}", f"{{2,{longest[1]}}}")
+    if re.search(r"^  type += list", body, re.M):
+        item = text.removeprefix("^").removesuffix("$")
+        text = f"^({item}(,{item})*)?$"
+    return text
+
+
+@pytest.mark.parametrize("file", MODULES)
+def test_variables_are_the_templates_parameters(file: str) -> None:
+    ours, theirs = variables(MODULES[file]), template(file)["Parameters"]
+    assert list(ours) == [snake(name) for name in theirs]
+    for name, definition in theirs.items():
+        body = ours[snake(name)]
+        assert default(body) == definition.get("Default"), name
+        if "AllowedPattern" in definition:
+            assert pattern(snake(name), body) == definition["AllowedPattern"], name
+        if values := definition.get("AllowedValues"):
+            listed = re.search(r"contains\(\s*(\[.*?\])", body, re.S)
+            assert listed and json.loads(listed[1]) == values, name
+        if longest := definition.get("MaxLength"):
+            assert f"length(var.{snake(name)}) <= {longest}" in body, name
+
+
+@pytest.mark.parametrize("file", MODULES)
+def test_outputs_are_the_templates_outputs(file: str) -> None:
+    assert list(blocks(MODULES[file], "outputs.tf", "output")) == [snake(name) for name in template(file)["Outputs"]]
+
+
+def test_every_template_has_a_module() -> None:
+    templates = {path.name for path in (ROOT / "infrastructure" / "cloudformation").glob("*.yaml")}
+    assert templates == set(MODULES)
+    modules = {path.name for path in (DIRECTORY / "modules").iterdir()}
+    assert modules == {*MODULES.values(), "policy"}
+
+
+@pytest.mark.parametrize("file", MODULES)
+def test_the_comparison_uses_every_parameter(file: str) -> None:
+    """A condition that never holds would never be compared."""
+    required = {snake(name) for name, definition in template(file)["Parameters"].items() if "Default" not in definition}
+    assert set(RUNS[run_of(file)]["variables"]) == set(variables(MODULES[file]))
+    assert set(RUNS[run_of(file, "_bare")]["variables"]) == required
+
+
+# ---- on the local AWS ------------------------------------------------------------------------------------------------
+
+
+def test_what_terraform_deploys_works_and_goes_away(terraform: Terraform, tmp_path: Path) -> None:
+    forget_aws_settings()
+    with LocalAws() as aws:
+        s3 = aws.client("s3", root_of(HUB))
+        s3.create_bucket(Bucket="packages", CreateBucketConfiguration={"LocationConstraint": REGION})
+        for package in deploy.PACKAGES:
+            s3.put_object(Bucket="packages", Key=package, Body=(BUILT / "local" / package).read_bytes())
+        deploy.create_sample(aws, HUB)
+        given = {
+            "code_bucket": "packages",
+            "external_id": "external",
+            "organization_id": deploy.ORGANIZATION_ID,
+            "task_role_arns": [f"arn:aws:iam::{HUB}:role/sample/*"],
+            "keep_records": False,
+        }
+        (tmp_path / "variables.json").write_text(json.dumps(given))
+        root = root_of(HUB)
+        environment = {
+            "AWS_ENDPOINT_URL": aws.endpoint,
+            "AWS_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": root.access_key,
+            "AWS_SECRET_ACCESS_KEY": root.secret_key,
+        }
+
+        def run(command: str, *more: str) -> tuple[int, str]:
+            state = terraform.options(command, tmp_path / "state")
+            variables = [] if command == "output" else [f"-var-file={tmp_path / 'variables.json'}"]
+            done = terraform.run(
+                command, "-no-color", *state, *variables, *more, capture=True, environment=environment
+            )
+            return done.returncode, done.stdout + done.stderr
+
+        code, said = run("apply")
+        assert code == 0, said
+        code, said = run("plan", "-detailed-exitcode")
+        assert code == 0, f"a second apply would change something:\n{said}"
+
+        outputs = {name: output["value"] for name, output in json.loads(run("output", "-json")[1]).items()}
+        invoker = deploy.create_invoker(aws, outputs["updater_function_arn"], outputs["history_function_arn"])
+        event = {
+            "ecs_cluster_name": deploy.CLUSTER,
+            "ecs_service_name": deploy.SERVICE,
+            "ecs_image_name": "busybox:2",
+        }
+        functions = aws.client("lambda", invoker)
+
+        def ask(function: str, event: dict[str, Any]) -> Any:
+            answer = functions.invoke(FunctionName=function, Payload=json.dumps(event))
+            return json.loads(answer["Payload"].read())
+
+        changed = ask(outputs["updater_function_name"], event)
+        assert changed["body"]["status"] == "APPLIED", changed
+        told = ask(outputs["history_function_name"], {"account_id": HUB})
+        assert [change["change_id"] for change in told["body"]["changes"]] == [changed["body"]["change_id"]]
+
+        code, said = run("destroy")
+        assert code == 0, said
+        assert aws.client("dynamodb", root).list_tables()["TableNames"] == []
+        assert aws.client("lambda", root).list_functions()["Functions"] == []
+        assert aws.client("logs", root).describe_log_groups()["logGroups"] == []
+        paths = [role["Path"] for role in aws.client("iam", root).list_roles()["Roles"]]
+        assert paths == ["/sample/"]
