@@ -1,11 +1,36 @@
-# ecs-updater in one account, for a trial: the hub, the role that it assumes, and what it can change.
+# ecs-updater in one account, for a trial: a sandbox with a service to change, the hub, and the role that it assumes.
 #
 # For an organization take the modules by themselves (README.md): the hub in its own account, the target role in every
 # account. Region and credentials come from the environment, as for every AWS tool.
 
 provider "aws" {}
 
+locals {
+  hub     = var.code_bucket == "" ? 0 : 1
+  sandbox = var.sandbox ? 1 : 0
+}
+
+module "sandbox_vpc" {
+  count  = local.sandbox
+  source = "./modules/sandbox-vpc"
+
+  vpc_cidr = var.vpc_cidr
+}
+
+module "sandbox_ecs" {
+  count  = local.sandbox
+  source = "./modules/sandbox-ecs"
+
+  subnet_ids        = module.sandbox_vpc[0].subnet_ids
+  security_group_id = module.sandbox_vpc[0].security_group_id
+  cluster_name      = var.cluster_name
+  service_name      = var.service_name
+  image             = var.image
+  desired_count     = var.desired_count
+}
+
 module "hub" {
+  count  = local.hub
   source = "./modules/hub"
 
   name                 = var.name
@@ -21,10 +46,11 @@ module "hub" {
 }
 
 module "target_role" {
+  count  = local.hub
   source = "./modules/target-role"
 
-  updater_role_arn = module.hub.updater_role_arn
+  updater_role_arn = module.hub[0].updater_role_arn
   organization_id  = var.organization_id
   external_id      = var.external_id
-  task_role_arns   = var.task_role_arns
+  task_role_arns   = concat(var.task_role_arns, module.sandbox_ecs[*].execution_role_arn)
 }

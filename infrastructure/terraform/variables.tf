@@ -7,8 +7,9 @@ variable "name" {
 }
 
 variable "code_bucket" {
-  description = "S3 bucket, in this region, that holds the packages."
+  description = "S3 bucket, in this region, that holds the packages. Left empty, there is the sandbox alone."
   type        = string
+  default     = ""
 }
 
 variable "code_key" {
@@ -60,7 +61,43 @@ variable "keep_records" {
 }
 
 variable "task_role_arns" {
-  description = "The task roles and task execution roles of the services that may be updated."
+  description = "The task roles and task execution roles of the services that may be updated, beside the sandbox's."
   type        = list(string)
   default     = []
+}
+
+variable "sandbox" {
+  description = "Whether there is a sandbox: a VPC, a cluster and a service."
+  type        = bool
+  default     = true
+}
+
+variable "vpc_cidr" {
+  description = "The sandbox's IPv4 addresses."
+  type        = string
+  default     = "10.20.0.0/16"
+}
+
+variable "cluster_name" {
+  description = "The sandbox's cluster."
+  type        = string
+  default     = "ECSCluster"
+}
+
+variable "service_name" {
+  description = "The sandbox's service."
+  type        = string
+  default     = "ecs-dummy-service"
+}
+
+variable "image" {
+  description = "The image that the sandbox's service begins with."
+  type        = string
+  default     = "public.ecr.aws/docker/library/busybox:stable"
+}
+
+variable "desired_count" {
+  description = "How many tasks the sandbox's service has. Each costs while it runs."
+  type        = number
+  default     = 1
 }

@@ -1,6 +1,6 @@
 """The Terraform modules say what the CloudFormation templates say.
 
-Terraform applies each module to a provider that only pretends (tests/mirror.tftest.json), and what came of it is
+Terraform applies each module to a provider that only pretends (tests/mirror*.tftest.json), and what came of it is
 compared with what CloudFormation makes of the template under the same parameters: the same resources under the same
 names, their properties, and above all their policies. A property that nobody told how to compare is an error.
 """
@@ -20,19 +20,39 @@ from local_aws import HUB, REGION, LocalAws, forget_aws_settings, root_of
 from terraform import DIRECTORY, Missing, Terraform
 from test_templates import ROOT, resolve, template
 
-MIRROR = DIRECTORY / "tests" / "mirror.tftest.json"
-RUNS: dict[str, dict[str, Any]] = json.loads(MIRROR.read_text())["run"]
+# Each module with every variable given, and with only those that have no default.
+MIRRORS = ("mirror", "mirror_bare")
+
+
+def given(mirror: str, module: str) -> dict[str, Any]:
+    """The variables under which a module is compared."""
+    runs = json.loads((DIRECTORY / "tests" / f"{mirror}.tftest.json").read_text())["run"]
+    return dict(runs[snake(module)]["variables"])
+
 
 # Template -> module. What stands in one only is listed below with its reason.
-MODULES = {"hub.yaml": "hub", "target-role.yaml": "target-role"}
+MODULES = {
+    "hub.yaml": "hub",
+    "target-role.yaml": "target-role",
+    "sandbox-vpc.yaml": "sandbox-vpc",
+    "sandbox-ecs.yaml": "sandbox-ecs",
+}
+# Terraform publishes a version with every change of a function; CloudFormation has to be told by a new name.
+ONLY_CLOUDFORMATION = {"Release"}
 
 
 def snake(name: str) -> str:
     """`UpdaterRoleArn` as Terraform writes it."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().replace("-", "_")
 
 
 # ---- resources: template -> Terraform --------------------------------------------------------------------------------
+
+def parameters_of(file: str) -> dict[str, Any]:
+    """A template's parameters that the module has too."""
+    declared = template(file).get("Parameters", {})
+    return {name: definition for name, definition in declared.items() if name not in ONLY_CLOUDFORMATION}
+
 
 Translation = str | Callable[[Any], dict[str, Any]] | None
 """The attribute that has the property's value; or the attributes that have it, in other words; or another resource."""
@@ -57,6 +77,58 @@ def block(attribute: str, **members: str) -> Callable[[Any], dict[str, Any]]:
     }
 
 
+def camel(value: Any) -> Any:
+    """A structure of the template as the API writes it; maps that people fill in stay."""
+    if isinstance(value, dict):
+        return {name[0].lower() + name[1:]: part if name == "Options" else camel(part) for name, part in value.items()}
+    return [camel(part) for part in value] if isinstance(value, list) else value
+
+
+def network(value: dict[str, Any]) -> dict[str, Any]:
+    """A service's network."""
+    vpc = value["AwsvpcConfiguration"]
+    return {
+        "network_configuration": [
+            {
+                "assign_public_ip": vpc["AssignPublicIp"] == "ENABLED",
+                "subnets": vpc["Subnets"],
+                "security_groups": vpc["SecurityGroups"],
+            }
+        ]
+    }
+
+
+def deployment(value: dict[str, Any]) -> dict[str, Any]:
+    """How a service deploys."""
+    breaker = value["DeploymentCircuitBreaker"]
+    return {
+        "deployment_minimum_healthy_percent": value["MinimumHealthyPercent"],
+        "deployment_maximum_percent": value["MaximumPercent"],
+        "deployment_circuit_breaker": [{"enable": breaker["Enable"], "rollback": breaker["Rollback"]}],
+    }
+
+
+def egress(value: list[dict[str, Any]]) -> dict[str, Any]:
+    """A security group's rules for what goes out."""
+    return {
+        "egress": [
+            {
+                "protocol": rule["IpProtocol"],
+                "from_port": rule["FromPort"],
+                "to_port": rule["ToPort"],
+                "cidr_blocks": [rule["CidrIp"]],
+                "description": rule["Description"],
+            }
+            for rule in value
+        ]
+    }
+
+
+def tags(value: list[dict[str, str]]) -> dict[str, Any]:
+    """Tags."""
+    return {"tags": {tag["Key"]: tag["Value"] for tag in value}}
+
+
 class Kind(NamedTuple):
     """A type of resources: Terraform's, and what becomes of the template's properties."""
 
@@ -67,6 +139,82 @@ class Kind(NamedTuple):
 
 
 KINDS = {
+    "AWS::EC2::InternetGateway": Kind("aws_internet_gateway", "id", {"Tags": tags}),
+    "AWS::EC2::Route": Kind(
+        "aws_route",
+        "id",
+        {
+            "RouteTableId": "route_table_id",
+            "DestinationCidrBlock": "destination_cidr_block",
+            "GatewayId": "gateway_id",
+        },
+    ),
+    "AWS::EC2::RouteTable": Kind("aws_route_table", "id", {"Tags": tags, "VpcId": "vpc_id"}),
+    "AWS::EC2::SecurityGroup": Kind(
+        "aws_security_group",
+        "id",
+        {"GroupDescription": "description", "VpcId": "vpc_id", "SecurityGroupEgress": egress, "Tags": tags},
+    ),
+    "AWS::EC2::Subnet": Kind(
+        "aws_subnet",
+        "id",
+        {
+            "AvailabilityZone": "availability_zone",
+            "CidrBlock": "cidr_block",
+            "MapPublicIpOnLaunch": "map_public_ip_on_launch",
+            "Tags": tags,
+            "VpcId": "vpc_id",
+        },
+    ),
+    "AWS::EC2::SubnetRouteTableAssociation": Kind(
+        "aws_route_table_association", "id", {"SubnetId": "subnet_id", "RouteTableId": "route_table_id"}
+    ),
+    "AWS::EC2::VPC": Kind(
+        "aws_vpc",
+        "id",
+        {
+            "CidrBlock": "cidr_block",
+            "EnableDnsHostnames": "enable_dns_hostnames",
+            "EnableDnsSupport": "enable_dns_support",
+            "Tags": tags,
+        },
+    ),
+    "AWS::EC2::VPCGatewayAttachment": Kind(
+        "aws_internet_gateway_attachment", "id", {"VpcId": "vpc_id", "InternetGatewayId": "internet_gateway_id"}
+    ),
+    "AWS::ECS::Cluster": Kind("aws_ecs_cluster", "id", {"ClusterName": "name"}),
+    "AWS::ECS::Service": Kind(
+        "aws_ecs_service",
+        "id",
+        {
+            "Cluster": "cluster",
+            "DeploymentConfiguration": deployment,
+            "DesiredCount": "desired_count",
+            "LaunchType": "launch_type",
+            "NetworkConfiguration": network,
+            "ServiceName": "name",
+            "Tags": tags,
+            "TaskDefinition": "task_definition",
+        },
+    ),
+    "AWS::ECS::TaskDefinition": Kind(
+        "aws_ecs_task_definition",
+        "arn",
+        {
+            "ContainerDefinitions": lambda value: {"container_definitions": camel(value)},
+            "Cpu": "cpu",
+            "ExecutionRoleArn": "execution_role_arn",
+            "Family": "family",
+            "Memory": "memory",
+            "NetworkMode": "network_mode",
+            "RequiresCompatibilities": "requires_compatibilities",
+            "RuntimePlatform": block(
+                "runtime_platform",
+                cpu_architecture="CpuArchitecture",
+                operating_system_family="OperatingSystemFamily",
+            ),
+        },
+    ),
     "AWS::DynamoDB::Table": Kind(
         "aws_dynamodb_table",
         "name",
@@ -103,6 +251,16 @@ KINDS = {
             "Policies": None,
         },
     ),
+    "AWS::Lambda::Alias": Kind(
+        "aws_lambda_alias",
+        "arn",
+        {
+            "Description": "description",
+            "FunctionName": "function_name",
+            "FunctionVersion": "function_version",
+            "Name": "name",
+        },
+    ),
     "AWS::Lambda::Function": Kind(
         "aws_lambda_function",
         "function_name",
@@ -113,7 +271,8 @@ KINDS = {
                 "s3_key": value["S3Key"],
                 "s3_object_version": value.get("S3ObjectVersion"),
             },
-            "Description": "description",
+            # Terraform needs no release in it: see ONLY_CLOUDFORMATION.
+            "Description": lambda value: {"description": re.sub(r" Release \S+\.$", "", value)},
             "Environment": block("environment", variables="Variables"),
             "Handler": "handler",
             "LoggingConfig": block("logging_config", log_format="LogFormat", log_group="LogGroup"),
@@ -125,6 +284,8 @@ KINDS = {
     ),
     "AWS::Logs::LogGroup": Kind("aws_cloudwatch_log_group", "name", {"RetentionInDays": "retention_in_days"}),
 }
+# No resource in Terraform, but an attribute of the function (publish = true).
+PUBLISHED = "AWS::Lambda::Version"
 # Fn::GetAtt: the attribute's name in Terraform, where it is not the same in other letters.
 ATTRIBUTES: dict[str, str] = {}
 
@@ -140,6 +301,8 @@ def resources(file: str, values: dict[str, Any], conditions: dict[str, bool]) ->
     """A template's resources as Terraform has them."""
     for logical_id, definition in template(file)["Resources"].items():
         if not conditions.get(definition.get("Condition", ""), True):
+            continue
+        if definition["Type"] == PUBLISHED:
             continue
         kind = KINDS[definition["Type"]]
         properties = resolve(definition.get("Properties", {}), values, conditions)
@@ -175,16 +338,24 @@ Made = dict[str, dict[str, Any]]
 """Address of a resource -> its attributes."""
 
 
+@pytest.fixture(scope="module", params=MIRRORS)
+def mirror(request: pytest.FixtureRequest) -> str:
+    """Which of the two comparisons."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def made(terraform: Terraform) -> dict[str, Made]:
-    """What each run of mirror.tftest.json made."""
-    tested = terraform.run("test", "-json", "-verbose", f"-filter=tests/{MIRROR.name}", capture=True)
+def made(terraform: Terraform, mirror: str) -> dict[str, Made]:
+    """What each module made, by its name with underscores."""
+    tested = terraform.run("test", "-json", "-verbose", f"-filter=tests/{mirror}.tftest.json", capture=True)
     messages = [json.loads(line) for line in tested.stdout.splitlines()]
     faults = [message["diagnostic"] for message in messages if "diagnostic" in message]
     assert tested.returncode == 0, faults
     return {
         message["@testrun"]: {
-            resource["address"]: resource["values"] for resource in message["test_state"]["root_module"]["resources"]
+            # One of a kind, with a count where there may be none.
+            resource["address"].removesuffix("[0]"): resource["values"]
+            for resource in message["test_state"]["root_module"]["resources"]
         }
         for message in messages
         if "test_state" in message
@@ -212,7 +383,8 @@ def parameters(file: str, given: dict[str, Any]) -> dict[str, Any]:
     values = {}
     for name, definition in template(file).get("Parameters", {}).items():
         value = given.get(snake(name), definition.get("Default"))
-        values[name] = ",".join(value) if isinstance(value, list) else value
+        listed = isinstance(value, list) and definition["Type"] == "String"
+        values[name] = ",".join(value) if listed else value
     return values
 
 
@@ -222,10 +394,15 @@ def expected(file: str, given: dict[str, Any], made: Made) -> list[Resource]:
         "AWS::Partition": "aws",
         "AWS::AccountId": "111111111111",
         "AWS::Region": "eu-west-1",
+        "AWS::StackName": "ecs-updater-sandbox",
         **parameters(file, given),
     }
     parsed = template(file)
     for logical_id, definition in parsed["Resources"].items():
+        if definition["Type"] == PUBLISHED:
+            function = snake(definition["Properties"]["FunctionName"]["Ref"])
+            values[f"{logical_id}.Version"] = made[f"aws_lambda_function.{function}"]["version"]
+            continue
         kind = KINDS[definition["Type"]]
         for name, value in made.get(f"{kind.terraform}.{snake(logical_id)}", {}).items():
             values[f"{logical_id}.{name}"] = value
@@ -251,28 +428,24 @@ def plain(value: Any) -> Any:
 
 def same(wanted: Any, is_: Any) -> bool:
     """Whether an attribute has the value of a property; documents are text in Terraform."""
-    if isinstance(wanted, dict) and isinstance(is_, str):
+    if isinstance(wanted, (dict, list)) and isinstance(is_, str):
         return bool(json.loads(is_) == wanted)
+    if isinstance(wanted, (str, int)) and isinstance(is_, (str, int)):
+        return str(wanted) == str(is_)
     return bool(plain(wanted) == plain(is_))
 
 
-def run_of(file: str, suffix: str = "") -> str:
-    """The run that applies a template's module."""
-    return MODULES[file].replace("-", "_") + suffix
-
-
-@pytest.mark.parametrize("run", ["", "_bare"], ids=["with everything", "with nothing"])
 @pytest.mark.parametrize("file", MODULES)
-def test_terraform_makes_what_the_template_makes(file: str, run: str, made: dict[str, Made]) -> None:
-    name = run_of(file, run)
-    wanted = expected(file, RUNS[name]["variables"], made[name])
-    managed = {address for address in made[name] if not address.startswith("data.")}
+def test_terraform_makes_what_the_template_makes(file: str, mirror: str, made: dict[str, Made]) -> None:
+    module = made[snake(MODULES[file])]
+    wanted = expected(file, given(mirror, MODULES[file]), module)
+    managed = {address for address in module if not address.startswith("data.")}
     assert managed == {resource.address for resource in wanted}
     differences = {
-        f"{address}.{attribute}": {"template": value, "terraform": made[name][address].get(attribute)}
+        f"{address}.{attribute}": {"template": value, "terraform": module[address].get(attribute)}
         for address, attributes in wanted
         for attribute, value in attributes.items()
-        if not same(value, made[name][address].get(attribute))
+        if not same(value, module[address].get(attribute))
     }
     assert differences == {}
 
@@ -317,7 +490,7 @@ def pattern(name: str, body: str) -> str | None:
 
 @pytest.mark.parametrize("file", MODULES)
 def test_variables_are_the_templates_parameters(file: str) -> None:
-    ours, theirs = variables(MODULES[file]), template(file)["Parameters"]
+    ours, theirs = variables(MODULES[file]), parameters_of(file)
     assert list(ours) == [snake(name) for name in theirs]
     for name, definition in theirs.items():
         body = ours[snake(name)]
@@ -329,6 +502,8 @@ def test_variables_are_the_templates_parameters(file: str) -> None:
             assert listed and json.loads(listed[1]) == values, name
         if longest := definition.get("MaxLength"):
             assert f"length(var.{snake(name)}) <= {longest}" in body, name
+        if (most := definition.get("MaxValue")) is not None:
+            assert f"var.{snake(name)} >= {definition['MinValue']} && var.{snake(name)} <= {most}" in body, name
 
 
 @pytest.mark.parametrize("file", MODULES)
@@ -346,9 +521,9 @@ def test_every_template_has_a_module() -> None:
 @pytest.mark.parametrize("file", MODULES)
 def test_the_comparison_uses_every_parameter(file: str) -> None:
     """A condition that never holds would never be compared."""
-    required = {snake(name) for name, definition in template(file)["Parameters"].items() if "Default" not in definition}
-    assert set(RUNS[run_of(file)]["variables"]) == set(variables(MODULES[file]))
-    assert set(RUNS[run_of(file, "_bare")]["variables"]) == required
+    required = {snake(name) for name, definition in parameters_of(file).items() if "Default" not in definition}
+    assert set(given("mirror", MODULES[file])) == set(variables(MODULES[file]))
+    assert set(given("mirror_bare", MODULES[file])) == required
 
 
 # ---- on the local AWS ------------------------------------------------------------------------------------------------
@@ -361,12 +536,11 @@ def test_what_terraform_deploys_works_and_goes_away(terraform: Terraform, tmp_pa
         s3.create_bucket(Bucket="packages", CreateBucketConfiguration={"LocationConstraint": REGION})
         for package in deploy.PACKAGES:
             s3.put_object(Bucket="packages", Key=package, Body=(BUILT / "local" / package).read_bytes())
-        deploy.create_sample(aws, HUB)
         given = {
             "code_bucket": "packages",
             "external_id": "external",
             "organization_id": deploy.ORGANIZATION_ID,
-            "task_role_arns": [f"arn:aws:iam::{HUB}:role/sample/*"],
+            "image": "busybox",
             "keep_records": False,
         }
         (tmp_path / "variables.json").write_text(json.dumps(given))
@@ -392,11 +566,13 @@ def test_what_terraform_deploys_works_and_goes_away(terraform: Terraform, tmp_pa
         assert code == 0, f"a second apply would change something:\n{said}"
 
         outputs = {name: output["value"] for name, output in json.loads(run("output", "-json")[1]).items()}
-        invoker = deploy.create_invoker(aws, outputs["updater_function_arn"], outputs["history_function_arn"])
+        invoker = deploy.create_invoker(aws, outputs["updater_alias_arn"], outputs["history_alias_arn"])
         event = {
-            "ecs_cluster_name": deploy.CLUSTER,
-            "ecs_service_name": deploy.SERVICE,
+            "ecs_cluster_name": outputs["cluster_name"],
+            "ecs_service_name": outputs["service_name"],
             "ecs_image_name": "busybox:2",
+            "ecs_tag": {"new": "tag"},
+            "service": {"desiredCount": 2},
         }
         functions = aws.client("lambda", invoker)
 
@@ -404,15 +580,17 @@ def test_what_terraform_deploys_works_and_goes_away(terraform: Terraform, tmp_pa
             answer = functions.invoke(FunctionName=function, Payload=json.dumps(event))
             return json.loads(answer["Payload"].read())
 
-        changed = ask(outputs["updater_function_name"], event)
+        changed = ask(outputs["updater_alias_arn"], event)
         assert changed["body"]["status"] == "APPLIED", changed
-        told = ask(outputs["history_function_name"], {"account_id": HUB})
+        told = ask(outputs["history_alias_arn"], {"account_id": HUB})
         assert [change["change_id"] for change in told["body"]["changes"]] == [changed["body"]["change_id"]]
+        code, said = run("plan", "-detailed-exitcode")
+        assert code == 0, f"the next apply would take the change back:\n{said}"
 
         code, said = run("destroy")
         assert code == 0, said
         assert aws.client("dynamodb", root).list_tables()["TableNames"] == []
         assert aws.client("lambda", root).list_functions()["Functions"] == []
         assert aws.client("logs", root).describe_log_groups()["logGroups"] == []
-        paths = [role["Path"] for role in aws.client("iam", root).list_roles()["Roles"]]
-        assert paths == ["/sample/"]
+        assert aws.client("iam", root).list_roles()["Roles"] == []
+        assert aws.client("ecs", root).list_services(cluster=outputs["cluster_name"])["serviceArns"] == []

@@ -44,6 +44,8 @@ resource "aws_lambda_function" "history_function" {
   s3_key            = var.history_code_key
   s3_object_version = var.history_code_version == "" ? null : var.history_code_version
   tags              = var.tags
+  # A version with every change of package or settings: old ones stay, to go back to.
+  publish = true
 
   logging_config {
     log_format = "JSON"
@@ -58,4 +60,11 @@ resource "aws_lambda_function" "history_function" {
   }
 
   depends_on = [aws_iam_role_policy.history_role]
+}
+
+resource "aws_lambda_alias" "history_alias" {
+  name             = "live"
+  description      = "What callers invoke."
+  function_name    = aws_lambda_function.history_function.function_name
+  function_version = aws_lambda_function.history_function.version
 }

@@ -1,5 +1,5 @@
 output "updater_function_name" {
-  description = "The function that changes services; ECS_UPDATER_FUNCTION for the command line."
+  description = "The function that changes services. Callers invoke its alias (updater_alias_arn)."
   value       = aws_lambda_function.updater_function.function_name
 }
 
@@ -9,7 +9,7 @@ output "updater_function_arn" {
 }
 
 output "history_function_name" {
-  description = "The function that tells about changes; ECS_UPDATER_HISTORY_FUNCTION for the command line."
+  description = "The function that tells about changes. Callers invoke its alias (history_alias_arn)."
   value       = aws_lambda_function.history_function.function_name
 }
 
@@ -41,4 +41,19 @@ output "log_group_name" {
 output "history_log_group_name" {
   description = "The history function's log."
   value       = aws_cloudwatch_log_group.history_log_group.name
+}
+
+output "updater_alias_arn" {
+  description = "What callers invoke to change services; ECS_UPDATER_FUNCTION for the command line."
+  value       = aws_lambda_alias.updater_alias.arn
+}
+
+output "updater_api_alias_arn" {
+  description = "What the API door invokes, and nobody else."
+  value       = aws_lambda_alias.updater_api_alias.arn
+}
+
+output "history_alias_arn" {
+  description = "What callers invoke to ask about changes; ECS_UPDATER_HISTORY_FUNCTION for the command line."
+  value       = aws_lambda_alias.history_alias.arn
 }

@@ -45,6 +45,8 @@ resource "aws_lambda_function" "updater_function" {
   s3_key            = var.code_key
   s3_object_version = var.code_version == "" ? null : var.code_version
   tags              = var.tags
+  # A version with every change of package or settings: old ones stay, to go back to.
+  publish = true
 
   logging_config {
     log_format = "JSON"
@@ -64,4 +66,19 @@ resource "aws_lambda_function" "updater_function" {
   }
 
   depends_on = [aws_iam_role_policy.updater_policy]
+}
+
+resource "aws_lambda_alias" "updater_alias" {
+  name             = "live"
+  description      = "What callers invoke."
+  function_name    = aws_lambda_function.updater_function.function_name
+  function_version = aws_lambda_function.updater_function.version
+}
+
+# The updater takes the requested_by of whoever invokes this alias for verified.
+resource "aws_lambda_alias" "updater_api_alias" {
+  name             = "api"
+  description      = "For the API door alone, which knows who asks."
+  function_name    = aws_lambda_function.updater_function.function_name
+  function_version = aws_lambda_function.updater_function.version
 }

@@ -16,8 +16,8 @@ variable "code_key" {
   type        = string
 
   validation {
-    condition     = length(var.code_key) >= 1 && length(var.code_key) <= 1024
-    error_message = "code_key must have 1 to 1024 characters"
+    condition     = length(var.code_key) >= 1 && length(var.code_key) <= 128
+    error_message = "code_key must have 1 to 128 characters"
   }
 }
 
@@ -27,8 +27,8 @@ variable "code_version" {
   default     = ""
 
   validation {
-    condition     = length(var.code_version) <= 1024
-    error_message = "code_version must have at most 1024 characters"
+    condition     = length(var.code_version) <= 64
+    error_message = "code_version must have at most 64 characters"
   }
 }
 
@@ -37,8 +37,8 @@ variable "history_code_key" {
   type        = string
 
   validation {
-    condition     = length(var.history_code_key) >= 1 && length(var.history_code_key) <= 1024
-    error_message = "history_code_key must have 1 to 1024 characters"
+    condition     = length(var.history_code_key) >= 1 && length(var.history_code_key) <= 128
+    error_message = "history_code_key must have 1 to 128 characters"
   }
 }
 
@@ -48,8 +48,8 @@ variable "history_code_version" {
   default     = ""
 
   validation {
-    condition     = length(var.history_code_version) <= 1024
-    error_message = "history_code_version must have at most 1024 characters"
+    condition     = length(var.history_code_version) <= 64
+    error_message = "history_code_version must have at most 64 characters"
   }
 }
 

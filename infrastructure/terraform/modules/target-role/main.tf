@@ -1,5 +1,5 @@
-# ecs-updater, every target account (the hub too, where it has services): the role that the updater assumes. Once per
-# account, IAM has no regions. The same resources as infrastructure/cloudformation/target-role.yaml.
+# ecs-updater, every target account (the hub too, where it has services): the role that the updater assumes, and
+# one that can only read. Once per account, IAM has no regions. The same resources as infrastructure/cloudformation/target-role.yaml.
 
 data "aws_caller_identity" "current" {}
 data "aws_partition" "current" {}
@@ -9,6 +9,11 @@ locals {
   account_id = data.aws_caller_identity.current.account_id
   # Read from the role's ARN, so that the two cannot contradict each other.
   hub_account_id = split(":", var.updater_role_arn)[4]
+  # What a trust policy does not ask for.
+  without = concat(
+    var.organization_id == "" ? ["aws:PrincipalOrgID"] : [],
+    var.external_id == "" ? ["sts:ExternalId"] : [],
+  )
 }
 
 module "boundary" {
@@ -35,10 +40,7 @@ module "target_trust" {
     ORGANIZATION_ID  = var.organization_id
     EXTERNAL_ID      = var.external_id
   }
-  without = concat(
-    var.organization_id == "" ? ["aws:PrincipalOrgID"] : [],
-    var.external_id == "" ? ["sts:ExternalId"] : [],
-  )
+  without = local.without
 }
 
 resource "aws_iam_role" "target_role" {
@@ -70,4 +72,50 @@ resource "aws_iam_role_policy" "target_role" {
   name   = "target-role"
   role   = aws_iam_role.target_role.id
   policy = module.target_policy.json
+}
+
+# A trust policy without its readers would let in the whole hub account: where nobody is named, there is no role.
+locals {
+  readers = length(var.reader_principal_arns) > 0 ? 1 : 0
+}
+
+module "reader_trust" {
+  source   = "../policy"
+  document = "target-reader-trust"
+  tokens = {
+    PARTITION             = local.partition
+    HUB_ACCOUNT_ID        = local.hub_account_id
+    READER_PRINCIPAL_ARNS = var.reader_principal_arns
+    ORGANIZATION_ID       = var.organization_id
+    EXTERNAL_ID           = var.external_id
+  }
+  without = local.without
+}
+
+resource "aws_iam_role" "reader_role" {
+  count = local.readers
+
+  # Known by this name in every account, as the role above.
+  name               = "ecs-updater-reader"
+  path               = "/ecs-updater/"
+  description        = "Reads ECS services and their deployments in this account, and can do nothing else."
+  assume_role_policy = module.reader_trust.json
+  tags               = var.tags
+}
+
+module "reader_policy" {
+  source   = "../policy"
+  document = "target-reader"
+  tokens = {
+    PARTITION  = local.partition
+    ACCOUNT_ID = local.account_id
+  }
+}
+
+resource "aws_iam_role_policy" "reader_role" {
+  count = local.readers
+
+  name   = "target-reader"
+  role   = aws_iam_role.reader_role[0].id
+  policy = module.reader_policy.json
 }

@@ -59,6 +59,19 @@ variable "infrastructure_role_arns" {
   }
 }
 
+variable "reader_principal_arns" {
+  description = "The roles of the hub account that may assume this account's reader role: whoever looks for services with `ecs-updater targets`. `*` and `?` may stand within a name. Left empty, there is no reader role."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition = alltrue([
+      for arn in var.reader_principal_arns : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=.@-][A-Za-z0-9_+=.@/*?-]*$", arn))
+    ])
+    error_message = "reader_principal_arns must be ARNs of IAM roles"
+  }
+}
+
 # ---- what CloudFormation does by itself ----
 
 variable "tags" {

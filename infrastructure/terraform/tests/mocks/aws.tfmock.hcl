@@ -17,3 +17,15 @@ mock_resource "aws_iam_policy" {
 mock_resource "aws_dynamodb_table" {
   defaults = { arn = "arn:aws:dynamodb:eu-west-1:111111111111:table/mock" }
 }
+
+mock_data "aws_region" {
+  defaults = { name = "eu-west-1" }
+}
+
+mock_data "aws_availability_zones" {
+  defaults = { names = ["eu-west-1a", "eu-west-1b"] }
+}
+
+mock_resource "aws_security_group" {
+  defaults = { id = "sg-0123456789abcdef0" }
+}
