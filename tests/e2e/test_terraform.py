@@ -34,6 +34,7 @@ def given(mirror: str, module: str) -> dict[str, Any]:
 MODULES = {
     "hub.yaml": "hub",
     "target-role.yaml": "target-role",
+    "target-events.yaml": "target-events",
     "sandbox-vpc.yaml": "sandbox-vpc",
     "sandbox-ecs.yaml": "sandbox-ecs",
 }
@@ -84,6 +85,25 @@ def camel(value: Any) -> Any:
     return [camel(part) for part in value] if isinstance(value, list) else value
 
 
+def dimensions(value: list[dict[str, str]]) -> dict[str, Any]:
+    """What a metric is of."""
+    return {"dimensions": {dimension["Name"]: dimension["Value"] for dimension in value}}
+
+
+def query(value: dict[str, Any]) -> dict[str, Any]:
+    """One metric, or the expression, of an alarm on several."""
+    asked: dict[str, Any] = {
+        "id": value["Id"],
+        "expression": value.get("Expression"),
+        "return_data": value.get("ReturnData", True),
+    }
+    if statistic := value.get("MetricStat"):
+        metric = {"period": statistic["Period"], "stat": statistic["Stat"]}
+        metric |= {"namespace": statistic["Metric"]["Namespace"], "metric_name": statistic["Metric"]["MetricName"]}
+        asked["metric"] = [metric | dimensions(statistic["Metric"]["Dimensions"])]
+    return asked
+
+
 def network(value: dict[str, Any]) -> dict[str, Any]:
     """A service's network."""
     vpc = value["AwsvpcConfiguration"]
@@ -124,6 +144,12 @@ def egress(value: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def invoked(value: str) -> dict[str, Any]:
+    """What a permission is for: a function, or its alias by ARN."""
+    alias = re.fullmatch(r"arn:aws:lambda:[^:]+:\d+:function:([^:]+):([^:]+)", value)
+    return {"function_name": alias[1], "qualifier": alias[2]} if alias else {"function_name": value}
+
+
 def tags(value: list[dict[str, str]]) -> dict[str, Any]:
     """Tags."""
     return {"tags": {tag["Key"]: tag["Value"] for tag in value}}
@@ -139,6 +165,43 @@ class Kind(NamedTuple):
 
 
 KINDS = {
+    "AWS::CloudWatch::Alarm": Kind(
+        "aws_cloudwatch_metric_alarm",
+        "alarm_name",
+        {
+            "AlarmActions": "alarm_actions",
+            "AlarmDescription": "alarm_description",
+            "ComparisonOperator": "comparison_operator",
+            "DatapointsToAlarm": "datapoints_to_alarm",
+            "Dimensions": dimensions,
+            "EvaluationPeriods": "evaluation_periods",
+            "ExtendedStatistic": "extended_statistic",
+            "MetricName": "metric_name",
+            "Metrics": lambda value: {"metric_query": [query(part) for part in value]},
+            "Namespace": "namespace",
+            "Period": "period",
+            "Statistic": "statistic",
+            "Threshold": "threshold",
+            "TreatMissingData": "treat_missing_data",
+        },
+    ),
+    "AWS::CloudWatch::Dashboard": Kind(
+        "aws_cloudwatch_dashboard",
+        "dashboard_name",
+        {"DashboardBody": lambda value: {"dashboard_body": json.loads(value)}},
+    ),
+    "AWS::Chatbot::SlackChannelConfiguration": Kind(
+        "aws_chatbot_slack_channel_configuration",
+        "chat_configuration_arn",
+        {
+            "ConfigurationName": "configuration_name",
+            "GuardrailPolicies": "guardrail_policy_arns",
+            "IamRoleArn": "iam_role_arn",
+            "SlackChannelId": "slack_channel_id",
+            "SlackWorkspaceId": "slack_team_id",
+            "SnsTopicArns": "sns_topic_arns",
+        },
+    ),
     "AWS::EC2::InternetGateway": Kind("aws_internet_gateway", "id", {"Tags": tags}),
     "AWS::EC2::Route": Kind(
         "aws_route",
@@ -221,6 +284,7 @@ KINDS = {
         {
             "BillingMode": "billing_mode",
             "DeletionProtectionEnabled": "deletion_protection_enabled",
+            "SSESpecification": block("server_side_encryption", enabled="SSEEnabled", kms_key_arn="KMSMasterKeyId"),
             "PointInTimeRecoverySpecification": block("point_in_time_recovery", enabled="PointInTimeRecoveryEnabled"),
             "AttributeDefinitions": lambda value: {
                 "attribute": [{"name": part["AttributeName"], "type": part["AttributeType"]} for part in value]
@@ -229,6 +293,20 @@ KINDS = {
             "GlobalSecondaryIndexes": lambda value: {"global_secondary_index": [index(part) for part in value]},
             "TimeToLiveSpecification": block("ttl", attribute_name="AttributeName", enabled="Enabled"),
             "ResourcePolicy": None,
+        },
+    ),
+    "AWS::Events::EventBus": Kind(
+        "aws_cloudwatch_event_bus", "name", {"Name": "name", "Description": "description", "Policy": None}
+    ),
+    "AWS::Events::Rule": Kind(
+        "aws_cloudwatch_event_rule",
+        "name",
+        {
+            "Description": "description",
+            "EventBusName": "event_bus_name",
+            "EventPattern": "event_pattern",
+            "ScheduleExpression": "schedule_expression",
+            "Targets": None,
         },
     ),
     "AWS::IAM::ManagedPolicy": Kind(
@@ -251,6 +329,11 @@ KINDS = {
             "Policies": None,
         },
     ),
+    "AWS::KMS::Key": Kind(
+        "aws_kms_key",
+        "key_id",
+        {"Description": "description", "EnableKeyRotation": "enable_key_rotation", "KeyPolicy": "policy"},
+    ),
     "AWS::Lambda::Alias": Kind(
         "aws_lambda_alias",
         "arn",
@@ -259,6 +342,19 @@ KINDS = {
             "FunctionName": "function_name",
             "FunctionVersion": "function_version",
             "Name": "name",
+        },
+    ),
+    "AWS::Lambda::EventInvokeConfig": Kind(
+        "aws_lambda_function_event_invoke_config",
+        "id",
+        {
+            "DestinationConfig": lambda value: {
+                "destination_config": [{"on_failure": [{"destination": value["OnFailure"]["Destination"]}]}]
+            },
+            "FunctionName": "function_name",
+            "MaximumEventAgeInSeconds": "maximum_event_age_in_seconds",
+            "MaximumRetryAttempts": "maximum_retry_attempts",
+            "Qualifier": "qualifier",
         },
     ),
     "AWS::Lambda::Function": Kind(
@@ -282,12 +378,41 @@ KINDS = {
             "Timeout": "timeout",
         },
     ),
+    "AWS::Lambda::Permission": Kind(
+        "aws_lambda_permission",
+        "id",
+        {
+            "Action": "action",
+            "FunctionName": invoked,
+            "Principal": "principal",
+            "SourceArn": "source_arn",
+        },
+    ),
     "AWS::Logs::LogGroup": Kind("aws_cloudwatch_log_group", "name", {"RetentionInDays": "retention_in_days"}),
+    "AWS::SNS::Subscription": Kind(
+        "aws_sns_topic_subscription",
+        "arn",
+        {"Endpoint": "endpoint", "Protocol": "protocol", "TopicArn": "topic_arn"},
+    ),
+    "AWS::SNS::Topic": Kind(
+        "aws_sns_topic", "arn", {"DisplayName": "display_name", "KmsMasterKeyId": "kms_master_key_id"}
+    ),
+    "AWS::SNS::TopicPolicy": Kind(
+        "aws_sns_topic_policy", "arn", {"PolicyDocument": "policy", "Topics": lambda value: {"arn": value[0]}}
+    ),
+    "AWS::SQS::Queue": Kind(
+        "aws_sqs_queue",
+        "url",
+        {"MessageRetentionPeriod": "message_retention_seconds", "SqsManagedSseEnabled": "sqs_managed_sse_enabled"},
+    ),
+    "AWS::SQS::QueuePolicy": Kind(
+        "aws_sqs_queue_policy", "id", {"PolicyDocument": "policy", "Queues": lambda value: {"queue_url": value[0]}}
+    ),
 }
 # No resource in Terraform, but an attribute of the function (publish = true).
 PUBLISHED = "AWS::Lambda::Version"
 # Fn::GetAtt: the attribute's name in Terraform, where it is not the same in other letters.
-ATTRIBUTES: dict[str, str] = {}
+ATTRIBUTES = {"Name": "name", "QueueName": "name"}
 
 
 class Resource(NamedTuple):
@@ -295,6 +420,21 @@ class Resource(NamedTuple):
 
     address: str
     attributes: dict[str, Any]
+
+
+def target(value: dict[str, Any]) -> dict[str, Any]:
+    """Where a rule sends."""
+    attributes = {"target_id": value["Id"], "arn": value["Arn"], "role_arn": value.get("RoleArn")}
+    retry = block(
+        "retry_policy",
+        maximum_event_age_in_seconds="MaximumEventAgeInSeconds",
+        maximum_retry_attempts="MaximumRetryAttempts",
+    )
+    return {
+        **attributes,
+        **(retry(value["RetryPolicy"]) if "RetryPolicy" in value else {"retry_policy": []}),
+        "dead_letter_config": [{"arn": value["DeadLetterConfig"]["Arn"]}] if "DeadLetterConfig" in value else [],
+    }
 
 
 def resources(file: str, values: dict[str, Any], conditions: dict[str, bool]) -> Iterator[Resource]:
@@ -320,6 +460,10 @@ def resources(file: str, values: dict[str, Any], conditions: dict[str, bool]) ->
             yield Resource(f"aws_iam_role_policy.{snake(logical_id)}", inline)
         if policy := properties.get("ResourcePolicy"):
             yield Resource(f"aws_dynamodb_resource_policy.{snake(logical_id)}", {"policy": policy["PolicyDocument"]})
+        if policy := properties.get("Policy"):
+            yield Resource(f"aws_cloudwatch_event_bus_policy.{snake(logical_id)}", {"policy": policy})
+        for destination in properties.get("Targets", []):
+            yield Resource(f"aws_cloudwatch_event_target.{snake(logical_id)}", target(destination))
 
 
 # ---- what Terraform made ---------------------------------------------------------------------------------------------
@@ -338,6 +482,11 @@ Made = dict[str, dict[str, Any]]
 """Address of a resource -> its attributes."""
 
 
+def address(full: str) -> str:
+    """A resource's type and name: there is one of a kind, or none (`[0]`), or many alike with their names as keys."""
+    return re.sub(r'(\w+)\.\w+\["(\w+)"]', r"\1.\2", full).removesuffix("[0]")
+
+
 @pytest.fixture(scope="module", params=MIRRORS)
 def mirror(request: pytest.FixtureRequest) -> str:
     """Which of the two comparisons."""
@@ -353,8 +502,7 @@ def made(terraform: Terraform, mirror: str) -> dict[str, Made]:
     assert tested.returncode == 0, faults
     return {
         message["@testrun"]: {
-            # One of a kind, with a count where there may be none.
-            resource["address"].removesuffix("[0]"): resource["values"]
+            address(resource["address"]): resource["values"]
             for resource in message["test_state"]["root_module"]["resources"]
         }
         for message in messages
@@ -388,20 +536,27 @@ def parameters(file: str, given: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+def stack_name(file: str) -> str:
+    """What a stack would be called to have the names that the module gives by default."""
+    body = blocks(MODULES[file], "variables.tf", "variable").get("name")
+    return str(default(body)) if body else ""
+
+
 def expected(file: str, given: dict[str, Any], made: Made) -> list[Resource]:
     """What a template comes to, with `given` for its parameters and with the names that Terraform gave."""
     values = {
         "AWS::Partition": "aws",
         "AWS::AccountId": "111111111111",
         "AWS::Region": "eu-west-1",
-        "AWS::StackName": "ecs-updater-sandbox",
+        "AWS::StackName": stack_name(file),
+        "AWS::URLSuffix": "amazonaws.com",
         **parameters(file, given),
     }
     parsed = template(file)
     for logical_id, definition in parsed["Resources"].items():
         if definition["Type"] == PUBLISHED:
             function = snake(definition["Properties"]["FunctionName"]["Ref"])
-            values[f"{logical_id}.Version"] = made[f"aws_lambda_function.{function}"]["version"]
+            values[f"{logical_id}.Version"] = made.get(f"aws_lambda_function.{function}", {}).get("version")
             continue
         kind = KINDS[definition["Type"]]
         for name, value in made.get(f"{kind.terraform}.{snake(logical_id)}", {}).items():
@@ -491,7 +646,7 @@ def pattern(name: str, body: str) -> str | None:
 @pytest.mark.parametrize("file", MODULES)
 def test_variables_are_the_templates_parameters(file: str) -> None:
     ours, theirs = variables(MODULES[file]), parameters_of(file)
-    assert list(ours) == [snake(name) for name in theirs]
+    assert set(ours) == {snake(name) for name in theirs}
     for name, definition in theirs.items():
         body = ours[snake(name)]
         assert default(body) == definition.get("Default"), name
@@ -508,7 +663,7 @@ def test_variables_are_the_templates_parameters(file: str) -> None:
 
 @pytest.mark.parametrize("file", MODULES)
 def test_outputs_are_the_templates_outputs(file: str) -> None:
-    assert list(blocks(MODULES[file], "outputs.tf", "output")) == [snake(name) for name in template(file)["Outputs"]]
+    assert set(blocks(MODULES[file], "outputs.tf", "output")) == {snake(name) for name in template(file)["Outputs"]}
 
 
 def test_every_template_has_a_module() -> None:

@@ -13,8 +13,12 @@ module "history_policy" {
   tokens = {
     HISTORY_TABLE_ARN     = aws_dynamodb_table.history_table.arn
     STATE_TABLE_ARN       = aws_dynamodb_table.state_table.arn
+    TABLE_KEY_ARN         = var.table_key_arn
+    REGION                = local.region
+    URL_SUFFIX            = local.url_suffix
     HISTORY_LOG_GROUP_ARN = aws_cloudwatch_log_group.history_log_group.arn
   }
+  without = local.without_table_key
 }
 
 resource "aws_iam_role_policy" "history_role" {
@@ -54,8 +58,9 @@ resource "aws_lambda_function" "history_function" {
 
   environment {
     variables = {
-      HISTORY_TABLE = aws_dynamodb_table.history_table.name
-      STATE_TABLE   = aws_dynamodb_table.state_table.name
+      HISTORY_TABLE     = aws_dynamodb_table.history_table.name
+      STATE_TABLE       = aws_dynamodb_table.state_table.name
+      METRICS_NAMESPACE = var.metrics_namespace
     }
   }
 

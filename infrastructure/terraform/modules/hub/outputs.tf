@@ -57,3 +57,33 @@ output "history_alias_arn" {
   description = "What callers invoke to ask about changes; ECS_UPDATER_HISTORY_FUNCTION for the command line."
   value       = aws_lambda_alias.history_alias.arn
 }
+
+output "notices_topic_arn" {
+  description = "The topic of alarms, for further subscriptions."
+  value       = aws_sns_topic.notices_topic.arn
+}
+
+output "dead_letters_url" {
+  description = "The queue of what failed for good."
+  value       = aws_sqs_queue.dead_letters.url
+}
+
+output "dashboard_name" {
+  description = "The dashboard in CloudWatch."
+  value       = aws_cloudwatch_dashboard.dashboard.dashboard_name
+}
+
+output "event_bus_arn" {
+  description = "The variable hub_event_bus_arn of module target-events; null without a recorder."
+  value       = one(aws_cloudwatch_event_bus.event_bus[*].arn)
+}
+
+output "recorder_role_arn" {
+  description = "One of reader_principal_arns of module target-role; null without a recorder."
+  value       = one(aws_iam_role.recorder_role[*].arn)
+}
+
+output "recorder_function_name" {
+  description = "The function that records how deployments ended; null without a recorder."
+  value       = one(aws_lambda_function.recorder_function[*].function_name)
+}

@@ -30,13 +30,22 @@ resource "aws_dynamodb_table" "history_table" {
   point_in_time_recovery {
     enabled = true
   }
+
+  dynamic "server_side_encryption" {
+    for_each = var.table_key_arn == "" ? [] : [var.table_key_arn]
+
+    content {
+      enabled     = true
+      kms_key_arn = server_side_encryption.value
+    }
+  }
 }
 
 module "history_table_policy" {
   source   = "../policy"
   document = "history-table"
   tokens = {
-    WRITER_ROLE_ARNS     = [aws_iam_role.updater_role.arn]
+    WRITER_ROLE_ARNS     = concat([aws_iam_role.updater_role.arn], aws_iam_role.recorder_role[*].arn)
     BREAK_GLASS_ROLE_ARN = var.break_glass_role_arn
   }
   # Whole: a Deny that merely lost its condition would deny everybody.
@@ -64,6 +73,15 @@ resource "aws_dynamodb_table" "state_table" {
 
   point_in_time_recovery {
     enabled = true
+  }
+
+  dynamic "server_side_encryption" {
+    for_each = var.table_key_arn == "" ? [] : [var.table_key_arn]
+
+    content {
+      enabled     = true
+      kms_key_arn = server_side_encryption.value
+    }
   }
 
   ttl {

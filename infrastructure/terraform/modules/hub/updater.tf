@@ -14,9 +14,13 @@ module "updater_policy" {
     TARGET_ROLE_NAME  = var.target_role_name
     HISTORY_TABLE_ARN = aws_dynamodb_table.history_table.arn
     STATE_TABLE_ARN   = aws_dynamodb_table.state_table.arn
+    DEAD_LETTERS_ARN  = aws_sqs_queue.dead_letters.arn
+    TABLE_KEY_ARN     = var.table_key_arn
+    REGION            = local.region
+    URL_SUFFIX        = local.url_suffix
     LOG_GROUP_ARN     = aws_cloudwatch_log_group.log_group.arn
   }
-  without = local.without_organization
+  without = concat(local.without_organization, local.without_table_key)
 }
 
 resource "aws_iam_role_policy" "updater_policy" {
@@ -56,9 +60,10 @@ resource "aws_lambda_function" "updater_function" {
   environment {
     variables = merge(
       {
-        HISTORY_TABLE    = aws_dynamodb_table.history_table.name
-        STATE_TABLE      = aws_dynamodb_table.state_table.name
-        TARGET_ROLE_NAME = var.target_role_name
+        HISTORY_TABLE     = aws_dynamodb_table.history_table.name
+        STATE_TABLE       = aws_dynamodb_table.state_table.name
+        TARGET_ROLE_NAME  = var.target_role_name
+        METRICS_NAMESPACE = var.metrics_namespace
       },
       var.external_id == "" ? {} : { EXTERNAL_ID = var.external_id },
       length(var.allowed_accounts) == 0 ? {} : { ALLOWED_ACCOUNTS = join(",", var.allowed_accounts) },

@@ -133,10 +133,114 @@ variable "log_retention_days" {
   }
 }
 
+variable "notices_email" {
+  description = "Mail address that hears of alarms, once it has confirmed. Left empty, none."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^([^@ ]+@[^@ ]+)?$", var.notices_email))
+    error_message = "notices_email must be a mail address, or empty"
+  }
+}
+
+variable "notices_url" {
+  description = "HTTPS address that alarms are sent to, such as that of a paging service; it has to confirm. Left empty, none."
+  type        = string
+  default     = ""
+  sensitive   = true
+
+  validation {
+    condition     = can(regex("^(https://\\S+)?$", var.notices_url))
+    error_message = "notices_url must be an address that starts with https://, or empty"
+  }
+}
+
+variable "slack_workspace_id" {
+  description = "Slack workspace that hears of alarms, by its id; Amazon Q Developer in chat applications has to be connected to it first. Left empty, none."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^([0-9A-Z]{1,255})?$", var.slack_workspace_id))
+    error_message = "slack_workspace_id must be a workspace id such as T012ABCDEFG, or empty"
+  }
+}
+
+variable "slack_channel_id" {
+  description = "The channel of that workspace, by its id."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^([A-Za-z0-9]{1,15})?$", var.slack_channel_id))
+    error_message = "slack_channel_id must be a channel id such as C012ABCDEFG, or empty"
+  }
+  validation {
+    condition     = var.slack_workspace_id == "" || var.slack_channel_id != ""
+    error_message = "slack_workspace_id needs slack_channel_id"
+  }
+}
+
+variable "metrics_namespace" {
+  description = "CloudWatch namespace of the functions' metrics; a second hub in the same account and region needs another one."
+  type        = string
+  default     = "EcsUpdater"
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9._/#-]{1,255}$", var.metrics_namespace))
+    error_message = "metrics_namespace must be 1 to 255 letters, digits and . _ / # -"
+  }
+}
+
+variable "table_key_arn" {
+  description = "KMS key that the tables are encrypted with; its policy has to let this account's IAM policies decide. Left empty, DynamoDB's own key."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^(arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[a-z0-9-]{1,64})?$", var.table_key_arn))
+    error_message = "table_key_arn must be the ARN of a KMS key, or empty"
+  }
+}
+
+variable "recorder_code_key" {
+  description = "Key of the recorder's package, made by the same build. Left empty, there is no recorder: the history then does not know how deployments ended."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = length(var.recorder_code_key) <= 128
+    error_message = "recorder_code_key must have at most 128 characters"
+  }
+}
+
+variable "recorder_code_version" {
+  description = "Version of that object, where the bucket keeps versions. Left empty, the latest."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = length(var.recorder_code_version) <= 64
+    error_message = "recorder_code_version must have at most 64 characters"
+  }
+}
+
+variable "reader_role_name" {
+  description = "Path and name of the role that the recorder reads with in every target account (module target-role creates it)."
+  type        = string
+  default     = "ecs-updater/ecs-updater-reader"
+
+  validation {
+    condition     = can(regex("^([!-.0-~]+/)*[A-Za-z0-9_+=,.@-]{1,64}$", var.reader_role_name)) && length(var.reader_role_name) <= 512
+    error_message = "reader_role_name must be a role name, with its path in front, such as ecs-updater/ecs-updater-reader"
+  }
+}
+
 # ---- what CloudFormation does by itself ----
 
 variable "name" {
-  description = "What the names of the functions, tables and roles begin with. With the default, the command line finds the functions by itself."
+  description = "What the names of the functions, tables and roles begin with, and what the event bus is called. With the default, the command line finds the functions by itself."
   type        = string
   default     = "ecs-updater"
 
