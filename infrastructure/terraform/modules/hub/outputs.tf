@@ -87,3 +87,23 @@ output "recorder_function_name" {
   description = "The function that records how deployments ended; null without a recorder."
   value       = one(aws_lambda_function.recorder_function[*].function_name)
 }
+
+output "waves_arn" {
+  description = "The state machine of rollouts."
+  value       = aws_sfn_state_machine.waves.arn
+}
+
+output "waves_bucket_name" {
+  description = "Where rollouts read targets and keep results."
+  value       = aws_s3_bucket.waves_bucket.id
+}
+
+output "waves_role_arn" {
+  description = "The state machine's role."
+  value       = aws_iam_role.waves_role.arn
+}
+
+output "waves_log_group_name" {
+  description = "The state machine's log."
+  value       = aws_cloudwatch_log_group.waves_log_group.name
+}

@@ -66,9 +66,21 @@ resource "aws_dynamodb_table" "state_table" {
   hash_key                    = "id"
   tags                        = var.tags
 
-  attribute {
-    name = "id"
-    type = "S"
+  dynamic "attribute" {
+    for_each = ["id", "open", "look_at"]
+
+    content {
+      name = attribute.value
+      type = "S"
+    }
+  }
+
+  # Deployments whose end is not recorded, by when to look at them again.
+  global_secondary_index {
+    name            = "by-open"
+    hash_key        = "open"
+    range_key       = "look_at"
+    projection_type = "ALL"
   }
 
   point_in_time_recovery {

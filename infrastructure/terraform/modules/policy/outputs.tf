@@ -4,10 +4,10 @@ output "json" {
 
   precondition {
     condition     = length(local.unknown) == 0
-    error_message = "policies/${var.document}.json has tokens that were not given: ${join(", ", local.unknown)}"
+    error_message = "${var.folder}/${var.document}.json has tokens that were not given: ${join(", ", local.unknown)}"
   }
   precondition {
     condition     = length(setsubtract(var.without, local.names)) == 0
-    error_message = "policies/${var.document}.json has nothing to leave out by the name of ${join(", ", setsubtract(var.without, local.names))}"
+    error_message = "${var.folder}/${var.document}.json has nothing to leave out by the name of ${join(", ", setsubtract(var.without, local.names))}"
   }
 }

@@ -1,6 +1,12 @@
 variable "document" {
-  description = "Name of a document in policies/, without its ending."
+  description = "Name of a document, without its ending."
   type        = string
+}
+
+variable "folder" {
+  description = "Where the document is, from the root of this repository."
+  type        = string
+  default     = "policies"
 }
 
 variable "tokens" {

@@ -132,3 +132,8 @@ override_resource {
     arn = "arn:aws:lambda:eu-west-1:111111111111:function:ecs-updater-recorder:live"
   }
 }
+
+override_resource {
+  target = aws_iam_role.waves_role
+  values = { arn = "arn:aws:iam::111111111111:role/ecs-updater/waves" }
+}
