@@ -60,8 +60,9 @@ lint-terraform: $(VENV)/stamp
 	@$(VENV)/bin/python local/terraform.py lint
 
 .PHONY: render
-render: $(VENV)/stamp ## write policies/ into the templates
+render: $(VENV)/stamp ## write policies/ into the templates, and variables and outputs into the Terraform READMEs
 	@$(VENV)/bin/python infrastructure/render.py
+	@$(VENV)/bin/python local/terraform.py readme
 
 .PHONY: build-lambda-package
 build-lambda-package: $(VENV)/stamp cargo ## the zips for AWS, small and slow to build (ARCH=x86_64 or arm64)

@@ -2,6 +2,7 @@
 """Terraform on infrastructure/terraform, where this machine has it.
 
     local/terraform.py lint              formatting, validity and tests (make lint-terraform)
+    local/terraform.py readme            the tables of variables and outputs in the modules' READMEs (make render)
     local/terraform.py apply [ARGUMENT…]    as `terraform apply`, without asking; so do `destroy`, `plan`, `output`
 
 Neither Terraform nor the AWS provider is installed here. The provider is taken from the folder that TF_PLUGIN_DIR names, or from
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,7 +26,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DIRECTORY = ROOT / "infrastructure" / "terraform"
-NEEDED = (1, 7)  # mock_provider in tests
+NEEDED = (1, 9)  # validations that look at several variables
 
 # Terraform's own implied mirrors, and what people put below /opt: folders of HOST/NAMESPACE/TYPE/VERSION.
 PLUGIN_FOLDERS = ("~/.terraform.d/plugins", "/usr/local/share/terraform/plugins", "/usr/share/terraform/plugins", "/opt/*")
@@ -117,11 +119,50 @@ def lint() -> int:
     return max([terraform.run(check, "-no-color", *options).returncode for check, *options in checks])
 
 
+def with_tables(text: str, module: Path) -> str:
+    """A module's README with its variables and outputs written anew."""
+
+    def blocks(kind: str) -> list[tuple[str, str]]:
+        source = (module / f"{kind}s.tf").read_text()
+        return re.findall(rf'^{kind} "(\w+)" {{\n(.*?)^}}$', source, re.MULTILINE | re.DOTALL)
+
+    def attribute(body: str, name: str) -> str:
+        found = re.search(rf"^  {name} += (.*)$", body, re.MULTILINE)
+        return found[1] if found else ""
+
+    def text_of(body: str) -> str:
+        return str(json.loads(attribute(body, "description"))).replace("|", "\\|")
+
+    lines = ["| input | type | default | |", "|---|---|---|---|"]
+    for name, body in blocks("variable"):
+        default = attribute(body, "default")
+        lines.append(
+            f"| `{name}` | `{attribute(body, 'type')}` | {f'`{default}`' if default else 'required'} | {text_of(body)} |"
+        )
+    lines += ["", "| output | |", "|---|---|"]
+    lines += [f"| `{name}` | {text_of(body)} |" for name, body in blocks("output")]
+    table = "\n".join(["<!-- begin tables -->", *lines, "<!-- end tables -->"])
+    return re.sub(r"<!-- begin tables -->\n.*<!-- end tables -->", lambda _: table, text, flags=re.DOTALL)
+
+
+def write_readmes() -> int:
+    """Rewrites the READMEs that are not up to date."""
+    for module in (DIRECTORY, *sorted((DIRECTORY / "modules").iterdir())):
+        path = module / "README.md"
+        text = path.read_text()
+        if (fresh := with_tables(text, module)) != text:
+            path.write_text(fresh)
+            print(f"{path.relative_to(ROOT)} rewritten")
+    return 0
+
+
 def main(arguments: Sequence[str]) -> int:
     """Runs one command."""
     match arguments:
         case ["lint"]:
             return lint()
+        case ["readme"]:
+            return write_readmes()
         case [("apply" | "destroy" | "plan" | "output") as command, *rest]:
             try:
                 terraform = Terraform()

@@ -37,12 +37,14 @@ module "hub" {
   code_bucket          = var.code_bucket
   code_key             = var.code_key
   history_code_key     = var.history_code_key
+  recorder_code_key    = var.recorder_code_key
   architecture         = var.architecture
   organization_id      = var.organization_id
   external_id          = var.external_id
   break_glass_role_arn = var.break_glass_role_arn
   log_retention_days   = var.log_retention_days
   keep_records         = var.keep_records
+  notices_email        = var.notices_email
 }
 
 module "target_role" {
@@ -53,4 +55,14 @@ module "target_role" {
   organization_id  = var.organization_id
   external_id      = var.external_id
   task_role_arns   = concat(var.task_role_arns, module.sandbox_ecs[*].execution_role_arn)
+
+  reader_principal_arns = var.recorder_code_key == "" ? [] : [module.hub[0].recorder_role_arn]
+}
+
+module "target_events" {
+  count  = var.recorder_code_key == "" ? 0 : local.hub
+  source = "./modules/target-events"
+
+  hub_event_bus_arn = module.hub[0].event_bus_arn
+  notices_topic_arn = module.hub[0].notices_topic_arn
 }

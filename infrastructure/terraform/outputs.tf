@@ -49,3 +49,13 @@ output "target_role_arn" {
   description = "The role that the updater assumes here."
   value       = one(module.target_role[*].target_role_arn)
 }
+
+output "waves_arn" {
+  description = "The state machine of rollouts."
+  value       = one(module.hub[*].waves_arn)
+}
+
+output "waves_bucket_name" {
+  description = "Where rollouts read targets and keep results."
+  value       = one(module.hub[*].waves_bucket_name)
+}

@@ -24,6 +24,18 @@ variable "history_code_key" {
   default     = "history.zip"
 }
 
+variable "recorder_code_key" {
+  description = "Key of the recorder's package. Left empty, there is no recorder."
+  type        = string
+  default     = ""
+}
+
+variable "notices_email" {
+  description = "Mail address that hears of alarms. Left empty, none."
+  type        = string
+  default     = ""
+}
+
 variable "architecture" {
   description = "What the packages were built for: x86_64 or arm64."
   type        = string

@@ -37,6 +37,22 @@ run "a_sandbox_that_the_hub_may_change" {
   }
 }
 
+run "events_reach_the_recorder" {
+  variables {
+    code_bucket       = "packages"
+    recorder_code_key = "recorder.zip"
+    sandbox           = false
+  }
+  override_resource {
+    target = module.hub[0].aws_iam_role.recorder_role[0]
+    values = { arn = "arn:aws:iam::111111111111:role/ecs-updater/recorder" }
+  }
+  assert {
+    condition     = length(module.target_events) == 1 && module.target_role[0].reader_role_arn != null
+    error_message = "the account's events come to the bus, and the recorder reads in the account"
+  }
+}
+
 run "the_hub_alone" {
   variables {
     code_bucket = "packages"
