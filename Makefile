@@ -61,9 +61,9 @@ test: $(VENV)/stamp local-package ## every test: cargo test, then the end-to-end
 	test $$rust -eq 0 -a $$python -eq 0
 
 .PHONY: lint lint-format lint-clippy lint-templates lint-policies lint-sam lint-checkov lint-parliament \
-  lint-state-machines lint-api lint-validators lint-permissions
+  lint-state-machines lint-api lint-validators lint-permissions lint-terraform
 lint: lint-format lint-clippy lint-templates lint-policies lint-sam lint-checkov lint-parliament lint-state-machines \
-  lint-api lint-validators lint-permissions ## every linter: formatting, clippy, templates, policies, and what policies permit
+  lint-api lint-validators lint-permissions lint-terraform ## every linter: formatting, clippy, templates, policies, and what policies permit
 lint-format: cargo
 	cargo fmt --check
 lint-clippy: cargo
@@ -92,10 +92,15 @@ lint-validators: $(VENV)/stamp $(TOOLS)/stamp
 lint-permissions: $(VENV)/stamp $(TOOLS)/node/stamp
 	$(VENV)/bin/python -m pytest -p no:cacheprovider tests/policies
 
+# Skipped, and said so, where the machine has no Terraform or no AWS provider for it (TF_PLUGIN_DIR: a folder that has one).
+lint-terraform: $(VENV)/stamp
+	@$(VENV)/bin/python local/terraform.py lint
+
 .PHONY: render
-render: $(VENV)/stamp ## write policies/, the state machine, schema/ and openapi.yaml into what is made of them
+render: $(VENV)/stamp ## write policies, state machine, schemas and API into what is made of them; variables into Terraform's READMEs
 	@$(VENV)/bin/python infrastructure/models.py
 	@$(VENV)/bin/python infrastructure/render.py
+	@$(VENV)/bin/python local/terraform.py readme
 
 .PHONY: build-lambda-package
 build-lambda-package: $(VENV)/stamp cargo ## the zips for AWS, small and slow to build (ARCH=x86_64 or arm64)

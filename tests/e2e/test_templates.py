@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from ipaddress import ip_network
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,13 @@ def resolve(node: Any, values: dict[str, Any], conditions: dict[str, bool]) -> A
             return resolve(then if conditions[condition] else otherwise, values, conditions)
         case {"Fn::Split": [separator, text]}:
             return resolve(text, values, conditions).split(separator)
+        case {"Fn::Join": [separator, items]}:
+            return separator.join(resolve(items, values, conditions))
+        case {"Fn::GetAZs": _}:
+            return [f"{values['AWS::Region']}a", f"{values['AWS::Region']}b"]
+        case {"Fn::Cidr": [block, count, bits]}:
+            subnets = ip_network(resolve(block, values, conditions)).subnets(new_prefix=32 - int(bits))
+            return [str(subnet) for subnet in islice(subnets, int(count))]
         case {"Fn::Select": [index, items]}:
             return resolve(items, values, conditions)[index]
         case {"Fn::Sub": [text, variables]}:
