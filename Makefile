@@ -1,7 +1,8 @@
 # ecs-updater: `make` lists the rules.
 #
 # Needed: Rust (cargo) and Python 3.11 or newer with its venv module. Everything else (the local AWS, boto3, the
-# linters) is installed into .venv from local/requirements.txt.
+# template linter) is installed into .venv from local/requirements.txt, and the other validators into .tools from
+# infrastructure/validators.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -14,6 +15,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 PYTHON ?= python3
 VENV := .venv
+TOOLS := .tools
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
 # What the package is built for: x86_64 or arm64, as the parameter Architecture of hub.yaml. The default is this machine's.
@@ -58,8 +60,10 @@ test: $(VENV)/stamp local-package ## every test: cargo test, then the end-to-end
 	BUILT=$(TARGET) $(VENV)/bin/python -m pytest -p no:cacheprovider tests/e2e; python=$$?; \
 	test $$rust -eq 0 -a $$python -eq 0
 
-.PHONY: lint lint-format lint-clippy lint-templates lint-policies
-lint: lint-format lint-clippy lint-templates lint-policies ## every linter: formatting, clippy, cfn-lint, policies in templates
+.PHONY: lint lint-format lint-clippy lint-templates lint-policies lint-sam lint-checkov lint-parliament \
+  lint-state-machines lint-api lint-validators lint-permissions lint-terraform
+lint: lint-format lint-clippy lint-templates lint-policies lint-sam lint-checkov lint-parliament lint-state-machines \
+  lint-api lint-validators lint-permissions lint-terraform ## every linter: formatting, clippy, templates, policies, and what policies permit
 lint-format: cargo
 	cargo fmt --check
 lint-clippy: cargo
@@ -67,11 +71,36 @@ lint-clippy: cargo
 lint-templates: $(VENV)/stamp
 	$(VENV)/bin/cfn-lint $(TEMPLATES)
 lint-policies: $(VENV)/stamp
+	$(VENV)/bin/python infrastructure/models.py --check
 	$(VENV)/bin/python infrastructure/render.py --check
+lint-sam: $(TOOLS)/sam/stamp
+	infrastructure/validators/run sam $(TEMPLATES)
+lint-checkov: $(TOOLS)/checkov/stamp
+	infrastructure/validators/run checkov infrastructure
+lint-parliament: $(TOOLS)/python/stamp
+	infrastructure/validators/run parliament policies
+# Put together of its parts, as the template has it.
+lint-state-machines: $(VENV)/stamp $(TOOLS)/node/stamp
+	$(VENV)/bin/python infrastructure/render.py --waves > $(TOOLS)/waves.asl.json
+	infrastructure/validators/run asl $(TOOLS)/waves.asl.json
+lint-api: $(TOOLS)/python/stamp
+	infrastructure/validators/run openapi $(wildcard infrastructure/api/*.yaml)
+# Each validator is fed a deliberate error: one that passes everything looks just like one that found nothing.
+lint-validators: $(VENV)/stamp $(TOOLS)/stamp
+	$(VENV)/bin/python -m pytest -p no:cacheprovider tests/validators
+# What the policies permit and refuse, simulated, and whether any way to widen them would go unnoticed.
+lint-permissions: $(VENV)/stamp $(TOOLS)/node/stamp
+	$(VENV)/bin/python -m pytest -p no:cacheprovider tests/policies
+
+# Skipped, and said so, where the machine has no Terraform or no AWS provider for it (TF_PLUGIN_DIR: a folder that has one).
+lint-terraform: $(VENV)/stamp
+	@$(VENV)/bin/python local/terraform.py lint
 
 .PHONY: render
-render: $(VENV)/stamp ## write policies/ and the state machine into the templates
+render: $(VENV)/stamp ## write policies, state machine, schemas and API into what is made of them; variables into Terraform's READMEs
+	@$(VENV)/bin/python infrastructure/models.py
 	@$(VENV)/bin/python infrastructure/render.py
+	@$(VENV)/bin/python local/terraform.py readme
 
 .PHONY: build-lambda-package
 build-lambda-package: $(VENV)/stamp cargo ## the zips for AWS, small and slow to build (ARCH=x86_64 or arm64)
@@ -125,7 +154,7 @@ run-lambda-test-unittest: $(VENV)/stamp ## the first version's checks, 1.1.1 to 
 # What was made in AWS goes first: without it the record, and with it the way to find it, would be gone.
 .PHONY: clean clean-deployed
 clean: clean-deployed ## remove what these rules made, in AWS too, and everything that was built or installed here
-	rm -rf $(VENV) $(TARGET) $(DEPLOYED)
+	rm -rf $(VENV) $(TOOLS) $(TARGET) $(DEPLOYED)
 clean-deployed: ## remove what these rules made (LOCAL=1: in the local AWS alone)
 	@if test -e $(DEPLOYED)/local-aws.json; then \
 	  $(MAKE) --silent $(VENV)/stamp && $(RULES) --local clean; fi
@@ -146,20 +175,41 @@ local-package: $(VENV)/stamp cargo
 	@for function in $(FUNCTIONS); do test $(LOCAL_PACKAGES)/$$function.zip -nt $(TARGET)/debug/$$function || \
 	  $(VENV)/bin/python local/package.py $(TARGET)/debug/$$function $(LOCAL_PACKAGES)/$$function.zip || exit; done
 
-# The stamp is written last: an installation that was cut off is done again from the start.
-$(VENV)/stamp: local/requirements.txt
+# A virtual environment in $(1) with exactly what $(2) pins. The stamp is written last: an installation that was cut
+# off is done again from the start.
+define virtual_environment
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: Python 3.11 or newer is needed" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "$(PYTHON) is too old: Python 3.11 or newer is needed (make PYTHON=python3.12 ...)" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(PYTHON) -m pip --version >/dev/null 2>&1 || { \
 	  echo "$(PYTHON) has neither venv nor pip: install one (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
-	@echo "installing local/requirements.txt into $(VENV)"
+	@echo "installing $(2) into $(1)"
 	@if $(PYTHON) -c 'import ensurepip' 2>/dev/null; then \
-	  $(PYTHON) -m venv --clear $(VENV) && \
-	  $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement local/requirements.txt; \
+	  $(PYTHON) -m venv --clear $(1) && \
+	  $(1)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $(2); \
 	else \
-	  $(PYTHON) -m venv --clear --without-pip $(VENV) && \
-	  $(PYTHON) -m pip --python $(VENV)/bin/python install --quiet --disable-pip-version-check \
-	    --requirement local/requirements.txt; \
+	  $(PYTHON) -m venv --clear --without-pip $(1) && \
+	  $(PYTHON) -m pip --python $(1)/bin/python install --quiet --disable-pip-version-check \
+	    --requirement $(2); \
 	fi
+	@touch $@
+endef
+
+$(VENV)/stamp: local/requirements.txt
+	$(call virtual_environment,$(VENV),$<)
+
+# ---- the validators' tools, in environments of their own: the pins of one contradict another's ----
+
+$(TOOLS)/python/stamp $(TOOLS)/sam/stamp $(TOOLS)/checkov/stamp: $(TOOLS)/%/stamp: infrastructure/validators/%.txt
+	$(call virtual_environment,$(TOOLS)/$*,$<)
+
+# Node itself is in the Python environment: PyPI has it as a wheel.
+$(TOOLS)/node/stamp: infrastructure/validators/package-lock.json infrastructure/validators/package.json $(TOOLS)/python/stamp
+	@echo "installing $< into $(TOOLS)/node"
+	@rm -rf $(TOOLS)/node && mkdir -p $(TOOLS)/node
+	@cp infrastructure/validators/package-lock.json infrastructure/validators/package.json infrastructure/validators/.npmrc $(TOOLS)/node
+	@infrastructure/validators/run npm ci --silent --prefix $(TOOLS)/node
+	@touch $@
+
+$(TOOLS)/stamp: $(TOOLS)/python/stamp $(TOOLS)/sam/stamp $(TOOLS)/checkov/stamp $(TOOLS)/node/stamp
 	@touch $@

@@ -281,3 +281,11 @@ def history_of(aws: Endpoint, deployment: Deployment, service_key: str) -> list[
         for page in pages
         for item in page["Items"]
     ]
+
+
+def deploy_api(aws: LocalAws, stack: str = "ecs-updater-api", **parameters: str) -> dict[str, str]:
+    """The API door in front of the hub's functions; the outputs of its stack."""
+    hub = aws.client("cloudformation", root_of(HUB)).describe_stacks(StackName="ecs-updater-hub")["Stacks"][0]
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in hub["Outputs"]}
+    functions = {name: outputs[name] for name in ("UpdaterApiAliasArn", "HistoryAliasArn")}
+    return deploy_stack(aws, HUB, stack, "api.yaml", {**functions, "AccountLogRole": "CREATE", **parameters})

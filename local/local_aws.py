@@ -137,6 +137,8 @@ class LocalAws(Endpoint):
             "GATEWAY_PORT": str(port),
             "AWS_ENDPOINT_URL": self.endpoint,
             "AUTH": "true",
+            # Where the package cryptography is, which user pools need, it would listen on every address, at a fixed port.
+            "IOT_MTLS_ENABLED": "0",
             "MINISTACK_ACCOUNT_ID": HUB,
             "MINISTACK_REGION": REGION,
             # Waits and pauses of state machines, which are made for real deployments, take a hundredth of their time.

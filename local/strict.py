@@ -29,10 +29,11 @@ from typing import Any
 
 import ministack.core.iam_actions as actions
 import ministack.core.iam_evaluator as evaluator
+import strict_api
 import strict_states
 import strict_watch
 from ministack.app import main
-from ministack.services import dynamodb, iam
+from ministack.services import dynamodb, ec2, iam
 from ministack.services._dynamodb_keywords import parse_statement
 from ministack.services.cloudformation import provisioners
 
@@ -376,6 +377,19 @@ def with_count(handler: Callable[..., Created]) -> Callable[..., Created]:
     return handle
 
 
+original_permissions: Callable[..., list[dict[str, Any]]] = ec2._parse_ip_permissions
+
+
+def ip_permissions(parameters: dict[str, Any], prefix: str) -> list[dict[str, Any]]:
+    """Rules of a security group. Where a rule is for all protocols, AWS overlooks its ports; Terraform sends 0 to 0."""
+    rules = original_permissions(parameters, prefix)
+    for rule in rules:
+        if rule["IpProtocol"] == "-1":
+            rule.pop("FromPort", None)
+            rule.pop("ToPort", None)
+    return rules
+
+
 def mend() -> None:
     """Puts the functions of this file in place of MiniStack's."""
     actions.extract_resource_arn = extract_resource_arn
@@ -387,10 +401,12 @@ def mend() -> None:
     evaluator.evaluate_trust_policy = evaluate_trust_policy
     evaluator._resolve_condition_key = resolve_condition_key
     evaluator._conditions_met = conditions_met
+    ec2._parse_ip_permissions = ip_permissions
     dynamodb.table_policy_for_arn = table_policy_for_arn
     evaluator._RESOURCE_POLICY_LOOKUPS["dynamodb"] = ("dynamodb", "table_policy_for_arn")
     provisioners._RESOURCE_HANDLERS["AWS::DynamoDB::Table"]["create"] = table_create
     provisioners._RESOURCE_HANDLERS["AWS::IAM::Role"]["create"] = role_create
+    strict_api.mend()
     strict_states.mend()
     strict_watch.mend()
     for operation in ("create", "update"):

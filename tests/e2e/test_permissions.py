@@ -606,6 +606,10 @@ def test_every_document_is_one_that_the_system_ran_under() -> None:
         "history.json",  # test_history.py
         "lambda-trust.json",
         "history-table.json",
+        "api-caller.json",  # test_api.py, as the next three
+        "api-reader.json",
+        "api-organization.json",
+        "api-log-trust.json",
         "session.json",
         "target-role.json",
         "target-boundary.json",

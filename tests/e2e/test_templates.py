@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from ipaddress import ip_network
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,13 @@ def resolve(node: Any, values: dict[str, Any], conditions: dict[str, bool]) -> A
             return resolve(then if conditions[condition] else otherwise, values, conditions)
         case {"Fn::Split": [separator, text]}:
             return resolve(text, values, conditions).split(separator)
+        case {"Fn::Join": [separator, items]}:
+            return separator.join(resolve(items, values, conditions))
+        case {"Fn::GetAZs": _}:
+            return [f"{values['AWS::Region']}a", f"{values['AWS::Region']}b"]
+        case {"Fn::Cidr": [block, count, bits]}:
+            subnets = ip_network(resolve(block, values, conditions)).subnets(new_prefix=32 - int(bits))
+            return [str(subnet) for subnet in islice(subnets, int(count))]
         case {"Fn::Select": [index, items]}:
             return resolve(items, values, conditions)[index]
         case {"Fn::Sub": [text, variables]}:
@@ -85,6 +94,7 @@ TOKENS: dict[str, Any] = {
     "__STATE_TABLE_ARN__": "arn:state",
     "__LOG_GROUP_ARN__": "arn:aws:logs:eu-west-1:222222222222:log-group:group",
     "__HISTORY_LOG_GROUP_ARN__": "arn:aws:logs:eu-west-1:222222222222:log-group:history-group",
+    "__API_ARN__": "arn:aws:execute-api:eu-west-1:222222222222:api",
     "__HUB_ACCOUNT_ID__": "111111111111",
     "__UPDATER_ROLE_ARN__": UPDATER_ROLE,
     "__ORGANIZATION_ID__": "o-a1b2c3d4e5",
@@ -121,6 +131,7 @@ VALUES = {
     "TargetRoleName": "path/target",
     "HistoryTable.Arn": "arn:history",
     "StateTable.Arn": "arn:state",
+    "Api": "api",
     "LogGroup": "group",
     "HistoryLogGroup": "history-group",
     "UpdaterRoleArn": UPDATER_ROLE,
@@ -169,6 +180,10 @@ PLACES = {
     "target-events.json": ("target-events.yaml", "EventsRole", "Policies", 0, "PolicyDocument"),
     "target-events-trust.json": ("target-events.yaml", "EventsRole", "AssumeRolePolicyDocument"),
     "target-dead-letters.json": ("target-events.yaml", "DeadLettersPolicy", "PolicyDocument"),
+    "api-caller.json": ("api.yaml", "CallerPolicy", "PolicyDocument"),
+    "api-reader.json": ("api.yaml", "ReaderPolicy", "PolicyDocument"),
+    "api-organization.json": ("api.yaml", "Api", "Policy", "Fn::If", 1),
+    "api-log-trust.json": ("api.yaml", "LogRole", "AssumeRolePolicyDocument"),
     "target-role.json": ("target-role.yaml", "TargetRole", "Policies", 0, "PolicyDocument"),
     "target-trust.json": ("target-role.yaml", "TargetRole", "AssumeRolePolicyDocument"),
     "target-boundary.json": ("target-role.yaml", "Boundary", "PolicyDocument"),
@@ -308,6 +323,39 @@ def test_a_statement_without_its_parameter_is_gone_whole() -> None:
             ["", "arn:aws:sns:eu-west-1:111111111111:alarms"],
             ["alarms", "arn:aws:sqs:eu-west-1:111111111111:alarms"],
         ),
+        (
+            "api.yaml",
+            "UpdaterApiAliasArn",
+            ["arn:aws:lambda:eu-west-1:111111111111:function:updater:api"],
+            [
+                "",
+                "arn:aws:lambda:eu-west-1:111111111111:function:updater",
+                "arn:aws:lambda:eu-west-1:111111111111:function:updater:live",
+            ],
+        ),
+        (
+            "api.yaml",
+            "HistoryAliasArn",
+            ["arn:aws-cn:lambda:cn-north-1:111111111111:function:history:live"],
+            ["", "history:live", "arn:aws:lambda:eu-west-1:111111111111:function:history"],
+        ),
+        (
+            "api.yaml",
+            "UserPoolArn",
+            ["", "arn:aws:cognito-idp:eu-west-1:111111111111:userpool/eu-west-1_AbCdEfGhI"],
+            ["eu-west-1_AbCdEfGhI", "arn:aws:cognito-idp:eu-west-1:111111111111:userpool/*"],
+        ),
+        (
+            "api.yaml",
+            "AuthorizerFunctionArn",
+            [
+                "",
+                "arn:aws:lambda:eu-west-1:111111111111:function:who",
+                "arn:aws:lambda:eu-west-1:111111111111:function:who:live",
+            ],
+            ["who", "arn:aws:lambda:eu-west-1:111111111111:function:*"],
+        ),
+        ("api.yaml", "OrganizationId", ["", "o-a1b2c3d4e5"], ["o-A1B2C3D4E5"]),
         ("target-role.yaml", "UpdaterRoleArn", [UPDATER_ROLE], ["", "updater", "arn:aws:iam::*:role/x"]),
         (
             "target-role.yaml",
@@ -484,6 +532,16 @@ def test_the_dashboard_is_that_of_its_file() -> None:
     titles = [widget["properties"]["title"] for widget in json.loads(body)["widgets"]]
     assert titles == [widget["properties"]["title"] for widget in source["widgets"]]
     assert "__" not in body
+
+
+def test_what_counts_as_a_broken_door_stands_in_its_access_log() -> None:
+    resources = template("api.yaml")["Resources"]
+    said = json.loads(resources["Stage"]["Properties"]["AccessLogSetting"]["Format"])
+    asked = re.findall(r"\$\.(\w+)", resources["BrokenRequests"]["Properties"]["FilterPattern"])
+    assert {name: said[name] for name in asked} == {"status": "$context.status", "error": "$context.error.responseType"}
+    counted = resources["BrokenRequests"]["Properties"]["MetricTransformations"][0]
+    watched = resources["BrokenAlarm"]["Properties"]
+    assert (counted["MetricNamespace"], counted["MetricName"]) == (watched["Namespace"], watched["MetricName"])
 
 
 def test_history_and_state_outlive_the_stack() -> None:

@@ -1,0 +1,103 @@
+# Who changed what, from what, to what: one item per record, appended and never rewritten.
+resource "aws_dynamodb_table" "history_table" {
+  name                        = "${var.name}-history"
+  billing_mode                = "PAY_PER_REQUEST"
+  deletion_protection_enabled = var.keep_records
+  hash_key                    = "service"
+  range_key                   = "record"
+  tags                        = var.tags
+
+  dynamic "attribute" {
+    for_each = ["service", "record", "account_id", "day", "image"]
+
+    content {
+      name = attribute.value
+      type = "S"
+    }
+  }
+
+  dynamic "global_secondary_index" {
+    for_each = { by-account = "account_id", by-day = "day", by-image = "image" }
+
+    content {
+      name            = global_secondary_index.key
+      hash_key        = global_secondary_index.value
+      range_key       = "record"
+      projection_type = "ALL"
+    }
+  }
+
+  point_in_time_recovery {
+    enabled = true
+  }
+
+  dynamic "server_side_encryption" {
+    for_each = var.table_key_arn == "" ? [] : [var.table_key_arn]
+
+    content {
+      enabled     = true
+      kms_key_arn = server_side_encryption.value
+    }
+  }
+}
+
+module "history_table_policy" {
+  source   = "../policy"
+  document = "history-table"
+  tokens = {
+    WRITER_ROLE_ARNS     = concat([aws_iam_role.updater_role.arn], aws_iam_role.recorder_role[*].arn)
+    BREAK_GLASS_ROLE_ARN = var.break_glass_role_arn
+  }
+  # Whole: a Deny that merely lost its condition would deny everybody.
+  without = var.break_glass_role_arn == "" ? ["OnlyBreakGlassChangesThisPolicy"] : []
+}
+
+resource "aws_dynamodb_resource_policy" "history_table" {
+  resource_arn = aws_dynamodb_table.history_table.arn
+  policy       = module.history_table_policy.json
+}
+
+# Heads, leases and idempotency keys. Kept as carefully as the history: a ledger whose head is lost has no end
+# that anything could be checked against, and its chain would start anew.
+resource "aws_dynamodb_table" "state_table" {
+  name                        = "${var.name}-state"
+  billing_mode                = "PAY_PER_REQUEST"
+  deletion_protection_enabled = var.keep_records
+  hash_key                    = "id"
+  tags                        = var.tags
+
+  dynamic "attribute" {
+    for_each = ["id", "open", "look_at"]
+
+    content {
+      name = attribute.value
+      type = "S"
+    }
+  }
+
+  # Deployments whose end is not recorded, by when to look at them again.
+  global_secondary_index {
+    name            = "by-open"
+    hash_key        = "open"
+    range_key       = "look_at"
+    projection_type = "ALL"
+  }
+
+  point_in_time_recovery {
+    enabled = true
+  }
+
+  dynamic "server_side_encryption" {
+    for_each = var.table_key_arn == "" ? [] : [var.table_key_arn]
+
+    content {
+      enabled     = true
+      kms_key_arn = server_side_encryption.value
+    }
+  }
+
+  ttl {
+    attribute_name = "expires_at"
+    enabled        = true
+  }
+}

@@ -1,0 +1,89 @@
+resource "aws_iam_role" "updater_role" {
+  name_prefix        = "${var.name}-updater-"
+  path               = "/ecs-updater/"
+  description        = "The ecs-updater function. It changes services through the target accounts' roles, never with this one."
+  assume_role_policy = module.lambda_trust.json
+  tags               = var.tags
+}
+
+module "updater_policy" {
+  source   = "../policy"
+  document = "updater"
+  tokens = {
+    PARTITION         = local.partition
+    TARGET_ROLE_NAME  = var.target_role_name
+    HISTORY_TABLE_ARN = aws_dynamodb_table.history_table.arn
+    STATE_TABLE_ARN   = aws_dynamodb_table.state_table.arn
+    DEAD_LETTERS_ARN  = aws_sqs_queue.dead_letters.arn
+    TABLE_KEY_ARN     = var.table_key_arn
+    REGION            = local.region
+    URL_SUFFIX        = local.url_suffix
+    LOG_GROUP_ARN     = aws_cloudwatch_log_group.log_group.arn
+  }
+  without = concat(local.without_organization, local.without_table_key)
+}
+
+resource "aws_iam_role_policy" "updater_policy" {
+  name   = "updater"
+  role   = aws_iam_role.updater_role.id
+  policy = module.updater_policy.json
+}
+
+resource "aws_cloudwatch_log_group" "log_group" {
+  name_prefix       = "/${var.name}/updater-"
+  retention_in_days = var.log_retention_days
+  skip_destroy      = var.keep_records
+  tags              = var.tags
+}
+
+resource "aws_lambda_function" "updater_function" {
+  function_name     = var.name
+  description       = "Sets image, tags and parameters of an ECS service in a target account, and records the change."
+  runtime           = "provided.al2023"
+  handler           = "bootstrap"
+  architectures     = [var.architecture]
+  role              = aws_iam_role.updater_role.arn
+  memory_size       = 256
+  timeout           = 300
+  s3_bucket         = var.code_bucket
+  s3_key            = var.code_key
+  s3_object_version = var.code_version == "" ? null : var.code_version
+  tags              = var.tags
+  # A version with every change of package or settings: old ones stay, to go back to.
+  publish = true
+
+  logging_config {
+    log_format = "JSON"
+    log_group  = aws_cloudwatch_log_group.log_group.name
+  }
+
+  environment {
+    variables = merge(
+      {
+        HISTORY_TABLE     = aws_dynamodb_table.history_table.name
+        STATE_TABLE       = aws_dynamodb_table.state_table.name
+        TARGET_ROLE_NAME  = var.target_role_name
+        METRICS_NAMESPACE = var.metrics_namespace
+      },
+      var.external_id == "" ? {} : { EXTERNAL_ID = var.external_id },
+      length(var.allowed_accounts) == 0 ? {} : { ALLOWED_ACCOUNTS = join(",", var.allowed_accounts) },
+    )
+  }
+
+  depends_on = [aws_iam_role_policy.updater_policy]
+}
+
+resource "aws_lambda_alias" "updater_alias" {
+  name             = "live"
+  description      = "What callers invoke."
+  function_name    = aws_lambda_function.updater_function.function_name
+  function_version = aws_lambda_function.updater_function.version
+}
+
+# The updater takes the requested_by of whoever invokes this alias for verified.
+resource "aws_lambda_alias" "updater_api_alias" {
+  name             = "api"
+  description      = "For the API door alone, which knows who asks."
+  function_name    = aws_lambda_function.updater_function.function_name
+  function_version = aws_lambda_function.updater_function.version
+}

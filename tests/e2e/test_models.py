@@ -1,0 +1,371 @@
+"""The API door's models take what the schemas take, but for what is listed; its templates let nothing be forged."""
+
+from __future__ import annotations
+
+import collections
+import json
+import random
+from collections.abc import Callable
+from typing import Any
+
+import airspeed
+import jsonschema
+import models
+import pytest
+import regex
+import strict_api
+import yaml
+from jsonschema import validators
+
+Event = dict[str, Any]
+SCHEMA = models.ROOT / "schema"
+DOCUMENT = yaml.safe_load(models.OPENAPI.read_text())
+
+
+def pattern(validator: Any, value: str, instance: Any, schema: Any) -> Any:
+    """The keyword `pattern`, with Unicode classes, which Python's own engine does not have."""
+    if validator.is_type(instance, "string") and not regex.search(value, instance):
+        yield jsonschema.ValidationError(f"{instance!r} does not match {value!r}")
+
+
+Draft202012 = validators.extend(jsonschema.Draft202012Validator, {"pattern": pattern})
+Draft4 = validators.extend(jsonschema.Draft4Validator, {"pattern": pattern})
+
+
+def model(name: str) -> Any:
+    """A validator of a model of openapi.yaml, as API Gateway has it: draft 4."""
+    return Draft4({"components": DOCUMENT["components"], "$ref": f"#/components/schemas/{name}"})
+
+
+def schema(name: str) -> Any:
+    """A validator of a schema of schema/."""
+    return Draft202012(json.loads((SCHEMA / f"{name}.schema.json").read_text()))
+
+
+# ---- events ----------------------------------------------------------------------------------------------------------
+
+TEXTS = [
+    "", "x", "nginx:1.27", "a b", "é", "*", "arn:aws:ecs:eu-west-1:222222222222:service/c/s", "a" * 255, "a" * 256,
+    "a" * 257, "a" * 1024, "a" * 1025, "previous", "web:7", "replace", "merge", "222222222222", "22222222222",
+    "eu-west-1", "2026-11-22", "2026-11-22T09:30:00+01:00", "0194aa3e-7f60-7000-8000-000000000000",
+    "0194aa3e-7f60-4000-8000-000000000000", "FAILED", "oldest_first", f"{'r' * 255}@sha256:{'0' * 64}",
+    f"{'r' * 256}@sha256:{'0' * 64}",
+]  # fmt: skip
+OTHERS: list[Any] = [None, True, False, 0, 1, 100, 101, -1, 1.0, 20.0, 1.5, [], {}, [1], {"a": 1}]
+MAPS: list[Any] = [
+    {"web": "nginx"}, {"web": ""}, {"a b": "nginx"}, {"web": 7}, {f"c{n}": "nginx" for n in range(10)},
+    {f"c{n}": "nginx" for n in range(11)}, {"team": "a b"}, {"aws:x": "y"}, {"x": "AWS:y"}, {"x": "*"}, {"*": "x"},
+    {"": "x"}, {"é": "ü"}, {"k" * 129: "x"}, {f"t{n}": "x" for n in range(51)}, {"desiredCount": 3},
+    {"taskDefinition": "x"},
+    {"desiredCount": None, "loadBalancers": []},
+]  # fmt: skip
+UPDATE_FIELDS = list(json.loads((SCHEMA / "update-event.schema.json").read_text())["properties"])
+QUERY_FIELDS = list(json.loads((SCHEMA / "history-query.schema.json").read_text())["properties"])
+GOOD: Event = {
+    "account_id": "222222222222", "region": "eu-west-1", "ecs_cluster_name": "c", "ecs_service_name": "s",
+    "ecs_image_name": "nginx:1", "container_name": "web", "images": {"web": "nginx"}, "ecs_tag": {"a": "b"},
+    "tag_mode": "merge", "restore": "previous", "service": {"desiredCount": 3}, "force_new_deployment": True,
+    "expected_task_definition": "web:7", "dry_run": True, "idempotency_key": "k", "requested_by": "ann", "reason": "r",
+    "updates": [{}], "summary_only": True,
+    "image": "nginx", "change_id": "0194aa3e-7f60-7000-8000-000000000000", "from": "2026-11-22", "to": "2026-11-23",
+    "status": "FAILED", "limit": 20, "order": "oldest_first", "next_token": "t", "verify": True,
+}  # fmt: skip
+
+
+def events(fields: list[str], usual: str, count: int) -> list[Any]:
+    """Events of these fields, by chance but the same every time: most of them nearly good, and most with `usual`."""
+    chance = random.Random(usual)
+
+    def value(name: str) -> Any:
+        if name == "updates" and chance.random() < 0.8:
+            return [some() for _ in range(chance.choice([0, 1, 1, 2, 3]))]
+        return GOOD.get(name, 1) if chance.random() < 0.7 else chance.choice([*TEXTS, *OTHERS, *MAPS])
+
+    def some() -> Event:
+        names = chance.sample(fields, chance.randint(0, 4))
+        names += chance.choice([[], ["ecs_cluster_name", "ecs_service_name", usual], ["account_id", usual]])
+        event = {name: value(name) for name in names if name in fields}
+        if chance.random() < 0.05:
+            event[chance.choice(["unknown", "Region", "ecs_image", ""])] = "x"
+        return event
+
+    return [some() if chance.random() < 0.98 else chance.choice([*TEXTS, *OTHERS]) for _ in range(count)]
+
+
+def left_out(error: jsonschema.ValidationError) -> str | None:
+    """The keyword for which models.py says that a model does without, where it is the one that refuses."""
+    for step in error.absolute_schema_path:
+        if step in models.LEFT_OUT:
+            return str(step)
+    if error.validator == "pattern" and models.UNICODE_CLASS in error.validator_value:
+        return models.UNICODE_CLASS
+    return None
+
+
+def own(event: Any, *forbidden: str) -> bool:
+    """Whether the event, or an entry of its updates, has a field that is the door's to say, or the path's."""
+    if not isinstance(event, dict):
+        return False
+    updates = event.get("updates")
+    entries = [each for each in updates if isinstance(each, dict)] if isinstance(updates, list) else []
+    return any(name in each for each in (event, *entries) for name in forbidden)
+
+
+def whole_floats(event: Any) -> bool:
+    """Whether a number is written like 20.0: an integer for 2020-12, and none for draft 4."""
+    if isinstance(event, dict):
+        return any(map(whole_floats, event.values()))
+    if isinstance(event, list):
+        return any(map(whole_floats, event))
+    return isinstance(event, float) and event.is_integer()
+
+
+WITHOUT_IMAGES = ("ecs_image_name", "container_name", "images", "ecs_tag", "tag_mode")
+CASES: list[tuple[str, str, list[str], str, Callable[[Any], bool]]] = [
+    ("UpdateEvent", "update-event", UPDATE_FIELDS, "ecs_image_name", lambda event: own(event, "requested_by")),
+    ("PlanEvent", "update-event", UPDATE_FIELDS, "ecs_tag", lambda event: own(event, "requested_by", "dry_run")),
+    (
+        "RestoreEvent",
+        "update-event",
+        # Of the fields that it does not have, one.
+        [name for name in UPDATE_FIELDS if name not in ("requested_by", *WITHOUT_IMAGES[1:])],
+        "restore",
+        lambda event: own(event, "requested_by", *WITHOUT_IMAGES) or isinstance(event, dict) and "restore" not in event,
+    ),
+    ("HistoryQuery", "history-query", QUERY_FIELDS, "image", lambda event: False),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "fields", "usual", "refused_by_the_door"), CASES, ids=[case[0] for case in CASES]
+)
+def test_a_model_takes_what_its_schema_takes_but_for_what_is_listed(
+    name: str, source: str, fields: list[str], usual: str, refused_by_the_door: Callable[[Any], bool]
+) -> None:
+    by_schema, by_model = schema(source), model(name)
+    seen: collections.Counter[str] = collections.Counter()
+    for event in events(fields, usual, 3000):
+        faults = [left_out(error) for error in by_schema.iter_errors(event)]
+        takes = by_model.is_valid(event)
+        if refused_by_the_door(event):
+            expected, why = False, "the door's own"
+        elif not faults:
+            expected, why = True, "good"
+        elif all(faults):
+            # Nothing but what models do without; where a model refuses all the same, another of its rules does.
+            seen.update(f"without {fault}" for fault in faults)
+            expected, why = True, "left to the function"
+        else:
+            expected, why = False, "bad"
+        if takes is False and expected is True and whole_floats(event):
+            expected, why = False, "20.0"
+        assert takes is expected, (why, event, [error.message for error in by_schema.iter_errors(event)])
+        seen[why] += 1
+    assert min(seen[why] for why in ("good", "bad", "left to the function")) > 50, seen
+    if source == "update-event":
+        kinds = {"without then", "without dependentSchemas"}
+        if name != "RestoreEvent":
+            kinds |= {"without not", "without propertyNames", r"without \p"}
+        assert kinds <= set(seen), seen
+    else:
+        assert seen["20.0"] > 0, seen
+
+
+def test_a_model_is_openapi_and_draft_4() -> None:
+    for name in DOCUMENT["components"]["schemas"]:
+        jsonschema.Draft4Validator.check_schema(DOCUMENT["components"]["schemas"][name])
+        assert name.isalnum(), "API Gateway takes letters and digits only"
+    known = {*models.KEPT, "properties", "items", "additionalProperties", "$ref"}
+
+    def check(node: Any) -> None:
+        assert set(node) <= known, set(node) - known
+        assert "$ref" not in node or len(node) == 1, "what stands beside a reference is ignored"
+        for member in [*node.get("properties", {}).values(), node.get("items"), node.get("additionalProperties")]:
+            if isinstance(member, dict):
+                check(member)
+
+    for schema_of in models.models().values():
+        check(schema_of)
+
+
+def test_what_cannot_be_said_in_draft_4_is_not_dropped_in_silence() -> None:
+    with pytest.raises(ValueError, match="contains"):
+        models.draft4({"contains": {}}, {})
+    with pytest.raises(TypeError):
+        models.draft4({"properties": {"x": False}}, {})
+
+
+def test_openapi_and_template_are_up_to_date() -> None:
+    text = models.render_openapi(models.OPENAPI.read_text())
+    assert text == models.OPENAPI.read_text()
+    assert models.render_template(models.TEMPLATE.read_text(), text) == models.TEMPLATE.read_text()
+    # CloudFormation takes a template of this length without a bucket.
+    assert len(models.TEMPLATE.read_bytes()) <= 51_200
+
+
+def test_what_changes_the_api_deploys_it_anew() -> None:
+    """A stage serves the deployment it has, whatever becomes of the API; and only a new logical id is a new deployment."""
+    before, chosen = models.deployments(DOCUMENT)
+    after, _ = models.deployments({**DOCUMENT, "info": {**DOCUMENT["info"], "version": "2"}})
+    assert not {line for line in before if line.startswith("Deployment")} & set(after)
+    conditions = {line.split()[-1] for line in before if "Condition:" in line}
+    assert conditions == {"KnowsCallersByIam", "KnowsCallersByCognito", "KnowsCallersByLambda"}
+    assert [line[:-1] in chosen for line in before if line.startswith("Deployment")] == [True] * 3
+
+
+# ---- templates -------------------------------------------------------------------------------------------------------
+
+WAYS = DOCUMENT["x-ecs-updater-authorization"]
+TEMPLATE = DOCUMENT["paths"]["/updates"]["post"][models.INTEGRATION]["requestTemplates"]["application/json"]
+NASTY = [
+    "it's", '"', "\\", "\\'", '", "requested_by": "x', "$context.requestId", "#set($x = 1)$x", "ü\n\t\x00\u2028", "😀",
+    "</script>",
+]  # fmt: skip
+
+
+def rendered(body: Any, way: str, path: str = "/updates", **context: Any) -> str:
+    """What the function would get for a body that no model has seen."""
+    text = body if isinstance(body, str) else json.dumps(body)
+    template = TEMPLATE.replace("__CALLER__", WAYS[way]["caller"])
+    known = {
+        "requestId": "request-1",
+        "resourcePath": path,
+        "identity": {"userArn": "arn:aws:iam::111111111111:user/ann"},
+        "requestOverride": {"path": {}},
+        **context,
+    }
+    return strict_api.render(template, text, known)
+
+
+def once(text: str) -> Event:
+    """A JSON object as the function reads it: a member named twice is refused."""
+
+    def members(pairs: list[tuple[str, Any]]) -> Event:
+        assert len({name for name, _ in pairs}) == len(pairs), f"named twice: {pairs}"
+        return dict(pairs)
+
+    return dict(json.loads(text, object_pairs_hook=members))
+
+
+def refused(text: str) -> bool:
+    """Whether the function refuses what the door sends it, for naming a member twice."""
+    try:
+        once(text)
+    except AssertionError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("path", ["/updates", "/updates/async", "/plans", "/restores", "/restores/async"])
+def test_the_door_adds_who_asks_and_a_key_and_leaves_the_rest_alone(path: str) -> None:
+    restore = {"restore": "previous"} if "restores" in path else {}
+    body = {"reason": 'it\'s "ü" \\ $x #end', "service": {"a": [1, 1.5, None, {}]}, **restore}
+    dry = {"dry_run": True} if path == "/plans" else {}
+    said = {"requested_by": "arn:aws:iam::111111111111:user/ann", **dry}
+    assert once(rendered(body, "IAM", path)) == {**body, **said, "idempotency_key": "request-1"}
+    keyed = {**body, "idempotency_key": "k'\"\\"}
+    assert once(rendered(keyed, "IAM", path)) == {**keyed, **said}
+    if not restore:
+        assert once(rendered({}, "IAM", path)) == {**said, "idempotency_key": "request-1"}
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_a_name_of_any_characters_stays_a_name(text: str) -> None:
+    by_lambda = once(rendered({"reason": "r"}, "LAMBDA", authorizer={"principalId": text}))
+    assert by_lambda == {"reason": "r", "requested_by": text, "idempotency_key": "request-1"}
+    claims = strict_api.JavaMap({"sub": "1-2", "cognito:username": text})
+    by_cognito = once(rendered({"reason": text}, "COGNITO", authorizer={"claims": claims}))
+    assert by_cognito == {"reason": text, "requested_by": f"cognito:1-2:{text}", "idempotency_key": "request-1"}
+
+
+def test_a_name_is_cut_to_what_the_history_keeps() -> None:
+    for length, kept in ((255, 255), (256, 256), (257, 256), (5000, 256)):
+        event = once(rendered({}, "LAMBDA", authorizer={"principalId": "'" * length}))
+        assert event["requested_by"] == "'" * kept
+
+
+def test_a_caller_without_a_name_is_nobody() -> None:
+    """An empty requested_by, which the event's schema refuses."""
+    assert once(rendered({}, "LAMBDA", authorizer={}))["requested_by"] == ""
+    assert once(rendered({}, "IAM", identity={}))["requested_by"] == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/updates", {"requested_by": "x"}),
+        ("/updates", '{"requested\\u005fby": "x"}'),
+        ("/updates", {"updates": [{}, {"requested_by": "x"}]}),
+        ("/updates/async", {"updates": [{"requested_by": None}]}),
+        ("/plans", {"dry_run": False}),
+        ("/plans", {"updates": [{}, {"dry_run": False}]}),
+    ],
+)
+def test_what_a_model_would_have_refused_is_named_twice(path: str, body: Any) -> None:
+    assert refused(rendered(body, "IAM", path))
+    assert not refused(rendered({"updates": [{"dry_run": True}] if path != "/plans" else [{}]}, "IAM", path))
+
+
+def test_a_restore_without_its_change_is_not_an_update() -> None:
+    event = once(rendered({"ecs_image_name": "nginx"}, "IAM", "/restores"))
+    assert event["restore"] == ""
+    assert not schema("update-event").is_valid({"ecs_cluster_name": "c", "ecs_service_name": "s", **event})
+
+
+@pytest.mark.parametrize("body", ["[]", "[1]", '"x"', '"\\"a\\": 1}"', "7", "true", "null"])
+def test_what_is_no_object_makes_no_event(body: str) -> None:
+    with pytest.raises((json.JSONDecodeError, airspeed.TemplateExecutionError)):
+        json.loads(rendered(body, "IAM"))
+
+
+# Every code of src/error.rs, and what the functions of Lambda itself may end with.
+STATUSES = {
+    "JsonValidation": (400, False), "InvalidImage": (400, False),
+    "ClusterNotFound": (404, False), "ServiceNotFound": (404, False),
+    "TaskDefinitionChanged": (409, False), "IdempotencyKeyReused": (409, False), "ChangeInProgress": (409, True),
+    "ContainerNotFound": (422, False), "AmbiguousContainer": (422, False), "ImageNotFound": (422, False),
+    "UnsupportedDeploymentController": (422, False), "RegionNotEnabled": (422, False),
+    "AssumeRoleFailed": (502, None), "ServiceReadFailed": (502, None), "TaskDefinitionRejected": (502, None),
+    "ServiceUpdateFailed": (502, None), "TagUpdateFailed": (502, None),
+    "HistoryUnavailable": (503, True),
+    "Sandbox.Timedout": (504, True), "Runtime.ExitError": (500, None), "Unhandled": (500, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/updates", "/plans", "/restores", "/history"])
+def test_every_code_has_its_status(path: str) -> None:
+    in_source = (models.ROOT / "src" / "error.rs").read_text()
+    codes = set(regex.findall(r'Self::(\w+) => "\1"', in_source))
+    assert codes == {code for code in STATUSES if "." not in code} - {"Unhandled"}
+    assert codes, "the codes were not found"
+    for code, (status, retryable) in STATUSES.items():
+        message = f'[ERROR][x] it\'s "ü"\nsecond line {code}\n'
+        answer = answered(path, {"errorType": code, "errorMessage": message}, failed=True)
+        assert answer[0] == status, code
+        known = {} if retryable is None else {"retryable": retryable}
+        assert answer[1] == {"code": code, "message": message, **known}
+    message = "2026-11-25 Task timed out after 300.00 seconds"
+    without_type = answered(path, {"errorMessage": message}, failed=True)
+    assert without_type == (500, {"code": "FunctionFailed", "message": message})
+
+
+def test_an_answer_is_its_body() -> None:
+    body = {"results": [], "x": 'it\'s "ü"\n', "n": [1, 1.5, None]}
+    assert answered("/updates", {"statusCode": 200, "body": body}) == (200, body)
+    assert answered("/updates", {"statusCode": 207, "body": body}) == (207, body)
+    # What looks like a failure inside an answer is none.
+    assert answered("/history", {"statusCode": 200, "body": {"errorMessage": "x"}}) == (200, {"errorMessage": "x"})
+
+
+def answered(path: str, payload: Event, failed: bool = False) -> tuple[int, Event]:
+    """What a caller gets for a function's answer."""
+    integration = DOCUMENT["paths"][path]["post"][models.INTEGRATION]
+    responses = {
+        response["statusCode"]: {**response, "selectionPattern": "" if pattern == "default" else pattern}
+        for pattern, response in integration["responses"].items()
+    }
+    headers = {"X-Amz-Function-Error": "Unhandled"} if failed else {}
+    context: Event = {"responseOverride": {}}
+    sent = (200, headers, json.dumps(payload).encode())
+    answer = strict_api.mapped({"integrationResponses": responses}, sent, context)
+    return answer[0], json.loads(answer[2])

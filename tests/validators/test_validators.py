@@ -1,0 +1,101 @@
+"""Each validator fails when it is fed a deliberate error, and says which. One that passes everything would look just like
+one that found nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+VALIDATORS = ROOT / "infrastructure" / "validators"
+HUB = ROOT / "infrastructure" / "cloudformation" / "hub.yaml"
+TARGET_ROLE = ROOT / "infrastructure" / "cloudformation" / "target-role.yaml"
+UPDATER = ROOT / "policies" / "updater.json"
+BOUNDARY = ROOT / "policies" / "target-boundary.json"
+
+STATE_MACHINE = json.dumps(
+    {"StartAt": "Wait", "States": {"Wait": {"Type": "Wait", "Seconds": 1, "Next": "Done"}, "Done": {"Type": "Succeed"}}}
+)
+API = json.dumps(
+    {
+        "openapi": "3.0.3",
+        "info": {"title": "An API", "version": "1"},
+        "paths": {"/a": {"get": {"responses": {"200": {"description": "Fine"}}}}},
+    }
+)
+# Validator, name of the file, its text without the error, what stands there, the error instead, and what the validator says.
+ERRORS = [
+    ("cfn-lint", "hub.yaml", HUB, "!Ref StateTable", "!Ref NoSuchTable", "NoSuchTable"),
+    ("cfn-lint", "hub.yaml", HUB, "Type: AWS::DynamoDB::Table", "Type: AWS::DynamoDB::Tabel", "Tabel"),
+    ("sam", "hub.yaml", HUB, "!GetAtt HistoryRole.Arn", "!GetAtt HistoryRole.Name", "E1010"),
+    ("sam", "hub.yaml", HUB, "Resources:\n", "Things:\n", "Things"),
+    ("checkov", "target-role.yaml", TARGET_ROLE, '"Action": "ecs:RegisterTaskDefinition"', '"Action": "*"', "CKV_AWS_"),
+    ("checkov", "hub.yaml", HUB, "PointInTimeRecoveryEnabled: true", "PointInTimeRecoveryEnabled: false", "CKV_AWS_28"),
+    ("parliament", "updater.json", UPDATER, "dynamodb:PartiQLInsert", "dynamodb:PartiQLUpsert", "UNKNOWN_ACTION"),
+    ("parliament", "updater.json", UPDATER, "__HISTORY_TABLE_ARN__", "arn:aws:s3:::bucket", "RESOURCE_MISMATCH"),
+    ("parliament", "updater.json", UPDATER, "dynamodb:EnclosingOperation", "dynamodb:Operation", "UNKNOWN_CONDITION"),
+    ("parliament", "large.json", UPDATER, "__HISTORY_TABLE_ARN__", f"arn:aws:{'x' * 10_240}", "AWS takes 10240"),
+    # A suppression that nothing needs any more is a fault too.
+    ("parliament", "target-boundary.json", BOUNDARY, '"iam:PassRole"', '"iam:ListRoles"', "no longer found"),
+    ("asl", "waves.asl.json", STATE_MACHINE, '"Next": "Done"', '"Next": "Dome"', "MISSING_TRANSITION_TARGET"),
+    ("asl", "waves.asl.json", STATE_MACHINE, '"Succeed"', '"Success"', "Done"),
+    ("openapi", "openapi.yaml", API, '"description"', '"descriptoin"', "descriptoin"),
+    ("openapi", "openapi.yaml", API, '"responses"', '"answers"', "answers"),
+]
+
+# What a validator has been seen to pass: it is asked once.
+FINE: set[tuple[str, str]] = set()
+
+
+def validate(validator: str, file: Path) -> subprocess.CompletedProcess[str]:
+    """Runs a validator as `make lint` does, on one file."""
+    if validator == "cfn-lint":
+        command = [str(Path(sys.executable).parent / "cfn-lint"), str(file)]
+    else:
+        command = [str(VALIDATORS / "run"), validator, str(file.parent if validator == "checkov" else file)]
+    return subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False, cwd=ROOT
+    )
+
+
+@pytest.mark.parametrize(
+    ("validator", "name", "source", "right", "wrong", "says"),
+    ERRORS,
+    ids=[f"{validator}-{says.split()[0]}" for validator, *_, says in ERRORS],
+)
+def test_an_error_is_found(
+    tmp_path: Path, validator: str, name: str, source: Path | str, right: str, wrong: str, says: str
+) -> None:
+    text = source.read_text() if isinstance(source, Path) else source
+    assert right in text
+    file = tmp_path / name
+    if (validator, text) not in FINE:
+        file.write_text(text)
+        before = validate(validator, file)
+        assert before.returncode == 0, before.stdout
+        FINE.add((validator, text))
+    file.write_text(text.replace(right, wrong))
+    after = validate(validator, file)
+    assert after.returncode != 0
+    assert says in after.stdout
+
+
+def test_each_check_that_checkov_skips_would_fail(tmp_path: Path) -> None:
+    """What is skipped and fails no longer must not stay skipped."""
+    configuration = yaml.safe_load((VALIDATORS / "checkov.yaml").read_text())
+    skipped = set(configuration.pop("skip-check"))
+    everything = tmp_path / "checkov.yaml"
+    everything.write_text(yaml.safe_dump({**configuration, "check": sorted(skipped), "output": ["json"]}))
+    found = subprocess.run(
+        [ROOT / ".tools/checkov/bin/checkov", "--config-file", everything, "--directory", ROOT / "infrastructure"],
+        stdout=subprocess.PIPE, text=True, timeout=120, check=False,
+    )
+    reports = json.loads(found.stdout)
+    reports = reports if isinstance(reports, list) else [reports]
+    failed = {check["check_id"] for report in reports for check in report["results"]["failed_checks"]}
+    assert failed == skipped
