@@ -143,7 +143,7 @@ impl Machine {
 
 /// How an execution ends that was stopped by its second wave.
 fn failed() -> Value {
-    json!({"status": "FAILED", "error": "RolloutStopped", "cause": stopped().to_string(), "output": "null", "stopDate": 1_795_000_200})
+    json!({"status": "FAILED", "error": "RolloutStopped", "cause": stopped().to_string(), "output": "{}", "stopDate": 1_795_000_200})
 }
 
 fn flat(text: &str) -> String {

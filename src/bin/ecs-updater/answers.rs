@@ -302,6 +302,7 @@ pub const STATUSES: [&str; 13] = [
 ];
 
 /// How a rollout ended.
+#[allow(clippy::struct_field_names)] // the names of the answer
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Rollout {

@@ -73,6 +73,15 @@ impl Screen {
         Self::print(&self.wrapped(text, 0, Style::new()))
     }
 
+    /// Lines that are not wrapped, indented: names and commands, for copying.
+    pub fn list<'a>(lines: impl IntoIterator<Item = impl Into<std::borrow::Cow<'a, str>>>) -> Printed {
+        let mut text = String::new();
+        for line in lines {
+            _ = writeln!(text, "  {}", clean(&line.into()));
+        }
+        Self::print(&text)
+    }
+
     /// An empty line.
     pub fn space() -> Printed {
         Self::print("\n")

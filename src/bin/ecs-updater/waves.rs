@@ -1,6 +1,7 @@
 //! Services in waves: what a rollout takes, how it is cut, and what is wrong with it. Values only.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 
@@ -32,6 +33,12 @@ pub struct Target {
     pub cluster: EcsName,
     /// Its name.
     pub service: EcsName,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}/{}", self.account_id, self.region, self.cluster.as_str(), self.service.as_str())
+    }
 }
 
 impl Target {
@@ -257,10 +264,10 @@ fn schema_faults(document: &Value) -> Result<Vec<String>, Failure> {
 
 /// The service that a target is, by the updater's own check of the event that the two make.
 fn service_of(change: &Map<String, Value>, target: &Value, own: &Region) -> Result<String, String> {
-    let mut event = change.clone();
-    event.extend(target.as_object().cloned().unwrap_or_default());
     // Stands for the account that only the function knows.
     const OWN: &str = "000000000000";
+    let mut event = change.clone();
+    event.extend(target.as_object().cloned().unwrap_or_default());
     let defaults = Defaults { account_id: AccountId::parse(OWN).ok(), region: own.clone() };
     match request::parse(Value::Object(event).to_string().as_bytes(), &defaults) {
         Ok(Event::One(request)) => {
@@ -408,7 +415,9 @@ mod tests {
     fn an_input_that_is_too_long_says_what_to_do() {
         let check = |services: usize, reason: &str| {
             let mut targets: Vec<Value> = (0..services).map(|index| target(index, "web").to_json()).collect();
-            targets.iter_mut().for_each(|target| target["reason"] = reason.into());
+            for target in &mut targets {
+                target["reason"] = reason.into();
+            }
             let input = json!({"change": {"ecs_image_name": "nginx"}, "waves": [targets]});
             Input::check(input, &Region::parse("eu-west-1").unwrap())?.text()
         };

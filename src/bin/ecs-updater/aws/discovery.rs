@@ -17,9 +17,9 @@ use crate::waves::Target;
 
 /// The session name that the reader role's trust policy asks for: `ecsu-*`.
 const SESSION_NAME: &str = "ecsu-targets";
-/// How many services DescribeServices takes ("services" in the ECS API reference).
+/// How many services `DescribeServices` takes ("services" in the ECS API reference).
 const DESCRIBED_AT_ONCE: usize = 10;
-/// The most that ListClusters and ListServices give at once.
+/// The most that `ListClusters` and `ListServices` give at once.
 const LISTED_AT_ONCE: i32 = 100;
 
 /// Which services are looked for.

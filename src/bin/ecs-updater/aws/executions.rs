@@ -11,7 +11,7 @@ use crate::failure::{Exit, Failure};
 use crate::progress::{Counts, MapRun, Step};
 use crate::text::short;
 
-/// How many events GetExecutionHistory gives at once, at most.
+/// How many events `GetExecutionHistory` gives at once, at most.
 const EVENTS_AT_ONCE: i32 = 1000;
 
 /// How much of a cause a message tells: it may have 32,768 characters.
@@ -96,7 +96,8 @@ impl Executions {
         Ok(Execution {
             status: answer.status.as_str().to_owned(),
             input: parse(answer.input()),
-            summary: [answer.output(), answer.cause()].into_iter().filter_map(parse).find(Value::is_object),
+            // A failed one may have an output too: what came into its last state.
+            summary: parse(answer.cause()).filter(Value::is_object).or_else(|| parse(answer.output())),
             error: answer.error().map(str::to_owned),
             cause: answer.cause().map(str::to_owned),
             started: time(Some(answer.start_date())),
@@ -147,11 +148,9 @@ impl Executions {
             listed.collect::<Result<_, _>>().await.map_err(|error| failed("states:ListMapRuns", &error).at(arn))?;
         let mut runs: Vec<_> = listed
             .into_iter()
-            .map(|run| {
-                (run.start_date, MapRun { arn: run.map_run_arn, ended: run.stop_date.is_some(), ..MapRun::default() })
-            })
+            .map(|run| (run.start_date, MapRun { arn: run.map_run_arn, ended: run.stop_date.is_some() }))
             .collect();
-        runs.sort_by(|(one, _), (other, _)| one.cmp(other));
+        runs.sort_by_key(|(began, _)| *began);
         Ok(runs.into_iter().map(|(_, run)| run).collect())
     }
 
@@ -214,6 +213,7 @@ pub fn ended_without_summary(arn: &str, execution: &Execution) -> Failure {
     let since = execution.started.map(|at| format!(" --from {}", at.format("%Y-%m-%dT%H:%M:%SZ"))).unwrap_or_default();
     Failure::new(Exit::Failed, message).code(&execution.status).at(arn).advise(format!(
         "Waves after this one were not started; what was changed stays changed. Which services that is: \
-         `ecs-updater history{since} --all`, and the results bucket."
+         `ecs-updater history{since} --all`, and what stands under rollouts/{}/ in the results bucket.",
+        arn.rsplit(':').next().unwrap_or_default()
     ))
 }

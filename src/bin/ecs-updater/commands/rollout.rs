@@ -128,8 +128,7 @@ fn show_plan(screen: &Screen, input: &Input) -> Result<(), Failure> {
         match wave {
             Wave::Services(names) => {
                 screen.say(&format!("wave {}: {}", index + 1, services(names.len() as u64)))?;
-                let listed: String = names.iter().map(|name| format!("  {}\n", clean(name))).collect();
-                Screen::print(&listed)?;
+                Screen::list(names)?;
             }
             Wave::Object(key) => screen.say(&format!("wave {}: the services in {}", index + 1, clean(key)))?,
         }
@@ -191,8 +190,9 @@ async fn follow(executions: &Executions, bars: &mut Bars, arn: &str, looks: Dura
             Err(failure) => again(failure, &mut failed_looks)?,
         }
         if ended {
-            let summary: &[Value] = waves_of(&execution);
-            summary.iter().for_each(|wave| progress.judged(wave));
+            for wave in waves_of(&execution) {
+                progress.judged(wave);
+            }
         }
         bars.show(&before, &progress, Utc::now());
         if ended {
@@ -217,7 +217,9 @@ fn again(failure: Failure, failed_looks: &mut u32) -> Result<(), Failure> {
 async fn look(executions: &Executions, arn: &str, progress: &mut Progress, newest: &mut i64) -> Result<(), Failure> {
     let (steps, seen): (Vec<Step>, i64) = executions.steps(arn, *newest).await?;
     *newest = seen;
-    steps.iter().for_each(|step| progress.step(step));
+    for step in &steps {
+        progress.step(step);
+    }
     let runs = executions.map_runs(arn).await?;
     for (index, run) in runs.iter().filter(|run| run.is_wave()).enumerate() {
         // Those that ended are complete in `progress` once they were read.
@@ -270,12 +272,10 @@ fn show(screen: &Screen, summary: &Summary, waves: &[Value]) -> Result<(), Failu
     for (wave, numbers) in summary.waves.iter().zip(waves) {
         let number = wave.wave.unwrap_or_default();
         screen.headline(wave.status.as_deref().unwrap_or("?"), &format!("wave {number}  {}", counts(numbers)))?;
-        let mut text = String::new();
         for failure in wave.failures.iter().take(NAMED) {
             let why = [&failure.status, &failure.code].into_iter().flatten().map(String::as_str).collect::<Vec<_>>();
-            text.push_str(&format!("  {}\n    {}\n", clean(&failure.service()), clean(&why.join(" "))));
+            Screen::list([failure.service(), format!("  {}", why.join(" "))])?;
         }
-        Screen::print(&text)?;
     }
     Screen::space()?;
     let place = |key: &String| format!("s3://{}/{key}", summary.bucket.as_deref().unwrap_or_default());
@@ -295,21 +295,17 @@ fn show(screen: &Screen, summary: &Summary, waves: &[Value]) -> Result<(), Failu
         };
     }
     screen.say("\nWhat was changed stays changed. Put it back, in this order:")?;
-    let commands: String = summary
-        .restore_keys
-        .iter()
-        .map(|key| format!("  aws s3 cp '{}' - | ecs-updater invoke -\n", clean(&place(key)).replace('\'', "")))
-        .collect();
-    Screen::print(&commands)?;
+    Screen::list(summary.restore_keys.iter().map(|key| {
+        // A quote would end the shell's word.
+        format!("aws s3 cp '{}' - | ecs-updater invoke -", place(key).replace('\'', ""))
+    }))?;
     let back = summary.restore.as_ref().map(|restore| restore.updates.as_slice()).unwrap_or_default();
     if !back.is_empty() {
         screen.say("That is:")?;
-        let mut named: String =
-            back.iter().take(NAMED).map(|target: &RolloutTarget| format!("  {}\n", clean(&target.service()))).collect();
+        Screen::list(back.iter().take(NAMED).map(RolloutTarget::service))?;
         if let Some(more) = back.len().checked_sub(NAMED).filter(|more| *more > 0) {
-            named.push_str(&format!("  and {more} more\n"));
+            Screen::list([format!("and {more} more")])?;
         }
-        Screen::print(&named)?;
     }
     Ok(())
 }

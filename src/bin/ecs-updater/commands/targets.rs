@@ -65,7 +65,7 @@ pub async fn run(shared: &Shared, screen: &Screen, asked: Targets) -> Result<Exi
         None => waves.iter().map(|wave| wave.iter().map(Target::to_json).collect()).collect(),
     };
     if screen.is_json() {
-        Screen::json(&input(waves, change, &asked.pace, discovery.region())?, true)?;
+        Screen::json(&input(&waves, &change, &asked.pace, discovery.region())?, true)?;
     }
     incomplete.map_or(Ok(Exit::Done), Err)
 }
@@ -138,7 +138,7 @@ fn incomplete(unread: &[Failure], accounts: usize) -> Option<Failure> {
 }
 
 /// The input of a rollout.
-fn input(waves: Vec<Value>, change: Map<String, Value>, pace: &RolloutPace, region: &Region) -> Result<Value, Failure> {
+fn input(waves: &[Value], change: &Map<String, Value>, pace: &RolloutPace, region: &Region) -> Result<Value, Failure> {
     let changes = !change.is_empty();
     let mut input = json!({"change": change, "waves": waves});
     set_pace(&mut input, pace);
@@ -166,8 +166,8 @@ fn objects(screen: &Screen, waves: &[Vec<Target>], folder: &Path) -> Result<Vec<
         }
         let file = format!("wave-{}.jsonl", index + 1);
         let path = folder.join(&file);
-        let lines: String = wave.iter().map(|target| format!("{}\n", target.to_json())).collect();
-        std::fs::write(&path, lines).map_err(|fault| failed(&path, fault))?;
+        let lines: Vec<String> = wave.iter().map(|target| target.to_json().to_string()).collect();
+        std::fs::write(&path, lines.join("\n") + "\n").map_err(|fault| failed(&path, fault))?;
         keys.push(json!({"key": format!("inputs/{name}/{file}")}));
     }
     if !screen.is_json() {
@@ -195,17 +195,7 @@ pub fn set_pace(input: &mut Value, pace: &RolloutPace) {
 fn show(screen: &Screen, waves: &[Vec<Target>], services: usize) -> Result<(), Failure> {
     for (index, wave) in waves.iter().enumerate() {
         screen.headline(&format!("wave {}", index + 1), &format!("{} of {services} services", wave.len()))?;
-        let mut text = String::new();
-        for target in wave {
-            text.push_str(&format!(
-                "  {}/{}/{}/{}\n",
-                target.account_id,
-                target.region,
-                target.cluster.as_str(),
-                target.service.as_str()
-            ));
-        }
-        Screen::print(&text)?;
+        Screen::list(wave.iter().map(Target::to_string))?;
     }
     screen.say("\nAs input for `ecs-updater rollout`: --output json")
 }
