@@ -62,7 +62,7 @@ def deploy(aws: Endpoint, packages: Path, progress: Callable[[str], None]) -> De
         progress(
             f"account {account}: infrastructure/cloudformation/target-role.yaml, cluster {CLUSTER}, service {SERVICE}"
         )
-        deploy_target(aws, account, outputs["UpdaterRoleArn"])
+        deploy_target(aws, account, outputs["UpdaterRoleArn"], readers=f"{READERS},{outputs['RecorderRoleArn']}")
         if bus := outputs.get("EventBusArn"):
             deploy_events(aws, account, bus)
     return Deployment(
@@ -99,7 +99,9 @@ def upload(s3: Any, bucket: str, packages: Path) -> dict[str, str]:
     return parameters
 
 
-def deploy_target(aws: Endpoint, account: str, updater_role_arn: str, organization: str = ORGANIZATION_ID) -> None:
+def deploy_target(
+    aws: Endpoint, account: str, updater_role_arn: str, organization: str = ORGANIZATION_ID, readers: str = READERS
+) -> None:
     """The role that the updater assumes in `account`, and a service to change."""
     deploy_stack(
         aws,
@@ -112,7 +114,7 @@ def deploy_target(aws: Endpoint, account: str, updater_role_arn: str, organizati
             "ExternalId": EXTERNAL_ID,
             "TaskRoleArns": "arn:aws:iam::*:role/sample/*",
             "InfrastructureRoleArns": "arn:aws:iam::*:role/sample-infrastructure/*",
-            "ReaderPrincipalArns": READERS,
+            "ReaderPrincipalArns": readers,
         },
     )
     create_sample(aws, account)

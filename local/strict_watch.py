@@ -20,7 +20,7 @@ import ministack.core.iam_evaluator as evaluator
 from ministack.core.arn import parse_arn
 from ministack.core.lambda_runtime import execution_credentials
 from ministack.core.responses import get_account_id, get_region, set_request_account_id, set_request_region
-from ministack.services import cloudwatch, eventbridge, kms, lambda_svc, sns, sqs
+from ministack.services import cloudwatch, eventbridge, kms, lambda_svc, sns, sqs, stepfunctions
 from ministack.services.cloudformation import provisioners
 
 Created = tuple[str, dict[str, str]]
@@ -64,6 +64,18 @@ def emit_logs(func: dict[str, Any], request_id: str, text: str, error: bool, ms:
                 for dimensions in directive["Dimensions"]:
                     values, name = {each: entry[each] for each in dimensions}, metric["Name"]
                     cloudwatch.record_metric(directive["Namespace"], name, entry[name], "Count", values)
+
+
+original_execution_status: Callable[..., None] = stepfunctions._emit_execution_status_event
+
+
+def execution_status(execution: dict[str, Any]) -> None:
+    """An execution's new status, as an event and as a metric."""
+    original_execution_status(execution)
+    names = {"FAILED": "ExecutionsFailed", "TIMED_OUT": "ExecutionsTimedOut", "ABORTED": "ExecutionsAborted"}
+    if name := names.get(execution["status"]):
+        machine = {"StateMachineArn": execution["stateMachineArn"]}
+        cloudwatch.record_metric("AWS/States", name, 1, "Count", machine)
 
 
 def statistic(namespace: str, name: str, dimensions: list[dict[str, str]], stat: str, seconds: float) -> float | None:
@@ -331,6 +343,7 @@ def mend() -> None:
     """Puts the functions of this file in place of MiniStack's."""
     lambda_svc._emit_lambda_metrics = count_throttles
     lambda_svc._emit_lambda_logs = emit_logs
+    stepfunctions._emit_execution_status_event = execution_status
     provisioners._cw_metric_alarm_put = alarm_put
     cloudwatch._evaluate_alarm = evaluate_alarm
     sns._fanout = fanout

@@ -153,6 +153,11 @@ def test_a_history_that_cannot_read_is_heard_of_and_a_wrong_question_is_not(watc
     assert notices.drain() == []
 
 
+def test_a_rollout_that_does_not_go_through_is_heard_of(watched: System, notices: Queue) -> None:
+    watched.client("stepfunctions").start_execution(stateMachineArn=watched.deployment.waves, input="{}")
+    notices.wait(about("WavesAlarm"))
+
+
 @pytest.mark.parametrize("lock", ["key", "topic"])
 def test_alarms_need_leave_of_the_topic_and_of_its_key(watched: System, notices: Queue, lock: str) -> None:
     topic = watched.deployment.outputs["NoticesTopicArn"]

@@ -552,3 +552,6 @@ def test_history_and_state_outlive_the_stack() -> None:
         assert properties["DeletionProtectionEnabled"] is True
         assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
         assert properties["BillingMode"] == "PAY_PER_REQUEST"
+        key = resolve(properties["SSESpecification"], {"TableKeyArn": "arn:key"}, {"HasTableKey": True})
+        assert key == {"SSEEnabled": True, "SSEType": "KMS", "KMSMasterKeyId": "arn:key"}
+        assert resolve(properties["SSESpecification"], {}, {"HasTableKey": False}) is NOTHING

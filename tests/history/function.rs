@@ -133,6 +133,7 @@ async fn queries_are_answered_and_logged() {
         assert!(message.contains("\n[ERROR][json_validation] Needed: one of {\"account_id\""), "{message}");
     }
 
+    let (metrics, log) = apart(log);
     assert_eq!(log.len(), events.len(), "one line each: {log:#?}");
     let asked = format!("change {}", change.change_id);
     assert_eq!(
@@ -142,6 +143,18 @@ async fn queries_are_answered_and_logged() {
     let levels: Vec<_> = log.iter().map(|line| line["level"].as_str().unwrap()).collect();
     assert_eq!(levels, ["INFO", "INFO", "ERROR", "ERROR", "ERROR"]);
     assert_eq!(log[3]["code"], "JsonValidation");
+    // A wrong question is its asker's fault, and was answered.
+    assert_eq!(metrics.len(), 4, "two for each of two errors: {metrics:#?}");
+    assert_eq!(
+        (&metrics[0]["QuestionFailed"], &metrics[0]["code"], &metrics[0]["fault"]),
+        (&json!(1), &json!("JsonValidation"), &json!("caller"))
+    );
+    assert_eq!((&metrics[1]["AnsweredErrors"], &metrics[1]["FunctionName"]), (&json!(1), &json!("history")));
+}
+
+/// The metrics, and the other lines.
+fn apart(log: Vec<Value>) -> (Vec<Value>, Vec<Value>) {
+    log.into_iter().partition(|line| line.get("_aws").is_some())
 }
 
 #[tokio::test]
@@ -155,7 +168,9 @@ async fn a_table_that_cannot_be_read() {
     let message =
         "[ERROR][history_write] the history could not be read: dynamodb:Query: AccessDeniedException: so it goes";
     assert_eq!(answer["errorMessage"], message);
+    let (metrics, log) = apart(log);
     assert_eq!((log.len(), &log[0]["retryable"]), (1, &json!(false)));
+    assert_eq!((&metrics[0]["QuestionFailed"], &metrics[0]["fault"]), (&json!(1), &json!("operator")));
 }
 
 #[tokio::test]
