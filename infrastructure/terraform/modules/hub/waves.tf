@@ -136,7 +136,7 @@ locals {
   }
   # As CloudFormation fills in DefinitionSubstitutions.
   waves_parts = regexall("[$]{[A-Za-z]+}|[^$]+|[$]", jsonencode(jsondecode(local.waves_text)))
-  waves       = join("", [for part in local.waves_parts : startswith(part, "$${") ? local.waves_names[trim(part, "$${}")] : part])
+  waves       = join("", [for part in local.waves_parts : can(regex("^[$]{", part)) ? local.waves_names[trim(part, "{}$")] : part])
 }
 
 resource "aws_sfn_state_machine" "waves" {
