@@ -28,6 +28,7 @@ mod many;
 mod parameters;
 mod refused_events;
 mod restores;
+mod secrets;
 mod service_kinds;
 mod sessions;
 mod settings;
