@@ -112,7 +112,7 @@ class Stub:
         return at, json.loads(body)
 
     def first_poll(self, timeout: float = 60) -> float:
-        """When an event was asked for first."""
+        """When the first event was asked for that was given out."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._polls, timeout):
                 raise TimeoutError("nobody polled")
@@ -169,8 +169,8 @@ class Stub:
                     name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)
                 }
                 body = await self._body(reader, headers)
-                method, path, _ = head[0].split(" ", 2)
-                status, kind, answer, more = await self._answer(method, path, headers, body)
+                path = head[0].split(" ")[1]
+                status, kind, answer, more = await self._answer(reader, path, headers, body)
                 lines = [f"HTTP/1.1 {status} OK", f"content-type: {kind}", f"content-length: {len(answer)}", *more]
                 writer.write("\r\n".join([*lines, "", ""]).encode() + answer)
                 await writer.drain()
@@ -192,11 +192,11 @@ class Stub:
         return body
 
     async def _answer(
-        self, method: str, path: str, headers: dict[str, str], body: bytes
+        self, reader: asyncio.StreamReader, path: str, headers: dict[str, str], body: bytes
     ) -> tuple[int, str, bytes, list[str]]:
         at = time.perf_counter()
         if path.startswith(RUNTIME):
-            return await self._runtime(method, path.removeprefix(RUNTIME), body, at)
+            return await self._runtime(reader, path.removeprefix(RUNTIME), body, at)
         action = headers.get("x-amz-target", "AssumeRole").rsplit(".", 1)[-1]
         self.calls[action] += 1
         if self.delay:
@@ -208,12 +208,19 @@ class Stub:
         self.seconds.append(time.perf_counter() - at)
         return 200, kind, answer, ["x-amzn-requestid: r"]
 
-    async def _runtime(self, method: str, path: str, body: bytes, at: float) -> tuple[int, str, bytes, list[str]]:
+    async def _runtime(
+        self, reader: asyncio.StreamReader, path: str, body: bytes, at: float
+    ) -> tuple[int, str, bytes, list[str]]:
         if path == "invocation/next":
+            events = self._events
+            request_id, event = await events.get()
+            if reader.at_eof():
+                # The poll of a process that was ended meanwhile, read late: the event is for the next one.
+                events.put_nowait((request_id, event))
+                raise ConnectionResetError
             with self._changed:
                 self._polls.append(at)
                 self._changed.notify_all()
-            request_id, event = await self._events.get()
             headers = [
                 f"lambda-runtime-aws-request-id: {request_id}",
                 f"lambda-runtime-deadline-ms: {int(time.time() * 1000) + DEADLINE_MS}",
