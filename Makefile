@@ -60,14 +60,22 @@ test: $(VENV)/stamp local-package ## every test: cargo test, then the end-to-end
 	BUILT=$(TARGET) $(VENV)/bin/python -m pytest -p no:cacheprovider tests/e2e; python=$$?; \
 	test $$rust -eq 0 -a $$python -eq 0
 
-.PHONY: lint lint-format lint-clippy lint-templates lint-policies lint-sam lint-checkov lint-parliament \
+.PHONY: lint lint-format lint-clippy lint-dependencies lint-templates lint-policies lint-sam lint-checkov lint-parliament \
   lint-state-machines lint-api lint-validators lint-permissions lint-terraform
-lint: lint-format lint-clippy lint-templates lint-policies lint-sam lint-checkov lint-parliament lint-state-machines \
+lint: lint-format lint-clippy lint-dependencies lint-templates lint-policies lint-sam lint-checkov lint-parliament lint-state-machines \
   lint-api lint-validators lint-permissions lint-terraform ## every linter: formatting, clippy, templates, policies, and what policies permit
 lint-format: cargo
 	cargo fmt --check
 lint-clippy: cargo
 	cargo clippy --locked --all-targets -- -D warnings
+# Licences, sources, second stacks for TLS and HTTP, crates that nothing uses. Known vulnerabilities come from a database that
+# is fetched: `make lint-advisories`, where there is a network.
+lint-dependencies: $(TOOLS)/rust/stamp
+	$(TOOLS)/rust/bin/cargo-deny --locked check --hide-inclusion-graph licenses bans sources
+	$(TOOLS)/rust/bin/cargo-shear --locked --deny-warnings
+.PHONY: lint-advisories
+lint-advisories: $(TOOLS)/rust/stamp
+	$(TOOLS)/rust/bin/cargo-deny --locked check advisories
 lint-templates: $(VENV)/stamp
 	$(VENV)/bin/cfn-lint $(TEMPLATES)
 lint-policies: $(VENV)/stamp
@@ -103,16 +111,29 @@ render: $(VENV)/stamp ## write policies, state machine, schemas and API into wha
 	@$(VENV)/bin/python local/terraform.py readme
 
 .PHONY: build-lambda-package
-build-lambda-package: $(VENV)/stamp cargo ## the zips for AWS, small and slow to build (ARCH=x86_64 or arm64)
+build-lambda-package: $(VENV)/stamp cargo ## the zips for AWS and what is in them, small and slow to build (ARCH=x86_64 or arm64)
 	@rustc --print target-libdir --target $(RUST_TARGET) | xargs test -d || { \
 	  echo "Rust cannot build for $(RUST_TARGET) here: rustup target add $(RUST_TARGET)" >&2; exit 1; }
-	cargo build --locked --profile lambda --no-default-features --target $(RUST_TARGET) $(FUNCTIONS:%=--bin %)
+	RUSTFLAGS="$(RUSTFLAGS) $(PACKAGE_RUSTFLAGS)" cargo build --locked --profile lambda --no-default-features --target $(RUST_TARGET) $(FUNCTIONS:%=--bin %)
 	@for function in $(FUNCTIONS); do $(VENV)/bin/python local/package.py --lambda \
 	  $(TARGET)/$(RUST_TARGET)/lambda/$$function $(LAMBDA_PACKAGES)/$$function.zip || exit; done
+	@$(VENV)/bin/python local/sbom.py $(RUST_TARGET) $(FUNCTIONS:%=$(LAMBDA_PACKAGES)/%.zip)
 
-.PHONY: bench
-bench: cargo ## measurements as a table: many services in one event (a few minutes to build)
+# The same inputs give the same zips: no path of this machine may stand in them. And where Rust brings its own linker, functions that
+# are the same are linked once.
+CARGO_HOME ?= $(HOME)/.cargo
+PACKAGE_RUSTFLAGS = --remap-path-prefix=$(CARGO_HOME)=cargo --remap-path-prefix=$(CURDIR)=. \
+  $(if $(filter x86_64,$(ARCH)),-C link-arg=-Wl$(comma)--icf=all)
+comma := ,
+
+.PHONY: bench bench-many bench-start
+bench: bench-many bench-start ## measurements as tables: many services in one event; start, calls, memory and size (minutes to build)
+bench-many: cargo
 	@cargo bench --locked --bench many
+# PACKAGES: a folder with packages that are built already; else those of build-lambda-package, built where there are none.
+bench-start: $(TOOLS)/bench/stamp
+	@test -n "$(PACKAGES)" -o -e $(LAMBDA_PACKAGES)/updater.zip || $(MAKE) --no-print-directory build-lambda-package
+	@$(TOOLS)/bench/bin/python benches/start.py $(or $(PACKAGES),$(LAMBDA_PACKAGES))
 
 # ---- the first version's rules; LOCAL=1: in a local AWS, without an account ----
 
@@ -200,8 +221,12 @@ $(VENV)/stamp: local/requirements.txt
 
 # ---- the validators' tools, in environments of their own: the pins of one contradict another's ----
 
-$(TOOLS)/python/stamp $(TOOLS)/sam/stamp $(TOOLS)/checkov/stamp: $(TOOLS)/%/stamp: infrastructure/validators/%.txt
+$(TOOLS)/python/stamp $(TOOLS)/sam/stamp $(TOOLS)/checkov/stamp $(TOOLS)/rust/stamp: $(TOOLS)/%/stamp: infrastructure/validators/%.txt
 	$(call virtual_environment,$(TOOLS)/$*,$<)
+
+# What `make bench-start` measures against.
+$(TOOLS)/bench/stamp: benches/first_version/requirements.txt
+	$(call virtual_environment,$(TOOLS)/bench,$<)
 
 # Node itself is in the Python environment: PyPI has it as a wheel.
 $(TOOLS)/node/stamp: infrastructure/validators/package-lock.json infrastructure/validators/package.json $(TOOLS)/python/stamp
@@ -211,5 +236,5 @@ $(TOOLS)/node/stamp: infrastructure/validators/package-lock.json infrastructure/
 	@infrastructure/validators/run npm ci --silent --prefix $(TOOLS)/node
 	@touch $@
 
-$(TOOLS)/stamp: $(TOOLS)/python/stamp $(TOOLS)/sam/stamp $(TOOLS)/checkov/stamp $(TOOLS)/node/stamp
+$(TOOLS)/stamp: $(TOOLS)/python/stamp $(TOOLS)/sam/stamp $(TOOLS)/checkov/stamp $(TOOLS)/rust/stamp $(TOOLS)/node/stamp
 	@touch $@

@@ -29,10 +29,6 @@ use harness::ecs::quota;
 use harness::journal::{Call, Fault, Service};
 use harness::{REGION, Site, World, web_definition};
 
-/// What is measured is the updater: the less its surroundings take of the processors the better.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// How long AWS takes to answer.
 const LATENCY: Duration = Duration::from_millis(50);
 /// `MAX_CONCURRENCY`, its default.

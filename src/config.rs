@@ -136,9 +136,7 @@ fn role_name(variable: &str, name: Option<String>, default: &str) -> Result<Stri
     if name.chars().all(allowed) && !name.starts_with('/') && !name.ends_with('/') {
         Ok(name)
     } else {
-        Err(format!(
-            "environment variable {variable} holds no role name with its path, such as {default}: {name:?}"
-        ))
+        Err(format!("environment variable {variable} holds no role name with its path, such as {default}: {name:?}"))
     }
 }
 

@@ -32,7 +32,7 @@ use serde_json::{Map, Value};
 use super::{CONNECT_TIMEOUT, CallError};
 use crate::names::ServiceKey;
 use crate::snapshot::Service;
-use crate::task_definition::TaskDefinition;
+use crate::task_definition::{self, TaskDefinition};
 
 /// Keeps the body of an answer as it came.
 #[derive(Debug, Clone, Default)]
@@ -229,7 +229,7 @@ impl Ecs {
             .mutate_request(move |request| set_body(request, &body))
             .send()
             .await;
-        let body = capture.body(OPERATION, sent)?;
+        let body = capture.body(OPERATION, sent).map_err(|error| error.without(&task_definition::secrets(document)))?;
         TaskDefinition::from_answer(&body).map_err(|error| CallError::unreadable(OPERATION, error))
     }
 

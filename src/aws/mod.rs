@@ -126,6 +126,7 @@ impl CallError {
             }
             None => (None, chain(error)),
         };
+        let message = without_token(&message);
         let status = error.raw_response().map(|response| response.status().as_u16());
         let effect = match error {
             SdkError::ConstructionFailure(_) => Effect::NotSent,
@@ -153,6 +154,21 @@ impl CallError {
             message: format!("the answer cannot be read: {what}"),
             request_id: None,
         }
+    }
+
+    /// The same error without `secrets` in its message, in which AWS may have repeated what it was sent.
+    #[must_use]
+    pub fn without<S: AsRef<str>>(mut self, secrets: &[S]) -> Self {
+        for secret in secrets.iter().map(AsRef::as_ref).filter(|secret| !secret.is_empty()) {
+            self.message = self.message.replace(secret, HIDDEN);
+            // As it stood in a JSON body.
+            let json = serde_json::to_string(secret).unwrap_or_default();
+            let escaped = json.trim_matches('"');
+            if escaped != secret && !escaped.is_empty() {
+                self.message = self.message.replace(escaped, HIDDEN);
+            }
+        }
+        self
     }
 
     /// Data in the tables that is not what this project writes: asking again does not help.
@@ -196,6 +212,23 @@ impl fmt::Display for CallError {
 
 fn request_id(response: &Response) -> Option<&str> {
     response.headers().get("x-amzn-requestid").or_else(|| response.headers().get("x-amz-request-id"))
+}
+
+/// Stands for what a message must not show.
+const HIDDEN: &str = "***";
+
+/// A message without the session token: where a signature does not match, AWS answers with the headers that it was sent.
+fn without_token(message: &str) -> String {
+    const HEADER: &str = "x-amz-security-token:";
+    let mut parts = message.split(HEADER);
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| c.is_whitespace() || "'\"\\".contains(c)).unwrap_or(part.len());
+        text.push_str(HEADER);
+        text.push_str(HIDDEN);
+        text.push_str(&part[end..]);
+    }
+    text
 }
 
 /// An error with everything that led to it, each text once.
@@ -272,6 +305,20 @@ mod tests {
         assert_eq!(dynamodb_config(|_| Some(String::new())).endpoint_url(), None);
         assert!(own_region(&dynamodb_config(|_| None)).is_err());
         assert_eq!(own_region(&dynamodb_config(|name| Some(name.to_lowercase()))), Ok("aws_region".to_owned()));
+    }
+
+    #[test]
+    fn a_session_token_that_aws_repeats_is_not_shown() {
+        let message = "should have been 'POST\nx-amz-security-token:IQoJb3/+=\nx' and x-amz-security-token:b";
+        let shown = "should have been 'POST\nx-amz-security-token:***\nx' and x-amz-security-token:***";
+        assert_eq!(without_token(message), shown);
+        assert_eq!(without_token("nothing"), "nothing");
+    }
+
+    #[test]
+    fn secrets_that_aws_repeats_are_not_shown() {
+        let error = CallError::unreadable("ecs:X", "a \"b and a \\\"b and c").without(&["a \"b", ""]);
+        assert_eq!(error.message, "the answer cannot be read: *** and *** and c");
     }
 
     #[test]

@@ -123,7 +123,7 @@ impl Sessions {
             .duration_seconds(i32::try_from(seconds).unwrap_or(i32::MAX))
             .send()
             .await
-            .map_err(|error| CallError::new(OPERATION, &error))?;
+            .map_err(|error| CallError::new(OPERATION, &error).without(session.external_id.as_slice()))?;
         let credentials =
             answer.credentials.ok_or_else(|| CallError::unreadable(OPERATION, "it has no credentials"))?;
         Ok(Credentials::new(

@@ -17,6 +17,8 @@ mod chaos;
 mod containers;
 mod crashes;
 mod first_version_events;
+// benches/many.rs uses it too, and more of it.
+#[allow(dead_code)]
 mod harness;
 mod harness_self_test;
 mod history_unavailable;
@@ -28,6 +30,7 @@ mod many;
 mod parameters;
 mod refused_events;
 mod restores;
+mod secrets;
 mod service_kinds;
 mod sessions;
 mod settings;

@@ -13,9 +13,11 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 VALIDATORS = ROOT / "infrastructure" / "validators"
+RUST = ROOT / ".tools" / "rust" / "bin"
 HUB = ROOT / "infrastructure" / "cloudformation" / "hub.yaml"
 TARGET_ROLE = ROOT / "infrastructure" / "cloudformation" / "target-role.yaml"
 UPDATER = ROOT / "policies" / "updater.json"
+DENY = ROOT / "deny.toml"
 BOUNDARY = ROOT / "policies" / "target-boundary.json"
 
 STATE_MACHINE = json.dumps(
@@ -46,6 +48,9 @@ ERRORS = [
     ("asl", "waves.asl.json", STATE_MACHINE, '"Succeed"', '"Success"', "Done"),
     ("openapi", "openapi.yaml", API, '"description"', '"descriptoin"', "descriptoin"),
     ("openapi", "openapi.yaml", API, '"responses"', '"answers"', "answers"),
+    ("cargo-deny", "deny.toml", DENY, '"ISC",', "", "license is not explicitly allowed"),
+    ("cargo-deny", "deny.toml", DENY, 'crate = "ring"', 'crate = "rustls"', "error[banned]"),
+    ("cargo-deny", "deny.toml", DENY, "rust-lang/crates.io-index", "rust-lang/other-index", "error[source-not-allowed]"),
 ]
 
 # What a validator has been seen to pass: it is asked once.
@@ -56,6 +61,8 @@ def validate(validator: str, file: Path) -> subprocess.CompletedProcess[str]:
     """Runs a validator as `make lint` does, on one file."""
     if validator == "cfn-lint":
         command = [str(Path(sys.executable).parent / "cfn-lint"), str(file)]
+    elif validator == "cargo-deny":
+        command = [str(RUST / "cargo-deny"), "--locked", "--config", str(file), "check", "licenses", "bans", "sources"]
     else:
         command = [str(VALIDATORS / "run"), validator, str(file.parent if validator == "checkov" else file)]
     return subprocess.run(
@@ -83,6 +90,25 @@ def test_an_error_is_found(
     after = validate(validator, file)
     assert after.returncode != 0
     assert says in after.stdout
+
+
+def test_a_crate_that_nothing_uses_is_found(tmp_path: Path) -> None:
+    def write(path: str, text: str) -> None:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+
+    package = '[package]\nname = "{}"\nversion = "1.0.0"\nedition = "2024"\n'
+    write("used/Cargo.toml", package.format("used"))
+    write("used/src/lib.rs", "pub struct Thing;\n")
+    write("Cargo.toml", package.format("user") + '[dependencies]\nused = { path = "used" }\n')
+    for source, says in [("pub use used::Thing;\n", "no issues found"), ("", "used")]:
+        write("src/lib.rs", source)
+        found = subprocess.run(
+            [RUST / "cargo-shear", "--deny-warnings", tmp_path],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert (found.returncode == 0) == bool(source), found.stdout
+        assert says in found.stdout
 
 
 def test_each_check_that_checkov_skips_would_fail(tmp_path: Path) -> None:

@@ -50,6 +50,9 @@ pub enum Fault {
     ActThenRefuse { status: u16, code: String, message: String },
     /// This answer, as it is; the server does not act.
     Answer { status: u16, body: String },
+    /// An error answer whose message repeats the request with its session token, as AWS does where a signature does not
+    /// match; the server does not act.
+    Echo { status: u16, code: String },
     /// The connection ends before the server acts.
     CutBefore,
     /// The server acts, then the connection ends without a byte of an answer.
@@ -278,6 +281,7 @@ impl Journal {
         R: Fn(u16, &str, &str) -> Answer,
     {
         let at = call.at;
+        let echo = echo(&call);
         let (index, fault) = self.begin(call);
         let answer = match fault {
             None => act().await,
@@ -291,6 +295,7 @@ impl Journal {
                 answer.body = body.into_bytes();
                 answer
             }
+            Some(Fault::Echo { status, code }) => refuse(status, &code, &echo),
             Some(Fault::CutBefore) => return Reply::Cut,
             Some(Fault::CutAfter) => {
                 act().await;
@@ -309,6 +314,17 @@ impl Journal {
         self.end(at, index, answer.status);
         Reply::Answer(answer)
     }
+}
+
+/// The words of a signature that does not match, which show what was signed.
+fn echo(call: &Call) -> String {
+    let token = if call.session.is_empty() { super::OWN_TOKEN } else { super::SESSION_TOKEN };
+    format!(
+        "The request signature we calculated does not match. The Canonical String for this request should have been\n\
+         'POST\n/\n\ncontent-type:application/x-amz-json-1.1\nx-amz-security-token:{token}\n\nhost;x-amz-security-token'\n\
+         and its body {}",
+        call.body
+    )
 }
 
 /// A request id like those of AWS, never the same twice.

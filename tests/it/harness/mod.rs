@@ -30,6 +30,7 @@ pub const REGION: &str = "eu-west-1";
 pub const FUNCTION_ARN: &str = "arn:aws:lambda:eu-west-1:111111111111:function:ecs-updater";
 pub const HUB_ACCESS_KEY: &str = "ASIAHUBHUBHUBHUB0001";
 pub const HUB_SECRET: &str = "do-not-show-me-own-secret";
+pub const OWN_TOKEN: &str = "do-not-show-me-own-token";
 pub const SESSION_SECRET: &str = "do-not-show-me-assumed-secret";
 pub const SESSION_TOKEN: &str = "do-not-show-me-assumed-token";
 
@@ -142,7 +143,7 @@ impl World {
             ("AWS_REGION", REGION.to_owned()),
             ("AWS_ACCESS_KEY_ID", HUB_ACCESS_KEY.to_owned()),
             ("AWS_SECRET_ACCESS_KEY", HUB_SECRET.to_owned()),
-            ("AWS_SESSION_TOKEN", format!("{SECRET_MARKER}-own-token")),
+            ("AWS_SESSION_TOKEN", OWN_TOKEN.to_owned()),
             ("HISTORY_TABLE", HISTORY_TABLE.to_owned()),
             ("STATE_TABLE", STATE_TABLE.to_owned()),
             ("AWS_ENDPOINT_URL_STS", sts.server.url()),

@@ -105,6 +105,7 @@ async fn answer(journal: &Journal, sessions: &Sessions, request: Request) -> Rep
 }
 
 fn error(id: &str, status: u16, code: &str, message: &str) -> Answer {
+    let message = message.replace('&', "&amp;").replace('<', "&lt;");
     let body = format!(
         "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>Sender</Type><Code>{code}</Code>\
          <Message>{message}</Message></Error><RequestId>{id}</RequestId></ErrorResponse>"

@@ -1,0 +1,58 @@
+"""Packages for AWS and what stands beside them: the same inputs give the same bytes. No AWS in it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "local"))
+
+from package import pack, pack_small  # noqa: E402
+from sbom import document, parse  # noqa: E402
+
+# As `cargo tree` writes it: the second `shared` is not written out again.
+TREE = """\
+0\tupdater-package v0.1.0 (/a/folder)\tMIT OR Apache-2.0
+1\tone v1.2.3\tMIT/Apache-2.0
+2\tshared v2.0.0\tISC
+3\tdeep v0.1.0\tMIT
+1\ttwo v1.0.0\tMIT
+2\tshared v2.0.0\tISC (*)
+"""
+
+
+def test_a_package_is_the_same_each_time_and_starts(tmp_path: Path) -> None:
+    binary = b"\x7fELF" + b"the same again and again " * 1000
+    for number, packing in enumerate([pack, pack_small]):
+        first, second = tmp_path / f"{number}a.zip", tmp_path / f"{number}b.zip"
+        packing(binary, first)
+        packing(binary, second)
+        assert first.read_bytes() == second.read_bytes()
+        with zipfile.ZipFile(first) as archive:
+            (entry,) = archive.infolist()
+            assert archive.testzip() is None
+            assert archive.read("bootstrap") == binary
+        assert (entry.filename, entry.create_system, entry.external_attr >> 16) == ("bootstrap", 3, 0o100755)
+
+
+def test_what_is_linked_is_listed_with_checksums_and_without_a_path(tmp_path: Path) -> None:
+    package = tmp_path / "updater.zip"
+    package.write_bytes(b"a package")
+    listed = document(parse(TREE), {("one", "1.2.3"): "ab" * 32}, package)
+    assert [found["purl"] for found in listed["components"]] == [
+        "pkg:cargo/deep@0.1.0", "pkg:cargo/one@1.2.3", "pkg:cargo/shared@2.0.0", "pkg:cargo/two@1.0.0",
+    ]  # fmt: skip
+    one = listed["components"][1]
+    assert one["licenses"] == [{"expression": "MIT OR Apache-2.0"}]
+    assert one["hashes"] == [{"alg": "SHA-256", "content": "ab" * 32}]
+    needs = {found["ref"]: found["dependsOn"] for found in listed["dependencies"]}
+    assert needs["pkg:cargo/updater-package@0.1.0"] == ["pkg:cargo/one@1.2.3", "pkg:cargo/two@1.0.0"]
+    assert needs["pkg:cargo/two@1.0.0"] == ["pkg:cargo/shared@2.0.0"]
+    assert needs["pkg:cargo/shared@2.0.0"] == ["pkg:cargo/deep@0.1.0"]
+    assert "folder" not in json.dumps(listed)
+    assert listed == document(parse(TREE), {("one", "1.2.3"): "ab" * 32}, package)
+    package.write_bytes(b"another")
+    assert listed["serialNumber"] != document(parse(TREE), {}, package)["serialNumber"]

@@ -1,0 +1,128 @@
+//! No secret comes out: markers stand in everything that is secret, AWS repeats in its errors what it was sent, and every
+//! world looks for the marker in logs, standard error, answers and both tables at its end.
+
+use serde_json::{Value, json};
+
+use crate::harness::journal::Fault;
+use crate::harness::lambda::Outcome;
+use crate::harness::{SECRET_MARKER, Site, World, web_definition};
+
+const EXTERNAL_ID: &str = "do-not-show-me-external-id";
+
+/// A task definition with a marker wherever a secret may stand.
+fn definition() -> Value {
+    let secret = |place: &str| format!("{SECRET_MARKER}-{place}");
+    let mut definition = web_definition("busybox");
+    let members = json!({
+        "environment": [
+            {"name": "PASSWORD", "value": secret("environment")},
+            {"name": "QUOTED", "value": format!("\"{}\"\n\u{fc}", secret("quoted"))},
+        ],
+        "command": ["server", format!("--password={}", secret("command"))],
+        "entryPoint": ["sh", "-c", secret("entry-point")],
+        "healthCheck": {"command": ["CMD-SHELL", format!("curl -u {}", secret("health"))]},
+        "dockerLabels": {"token": secret("label")},
+        "logConfiguration": {"logDriver": "splunk", "options": {"splunk-token": secret("log-option")}},
+        "firelensConfiguration": {"type": "fluentbit", "options": {"token": secret("firelens")}},
+        "secrets": [{"name": "KEY", "valueFrom": "arn:aws:secretsmanager:eu-west-1:222222222222:secret:key"}],
+        "repositoryCredentials": {"credentialsParameter": "arn:aws:secretsmanager:eu-west-1:222222222222:secret:registry"},
+    });
+    let Value::Object(members) = members else { panic!("an object") };
+    definition["containerDefinitions"][0].as_object_mut().unwrap().extend(members);
+    definition["volumes"] =
+        json!([{"name": "v", "dockerVolumeConfiguration": {"driverOpts": {"o": secret("volume")}}}]);
+    definition
+}
+
+/// A world in which everything is logged that can be.
+async fn world() -> World {
+    let environment = [("AWS_LAMBDA_LOG_LEVEL", "trace"), ("RUST_LOG", "trace"), ("EXTERNAL_ID", EXTERNAL_ID)];
+    let world = World::with_environment(&environment).await;
+    world.seed_definition(&Site::target(), &definition().to_string(), json!([]), |_| {});
+    world
+}
+
+const CALLS: [(&str, &str); 8] = [
+    ("AssumeRole", "AssumeRoleFailed"),
+    ("BatchGetItem", "HistoryUnavailable"),
+    ("DescribeServices", "ServiceReadFailed"),
+    ("DescribeTaskDefinition", "ServiceReadFailed"),
+    ("ExecuteTransaction", "HistoryUnavailable"),
+    ("RegisterTaskDefinition", "TaskDefinitionRejected"),
+    ("UpdateService", "ServiceUpdateFailed"),
+    ("TagResource", "TagUpdateFailed"),
+];
+
+/// A change of image and tags: unlike the one before it.
+fn change(n: usize) -> Value {
+    json!({"ecs_image_name": format!("nginx:{n}"), "ecs_tag": {"release": n.to_string()}})
+}
+
+#[tokio::test]
+async fn the_markers_pass_the_updater_and_do_not_come_out() {
+    let world = world().await;
+    world.update(change(1)).await.status("APPLIED");
+    world.update(json!({"dry_run": true, "ecs_image_name": "httpd"})).await.status("PLANNED");
+    world.update(json!({"restore": "previous"})).await.status("APPLIED");
+    // Else nothing would be proved.
+    let sent = world.journal.of("RegisterTaskDefinition")[0].body.clone();
+    for place in
+        ["environment", "quoted", "command", "entry-point", "health", "label", "log-option", "firelens", "volume"]
+    {
+        assert!(sent.contains(&format!("{SECRET_MARKER}-{place}")), "{place} is not in {sent}");
+    }
+    assert!(world.journal.of("AssumeRole")[0].body.contains(EXTERNAL_ID));
+}
+
+#[tokio::test]
+async fn an_error_that_repeats_the_request_is_told_without_its_secrets() {
+    let world = world().await;
+    for (n, (action, code)) in CALLS.into_iter().enumerate() {
+        for status in [400, 500] {
+            world.journal.from(action, 1, Fault::Echo { status, code: "InvalidSignatureException".into() });
+            let outcome = world.update(change(n)).await;
+            // Before its result can be recorded, a change has ended all the same.
+            let message = outcome.error(code);
+            assert!(message.contains("x-amz-security-token:***"), "{message}");
+            assert!(world.journal.mend() > 0);
+        }
+    }
+    // What is no secret is told, so that a person finds what to mend.
+    world.journal.on("RegisterTaskDefinition", 1, Fault::Echo { status: 400, code: "ClientException".into() });
+    let outcome = world.update(change(100)).await;
+    let message = outcome.error("TaskDefinitionRejected");
+    for shown in ["secret:registry", "nginx:100", "PASSWORD", "***"] {
+        assert!(message.contains(shown), "{shown} is not in {message}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_read_is_not_shown() {
+    let world = world().await;
+    let secret = format!("{SECRET_MARKER}-answer");
+    let xml =
+        format!("<AssumeRoleResponse><Credentials><SecretAccessKey>{secret}</SecretAccessKey><SessionToken>{secret}");
+    let bodies = [
+        xml,
+        format!("{{\"{secret}"),
+        json!({"services": secret, "service": secret, "taskDefinition": secret, "Responses": secret}).to_string(),
+        json!({"services": [{"serviceName": {"x": secret}}], "service": {"serviceArn": [secret], "status": {"x": secret}},
+               "taskDefinition": {"containerDefinitions": secret, "family": [secret]}, "Responses": [secret]})
+        .to_string(),
+        json!({"taskDefinition": {"containerDefinitions": [{"name": "web", "memory": secret}]}}).to_string(),
+    ];
+    let mut read = 0;
+    for (n, (action, _)) in CALLS.into_iter().enumerate() {
+        for (m, body) in bodies.iter().enumerate() {
+            // That a transaction went well is believed where DynamoDB says so.
+            for status in if action == "ExecuteTransaction" { &[400][..] } else { &[200, 400] } {
+                let status = *status;
+                world.journal.on(action, 1, Fault::Answer { status, body: body.clone() });
+                let outcome = world.update(change(n * 100 + m * 10 + status as usize)).await;
+                read += usize::from(matches!(outcome, Outcome::Error { .. }));
+                world.journal.mend();
+            }
+        }
+    }
+    assert!(read > 20, "only {read} of these answers were noticed");
+}
