@@ -47,6 +47,18 @@ module "hub" {
   notices_email        = var.notices_email
 }
 
+module "api" {
+  count  = var.api ? local.hub : 0
+  source = "./modules/api"
+
+  updater_api_alias_arn = module.hub[0].updater_api_alias_arn
+  history_alias_arn     = module.hub[0].history_alias_arn
+  notices_topic_arn     = module.hub[0].notices_topic_arn
+  account_log_role      = var.account_log_role
+  log_retention_days    = var.log_retention_days
+  keep_records          = var.keep_records
+}
+
 module "target_role" {
   count  = local.hub
   source = "./modules/target-role"

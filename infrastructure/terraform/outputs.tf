@@ -59,3 +59,8 @@ output "waves_bucket_name" {
   description = "Where rollouts read targets and keep results."
   value       = one(module.hub[*].waves_bucket_name)
 }
+
+output "api_url" {
+  description = "Where the API door is."
+  value       = one(module.api[*].api_url)
+}

@@ -30,6 +30,18 @@ variable "recorder_code_key" {
   default     = ""
 }
 
+variable "api" {
+  description = "Whether there is the API door, for callers signed by IAM."
+  type        = bool
+  default     = false
+}
+
+variable "account_log_role" {
+  description = "With the API door: EXISTING, or CREATE where API Gateway has no role for logs in this account and region."
+  type        = string
+  default     = "EXISTING"
+}
+
 variable "notices_email" {
   description = "Mail address that hears of alarms. Left empty, none."
   type        = string

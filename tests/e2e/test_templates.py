@@ -72,6 +72,8 @@ def resolve(node: Any, values: dict[str, Any], conditions: dict[str, bool]) -> A
         case {"Fn::Cidr": [block, count, bits]}:
             subnets = ip_network(resolve(block, values, conditions)).subnets(new_prefix=32 - int(bits))
             return [str(subnet) for subnet in islice(subnets, int(count))]
+        case {"Fn::FindInMap": [mapping, key, name]}:
+            return values["Mappings"][mapping][resolve(key, values, conditions)][name]
         case {"Fn::Select": [index, items]}:
             return resolve(items, values, conditions)[index]
         case {"Fn::Sub": [text, variables]}:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import deploy
+import models
 import pytest
 from conftest import BUILT
 from local_aws import HUB, REGION, LocalAws, forget_aws_settings, root_of
@@ -33,6 +34,7 @@ def given(mirror: str, module: str) -> dict[str, Any]:
 # Template -> module. What stands in one only is listed below with its reason.
 MODULES = {
     "hub.yaml": "hub",
+    "api.yaml": "api",
     "target-role.yaml": "target-role",
     "target-events.yaml": "target-events",
     "sandbox-vpc.yaml": "sandbox-vpc",
@@ -165,6 +167,39 @@ class Kind(NamedTuple):
 
 
 KINDS = {
+    "AWS::ApiGateway::Account": Kind("aws_api_gateway_account", "id", {"CloudWatchRoleArn": "cloudwatch_role_arn"}),
+    # Its description has a hash of the API, which is a trigger in Terraform.
+    "AWS::ApiGateway::Deployment": Kind(
+        "aws_api_gateway_deployment", "id", {"RestApiId": "rest_api_id", "Description": None}
+    ),
+    "AWS::ApiGateway::RestApi": Kind(
+        "aws_api_gateway_rest_api",
+        "id",
+        {
+            "Body": None,
+            "Description": "description",
+            "EndpointConfiguration": block("endpoint_configuration", types="Types"),
+            "Name": "name",
+            "Policy": None,
+        },
+    ),
+    "AWS::ApiGateway::Stage": Kind(
+        "aws_api_gateway_stage",
+        "stage_name",
+        {
+            # API Gateway drops the end of the ARN.
+            "AccessLogSetting": lambda value: {
+                "access_log_settings": [
+                    {"destination_arn": value["DestinationArn"].removesuffix(":*"), "format": value["Format"]}
+                ]
+            },
+            "DeploymentId": "deployment_id",
+            "Description": "description",
+            "MethodSettings": None,
+            "RestApiId": "rest_api_id",
+            "StageName": "stage_name",
+        },
+    ),
     "AWS::CloudWatch::Alarm": Kind(
         "aws_cloudwatch_metric_alarm",
         "alarm_name",
@@ -326,6 +361,7 @@ KINDS = {
             "Path": "path",
             "PermissionsBoundary": "permissions_boundary",
             "RoleName": "name",
+            "ManagedPolicyArns": None,
             "Policies": None,
         },
     ),
@@ -391,6 +427,25 @@ KINDS = {
     "AWS::Logs::LogGroup": Kind(
         "aws_cloudwatch_log_group", "name", {"LogGroupName": "name", "RetentionInDays": "retention_in_days"}
     ),
+    "AWS::Logs::MetricFilter": Kind(
+        "aws_cloudwatch_log_metric_filter",
+        "name",
+        {
+            "FilterPattern": "pattern",
+            "LogGroupName": "log_group_name",
+            "MetricTransformations": lambda value: {
+                "metric_transformation": [
+                    {
+                        "namespace": part["MetricNamespace"],
+                        "name": part["MetricName"],
+                        "value": part["MetricValue"],
+                        "default_value": str(part["DefaultValue"]),
+                    }
+                    for part in value
+                ]
+            },
+        },
+    ),
     "AWS::S3::Bucket": Kind(
         "aws_s3_bucket",
         "id",
@@ -448,6 +503,13 @@ PUBLISHED = "AWS::Lambda::Version"
 ATTRIBUTES = {"Name": "name", "QueueName": "name"}
 
 
+def address_of(type_: str, logical_id: str) -> str:
+    """Where Terraform has a resource."""
+    # Its logical id has a hash of the API.
+    name = "deployment" if type_ == "AWS::ApiGateway::Deployment" else snake(logical_id)
+    return f"{KINDS[type_].terraform}.{name}"
+
+
 class Resource(NamedTuple):
     """What Terraform is to have made."""
 
@@ -468,6 +530,18 @@ def target(value: dict[str, Any]) -> dict[str, Any]:
         **(retry(value["RetryPolicy"]) if "RetryPolicy" in value else {"retry_policy": []}),
         "dead_letter_config": [{"arn": value["DeadLetterConfig"]["Arn"]}] if "DeadLetterConfig" in value else [],
     }
+
+
+def method_settings(value: dict[str, Any]) -> dict[str, Any]:
+    """What holds for the methods of a stage."""
+    assert (value["ResourcePath"], value["HttpMethod"]) == ("/*", "*")
+    settings = {
+        "metrics_enabled": value["MetricsEnabled"],
+        "data_trace_enabled": value["DataTraceEnabled"],
+        "throttling_rate_limit": value["ThrottlingRateLimit"],
+        "throttling_burst_limit": value["ThrottlingBurstLimit"],
+    }
+    return {"method_path": "*/*", "settings": [settings]}
 
 
 def bucket(name: str, properties: dict[str, Any]) -> Iterator[Resource]:
@@ -512,15 +586,22 @@ def resources(file: str, values: dict[str, Any], conditions: dict[str, bool]) ->
         if text := properties.get("DefinitionString"):
             names = properties["DefinitionSubstitutions"]
             attributes["definition"] = json.loads(re.sub(r"\$\{(\w+)}", lambda name, names=names: names[name[1]], text))
-        yield Resource(f"{kind.terraform}.{snake(logical_id)}", attributes)
+        yield Resource(address_of(definition["Type"], logical_id), attributes)
         # What is a resource of its own in Terraform.
         for policy in properties.get("Policies", []):
             inline = {"name": policy["PolicyName"], "policy": policy["PolicyDocument"]}
             yield Resource(f"aws_iam_role_policy.{snake(logical_id)}", inline)
         if policy := properties.get("ResourcePolicy"):
             yield Resource(f"aws_dynamodb_resource_policy.{snake(logical_id)}", {"policy": policy["PolicyDocument"]})
+        for policy in properties.get("ManagedPolicyArns", []):
+            yield Resource(f"aws_iam_role_policy_attachment.{snake(logical_id)}", {"policy_arn": policy})
         if policy := properties.get("Policy"):
-            yield Resource(f"aws_cloudwatch_event_bus_policy.{snake(logical_id)}", {"policy": policy})
+            # As API Gateway keeps it, and Terraform has it.
+            short, whole = '"execute-api:/', f'"{values.get(f"{logical_id}.execution_arn")}/'
+            policy = json.loads(json.dumps(policy).replace(short, whole))
+            yield Resource(f"{kind.terraform}_policy.{snake(logical_id)}", {"policy": policy})
+        for settings in properties.get("MethodSettings", []):
+            yield Resource(f"aws_api_gateway_method_settings.{snake(logical_id)}", method_settings(settings))
         if kind.terraform == "aws_s3_bucket":
             yield from bucket(snake(logical_id), properties)
         for destination in properties.get("Targets", []):
@@ -603,8 +684,9 @@ def stack_name(file: str) -> str:
     return str(default(body)) if body else ""
 
 
-def expected(file: str, given: dict[str, Any], made: Made) -> list[Resource]:
-    """What a template comes to, with `given` for its parameters and with the names that Terraform gave."""
+def known(file: str, given: dict[str, Any], made: Made) -> tuple[dict[str, Any], dict[str, bool]]:
+    """What a template's names stand for, with `given` for its parameters and with the names that Terraform gave; and which
+    of its conditions hold."""
     values = {
         "AWS::Partition": "aws",
         "AWS::AccountId": "111111111111",
@@ -614,13 +696,14 @@ def expected(file: str, given: dict[str, Any], made: Made) -> list[Resource]:
         **parameters(file, given),
     }
     parsed = template(file)
+    values["Mappings"] = parsed.get("Mappings")
     for logical_id, definition in parsed["Resources"].items():
         if definition["Type"] == PUBLISHED:
             function = snake(definition["Properties"]["FunctionName"]["Ref"])
             values[f"{logical_id}.Version"] = made.get(f"aws_lambda_function.{function}", {}).get("version")
             continue
         kind = KINDS[definition["Type"]]
-        for name, value in made.get(f"{kind.terraform}.{snake(logical_id)}", {}).items():
+        for name, value in made.get(address_of(definition["Type"], logical_id), {}).items():
             values[f"{logical_id}.{name}"] = value
             values.update({f"{logical_id}.{theirs}": value for theirs, ours in ATTRIBUTES.items() if ours == name})
             if name == "arn":
@@ -629,15 +712,17 @@ def expected(file: str, given: dict[str, Any], made: Made) -> list[Resource]:
             if name == kind.ref:
                 values[logical_id] = value
     conditions = parsed.get("Conditions", {})
-    holds = {name: condition(node, values, conditions) for name, node in conditions.items()}
-    return list(resources(file, values, holds))
+    return values, {name: condition(node, values, conditions) for name, node in conditions.items()}
+
+
+# What the pretended provider makes up inside of structures.
+MADE_UP = ("ip_address_type", "logging_level", "prefix", "unauthorized_cache_control_header_strategy")
 
 
 def plain(value: Any) -> Any:
     """A value without what was left to its default, in an order of its own."""
     if isinstance(value, dict):
-        # The pretended provider makes up prefixes for the rules of buckets.
-        members = {name: plain(member) for name, member in value.items() if name != "prefix"}
+        members = {name: plain(member) for name, member in value.items() if name not in MADE_UP}
         return {name: member for name, member in members.items() if member not in (None, "", [], {}, 0, False)}
     if isinstance(value, list):
         return sorted((plain(item) for item in value), key=lambda item: json.dumps(item, sort_keys=True))
@@ -656,7 +741,7 @@ def same(wanted: Any, is_: Any) -> bool:
 @pytest.mark.parametrize("file", MODULES)
 def test_terraform_makes_what_the_template_makes(file: str, mirror: str, made: dict[str, Made]) -> None:
     module = made[snake(MODULES[file])]
-    wanted = expected(file, given(mirror, MODULES[file]), module)
+    wanted = list(resources(file, *known(file, given(mirror, MODULES[file]), module)))
     managed = {address for address in module if not address.startswith("data.")}
     assert managed == {resource.address for resource in wanted}
     differences = {
@@ -666,6 +751,16 @@ def test_terraform_makes_what_the_template_makes(file: str, mirror: str, made: d
         if not same(value, module[address].get(attribute))
     }
     assert not differences, json.dumps(differences, indent=2, sort_keys=True)
+
+
+def test_the_api_is_the_templates(mirror: str, made: dict[str, Made]) -> None:
+    """The template leaves out what is for people, to be short."""
+    module = made["api"]
+    body = template("api.yaml")["Resources"]["Api"]["Properties"]["Body"]
+    values, holds = known("api.yaml", given(mirror, "api"), module)
+    wanted = models.slim(resolve(body, values, holds))
+    is_ = models.slim(json.loads(module["aws_api_gateway_rest_api.api"]["body"]))
+    assert json.dumps(is_, indent=2, sort_keys=True) == json.dumps(wanted, indent=2, sort_keys=True)
 
 
 # ---- variables and outputs -------------------------------------------------------------------------------------------

@@ -13,6 +13,10 @@ run "fills_in_text_and_lists_and_leaves_iam_its_variables" {
       HISTORY_TABLE_ARN = "arn:history"
       STATE_TABLE_ARN   = "arn:state\""
       LOG_GROUP_ARN     = "arn:log"
+      DEAD_LETTERS_ARN  = "arn:dead-letters"
+      TABLE_KEY_ARN     = "arn:key"
+      REGION            = "cn-north-1"
+      URL_SUFFIX        = "amazonaws.com.cn"
     }
   }
   assert {
@@ -89,6 +93,7 @@ run "a_list_within_a_string_is_an_error" {
   variables {
     document = "history"
     tokens   = { HISTORY_TABLE_ARN = ["arn:history"], STATE_TABLE_ARN = "arn:state", HISTORY_LOG_GROUP_ARN = "arn:log" }
+    without  = ["UseTheTablesKey"]
   }
   expect_failures = [output.json]
 }

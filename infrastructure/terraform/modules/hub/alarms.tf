@@ -54,6 +54,12 @@ locals {
         answered = { namespace = var.metrics_namespace, metric = "AnsweredErrors", dimensions = { FunctionName = aws_lambda_function.history_function.function_name } }
       }
     }
+    history_questions_alarm = {
+      description = "Questions to the history fail, and not for what they ask: its tables could not be read. Look at the role and the tables of the history function."
+      namespace   = var.metrics_namespace
+      metric      = "QuestionFailed"
+      dimensions  = { fault = "operator" }
+    }
     history_throttles_alarm = {
       description         = "Lambda had no room for the history function again and again. The account's concurrency, or the function's own, is too small."
       namespace           = "AWS/Lambda"
@@ -121,14 +127,23 @@ locals {
       dimensions  = { QueueName = aws_sqs_queue.dead_letters.name }
       statistic   = "Maximum"
     }
+    waves_alarm = {
+      description = "A rollout in waves stopped, or did not begin. The cause of the failed execution of the state machine is its summary: which services changed, which did not, and the event that puts them back. InputRefused means that its caller erred and nothing was changed. See docs/ROLLOUTS.md."
+      namespace   = "AWS/States"
+      metric      = "ExecutionsFailed"
+      dimensions  = { StateMachineArn = aws_sfn_state_machine.waves.arn }
+      period      = 60
+    }
   }
 
   recorder_alarms = {
     recorder_errors_alarm = {
-      description = "The recorder failed. It has no callers whose fault that could be; what is tried again and still fails becomes a dead letter."
-      namespace   = "AWS/Lambda"
-      metric      = "Errors"
-      dimensions  = { FunctionName = local.recorder_function }
+      description         = "The recorder fails again and again. It has no callers whose fault that could be; what is tried again and still fails becomes a dead letter."
+      namespace           = "AWS/Lambda"
+      metric              = "Errors"
+      dimensions          = { FunctionName = local.recorder_function }
+      evaluation_periods  = 3
+      datapoints_to_alarm = 2
     }
     recorder_throttles_alarm = {
       description         = "Lambda had no room for the recorder again and again. The account's concurrency, or the function's own, is too small."
@@ -198,7 +213,7 @@ resource "aws_cloudwatch_metric_alarm" "alarms" {
   dimensions         = try(each.value.dimensions, null)
   statistic          = can(each.value.metrics) || can(each.value.extended_statistic) ? null : try(each.value.statistic, "Sum")
   extended_statistic = try(each.value.extended_statistic, null)
-  period             = can(each.value.metrics) ? null : 300
+  period             = can(each.value.metrics) ? null : try(each.value.period, 300)
 
   dynamic "metric_query" {
     for_each = can(each.value.metrics) ? [each.value.expression] : []

@@ -45,3 +45,11 @@ mock_resource "aws_kms_key" {
 mock_resource "aws_cloudwatch_event_bus" {
   defaults = { arn = "arn:aws:events:eu-west-1:111111111111:event-bus/ecs-updater" }
 }
+
+mock_resource "aws_lambda_alias" {
+  defaults = { arn = "arn:aws:lambda:eu-west-1:111111111111:function:mock:alias" }
+}
+
+mock_resource "aws_cloudwatch_event_rule" {
+  defaults = { arn = "arn:aws:events:eu-west-1:111111111111:rule/mock" }
+}

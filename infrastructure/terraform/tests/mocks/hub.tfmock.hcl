@@ -137,3 +137,24 @@ override_resource {
   target = aws_iam_role.waves_role
   values = { arn = "arn:aws:iam::111111111111:role/ecs-updater/waves" }
 }
+
+override_resource {
+  target = aws_iam_role.log_role[0]
+  values = { arn = "arn:aws:iam::111111111111:role/ecs-updater/log" }
+}
+
+override_resource {
+  target = aws_cloudwatch_log_group.access_log
+  values = {
+    name = "access-log"
+    arn  = "arn:aws:logs:eu-west-1:111111111111:log-group:access-log"
+  }
+}
+
+override_resource {
+  target = aws_api_gateway_rest_api.api
+  values = {
+    id            = "api"
+    execution_arn = "arn:aws:execute-api:eu-west-1:111111111111:api"
+  }
+}
