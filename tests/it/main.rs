@@ -26,6 +26,7 @@ mod leases;
 mod lost_answers;
 mod many;
 mod parameters;
+mod recorder;
 mod refused_events;
 mod restores;
 mod service_kinds;

@@ -321,6 +321,9 @@ pub struct Who {
 pub struct Asked {
     #[command(flatten)]
     pub who: Who,
+    /// Wait so many seconds for the deployment to end, and say how it did: 0 to 840
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(0..=840))]
+    pub wait: Option<u16>,
     /// The same key again gives the first answer again. Left out: a new one
     #[arg(long, value_name = "KEY", hide_short_help = true)]
     pub idempotency_key: Option<String>,

@@ -8,7 +8,7 @@ use ecs_updater::names::ChangeId;
 use serde_json::{Map, Value, json};
 
 use super::{ask_history, query_of};
-use crate::answers::{Change, Page, Tone, read, tone};
+use crate::answers::{Change, Outcome, Page, Tone, read, tone};
 use crate::arguments::{History, Order};
 use crate::difference::of_states;
 use crate::failure::{Exit, Failure};
@@ -166,7 +166,7 @@ fn details(screen: &Screen, change: &Change) -> Result<(), Failure> {
         let images: Vec<_> = state.all_images().iter().map(|(name, image)| format!("{name}: {image}")).collect();
         images.join(", ")
     });
-    screen.facts(&[
+    let mut facts = vec![
         ("change", change.change_id.clone()),
         ("restores", change.restores.clone()),
         ("runs", runs.filter(|runs| !runs.is_empty())),
@@ -176,11 +176,15 @@ fn details(screen: &Screen, change: &Change) -> Result<(), Failure> {
         ("applied", time(&change.applied_at)),
         ("ended", time(&change.ended_at)),
         ("deployment", change.deployment_id.clone()),
+    ];
+    facts.extend(change.outcome.iter().flat_map(Outcome::facts).map(|(name, value)| (name, Some(value))));
+    facts.extend([
         ("session", change.session.clone()),
         ("request", change.request_id.clone()),
         ("error", change.error.as_ref().and_then(|error| error.code.clone())),
         ("", change.error.as_ref().and_then(|error| error.message.clone())),
-    ])
+    ]);
+    screen.facts(&facts)
 }
 
 /// Waits until a change has ended. `shown` is the status that was shown last.
