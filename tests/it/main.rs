@@ -35,3 +35,4 @@ mod settings;
 mod tags;
 mod task_definitions;
 mod telemetry;
+mod waits;

@@ -54,8 +54,8 @@ fn not_found() -> Failure {
 fn not_ended(seconds: u64, status: Option<&str>) -> Failure {
     let stands = status.map(|status| format!(": it stands at {status}")).unwrap_or_default();
     Failure::new(Exit::Later, format!("no end of the change was recorded in {seconds} s{stands}")).advise(
-        "Outcomes of deployments are recorded only where a recorder is deployed: look at the service in ECS, or \
-         follow it for longer (--timeout SECONDS).",
+        "What sends no event is recorded by the recorder's next sweep, or no recorder is deployed: look at the service \
+         in ECS, or follow it for longer (--timeout SECONDS).",
     )
 }
 
