@@ -179,6 +179,7 @@ pub struct Outcome {
 }
 
 /// A deployment, as far as it is known.
+#[allow(clippy::struct_field_names)] // the names of the answer
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Deployment {
