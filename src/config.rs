@@ -14,10 +14,8 @@ const DEFAULT_METRICS_NAMESPACE: &str = "EcsUpdater";
 /// The updater's settings. AWS settings (region, endpoints, credentials) are the SDK's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// `HISTORY_TABLE`: name of the append-only table of records.
-    pub history_table: String,
-    /// `STATE_TABLE`: name of the table of heads, leases and idempotency keys.
-    pub state_table: String,
+    /// `HISTORY_TABLE` and `STATE_TABLE`.
+    pub tables: Tables,
     /// `TARGET_ROLE_NAME`: path and name of the role assumed in every target account.
     pub target_role_name: String,
     /// `EXTERNAL_ID`: sent with `AssumeRole` where it is set.
@@ -37,11 +35,10 @@ impl Config {
     ///
     /// A sentence naming the variable that is missing or wrong. An empty variable counts as not set.
     pub fn from_variables(get: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
-        let Tables { history, state } = Tables::from_variables(&get)?;
+        let tables = Tables::from_variables(&get)?;
         let get = |name: &str| set(&get, name);
         Ok(Self {
-            history_table: history,
-            state_table: state,
+            tables,
             target_role_name: role_name("TARGET_ROLE_NAME", get("TARGET_ROLE_NAME"), DEFAULT_TARGET_ROLE_NAME)?,
             external_id: get("EXTERNAL_ID"),
             allowed_accounts: get("ALLOWED_ACCOUNTS").map(|list| accounts(&list)).transpose()?,

@@ -50,7 +50,8 @@ impl Function {
         let event = request::parse(event.payload.bytes(), &defaults);
         let tell = |request: Option<&UpdateRequest>, answer: Result<&Response, &Failure>| {
             log(answer, request, &invocation);
-            if let Some(ended) = ended(answer) {
+            let outcome = answer.ok().and_then(|response| response.body.recorded).map(Ended::Deployment);
+            for ended in ended(answer).into_iter().chain(outcome) {
                 println!("{}", telemetry::metric_line(&self.namespace, ended, Utc::now()));
             }
         };
@@ -98,7 +99,7 @@ fn log(answer: Result<&Response, &Failure>, request: Option<&UpdateRequest>, inv
             service,
             requested_by,
             change_id = body.change_id.as_deref().unwrap_or_default(),
-            status = status(body.status),
+            status = body.status.as_str(),
             replayed = body.replayed,
             deployment_id = body.deployment_id.as_deref().unwrap_or_default(),
             "update ended"
@@ -126,14 +127,6 @@ fn log_not_started(request: &UpdateRequest, invocation: &Invocation) {
     );
 }
 
-fn status(status: Status) -> &'static str {
-    match status {
-        Status::Planned => "PLANNED",
-        Status::Applied => "APPLIED",
-        Status::Unchanged => "UNCHANGED",
-    }
-}
-
 /// What is counted: each failure, and each change the first time it is answered.
 fn ended(answer: Result<&Response, &Failure>) -> Option<Ended> {
     match answer {
@@ -141,14 +134,15 @@ fn ended(answer: Result<&Response, &Failure>) -> Option<Ended> {
         Ok(response) if response.body.replayed => None,
         Ok(response) => match response.body.status {
             Status::Planned => None,
-            Status::Applied => Some(Ended::Applied),
             Status::Unchanged => Some(Ended::Unchanged),
+            // However its deployment ended: that is counted besides.
+            _ => Some(Ended::Applied),
         },
     }
 }
 
 /// Random bytes for change ids. Where the kernel has none, time alone tells ids apart.
-fn random() -> [u8; 10] {
+pub(crate) fn random() -> [u8; 10] {
     let mut bytes = [0; 10];
     if getrandom::fill(&mut bytes).is_err() {
         tracing::warn!("the kernel gives no random bytes: change ids carry their time only");

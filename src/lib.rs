@@ -14,6 +14,7 @@
 //! | plan | [`plan`] | pure: what differs, or why it cannot be done |
 //! | STARTED, APPLIED | [`ledger`], [`aws::ledger_store`] | records chained by hash, leases, idempotency keys |
 //! | apply | [`update`] | register, update, tag; read back where an answer was lost |
+//! | how it ended | [`outcome`], [`follow`], [`settle`], [`recorder`] ([`ledger::hear`]) | waited for, heard of, or asked about; recorded once |
 //! | response | [`response`], [`error`] | what the caller gets |
 //! | many at once | [`batch`], [`pace`] | sessions, calls shared, token buckets, the deadline |
 //!
@@ -28,18 +29,21 @@ pub mod batch;
 pub mod config;
 pub mod error;
 pub mod event;
+pub mod follow;
 pub mod function;
 pub mod history;
 pub mod image;
 pub mod lambda;
 pub mod ledger;
 pub mod names;
+pub mod outcome;
 pub mod pace;
 pub mod plan;
 pub mod recorder;
 pub mod request;
 pub mod response;
 pub mod restore;
+pub mod settle;
 pub mod snapshot;
 pub mod tags;
 pub mod task_definition;

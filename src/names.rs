@@ -120,6 +120,22 @@ impl ServiceKey {
     }
 }
 
+impl ServiceKey {
+    /// Reads a service key as it is written.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names the text and the rule, where it is none.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let parts: Vec<&str> = text.split('/').collect();
+        let [account_id, region, cluster, service] = parts.as_slice() else {
+            return Err(format!("{} is no service key", shown_text(text)));
+        };
+        let (cluster, service) = (EcsName::parse(cluster)?, EcsName::parse(service)?);
+        Ok(Self::new(AccountId::parse(account_id)?, Region::parse(region)?, cluster, service))
+    }
+}
+
 impl fmt::Display for ServiceKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         // No part can hold a "/", so that no two services share a key.

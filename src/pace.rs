@@ -23,6 +23,8 @@ pub enum Call {
     UpdateService,
     /// Setting and removing tags.
     TagResource,
+    /// Looking at deployments that are followed: a part of what ECS gives reads of services, to leave others the rest.
+    ReadDeployments,
 }
 
 impl Call {
@@ -39,7 +41,7 @@ impl Call {
             Self::DescribeTaskDefinition => (n(50), n(20)),
             Self::RegisterTaskDefinition => (n(20), n(1)),
             Self::UpdateService => (n(50), n(5)),
-            Self::TagResource => (n(20), n(10)),
+            Self::TagResource | Self::ReadDeployments => (n(20), n(10)),
         }
     }
 }
@@ -67,6 +69,7 @@ pub struct Buckets {
     register_task_definition: Bucket,
     update_service: Bucket,
     tag_resource: Bucket,
+    read_deployments: Bucket,
 }
 
 impl Default for Buckets {
@@ -76,6 +79,7 @@ impl Default for Buckets {
             register_task_definition: Bucket::new(Call::RegisterTaskDefinition),
             update_service: Bucket::new(Call::UpdateService),
             tag_resource: Bucket::new(Call::TagResource),
+            read_deployments: Bucket::new(Call::ReadDeployments),
         }
     }
 }
@@ -87,6 +91,7 @@ impl Buckets {
             Call::RegisterTaskDefinition => &self.register_task_definition,
             Call::UpdateService => &self.update_service,
             Call::TagResource => &self.tag_resource,
+            Call::ReadDeployments => &self.read_deployments,
         }
     }
 

@@ -1,12 +1,47 @@
-//! The edge of the recorder function: ECS deployment events, and the sweep that asks where no event comes.
+//! The edge of the recorder function: ECS deployment events of all accounts, and the sweep that asks where no event
+//! tells. Each failure is logged here, once.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use chrono::{DateTime, Utc};
+use futures_util::stream::{self, StreamExt};
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, OnceCell};
 
 use crate::aws;
+use crate::aws::CallError;
+use crate::aws::ecs::{DescribeError, Ecs};
+use crate::aws::ledger_store::{LedgerStore, Open};
+use crate::aws::sessions::{SessionRequest, Sessions, session_name};
 use crate::config::RecorderConfig;
+use crate::follow::Looker;
 use crate::lambda::{self, EventText};
-use crate::telemetry;
+use crate::ledger::hear::{Heard, hear, needs_open};
+use crate::ledger::record::{Kind, SHARDS};
+use crate::ledger::state::{DeploymentItem, Write};
+use crate::names::{AccountId, FunctionArn, ServiceKey};
+use crate::outcome::{DeploymentEvent, Detail, Ending, Followed, Standing};
+use crate::pace::Pace;
+use crate::settle::{End, External, Settled, Settler, Witness};
+use crate::telemetry::{self, Ended};
+
+/// How often what an event depends on is read again before the event has to come again: a result is mostly written
+/// within a second of its deployment.
+const READINGS: u32 = 5;
+/// The pause before the first of them; each next one is twice as long.
+const READING_PAUSE: Duration = Duration::from_millis(500);
+/// How many deployments one part of the index gives to one sweep.
+const DUE_AT_A_TIME: usize = 200;
+/// How many deployments are asked about at the same time.
+const ASKED_AT_A_TIME: usize = 16;
+/// The time before the invocation's end when no deployment is asked about any more.
+const RESERVE: chrono::Duration = chrono::Duration::seconds(20);
 
 /// Reads the settings, and answers invocations until Lambda ends the process.
 ///
@@ -16,12 +51,381 @@ use crate::telemetry;
 pub async fn run() -> Result<(), String> {
     let variable = |name: &str| std::env::var(name).ok();
     telemetry::start(variable("AWS_LAMBDA_LOG_LEVEL").as_deref());
-    RecorderConfig::from_variables(variable)?;
+    let config = RecorderConfig::from_variables(variable)?;
     let shared = aws::shared_config().await;
     aws::own_region(&shared)?;
-    let handler = service_fn(async |_: LambdaEvent<EventText>| {
-        let (error_type, error_message) = ("Unknown".to_owned(), "the recorder does not know this event".to_owned());
-        Err::<Value, _>(Diagnostic { error_type, error_message })
-    });
-    lambda::serve(handler).await
+    let recorder = &Recorder::new(config, shared, Utc::now, crate::function::random);
+    lambda::serve(service_fn(async |event: LambdaEvent<EventText>| {
+        let context = &event.context;
+        let deadline = i64::try_from(context.deadline).ok().and_then(DateTime::from_timestamp_millis);
+        let invocation = Invocation {
+            request_id: context.request_id.clone(),
+            deadline: deadline.unwrap_or(DateTime::<Utc>::MAX_UTC),
+            partition: FunctionArn::parse(&context.invoked_function_arn)
+                .map_or_else(|| "aws".to_owned(), |arn| arn.partition.as_str().to_owned()),
+        };
+        recorder.answer(event.payload.bytes(), &invocation).await.map_err(Diagnostic::from)
+    }))
+    .await
+}
+
+/// Why an event has to come again, or cannot be understood. Lambda sends it again twice, then to the dead-letter queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    kind: &'static str,
+    message: String,
+}
+
+impl Failure {
+    fn unavailable(error: &CallError) -> Self {
+        Self { kind: "HistoryUnavailable", message: format!("the history could not be read or written: {error}") }
+    }
+}
+
+impl From<Failure> for Diagnostic {
+    fn from(failure: Failure) -> Self {
+        Self { error_type: failure.kind.to_owned(), error_message: failure.message }
+    }
+}
+
+/// What one invocation brings.
+#[derive(Debug, Clone)]
+pub struct Invocation {
+    /// Lambda request id.
+    pub request_id: String,
+    /// When Lambda ends the invocation.
+    pub deadline: DateTime<Utc>,
+    /// The partition of the function's ARN.
+    pub partition: String,
+}
+
+/// What a sweep did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Swept {
+    /// Deployments asked about.
+    pub asked: u32,
+    /// Those that had ended.
+    pub settled: u32,
+    /// Those that are still going on.
+    pub open: u32,
+    /// Those that could not be asked about, or not recorded.
+    pub failed: u32,
+    /// Those left to the next sweep for lack of time.
+    pub left: u32,
+}
+
+/// How one deployment of a sweep came out.
+enum Asked {
+    Settled,
+    Open,
+    Failed,
+    Left,
+}
+
+/// What records how deployments end. Time and randomness come from outside.
+pub struct Recorder {
+    config: RecorderConfig,
+    shared: SdkConfig,
+    sessions: Sessions,
+    settler: Settler,
+    pace: Pace,
+    clock: fn() -> DateTime<Utc>,
+    random: fn() -> [u8; 10],
+}
+
+impl Recorder {
+    /// A recorder with these settings.
+    #[must_use]
+    pub fn new(
+        config: RecorderConfig,
+        shared: SdkConfig,
+        clock: fn() -> DateTime<Utc>,
+        random: fn() -> [u8; 10],
+    ) -> Self {
+        let sessions = Sessions::new(&shared);
+        let settler = Settler { store: LedgerStore::new(&shared, &config.tables), clock };
+        Self { config, shared, sessions, settler, pace: Pace::default(), clock, random }
+    }
+
+    /// Answers one event: what became of it, for whoever invokes the function by hand.
+    ///
+    /// # Errors
+    ///
+    /// Where it has to come again, or cannot be understood.
+    pub async fn answer(&self, event: &[u8], invocation: &Invocation) -> Result<Value, Failure> {
+        let request_id = invocation.request_id.as_str();
+        let answered = self.understood(event, invocation).await;
+        match &answered {
+            Ok(done) => tracing::info!(request_id, %done, "event taken"),
+            Err(Failure { kind, message }) => tracing::error!(request_id, code = kind, "{message}"),
+        }
+        answered
+    }
+
+    async fn understood(&self, event: &[u8], invocation: &Invocation) -> Result<Value, Failure> {
+        let unknown = |what: String| Failure { kind: "EventNotUnderstood", message: what };
+        let event: Value =
+            serde_json::from_slice(event).map_err(|error| unknown(format!("the event is no JSON: {error}")))?;
+        if event.get("sweep").is_some() {
+            let swept = self.sweep(invocation).await.map_err(|error| Failure::unavailable(&error))?;
+            return Ok(json!({"swept": swept}));
+        }
+        match DeploymentEvent::parse(&event).map_err(unknown)? {
+            None => Ok(json!({"nothing": "the event says nothing of how a deployment ended"})),
+            Some(event) => self.hear(&event, invocation).await,
+        }
+    }
+
+    /// Does what an event means for the ledger.
+    async fn hear(&self, event: &DeploymentEvent, invocation: &Invocation) -> Result<Value, Failure> {
+        let witness = Witness { session: String::new(), request_id: invocation.request_id.clone() };
+        let store = &self.settler.store;
+        let unavailable = |error| Failure::unavailable(&error);
+        let mut why = String::new();
+        for reading in 0..READINGS {
+            if reading > 0 {
+                tokio::time::sleep(READING_PAUSE * 2_u32.pow(reading - 1)).await;
+            }
+            let (position, item) =
+                store.read_deployment(&event.service, &event.deployment_id, "key#").await.map_err(unavailable)?;
+            let open = if needs_open(event, item.as_ref()) {
+                store.open_deployments(Open::Of(&event.service)).await.map_err(unavailable)?
+            } else {
+                Vec::new()
+            };
+            let now = (self.clock)();
+            match hear(event, position.head.as_ref(), item.as_ref(), &open, now) {
+                Heard::Nothing(why) => return Ok(json!({"nothing": why})),
+                Heard::Refused(why) => {
+                    tracing::error!(service = %event.service, "refused: {why}");
+                    return Ok(json!({"refused": why}));
+                }
+                Heard::TooEarly(what) => why = what,
+                Heard::Ended { deployment_id, ending, is_final } => {
+                    return self.ended(event, &deployment_id, &ending, is_final, &witness).await;
+                }
+                Heard::RollsBack { undone } => {
+                    let undoes = undone.as_ref().map(|it| it.deployment_id().to_owned()).unwrap_or_default();
+                    let change_id = undone.map(|it| it.change_id).unwrap_or_default();
+                    let mut to = item.clone().unwrap_or_else(|| {
+                        let (arn, id) = (&event.service_arn, &event.deployment_id);
+                        DeploymentItem {
+                            look_at: None,
+                            ..DeploymentItem::new(&event.service, arn, id, &change_id, now)
+                        }
+                    });
+                    to.undoes = Some(undoes.clone());
+                    let write = Write::Deployment { from: item.map(Box::new), to: Box::new(to) };
+                    if self.settler.note(&[write]).await.map_err(unavailable)? {
+                        return Ok(json!({"rollback_of": undoes}));
+                    }
+                    "what is known of the deployment changed meanwhile".clone_into(&mut why);
+                }
+                Heard::OfOrphan { change_id } => {
+                    let (arn, id) = (&event.service_arn, &event.deployment_id);
+                    let to = DeploymentItem::new(&event.service, arn, id, &change_id, now);
+                    let write = Write::Deployment { from: None, to: Box::new(to) };
+                    if self.settler.note(&[write]).await.map_err(unavailable)? {
+                        return Ok(json!({"started_by": change_id}));
+                    }
+                    "what is known of the deployment changed meanwhile".clone_into(&mut why);
+                }
+                Heard::External(detail) => {
+                    let external = External {
+                        service: &event.service,
+                        service_arn: &event.service_arn,
+                        deployment_id: &event.deployment_id,
+                        at: event.at,
+                        detail: &detail,
+                        random: (self.random)(),
+                    };
+                    let written = self.settler.external(external, &position, &witness).await.map_err(unavailable)?;
+                    if let Some(change_id) = written {
+                        self.count(Ended::Deployment(Kind::External));
+                        return Ok(json!({"recorded": Kind::External, "change_id": change_id.as_str()}));
+                    }
+                    "the service's ledger moved meanwhile".clone_into(&mut why);
+                }
+            }
+        }
+        Err(Failure { kind: "TooEarly", message: format!("{why}. Nothing was recorded; the event has to come again") })
+    }
+
+    async fn ended(
+        &self,
+        event: &DeploymentEvent,
+        deployment_id: &str,
+        ending: &Ending,
+        is_final: bool,
+        witness: &Witness,
+    ) -> Result<Value, Failure> {
+        let (service, service_arn) = (&event.service, event.service_arn.as_str());
+        let end = End { service, service_arn, deployment_id, ending, is_final, answer: None };
+        match self.settler.settle(end, witness).await.map_err(|error| Failure::unavailable(&error))? {
+            Settled::Recorded { change_id } => {
+                self.count(Ended::Deployment(ending.kind));
+                Ok(json!({"recorded": ending.kind, "change_id": change_id}))
+            }
+            Settled::Known => Ok(json!({"nothing": "how the deployment ended is recorded"})),
+            Settled::Unknown => Ok(json!({"nothing": "nothing is known any more of the deployment"})),
+            Settled::Refused(why) => {
+                tracing::error!(service = %event.service, "refused: {why}");
+                Ok(json!({"refused": why}))
+            }
+        }
+    }
+
+    /// Asks ECS about the open deployments that are due.
+    async fn sweep(&self, invocation: &Invocation) -> Result<Swept, CallError> {
+        let by = (self.clock)();
+        let store = &self.settler.store;
+        let mut due = Vec::new();
+        for shard in 0..SHARDS {
+            due.extend(store.open_deployments(Open::Due { shard, by, limit: DUE_AT_A_TIME }).await?);
+        }
+        let accounts = Accounts::default();
+        let asked = stream::iter(due.iter().map(|item| self.ask(item, &accounts, invocation)));
+        let mut asked = asked.buffer_unordered(ASKED_AT_A_TIME);
+        let mut swept = Swept::default();
+        while let Some(one) = asked.next().await {
+            let count = match one {
+                Asked::Settled => &mut swept.settled,
+                Asked::Open => &mut swept.open,
+                Asked::Failed => &mut swept.failed,
+                Asked::Left => &mut swept.left,
+            };
+            *count += 1;
+        }
+        swept.asked = swept.settled + swept.open + swept.failed;
+        Ok(swept)
+    }
+
+    async fn ask(&self, item: &DeploymentItem, accounts: &Accounts, invocation: &Invocation) -> Asked {
+        if (self.clock)() + RESERVE > invocation.deadline {
+            return Asked::Left;
+        }
+        let failed = |what: &dyn std::fmt::Display| {
+            let (service, deployment_id) = (item.service.as_str(), item.deployment_id());
+            tracing::error!(service, deployment_id, "a deployment that is open for long could not be settled: {what}");
+            self.count(Ended::NotAsked);
+        };
+        let standing = match self.look(item, accounts, invocation).await {
+            Ok(standing) => standing,
+            Err(what) => {
+                failed(&what);
+                self.later(item).await;
+                return Asked::Failed;
+            }
+        };
+        let mut ending = match standing {
+            Standing::Open(_) => {
+                self.later(item).await;
+                return Asked::Open;
+            }
+            Standing::Ended(ending) => ending,
+        };
+        let Ok(service) = ServiceKey::parse(&item.service) else {
+            failed(&"its service key is not what this project writes");
+            return Asked::Failed;
+        };
+        self.settler.name_superseder(&service, &mut ending.detail).await;
+        let witness =
+            Witness { session: session_name(&invocation.request_id), request_id: invocation.request_id.clone() };
+        let end = End {
+            service: &service,
+            service_arn: &item.service_arn,
+            deployment_id: item.deployment_id(),
+            ending: &ending,
+            is_final: true,
+            answer: None,
+        };
+        match self.settler.settle(end, &witness).await {
+            Ok(settled) => {
+                if matches!(settled, Settled::Recorded { .. }) {
+                    self.count(Ended::Deployment(ending.kind));
+                }
+                Asked::Settled
+            }
+            Err(error) => {
+                failed(&error);
+                Asked::Failed
+            }
+        }
+    }
+
+    /// Where an open deployment stands, by what the target account says.
+    async fn look(
+        &self,
+        item: &DeploymentItem,
+        accounts: &Accounts,
+        invocation: &Invocation,
+    ) -> Result<Standing, String> {
+        let service = ServiceKey::parse(&item.service)?;
+        let session = accounts.session(service.account_id(), async || self.session(&service, invocation).await).await?;
+        let ecs = Ecs::new(&self.shared, service.region().as_str(), session);
+        let buckets = self.pace.of(&service);
+        let followed =
+            Followed { id: item.deployment_id(), before: item.before.as_deref(), started_at: item.started_at };
+        match Looker::new(&ecs, &buckets, &service, followed).look().await {
+            Ok(standing) => Ok(standing),
+            Err(DescribeError::Call(error)) => Err(error.to_string()),
+            Err(gone) => {
+                let detail = Detail { reason: Some(format!("{gone}: it was deleted")), ..Detail::default() };
+                Ok(Standing::Ended(Box::new(Ending { kind: Kind::Stopped, detail })))
+            }
+        }
+    }
+
+    async fn session(
+        &self,
+        service: &ServiceKey,
+        invocation: &Invocation,
+    ) -> Result<SharedCredentialsProvider, String> {
+        let (partition, account) = (&invocation.partition, service.account_id());
+        let role_arn = format!("arn:{partition}:iam::{account}:role/{}", self.config.reader_role_name);
+        let left = (invocation.deadline - (self.clock)()).to_std().unwrap_or_default();
+        let session = SessionRequest {
+            role_arn: role_arn.clone(),
+            session_name: session_name(&invocation.request_id),
+            source_identity: None,
+            external_id: self.config.external_id.clone(),
+            policy: None,
+            needed_for: left,
+        };
+        let session = self.sessions.assume(session).await;
+        session.map(SharedCredentialsProvider::new).map_err(|error| {
+            format!("role {role_arn} could not be assumed: {error}. Deploy the reader role in that account for this function")
+        })
+    }
+
+    /// Puts a deployment off to a later sweep.
+    async fn later(&self, item: &DeploymentItem) {
+        let to = DeploymentItem { look_at: Some(item.next_look((self.clock)())), ..item.clone() };
+        let write = Write::Deployment { from: Some(Box::new(item.clone())), to: Box::new(to) };
+        // Where that fails, the next sweep asks again.
+        if let Err(error) = self.settler.note(&[write]).await {
+            tracing::warn!(service = item.service.as_str(), "a deployment could not be put off: {error}");
+        }
+    }
+
+    fn count(&self, ended: Ended) {
+        println!("{}", telemetry::metric_line(&self.config.metrics_namespace, ended, (self.clock)()));
+    }
+}
+
+type Opened = OnceCell<Result<SharedCredentialsProvider, String>>;
+
+/// One session per account, for one sweep.
+#[derive(Default)]
+struct Accounts(Mutex<HashMap<AccountId, Arc<Opened>>>);
+
+impl Accounts {
+    async fn session(
+        &self,
+        account: &AccountId,
+        open: impl AsyncFn() -> Result<SharedCredentialsProvider, String>,
+    ) -> Result<SharedCredentialsProvider, String> {
+        let cell = Arc::clone(self.0.lock().await.entry(account.clone()).or_default());
+        cell.get_or_init(async || open().await).await.clone()
+    }
 }

@@ -114,6 +114,8 @@ pub struct UpdateRequest {
     pub expected_task_definition: Option<String>,
     /// Answer with the plan only.
     pub dry_run: bool,
+    /// How long to follow the deployment before answering, in seconds.
+    pub wait_seconds: u16,
     /// The caller's key; without one the Lambda request id takes its place.
     pub idempotency_key: Option<String>,
     /// Who asks.
@@ -121,7 +123,7 @@ pub struct UpdateRequest {
     /// Why.
     pub reason: Option<String>,
     /// What the event asks for: lowercase hexadecimal SHA-256 of its RFC 8785 JSON, with account, region and the schema's
-    /// defaults filled in and without the idempotency key. So a key that comes again with another event is noticed.
+    /// defaults filled in and without the idempotency key and how long to wait. So a key that comes again with another event is noticed.
     pub event_hash: String,
 }
 
@@ -256,6 +258,7 @@ fn request(event: Value, place: &dyn Fn(&str) -> String, defaults: &Defaults) ->
         restore,
         expected_task_definition: entry.expected_task_definition,
         dry_run: entry.dry_run,
+        wait_seconds: entry.wait_seconds,
         idempotency_key: entry.idempotency_key,
         requested_by: entry.requested_by,
         reason: entry.reason,
@@ -285,6 +288,8 @@ struct Entry {
     expected_task_definition: Option<String>,
     #[serde(default)]
     dry_run: bool,
+    #[serde(default)]
+    wait_seconds: u16,
     idempotency_key: Option<String>,
     requested_by: Option<String>,
     reason: Option<String>,
@@ -348,6 +353,8 @@ fn event_hash(event: Value, service_key: &ServiceKey) -> Result<String, String> 
     event.insert("account_id".to_owned(), service_key.account_id().as_str().into());
     event.insert("region".to_owned(), service_key.region().as_str().into());
     event.remove("idempotency_key");
+    // How long somebody waits for it changes nothing of what is asked for.
+    event.remove("wait_seconds");
     for (name, default) in
         [("tag_mode", "replace".into()), ("force_new_deployment", false.into()), ("dry_run", false.into())]
     {
@@ -493,7 +500,7 @@ mod tests {
             "ecs_image_name": "registry.example:5000/app:1.2", "ecs_tag": {}, "tag_mode": "merge",
             "service": {"desiredCount": null, "healthCheckGracePeriodSeconds": 0, "loadBalancers": [],
                         "networkConfiguration": {"awsvpcConfiguration": {"subnets": null, "x": 1.5e300}}},
-            "force_new_deployment": true, "expected_task_definition": "web:7", "dry_run": true,
+            "force_new_deployment": true, "expected_task_definition": "web:7", "dry_run": true, "wait_seconds": 840,
             "idempotency_key": "key", "requested_by": "me", "reason": "because"
         }));
         let event_hash = request.event_hash.clone();
@@ -522,6 +529,7 @@ mod tests {
                 restore: None,
                 expected_task_definition: Some("web:7".to_owned()),
                 dry_run: true,
+                wait_seconds: 840,
                 idempotency_key: Some("key".to_owned()),
                 requested_by: Some("me".to_owned()),
                 reason: Some("because".to_owned()),
@@ -598,7 +606,9 @@ mod tests {
                 json!({"restore": "previous", "ecs_tag": {}}),
                 "/ecs_image_name: not together with \"restore\"; /ecs_tag: not together with \"restore\"",
             ),
-            (json!({"wait_seconds": 1}), "(event): unknown field \"wait_seconds\""),
+            (json!({"wait_seconds": 841}), "/wait_seconds: 841 is greater than the maximum of 840"),
+            (json!({"wait_seconds": -1}), "/wait_seconds: -1 is less than the minimum of 0"),
+            (json!({"wait_seconds": 1.5}), "/wait_seconds: 1.5 is not of type \"integer\""),
             (json!({"resolve_digest": true}), "(event): unknown field \"resolve_digest\""),
             (json!({"summary_only": true}), "/summary_only: only together with \"updates\""),
             (json!({"a\n[ERROR]": 1}), "(event): unknown field \"a\\n[ERROR]\""),
@@ -1233,7 +1243,7 @@ mod tests {
             field in prop::sample::select(vec![
                 "account_id", "region", "ecs_cluster_name", "ecs_service_name", "ecs_image_name", "container_name",
                 "images", "ecs_tag", "tag_mode", "service", "restore", "force_new_deployment", "expected_task_definition",
-                "dry_run", "idempotency_key", "requested_by", "reason", "other",
+                "dry_run", "wait_seconds", "idempotency_key", "requested_by", "reason", "other",
             ]),
             value in any_json(),
         ) {

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::error::Failure;
+use crate::ledger::record::Kind;
 use crate::names::{ChangeId, ServiceKey};
+use crate::outcome::Detail;
 use crate::snapshot::State;
 
 /// The answer to one update.
@@ -27,6 +29,55 @@ pub enum Status {
     Applied,
     /// Nothing differed.
     Unchanged,
+    /// Its deployment completed while it was waited for.
+    Completed,
+    /// Its deployment failed.
+    DeploymentFailed,
+    /// ECS went back to what ran before.
+    RolledBack,
+    /// ECS tried to go back, and could not.
+    RollbackFailed,
+    /// Somebody stopped its deployment.
+    Stopped,
+    /// Another deployment took over.
+    Superseded,
+    /// Its deployment did not end while it was waited for.
+    TimedOut,
+}
+
+impl Status {
+    /// The status as it stands in answers and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Planned => "PLANNED",
+            Self::Applied => "APPLIED",
+            Self::Unchanged => "UNCHANGED",
+            Self::Completed => "COMPLETED",
+            Self::DeploymentFailed => "DEPLOYMENT_FAILED",
+            Self::RolledBack => "ROLLED_BACK",
+            Self::RollbackFailed => "ROLLBACK_FAILED",
+            Self::Stopped => "STOPPED",
+            Self::Superseded => "SUPERSEDED",
+            Self::TimedOut => "TIMED_OUT",
+        }
+    }
+
+    /// The status of a change whose deployment ended so.
+    #[must_use]
+    pub fn of_outcome(kind: Kind) -> Self {
+        match kind {
+            Kind::Completed => Self::Completed,
+            Kind::DeploymentFailed => Self::DeploymentFailed,
+            Kind::RolledBack => Self::RolledBack,
+            Kind::RollbackFailed => Self::RollbackFailed,
+            Kind::Stopped => Self::Stopped,
+            Kind::Superseded => Self::Superseded,
+            Kind::Started | Kind::Applied | Kind::Unchanged | Kind::Failed | Kind::Abandoned | Kind::External => {
+                Self::Applied
+            }
+        }
+    }
 }
 
 /// What happened to one service.
@@ -60,6 +111,12 @@ pub struct Body {
     /// What a person should know besides.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// How its deployment ended, where it was waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Detail>,
+    /// The outcome that was recorded with this answer; for the metrics.
+    #[serde(skip)]
+    pub recorded: Option<Kind>,
     /// What was there before.
     #[serde(rename = "BEFORE")]
     pub before: State,
@@ -94,6 +151,8 @@ impl Response {
                 restores: None,
                 changes: None,
                 notes: Vec::new(),
+                outcome: None,
+                recorded: None,
                 before,
                 after,
             },
@@ -151,17 +210,20 @@ pub struct ManyBody {
 /// How many updates ended how.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
-    /// AWS took the change.
+    /// AWS took the change, and where its deployment was waited for, it completed.
     pub applied: u32,
     /// Nothing differed.
     pub unchanged: u32,
-    /// Failed.
+    /// Failed, or its deployment ended otherwise than completed while it was waited for.
     pub failed: u32,
     /// Not begun for lack of time.
     pub not_started: u32,
     /// Dry runs.
     #[serde(skip_serializing_if = "is_zero")]
     pub planned: u32,
+    /// Deployments that did not end while they were waited for.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub timed_out: u32,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
@@ -219,11 +281,20 @@ impl Results {
     pub fn set(&mut self, index: usize, service: &ServiceKey, outcome: &Outcome) {
         let summary = &mut self.summary;
         let status = match outcome {
-            Outcome::Answered(response) => match response.body.status {
-                Status::Planned => (&mut summary.planned, "PLANNED"),
-                Status::Applied => (&mut summary.applied, "APPLIED"),
-                Status::Unchanged => (&mut summary.unchanged, "UNCHANGED"),
-            },
+            Outcome::Answered(response) => {
+                let count = match response.body.status {
+                    Status::Planned => &mut summary.planned,
+                    Status::Applied | Status::Completed => &mut summary.applied,
+                    Status::Unchanged => &mut summary.unchanged,
+                    Status::TimedOut => &mut summary.timed_out,
+                    Status::DeploymentFailed
+                    | Status::RolledBack
+                    | Status::RollbackFailed
+                    | Status::Stopped
+                    | Status::Superseded => &mut summary.failed,
+                };
+                (count, response.body.status.as_str())
+            }
             Outcome::Failed(_) => (&mut summary.failed, "FAILED"),
             Outcome::NotStarted => (&mut summary.not_started, "NOT_STARTED"),
         };
@@ -272,9 +343,9 @@ impl Results {
     /// The answer, when all results are in.
     #[must_use]
     pub fn into_response(self) -> ManyResponse {
-        let Summary { failed, not_started, .. } = self.summary;
+        let Summary { failed, not_started, timed_out, .. } = self.summary;
         ManyResponse {
-            status_code: if failed + not_started == 0 { 200 } else { 207 },
+            status_code: if failed + not_started + timed_out == 0 { 200 } else { 207 },
             body: ManyBody {
                 summary: self.summary,
                 shortened: self.shortened,

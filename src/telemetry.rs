@@ -7,6 +7,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::error::{Code, Failure, Fault};
+use crate::ledger::record::Kind;
 
 /// JSON lines from now on, for panics too. `level` is that of our own lines, such as `info` or `debug`: the SDK's lines
 /// stay at warnings, since at `trace` they hold whole requests with session tokens and environment values. The
@@ -45,6 +46,10 @@ pub enum Ended {
     Unchanged,
     /// It failed with this code, and that is whose fault it is.
     Failed(Code, Fault),
+    /// Its deployment ended so, or no change started it.
+    Deployment(Kind),
+    /// A deployment that is open for long could not be asked about.
+    NotAsked,
 }
 
 /// One line in CloudWatch's embedded metric format: a count of one.
@@ -54,6 +59,8 @@ pub fn metric_line(namespace: &str, ended: Ended, at: DateTime<Utc>) -> Value {
     match ended {
         Ended::Applied => count(namespace, "Applied", &json!([[]]), at),
         Ended::Unchanged => count(namespace, "Unchanged", &json!([[]]), at),
+        Ended::Deployment(kind) => count(namespace, deployment_metric(kind), &json!([[]]), at),
+        Ended::NotAsked => count(namespace, "DeploymentsNotAsked", &json!([[]]), at),
         Ended::Failed(code, fault) => {
             let mut line = count(namespace, "Failed", &json!([["code", "fault"], ["code"], []]), at);
             line["code"] = code.as_str().into();
@@ -94,6 +101,18 @@ fn count(namespace: &str, name: &str, dimensions: &Value, at: DateTime<Utc>) -> 
         },
         name: 1,
     })
+}
+
+fn deployment_metric(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Completed => "DeploymentsCompleted",
+        Kind::RolledBack => "DeploymentsRolledBack",
+        Kind::RollbackFailed => "RollbacksFailed",
+        Kind::Stopped => "DeploymentsStopped",
+        Kind::Superseded => "DeploymentsSuperseded",
+        Kind::External => "DeploymentsExternal",
+        _ => "DeploymentsFailed",
+    }
 }
 
 #[cfg(test)]

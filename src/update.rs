@@ -1,11 +1,12 @@
 //! One change, from request to response.
 //!
 //! ```text
-//! session + position ─▶ snapshot ─▶ plan ─▶ STARTED ─▶ apply ─▶ APPLIED or FAILED
+//! session + position ─▶ snapshot ─▶ plan ─▶ STARTED ─▶ apply ─▶ APPLIED or FAILED ─▶ wait
 //! ```
 //!
 //! Everything that is decided is decided by pure code elsewhere ([`crate::plan`], [`crate::ledger`]); this file puts
-//! the steps in their order. `apply` holds what touches the target account, `begun` what is written about it.
+//! the steps in their order. `apply` holds what touches the target account, `begun` what is written about it, `wait` what
+//! follows where the request waits for the end.
 
 mod apply;
 mod begun;
@@ -13,6 +14,7 @@ mod many;
 mod messages;
 mod slot;
 mod target;
+mod wait;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,6 +38,7 @@ use crate::plan::{self, OldDefinition, Plan, Restore};
 use crate::request::{RestorePoint, UpdateRequest};
 use crate::response::{Response, Status};
 use crate::restore::Past;
+use crate::settle::Settler;
 use crate::snapshot::{Recorded, Service, Snapshot, rfc3339};
 use apply::Budget;
 use begun::Begun;
@@ -83,7 +86,7 @@ pub struct Updater {
     config: Config,
     shared: SdkConfig,
     sessions: Sessions,
-    store: LedgerStore,
+    settler: Settler,
     pace: Pace,
     clock: fn() -> DateTime<Utc>,
     random: fn() -> [u8; 10],
@@ -94,8 +97,8 @@ impl Updater {
     #[must_use]
     pub fn new(config: Config, shared: SdkConfig, clock: fn() -> DateTime<Utc>, random: fn() -> [u8; 10]) -> Self {
         let sessions = Sessions::new(&shared);
-        let store = LedgerStore::new(&shared, &config);
-        Self { config, shared, sessions, store, pace: Pace::default(), clock, random }
+        let settler = Settler { store: LedgerStore::new(&shared, &config.tables), clock };
+        Self { config, shared, sessions, settler, pace: Pace::default(), clock, random }
     }
 
     /// Does what `request` asks.
@@ -112,12 +115,17 @@ impl Updater {
             return self.foretell(request, &target, None).await;
         }
         let key_id = key_id(request, invocation);
-        let (session, position) = tokio::join!(self.session(request, invocation), self.store.read(key, &key_id));
+        let (session, position) = tokio::join!(self.session(request, invocation), self.store().read(key, &key_id));
         let target = session.map(|session| self.target(key, session, &Arc::default()));
         let opening = Opening { position, seen: None };
-        self.change(request, invocation, &target, opening, &slot).await.map_err(|stop| match stop {
+        let response = self.change(request, invocation, &target, opening, &slot).await.map_err(|stop| match stop {
             Stop::Failed(failure) | Stop::NotStarted(failure) => failure,
-        })
+        })?;
+        Ok(Box::pin(self.wait(request, invocation, &target, response)).await)
+    }
+
+    fn store(&self) -> &LedgerStore {
+        &self.settler.store
     }
 
     /// Does what `request`, no dry run, asks, from what was read for it on.
@@ -156,7 +164,7 @@ impl Updater {
                 Attempt::Moved(why) => busy = Some(why),
             }
             position = self
-                .store
+                .store()
                 .read(&request.service_key, &key_id)
                 .await
                 .map_err(|error| messages::history_unavailable(&error))?;
@@ -193,8 +201,10 @@ impl Updater {
             session_name: session_name(&invocation.request_id),
             source_identity: requested_by.filter(|_| invocation.is_verified()).and_then(source_identity),
             external_id: self.config.external_id.clone(),
-            policy: session_policy(services)
-                .map_err(|error| Failure::new(Code::AssumeRoleFailed, format!("{role_arn}: {error}")))?,
+            policy: Some(
+                session_policy(services)
+                    .map_err(|error| Failure::new(Code::AssumeRoleFailed, format!("{role_arn}: {error}")))?,
+            ),
             needed_for: left,
         };
         let session = self.sessions.assume(session).await.map_err(|error| Refused {
@@ -259,7 +269,7 @@ impl Updater {
         };
         let past = match change_id {
             Some(change_id) => self.past(key, change_id).await,
-            None => self.store.previous(key).await,
+            None => self.store().previous(key).await,
         };
         let past = past.map_err(|error| messages::history_unavailable(&error))?;
         let past = past.ok_or_else(|| messages::nothing_to_restore(key, change_id))?;
@@ -283,7 +293,7 @@ impl Updater {
     /// The result of a change, or what stands of it where it has none.
     async fn past(&self, key: &ServiceKey, change_id: &str) -> Result<Option<Past>, CallError> {
         for n in ["1", "0"] {
-            if let Some(record) = self.store.record_json(key, &format!("{change_id}#{n}")).await? {
+            if let Some(record) = self.store().record_json(key, &format!("{change_id}#{n}")).await? {
                 return Ok(Past::read(&record));
             }
         }
@@ -391,7 +401,7 @@ impl Updater {
         let unreadable = |what: String| messages::cannot_resume(&lease.change_id, &what);
         let change_id = ChangeId::parse(&lease.change_id).map_err(unreadable)?;
         let started = self
-            .store
+            .store()
             .record(&request.service_key, &format!("{change_id}#0"))
             .await
             .map_err(|error| messages::history_unavailable(&error))?
@@ -509,9 +519,9 @@ impl Updater {
     ) -> Result<Attempt, Failure> {
         let now = (self.clock)();
         let unavailable = |error| messages::history_unavailable(&error);
-        let orphan_key = self.store.read(&request.service_key, &lease.key).await.map_err(unavailable)?.key;
+        let orphan_key = self.store().read(&request.service_key, &lease.key).await.map_err(unavailable)?.key;
         let started = format!("{}#0", lease.change_id);
-        let started = self.store.record(&request.service_key, &started).await.map_err(unavailable)?;
+        let started = self.store().record(&request.service_key, &started).await.map_err(unavailable)?;
         let change_id =
             ChangeId::parse(&lease.change_id).map_err(|what| messages::cannot_resume(&lease.change_id, &what))?;
         let before = started.as_ref().and_then(crate::ledger::record::Record::before);
@@ -550,18 +560,18 @@ impl Updater {
         writes: &[Write],
         written: &Position,
     ) -> Result<Option<String>, Failure> {
-        let error = match self.store.write(writes).await {
+        let error = match self.store().write(writes).await {
             Ok(()) => return Ok(None),
             Err(error) => error,
         };
         let key_id = written.key.as_ref().map_or("key#", |key| key.id.as_str());
         match &error {
             WriteError::Call(call) if !call.retryable() => Err(messages::history_unavailable(call)),
-            WriteError::Call(call) => match self.store.read(&request.service_key, key_id).await {
+            WriteError::Call(call) => match self.store().read(&request.service_key, key_id).await {
                 Ok(now) if now.head == written.head => Ok(None),
                 _ => Err(messages::history_unavailable(call)),
             },
-            WriteError::Conflict(why) => match self.store.read(&request.service_key, key_id).await {
+            WriteError::Conflict(why) => match self.store().read(&request.service_key, key_id).await {
                 // Our own write, sent twice since its first answer was lost.
                 Ok(now) if now.head == written.head => Ok(None),
                 _ => Ok(Some(why.clone())),

@@ -15,7 +15,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_ecs::Client;
 use aws_sdk_ecs::config::{Builder, Config, IdentityCache};
 use aws_sdk_ecs::operation::describe_services::DescribeServicesError;
-use aws_sdk_ecs::types::{ServiceField, Tag, TaskDefinitionField};
+use aws_sdk_ecs::types::{CreatedAt, ServiceField, Tag, TaskDefinitionField};
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::Intercept;
 use aws_smithy_runtime_api::client::interceptors::context::AfterDeserializationInterceptorContextRef;
@@ -26,11 +26,13 @@ use aws_smithy_runtime_api::http::Response;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{CONNECT_TIMEOUT, CallError};
 use crate::names::ServiceKey;
+use crate::outcome::{Listed, ServiceDeployment};
 use crate::snapshot::Service;
 use crate::task_definition::{self, TaskDefinition};
 
@@ -184,6 +186,69 @@ impl Ecs {
         }
         let body = capture.body(DESCRIBE_SERVICES, sent)?;
         Ok(serde_json::from_slice(&body).map_err(|error| CallError::unreadable(DESCRIBE_SERVICES, error))?)
+    }
+
+    /// Lists the service deployments of a service that were created between two times, newest first as AWS answers: one
+    /// page, which is more than a service has in minutes.
+    ///
+    /// # Errors
+    ///
+    /// Where the call failed.
+    pub async fn list_service_deployments(
+        &self,
+        key: &ServiceKey,
+        between: (DateTime<Utc>, DateTime<Utc>),
+    ) -> Result<Vec<Listed>, CallError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Answer {
+            #[serde(default)]
+            service_deployments: Vec<Listed>,
+        }
+        const OPERATION: &str = "ecs:ListServiceDeployments";
+        let time = |at: DateTime<Utc>| aws_smithy_types::DateTime::from_millis(at.timestamp_millis());
+        let created = CreatedAt::builder().after(time(between.0)).before(time(between.1)).build();
+        let capture = Capture::default();
+        let sent = self
+            .client
+            .list_service_deployments()
+            .cluster(key.cluster())
+            .service(key.service())
+            .created_at(created)
+            .customize()
+            .interceptor(capture.clone())
+            .send()
+            .await;
+        let body = capture.body(OPERATION, sent)?;
+        let answer: Answer = serde_json::from_slice(&body).map_err(|error| CallError::unreadable(OPERATION, error))?;
+        Ok(answer.service_deployments)
+    }
+
+    /// Describes one service deployment by its ARN; `None` where ECS does not have it.
+    ///
+    /// # Errors
+    ///
+    /// Where the call failed.
+    pub async fn describe_service_deployment(&self, arn: &str) -> Result<Option<ServiceDeployment>, CallError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Answer {
+            #[serde(default)]
+            service_deployments: Vec<ServiceDeployment>,
+        }
+        const OPERATION: &str = "ecs:DescribeServiceDeployments";
+        let capture = Capture::default();
+        let sent = self
+            .client
+            .describe_service_deployments()
+            .service_deployment_arns(arn)
+            .customize()
+            .interceptor(capture.clone())
+            .send()
+            .await;
+        let body = capture.body(OPERATION, sent)?;
+        let answer: Answer = serde_json::from_slice(&body).map_err(|error| CallError::unreadable(OPERATION, error))?;
+        Ok(answer.service_deployments.into_iter().find(|it| it.service_deployment_arn == arn))
     }
 
     /// Describes a task definition with its tags: by ARN, or the newest active revision of a family.

@@ -12,10 +12,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{CallError, Effect};
-use crate::config::Config;
-use crate::ledger::record::{RawRecord, Record, hash, number};
+use crate::config::Tables;
+use crate::ledger::record::{Kind, RawRecord, Record, hash, number, shard_of};
 use crate::ledger::state::{DeploymentItem, Head, KeyItem, Lease, Position, Write};
-use crate::names::ServiceKey;
+use crate::names::{ChangeId, ServiceKey};
 use crate::restore::{Past, previous};
 use crate::snapshot::rfc3339;
 
@@ -39,6 +39,28 @@ pub struct LedgerStore {
 pub(super) type Item = HashMap<String, AttributeValue>;
 
 const BATCH_GET_ITEM: &str = "dynamodb:BatchGetItem";
+const QUERY: &str = "dynamodb:Query";
+
+/// The index of the state table that holds only deployments whose end is not known yet.
+const BY_OPEN: &str = "by-open";
+/// Behind every time that is written.
+const LAST_TIME: &str = "9999-12-31T23:59:59.999Z";
+
+/// Which open deployments are wanted.
+#[derive(Debug, Clone, Copy)]
+pub enum Open<'a> {
+    /// Those of one service.
+    Of(&'a ServiceKey),
+    /// Those that are to be asked about.
+    Due {
+        /// The part of the index, from 0 to [`crate::ledger::record::SHARDS`].
+        shard: u8,
+        /// By when.
+        by: DateTime<Utc>,
+        /// About how many.
+        limit: usize,
+    },
+}
 
 /// How many records are read at a time to find the last change: nearly always the first few have it.
 const PREVIOUS_PAGE: i32 = 10;
@@ -54,8 +76,8 @@ fn position(items: &HashMap<String, Item>, service: &ServiceKey, key_id: &str) -
 impl LedgerStore {
     /// The tables that the configuration names.
     #[must_use]
-    pub fn new(shared: &SdkConfig, config: &Config) -> Self {
-        Self { client: Client::new(shared), history: config.history_table.clone(), state: config.state_table.clone() }
+    pub fn new(shared: &SdkConfig, tables: &Tables) -> Self {
+        Self { client: Client::new(shared), history: tables.history.clone(), state: tables.state.clone() }
     }
 
     /// Reads a service's head and a key together, strongly consistent.
@@ -73,6 +95,66 @@ impl LedgerStore {
         match self.items(ids).await {
             Ok(items) => wanted.iter().map(|(service, key_id)| position(&items, service, key_id)).collect(),
             Err(error) => wanted.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    /// Reads a service's head, one of its deployments and a key together, strongly consistent.
+    ///
+    /// # Errors
+    ///
+    /// Where the call failed, or an item is not what this project writes.
+    pub async fn read_deployment(
+        &self,
+        service: &ServiceKey,
+        deployment_id: &str,
+        key_id: &str,
+    ) -> Result<(Position, Option<DeploymentItem>), CallError> {
+        let id = DeploymentItem::id(service, deployment_id);
+        let items = self.items([Head::id(service), id.clone(), key_id.to_owned()].into_iter()).await?;
+        let found = items.get(&id).map(deployment).transpose();
+        let found = found.map_err(|name| {
+            CallError::broken(BATCH_GET_ITEM, format!("attribute {name} of an item of deployment {deployment_id}"))
+        })?;
+        Ok((position(&items, service, key_id)?, found))
+    }
+
+    /// The open deployments of one part of their index, those that are to be asked about first: of one service, or all
+    /// that are due by then. The index is a little behind.
+    ///
+    /// # Errors
+    ///
+    /// Where the call failed, or an item is not what this project writes.
+    pub async fn open_deployments(&self, wanted: Open<'_>) -> Result<Vec<DeploymentItem>, CallError> {
+        let (shard, due, service, limit) = match wanted {
+            Open::Of(service) => (shard_of(&service.to_string()), LAST_TIME.to_owned(), Some(service), usize::MAX),
+            Open::Due { shard, by, limit } => (shard, rfc3339(by), None, limit),
+        };
+        let mut found = Vec::new();
+        let mut from = None;
+        loop {
+            let request = self
+                .client
+                .query()
+                .table_name(&self.state)
+                .index_name(BY_OPEN)
+                .key_condition_expression("#open = :shard AND look_at <= :due")
+                .expression_attribute_names("#open", "open")
+                .expression_attribute_values(":shard", AttributeValue::S(shard.to_string()))
+                .expression_attribute_values(":due", AttributeValue::S(due.clone()))
+                .set_exclusive_start_key(from);
+            let answer = request.send().await.map_err(|error| CallError::new(QUERY, &error))?;
+            for item in answer.items.unwrap_or_default() {
+                let item = deployment(&item).map_err(|name| {
+                    CallError::broken(QUERY, format!("attribute {name} of an item of an open deployment"))
+                })?;
+                if service.is_none_or(|service| item.service == service.to_string()) {
+                    found.push(item);
+                }
+            }
+            from = answer.last_evaluated_key.filter(|key| !key.is_empty());
+            if from.is_none() || found.len() >= limit {
+                return Ok(found);
+            }
         }
     }
 
@@ -234,10 +316,24 @@ impl LedgerStore {
                 ];
                 update(&self.state, &to.id, key_attributes(to), unless_moved)
             }
-            Write::Deployment(item) => insert(&self.state, with_id(&item.id, deployment_attributes(item))),
+            Write::Deployment { from: None, to } => {
+                insert(&self.state, with_id(&to.id, [deployment_attributes(to), open_attributes(to)].concat()))
+            }
+            Write::Deployment { from: Some(from), to } => {
+                let unless_moved = vec![("outcomes", AttributeValue::S(outcomes_text(&from.outcomes)))];
+                let open = open_attributes(to);
+                // An index key is there or not: it cannot be empty.
+                let gone: &[&str] = if open.is_empty() { &["open", "look_at"] } else { &[] };
+                let changed = [deployment_attributes(to), open].concat();
+                let changed = changed.into_iter().filter(|(name, _)| CHANGING.contains(name)).collect();
+                update_and_remove(&self.state, &to.id, changed, gone, unless_moved)
+            }
         }
     }
 }
+
+/// The attributes of a deployment that ever change.
+const CHANGING: [&str; 4] = ["outcomes", "undoes", "open", "look_at"];
 
 type Attributes = Vec<(&'static str, AttributeValue)>;
 
@@ -250,13 +346,26 @@ fn insert(
     (format!("INSERT INTO \"{table}\" VALUE {{{}}}", names.join(", ")), values)
 }
 
-/// Names are quoted: `hash` and others are reserved words.
 fn update(table: &str, id: &str, set: Attributes, conditions: Attributes) -> (String, Vec<AttributeValue>) {
+    update_and_remove(table, id, set, &[], conditions)
+}
+
+/// Names are quoted: `hash` and others are reserved words.
+fn update_and_remove(
+    table: &str,
+    id: &str,
+    set: Attributes,
+    remove: &[&str],
+    conditions: Attributes,
+) -> (String, Vec<AttributeValue>) {
     let mut text = format!("UPDATE \"{table}\"");
     let mut values = Vec::with_capacity(set.len() + conditions.len() + 1);
     for (name, value) in set {
         let _ = write!(text, " SET \"{name}\" = ?");
         values.push(value);
+    }
+    for name in remove {
+        let _ = write!(text, " REMOVE \"{name}\"");
     }
     text.push_str(" WHERE \"id\" = ?");
     values.push(AttributeValue::S(id.to_owned()));
@@ -338,14 +447,61 @@ fn key_attributes(key: &KeyItem) -> Attributes {
     ]
 }
 
+/// Lists are JSON in strings; what is not there is an empty string.
 fn deployment_attributes(item: &DeploymentItem) -> Attributes {
+    let optional = |text: &Option<String>| AttributeValue::S(text.clone().unwrap_or_default());
+    // `undoes` tells an empty id from none.
+    let undoes = item.undoes.as_ref().map(|id| format!("={id}")).unwrap_or_default();
     vec![
         ("service", AttributeValue::S(item.service.clone())),
         ("service_arn", AttributeValue::S(item.service_arn.clone())),
         ("change_id", AttributeValue::S(item.change_id.clone())),
-        ("outcomes", AttributeValue::S(String::new())),
+        ("repositories", AttributeValue::S(Value::from(item.repositories.clone()).to_string())),
+        ("before", optional(&item.before)),
+        ("started_at", AttributeValue::S(rfc3339(item.started_at))),
+        ("by_events", AttributeValue::S(item.by_events.to_string())),
+        ("undoes", AttributeValue::S(undoes)),
+        ("outcomes", AttributeValue::S(outcomes_text(&item.outcomes))),
         ("expires_at", AttributeValue::N(item.expires_at.to_string())),
     ]
+}
+
+/// What puts a deployment into the index of open ones.
+fn open_attributes(item: &DeploymentItem) -> Attributes {
+    let Some(look_at) = item.look_at else { return Vec::new() };
+    let shard = shard_of(&item.service);
+    vec![("open", AttributeValue::S(shard.to_string())), ("look_at", AttributeValue::S(rfc3339(look_at)))]
+}
+
+fn outcomes_text(outcomes: &[Kind]) -> String {
+    outcomes.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(",")
+}
+
+/// The deployment that an item is, or the attribute that is not what this project writes. Version 1 wrote fewer.
+fn deployment(item: &Item) -> Result<DeploymentItem, &'static str> {
+    let optional = |name| text(item, name).ok().filter(|text| !text.is_empty());
+    let time = |text: String| DateTime::parse_from_rfc3339(&text).ok().map(|at| at.with_timezone(&Utc));
+    let outcomes = text(item, "outcomes")?;
+    let outcomes = outcomes.split(',').filter(|kind| !kind.is_empty());
+    let change_id = text(item, "change_id")?;
+    let began = ChangeId::parse(&change_id).map_or(DateTime::UNIX_EPOCH, |id| id.time());
+    Ok(DeploymentItem {
+        id: text(item, "id")?,
+        service: text(item, "service")?,
+        service_arn: text(item, "service_arn")?,
+        change_id,
+        repositories: optional("repositories").and_then(|list| serde_json::from_str(&list).ok()).unwrap_or_default(),
+        before: optional("before"),
+        started_at: optional("started_at").and_then(time).unwrap_or(began),
+        by_events: optional("by_events").as_deref() != Some("false"),
+        undoes: optional("undoes").and_then(|id| id.strip_prefix('=').map(str::to_owned)),
+        outcomes: outcomes
+            .map(|kind| serde_json::from_value(kind.into()))
+            .collect::<serde_json::Result<_>>()
+            .map_err(|_| "outcomes")?,
+        look_at: optional("look_at").and_then(time),
+        expires_at: parsed(item, "expires_at")?,
+    })
 }
 
 fn text(item: &Item, name: &'static str) -> Result<String, &'static str> {

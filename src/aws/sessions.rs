@@ -32,8 +32,8 @@ pub struct SessionRequest {
     pub source_identity: Option<String>,
     /// `ExternalId`, where one is configured.
     pub external_id: Option<String>,
-    /// Inline session policy.
-    pub policy: String,
+    /// Inline session policy, where the session may do less than its role.
+    pub policy: Option<String>,
     /// How long the session is needed.
     pub needed_for: Duration,
 }
@@ -119,7 +119,7 @@ impl Sessions {
             .role_session_name(&session.session_name)
             .set_source_identity(session.source_identity.clone())
             .set_external_id(session.external_id.clone())
-            .policy(&session.policy)
+            .set_policy(session.policy.clone())
             .duration_seconds(i32::try_from(seconds).unwrap_or(i32::MAX))
             .send()
             .await

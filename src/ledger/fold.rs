@@ -25,6 +25,10 @@ pub const STATUSES: [&str; 13] = [
 
 const STARTED: &str = "STARTED";
 const APPLIED: &str = "APPLIED";
+const FAILED: &str = "FAILED";
+const COMPLETED: &str = "COMPLETED";
+/// Kinds that say what became of the change's own calls.
+const RESULTS: [&str; 4] = [APPLIED, "UNCHANGED", FAILED, "ABANDONED"];
 /// A `STARTED` whose lease ended without a result.
 const UNRESOLVED: &str = "UNRESOLVED";
 
@@ -60,6 +64,9 @@ pub struct Change {
     pub deployment_id: Option<String>,
     /// What failed: `code`, `message`, `retryable`.
     pub error: Option<Value>,
+    /// What is known of how its deployment ended, besides the status; of `EXTERNAL`, what its event said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Value>,
     /// What was there before.
     pub before: Option<Value>,
     /// What was there after.
@@ -79,7 +86,7 @@ pub fn fold(mut records: Vec<&RawRecord>, now: DateTime<Utc>) -> Option<Change> 
     records.sort_by_key(|record| record.get("seq").and_then(Value::as_u64));
     let first = records.first()?;
     let started = records.iter().find(|record| kind(record) == STARTED);
-    let last = records.iter().rev().find(|record| kind(record) != STARTED);
+    let last = last(&records);
     let earliest = |name: &str| records.iter().find_map(|record| text(record, name));
     let latest = |name: &str| records.iter().rev().find_map(|record| text(record, name));
     let named = |name: &str, part: usize| earliest(name).unwrap_or_else(|| part_of_key(first, part));
@@ -98,11 +105,32 @@ pub fn fold(mut records: Vec<&RawRecord>, now: DateTime<Utc>) -> Option<Change> 
         identity: earliest("identity"),
         deployment_id: latest("deployment_id"),
         error: error(&records),
+        // A rollback says to what, and the failure before it why: both are told.
+        outcome: merged(records.iter().filter_map(|record| text(record, "outcome").map(json))),
         before: earliest("before").map(json),
         after: latest("after").map(json),
         session: earliest("session"),
         request_id: earliest("request_id"),
         restores: earliest("restores"),
+    })
+}
+
+/// The record that says how the change stands: the last one that is no `STARTED`. That its deployment completed does not
+/// make good a change of which a call failed.
+fn last<'a>(records: &[&'a RawRecord]) -> Option<&'a RawRecord> {
+    let failed = records.iter().rev().find(|record| RESULTS.contains(&kind(record))).filter(|it| kind(it) == FAILED);
+    let tells = |record: &&&RawRecord| kind(record) != STARTED && !(failed.is_some() && kind(record) == COMPLETED);
+    records.iter().rev().find(tells).copied()
+}
+
+/// Members of later objects over those of earlier ones.
+fn merged(values: impl Iterator<Item = Value>) -> Option<Value> {
+    values.reduce(|earlier, later| match (earlier, later) {
+        (Value::Object(mut members), Value::Object(later)) => {
+            members.extend(later);
+            members.into()
+        }
+        (_, later) => later,
     })
 }
 
@@ -125,7 +153,7 @@ fn unended(started: Option<&RawRecord>, now: DateTime<Utc>) -> &'static str {
 fn error(records: &[&RawRecord]) -> Option<Value> {
     records.iter().fold(None, |error, record| match (text(record, "error"), kind(record)) {
         (Some(error), _) => Some(json(error)),
-        (None, APPLIED | "UNCHANGED" | "COMPLETED") => None,
+        (None, APPLIED | "UNCHANGED") => None,
         (None, _) => error,
     })
 }
@@ -223,6 +251,33 @@ mod tests {
         for kind in STATUSES.iter().filter(|status| ![STARTED, UNRESOLVED].contains(status)) {
             assert_eq!(folded(&[record(1, kind, &json!({}))]).status, *kind);
         }
+    }
+
+    #[test]
+    fn a_failed_change_whose_deployment_completed_has_failed() {
+        let failed = record(2, "FAILED", &json!({"error": "{\"code\":\"X\"}", "deployment_id": "ecs-svc/1"}));
+        let mut records = vec![record(1, "STARTED", &json!({})), failed, record(3, "COMPLETED", &json!({}))];
+        let change = folded(&records);
+        assert_eq!((change.status.as_str(), change.error), ("FAILED", Some(json!({"code": "X"}))));
+        records[2] = record(3, "ROLLED_BACK", &json!({}));
+        assert_eq!(folded(&records).status, "ROLLED_BACK");
+        // What went well after all.
+        records.insert(2, record(3, "APPLIED", &json!({})));
+        records[3] = record(4, "COMPLETED", &json!({}));
+        let change = folded(&records);
+        assert_eq!((change.status.as_str(), change.error), ("COMPLETED", None));
+    }
+
+    #[test]
+    fn what_is_known_of_the_end_is_told_together() {
+        let change = folded(&[
+            record(1, "APPLIED", &json!({})),
+            record(2, "DEPLOYMENT_FAILED", &json!({"outcome": "{\"reason\":\"tasks failed\",\"happened_at\":\"a\"}"})),
+            record(3, "ROLLED_BACK", &json!({"outcome": "{\"rolled_back_to\":{},\"happened_at\":\"b\"}"})),
+        ]);
+        let expected = json!({"reason": "tasks failed", "rolled_back_to": {}, "happened_at": "b"});
+        assert_eq!((change.status.as_str(), change.outcome), ("ROLLED_BACK", Some(expected)));
+        assert_eq!(folded(&[record(1, "APPLIED", &json!({}))]).outcome, None);
     }
 
     #[test]

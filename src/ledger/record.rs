@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::state::Head;
 use crate::error::Failure;
 use crate::names::{ChangeId, ServiceKey};
+use crate::outcome::Detail;
 use crate::snapshot::{Recorded, rfc3339};
 
 /// How many parts a day and an image are spread over, so that none of them is one partition.
@@ -32,6 +33,41 @@ pub enum Kind {
     Failed,
     /// The function ended before the change did.
     Abandoned,
+    /// The service is steady with the deployment that the change started.
+    Completed,
+    /// The circuit breaker or an alarm gave it up. A rollback may follow.
+    DeploymentFailed,
+    /// ECS went back to what ran before.
+    RolledBack,
+    /// ECS tried to go back, and could not.
+    RollbackFailed,
+    /// Somebody stopped it.
+    Stopped,
+    /// Another deployment took over before it had ended.
+    Superseded,
+    /// A deployment that no change started.
+    External,
+}
+
+impl Kind {
+    /// The kind as it stands in records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Started => "STARTED",
+            Self::Applied => "APPLIED",
+            Self::Unchanged => "UNCHANGED",
+            Self::Failed => "FAILED",
+            Self::Abandoned => "ABANDONED",
+            Self::Completed => "COMPLETED",
+            Self::DeploymentFailed => "DEPLOYMENT_FAILED",
+            Self::RolledBack => "ROLLED_BACK",
+            Self::RollbackFailed => "ROLLBACK_FAILED",
+            Self::Stopped => "STOPPED",
+            Self::Superseded => "SUPERSEDED",
+            Self::External => "EXTERNAL",
+        }
+    }
 }
 
 /// One immutable item of the history table. Absent members are not in the item.
@@ -97,6 +133,9 @@ pub struct Record {
     /// In `STARTED`: when the lease ends (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_until: Option<String>,
+    /// In outcomes and `EXTERNAL`: what else is known of the deployment's end, as canonical JSON of [`Detail`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
 }
 
 /// An item beside a record of a change of several images, outside the chain: `by-image` finds the change under each.
@@ -194,6 +233,8 @@ pub struct Said<'a> {
     pub error: Option<&'a Failure>,
     /// When the lease ends.
     pub lease_until: Option<chrono::DateTime<chrono::Utc>>,
+    /// How the deployment ended.
+    pub outcome: Option<&'a Detail>,
 }
 
 impl ChangeFacts {
@@ -238,6 +279,7 @@ impl ChangeFacts {
             request_id: self.request_id.clone(),
             restores: self.restores.clone(),
             lease_until: said.lease_until.map(rfc3339),
+            outcome: said.outcome.map(outcome_text).transpose()?,
         };
         let pointers = images
             .enumerate()
@@ -299,7 +341,13 @@ pub fn hex(bytes: &[u8]) -> String {
 /// The part of a day's, or an image's, records that a service's stand in.
 #[must_use]
 pub fn shard(service: &ServiceKey) -> u8 {
-    Sha256::digest(service.to_string()).first().map_or(0, |byte| byte % SHARDS)
+    shard_of(&service.to_string())
+}
+
+/// The same of a service key as text.
+#[must_use]
+pub fn shard_of(service: &str) -> u8 {
+    Sha256::digest(service).first().map_or(0, |byte| byte % SHARDS)
 }
 
 fn state_text(state: &Recorded) -> serde_json::Result<String> {
@@ -315,12 +363,23 @@ fn state_text(state: &Recorded) -> serde_json::Result<String> {
 
 fn error_text(error: &Failure) -> serde_json::Result<String> {
     let mut error = error.clone();
-    if error.message.len() > LONGEST_ERROR {
-        let end = error.message.floor_char_boundary(LONGEST_ERROR);
-        error.message.truncate(end);
-        error.message.push_str(" … (shortened)");
-    }
+    shorten(&mut error.message);
     serde_json_canonicalizer::to_string(&error)
+}
+
+fn outcome_text(outcome: &Detail) -> serde_json::Result<String> {
+    let mut outcome = outcome.clone();
+    if let Some(reason) = &mut outcome.reason {
+        shorten(reason);
+    }
+    serde_json_canonicalizer::to_string(&outcome)
+}
+
+fn shorten(text: &mut String) {
+    if text.len() > LONGEST_ERROR {
+        text.truncate(text.floor_char_boundary(LONGEST_ERROR));
+        text.push_str(" … (shortened)");
+    }
 }
 
 #[cfg(test)]

@@ -4,10 +4,11 @@ use chrono::{DateTime, Duration, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::record::{Pointer, Record, hex};
+use super::record::{ChangeFacts, Kind, Pointer, Record, hex};
 use crate::error::Failure;
 use crate::names::{ChangeId, ServiceKey};
 use crate::response::Response;
+use crate::snapshot::Recorded;
 
 /// How long a lease may last after `STARTED`: Lambda retries an asynchronous event after one and two minutes, and a
 /// retry must not meet the lease of its own dead predecessor.
@@ -18,6 +19,10 @@ const LEASE_GRACE: Duration = Duration::seconds(5);
 const KEY_LIFETIME: Duration = Duration::days(15);
 /// How long it is known which change started a deployment.
 const DEPLOYMENT_LIFETIME: Duration = Duration::days(30);
+/// When ECS is asked for the first time how a deployment stands whose end nobody told: most have ended by then.
+const FIRST_LOOK: Duration = Duration::minutes(10);
+/// The longest time until it is asked again.
+const LAST_LOOK: Duration = Duration::hours(6);
 /// Longest answer kept, in bytes: an item holds 400 KB.
 const LONGEST_ANSWER: usize = 380 * 1024;
 
@@ -65,6 +70,18 @@ impl Head {
             lease,
         }
     }
+}
+
+/// The head behind a record: the lease `own` ends, another's stays (a resumption's of the same change too), and the last
+/// change is the latest that began.
+#[must_use]
+pub fn next_head(record: &Record, head: Option<&Head>, own: Option<&Lease>) -> Head {
+    let lease = head.and_then(|head| head.lease.clone()).filter(|lease| Some(lease) != own);
+    let mut next = Head::after(record, lease);
+    if let Some(head) = head.filter(|head| head.change_id > next.change_id) {
+        next.change_id.clone_from(&head.change_id);
+    }
+    next
 }
 
 /// When the lease of a change ends that starts `now` in an invocation that ends at `deadline`.
@@ -142,7 +159,7 @@ pub enum Answer {
     TooLong,
 }
 
-/// Which change and service a deployment belongs to.
+/// A deployment: which change started it, and what is recorded of its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeploymentItem {
     /// `deployment#{account}/{region}/{deployment id}`.
@@ -153,28 +170,99 @@ pub struct DeploymentItem {
     pub service_arn: String,
     /// The change that started it.
     pub change_id: String,
+    /// Repositories under which the change is found.
+    pub repositories: Vec<String>,
+    /// Id of the deployment that was `PRIMARY` before.
+    pub before: Option<String>,
+    /// When it was started.
+    pub started_at: DateTime<Utc>,
+    /// Whether events tell how it ends: those of blue/green deployments are not documented.
+    pub by_events: bool,
+    /// The deployment that this one undoes, being its rollback. Empty where nothing is known of that one.
+    pub undoes: Option<String>,
+    /// The outcomes that are recorded, in their order.
+    pub outcomes: Vec<Kind>,
+    /// When ECS is to be asked how it stands; none where nothing more is to come.
+    pub look_at: Option<DateTime<Utc>>,
     /// When it no longer counts, in seconds since 1970.
     pub expires_at: i64,
 }
 
 impl DeploymentItem {
-    /// The item of a deployment that a change started.
+    /// Id of a deployment's item.
+    #[must_use]
+    pub fn id(service: &ServiceKey, deployment_id: &str) -> String {
+        format!("deployment#{}/{}/{deployment_id}", service.account_id(), service.region())
+    }
+
+    /// The item of a deployment of which nothing is known but which change started it.
     #[must_use]
     pub fn new(
         service: &ServiceKey,
         service_arn: &str,
         deployment_id: &str,
-        change_id: &ChangeId,
+        change_id: &str,
         now: DateTime<Utc>,
     ) -> Self {
         Self {
-            id: format!("deployment#{}/{}/{deployment_id}", service.account_id(), service.region()),
+            id: Self::id(service, deployment_id),
             service: service.to_string(),
             service_arn: service_arn.to_owned(),
-            change_id: change_id.to_string(),
+            change_id: change_id.to_owned(),
+            repositories: Vec::new(),
+            before: None,
+            started_at: now,
+            by_events: true,
+            undoes: None,
+            outcomes: Vec::new(),
+            look_at: Some(now + FIRST_LOOK),
             expires_at: (now + DEPLOYMENT_LIFETIME).timestamp(),
         }
     }
+
+    /// The item of the deployment that a change started, by what its service was before and is after.
+    #[must_use]
+    pub fn started(facts: &ChangeFacts, before: &Recorded, after: &Recorded, now: DateTime<Utc>) -> Option<Self> {
+        let deployment_id = started_deployment(before, after)?;
+        let started_at = after.state.updated_on.as_deref().and_then(|at| DateTime::parse_from_rfc3339(at).ok());
+        let strategy = after.service.get("deploymentConfiguration").and_then(|it| it.get("strategy")?.as_str());
+        let arn = &after.state.service_arn;
+        Some(Self {
+            repositories: facts.repositories.clone(),
+            before: before.deployment_id.clone(),
+            started_at: started_at.map_or(now, |at| at.with_timezone(&Utc)),
+            by_events: strategy.is_none_or(|strategy| strategy == "ROLLING"),
+            ..Self::new(&facts.service, arn, deployment_id, facts.change_id.as_str(), now)
+        })
+    }
+
+    /// Id of the deployment.
+    #[must_use]
+    pub fn deployment_id(&self) -> &str {
+        self.id.splitn(3, '/').nth(2).unwrap_or_default()
+    }
+
+    /// Whether an outcome goes on from those that are recorded: each comes once, and behind an end comes nothing.
+    #[must_use]
+    pub fn accepts(&self, outcome: Kind) -> bool {
+        match self.outcomes.last() {
+            None => true,
+            Some(Kind::DeploymentFailed) => matches!(outcome, Kind::RolledBack | Kind::RollbackFailed),
+            Some(_) => false,
+        }
+    }
+
+    /// When to ask again of a deployment that is still open: the older it is, the later.
+    #[must_use]
+    pub fn next_look(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        now + ((now - self.started_at) / 4).clamp(FIRST_LOOK, LAST_LOOK)
+    }
+}
+
+/// The deployment that a change started: the `PRIMARY` one, where it is not the one from before.
+#[must_use]
+pub fn started_deployment<'a>(before: &Recorded, after: &'a Recorded) -> Option<&'a str> {
+    after.deployment_id.as_deref().filter(|id| before.deployment_id.as_deref() != Some(*id))
 }
 
 /// One write of a transaction. `from` is what was read: the write demands that it is still so.
@@ -200,8 +288,13 @@ pub enum Write {
         /// What it becomes.
         to: KeyItem,
     },
-    /// Inserts a deployment.
-    Deployment(DeploymentItem),
+    /// Inserts or changes a deployment.
+    Deployment {
+        /// What was read.
+        from: Option<Box<DeploymentItem>>,
+        /// What it becomes.
+        to: Box<DeploymentItem>,
+    },
 }
 
 /// Head and key as they were read together.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::aws::CallError;
 use crate::aws::ledger_store::WriteError;
 use crate::error::Failure;
-use crate::ledger::record::{ChangeFacts, Kind, Record, Said};
-use crate::ledger::state::{Answer, DeploymentItem, Head, KeyItem, Lease, Position, Write};
+use crate::ledger::record::{ChangeFacts, Kind, Said};
+use crate::ledger::state::{Answer, DeploymentItem, Head, KeyItem, Position, Write, next_head, started_deployment};
 use crate::request::UpdateRequest;
 use crate::response::{Response, Status};
 use crate::snapshot::{Recorded, Snapshot, rfc3339};
@@ -79,7 +79,7 @@ impl Updater {
         let facts = &begun.facts;
         let change_id = &facts.change_id;
         let mut position = begun.position.clone();
-        let mut deployment = started_deployment(&begun.before, after);
+        let mut notes_deployment = true;
         let key_id = position.key.as_ref().map_or_else(String::new, |key| key.id.clone());
         // 1 is the result's place. Who finds it taken by ABANDONED, having come too late, is recorded behind it.
         let mut n = 1;
@@ -88,8 +88,10 @@ impl Updater {
             if attempt > 0 {
                 tokio::time::sleep(RESULT_PAUSE * attempt).await;
                 let own = format!("{change_id}#{n}");
-                let reread =
-                    tokio::try_join!(self.store.read(&facts.service, &key_id), self.store.record(&facts.service, &own));
+                let reread = tokio::try_join!(
+                    self.store().read(&facts.service, &key_id),
+                    self.store().record(&facts.service, &own)
+                );
                 match reread {
                     // Our own, sent twice since its first answer was lost; a resumption writes its own.
                     Ok((_, Some(record))) if record.kind == kind && record.request_id == facts.request_id => {
@@ -102,7 +104,7 @@ impl Updater {
                     Ok((now, None)) => {
                         if matches!(last, Some(WriteError::Conflict(_))) && now == position {
                             // All is as it was read but one: somebody else noted the deployment.
-                            deployment = None;
+                            notes_deployment = false;
                         }
                         position = now;
                     }
@@ -118,7 +120,7 @@ impl Updater {
                 after: Some(after),
                 deployment_id: started_deployment(&begun.before, after),
                 error,
-                lease_until: None,
+                ..Said::default()
             };
             let unwritable = |error| CallError::unreadable("dynamodb:ExecuteTransaction", error);
             let (record, pointers) = facts.record(kind, n, now, &said, position.head.as_ref()).map_err(unwritable)?;
@@ -135,11 +137,10 @@ impl Updater {
             }
             writes.push(Write::Record(Box::new(record)));
             writes.extend(pointers.into_iter().map(Write::Pointer));
-            if let Some(deployment_id) = deployment {
-                let arn = &after.state.service_arn;
-                writes.push(Write::Deployment(DeploymentItem::new(&facts.service, arn, deployment_id, change_id, now)));
+            if let Some(item) = DeploymentItem::started(facts, &begun.before, after, now).filter(|_| notes_deployment) {
+                writes.push(Write::Deployment { from: None, to: Box::new(item) });
             }
-            match self.store.write(&writes).await {
+            match self.store().write(&writes).await {
                 Ok(()) => return Ok(()),
                 Err(WriteError::Call(error)) if !error.retryable() => return Err(error),
                 Err(error) => last = Some(error),
@@ -151,20 +152,4 @@ impl Updater {
             None => CallError::unreadable("dynamodb:ExecuteTransaction", "not sent"),
         })
     }
-}
-
-/// The deployment that the change started: the `PRIMARY` one, where it is not the one from before.
-fn started_deployment<'a>(before: &Recorded, after: &'a Recorded) -> Option<&'a str> {
-    after.deployment_id.as_deref().filter(|id| before.deployment_id.as_deref() != Some(*id))
-}
-
-/// The head behind a result: its own lease ends, another's stays (a resumption's of the same change too), and the last
-/// change is the latest that began.
-fn next_head(record: &Record, head: Option<&Head>, own: Option<&Lease>) -> Head {
-    let lease = head.and_then(|head| head.lease.clone()).filter(|lease| Some(lease) != own);
-    let mut next = Head::after(record, lease);
-    if let Some(head) = head.filter(|head| head.change_id > next.change_id) {
-        next.change_id.clone_from(&head.change_id);
-    }
-    next
 }

@@ -10,17 +10,17 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::slot::Slot;
 use super::target::{Definitions, Target};
-use super::{Invocation, Opening, Seen, Stop, Updater, key_id};
+use super::{Invocation, Opening, Seen, Stop, Updater, key_id, wait};
 use crate::aws::ecs::SERVICES_PER_CALL;
 use crate::batch;
 use crate::error::Failure;
 use crate::names::Region;
 use crate::request::{Batch, UpdateRequest};
-use crate::response::{ManyResponse, Outcome, Results};
+use crate::response::{ManyResponse, Outcome, Response, Results};
 
 /// How many sessions of one account are at work at a time. More would only wait for the same buckets, with snapshots
 /// that grow old meanwhile.
@@ -47,6 +47,8 @@ impl Updater {
             ahead: Arc::new(Semaphore::new(AHEAD * self.config.max_concurrency.max(SERVICES_PER_CALL))),
             results: RefCell::new(Results::new(batch.updates.len(), batch.summary_only)),
             slowest: Cell::default(),
+            to_wait: RefCell::default(),
+            more: Notify::new(),
         };
         let mut accounts: HashMap<&str, Rc<Account>> = HashMap::new();
         let mut running: FuturesUnordered<_> = batch::groups(&batch.updates)
@@ -59,8 +61,19 @@ impl Updater {
             .collect();
         // From now on an account's task definitions last as long as its groups.
         drop(accounts);
-        while running.next().await.is_some() {}
-        drop(running);
+        let mut waiting = FuturesUnordered::new();
+        loop {
+            waiting.extend(run.to_wait.take().into_iter().map(|one| run.wait(one)));
+            if running.is_empty() && waiting.is_empty() {
+                break;
+            }
+            tokio::select! {
+                _ = running.next(), if !running.is_empty() => {}
+                _ = waiting.next(), if !waiting.is_empty() => {}
+                () = run.more.notified() => {}
+            }
+        }
+        drop((running, waiting));
         run.results.into_inner().into_response()
     }
 }
@@ -78,6 +91,17 @@ struct Run<'a> {
     results: RefCell<Results>,
     /// What the slowest change so far took.
     slowest: Cell<Duration>,
+    /// Changes that are done, and whose deployments are to be followed. They need no place, session or turn of others.
+    to_wait: RefCell<Vec<ToWait>>,
+    /// Told when there is one more of them.
+    more: Notify,
+}
+
+/// A change that is done, and whose deployment is to be followed.
+struct ToWait {
+    index: usize,
+    response: Response,
+    target: Result<Target, Failure>,
 }
 
 /// What the groups of one account share.
@@ -119,7 +143,7 @@ impl Run<'_> {
             .collect();
         let (session, positions) =
             tokio::join!(updater.open_session(&services, requested_by, self.invocation), async {
-                if wanted.is_empty() { Vec::new() } else { updater.store.read_many(&wanted).await }
+                if wanted.is_empty() { Vec::new() } else { updater.store().read_many(&wanted).await }
             });
         let session = match session {
             Err(refused) if refused.is_too_large && group.len() > 1 => {
@@ -232,6 +256,13 @@ impl Run<'_> {
             (None, Err(failure)) => Err(Stop::Failed(failure.clone())),
         };
         self.slowest.set(self.slowest.get().max((self.now() - begun).to_std().unwrap_or_default()));
+        let ended = match ended {
+            Ok(response) if wait::waits(request, &response) => {
+                self.to_wait.borrow_mut().push(ToWait { index, response, target: target.clone() });
+                return self.more.notify_one();
+            }
+            ended => ended,
+        };
         self.end(
             index,
             &match ended {
@@ -240,6 +271,11 @@ impl Run<'_> {
                 Err(Stop::NotStarted(_)) => Outcome::NotStarted,
             },
         );
+    }
+
+    async fn wait(&self, ToWait { index, response, target }: ToWait) {
+        let response = self.updater.wait(&self.updates[index], self.invocation, &target, response).await;
+        self.end(index, &Outcome::Answered(Box::new(response)));
     }
 
     fn end(&self, index: usize, outcome: &Outcome) {

@@ -51,6 +51,9 @@ pub struct Updated {
     /// What a dry run found.
     #[serde(deserialize_with = "lenient")]
     pub changes: Option<Vec<PlannedChange>>,
+    /// How its deployment ended.
+    #[serde(deserialize_with = "lenient")]
+    pub outcome: Option<Outcome>,
     /// What a person should know besides.
     #[serde(deserialize_with = "lenient")]
     pub notes: Vec<String>,
@@ -137,6 +140,9 @@ pub struct Change {
     /// Why it failed.
     #[serde(deserialize_with = "lenient")]
     pub error: Option<Fault>,
+    /// How its deployment ended.
+    #[serde(deserialize_with = "lenient")]
+    pub outcome: Option<Outcome>,
     /// What was there before.
     #[serde(deserialize_with = "lenient")]
     pub before: Option<State>,
@@ -152,6 +158,70 @@ pub struct Change {
     /// The change that it took back.
     #[serde(deserialize_with = "lenient")]
     pub restores: Option<String>,
+}
+
+/// How a deployment ended, besides its status.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Outcome {
+    /// Why, in the words of ECS.
+    #[serde(deserialize_with = "lenient")]
+    pub reason: Option<String>,
+    /// What a rollback went back to.
+    #[serde(deserialize_with = "lenient")]
+    pub rolled_back_to: Option<Deployment>,
+    /// What took over.
+    #[serde(deserialize_with = "lenient")]
+    pub superseded_by: Option<Deployment>,
+    /// Whether no tasks are wanted.
+    #[serde(deserialize_with = "lenient")]
+    pub no_tasks_wanted: bool,
+}
+
+/// A deployment, as far as it is known.
+#[allow(clippy::struct_field_names)] // the names of the answer
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Deployment {
+    /// Its id.
+    #[serde(deserialize_with = "lenient")]
+    pub deployment_id: Option<String>,
+    /// The change that started it.
+    #[serde(deserialize_with = "lenient")]
+    pub change_id: Option<String>,
+    /// ARN of the task definition.
+    #[serde(deserialize_with = "lenient")]
+    pub task_definition: Option<String>,
+    /// ARN of the service revision.
+    #[serde(deserialize_with = "lenient")]
+    pub service_revision: Option<String>,
+}
+
+impl Deployment {
+    /// What is known of it, in one line.
+    fn line(&self) -> String {
+        let last = |arn: &Option<String>| arn.as_deref().map(|arn| arn.rsplit('/').next().unwrap_or(arn).to_owned());
+        let revision = last(&self.service_revision).map(|number| format!("service revision {number}"));
+        let deployment = self.deployment_id.as_ref().map(|id| format!("deployment {id}"));
+        let change = self.change_id.as_ref().map(|id| format!("change {id}"));
+        let parts: Vec<String> =
+            [last(&self.task_definition), deployment, change, revision].into_iter().flatten().collect();
+        if parts.is_empty() { "what is not known".to_owned() } else { parts.join(", ") }
+    }
+}
+
+impl Outcome {
+    /// What is to be told of it, each with its name.
+    pub fn facts(&self) -> Vec<(&'static str, String)> {
+        let no_tasks = self.no_tasks_wanted.then(|| "none are wanted".to_owned());
+        let facts = [
+            ("rolled back to", self.rolled_back_to.as_ref().map(Deployment::line)),
+            ("superseded by", self.superseded_by.as_ref().map(Deployment::line)),
+            ("tasks", no_tasks),
+            ("why it ended", self.reason.clone()),
+        ];
+        facts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    }
 }
 
 /// A failure as records keep it.

@@ -136,8 +136,8 @@ Examples:
   Only if nobody was faster
     ecs-updater update prod/web --image nginx:1.27 --expect web:7
 
-APPLIED says that ECS took the change, not that the new tasks are healthy. How
-its deployment ended is in the history only where a recorder is deployed.")]
+APPLIED says that ECS took the change, not that the new tasks are healthy: with
+--wait, the answer says how its deployment ended.")]
     Update(Update),
     /// Show what an update would change, and touch nothing
     // clap's own would name every option on one line, however wide.
@@ -179,8 +179,8 @@ Examples:
   As a page in the browser
     ecs-updater history --web
 
-How a deployment ended is recorded only where a recorder is deployed; without
-one, the change of a deployment stays APPLIED.
+How a deployment ended is recorded within seconds where ECS sends an event, and
+else by the recorder's next sweep; until then its change stays APPLIED.
 
 Times are UTC. --from is inclusive, --to exclusive (a date as --to includes its
 day). Without a service, account, image or change, at most 31 days are asked for.")]
@@ -321,6 +321,9 @@ pub struct Who {
 pub struct Asked {
     #[command(flatten)]
     pub who: Who,
+    /// Wait so many seconds for the deployment to end, and say how it did: 0 to 840
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(0..=840))]
+    pub wait: Option<u16>,
     /// The same key again gives the first answer again. Left out: a new one
     #[arg(long, value_name = "KEY", hide_short_help = true)]
     pub idempotency_key: Option<String>,

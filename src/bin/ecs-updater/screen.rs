@@ -8,7 +8,7 @@ use serde_json::Value;
 use textwrap::{Options, WordSplitter, wrap};
 use unicode_width::UnicodeWidthStr;
 
-use crate::answers::{Change, Tone, tone};
+use crate::answers::{Change, Outcome, Tone, tone};
 use crate::arguments::Format;
 use crate::difference::{Difference, of_states};
 use crate::failure::{Exit, Failure};
@@ -235,6 +235,8 @@ fn summary(change: &Change) -> Vec<(String, Style)> {
         let images = state.iter().flat_map(|state| state.all_images());
         lines.extend(images.map(|(name, image)| (short(&format!("image {name}: {image}"), 300), PLAIN)));
     }
+    let ended = change.outcome.iter().flat_map(Outcome::facts);
+    lines.extend(ended.map(|(name, value)| (short(&format!("{name}: {value}"), 240), PLAIN)));
     if let Some(error) = &change.error {
         let code = error.code.as_deref().unwrap_or("error");
         lines.push((short(&format!("{code}: {}", error.message.as_deref().unwrap_or_default()), 240), BAD));

@@ -61,6 +61,8 @@ struct Place {
     /// By cluster and name.
     services: BTreeMap<(String, String), Map<String, Value>>,
     families: BTreeMap<String, Vec<Revision>>,
+    /// By ARN.
+    service_deployments: BTreeMap<String, Value>,
 }
 
 #[derive(Default)]
@@ -188,6 +190,56 @@ impl Cloud {
     /// Id of the service's PRIMARY deployment.
     pub fn deployment(&self, site: &Site) -> String {
         self.service(site)["deployments"][0]["id"].as_str().expect("a deployment").to_owned()
+    }
+
+    /// Changes a service as ECS, or somebody else, does.
+    pub fn edit(&self, site: &Site, edit: impl FnOnce(&mut Value)) {
+        let mut service = self.service(site);
+        edit(&mut service);
+        let Value::Object(service) = service else { panic!("a service is an object") };
+        let name = (site.cluster.clone(), site.service.clone());
+        self.place(&site.account, &site.region, |place| place.services.insert(name, service));
+    }
+
+    /// The PRIMARY deployment comes to `rollout`.
+    pub fn roll_out(&self, site: &Site, rollout: &str) {
+        self.edit(site, |service| {
+            service["deployments"][0]["rolloutState"] = rollout.into();
+            if rollout == "COMPLETED" {
+                service["deployments"].as_array_mut().expect("deployments").truncate(1);
+            }
+        });
+    }
+
+    /// Another deployment takes over, as somebody else's UpdateService starts one. Gives its id.
+    pub fn take_over(&self, site: &Site, rollout: &str, reason: &str) -> String {
+        let id = self.next_deployment();
+        self.edit(site, |service| {
+            let mut new = new_deployment(&id, service["taskDefinition"].as_str().unwrap_or_default(), &Value::Null);
+            new["rolloutState"] = rollout.into();
+            new["rolloutStateReason"] = reason.into();
+            let deployments = service["deployments"].as_array_mut().expect("deployments");
+            for deployment in deployments.iter_mut() {
+                deployment["status"] = "ACTIVE".into();
+            }
+            deployments.insert(0, new);
+        });
+        id
+    }
+
+    /// From now on ECS tells this of a deployment's service deployment, whose number is that of the deployment.
+    pub fn tell(&self, site: &Site, deployment_id: &str, status: &str, more: &Value) {
+        let number = deployment_id.rsplit('/').next().expect("a number");
+        let arn = |kind: &str, last: &str| {
+            format!("arn:aws:ecs:{}:{}:{kind}/{}/{}/{last}", site.region, site.account, site.cluster, site.service)
+        };
+        let own = arn("service-deployment", &format!("sd{number}"));
+        let mut told = json!({
+            "serviceDeploymentArn": own, "serviceArn": site.service_arn(), "status": status, "createdAt": now(),
+            "targetServiceRevision": {"arn": arn("service-revision", number), "requestedTaskCount": 2},
+        });
+        told.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        self.place(&site.account, &site.region, |place| place.service_deployments.insert(own, told));
     }
 
     fn next_deployment(&self) -> String {
@@ -387,6 +439,12 @@ fn act(cloud: &Cloud, session: Option<&Session>, region: &str, action: &str, bod
     let reorders = sync(&cloud.state).reorders;
     cloud.place(account, region, |place| match action {
         "DescribeServices" => describe_services(place, account, region, &input).map(|v| v.to_string()),
+        "ListServiceDeployments" => list_service_deployments(place, account, region, &input).map(|v| v.to_string()),
+        "DescribeServiceDeployments" => {
+            let asked = input["serviceDeploymentArns"].as_array().cloned().unwrap_or_default();
+            let found: Vec<_> = asked.iter().filter_map(|arn| place.service_deployments.get(arn.as_str()?)).collect();
+            Ok(json!({"serviceDeployments": found, "failures": []}).to_string())
+        }
         "DescribeTaskDefinition" if reorders => {
             describe_task_definition(place, account, region, &input).map(|text| reordered(&text))
         }
@@ -488,6 +546,28 @@ fn describe_services(place: &Place, account: &str, region: &str, input: &Value) 
         }
     }
     Ok(json!({"services": services, "failures": failures}))
+}
+
+fn list_service_deployments(place: &Place, account: &str, region: &str, input: &Value) -> Result<Value, Refusal> {
+    let cluster = in_cluster(place, input)?;
+    let service = short(&input["service"]);
+    if !place.services.contains_key(&(cluster.clone(), service.clone())) {
+        return refusal("ServiceNotFoundException", "Service not found.");
+    }
+    let arn = format!("arn:aws:ecs:{region}:{account}:service/{cluster}/{service}");
+    let between = ["after", "before"].map(|name| input["createdAt"][name].as_f64());
+    let [Some(after), Some(before)] = between else {
+        return refusal("InvalidParameterException", "this stub wants createdAt");
+    };
+    let is_listed = |it: &&Value| {
+        let created = it["createdAt"].as_f64().unwrap_or_default();
+        it["serviceArn"] == arn.as_str() && (after..=before).contains(&created)
+    };
+    let listed = place.service_deployments.values().filter(is_listed).map(|it| {
+        json!({"serviceDeploymentArn": it["serviceDeploymentArn"], "serviceArn": arn, "status": it["status"],
+               "createdAt": it["createdAt"], "targetServiceRevisionArn": it["targetServiceRevision"]["arn"]})
+    });
+    Ok(json!({"serviceDeployments": listed.collect::<Vec<_>>()}))
 }
 
 fn includes_tags(input: &Value) -> bool {

@@ -143,8 +143,20 @@ impl Process {
         process
     }
 
+    /// Starts a process of the recorder and waits for its first poll.
+    pub async fn start_recorder(environment: &[(String, String)]) -> Self {
+        let process = Self::spawn_binary(env!("CARGO_BIN_EXE_recorder"), environment).await;
+        let ready = process.polls_reach(1, Duration::from_secs(30)).await;
+        assert!(ready, "the recorder never polled for an event; {}", process.post_mortem());
+        process
+    }
+
     /// Starts the process without waiting for anything.
     pub async fn spawn(environment: &[(String, String)]) -> Self {
+        Self::spawn_binary(env!("CARGO_BIN_EXE_updater"), environment).await
+    }
+
+    async fn spawn_binary(binary: &str, environment: &[(String, String)]) -> Self {
         let shared = Arc::new(Shared::default());
         let (events, queue) = mpsc::unbounded_channel::<Event>();
         let queue = Arc::new(tokio::sync::Mutex::new(queue));
@@ -155,7 +167,7 @@ impl Process {
         }))
         .await;
 
-        let mut child = Command::new(env!("CARGO_BIN_EXE_updater"))
+        let mut child = Command::new(binary)
             .env_clear()
             .envs(environment.iter().cloned())
             .env("AWS_LAMBDA_RUNTIME_API", server.address.to_string())
@@ -164,7 +176,7 @@ impl Process {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .expect("the updater binary starts");
+            .expect("the binary starts");
         let stdout = child.stdout.take().expect("a pipe");
         let stderr = child.stderr.take().expect("a pipe");
         keep_lines(stdout, shared.clone(), |s| &s.stdout);

@@ -64,6 +64,16 @@ pub fn deployments(tables: &Tables) -> Vec<Map<String, Value>> {
     state_items(tables, "deployment#")
 }
 
+/// Lets a deployment be due to be asked about, as time would.
+pub fn make_due(tables: &Tables, deployment_id: &str) {
+    let items = tables.scan(STATE_TABLE);
+    let is_it = |item: &&Value| item["id"]["S"].as_str().is_some_and(|id| id.ends_with(deployment_id));
+    let mut item = items.iter().find(is_it).cloned().expect("a deployment");
+    assert!(item["look_at"]["S"].is_string(), "it is not open: {item}");
+    item["look_at"]["S"] = "2026-01-01T00:00:00.000Z".into();
+    tables.put(STATE_TABLE, &item);
+}
+
 fn state_items(tables: &Tables, prefix: &str) -> Vec<Map<String, Value>> {
     let items = tables.scan(STATE_TABLE);
     items.iter().filter(|i| i["id"]["S"].as_str().is_some_and(|id| id.starts_with(prefix))).map(plain).collect()
@@ -79,11 +89,14 @@ pub fn assert_free(tables: &Tables, service: &str) {
 
 /// Puts the end of the lease on `service` into the past, as time would.
 pub fn expire_lease(tables: &Tables, service: &str) {
+    expire_lease_at(tables, service, chrono::Utc::now() - chrono::Duration::seconds(30));
+}
+
+pub fn expire_lease_at(tables: &Tables, service: &str, past: chrono::DateTime<chrono::Utc>) {
     let id = format!("service#{service}");
     let items = tables.scan(STATE_TABLE);
     let mut head = items.iter().find(|item| item["id"]["S"] == id.as_str()).cloned().expect("a head");
     assert_ne!(head["lease_until"]["S"], "", "nothing is leased: {head}");
-    let past = chrono::Utc::now() - chrono::Duration::seconds(30);
     head["lease_until"]["S"] = past.to_rfc3339_opts(chrono::SecondsFormat::Millis, true).into();
     tables.put(STATE_TABLE, &head);
 }
@@ -178,6 +191,10 @@ pub fn faults(tables: &Tables, service: &str) -> Vec<String> {
     faults
 }
 
+/// Kinds of how a deployment ended.
+pub const OUTCOMES: [&str; 6] =
+    ["COMPLETED", "DEPLOYMENT_FAILED", "ROLLED_BACK", "ROLLBACK_FAILED", "STOPPED", "SUPERSEDED"];
+
 fn record_faults(record: &Value, service: &str, closed: bool) -> Vec<String> {
     let mut faults = Vec::new();
     let text = |name: &str| record[name].as_str().unwrap_or("");
@@ -214,6 +231,10 @@ fn record_faults(record: &Value, service: &str, closed: bool) -> Vec<String> {
         "STARTED" => "0",
         "APPLIED" | "FAILED" if closed => "2",
         "APPLIED" | "UNCHANGED" | "FAILED" | "ABANDONED" | "EXTERNAL" => "1",
+        kind if OUTCOMES.contains(&kind) => match text("record").rsplit('#').next() {
+            Some(number @ ("2" | "3" | "4" | "5" | "6" | "7" | "8" | "9")) => number,
+            _ => return vec![format!("{kind} stands at {}", text("record"))],
+        },
         other => return vec![format!("nobody writes the kind {other:?} here")],
     };
     if text("record") != format!("{change}#{number}") {
@@ -232,7 +253,7 @@ fn record_faults(record: &Value, service: &str, closed: bool) -> Vec<String> {
     if !is_utc_milliseconds(text("at")) {
         faults.push(format!("at is {:?}, not RFC 3339 in UTC with milliseconds", text("at")));
     }
-    for name in ["before", "after", "error"] {
+    for name in ["before", "after", "error", "outcome"] {
         let Some(written) = record[name].as_str().filter(|t| !t.is_empty()) else { continue };
         match serde_json::from_str::<Value>(written) {
             Err(e) => faults.push(format!("{name} is no JSON: {e}")),

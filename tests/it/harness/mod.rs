@@ -28,6 +28,7 @@ pub const TARGET: &str = "222222222222";
 pub const OTHER_TARGET: &str = "333333333333";
 pub const REGION: &str = "eu-west-1";
 pub const FUNCTION_ARN: &str = "arn:aws:lambda:eu-west-1:111111111111:function:ecs-updater";
+pub const RECORDER_ARN: &str = "arn:aws:lambda:eu-west-1:111111111111:function:ecs-updater-recorder";
 pub const HUB_ACCESS_KEY: &str = "ASIAHUBHUBHUBHUB0001";
 pub const HUB_SECRET: &str = "do-not-show-me-own-secret";
 pub const OWN_TOKEN: &str = "do-not-show-me-own-token";
@@ -110,6 +111,7 @@ pub struct World {
     pub dynamodb: DynamoDb,
     environment: Vec<(String, String)>,
     process: Mutex<Option<Arc<Process>>>,
+    recorder: Mutex<Option<Arc<Process>>>,
     /// Processes that were ended, for their logs.
     ended: Mutex<Vec<Arc<Process>>>,
     outcomes: Mutex<Vec<Outcome>>,
@@ -165,6 +167,7 @@ impl World {
             dynamodb,
             environment: variables,
             process: Mutex::default(),
+            recorder: Mutex::default(),
             ended: Mutex::default(),
             outcomes: Mutex::default(),
         }
@@ -233,6 +236,30 @@ impl World {
         Arc::new(Process::start(&self.environment).await)
     }
 
+    /// A process of the recorder in this world.
+    pub async fn another_recorder(&self) -> Arc<Process> {
+        Arc::new(Process::start_recorder(&self.environment).await)
+    }
+
+    /// Sends an event to the recorder, which is started where it does not run yet.
+    pub async fn tell(&self, event: &Value) -> Outcome {
+        let running = sync(&self.recorder).clone();
+        let recorder = match running {
+            Some(recorder) => recorder,
+            None => {
+                let recorder = self.another_recorder().await;
+                sync(&self.recorder).get_or_insert(recorder).clone()
+            }
+        };
+        self.tell_on(&recorder, event).await
+    }
+
+    pub async fn tell_on(&self, recorder: &Process, event: &Value) -> Outcome {
+        let outcome = recorder.invoke(event.to_string().into_bytes(), Invocation::new(RECORDER_ARN)).await;
+        sync(&self.outcomes).push(outcome.clone());
+        outcome
+    }
+
     /// A process that may not come to its first poll.
     pub async fn spawn_process(&self) -> Process {
         Process::spawn(&self.environment).await
@@ -293,14 +320,14 @@ impl World {
     /// Log lines of all processes so far.
     pub fn logs(&self) -> Vec<String> {
         let ended = sync(&self.ended).clone();
-        let running = sync(&self.process).clone();
-        ended.iter().chain(&running).flat_map(|process| process.stdout()).collect()
+        let (running, recorder) = (sync(&self.process).clone(), sync(&self.recorder).clone());
+        ended.iter().chain(&running).chain(&recorder).flat_map(|process| process.stdout()).collect()
     }
 
     fn stderr(&self) -> Vec<String> {
         let ended = sync(&self.ended).clone();
-        let running = sync(&self.process).clone();
-        ended.iter().chain(&running).flat_map(|process| process.stderr()).collect()
+        let (running, recorder) = (sync(&self.process).clone(), sync(&self.recorder).clone());
+        ended.iter().chain(&running).chain(&recorder).flat_map(|process| process.stderr()).collect()
     }
 
     /// What must be true at the end of every test, whatever it was about.

@@ -5,7 +5,7 @@ use ecs_updater::names::ChangeId;
 use serde_json::{Map, Value};
 
 use super::ask_history;
-use crate::answers::{Page, Tone, Updated, read, tone};
+use crate::answers::{Outcome, Page, Tone, Updated, read, tone};
 use crate::arguments::{Asked, Function, Restore, Wanted, What, Who};
 use crate::difference::{of_plan, of_states};
 use crate::failure::{Exit, Failure};
@@ -140,6 +140,9 @@ async fn send(
     if dry_run {
         event.insert("dry_run".to_owned(), true.into());
     } else {
+        if let Some(seconds) = asked.wait {
+            event.insert("wait_seconds".to_owned(), seconds.into());
+        }
         event.insert("idempotency_key".to_owned(), key.as_str().into());
     }
     let answer = functions.ask(Function::Updater, &Value::Object(event), true).await.map_err(|mut failure| {
@@ -158,6 +161,8 @@ async fn send(
     }
     let exit = match updated.status.as_deref() {
         Some("TIMED_OUT") => Exit::Later,
+        // Who waited for a deployment did not get it.
+        Some("SUPERSEDED") => Exit::Failed,
         Some(status) if tone(status) == Tone::Bad => Exit::Failed,
         Some(_) => Exit::Done,
         None => {
@@ -212,6 +217,9 @@ fn show(screen: &Screen, answer: &Updated) -> Result<(), Failure> {
         ("now", revision.filter(|_| planned)),
         ("change", answer.change_id.clone()),
         ("deployment", answer.deployment_id.clone()),
+    ]);
+    facts.extend(answer.outcome.iter().flat_map(Outcome::facts).map(|(name, value)| (name, Some(value))));
+    facts.extend([
         ("at", answer.timestamp.as_deref().filter(|_| !planned).map(|at| format!("{} UTC", time_of(Some(at))))),
         (
             "replayed",
@@ -222,7 +230,7 @@ fn show(screen: &Screen, answer: &Updated) -> Result<(), Failure> {
     if planned {
         return screen.say("\nNothing was touched.");
     }
-    if let (Some(id), "APPLIED") = (&answer.change_id, status) {
+    if let (Some(id), "APPLIED" | "COMPLETED" | "TIMED_OUT") = (&answer.change_id, status) {
         screen.say(&format!("\nWay back:\n  ecs-updater restore --change {}", clean(id)))?;
     }
     Ok(())

@@ -8,7 +8,7 @@ use ecs_updater::names::ChangeId;
 use serde_json::{Map, Value, json};
 
 use super::{ask_history, query_of};
-use crate::answers::{Change, Page, Tone, read, tone};
+use crate::answers::{Change, Outcome, Page, Tone, read, tone};
 use crate::arguments::{History, Order};
 use crate::difference::of_states;
 use crate::failure::{Exit, Failure};
@@ -54,8 +54,8 @@ fn not_found() -> Failure {
 fn not_ended(seconds: u64, status: Option<&str>) -> Failure {
     let stands = status.map(|status| format!(": it stands at {status}")).unwrap_or_default();
     Failure::new(Exit::Later, format!("no end of the change was recorded in {seconds} s{stands}")).advise(
-        "Outcomes of deployments are recorded only where a recorder is deployed: look at the service in ECS, or \
-         follow it for longer (--timeout SECONDS).",
+        "What sends no event is recorded by the recorder's next sweep, or no recorder is deployed: look at the service \
+         in ECS, or follow it for longer (--timeout SECONDS).",
     )
 }
 
@@ -166,7 +166,7 @@ fn details(screen: &Screen, change: &Change) -> Result<(), Failure> {
         let images: Vec<_> = state.all_images().iter().map(|(name, image)| format!("{name}: {image}")).collect();
         images.join(", ")
     });
-    screen.facts(&[
+    let mut facts = vec![
         ("change", change.change_id.clone()),
         ("restores", change.restores.clone()),
         ("runs", runs.filter(|runs| !runs.is_empty())),
@@ -176,11 +176,15 @@ fn details(screen: &Screen, change: &Change) -> Result<(), Failure> {
         ("applied", time(&change.applied_at)),
         ("ended", time(&change.ended_at)),
         ("deployment", change.deployment_id.clone()),
+    ];
+    facts.extend(change.outcome.iter().flat_map(Outcome::facts).map(|(name, value)| (name, Some(value))));
+    facts.extend([
         ("session", change.session.clone()),
         ("request", change.request_id.clone()),
         ("error", change.error.as_ref().and_then(|error| error.code.clone())),
         ("", change.error.as_ref().and_then(|error| error.message.clone())),
-    ])
+    ]);
+    screen.facts(&facts)
 }
 
 /// Waits until a change has ended. `shown` is the status that was shown last.

@@ -9,7 +9,7 @@ use ecs_updater::image::repository_of;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use crate::answers::{self, Change, Page, STATUSES, Tone, Verdict, read, service_key, tone};
+use crate::answers::{self, Change, Outcome, Page, STATUSES, Tone, Verdict, read, service_key, tone};
 use crate::arguments::{History, Order};
 use crate::commands::{ask_history, query_of};
 use crate::difference::{Difference, of_states};
@@ -250,6 +250,8 @@ struct ChangeView {
     reason: String,
     error_code: String,
     error: String,
+    /// How its deployment ended: names and values.
+    ended: Vec<(&'static str, String)>,
     restores: Option<(String, String)>,
     facts: Vec<(&'static str, String)>,
     rows: Vec<Row>,
@@ -439,6 +441,7 @@ impl ChangeView {
             reason: text(&change.reason),
             error_code: text(&error.code),
             error: error.message.as_deref().map(clean_lines).unwrap_or_default(),
+            ended: change.outcome.iter().flat_map(Outcome::facts).map(|(name, value)| (name, clean(&value))).collect(),
             restores: change.restores.as_ref().map(|restored| (clean(restored), link(restored))),
             facts: facts.into_iter().filter(|(_, value)| !value.is_empty()).collect(),
             open,

@@ -1,0 +1,214 @@
+//! Looks at a deployment until it has ended, or once.
+
+use std::time::Duration;
+
+use chrono::Duration as Span;
+use tokio::time::Instant;
+
+use crate::aws::CallError;
+use crate::aws::ecs::{DescribeError, Ecs};
+use crate::names::ServiceKey;
+use crate::outcome::{Ending, Followed, ServiceDeployment, Standing};
+use crate::pace::{Buckets, Call};
+
+/// First and longest pause between two looks. A deployment takes minutes.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
+/// How far from a deployment's time its service deployment is looked for.
+const AROUND: Span = Span::minutes(1);
+
+/// Looks at one deployment.
+#[derive(Debug)]
+pub struct Looker<'a> {
+    ecs: &'a Ecs,
+    buckets: &'a Buckets,
+    key: &'a ServiceKey,
+    followed: Followed<'a>,
+    /// ARN of its service deployment, once it is found.
+    service_deployment: Option<String>,
+}
+
+impl<'a> Looker<'a> {
+    /// One who has not looked yet.
+    #[must_use]
+    pub fn new(ecs: &'a Ecs, buckets: &'a Buckets, key: &'a ServiceKey, followed: Followed<'a>) -> Self {
+        Self { ecs, buckets, key, followed, service_deployment: None }
+    }
+
+    /// Where the deployment stands now.
+    ///
+    /// # Errors
+    ///
+    /// Where the service is not there, or a call failed.
+    pub async fn look(&mut self) -> Result<Standing, DescribeError> {
+        let known = self.service_deployment().await?;
+        self.buckets.take(Call::ReadDeployments).await;
+        let service = self.ecs.describe_service(self.key).await?;
+        if service.status() == "INACTIVE" {
+            return Err(DescribeError::ServiceNotFound);
+        }
+        Ok(self.followed.standing(&service, known.as_ref()))
+    }
+
+    /// The service deployment first: what the service looks like later cannot be older than it.
+    async fn service_deployment(&mut self) -> Result<Option<ServiceDeployment>, CallError> {
+        if self.service_deployment.is_none() {
+            let at = self.followed.started_at;
+            self.buckets.take(Call::ReadDeployments).await;
+            match self.ecs.list_service_deployments(self.key, (at - AROUND, at + AROUND)).await {
+                Ok(list) => {
+                    self.service_deployment = self.followed.among(&list).map(|it| it.service_deployment_arn.clone());
+                }
+                // Where ECS does not know the call, or the role may not do it, the service alone has to do.
+                Err(error) if !error.retryable() => {
+                    tracing::debug!("service deployments cannot be listed: {error}");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match &self.service_deployment {
+            None => Ok(None),
+            Some(arn) => {
+                self.buckets.take(Call::ReadDeployments).await;
+                self.ecs.describe_service_deployment(arn).await
+            }
+        }
+    }
+}
+
+/// How following a deployment ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Waited {
+    /// The deployment ended.
+    Ended(Box<Ending>),
+    /// It did not end in time; what it was doing, or why that is not known.
+    TimedOut(String),
+}
+
+/// Looks again and again until the deployment has ended, or `until`. What fails and may pass is tried again.
+pub async fn follow(until: Instant, look: impl AsyncFnMut() -> Result<Standing, DescribeError>) -> Waited {
+    follow_at(PAUSE, until, look).await
+}
+
+async fn follow_at(
+    (first, longest): (Duration, Duration),
+    until: Instant,
+    mut look: impl AsyncFnMut() -> Result<Standing, DescribeError>,
+) -> Waited {
+    let mut pause = first;
+    let mut seen = "nobody looked at it yet".to_owned();
+    loop {
+        match tokio::time::timeout_at(until, look()).await {
+            Ok(Ok(Standing::Ended(ending))) => return Waited::Ended(ending),
+            Ok(Ok(Standing::Open(what))) => seen = what,
+            Ok(Err(DescribeError::Call(error))) if error.retryable() => {
+                tracing::warn!("a deployment could not be looked at, trying again: {error}");
+                seen = format!("it could not be looked at: {error}");
+            }
+            Ok(Err(error)) => return Waited::TimedOut(format!("it cannot be followed: {error}")),
+            Err(_) => return Waited::TimedOut(seen),
+        }
+        let next = Instant::now() + pause;
+        if next >= until {
+            tokio::time::sleep_until(until).await;
+            // One last look: it may have ended meanwhile. The time to answer is beyond `until`.
+            return match tokio::time::timeout(first, look()).await {
+                Ok(Ok(Standing::Ended(ending))) => Waited::Ended(ending),
+                Ok(Ok(Standing::Open(what))) => Waited::TimedOut(what),
+                _ => Waited::TimedOut(seen),
+            };
+        }
+        tokio::time::sleep_until(next).await;
+        pause = (pause * 3 / 2).min(longest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aws::Effect;
+    use crate::ledger::record::Kind;
+    use crate::outcome::Detail;
+
+    /// A second takes five milliseconds here.
+    const SECOND: Duration = Duration::from_millis(5);
+
+    fn completed() -> Standing {
+        Standing::Ended(Box::new(Ending { kind: Kind::Completed, detail: Detail::default() }))
+    }
+
+    fn throttled() -> DescribeError {
+        DescribeError::Call(CallError {
+            operation: "ecs:DescribeServices",
+            effect: Effect::Throttled,
+            code: Some("ThrottlingException".to_owned()),
+            message: "Rate exceeded".to_owned(),
+            request_id: None,
+        })
+    }
+
+    /// How it ended, after how many looks, and how many seconds it took.
+    async fn followed(
+        seconds: u32,
+        mut answer: impl FnMut(Duration) -> Result<Standing, DescribeError>,
+    ) -> (Waited, u32, u128) {
+        let begun = Instant::now();
+        let mut looks = 0;
+        let pauses = (SECOND, SECOND * 15);
+        let waited = follow_at(pauses, begun + SECOND * seconds, async || {
+            looks += 1;
+            answer(begun.elapsed())
+        })
+        .await;
+        (waited, looks, begun.elapsed().as_millis() / SECOND.as_millis())
+    }
+
+    #[tokio::test]
+    async fn throttling_for_a_minute_is_survived() {
+        let (waited, looks, _) =
+            followed(600, |elapsed| if elapsed < SECOND * 60 { Err(throttled()) } else { Ok(completed()) }).await;
+        assert!(matches!(waited, Waited::Ended(_)), "{waited:?}");
+        assert!((5..15).contains(&looks), "{looks}");
+    }
+
+    #[tokio::test]
+    async fn it_looks_less_and_less_often_and_ends_in_time() {
+        let (waited, looks, took) = followed(120, |_| Ok(Standing::Open("IN_PROGRESS".to_owned()))).await;
+        assert_eq!(waited, Waited::TimedOut("IN_PROGRESS".to_owned()));
+        assert!((8..20).contains(&looks), "{looks}");
+        assert!((120..160).contains(&took), "{took}");
+    }
+
+    #[tokio::test]
+    async fn what_ended_between_two_looks_is_seen_at_the_end() {
+        let (waited, ..) =
+            followed(
+                10,
+                |elapsed| {
+                    if elapsed < SECOND * 10 { Ok(Standing::Open(String::new())) } else { Ok(completed()) }
+                },
+            )
+            .await;
+        assert!(matches!(waited, Waited::Ended(_)), "{waited:?}");
+    }
+
+    #[tokio::test]
+    async fn what_will_not_pass_ends_the_waiting() {
+        let (waited, looks, _) = followed(600, |_| Err(DescribeError::ServiceNotFound)).await;
+        assert!(matches!(&waited, Waited::TimedOut(why) if why.contains("service not found")), "{waited:?}");
+        assert_eq!(looks, 1);
+        let (waited, ..) = followed(20, |_| Err(throttled())).await;
+        assert!(matches!(&waited, Waited::TimedOut(why) if why.contains("ThrottlingException")), "{waited:?}");
+    }
+
+    #[tokio::test]
+    async fn a_look_that_hangs_does_not_outlast_the_waiting() {
+        let begun = Instant::now();
+        let waited = follow(begun + Duration::from_millis(50), async || {
+            tokio::time::sleep(Duration::from_hours(1)).await;
+            Ok(completed())
+        })
+        .await;
+        assert!(matches!(waited, Waited::TimedOut(_)));
+        assert!(begun.elapsed() < Duration::from_secs(5));
+    }
+}
