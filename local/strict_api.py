@@ -2,7 +2,7 @@
 
 MiniStack routes requests, checks signatures, permissions and models, and answers with gateway responses. Of an OpenAPI
 document it takes paths and authorization only, and a Lambda integration that is no proxy hands the function a proxy's
-event. Mended here: the import of models, validators, integrations and gateway responses; mapping templates (by
+event. Mended here: PutRestApi, the import of models, validators, integrations and gateway responses; mapping templates (by
 airspeed, a Velocity engine), selection patterns, overrides, time limits and asynchronous invocations; the function's
 own policy; callers of other accounts; and what a model found.
 
@@ -55,6 +55,23 @@ def import_rest_api(document: dict[str, Any], base: dict[str, Any] | None = None
         for method, operation in item.items():
             import_operation(api_id, path, method.upper(), operation, validator)
     return api_id
+
+
+original_request: Callable[..., Coroutine[Any, Any, Response]] = api.handle_request
+
+
+async def handle_request(method: str, path: str, headers: Any, body: bytes, query: Any) -> Response:
+    """A request of the control plane; PutRestApi too, by which Terraform gives an API its document."""
+    put = re.fullmatch(r"/restapis/(\w+)", path)
+    if method != "PUT" or not put or put[1] not in api._rest_apis:
+        return await original_request(method, path, headers, body, query)
+    kept = {id(store): store[put[1]] for store in (api._rest_apis, api._stages_v1, api._deployments_v1)}
+    api._delete_rest_api(put[1])
+    import_rest_api(json.loads(body), {"tags": {"ms-custom-id": put[1]}})
+    for store in (api._rest_apis, api._stages_v1, api._deployments_v1):
+        store[put[1]] = kept[id(store)]
+    answer: Response = api._get_rest_api(put[1])
+    return answer
 
 
 def import_operation(api_id: str, path: str, verb: str, operation: dict[str, Any], validator: str | None) -> None:
@@ -287,6 +304,7 @@ def gateway_error_response(error: Any, request: dict[str, Any]) -> Response:
 def mend() -> None:
     """Puts the functions of this file in place of MiniStack's."""
     api._import_rest_api = import_rest_api
+    api.handle_request = handle_request
     invoke: Callable[..., Coroutine[Any, Any, Any]] = invoke_lambda
     api._invoke_lambda_custom_v1 = invoke
     api._check_request_validation = check_request_validation

@@ -54,6 +54,7 @@ module "api" {
   updater_api_alias_arn = module.hub[0].updater_api_alias_arn
   history_alias_arn     = module.hub[0].history_alias_arn
   notices_topic_arn     = module.hub[0].notices_topic_arn
+  alarm                 = true
   account_log_role      = var.account_log_role
   log_retention_days    = var.log_retention_days
   keep_records          = var.keep_records

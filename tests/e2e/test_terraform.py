@@ -857,6 +857,9 @@ def test_what_terraform_deploys_works_and_goes_away(terraform: Terraform, tmp_pa
             s3.put_object(Bucket="packages", Key=package, Body=(BUILT / "local" / package).read_bytes())
         given = {
             "code_bucket": "packages",
+            "recorder_code_key": "recorder.zip",
+            "api": True,
+            "account_log_role": "CREATE",
             "external_id": "external",
             "organization_id": deploy.ORGANIZATION_ID,
             "image": "busybox",

@@ -145,7 +145,7 @@ resource "aws_cloudwatch_log_metric_filter" "broken_requests" {
 }
 
 resource "aws_cloudwatch_metric_alarm" "broken_alarm" {
-  count = var.notices_topic_arn == "" ? 0 : 1
+  count = (var.alarm != null ? var.alarm : var.notices_topic_arn != "") ? 1 : 0
 
   alarm_name          = "${var.name}-broken-requests"
   alarm_description   = "The API door failed by itself, before a function was asked or answered. The field error of its access log says how: API_CONFIGURATION_ERROR, it may not invoke a function; INTEGRATION_FAILURE, Lambda had no room; AUTHORIZER_*, the authorizer is broken."

@@ -150,6 +150,12 @@ variable "name" {
   }
 }
 
+variable "alarm" {
+  description = "Whether there is the alarm. Left null, where there is a notices_topic_arn; to be said where another module of the same apply makes the topic, whose ARN is not known before."
+  type        = bool
+  default     = null
+}
+
 variable "keep_records" {
   description = "Whether the access log outlives the rest."
   type        = bool
