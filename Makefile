@@ -55,10 +55,14 @@ run-lambda-test-sam: $(VENV)/stamp local-package ## the first version's eight ev
 
 # Both suites run, whatever the first one says. Four threads, since most tests wait for something.
 .PHONY: test
-test: $(VENV)/stamp local-package ## every test: cargo test, then the end-to-end tests on a local AWS
+test: $(VENV)/stamp $(TARGET)/docker-registry/stamp local-package ## every test: cargo test, then the end-to-end tests on a local AWS
 	@RUST_TEST_THREADS=4 cargo test --locked --no-fail-fast; rust=$$?; \
 	BUILT=$(TARGET) $(VENV)/bin/python -m pytest -p no:cacheprovider tests/e2e; python=$$?; \
 	test $$rust -eq 0 -a $$python -eq 0
+
+# A registry to test against, where Debian has it.
+$(TARGET)/docker-registry/stamp: tests/registry/unpack
+	@tests/registry/unpack $(@D)
 
 .PHONY: lint lint-format lint-clippy lint-templates lint-policies lint-sam lint-checkov lint-parliament \
   lint-state-machines lint-api lint-validators lint-permissions lint-terraform

@@ -2,6 +2,7 @@
 
 pub mod ecs;
 pub mod history_reader;
+pub mod images;
 pub mod ledger_store;
 pub mod sessions;
 
@@ -199,7 +200,7 @@ fn request_id(response: &Response) -> Option<&str> {
 }
 
 /// An error with everything that led to it, each text once.
-fn chain(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

@@ -112,6 +112,8 @@ TOKENS: dict[str, Any] = {
     "__RULE_ARNS__": ["arn:rule:recorder", "arn:rule:alarms", "arn:rule:sweep"],
     "__TARGET_RULE_ARNS__": ["arn:rule:deployments", "arn:rule:target-alarms"],
     "__BREAK_GLASS_ROLE_ARN__": "arn:aws:iam::111111111111:role/break-glass",
+    "__REGISTRY_REPOSITORY_ARNS__": ["arn:repository:1", "arn:repository:2"],
+    "__REGISTRY_SECRET_ARNS__": ["arn:secret:1", "arn:secret:2"],
     "__TASK_ROLE_ARNS__": ["arn:task:1", "arn:task:2"],
     "__INFRASTRUCTURE_ROLE_ARNS__": ["arn:infrastructure"],
     "__UPDATER_FUNCTION_ARN__": "arn:updater",
@@ -152,6 +154,8 @@ VALUES = {
     "ExternalId": "external",
     "BreakGlassRoleArn": "arn:aws:iam::111111111111:role/break-glass",
     "TaskRoleArns": "arn:task:1,arn:task:2",
+    "RegistryRepositoryArns": "arn:repository:1,arn:repository:2",
+    "RegistrySecretArns": "arn:secret:1,arn:secret:2",
     "InfrastructureRoleArns": "arn:infrastructure",
     "UpdaterAlias": "arn:updater",
     "HistoryAlias": "arn:history-function",
@@ -201,6 +205,8 @@ CONDITIONS = (
     "HasInfrastructureRoles",
     "HasRecorder",
     "HasTableKey",
+    "HasRegistryRepositories",
+    "HasRegistrySecrets",
 )
 
 
