@@ -46,4 +46,5 @@ pub mod snapshot;
 pub mod tags;
 pub mod task_definition;
 pub mod telemetry;
+pub mod trigger;
 pub mod update;

@@ -36,3 +36,4 @@ mod settings;
 mod tags;
 mod task_definitions;
 mod telemetry;
+mod trigger;

@@ -145,6 +145,11 @@ impl Process {
 
     /// Starts the process without waiting for anything.
     pub async fn spawn(environment: &[(String, String)]) -> Self {
+        Self::spawn_binary(env!("CARGO_BIN_EXE_updater"), environment).await
+    }
+
+    /// The same with another binary of this project than the updater.
+    pub async fn spawn_binary(binary: &str, environment: &[(String, String)]) -> Self {
         let shared = Arc::new(Shared::default());
         let (events, queue) = mpsc::unbounded_channel::<Event>();
         let queue = Arc::new(tokio::sync::Mutex::new(queue));
@@ -155,7 +160,7 @@ impl Process {
         }))
         .await;
 
-        let mut child = Command::new(env!("CARGO_BIN_EXE_updater"))
+        let mut child = Command::new(binary)
             .env_clear()
             .envs(environment.iter().cloned())
             .env("AWS_LAMBDA_RUNTIME_API", server.address.to_string())
