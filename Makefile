@@ -22,8 +22,8 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 ARCH ?= $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
 RUST_TARGET := $(if $(filter arm64,$(ARCH)),aarch64,x86_64)-unknown-linux-gnu
 
-# Each of them is a binary, a package and a function of hub.yaml.
-FUNCTIONS := updater history recorder
+# Each of them is a binary, a package and a function of hub.yaml; trigger of trigger.yaml.
+FUNCTIONS := updater history recorder trigger
 LOCAL_PACKAGES := $(TARGET)/local
 LAMBDA_PACKAGES := $(TARGET)/lambda-package/$(ARCH)
 

@@ -84,6 +84,11 @@ TOKENS: dict[str, Any] = {
     "__INFRASTRUCTURE_ROLE_ARNS__": {"Fn::Split": [",", {"Ref": "InfrastructureRoleArns"}]},
     "__REGISTRY_REPOSITORY_ARNS__": {"Fn::Split": [",", {"Ref": "RegistryRepositoryArns"}]},
     "__REGISTRY_SECRET_ARNS__": {"Fn::Split": [",", {"Ref": "RegistrySecretArns"}]},
+    "__TRIGGER_QUEUE_ARN__": "${TriggerQueue.Arn}",
+    "__TRIGGER_RULE_ARN__": "${TriggerRule.Arn}",
+    "__TRIGGER_LOG_GROUP_ARN__": (
+        "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:${TriggerLogGroup}"
+    ),
     "__READER_PRINCIPAL_ARNS__": {"Fn::Split": [",", {"Ref": "ReaderPrincipalArns"}]},
 }
 
