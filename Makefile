@@ -22,8 +22,8 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 ARCH ?= $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
 RUST_TARGET := $(if $(filter arm64,$(ARCH)),aarch64,x86_64)-unknown-linux-gnu
 
-# Each of them is a binary, a package and a function of hub.yaml.
-FUNCTIONS := updater history recorder
+# Each of them is a binary, a package and a function of hub.yaml; trigger of trigger.yaml.
+FUNCTIONS := updater history recorder trigger
 LOCAL_PACKAGES := $(TARGET)/local
 LAMBDA_PACKAGES := $(TARGET)/lambda-package/$(ARCH)
 
@@ -55,10 +55,14 @@ run-lambda-test-sam: $(VENV)/stamp local-package ## the first version's eight ev
 
 # Both suites run, whatever the first one says. Four threads, since most tests wait for something.
 .PHONY: test
-test: $(VENV)/stamp local-package ## every test: cargo test, then the end-to-end tests on a local AWS
+test: $(VENV)/stamp $(TARGET)/docker-registry/stamp local-package ## every test: cargo test, then the end-to-end tests on a local AWS
 	@RUST_TEST_THREADS=4 cargo test --locked --no-fail-fast; rust=$$?; \
 	BUILT=$(TARGET) $(VENV)/bin/python -m pytest -p no:cacheprovider tests/e2e; python=$$?; \
 	test $$rust -eq 0 -a $$python -eq 0
+
+# A registry to test against, where Debian has it.
+$(TARGET)/docker-registry/stamp: tests/registry/unpack
+	@tests/registry/unpack $(@D)
 
 .PHONY: lint lint-format lint-clippy lint-dependencies lint-templates lint-policies lint-sam lint-checkov lint-parliament \
   lint-state-machines lint-api lint-validators lint-permissions lint-terraform

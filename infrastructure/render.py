@@ -82,6 +82,13 @@ TOKENS: dict[str, Any] = {
     "__API_ARN__": "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${Api}",
     "__TASK_ROLE_ARNS__": {"Fn::Split": [",", {"Ref": "TaskRoleArns"}]},
     "__INFRASTRUCTURE_ROLE_ARNS__": {"Fn::Split": [",", {"Ref": "InfrastructureRoleArns"}]},
+    "__REGISTRY_REPOSITORY_ARNS__": {"Fn::Split": [",", {"Ref": "RegistryRepositoryArns"}]},
+    "__REGISTRY_SECRET_ARNS__": {"Fn::Split": [",", {"Ref": "RegistrySecretArns"}]},
+    "__TRIGGER_QUEUE_ARN__": "${TriggerQueue.Arn}",
+    "__TRIGGER_RULE_ARN__": "${TriggerRule.Arn}",
+    "__TRIGGER_LOG_GROUP_ARN__": (
+        "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:${TriggerLogGroup}"
+    ),
     "__READER_PRINCIPAL_ARNS__": {"Fn::Split": [",", {"Ref": "ReaderPrincipalArns"}]},
 }
 
@@ -100,6 +107,8 @@ OPTIONAL_KEYS = {
 OPTIONAL_STATEMENTS = {
     "OnlyBreakGlassChangesThisPolicy": "HasBreakGlassRole",
     "UseTheTablesKey": "HasTableKey",
+    "LookUpImages": "HasRegistryRepositories",
+    "ReadRegistryCredentials": "HasRegistrySecrets",
     "PassTaskRoles": "HasTaskRoles",
     "PassInfrastructureRoles": "HasInfrastructureRoles",
 }

@@ -1,6 +1,8 @@
 //! Settings from the environment.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::registry;
 
 /// The role assumed in a target account where `TARGET_ROLE_NAME` is not set.
 const DEFAULT_TARGET_ROLE_NAME: &str = "ecs-updater/ecs-updater-target";
@@ -26,6 +28,8 @@ pub struct Config {
     pub max_concurrency: usize,
     /// `METRICS_NAMESPACE`: CloudWatch namespace of the embedded metrics.
     pub metrics_namespace: String,
+    /// `REGISTRY_CREDENTIALS`, `REGISTRY_ALLOW_HTTP`, `REGISTRY_ALLOW_PRIVATE`.
+    pub registries: registry::Settings,
 }
 
 impl Config {
@@ -45,6 +49,7 @@ impl Config {
             max_concurrency: get("MAX_CONCURRENCY")
                 .map_or(Ok(DEFAULT_MAX_CONCURRENCY), |number| concurrency(&number))?,
             metrics_namespace: metrics_namespace(get),
+            registries: registries(get)?,
         })
     }
 }
@@ -135,6 +140,34 @@ fn role_name(variable: &str, name: Option<String>, default: &str) -> Result<Stri
     } else {
         Err(format!("environment variable {variable} holds no role name with its path, such as {default}: {name:?}"))
     }
+}
+
+fn registries(get: impl Fn(&str) -> Option<String>) -> Result<registry::Settings, String> {
+    const CREDENTIALS: &str = "REGISTRY_CREDENTIALS";
+    let credentials: BTreeMap<String, String> = match get(CREDENTIALS) {
+        Some(text) => serde_json::from_str(&text).map_err(|_| {
+            format!("environment variable {CREDENTIALS} holds no JSON object of registry hosts to ARNs of secrets")
+        })?,
+        None => BTreeMap::new(),
+    };
+    if let Some((host, _)) = credentials.iter().find(|(_, arn)| !is_secret_arn(arn)) {
+        return Err(format!("environment variable {CREDENTIALS} holds no ARN of a secret for {host:?}"));
+    }
+    let hosts = |name: &str| -> BTreeSet<String> {
+        let list = get(name).unwrap_or_default();
+        list.split(',').map(|host| host.trim().to_ascii_lowercase()).filter(|host| !host.is_empty()).collect()
+    };
+    Ok(registry::Settings {
+        // Docker Hub by the name that people know.
+        credentials: credentials.into_iter().map(|(host, arn)| (registry::host(&host), arn)).collect(),
+        allow_http: hosts("REGISTRY_ALLOW_HTTP"),
+        allow_private: hosts("REGISTRY_ALLOW_PRIVATE"),
+    })
+}
+
+fn is_secret_arn(text: &str) -> bool {
+    let parts: Vec<&str> = text.split(':').collect();
+    matches!(parts.as_slice(), ["arn", _, "secretsmanager", region, _, "secret", _] if !region.is_empty())
 }
 
 fn concurrency(number: &str) -> Result<usize, String> {

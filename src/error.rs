@@ -40,6 +40,8 @@ pub enum Code {
     InvalidImage,
     /// The registry does not have the image.
     ImageNotFound,
+    /// The registry could not be asked about the image, or not as it wants to be.
+    RegistryUnavailable,
     /// The service runs another task definition than `expected_task_definition`.
     TaskDefinitionChanged,
     /// The idempotency key came before with another event.
@@ -69,6 +71,7 @@ impl Code {
             Self::AmbiguousContainer => "AmbiguousContainer",
             Self::InvalidImage => "InvalidImage",
             Self::ImageNotFound => "ImageNotFound",
+            Self::RegistryUnavailable => "RegistryUnavailable",
             Self::TaskDefinitionChanged => "TaskDefinitionChanged",
             Self::IdempotencyKeyReused => "IdempotencyKeyReused",
             Self::ChangeInProgress => "ChangeInProgress",
@@ -96,6 +99,7 @@ impl Code {
             | Self::ServiceUpdateFailed
             | Self::TagUpdateFailed
             | Self::AssumeRoleFailed
+            | Self::RegistryUnavailable
             | Self::HistoryUnavailable => Fault::Operator,
         }
     }
@@ -112,7 +116,8 @@ impl Code {
             | Self::ContainerNotFound
             | Self::AmbiguousContainer
             | Self::InvalidImage
-            | Self::ImageNotFound => "[ERROR][ecs_service_update] new task_definition could not be created ",
+            | Self::ImageNotFound
+            | Self::RegistryUnavailable => "[ERROR][ecs_service_update] new task_definition could not be created ",
             Self::ServiceUpdateFailed => {
                 "[ERROR][ecs_service_update] service could not be update with new task_definition "
             }

@@ -111,7 +111,7 @@ fn check_repository(repository: &str) -> Result<(), String> {
 }
 
 /// Whether the first of several parts names a registry rather than a part of a path on the default registry.
-fn is_registry(first: &str) -> bool {
+pub(crate) fn is_registry(first: &str) -> bool {
     first.contains(['.', ':']) || first.contains(char::is_uppercase)
 }
 

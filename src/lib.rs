@@ -9,6 +9,7 @@
 //! | step | where | what |
 //! |---|---|---|
 //! | event to request | [`request`] ([`event`], [`names`], [`image`], [`tags`]) | schema, then types that cannot hold a wrong value |
+//! | images | [`registry`], [`aws::images`] | checked and pinned, where the request asks for it |
 //! | session | [`aws::sessions`] | the role in the target account, for exactly this service |
 //! | snapshot | [`snapshot`], [`task_definition`] | what the service is now, with every member that AWS sent |
 //! | plan | [`plan`] | pure: what differs, or why it cannot be done |
@@ -40,6 +41,7 @@ pub mod outcome;
 pub mod pace;
 pub mod plan;
 pub mod recorder;
+pub mod registry;
 pub mod request;
 pub mod response;
 pub mod restore;
@@ -48,4 +50,5 @@ pub mod snapshot;
 pub mod tags;
 pub mod task_definition;
 pub mod telemetry;
+pub mod trigger;
 pub mod update;

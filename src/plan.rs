@@ -192,6 +192,7 @@ fn requested(request: &UpdateRequest, snapshot: &Snapshot) -> Result<Wanted, Fai
     check_deployment_controller(request, snapshot, has_image, &request.parameters)?;
     let targets = targets(request, definition)?;
     let images = differing_images(&targets, definition);
+    check_platforms(request, &images, definition)?;
     let register = match definition {
         Some(definition) if !images.is_empty() => Some(registration(definition, &images)?),
         _ => None,
@@ -205,6 +206,28 @@ fn requested(request: &UpdateRequest, snapshot: &Snapshot) -> Result<Wanted, Fai
         tags: checked(tags.unwrap_or_default(), request)?,
         ..Wanted::default()
     })
+}
+
+/// Whether what was found of the images has what the tasks run on.
+fn check_platforms(
+    request: &UpdateRequest,
+    images: &BTreeMap<String, (String, String)>,
+    definition: Option<&TaskDefinition>,
+) -> Result<(), Failure> {
+    let Some((definition, platform)) = definition.and_then(|it| Some((it, it.platform()?))) else { return Ok(()) };
+    let lacks = images.values().find_map(|(_, image)| {
+        let platforms = request.platforms.get(image).filter(|platforms| !platforms.contains(&platform))?;
+        Some((image, platforms))
+    });
+    let Some((image, platforms)) = lacks else { return Ok(()) };
+    Err(Failure::new(
+        Code::ImageNotFound,
+        format!(
+            "from {}: it runs on {platform}, and {image} has images for {} only. Nothing was changed",
+            definition.family_and_revision(),
+            platforms.join(", ")
+        ),
+    ))
 }
 
 fn differing_parameters(parameters: &Map<String, Value>, snapshot: &Snapshot) -> Map<String, Value> {
@@ -615,6 +638,31 @@ mod tests {
 
     fn is_unchanged(more: &Value, service: &Value) -> bool {
         matches!(plan(&request(more), &snapshot(service, &one()), None), Plan::Unchanged { .. })
+    }
+
+    #[test]
+    fn an_index_without_what_the_tasks_run_on_is_refused() {
+        let body = |platform: Value| {
+            json!({"taskDefinition": {"taskDefinitionArn": "arn:x:task-definition/web:7", "family": "web",
+            "runtimePlatform": platform, "containerDefinitions": one()}})
+        };
+        let mut request = request(&json!({"ecs_image_name": "nginx:1", "check_image": true}));
+        request.platforms = BTreeMap::from([("nginx:1".to_owned(), vec!["linux/amd64".to_owned()])]);
+        for (platform, refused) in [
+            (json!({"cpuArchitecture": "ARM64", "operatingSystemFamily": "LINUX"}), true),
+            (json!({"cpuArchitecture": "ARM64"}), true),
+            (json!({"cpuArchitecture": "X86_64", "operatingSystemFamily": "WINDOWS_SERVER_2022_CORE"}), true),
+            (json!({"cpuArchitecture": "X86_64", "operatingSystemFamily": "LINUX"}), false),
+            (json!({}), false),
+        ] {
+            let mut snapshot = snapshot(&json!({}), &one());
+            let definition = TaskDefinition::from_answer(body(platform.clone()).to_string().as_bytes()).unwrap();
+            snapshot.task_definition = Some(Arc::new(definition));
+            match plan(&request, &snapshot, None) {
+                Plan::Refused(failure) => assert!(refused && failure.code == Code::ImageNotFound, "{failure}"),
+                _ => assert!(!refused, "{platform}"),
+            }
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! value. Every fault is reported at once, with its place in the event, before anything else happens.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::OnceLock,
 };
 
@@ -17,6 +17,7 @@ use crate::{
     image::ImageReference,
     ledger::record::hex,
     names::{AccountId, ChangeId, EcsName, Region, ServiceKey, shown},
+    registry::{Found, Pins},
 };
 
 /// The fields an event needs, for the second line of the message. A test holds it to the schema.
@@ -66,6 +67,29 @@ pub enum ImageChange {
     Containers(BTreeMap<String, ImageReference>),
 }
 
+/// What is asked of the registries before anything is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lookup {
+    /// Nothing.
+    None,
+    /// Whether they have the images.
+    Check,
+    /// The digests that they have for the images now, to pin them.
+    Pin,
+}
+
+impl ImageChange {
+    /// The images, each once.
+    #[must_use]
+    pub fn references(&self) -> BTreeSet<&ImageReference> {
+        match self {
+            Self::None => BTreeSet::new(),
+            Self::Auto(image) => BTreeSet::from([image]),
+            Self::Containers(images) => images.values().collect(),
+        }
+    }
+}
+
 /// What happens to tags that the event does not name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -110,6 +134,12 @@ pub struct UpdateRequest {
     pub force_new_deployment: bool,
     /// What to put back: the state from before a change.
     pub restore: Option<RestorePoint>,
+    /// What is asked of the images' registries.
+    pub lookup: Lookup,
+    /// What the images were pinned to.
+    pub pins: Pins,
+    /// `os/architecture` of what is in an image for several platforms, by the image.
+    pub platforms: BTreeMap<String, Vec<String>>,
     /// `family:revision` that the service must be running.
     pub expected_task_definition: Option<String>,
     /// Answer with the plan only.
@@ -125,6 +155,28 @@ pub struct UpdateRequest {
     /// What the event asks for: lowercase hexadecimal SHA-256 of its RFC 8785 JSON, with account, region and the schema's
     /// defaults filled in and without the idempotency key and how long to wait. So a key that comes again with another event is noticed.
     pub event_hash: String,
+}
+
+impl UpdateRequest {
+    /// Takes what was found of the images, and pins them where the event asks for it. One that names a digest is pinned
+    /// already.
+    pub fn found(&mut self, found: &HashMap<ImageReference, Found>) {
+        let images: Vec<&mut ImageReference> = match &mut self.image {
+            ImageChange::None => Vec::new(),
+            ImageChange::Auto(image) => vec![image],
+            ImageChange::Containers(images) => images.values_mut().collect(),
+        };
+        for image in images {
+            let Some(found) = found.get(image) else { continue };
+            if self.lookup == Lookup::Pin && image.digest().is_none() {
+                self.pins.0.insert(image.to_string(), found.pinned.to_string());
+                image.clone_from(&found.pinned);
+            }
+            if !found.platforms.is_empty() {
+                self.platforms.insert(image.to_string(), found.platforms.clone());
+            }
+        }
+    }
 }
 
 /// What an event asks for.
@@ -256,6 +308,13 @@ fn request(event: Value, place: &dyn Fn(&str) -> String, defaults: &Defaults) ->
         parameters,
         force_new_deployment: entry.force_new_deployment,
         restore,
+        lookup: match (entry.resolve_digest, entry.check_image) {
+            (true, _) => Lookup::Pin,
+            (false, true) => Lookup::Check,
+            (false, false) => Lookup::None,
+        },
+        pins: Pins::default(),
+        platforms: BTreeMap::new(),
         expected_task_definition: entry.expected_task_definition,
         dry_run: entry.dry_run,
         wait_seconds: entry.wait_seconds,
@@ -269,6 +328,7 @@ fn request(event: Value, place: &dyn Fn(&str) -> String, defaults: &Defaults) ->
 /// The fields of the schema.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "they are the event's own")]
 struct Entry {
     account_id: Option<String>,
     region: Option<String>,
@@ -285,6 +345,10 @@ struct Entry {
     #[serde(default)]
     force_new_deployment: bool,
     restore: Option<String>,
+    #[serde(default)]
+    resolve_digest: bool,
+    #[serde(default)]
+    check_image: bool,
     expected_task_definition: Option<String>,
     #[serde(default)]
     dry_run: bool,
@@ -359,6 +423,12 @@ fn event_hash(event: Value, service_key: &ServiceKey) -> Result<String, String> 
         [("tag_mode", "replace".into()), ("force_new_deployment", false.into()), ("dry_run", false.into())]
     {
         event.entry(name).or_insert(default);
+    }
+    // Fields that came later stand in the hash only where they ask for something: a key from before them still fits.
+    for name in ["resolve_digest", "check_image"] {
+        if event.get(name) == Some(&false.into()) {
+            event.remove(name);
+        }
     }
     let canonical = serde_json_canonicalizer::to_vec(&event).map_err(|error| error.to_string())?;
     Ok(hex(&Sha256::digest(canonical)))
@@ -500,7 +570,8 @@ mod tests {
             "ecs_image_name": "registry.example:5000/app:1.2", "ecs_tag": {}, "tag_mode": "merge",
             "service": {"desiredCount": null, "healthCheckGracePeriodSeconds": 0, "loadBalancers": [],
                         "networkConfiguration": {"awsvpcConfiguration": {"subnets": null, "x": 1.5e300}}},
-            "force_new_deployment": true, "expected_task_definition": "web:7", "dry_run": true, "wait_seconds": 840,
+            "resolve_digest": true, "check_image": true, "force_new_deployment": true, "expected_task_definition": "web:7", "dry_run": true,
+            "wait_seconds": 840,
             "idempotency_key": "key", "requested_by": "me", "reason": "because"
         }));
         let event_hash = request.event_hash.clone();
@@ -527,6 +598,9 @@ mod tests {
                 .clone(),
                 force_new_deployment: true,
                 restore: None,
+                lookup: Lookup::Pin,
+                pins: Pins::default(),
+                platforms: BTreeMap::new(),
                 expected_task_definition: Some("web:7".to_owned()),
                 dry_run: true,
                 wait_seconds: 840,
@@ -583,6 +657,14 @@ mod tests {
     }
 
     #[test]
+    fn fields_that_came_later_leave_the_hash_of_events_without_them_alone() {
+        let hash = |fields: Value| accepted(fields).event_hash;
+        assert_eq!(hash(json!({"resolve_digest": false, "check_image": false})), hash(json!({})));
+        assert_ne!(hash(json!({"resolve_digest": true})), hash(json!({})));
+        assert_ne!(hash(json!({"check_image": true})), hash(json!({"resolve_digest": true})));
+    }
+
+    #[test]
     fn every_fault_has_its_place() {
         assert_faults([
             (json!({"ecs_cluster_name": null}), "(event): \"ecs_cluster_name\" is a required property"),
@@ -609,7 +691,7 @@ mod tests {
             (json!({"wait_seconds": 841}), "/wait_seconds: 841 is greater than the maximum of 840"),
             (json!({"wait_seconds": -1}), "/wait_seconds: -1 is less than the minimum of 0"),
             (json!({"wait_seconds": 1.5}), "/wait_seconds: 1.5 is not of type \"integer\""),
-            (json!({"resolve_digest": true}), "(event): unknown field \"resolve_digest\""),
+            (json!({"resolve_digest": 1}), "/resolve_digest: 1 is not of type \"boolean\""),
             (json!({"summary_only": true}), "/summary_only: only together with \"updates\""),
             (json!({"a\n[ERROR]": 1}), "(event): unknown field \"a\\n[ERROR]\""),
             // Account and region.

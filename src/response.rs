@@ -7,6 +7,7 @@ use crate::error::Failure;
 use crate::ledger::record::Kind;
 use crate::names::{ChangeId, ServiceKey};
 use crate::outcome::Detail;
+use crate::registry::Pins;
 use crate::snapshot::State;
 
 /// The answer to one update.
@@ -105,6 +106,9 @@ pub struct Body {
     /// The change whose before was put back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restores: Option<String>,
+    /// The images asked for, each with the digest it was pinned to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved_images: Option<Pins>,
     /// The differences that a dry run found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changes: Option<Vec<serde_json::Value>>,
@@ -149,6 +153,7 @@ impl Response {
                 timestamp,
                 replayed: false,
                 restores: None,
+                resolved_images: None,
                 changes: None,
                 notes: Vec::new(),
                 outcome: None,

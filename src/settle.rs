@@ -10,6 +10,7 @@ use crate::ledger::record::{ChangeFacts, Kind, Said};
 use crate::ledger::state::{Answer, DeploymentItem, Head, Position, Write, next_head};
 use crate::names::{ChangeId, ServiceKey};
 use crate::outcome::{Detail, Ending};
+use crate::registry::Pins;
 
 /// How often it is written where the ledger moves or DynamoDB does not answer.
 const ATTEMPTS: u32 = 8;
@@ -255,6 +256,7 @@ fn facts(service: &ServiceKey, change_id: ChangeId, witness: &Witness) -> Change
         session: witness.session.clone(),
         request_id: witness.request_id.clone(),
         restores: None,
+        pins: Pins::default(),
     }
 }
 

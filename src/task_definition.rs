@@ -115,6 +115,20 @@ impl TaskDefinition {
         family_and_revision(&self.arn)
     }
 
+    /// `os/architecture` that its tasks run on, in the words of images; none where it does not say.
+    /// Source: `runtimePlatform` in the Amazon ECS API reference.
+    #[must_use]
+    pub fn platform(&self) -> Option<String> {
+        let platform: Value = serde_json::from_str(self.members.get("runtimePlatform")?.get()).ok()?;
+        let architecture = match platform.get("cpuArchitecture")?.as_str()? {
+            "X86_64" => "amd64",
+            "ARM64" => "arm64",
+            _ => return None,
+        };
+        let os = platform.get("operatingSystemFamily").and_then(Value::as_str).unwrap_or("LINUX");
+        Some(format!("{}/{architecture}", if os.starts_with("WINDOWS") { "windows" } else { "linux" }))
+    }
+
     /// The image of every container, by container name.
     #[must_use]
     pub fn images(&self) -> BTreeMap<String, String> {

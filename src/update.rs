@@ -10,6 +10,7 @@
 
 mod apply;
 mod begun;
+mod images;
 mod many;
 mod messages;
 mod slot;
@@ -26,6 +27,7 @@ use tokio::sync::Semaphore;
 
 use crate::aws::CallError;
 use crate::aws::ecs::{DescribeError, Ecs};
+use crate::aws::images::Registries;
 use crate::aws::ledger_store::{LedgerStore, WriteError};
 use crate::aws::sessions::{SessionRequest, Sessions, session_name, session_policy, source_identity};
 use crate::config::Config;
@@ -42,6 +44,7 @@ use crate::settle::Settler;
 use crate::snapshot::{Recorded, Service, Snapshot, rfc3339};
 use apply::Budget;
 use begun::Begun;
+use images::Images;
 use slot::Slot;
 use target::{Definitions, Target};
 
@@ -87,6 +90,7 @@ pub struct Updater {
     shared: SdkConfig,
     sessions: Sessions,
     settler: Settler,
+    registries: Registries,
     pace: Pace,
     clock: fn() -> DateTime<Utc>,
     random: fn() -> [u8; 10],
@@ -98,7 +102,8 @@ impl Updater {
     pub fn new(config: Config, shared: SdkConfig, clock: fn() -> DateTime<Utc>, random: fn() -> [u8; 10]) -> Self {
         let sessions = Sessions::new(&shared);
         let settler = Settler { store: LedgerStore::new(&shared, &config.tables), clock };
-        Self { config, shared, sessions, settler, pace: Pace::default(), clock, random }
+        let registries = Registries::new(&shared, config.registries.clone());
+        Self { config, shared, sessions, settler, registries, pace: Pace::default(), clock, random }
     }
 
     /// Does what `request` asks.
@@ -108,19 +113,21 @@ impl Updater {
     /// What failed, where, why, what was and was not changed, and what to do.
     pub async fn update(&self, request: &UpdateRequest, invocation: &Invocation) -> Result<Response, Failure> {
         let slot = Slot::of(&Arc::new(Semaphore::new(1))).await;
+        let images = Images::new(&self.registries);
         let key = &request.service_key;
         if request.dry_run {
             let session = self.session(request, invocation).await;
             let target = session.map(|session| self.target(key, session, &Arc::default()))?;
-            return self.foretell(request, &target, None).await;
+            return self.foretell(request, &target, &images, None).await;
         }
         let key_id = key_id(request, invocation);
         let (session, position) = tokio::join!(self.session(request, invocation), self.store().read(key, &key_id));
         let target = session.map(|session| self.target(key, session, &Arc::default()));
         let opening = Opening { position, seen: None };
-        let response = self.change(request, invocation, &target, opening, &slot).await.map_err(|stop| match stop {
-            Stop::Failed(failure) | Stop::NotStarted(failure) => failure,
-        })?;
+        let response =
+            self.change(request, invocation, &target, &images, opening, &slot).await.map_err(|stop| match stop {
+                Stop::Failed(failure) | Stop::NotStarted(failure) => failure,
+            })?;
         Ok(Box::pin(self.wait(request, invocation, &target, response)).await)
     }
 
@@ -134,6 +141,7 @@ impl Updater {
         request: &UpdateRequest,
         invocation: &Invocation,
         target: &Result<Target, Failure>,
+        images: &Images<'_>,
         opening: Opening,
         slot: &Slot,
     ) -> Result<Response, Stop> {
@@ -150,8 +158,13 @@ impl Updater {
             // Only now: a stored answer needs no session.
             let begun = |failure| messages::of_begun(failure, &admission);
             let target = target.as_ref().map_err(Clone::clone).map_err(begun)?;
+            let found = match &admission {
+                // Before the look at the service: that one grows old.
+                Admission::Begin { orphan: None } => Some(images.of(request).await?),
+                _ => None,
+            };
             let snapshot = self.snapshot(target, request, seen.take()).await.map_err(begun)?;
-            let work = Work { request, invocation, target, slot };
+            let work = Work { request: found.as_ref().unwrap_or(request), invocation, target, slot };
             let attempt = match &admission {
                 Admission::Resume { lease } => Box::pin(self.resume(work, snapshot, &position, lease.clone())).await?,
                 Admission::Begin { orphan: Some(lease) } => {
@@ -305,8 +318,10 @@ impl Updater {
         &self,
         request: &UpdateRequest,
         target: &Target,
+        images: &Images<'_>,
         seen: Option<Seen>,
     ) -> Result<Response, Failure> {
+        let request = &images.of(request).await?;
         let snapshot = self.snapshot(target, request, seen).await?;
         let restore = self.restore(target, request, &snapshot, None).await?;
         self.planned(request, &snapshot, restore.as_ref())
@@ -335,6 +350,7 @@ impl Updater {
         response.body.changes = Some(changes.iter().filter_map(|change| serde_json::to_value(change).ok()).collect());
         response.body.notes = notes;
         response.body.restores = restore.map(|restore| restore.change_id.clone());
+        response.body.resolved_images = request.pins.some().cloned();
         Ok(response)
     }
 
@@ -397,7 +413,6 @@ impl Updater {
         lease: Lease,
     ) -> Result<Attempt, Failure> {
         let Work { request, invocation, target, .. } = work;
-        let now = (self.clock)();
         let unreadable = |what: String| messages::cannot_resume(&lease.change_id, &what);
         let change_id = ChangeId::parse(&lease.change_id).map_err(unreadable)?;
         let started = self
@@ -408,6 +423,10 @@ impl Updater {
             .ok_or_else(|| unreadable("its STARTED record is missing".to_owned()))?;
         let before = started.before().ok_or_else(|| unreadable("its STARTED record has no before".to_owned()))?;
 
+        let request = &Images::as_begun(request, &started.pins());
+        let work = Work { request, ..work };
+
+        let now = (self.clock)();
         let until = lease_until(now, invocation.deadline);
         let budget = Budget::new(invocation.deadline, until);
         budget
@@ -495,6 +514,7 @@ impl Updater {
             state.state.clone(),
         );
         response.body.restores = facts.restores;
+        response.body.resolved_images = facts.pins.some().cloned();
         let head = Head::after(&record, None);
         let key = KeyItem::new(key_id, &change_id, &request.event_hash, now)
             .answered(&Answer::Response(Box::new(response.clone())), now)
@@ -532,6 +552,7 @@ impl Updater {
             requested_by: started.as_ref().and_then(|started| started.requested_by.clone()),
             reason: started.as_ref().and_then(|started| started.reason.clone()),
             restores: started.as_ref().and_then(|started| started.restores.clone()),
+            pins: started.as_ref().map(crate::ledger::record::Record::pins).unwrap_or_default(),
             identity: started.map_or_else(|| "claimed".to_owned(), |started| started.identity),
             ..facts(request, invocation, change_id, &BTreeMap::new(), &after)
         };
@@ -650,6 +671,7 @@ fn facts(
         session: session_name(&invocation.request_id),
         request_id: invocation.request_id.clone(),
         restores: None,
+        pins: request.pins.clone(),
     }
 }
 

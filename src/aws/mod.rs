@@ -2,6 +2,7 @@
 
 pub mod ecs;
 pub mod history_reader;
+pub mod images;
 pub mod ledger_store;
 pub mod sessions;
 
@@ -232,7 +233,7 @@ fn without_token(message: &str) -> String {
 }
 
 /// An error with everything that led to it, each text once.
-fn chain(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

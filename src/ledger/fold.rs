@@ -77,6 +77,9 @@ pub struct Change {
     pub request_id: Option<String>,
     /// The change that it put back, where it was a restore.
     pub restores: Option<String>,
+    /// The images asked for, each with the digest it was pinned to.
+    #[serde(default)]
+    pub resolved_images: Option<Value>,
 }
 
 /// Folds the records of one change of one service, in any order; none where there is no record. What the records say
@@ -112,6 +115,7 @@ pub fn fold(mut records: Vec<&RawRecord>, now: DateTime<Utc>) -> Option<Change> 
         session: earliest("session"),
         request_id: earliest("request_id"),
         restores: earliest("restores"),
+        resolved_images: earliest("resolved_images").map(json),
     })
 }
 
@@ -214,7 +218,7 @@ mod tests {
                 "applied_at": "2026-11-22T09:00:02.000Z", "ended_at": "2026-11-22T09:00:02.000Z",
                 "requested_by": "ann", "reason": "why", "identity": "claimed", "deployment_id": "ecs-svc/1",
                 "error": null, "before": {"a": 1}, "after": {"a": 2}, "session": "ecsu-1", "request_id": null,
-                "restores": null,
+                "restores": null, "resolved_images": null,
             })
         );
     }

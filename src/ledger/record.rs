@@ -10,6 +10,7 @@ use super::state::Head;
 use crate::error::Failure;
 use crate::names::{ChangeId, ServiceKey};
 use crate::outcome::Detail;
+use crate::registry::Pins;
 use crate::snapshot::{Recorded, rfc3339};
 
 /// How many parts a day and an image are spread over, so that none of them is one partition.
@@ -136,6 +137,9 @@ pub struct Record {
     /// In outcomes and `EXTERNAL`: what else is known of the deployment's end, as canonical JSON of [`Detail`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
+    /// The images asked for, each with the digest it was pinned to, as canonical JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved_images: Option<String>,
 }
 
 /// An item beside a record of a change of several images, outside the chain: `by-image` finds the change under each.
@@ -218,6 +222,8 @@ pub struct ChangeFacts {
     pub request_id: String,
     /// The change whose before this change puts back.
     pub restores: Option<String>,
+    /// The images asked for, each with the digest it was pinned to.
+    pub pins: Pins,
 }
 
 /// What one record says beyond [`ChangeFacts`].
@@ -280,6 +286,7 @@ impl ChangeFacts {
             restores: self.restores.clone(),
             lease_until: said.lease_until.map(rfc3339),
             outcome: said.outcome.map(outcome_text).transpose()?,
+            resolved_images: self.pins.some().map(serde_json_canonicalizer::to_string).transpose()?,
         };
         let pointers = images
             .enumerate()
@@ -312,6 +319,12 @@ impl Record {
     #[must_use]
     pub fn before(&self) -> Option<Recorded> {
         serde_json::from_str(self.before.as_deref()?).ok()
+    }
+
+    /// The images asked for, each with the digest it was pinned to.
+    #[must_use]
+    pub fn pins(&self) -> Pins {
+        self.resolved_images.as_deref().and_then(|pins| serde_json::from_str(pins).ok()).unwrap_or_default()
     }
 }
 
@@ -410,6 +423,7 @@ mod tests {
             session: "ecsu-1".to_owned(),
             request_id: "1".to_owned(),
             restores: None,
+            pins: Pins::default(),
         }
     }
 

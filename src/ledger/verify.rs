@@ -495,6 +495,7 @@ mod tests {
             session: "ecsu-1".to_owned(),
             request_id: "1".to_owned(),
             restores: None,
+            pins: crate::registry::Pins::default(),
         }
     }
 

@@ -49,6 +49,7 @@ impl Updater {
         );
         response.body.deployment_id = deployment_id;
         response.body.restores.clone_from(&begun.facts.restores);
+        response.body.resolved_images = begun.facts.pins.some().cloned();
         response.body.notes = notes;
         let answer = Answer::Response(Box::new(response.clone()));
         match self.finish(&begun, Kind::Applied, &after, None, &answer).await {

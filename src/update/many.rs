@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use super::images::Images;
 use super::slot::Slot;
 use super::target::{Definitions, Target};
 use super::{Invocation, Opening, Seen, Stop, Updater, key_id, wait};
@@ -43,6 +44,7 @@ impl Updater {
             updates: &batch.updates,
             invocation,
             ended,
+            images: Images::new(&self.registries),
             slots: Arc::new(Semaphore::new(self.config.max_concurrency)),
             ahead: Arc::new(Semaphore::new(AHEAD * self.config.max_concurrency.max(SERVICES_PER_CALL))),
             results: RefCell::new(Results::new(batch.updates.len(), batch.summary_only)),
@@ -84,6 +86,7 @@ struct Run<'a> {
     updates: &'a [UpdateRequest],
     invocation: &'a Invocation,
     ended: &'a dyn Fn(&UpdateRequest, &Outcome),
+    images: Images<'a>,
     /// Changes that may be at work.
     slots: Arc<Semaphore>,
     /// Services that may be prepared and not yet at work.
@@ -250,9 +253,11 @@ impl Run<'_> {
         let ended = match (opening, target) {
             (Some(opening), target) => {
                 let opening = Opening { seen, ..opening };
-                Box::pin(self.updater.change(request, self.invocation, target, opening, &slot)).await
+                Box::pin(self.updater.change(request, self.invocation, target, &self.images, opening, &slot)).await
             }
-            (None, Ok(target)) => Box::pin(self.updater.foretell(request, target, seen)).await.map_err(Stop::Failed),
+            (None, Ok(target)) => {
+                Box::pin(self.updater.foretell(request, target, &self.images, seen)).await.map_err(Stop::Failed)
+            }
             (None, Err(failure)) => Err(Stop::Failed(failure.clone())),
         };
         self.slowest.set(self.slowest.get().max((self.now() - begun).to_std().unwrap_or_default()));

@@ -34,6 +34,7 @@ fn ledger(service: &str) -> Vec<String> {
             session: "ecsu-1".to_owned(),
             request_id: "1".to_owned(),
             restores: None,
+            pins: ecs_updater::registry::Pins::default(),
         };
         let (record, _) = facts.record(kind, n, at, &Said::default(), head.as_ref()).unwrap();
         head = Some(Head::after(&record, None));

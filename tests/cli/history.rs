@@ -94,13 +94,22 @@ async fn arguments_become_a_query() {
 
 #[tokio::test]
 async fn one_change_is_told_in_full_and_one_that_is_not_there_is_an_error() {
-    let stub = Stub::start(|_, _| page(&[change(&json!({"reason": HOSTILE}))], None)).await;
+    let pins = json!({"registry.example:5000/edge/web:latest": "registry.example:5000/edge/web@sha256:0"});
+    let told = change(&json!({"reason": HOSTILE, "resolved_images": pins}));
+    let stub = Stub::start(move |_, _| page(std::slice::from_ref(&told), None)).await;
     let ran = stub.run(&["history", "--change", CHANGE]).await;
     assert_eq!(ran.code, 0);
     ran.is_legible();
-    for shown in
-        ["COMPLETED", "release pipeline (claimed)", "ecsu-1", "ended", "2026-11-22 09:33 UTC", "- web:6", "+ web:7"]
-    {
+    for shown in [
+        "COMPLETED",
+        "release pipeline (claimed)",
+        "ecsu-1",
+        "ended",
+        "2026-11-22 09:33 UTC",
+        "- web:6",
+        "+ web:7",
+        "web:latest",
+    ] {
         assert!(ran.out.contains(shown), "{shown}: {}", ran.out);
     }
     assert_eq!(stub.only().1, json!({"change_id": CHANGE}));
@@ -134,7 +143,7 @@ async fn all_pages_are_read_even_over_an_empty_one() {
 async fn hostile_text_is_harmless_in_a_table_and_whole_in_json() {
     let stub = Stub::start(|_, _| {
         page(&[change(&json!({"reason": HOSTILE, "requested_by": HOSTILE, "ecs_service_name": HOSTILE, "status": HOSTILE,
-            "started_at": HOSTILE, "change_id": HOSTILE, "restores": HOSTILE, "error": {"code": HOSTILE, "message": HOSTILE}}))], None)
+            "started_at": HOSTILE, "change_id": HOSTILE, "restores": HOSTILE, "resolved_images": {HOSTILE: HOSTILE}, "error": {"code": HOSTILE, "message": HOSTILE}}))], None)
     })
     .await;
     for arguments in [&["history"][..], &["history", "--change", CHANGE]] {

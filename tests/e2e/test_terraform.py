@@ -896,7 +896,15 @@ def test_what_terraform_deploys_works_and_goes_away(terraform: Terraform, tmp_pa
 
         assert would_change() == set()
         outputs = {name: output["value"] for name, output in json.loads(run("output", "-json")[1]).items()}
-        invoker = deploy.create_invoker(aws, outputs["updater_alias_arn"], outputs["history_alias_arn"])
+        invoker = deploy.create_invoker(
+            aws,
+            {
+                "UpdaterFunctionArn": outputs["updater_alias_arn"],
+                "HistoryFunctionArn": outputs["history_alias_arn"],
+                "WavesArn": outputs["waves_arn"],
+                "WavesBucketName": outputs["waves_bucket_name"],
+            },
+        )
         event = {
             "ecs_cluster_name": outputs["cluster_name"],
             "ecs_service_name": outputs["service_name"],

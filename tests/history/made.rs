@@ -120,6 +120,7 @@ impl Made {
             session: "ecsu-1".to_owned(),
             request_id: "1".to_owned(),
             restores: None,
+            pins: ecs_updater::registry::Pins::default(),
         };
         if shape != Shape::Unchanged {
             let lease =

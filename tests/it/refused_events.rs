@@ -139,8 +139,8 @@ async fn wrong_types() {
 #[tokio::test]
 async fn unknown_fields_by_name() {
     // Those of later issues are unknown until then.
-    let events = ["ecs_images_name", "ECS_IMAGE_NAME", "resolve_digest", "wait_seconds", "", "tags"]
-        .map(|name| (json!({name: "x"}), name));
+    let events =
+        ["ecs_images_name", "ECS_IMAGE_NAME", "wait_seconds", "", "tags"].map(|name| (json!({name: "x"}), name));
     all_refused(events).await;
 }
 

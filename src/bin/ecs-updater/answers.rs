@@ -158,6 +158,9 @@ pub struct Change {
     /// The change that it took back.
     #[serde(deserialize_with = "lenient")]
     pub restores: Option<String>,
+    /// The images asked for, each with the digest it was pinned to.
+    #[serde(deserialize_with = "lenient")]
+    pub resolved_images: Option<BTreeMap<String, String>>,
 }
 
 /// How a deployment ended, besides its status.

@@ -291,6 +291,12 @@ pub struct What {
     /// The image; several with their containers
     #[arg(long, value_name = "[CONTAINER=]IMAGE")]
     pub image: Vec<String>,
+    /// Pin each image to the digest that its registry has for the tag now
+    #[arg(long, requires = "image")]
+    pub resolve_digest: bool,
+    /// Refuse where a registry does not have the image
+    #[arg(long, requires = "image")]
+    pub check_image: bool,
     /// Set this tag of the service; tags that are not named stay
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
     pub tag: Vec<(String, String)>,

@@ -152,6 +152,9 @@ fn of_updater(code: &str) -> (Exit, &'static str) {
             (Exit::Failed, "Say which container gets the image: --image CONTAINER=IMAGE.")
         }
         "ImageNotFound" => (Exit::Failed, "Push the image first, or mend its name."),
+        "RegistryUnavailable" => {
+            (Exit::Failed, "Where the registry was only busy or away, run the command again; else see docs/IMAGES.md.")
+        }
         "TaskDefinitionRejected" | "ServiceUpdateFailed" => (Exit::Failed, "ECS's reason stands in the message."),
         "TagUpdateFailed" => (Exit::Failed, "Once that is mended, send the same change again."),
         "AssumeRoleFailed" => (

@@ -48,6 +48,10 @@ impl Answer {
 
 pub enum Reply {
     Answer(Answer),
+    /// The same, later.
+    Late(std::time::Duration, Answer),
+    /// The answer's body again and again, without an end.
+    Endless(Answer),
     /// End the connection without a byte.
     Cut,
 }
@@ -98,8 +102,23 @@ async fn serve_connection(stream: TcpStream, handler: Handler) {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     while let Ok(Some(request)) = read_request(&mut read).await {
-        match handler(request).await {
-            Reply::Cut => return,
+        let mut reply = handler(request).await;
+        if let Reply::Late(pause, answer) = reply {
+            tokio::time::sleep(pause).await;
+            reply = Reply::Answer(answer);
+        }
+        match reply {
+            Reply::Cut | Reply::Late(..) => return,
+            Reply::Endless(answer) => {
+                let head = format!("HTTP/1.1 {} -\r\ntransfer-encoding: chunked\r\n\r\n", answer.status);
+                let mut bytes = head.into_bytes();
+                while write.write_all(&bytes).await.is_ok() {
+                    bytes = format!("{:x}\r\n", answer.body.len()).into_bytes();
+                    bytes.extend_from_slice(&answer.body);
+                    bytes.extend_from_slice(b"\r\n");
+                }
+                return;
+            }
             Reply::Answer(answer) => {
                 let mut head = format!("HTTP/1.1 {} -\r\ncontent-length: {}\r\n", answer.status, answer.body.len());
                 for (name, value) in &answer.headers {

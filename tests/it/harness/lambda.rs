@@ -156,7 +156,8 @@ impl Process {
         Self::spawn_binary(env!("CARGO_BIN_EXE_updater"), environment).await
     }
 
-    async fn spawn_binary(binary: &str, environment: &[(String, String)]) -> Self {
+    /// The same with another binary of this project than the updater.
+    pub async fn spawn_binary(binary: &str, environment: &[(String, String)]) -> Self {
         let shared = Arc::new(Shared::default());
         let (events, queue) = mpsc::unbounded_channel::<Event>();
         let queue = Arc::new(tokio::sync::Mutex::new(queue));

@@ -9,6 +9,7 @@ pub mod journal;
 pub mod lambda;
 pub mod ledger;
 pub mod policy;
+pub mod registry;
 pub mod sigv4;
 pub mod sts;
 
@@ -378,7 +379,7 @@ impl Drop for World {
 }
 
 /// Error codes of the design that an update can end with.
-pub const CODES: [&str; 18] = [
+pub const CODES: [&str; 19] = [
     "JsonValidation",
     "ClusterNotFound",
     "ServiceNotFound",
@@ -393,6 +394,7 @@ pub const CODES: [&str; 18] = [
     "AmbiguousContainer",
     "InvalidImage",
     "ImageNotFound",
+    "RegistryUnavailable",
     "TaskDefinitionChanged",
     "IdempotencyKeyReused",
     "ChangeInProgress",

@@ -108,6 +108,12 @@ locals {
       metric      = "Failed"
       dimensions  = { code = "TaskDefinitionRejected", fault = "operator" }
     }
+    registry_unavailable_alarm = {
+      description = "Changes fail with RegistryUnavailable: a registry is not asked, or not believed, and not because it is busy: a permission or credentials are wrong, or it leads where the updater does not go."
+      namespace   = var.metrics_namespace
+      metric      = "Failed"
+      dimensions  = { code = "RegistryUnavailable", fault = "operator" }
+    }
     service_update_failed_alarm = {
       description = "Changes fail with ServiceUpdateFailed: ECS did not update a service, and not for its values: a permission or a quota is missing, or ECS is out of order."
       namespace   = var.metrics_namespace

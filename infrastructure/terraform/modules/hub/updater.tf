@@ -10,17 +10,24 @@ module "updater_policy" {
   source   = "../policy"
   document = "updater"
   tokens = {
-    PARTITION         = local.partition
-    TARGET_ROLE_NAME  = var.target_role_name
-    HISTORY_TABLE_ARN = aws_dynamodb_table.history_table.arn
-    STATE_TABLE_ARN   = aws_dynamodb_table.state_table.arn
-    DEAD_LETTERS_ARN  = aws_sqs_queue.dead_letters.arn
-    TABLE_KEY_ARN     = var.table_key_arn
-    REGION            = local.region
-    URL_SUFFIX        = local.url_suffix
-    LOG_GROUP_ARN     = aws_cloudwatch_log_group.log_group.arn
+    PARTITION                = local.partition
+    TARGET_ROLE_NAME         = var.target_role_name
+    HISTORY_TABLE_ARN        = aws_dynamodb_table.history_table.arn
+    STATE_TABLE_ARN          = aws_dynamodb_table.state_table.arn
+    DEAD_LETTERS_ARN         = aws_sqs_queue.dead_letters.arn
+    TABLE_KEY_ARN            = var.table_key_arn
+    REGISTRY_REPOSITORY_ARNS = var.registry_repository_arns
+    REGISTRY_SECRET_ARNS     = var.registry_secret_arns
+    REGION                   = local.region
+    URL_SUFFIX               = local.url_suffix
+    LOG_GROUP_ARN            = aws_cloudwatch_log_group.log_group.arn
   }
-  without = concat(local.without_organization, local.without_table_key)
+  without = concat(
+    local.without_organization,
+    local.without_table_key,
+    length(var.registry_repository_arns) == 0 ? ["LookUpImages"] : [],
+    length(var.registry_secret_arns) == 0 ? ["ReadRegistryCredentials"] : [],
+  )
 }
 
 resource "aws_iam_role_policy" "updater_policy" {
@@ -67,6 +74,7 @@ resource "aws_lambda_function" "updater_function" {
       },
       var.external_id == "" ? {} : { EXTERNAL_ID = var.external_id },
       length(var.allowed_accounts) == 0 ? {} : { ALLOWED_ACCOUNTS = join(",", var.allowed_accounts) },
+      var.registry_credentials == "" ? {} : { REGISTRY_CREDENTIALS = var.registry_credentials },
     )
   }
 

@@ -237,6 +237,43 @@ variable "reader_role_name" {
   }
 }
 
+variable "registry_repository_arns" {
+  description = "ARNs of the ECR repositories whose images the updater may look up, of this account and of others whose repository policies let it; `*` may stand for a part. Left empty, none."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition = alltrue([
+      for arn in var.registry_repository_arns : can(regex("^arn:aws[a-z-]*:ecr:[a-z0-9*-]+:([0-9]{12}|\\*):repository/[a-z0-9*._/-]+$", arn))
+    ])
+    error_message = "registry_repository_arns must be ARNs of ECR repositories"
+  }
+}
+
+variable "registry_credentials" {
+  description = "Secrets with the credentials for other registries, as JSON of hosts to ARNs. Left empty, registries are asked without."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^(\\{.*\\})?$", var.registry_credentials))
+    error_message = "registry_credentials must be a JSON object, or empty"
+  }
+}
+
+variable "registry_secret_arns" {
+  description = "The ARNs of those secrets. Their key has to be the account's own for Secrets Manager."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition = alltrue([
+      for arn in var.registry_secret_arns : can(regex("^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/_+=.@-]+$", arn))
+    ])
+    error_message = "registry_secret_arns must be ARNs of secrets"
+  }
+}
+
 # ---- what CloudFormation does by itself ----
 
 variable "name" {

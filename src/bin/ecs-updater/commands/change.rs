@@ -90,6 +90,11 @@ pub fn change_of(what: &What) -> Result<Map<String, Value>, Failure> {
     if !images.is_empty() {
         insert("images", images.into());
     }
+    for (name, wanted) in [("resolve_digest", what.resolve_digest), ("check_image", what.check_image)] {
+        if wanted {
+            insert(name, true.into());
+        }
+    }
     if what.replace_tags || !what.tag.is_empty() {
         let mut tags = Map::new();
         for (key, value) in &what.tag {
@@ -255,6 +260,10 @@ mod tests {
         for (arguments, expected) in [
             (&["--image", "nginx:1.27"][..], json!({"ecs_image_name": "nginx:1.27"})),
             (&["--image", "web=r:5000/web:7@sha256:0"], json!({"images": {"web": "r:5000/web:7@sha256:0"}})),
+            (
+                &["--image", "nginx", "--resolve-digest", "--check-image"],
+                json!({"ecs_image_name": "nginx", "resolve_digest": true, "check_image": true}),
+            ),
             (&["--tag", "a=1", "--tag", "b=x=y"], json!({"ecs_tag": {"a": "1", "b": "x=y"}, "tag_mode": "merge"})),
             (&["--replace-tags"], json!({"ecs_tag": {}, "tag_mode": "replace"})),
             (&["--set", "desiredCount=3"], json!({"service": {"desiredCount": 3}})),

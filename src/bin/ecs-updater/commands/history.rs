@@ -169,6 +169,10 @@ fn details(screen: &Screen, change: &Change) -> Result<(), Failure> {
     let mut facts = vec![
         ("change", change.change_id.clone()),
         ("restores", change.restores.clone()),
+        (
+            "asked for",
+            change.resolved_images.as_ref().map(|asked| asked.keys().cloned().collect::<Vec<_>>().join(", ")),
+        ),
         ("runs", runs.filter(|runs| !runs.is_empty())),
         ("requested by", who),
         ("reason", change.reason.clone()),

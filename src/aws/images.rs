@@ -1,0 +1,121 @@
+//! What images are, by Amazon ECR and by other registries; their credentials from Secrets Manager.
+
+use aws_config::{Region, SdkConfig};
+use aws_sdk_ecr::operation::batch_get_image::BatchGetImageError;
+use aws_sdk_ecr::types::{ImageFailureCode, ImageIdentifier};
+
+use super::{CallError, Effect};
+use crate::image::ImageReference;
+use crate::registry::client::Client;
+use crate::registry::{Credentials, Found, Location, MEDIA_TYPES, RegistryError, Settings, platforms, wanted};
+
+/// All registries, asked by the function's own role.
+#[derive(Debug)]
+pub struct Registries {
+    shared: SdkConfig,
+    client: Client,
+}
+
+impl Registries {
+    /// Registries with these settings.
+    #[must_use]
+    pub fn new(shared: &SdkConfig, settings: Settings) -> Self {
+        Self { shared: shared.clone(), client: Client::new(settings) }
+    }
+
+    /// What `image` is now.
+    ///
+    /// # Errors
+    ///
+    /// Where the registry does not have it, or could not be asked.
+    pub async fn find(&self, image: &ImageReference) -> Result<Found, RegistryError> {
+        let (digest, platforms) = match Location::of(image) {
+            Location::Ecr { account_id, region, repository } => {
+                self.ecr(&account_id, region, &repository, image).await?
+            }
+            Location::Registry { host, repository } => {
+                let credentials = async || self.credentials(&host).await;
+                let manifest = self.client.manifest(&host, &repository, wanted(image), credentials).await?;
+                (manifest.digest, manifest.platforms)
+            }
+        };
+        let pinned = ImageReference::parse(&format!("{}@{digest}", image.repository()));
+        Ok(Found { pinned: pinned.map_err(RegistryError::refused)?, platforms })
+    }
+
+    async fn ecr(
+        &self,
+        account_id: &str,
+        region: String,
+        repository: &str,
+        image: &ImageReference,
+    ) -> Result<(String, Vec<String>), RegistryError> {
+        const OPERATION: &str = "ecr:BatchGetImage";
+        let id = match image.digest() {
+            Some(digest) => ImageIdentifier::builder().image_digest(digest),
+            None => ImageIdentifier::builder().image_tag(wanted(image)),
+        };
+        let config = aws_sdk_ecr::config::Builder::from(&self.shared).region(Region::new(region)).build();
+        let sent = aws_sdk_ecr::Client::from_conf(config)
+            .batch_get_image()
+            .registry_id(account_id)
+            .repository_name(repository)
+            .image_ids(id.build())
+            .set_accepted_media_types(Some(MEDIA_TYPES.map(str::to_owned).to_vec()))
+            .send()
+            .await;
+        let answer = sent.map_err(|error| {
+            let call = CallError::new(OPERATION, &error);
+            match error.as_service_error() {
+                Some(BatchGetImageError::RepositoryNotFoundException(_)) => RegistryError::missing(call.to_string()),
+                _ => not_answered(&call, "the updater's policy (RegistryRepositoryArns), or the policy of the repository in its account, does not allow it"),
+            }
+        })?;
+        if let Some(failure) = answer.failures().first() {
+            let why = failure.failure_reason().unwrap_or("ECR gave no reason");
+            return Err(match failure.failure_code() {
+                Some(
+                    ImageFailureCode::ImageNotFound
+                    | ImageFailureCode::InvalidImageTag
+                    | ImageFailureCode::InvalidImageDigest,
+                ) => RegistryError::missing(format!("{OPERATION}: {why}")),
+                _ => RegistryError::refused(format!("{OPERATION}: {why}")),
+            });
+        }
+        let found = answer.images().first();
+        let digest = found.and_then(|found| found.image_id()?.image_digest());
+        let digest = digest.ok_or_else(|| RegistryError::refused(format!("{OPERATION}: the answer has no digest")))?;
+        let platforms = found.and_then(|found| platforms(found.image_manifest()?.as_bytes())).unwrap_or_default();
+        Ok((digest.to_owned(), platforms))
+    }
+
+    /// Credentials for `host`, where there are some. What is wrong with them is told without them.
+    async fn credentials(&self, host: &str) -> Result<Option<Credentials>, RegistryError> {
+        const OPERATION: &str = "secretsmanager:GetSecretValue";
+        let Some(arn) = self.client.settings().credentials.get(host) else { return Ok(None) };
+        let mut config = aws_sdk_secretsmanager::config::Builder::from(&self.shared);
+        if let Some(region) = arn.split(':').nth(3) {
+            config = config.region(Region::new(region.to_owned()));
+        }
+        let sent = aws_sdk_secretsmanager::Client::from_conf(config.build()).get_secret_value().secret_id(arn).send();
+        let answer = sent.await.map_err(|error| {
+            not_answered(
+                &CallError::new(OPERATION, &error),
+                "the updater's policy (RegistrySecretArns) does not allow it",
+            )
+        })?;
+        let credentials = answer.secret_string().and_then(|secret| serde_json::from_str(secret).ok());
+        credentials.map(Some).ok_or_else(|| {
+            RegistryError::refused(format!(
+                "the secret with the credentials for {host} is not {{\"username\": …, \"password\": …}}"
+            ))
+        })
+    }
+}
+
+fn not_answered(call: &CallError, if_denied: &str) -> RegistryError {
+    let denied =
+        call.effect == Effect::Refused && call.code.as_deref().is_some_and(|code| code.contains("AccessDenied"));
+    let what = if denied { format!("{call}: {if_denied}") } else { call.to_string() };
+    if call.retryable() { RegistryError::busy(what) } else { RegistryError::refused(what) }
+}

@@ -1,0 +1,164 @@
+//! The edge of the trigger function: messages of its queue, each an event of Amazon ECR.
+
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_config::timeout::TimeoutConfig;
+use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Mapping, Push, Pushes, folded};
+use crate::aws;
+use crate::aws::CallError;
+use crate::aws::images::Registries;
+use crate::lambda::{self, EventText};
+use crate::names::{FunctionArn, Region};
+use crate::registry::Settings;
+use crate::request::Defaults;
+use crate::telemetry;
+
+/// How long the updater may take: its own time limit in the templates, and a little.
+const UPDATER_TIMEOUT: Duration = Duration::from_secs(310);
+
+/// Messages of SQS.
+#[derive(Deserialize)]
+struct Messages {
+    #[serde(rename = "Records")]
+    records: Vec<Message>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    #[serde(rename = "messageId")]
+    id: String,
+    body: String,
+}
+
+/// What SQS shall deliver again: the answer with `ReportBatchItemFailures`.
+#[derive(Default, Serialize)]
+struct Again {
+    #[serde(rename = "batchItemFailures")]
+    messages: Vec<AgainMessage>,
+}
+
+#[derive(Serialize)]
+struct AgainMessage {
+    #[serde(rename = "itemIdentifier")]
+    id: String,
+}
+
+/// Reads the settings, and answers invocations until Lambda ends the process.
+///
+/// # Errors
+///
+/// A sentence, where a setting is missing or wrong or the runtime API cannot be reached.
+pub async fn run() -> Result<(), String> {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+    telemetry::start(variable("AWS_LAMBDA_LOG_LEVEL").as_deref());
+    let required = |name: &str| variable(name).ok_or_else(|| format!("environment variable {name} is not set"));
+    let updater = required("UPDATER_FUNCTION")?;
+    let shared = aws::shared_config().await;
+    let region = Region::parse(&aws::own_region(&shared)?)
+        .map_err(|error| format!("environment variable AWS_REGION: {error}"))?;
+    // What a mapping leaves out is the updater's own, where its ARN says whose it is.
+    let account_id = FunctionArn::parse(&updater).map(|function| function.account_id);
+    let mapping = Mapping::parse(&required("TRIGGER_MAPPING")?, &Defaults { account_id, region })
+        .map_err(|error| format!("environment variable TRIGGER_MAPPING: {error}"))?;
+    let trigger = &Trigger {
+        registries: Registries::new(&shared, Settings::default()),
+        lambda: client(&shared),
+        updater,
+        mapping,
+    };
+    lambda::serve(service_fn(async |event: LambdaEvent<EventText>| trigger.answer(event).await)).await
+}
+
+/// One attempt only: a second one while the first is at work would find the service held. SQS delivers again.
+fn client(shared: &SdkConfig) -> aws_sdk_lambda::Client {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(3))
+        .read_timeout(UPDATER_TIMEOUT)
+        .operation_attempt_timeout(UPDATER_TIMEOUT)
+        .operation_timeout(UPDATER_TIMEOUT)
+        .build();
+    let config = aws_sdk_lambda::config::Builder::from(shared)
+        .timeout_config(timeouts)
+        .retry_config(aws_config::retry::RetryConfig::disabled())
+        .build();
+    aws_sdk_lambda::Client::from_conf(config)
+}
+
+struct Trigger {
+    registries: Registries,
+    lambda: aws_sdk_lambda::Client,
+    /// Name or ARN of the updater, with its alias.
+    updater: String,
+    mapping: Mapping,
+}
+
+impl Trigger {
+    async fn answer(&self, event: LambdaEvent<EventText>) -> Result<Again, Diagnostic> {
+        let messages: Messages = serde_json::from_slice(event.payload.bytes()).map_err(|error| Diagnostic {
+            error_type: "JsonValidation".to_owned(),
+            error_message: format!("this function takes messages of SQS: {error}"),
+        })?;
+        let (pushes, others) = folded(messages.records.into_iter().map(|message| (message.id, message.body)));
+        if !others.is_empty() {
+            tracing::warn!(messages = others.len(), "no successful pushes of a tag: left out");
+        }
+        let mut again = Again::default();
+        // One after the other: of two changes of one service, the second would find it held.
+        for pushes in &pushes {
+            if let Err(why) = self.one(pushes).await {
+                let push = pushes.by_message.values().next();
+                let (repository, tag) = push.map_or(("", ""), |push| (push.repository.as_str(), push.tag.as_str()));
+                tracing::error!(repository, tag, messages = pushes.by_message.len(), "{why}");
+                again.messages.extend(pushes.by_message.keys().map(|id| AgainMessage { id: id.clone() }));
+            }
+        }
+        Ok(again)
+    }
+
+    /// Changes what the newest push of a tag is mapped to.
+    async fn one(&self, pushes: &Pushes) -> Result<(), String> {
+        let Some(any) = pushes.by_message.values().next().filter(|push| self.mapping.is_about(push)) else {
+            return Ok(());
+        };
+        let Some(image) = any.image() else { return Ok(()) };
+        let (repository, tag) = (any.repository.as_str(), any.tag.as_str());
+        let digest = match self.registries.find(&image).await {
+            Ok(found) => found.pinned.digest().unwrap_or_default().to_owned(),
+            Err(error) if error.is_missing => {
+                tracing::info!(repository, tag, "left out: the tag is gone");
+                return Ok(());
+            }
+            Err(error) => return Err(format!("the tag could not be looked up: {}", error.what)),
+        };
+        let Some(push) = pushes.newest(&digest) else {
+            tracing::info!(repository, tag, digest, pushes = pushes.by_message.len(), "left out: the tag has moved on");
+            return Ok(());
+        };
+        for event in self.mapping.events(push) {
+            self.send(push, &event).await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&self, push: &Push, event: &Value) -> Result<(), String> {
+        const OPERATION: &str = "lambda:InvokeFunction";
+        let payload = aws_sdk_lambda::primitives::Blob::new(event.to_string());
+        let sent = self.lambda.invoke().function_name(&self.updater).payload(payload).send().await;
+        let answer = sent.map_err(|error| CallError::new(OPERATION, &error).to_string())?;
+        let body = answer.payload().map(aws_sdk_lambda::primitives::Blob::as_ref).unwrap_or_default();
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        if answer.function_error().is_some() {
+            let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+            return Err(format!("the updater refused: {}: {}", text("errorType"), text("errorMessage")));
+        }
+        let summary = body.pointer("/body/summary").map(Value::to_string).unwrap_or_default();
+        let Push { id, repository, tag, digest } = push;
+        tracing::info!(repository, tag, digest, event = id, summary, "changed");
+        if body.get("statusCode") == Some(&200.into()) { Ok(()) } else { Err(format!("not everywhere: {summary}")) }
+    }
+}

@@ -1,0 +1,141 @@
+"""The trigger's real template and function: a push of an image changes the services that are mapped, in two accounts, and
+nothing else; of a hundred pushes the newest wins."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import deploy
+import pytest
+from conftest import BUILT, Service, System
+from local_aws import HUB, REGION, TARGETS
+
+REPOSITORY = "team/app"
+IMAGES = f"{HUB}.dkr.ecr.{REGION}.amazonaws.com/{REPOSITORY}"
+
+
+@dataclass(frozen=True)
+class Pushes:
+    """The deployed trigger, and the services that get what is pushed."""
+
+    system: System
+    mapped: tuple[Service, ...]
+    bystander: Service
+
+    def push(self, tag: str, content: str) -> str:
+        """Puts an image into the repository, without an event; its digest."""
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": content, "size": 1},
+            "layers": [],
+        }
+        answer = self.system.client("ecr").put_image(
+            repositoryName=REPOSITORY, imageManifest=json.dumps(manifest), imageTag=tag
+        )
+        return str(answer["image"]["imageId"]["imageDigest"])
+
+    def tell(self, tag: str, digests: list[str]) -> None:
+        """The events of pushes, as ECR puts them on the account's bus."""
+        entries = [
+            {
+                "Source": "aws.ecr",
+                "DetailType": "ECR Image Action",
+                "Detail": json.dumps(
+                    {
+                        "result": "SUCCESS",
+                        "action-type": "PUSH",
+                        "repository-name": REPOSITORY,
+                        "image-tag": tag,
+                        "image-digest": digest,
+                    }
+                ),
+            }
+            for digest in digests
+        ]
+        events = self.system.client("events")
+        for start in range(0, len(entries), 10):
+            assert events.put_events(Entries=entries[start : start + 10])["FailedEntryCount"] == 0
+
+    def wait(self, image: str) -> None:
+        """Until all mapped services run `image`."""
+        until(lambda: all(self.system.running(service)[0] == image for service in self.mapped))
+
+
+def until(holds: Callable[[], bool], seconds: float = 60) -> None:
+    """Waits for it."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.5)
+
+
+@pytest.fixture(scope="module")
+def pushes(system: System) -> Iterator[Pushes]:
+    """The trigger's stack with a mapping to a service in each of two accounts."""
+    mapped = tuple(system.service(account) for account in TARGETS[:2])
+    mapping = [
+        {
+            "repository": IMAGES,
+            "tags": ["release-*"],
+            "ecs_cluster_name": deploy.CLUSTER,
+            "targets": [{"account_id": it.account, "ecs_service_name": it.name} for it in mapped],
+        }
+    ]
+    package = (BUILT / "local" / "trigger.zip").read_bytes()
+    key = f"{hashlib.sha256(package).hexdigest()[:16]}/trigger.zip"
+    system.client("s3").put_object(Bucket=deploy.PACKAGE_BUCKET, Key=key, Body=package)
+    system.client("ecr").create_repository(repositoryName=REPOSITORY)
+    hub = system.client("cloudformation").describe_stacks(StackName="ecs-updater-hub")["Stacks"][0]
+    outputs: dict[str, Any] = {output["OutputKey"]: output["OutputValue"] for output in hub["Outputs"]}
+    deploy.deploy_stack(
+        system.aws,
+        HUB,
+        "ecs-updater-trigger",
+        "trigger.yaml",
+        {
+            "CodeBucket": deploy.PACKAGE_BUCKET,
+            "CodeKey": key,
+            "UpdaterAlias": outputs["UpdaterAliasArn"],
+            "RegistryRepositoryArns": f"arn:aws:ecr:{REGION}:{HUB}:repository/{REPOSITORY}",
+            "TriggerMapping": json.dumps(mapping),
+        },
+    )
+    yield Pushes(system, mapped, system.service())
+    system.client("cloudformation").delete_stack(StackName="ecs-updater-trigger")
+
+
+def test_a_push_changes_the_mapped_services_and_nothing_else(pushes: Pushes) -> None:
+    system = pushes.system
+    before = system.running(pushes.bystander)
+    latest = pushes.push("latest", "sha256:latest")
+    pushes.tell("latest", [latest])
+    digest = pushes.push("release-7", "sha256:seven")
+    pushes.tell("release-7", [digest])
+    pushes.wait(f"{IMAGES}@{digest}")
+    for service in pushes.mapped:
+        records = system.records(service)
+        assert [record["kind"] for record in records] == ["STARTED", "APPLIED"], "the other tag is not mapped"
+        assert {record["requested_by"] for record in records} == {"ecr-push"}
+        assert f"{IMAGES}:release-7 " in records[0]["reason"]
+    assert system.running(pushes.bystander) == before
+    assert not system.records(pushes.bystander)
+
+
+def test_a_hundred_pushes_in_a_second_end_with_the_newest(pushes: Pushes) -> None:
+    before = [len(pushes.system.records(service)) for service in pushes.mapped]
+    digests = [pushes.push("release-8", f"sha256:{n}") for n in range(100)]
+    # Events come in any order.
+    pushes.tell("release-8", sorted(digests))
+    pushes.wait(f"{IMAGES}@{digests[-1]}")
+    queue = pushes.system.client("sqs").list_queues()["QueueUrls"]
+    assert any("TriggerQueue" in url for url in queue)
+    time.sleep(5)
+    for service, records in zip(pushes.mapped, before, strict=True):
+        assert len(pushes.system.records(service)) == records + 2, "one change, not a hundred"
+        assert pushes.system.running(service)[0] == f"{IMAGES}@{digests[-1]}"
