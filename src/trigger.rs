@@ -254,7 +254,7 @@ mod tests {
             ("/0/tags", json!([]), "/0/tags"),
             ("/0/targets", json!([{"account_id": "2"}]), "/updates/0/account_id"),
             ("/0/targets", json!([{"account_id": "222222222222"}, {"account_id": "222222222222"}]), "same service"),
-            ("/0/ecs_service_name", json!("arn:aws:ecs:x"), "/0/ecs_service_name"),
+            ("/0/ecs_service_name", json!("arn:aws:ecs:x"), "/ecs_service_name: \"arn:aws:ecs:x\" is an ARN"),
         ] {
             let mut mapping = mapping();
             *mapping.pointer_mut(place).unwrap() = value;
