@@ -288,6 +288,18 @@ def bus_create(logical_id: str, properties: dict[str, Any], stack: str) -> Creat
     return name, attributes
 
 
+original_put_permission: Callable[..., Any] = eventbridge._put_permission
+
+
+def put_permission(data: dict[str, Any]) -> Any:
+    """PutPermission; with a whole policy too, as Terraform puts it."""
+    if policy := data.get("Policy"):
+        data = {"EventBusName": data.get("EventBusName", "default")}
+        eventbridge._event_bus_policies[data["EventBusName"]] = json.loads(policy)
+        return eventbridge.json_response({})
+    return original_put_permission(data)
+
+
 def deliverable(target: dict[str, Any], event: dict[str, Any], rule: dict[str, Any]) -> bool:
     """Whether what a rule sends to may be sent to by it: a bus of another account as the target's role, a queue or a
     function as EventBridge."""
@@ -352,6 +364,7 @@ def mend() -> None:
     eventbridge._dispatch_to_lambda = invoke_lambda
     eventbridge._invoke_target = invoke_target
     eventbridge._put_events = put_events
+    eventbridge._put_permission = put_permission
     eventbridge.bus_policy_for_arn = bus_policy_for_arn
     evaluator._RESOURCE_POLICY_LOOKUPS["events"] = ("eventbridge", "bus_policy_for_arn")
     provisioners._RESOURCE_HANDLERS["AWS::Events::EventBus"]["create"] = bus_create

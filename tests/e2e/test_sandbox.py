@@ -37,10 +37,14 @@ def tasks_write_their_log_and_nothing_else(system: System, outputs: dict[str, st
     role = arn.rsplit("/", 1)[-1]
     (trust,) = iam.get_role(RoleName=role)["Role"]["AssumeRolePolicyDocument"]["Statement"]
     assert trust["Principal"] == {"Service": "ecs-tasks.amazonaws.com"}
-    with pytest.raises(ClientError, match="AccessDenied"):  # no source account, which ECS would send
-        system.assume(arn, root_of(ACCOUNT))
-    without = {"Version": "2012-10-17", "Statement": [{**trust, "Condition": {}}]}
-    iam.update_assume_role_policy(RoleName=role, PolicyDocument=json.dumps(without))
+    # Root stands in for ECS of its own account; for tasks of another one it must not do.
+    elsewhere = {**trust, "Condition": {"StringEquals": {"aws:SourceAccount": "999999999999"}}}
+    for statement, may in ((elsewhere, False), (trust, True)):
+        document = {"Version": "2012-10-17", "Statement": [statement]}
+        iam.update_assume_role_policy(RoleName=role, PolicyDocument=json.dumps(document))
+        if not may:
+            with pytest.raises(ClientError, match="AccessDenied"):
+                system.assume(arn, root_of(ACCOUNT))
     logs.create_log_group(logGroupName="another")
     task = system.assume(arn, root_of(ACCOUNT))
     own = system.aws.client("logs", task)

@@ -884,6 +884,7 @@ def test_what_terraform_deploys_works_and_goes_away(terraform: Terraform, tmp_pa
 
         code, said = run("apply")
         assert code == 0, said
+
         def would_change() -> set[str]:
             """What the next apply would change. Not alarms: the local AWS does not tell Terraform all of them."""
             said = run("plan", "-json")[1]

@@ -134,11 +134,14 @@ locals {
       statistic   = "Maximum"
     }
     waves_alarm = {
-      description = "A rollout in waves stopped, or did not begin. The cause of the failed execution of the state machine is its summary: which services changed, which did not, and the event that puts them back. InputRefused means that its caller erred and nothing was changed. See docs/ROLLOUTS.md."
-      namespace   = "AWS/States"
-      metric      = "ExecutionsFailed"
-      dimensions  = { StateMachineArn = aws_sfn_state_machine.waves.arn }
-      period      = 60
+      description = "A rollout in waves stopped, or did not begin. The cause of the failed execution of the state machine is its summary: which services changed, which did not, and the event that puts them back. InputRefused means that its caller erred and nothing was changed. One that was aborted, or took too long, has no summary. See docs/ROLLOUTS.md."
+      expression  = "FILL(failed, 0) + FILL(late, 0) + FILL(aborted, 0)"
+      metrics = {
+        failed  = { namespace = "AWS/States", metric = "ExecutionsFailed", dimensions = { StateMachineArn = aws_sfn_state_machine.waves.arn } }
+        late    = { namespace = "AWS/States", metric = "ExecutionsTimedOut", dimensions = { StateMachineArn = aws_sfn_state_machine.waves.arn } }
+        aborted = { namespace = "AWS/States", metric = "ExecutionsAborted", dimensions = { StateMachineArn = aws_sfn_state_machine.waves.arn } }
+      }
+      period = 60
     }
   }
 
