@@ -245,12 +245,11 @@ impl World {
     /// Sends an event to the recorder, which is started where it does not run yet.
     pub async fn tell(&self, event: &Value) -> Outcome {
         let running = sync(&self.recorder).clone();
-        let recorder = match running {
-            Some(recorder) => recorder,
-            None => {
-                let recorder = self.another_recorder().await;
-                sync(&self.recorder).get_or_insert(recorder).clone()
-            }
+        let recorder = if let Some(recorder) = running {
+            recorder
+        } else {
+            let recorder = self.another_recorder().await;
+            sync(&self.recorder).get_or_insert(recorder).clone()
         };
         self.tell_on(&recorder, event).await
     }
