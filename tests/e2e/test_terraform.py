@@ -37,6 +37,7 @@ MODULES = {
     "api.yaml": "api",
     "target-role.yaml": "target-role",
     "target-events.yaml": "target-events",
+    "trigger.yaml": "trigger",
     "sandbox-vpc.yaml": "sandbox-vpc",
     "sandbox-ecs.yaml": "sandbox-ecs",
 }
@@ -393,6 +394,16 @@ KINDS = {
             "Qualifier": "qualifier",
         },
     ),
+    "AWS::Lambda::EventSourceMapping": Kind(
+        "aws_lambda_event_source_mapping",
+        "id",
+        {
+            "BatchSize": "batch_size",
+            "EventSourceArn": "event_source_arn",
+            "FunctionName": "function_name",
+            "FunctionResponseTypes": "function_response_types",
+        },
+    ),
     "AWS::Lambda::Function": Kind(
         "aws_lambda_function",
         "function_name",
@@ -471,7 +482,14 @@ KINDS = {
     "AWS::SQS::Queue": Kind(
         "aws_sqs_queue",
         "url",
-        {"MessageRetentionPeriod": "message_retention_seconds", "SqsManagedSseEnabled": "sqs_managed_sse_enabled"},
+        {
+            "ContentBasedDeduplication": "content_based_deduplication",
+            "FifoQueue": "fifo_queue",
+            "MessageRetentionPeriod": "message_retention_seconds",
+            "RedrivePolicy": "redrive_policy",
+            "SqsManagedSseEnabled": "sqs_managed_sse_enabled",
+            "VisibilityTimeout": "visibility_timeout_seconds",
+        },
     ),
     "AWS::SQS::QueuePolicy": Kind(
         "aws_sqs_queue_policy", "id", {"PolicyDocument": "policy", "Queues": lambda value: {"queue_url": value[0]}}
@@ -529,6 +547,7 @@ def target(value: dict[str, Any]) -> dict[str, Any]:
         **attributes,
         **(retry(value["RetryPolicy"]) if "RetryPolicy" in value else {"retry_policy": []}),
         "dead_letter_config": [{"arn": value["DeadLetterConfig"]["Arn"]}] if "DeadLetterConfig" in value else [],
+        "sqs_target": [{"message_group_id": value["SqsParameters"]["MessageGroupId"]}] if "SqsParameters" in value else [],
     }
 
 
@@ -797,7 +816,8 @@ def pattern(name: str, body: str) -> str | None:
         text = text.replace("{2,}", f"{{2,{longest[1]}}}")
     if re.search(r"^  type += list", body, re.M):
         item = text.removeprefix("^").removesuffix("$")
-        text = f"^({item}(,{item})*)?$"
+        text = f"{item}(,{item})*"
+        text = f"^{text}$" if "length(var.%s) > 0" % name in body else f"^({text})?$"
     return text
 
 

@@ -18,6 +18,7 @@ run "fills_in_text_and_lists_and_leaves_iam_its_variables" {
       REGION            = "cn-north-1"
       URL_SUFFIX        = "amazonaws.com.cn"
     }
+    without = ["LookUpImages", "ReadRegistryCredentials"]
   }
   assert {
     condition     = jsondecode(output.json).Statement[0].Resource == "arn:aws-cn:iam::*:role/path/__PARTITION__"

@@ -158,3 +158,29 @@ override_resource {
     execution_arn = "arn:aws:execute-api:eu-west-1:111111111111:api"
   }
 }
+
+override_resource {
+  target = aws_cloudwatch_event_rule.trigger_rule
+  values = {
+    name = "trigger_rule"
+    arn  = "arn:aws:events:eu-west-1:111111111111:rule/trigger_rule"
+  }
+}
+
+override_resource {
+  target = aws_sqs_queue.trigger_queue
+  values = { arn = "arn:aws:sqs:eu-west-1:111111111111:trigger.fifo" }
+}
+
+override_resource {
+  target = aws_sqs_queue.trigger_dead_letters
+  values = { arn = "arn:aws:sqs:eu-west-1:111111111111:trigger-dead-letters.fifo" }
+}
+
+override_resource {
+  target = aws_cloudwatch_log_group.trigger_log_group
+  values = {
+    name = "trigger-log"
+    arn  = "arn:aws:logs:eu-west-1:111111111111:log-group:trigger-log"
+  }
+}

@@ -1,0 +1,175 @@
+# ecs-updater, hub account: the trigger function, which changes services when images are pushed to Amazon ECR. Apart from module
+# hub: not every hub lets pushes change services. The same resources as infrastructure/cloudformation/trigger.yaml.
+
+resource "aws_cloudwatch_event_rule" "trigger_rule" {
+  name_prefix = "${var.name}-"
+  description = "Images that were pushed to Amazon ECR in this account and region, to the trigger of ecs-updater."
+  event_pattern = jsonencode({
+    source      = ["aws.ecr"]
+    detail-type = ["ECR Image Action"]
+    detail      = { action-type = ["PUSH"], result = ["SUCCESS"] }
+  })
+  tags = var.tags
+}
+
+resource "aws_cloudwatch_event_target" "trigger_rule" {
+  rule      = aws_cloudwatch_event_rule.trigger_rule.name
+  target_id = "trigger"
+  arn       = aws_sqs_queue.trigger_queue.arn
+
+  sqs_target {
+    message_group_id = "pushes"
+  }
+}
+
+# One group, so that one batch at a time is at work: of two, the one that had asked about its tag first could come last.
+resource "aws_sqs_queue" "trigger_queue" {
+  name_prefix                 = "${var.name}-"
+  fifo_queue                  = true
+  content_based_deduplication = true
+  sqs_managed_sse_enabled     = true
+  visibility_timeout_seconds  = 660
+  message_retention_seconds   = 86400
+  redrive_policy              = jsonencode({ deadLetterTargetArn = aws_sqs_queue.trigger_dead_letters.arn, maxReceiveCount = 3 })
+  tags                        = var.tags
+}
+
+# With SQS's own key, so that no key policy can lose a push.
+resource "aws_sqs_queue" "trigger_dead_letters" {
+  name_prefix               = "${var.name}-dead-letters-"
+  fifo_queue                = true
+  sqs_managed_sse_enabled   = true
+  message_retention_seconds = 1209600
+  tags                      = var.tags
+}
+
+module "trigger_queue_policy" {
+  source   = "../policy"
+  document = "trigger-queue"
+  tokens = {
+    TRIGGER_QUEUE_ARN = aws_sqs_queue.trigger_queue.arn
+    TRIGGER_RULE_ARN  = aws_cloudwatch_event_rule.trigger_rule.arn
+  }
+}
+
+resource "aws_sqs_queue_policy" "trigger_queue_policy" {
+  queue_url = aws_sqs_queue.trigger_queue.url
+  policy    = module.trigger_queue_policy.json
+}
+
+module "lambda_trust" {
+  source   = "../policy"
+  document = "lambda-trust"
+}
+
+resource "aws_iam_role" "trigger_role" {
+  name_prefix        = "${var.name}-"
+  path               = "/ecs-updater/"
+  description        = "The trigger of ecs-updater. It invokes the updater when an image was pushed."
+  assume_role_policy = module.lambda_trust.json
+  tags               = var.tags
+}
+
+module "trigger_policy" {
+  source   = "../policy"
+  document = "trigger"
+  tokens = {
+    UPDATER_FUNCTION_ARN     = var.updater_alias
+    REGISTRY_REPOSITORY_ARNS = var.registry_repository_arns
+    TRIGGER_QUEUE_ARN        = aws_sqs_queue.trigger_queue.arn
+    TRIGGER_LOG_GROUP_ARN    = aws_cloudwatch_log_group.trigger_log_group.arn
+  }
+}
+
+resource "aws_iam_role_policy" "trigger_role" {
+  name   = "trigger"
+  role   = aws_iam_role.trigger_role.id
+  policy = module.trigger_policy.json
+}
+
+resource "aws_cloudwatch_log_group" "trigger_log_group" {
+  name_prefix       = "/${var.name}/trigger-"
+  retention_in_days = var.log_retention_days
+  skip_destroy      = var.keep_records
+  tags              = var.tags
+}
+
+resource "aws_lambda_function" "trigger_function" {
+  function_name     = var.name
+  description       = "Changes the services that pushed images are mapped to, through the updater."
+  runtime           = "provided.al2023"
+  handler           = "bootstrap"
+  architectures     = [var.architecture]
+  role              = aws_iam_role.trigger_role.arn
+  memory_size       = 128
+  timeout           = 600
+  s3_bucket         = var.code_bucket
+  s3_key            = var.code_key
+  s3_object_version = var.code_version == "" ? null : var.code_version
+  tags              = var.tags
+
+  logging_config {
+    log_format = "JSON"
+    log_group  = aws_cloudwatch_log_group.trigger_log_group.name
+  }
+
+  environment {
+    variables = {
+      UPDATER_FUNCTION = var.updater_alias
+      TRIGGER_MAPPING  = var.trigger_mapping
+    }
+  }
+
+  depends_on = [aws_iam_role_policy.trigger_role]
+}
+
+resource "aws_lambda_event_source_mapping" "trigger_queue_mapping" {
+  event_source_arn        = aws_sqs_queue.trigger_queue.arn
+  function_name           = aws_lambda_function.trigger_function.function_name
+  batch_size              = 10
+  function_response_types = ["ReportBatchItemFailures"]
+  tags                    = var.tags
+
+  # Lambda tries whether the role may receive.
+  depends_on = [aws_iam_role_policy.trigger_role]
+}
+
+locals {
+  alarm = (var.alarm != null ? var.alarm : var.notices_topic_arn != "") ? 1 : 0
+}
+
+resource "aws_cloudwatch_metric_alarm" "trigger_dead_letters_alarm" {
+  count = local.alarm
+
+  alarm_name          = "${var.name}-dead-letters"
+  alarm_description   = "A pushed image could not be brought to all services that it is mapped to, three times. The trigger's log says why; the event is in its dead letters, and can be moved back to the queue."
+  namespace           = "AWS/SQS"
+  metric_name         = "ApproximateNumberOfMessagesVisible"
+  dimensions          = { QueueName = aws_sqs_queue.trigger_dead_letters.name }
+  statistic           = "Maximum"
+  period              = 300
+  evaluation_periods  = 1
+  comparison_operator = "GreaterThanOrEqualToThreshold"
+  threshold           = 1
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [var.notices_topic_arn]
+  tags                = var.tags
+}
+
+resource "aws_cloudwatch_metric_alarm" "trigger_rule_alarm" {
+  count = local.alarm
+
+  alarm_name          = "${var.name}-lost-pushes"
+  alarm_description   = "The rule could not put pushes of images into the trigger's queue: they change nothing. Look at the queue's policy."
+  namespace           = "AWS/Events"
+  metric_name         = "FailedInvocations"
+  dimensions          = { RuleName = aws_cloudwatch_event_rule.trigger_rule.name }
+  statistic           = "Sum"
+  period              = 300
+  evaluation_periods  = 1
+  comparison_operator = "GreaterThanOrEqualToThreshold"
+  threshold           = 1
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [var.notices_topic_arn]
+  tags                = var.tags
+}

@@ -1,0 +1,131 @@
+# As the parameters of infrastructure/cloudformation/trigger.yaml.
+
+variable "code_bucket" {
+  description = "S3 bucket, in this region, that holds the packages."
+  type        = string
+
+  validation {
+    condition     = length(var.code_bucket) >= 3 && length(var.code_bucket) <= 63
+    error_message = "code_bucket must have 3 to 63 characters"
+  }
+}
+
+variable "code_key" {
+  description = "Key of the trigger's package."
+  type        = string
+
+  validation {
+    condition     = length(var.code_key) >= 1 && length(var.code_key) <= 128
+    error_message = "code_key must have 1 to 128 characters"
+  }
+}
+
+variable "code_version" {
+  description = "Version of that object, where the bucket keeps versions. Left empty, the latest."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = length(var.code_version) <= 64
+    error_message = "code_version must have at most 64 characters"
+  }
+}
+
+variable "architecture" {
+  description = "What the package was built for."
+  type        = string
+  default     = "x86_64"
+
+  validation {
+    condition     = contains(["x86_64", "arm64"], var.architecture)
+    error_message = "architecture must be x86_64 or arm64"
+  }
+}
+
+variable "updater_alias" {
+  description = "The output updater_alias_arn of module hub."
+  type        = string
+
+  validation {
+    condition     = can(regex("^arn:aws[a-z-]*:lambda:[a-z0-9-]+:[0-9]{12}:function:[A-Za-z0-9_-]{1,64}:live$", var.updater_alias))
+    error_message = "updater_alias must be the ARN of the updater's alias `live`"
+  }
+}
+
+variable "registry_repository_arns" {
+  description = "ARNs of the ECR repositories of the mapping; `*` may stand for a part."
+  type        = list(string)
+
+  validation {
+    condition = length(var.registry_repository_arns) > 0 && alltrue([
+      for arn in var.registry_repository_arns : can(regex("^arn:aws[a-z-]*:ecr:[a-z0-9*-]+:([0-9]{12}|\\*):repository/[a-z0-9*._/-]+$", arn))
+    ])
+    error_message = "registry_repository_arns must be ARNs of ECR repositories, one at least"
+  }
+}
+
+variable "trigger_mapping" {
+  description = "Which pushes change which services, as JSON of schema/trigger-mapping.schema.json."
+  type        = string
+
+  validation {
+    condition     = can(regex("^\\[[\\s\\S]*\\]\\s*$", var.trigger_mapping)) && length(var.trigger_mapping) <= 3500
+    error_message = "trigger_mapping must be a JSON array of at most 3500 characters"
+  }
+}
+
+variable "notices_topic_arn" {
+  description = "The output notices_topic_arn of module hub, which hears of pushes that could not be acted on. Left empty, there is no alarm."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^(arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256})?$", var.notices_topic_arn))
+    error_message = "notices_topic_arn must be the ARN of an SNS topic, or empty"
+  }
+}
+
+variable "log_retention_days" {
+  description = "How long the function's log is kept."
+  type        = number
+  default     = 365
+
+  validation {
+    condition = contains(
+      [1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653],
+      var.log_retention_days
+    )
+    error_message = "log_retention_days must be a number of days that CloudWatch Logs has, such as 30, 365 or 3653"
+  }
+}
+
+# ---- what CloudFormation does by itself ----
+
+variable "name" {
+  description = "What the function is called, and what the names of the rest begin with."
+  type        = string
+  default     = "ecs-updater-trigger"
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{0,23}$", var.name))
+    error_message = "name must be at most 24 lower-case letters, digits and hyphens, beginning with a letter"
+  }
+}
+
+variable "alarm" {
+  description = "Whether there are the alarms. Left null, where there is a notices_topic_arn; to be said where another module of the same apply makes the topic, whose ARN is not known before."
+  type        = bool
+  default     = null
+}
+
+variable "keep_records" {
+  description = "Whether the log outlives the rest."
+  type        = bool
+  default     = true
+}
+
+variable "tags" {
+  description = "Tags of everything that can have them."
+  type        = map(string)
+  default     = {}
+}
