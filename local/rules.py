@@ -178,8 +178,8 @@ def aws_place(state: Path, packages: Path) -> Place:
     if not session.region_name:
         raise RuleError("no AWS region: set AWS_REGION, or `region` of the profile")
     region = str(session.region_name)
-    # An invocation may last as long as the function's timeout, 300 seconds.
-    config = Config(read_timeout=330, retries={"mode": "standard", "total_max_attempts": 5})
+    # An invocation may last as long as the function's timeout, 900 seconds.
+    config = Config(read_timeout=930, retries={"mode": "standard", "total_max_attempts": 5})
     clients: dict[str, Any] = {}
 
     def client(service: str, _: str) -> Any:

@@ -516,11 +516,12 @@ def test_every_code_that_operators_have_to_mend_has_its_alarm() -> None:
     assert {dimensions["fault"] for dimensions in watched} == {"operator"}
 
 
-@pytest.mark.parametrize("function", ["Updater", "History", "Recorder"])
-def test_a_function_that_comes_near_its_time_limit_is_heard_of(function: str) -> None:
+# The updater may be asked to wait for 840 of its 900 seconds, which is nothing to hear of.
+@pytest.mark.parametrize(("function", "share"), [("Updater", 980), ("History", 900), ("Recorder", 900)])
+def test_a_function_that_comes_near_its_time_limit_is_heard_of(function: str, share: int) -> None:
     limit = template("hub.yaml")["Resources"][f"{function}Function"]["Properties"]["Timeout"]
     alarm = alarms("hub.yaml")[f"{function}DurationAlarm"]
-    assert alarm["Threshold"] == limit * 900
+    assert alarm["Threshold"] == limit * share
     assert f"({limit} s)" in alarm["AlarmDescription"]
 
 

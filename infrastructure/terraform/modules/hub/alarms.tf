@@ -29,14 +29,14 @@ locals {
       datapoints_to_alarm = 2
     }
     updater_duration_alarm = {
-      description         = "The updater came within a tenth of its time limit (300 s). What does not fit is not started or cut off."
+      description         = "The updater came within a fiftieth of its time limit (900 s). What does not fit is not started or cut off."
       namespace           = "AWS/Lambda"
       metric              = "Duration"
       dimensions          = { FunctionName = aws_lambda_function.updater_function.function_name }
       extended_statistic  = "p99"
       evaluation_periods  = 3
       datapoints_to_alarm = 2
-      threshold           = 270000
+      threshold           = 882000
     }
     updater_dropped_alarm = {
       description = "Lambda gave up asynchronous invocations of the updater. They are dead letters; where the metric DestinationDeliveryFailures is not zero, those are lost."

@@ -51,7 +51,7 @@ resource "aws_lambda_function" "updater_function" {
   architectures     = [var.architecture]
   role              = aws_iam_role.updater_role.arn
   memory_size       = 256
-  timeout           = 300
+  timeout           = 900
   s3_bucket         = var.code_bucket
   s3_key            = var.code_key
   s3_object_version = var.code_version == "" ? null : var.code_version
