@@ -190,7 +190,8 @@ async fn what_events_say_is_escaped() {
             &[change(&json!({"change_id": HOSTILE, "status": HOSTILE, "account_id": HOSTILE, "region": HOSTILE,
                 "ecs_cluster_name": HOSTILE, "ecs_service_name": HOSTILE, "started_at": HOSTILE, "requested_by": HOSTILE,
                 "reason": HOSTILE, "identity": HOSTILE, "deployment_id": HOSTILE, "session": HOSTILE, "restores": HOSTILE,
-                "request_id": HOSTILE, "error": {"code": HOSTILE, "message": HOSTILE}, "after": state}))],
+                "request_id": HOSTILE, "error": {"code": HOSTILE, "message": HOSTILE}, "after": state,
+                "resolved_images": {HOSTILE: HOSTILE}, "outcome": {"reason": HOSTILE}}))],
             Some(HOSTILE),
         )
     })
@@ -207,6 +208,31 @@ async fn what_events_say_is_escaped() {
         for dangerous in ["<script", "\" onload", "\u{1b}", "\u{9b}", "\u{202e}", "\u{7}"] {
             assert!(!html.contains(dangerous), "{path}: {dangerous:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn how_it_ended_and_what_was_asked_for_is_told_without_asking() {
+    let stub = Stub::start(|_, _| {
+        let rolled_back = change(&json!({"status": "ROLLED_BACK",
+            "resolved_images": {"nginx:1.27": format!("nginx@sha256:{}", "0".repeat(64))},
+            "outcome": {"reason": "circuit breaker", "rolled_back_to": {"task_definition_arn": "arn:aws:ecs:r:a:task-definition/web:6"}}}));
+        let external = change(&json!({"status": "EXTERNAL", "deployment_id": "ecs-svc/9", "before": null, "after": null}));
+        page(&[rolled_back, external], None)
+    })
+    .await;
+    let page = Page::open(&stub, &[]).await;
+    let cookie = page.enter().await;
+    let html = page.get("/?show=1&account=222222222222", &cookie).await.body;
+    for shown in [
+        "ROLLED_BACK",
+        "asked for: <bdi>nginx:1.27</bdi>",
+        "rolled back to: <bdi>",
+        "web:6",
+        "circuit breaker",
+        "EXTERNAL",
+    ] {
+        assert!(html.contains(shown), "{shown}: {html}");
     }
 }
 

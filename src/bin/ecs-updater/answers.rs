@@ -313,6 +313,12 @@ impl Updated {
 }
 
 impl Change {
+    /// The images as they were asked for, where they were pinned to their digests.
+    pub fn asked_for(&self) -> Option<String> {
+        let asked = self.resolved_images.as_ref()?.keys().map(String::as_str);
+        Some(asked.collect::<Vec<_>>().join(", ")).filter(|asked| !asked.is_empty())
+    }
+
     /// Which service it was.
     pub fn service(&self) -> String {
         service_key([&self.account_id, &self.region, &self.ecs_cluster_name, &self.ecs_service_name])

@@ -227,6 +227,9 @@ fn summary(change: &Change) -> Vec<(String, Style)> {
     if let Some(restores) = &change.restores {
         lines.push((format!("restores what was before {}", short(restores, 36)), PLAIN));
     }
+    if let Some(asked) = change.asked_for() {
+        lines.push((short(&format!("asked for {asked}"), 300), PLAIN));
+    }
     let differences = of_states(change.before.as_ref(), change.after.as_ref());
     lines.extend(differences.iter().map(|difference| (short(&difference.line(), 300), PLAIN)));
     if differences.is_empty() {

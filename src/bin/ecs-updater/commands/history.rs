@@ -169,10 +169,7 @@ fn details(screen: &Screen, change: &Change) -> Result<(), Failure> {
     let mut facts = vec![
         ("change", change.change_id.clone()),
         ("restores", change.restores.clone()),
-        (
-            "asked for",
-            change.resolved_images.as_ref().map(|asked| asked.keys().cloned().collect::<Vec<_>>().join(", ")),
-        ),
+        ("asked for", change.asked_for()),
         ("runs", runs.filter(|runs| !runs.is_empty())),
         ("requested by", who),
         ("reason", change.reason.clone()),

@@ -250,6 +250,8 @@ struct ChangeView {
     reason: String,
     error_code: String,
     error: String,
+    /// The images as they were asked for, where they were pinned to digests.
+    asked_for: String,
     /// How its deployment ended: names and values.
     ended: Vec<(&'static str, String)>,
     restores: Option<(String, String)>,
@@ -441,6 +443,7 @@ impl ChangeView {
             reason: text(&change.reason),
             error_code: text(&error.code),
             error: error.message.as_deref().map(clean_lines).unwrap_or_default(),
+            asked_for: text(&change.asked_for()),
             ended: change.outcome.iter().flat_map(Outcome::facts).map(|(name, value)| (name, clean(&value))).collect(),
             restores: change.restores.as_ref().map(|restored| (clean(restored), link(restored))),
             facts: facts.into_iter().filter(|(_, value)| !value.is_empty()).collect(),
