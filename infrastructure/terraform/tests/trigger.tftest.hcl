@@ -95,3 +95,17 @@ run "with_a_topic_there_are_alarms" {
     error_message = "the log goes with the rest"
   }
 }
+
+run "whether_there_are_alarms_can_be_said" {
+  module {
+    source = "./modules/trigger"
+  }
+  variables {
+    notices_topic_arn = "arn:aws:sns:eu-west-1:111111111111:notices"
+    alarm             = false
+  }
+  assert {
+    condition     = length(aws_cloudwatch_metric_alarm.trigger_dead_letters_alarm) + length(aws_cloudwatch_metric_alarm.trigger_rule_alarm) == 0
+    error_message = "what is said counts before the topic, which may not be known yet"
+  }
+}
