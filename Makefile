@@ -132,11 +132,15 @@ comma := ,
 
 .PHONY: bench bench-many bench-start
 bench: bench-many bench-start ## measurements as tables: many services in one event; start, calls, memory and size (minutes to build)
-bench-many: cargo
-	@cargo bench --locked --bench many
 # PACKAGES: a folder with packages that are built already; else those of build-lambda-package, built where there are none.
-bench-start: $(TOOLS)/bench/stamp
+.PHONY: bench-packages
+bench-packages:
 	@test -n "$(PACKAGES)" -o -e $(LAMBDA_PACKAGES)/updater.zip || $(MAKE) --no-print-directory build-lambda-package
+bench-many: cargo bench-packages
+	@$(PYTHON) -m zipfile -e $(or $(PACKAGES),$(LAMBDA_PACKAGES))/updater.zip $(TARGET)/bench
+	@chmod +x $(TARGET)/bench/bootstrap
+	@BENCH_UPDATER=$(abspath $(TARGET)/bench/bootstrap) cargo bench --locked --bench many
+bench-start: $(TOOLS)/bench/stamp bench-packages
 	@$(TOOLS)/bench/bin/python benches/start.py $(or $(PACKAGES),$(LAMBDA_PACKAGES))
 
 # ---- the first version's rules; LOCAL=1: in a local AWS, without an account ----

@@ -1,7 +1,7 @@
 //! Many services in one event, against ECS and STS that answer after 50 ms and keep AWS's quotas, and dynoxide for the tables.
 //!
-//! Prints a table: `make bench`, or `cargo bench --bench many -- CASE` for one case. The real `updater` binary runs as in
-//! Lambda, one process for each case; more than 500 services are sent as several events, one after the other.
+//! Prints a table: `make bench`, or `cargo bench --bench many -- CASE` for one case. The updater of the package (`BENCH_UPDATER`; else
+//! one built as this is) runs as in Lambda, one process for each case; more than 500 services are sent as several events, one after the other.
 //!
 //! The lower bound is what the quotas and the critical path leave. L is how long the stub took for a call of ECS, on its side of the
 //! wire, and T for a transaction, both the mean of this run (50 ms and what the tables take); C is `MAX_CONCURRENCY`:

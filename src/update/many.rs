@@ -177,9 +177,10 @@ impl Run<'_> {
             let ahead = ahead.as_mut().and_then(|permits| permits.split(1));
             Some(self.entry(index, target, opening, seen, ahead))
         });
-        let entries: Vec<_> = entries.collect();
+        // Each wakes itself alone; `join_all` would look at all of them for every answer to one.
+        let mut entries: FuturesUnordered<_> = entries.collect();
         drop(ahead);
-        join_all(entries).await;
+        while entries.next().await.is_some() {}
     }
 
     /// Waits until so many services may be prepared: all of a group, or as many as may be at all.

@@ -142,8 +142,8 @@ impl Journal {
         self.rule(Target::About(action.into(), what.into()), 1, times, fault);
     }
 
-    /// From now on it is not looked up at every mutating call whether its change is recorded: a measurement would
-    /// measure that.
+    /// From now on it is not looked at every call whether it is signed, and at mutating ones whether their change is
+    /// recorded: a measurement would measure that.
     pub fn trust(&self) {
         self.lock().trusts = true;
     }

@@ -151,9 +151,11 @@ impl Process {
         process
     }
 
-    /// Starts the process without waiting for anything.
+    /// Starts the process without waiting for anything. `BENCH_UPDATER` names another updater than the one just built: that
+    /// of a package, which takes long to build and is what a measurement is about.
     pub async fn spawn(environment: &[(String, String)]) -> Self {
-        Self::spawn_binary(env!("CARGO_BIN_EXE_updater"), environment).await
+        let packaged = std::env::var("BENCH_UPDATER").ok();
+        Self::spawn_binary(packaged.as_deref().unwrap_or(env!("CARGO_BIN_EXE_updater")), environment).await
     }
 
     /// The same with another binary of this project than the updater.

@@ -27,18 +27,18 @@ pub struct Session {
 /// Sessions by their access key. ECS asks here whose call it hears.
 #[derive(Clone, Default)]
 pub struct Sessions {
-    opened: Arc<Mutex<BTreeMap<String, Session>>>,
+    opened: Arc<Mutex<BTreeMap<String, Arc<Session>>>>,
     lifetime: Arc<Mutex<Option<std::time::Duration>>>,
 }
 
 impl Sessions {
-    pub fn of(&self, access_key: &str) -> Option<Session> {
+    pub fn of(&self, access_key: &str) -> Option<Arc<Session>> {
         sync(&self.opened).get(access_key).cloned()
     }
 
     /// In the order they were asked for.
     pub fn all(&self) -> Vec<Session> {
-        sync(&self.opened).values().cloned().collect()
+        sync(&self.opened).values().map(|session| Session::clone(session)).collect()
     }
 
     /// However long a session is asked for, it ends after `lifetime`.
@@ -49,7 +49,7 @@ impl Sessions {
     fn open(&self, session: Session) -> String {
         let mut sessions = sync(&self.opened);
         let key = format!("ASIA{}{:04}", session.account, sessions.len());
-        sessions.insert(key.clone(), session);
+        sessions.insert(key.clone(), Arc::new(session));
         key
     }
 }
