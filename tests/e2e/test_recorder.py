@@ -64,3 +64,27 @@ def test_events_end_in_the_ledger_once_and_the_chain_verifies(system: System) ->
     assert [record["kind"] for record in system.records(service)] == ["STARTED", "APPLIED", "COMPLETED", "EXTERNAL"]
     names = {name: external[name] for name in ("account_id", "region", "ecs_cluster_name", "ecs_service_name")}
     assert system.ask({**names, "verify": True}).body == {"ok": True, "verified": 4}
+
+
+def test_the_sweep_settles_what_no_event_tells(system: System) -> None:
+    """As the recorder's own role, which assumes the reader role of the target."""
+    service = system.service()
+    applied = system.invoke(service.event(ecs_image_name="nginx:1.27")).body
+    key = {"id": {"S": f"deployment#{service.account}/{REGION}/{applied['deployment_id']}"}}
+    tables = system.client("dynamodb")
+    # Rather than wait ten minutes for the first look.
+    tables.update_item(
+        TableName=system.deployment.state,
+        Key=key,
+        UpdateExpression="SET look_at = :past",
+        ConditionExpression="attribute_exists(look_at)",
+        ExpressionAttributeValues={":past": {"S": "2026-01-01T00:00:00.000Z"}},
+    )
+    recorder = system.deployment.outputs["RecorderFunctionName"]
+    answer = system.client("lambda").invoke(FunctionName=recorder, Payload=b'{"sweep": {}}')
+    swept = json.loads(answer["Payload"].read())["swept"]
+    assert "FunctionError" not in answer, swept
+    assert (swept["settled"], swept["failed"]) == (1, 0), swept
+    assert statuses(system, service, ["COMPLETED"]) == ["COMPLETED"]
+    # Nothing is open any more.
+    assert not {"open", "look_at"} & set(tables.get_item(TableName=system.deployment.state, Key=key)["Item"])
