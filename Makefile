@@ -66,8 +66,9 @@ $(TARGET)/docker-registry/stamp: tests/registry/unpack
 
 .PHONY: lint lint-format lint-clippy lint-dependencies lint-templates lint-policies lint-sam lint-checkov lint-parliament \
   lint-state-machines lint-api lint-validators lint-permissions lint-terraform
+lint: ## every linter: formatting, clippy, templates, policies, and what policies permit
 lint: lint-format lint-clippy lint-dependencies lint-templates lint-policies lint-sam lint-checkov lint-parliament lint-state-machines \
-  lint-api lint-validators lint-permissions lint-terraform ## every linter: formatting, clippy, templates, policies, and what policies permit
+  lint-api lint-validators lint-permissions lint-terraform
 lint-format: cargo
 	cargo fmt --check
 lint-clippy: cargo
