@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -13,8 +13,11 @@ use crate::ledger::record::Kind;
 /// stay at warnings, since at `trace` they hold whole requests with session tokens and environment values. The
 /// runtime's own report of a failure stays out, since each failure is logged once, by us.
 pub fn start(level: Option<&str>) {
-    let filter = EnvFilter::builder()
-        .parse_lossy(format!("warn,ecs_updater={},lambda_runtime=off,aws_smithy_http_client=error", own_level(level)));
+    let filter = Targets::new()
+        .with_default(LevelFilter::WARN)
+        .with_target("ecs_updater", own_level(level))
+        .with_target("lambda_runtime", LevelFilter::OFF)
+        .with_target("aws_smithy_http_client", LevelFilter::ERROR);
     let lines = tracing_subscriber::fmt::layer()
         .json()
         .flatten_event(true)
@@ -32,9 +35,9 @@ pub fn start(level: Option<&str>) {
 }
 
 /// The level that is asked for, where it is one.
-fn own_level(level: Option<&str>) -> &str {
+fn own_level(level: Option<&str>) -> LevelFilter {
     let is_level = |level: &&str| ["trace", "debug", "info", "warn", "error"].contains(&level.to_lowercase().as_str());
-    level.filter(is_level).unwrap_or("info")
+    level.filter(is_level).and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::INFO)
 }
 
 /// How a change ended, as its metric is called.
