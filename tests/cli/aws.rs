@@ -1,7 +1,6 @@
 //! A stub of AWS Organizations, STS, ECS and Step Functions that answers what a test says.
 
 use std::collections::BTreeMap;
-use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -10,11 +9,10 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
-use crate::stub::Ran;
+use crate::stub::{Ran, command};
 
 /// What the stub answers: a result, or an error's code and message.
 pub type Reply = Result<Value, (&'static str, &'static str)>;
@@ -64,24 +62,9 @@ impl Aws {
         Self { shared, url, home: tempfile::tempdir().unwrap() }
     }
 
-    /// The command line, with nothing of the machine's environment but what is set here.
+    /// The command line, which knows of no AWS but this one.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ecs-updater"));
-        command
-            .args(arguments)
-            .env_clear()
-            .env("HOME", self.home.path())
-            .env("USER", "ann")
-            .env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
-            .env("AWS_SECRET_ACCESS_KEY", "secret")
-            .env("AWS_REGION", "eu-west-1")
-            .env("AWS_EC2_METADATA_DISABLED", "true")
-            .env("AWS_ENDPOINT_URL", &self.url)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        command
+        command(arguments, self.home.path(), "AWS_ENDPOINT_URL", &self.url)
     }
 
     /// Runs it to its end.
@@ -91,9 +74,7 @@ impl Aws {
 
     /// Runs it to its end with this standard input.
     pub async fn run_with_input(&self, arguments: &[&str], input: &Value) -> Ran {
-        let mut child = self.command(arguments).stdin(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(input.to_string().as_bytes()).await.unwrap();
-        Ran::of(child.wait_with_output().await.unwrap())
+        Ran::of_input(self.command(arguments), input.to_string().as_bytes()).await
     }
 
     /// The calls that came in.

@@ -1,5 +1,6 @@
 //! A Lambda API that answers what a test says, and the command line run against it.
 
+use std::path::Path as FilePath;
 use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +13,7 @@ use axum::routing::post;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 /// What the stub answers to one invocation.
 pub enum Reply {
@@ -58,24 +59,9 @@ impl Stub {
         Self { shared, url, home: tempfile::tempdir().unwrap() }
     }
 
-    /// The command line, with nothing of the machine's environment but what is set here.
+    /// The command line, which knows of no Lambda but this one.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ecs-updater"));
-        command
-            .args(arguments)
-            .env_clear()
-            .env("HOME", self.home.path())
-            .env("USER", "ann")
-            .env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
-            .env("AWS_SECRET_ACCESS_KEY", "secret")
-            .env("AWS_REGION", "eu-west-1")
-            .env("AWS_EC2_METADATA_DISABLED", "true")
-            .env("AWS_ENDPOINT_URL_LAMBDA", &self.url)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        command
+        command(arguments, self.home.path(), "AWS_ENDPOINT_URL_LAMBDA", &self.url)
     }
 
     /// Runs it to its end.
@@ -85,9 +71,7 @@ impl Stub {
 
     /// Runs it to its end with this standard input.
     pub async fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> Ran {
-        let mut child: Child = self.command(arguments).stdin(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(input).await.unwrap();
-        Ran::of(child.wait_with_output().await.unwrap())
+        Ran::of_input(self.command(arguments), input).await
     }
 
     /// Functions and events that came in.
@@ -136,6 +120,27 @@ fn is_query(event: &Value) {
     }
 }
 
+/// The command line, with nothing of the machine's environment but what is set here. `endpoint` is the variable that names
+/// the stub to it.
+pub fn command(arguments: &[&str], home: &FilePath, endpoint: &str, url: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ecs-updater"));
+    command
+        .args(arguments)
+        .env_clear()
+        .env("HOME", home)
+        .env("USER", "ann")
+        .env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+        .env("AWS_SECRET_ACCESS_KEY", "secret")
+        .env("AWS_REGION", "eu-west-1")
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env(endpoint, url)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
 /// How a run ended.
 #[derive(Debug)]
 pub struct Ran {
@@ -151,6 +156,13 @@ impl Ran {
             out: String::from_utf8(output.stdout).unwrap(),
             err: String::from_utf8(output.stderr).unwrap(),
         }
+    }
+
+    /// Runs `command` to its end with this standard input.
+    pub async fn of_input(mut command: Command, input: &[u8]) -> Self {
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input).await.unwrap();
+        Self::of(child.wait_with_output().await.unwrap())
     }
 
     /// Standard output as JSON.
