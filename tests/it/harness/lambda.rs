@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -106,6 +106,10 @@ struct Event {
 #[derive(Default)]
 struct Waiting {
     answers: HashMap<String, oneshot::Sender<Outcome>>,
+    /// When the event that is worked on was handed out.
+    handed_out: Option<Instant>,
+    /// How long invocations took so far, each from its event to its answer.
+    durations: Vec<Duration>,
     polls: usize,
     init_error: Option<String>,
 }
@@ -211,6 +215,11 @@ impl Process {
         let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
         let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.split_whitespace().next()?;
         Some(kilobytes.parse::<u64>().ok()? * 1024)
+    }
+
+    /// How long its invocations took, all together: what Lambda bills.
+    pub fn worked(&self) -> Duration {
+        self.shared.waiting().durations.iter().sum()
     }
 
     /// The exit status as text, where the process has ended.
@@ -326,6 +335,7 @@ async fn runtime_api(
             shared.waiting().polls += 1;
             shared.polled.notify_waiters();
             let Some(event) = queue.lock().await.recv().await else { return Reply::Cut };
+            shared.waiting().handed_out = Some(Instant::now());
             let deadline = SystemTime::now() + event.invocation.deadline_in;
             let deadline = deadline.duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
             Reply::Answer(
@@ -337,6 +347,11 @@ async fn runtime_api(
             )
         }
         ["2018-06-01", "runtime", "invocation", id, how @ ("response" | "error")] => {
+            {
+                let mut waiting = shared.waiting();
+                let took = waiting.handed_out.take().map(|since| since.elapsed());
+                waiting.durations.extend(took);
+            }
             let body: Value = serde_json::from_slice(&request.body).unwrap_or_else(|e| {
                 Value::String(format!("not JSON ({e}): {}", String::from_utf8_lossy(&request.body)))
             });
