@@ -156,12 +156,16 @@ async fn cell(telling: &Telling, step: &Step, side: Side, expected: &End) -> Str
     let mut text = String::new();
     for (n, (_, event)) in told.iter().enumerate() {
         if n == step.event {
-            let had = world.records(&Site::target()).len();
+            let (had, known) = (world.records(&Site::target()).len(), ledger::deployments(world.tables()));
             let killed = tell(&world, &mut recorder, event, Some((step, side))).await;
             assert_eq!(killed, Outcome::Died, "the call came");
             check(&world);
             let found = ledger::kinds(&world.records(&Site::target())).split_off(had);
-            let found = if found.is_empty() { "nothing".to_owned() } else { found.join(", ") };
+            let found = match found.as_slice() {
+                [] if ledger::deployments(world.tables()) == known => "nothing".to_owned(),
+                [] => "noted".to_owned(),
+                found => found.join(", "),
+            };
             let again = tell(&world, &mut recorder, event, None).await;
             text = format!("{found}: {}", answered(&again));
         } else {
@@ -183,9 +187,12 @@ async fn matrix(telling: Telling) {
         async move { (step.clone(), caught(side, cell(telling, step, side, expected)).await) }
     });
     let cells: Vec<(Step, Cell)> = stream::iter(cells.collect::<Vec<_>>()).buffered(6).collect().await;
-    let kinds = if expected.kinds.is_empty() { "no record".to_owned() } else { expected.kinds.join(", ") };
+    let kinds = match expected.kinds.as_slice() {
+        [] => "no record".to_owned(),
+        kinds => format!("{}, once", kinds.join(", ")),
+    };
     let open = expected.deployments.iter().filter(|(_, open, _)| *open).count();
-    let all = format!("Undisturbed as in each cell: {kinds}, once; {open} open deployments, and no lease.");
+    let all = format!("Undisturbed as in each cell: {kinds}; deployments still open: {open}; no lease.");
     table::show(telling.title, &steps, &cells, &all);
 }
 
