@@ -158,6 +158,10 @@ impl Run<'_> {
             session => session.map_err(|refused| refused.failure),
         };
         let targets = self.targets(&group, &session, account);
+        // Where one of them began before, the definition that they share may be registered, though others did not begin.
+        if positions.iter().flatten().any(|position| position.key.is_some()) {
+            targets.values().flatten().for_each(|target| target.definitions.came_before());
+        }
         let mut positions: HashMap<_, _> = changes.into_iter().zip(positions).collect();
         // What head and key alone decide needs no look at the service.
         let now = (updater.clock)();

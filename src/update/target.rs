@@ -2,6 +2,7 @@
 //! and the task definitions that several services share.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
@@ -53,6 +54,19 @@ type Shared = Mutex<HashMap<String, Arc<OnceCell<Arc<TaskDefinition>>>>>;
 pub struct Definitions {
     described: Shared,
     registered: Shared,
+    may_be_there: AtomicBool,
+}
+
+impl Definitions {
+    /// The event came before: an invocation that was cut off may have registered what is about to be.
+    pub fn came_before(&self) {
+        self.may_be_there.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether what is to be registered may be there already.
+    pub fn may_be_there(&self) -> bool {
+        self.may_be_there.load(Ordering::Relaxed)
+    }
 }
 
 /// Makes it once for all who want the same at the same time or later. Where it fails, the next one tries again: the

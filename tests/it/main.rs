@@ -15,6 +15,7 @@ mod batch;
 mod calls;
 mod chaos;
 mod containers;
+mod crash_matrix;
 mod crashes;
 mod first_version_events;
 // benches/many.rs uses it too, and more of it.

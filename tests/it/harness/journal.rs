@@ -83,15 +83,17 @@ impl Fault {
     }
 }
 
-#[derive(Debug, Clone)]
 enum Target {
     Action(String),
     /// Calls of an action by an account, or whose body holds a text.
     About(String, String),
     Service(Service),
+    Where(Which),
 }
 
-#[derive(Debug)]
+/// Which calls are meant.
+type Which = Box<dyn Fn(&Call) -> bool + Send>;
+
 struct Rule {
     target: Target,
     /// Calls still to let through.
@@ -108,6 +110,8 @@ struct State {
     rules: Vec<Rule>,
     violations: Vec<String>,
     trusts: bool,
+    /// Calls that will never be answered.
+    silent: usize,
 }
 
 /// Shared by the three servers, so that the order across them is kept.
@@ -155,6 +159,11 @@ impl Journal {
     /// Every call of `service` from its `nth` on meets `fault`.
     pub fn service_from(&self, service: Service, nth: usize, fault: Fault) {
         self.rule(Target::Service(service), nth, usize::MAX, fault);
+    }
+
+    /// The `nth` call from now on that is `which` meets `fault`.
+    pub fn on_which(&self, which: impl Fn(&Call) -> bool + Send + 'static, nth: usize, fault: Fault) {
+        self.rule(Target::Where(Box::new(which)), nth, 1, fault);
     }
 
     fn rule(&self, target: Target, nth: usize, times: usize, fault: Fault) {
@@ -226,6 +235,42 @@ impl Journal {
         assert!(came, "call {count} of {action} never came; calls:\n{}", self.summary());
     }
 
+    /// How many calls so far will never be answered.
+    pub fn silent(&self) -> usize {
+        self.lock().silent
+    }
+
+    /// Waits until there are more of them than `before`. Where the server was to act first, it has acted by then.
+    pub async fn fell_silent(&self, before: usize) {
+        loop {
+            let changed = self.changed.notified();
+            if self.silent() > before {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Waits until nothing was called for so long.
+    pub async fn quiet(&self, pause: Duration) {
+        let calls = || self.lock().calls.len();
+        let mut before = calls();
+        loop {
+            tokio::time::sleep(pause).await;
+            let now = calls();
+            if now == before {
+                return;
+            }
+            before = now;
+        }
+    }
+
+    async fn fall_silent(&self) -> Answer {
+        self.lock().silent += 1;
+        self.changed.notify_waiters();
+        std::future::pending().await
+    }
+
     pub fn violation(&self, what: String) {
         self.lock().violations.push(what);
     }
@@ -245,6 +290,7 @@ impl Journal {
                     *action == call.action && (*what == call.account || call.body.contains(what))
                 }
                 Target::Service(service) => *service == call.service,
+                Target::Where(which) => which(&call),
             };
             if !meant {
                 continue;
@@ -305,10 +351,10 @@ impl Journal {
                 tokio::time::sleep(delay).await;
                 act().await
             }
-            Some(Fault::HangBefore) => std::future::pending().await,
+            Some(Fault::HangBefore) => self.fall_silent().await,
             Some(Fault::HangAfter) => {
                 act().await;
-                std::future::pending().await
+                self.fall_silent().await
             }
         };
         self.end(at, index, answer.status);
