@@ -17,6 +17,7 @@ mod chaos;
 mod containers;
 mod crash_matrix;
 mod crashes;
+mod faults;
 mod first_version_events;
 // benches/many.rs uses it too, and more of it.
 #[allow(dead_code)]
