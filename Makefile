@@ -60,6 +60,14 @@ test: $(VENV)/stamp $(TARGET)/docker-registry/stamp local-package ## every test:
 	BUILT=$(TARGET) $(VENV)/bin/python -m pytest -p no:cacheprovider tests/e2e; python=$$?; \
 	test $$rust -eq 0 -a $$python -eq 0
 
+# Properties of what strangers send (tests/fuzz), on inputs that libFuzzer makes up. FUZZ_SECONDS: in all, split over the targets;
+# TARGETS: some of fuzz/fuzz_targets; SANITIZER=address: memory errors in dependencies too, at a third of the speed.
+FUZZ_SECONDS ?= 120
+SANITIZER ?= none
+.PHONY: fuzz
+fuzz: $(TOOLS)/rust/stamp cargo ## the fuzzers, for FUZZ_SECONDS in all (120; TARGETS="event query": some of them); minutes to build at first
+	@$(PYTHON) fuzz/run.py $(TOOLS)/rust/bin/cargo-fuzz --seconds $(FUZZ_SECONDS) --targets "$(TARGETS)" --sanitizer $(SANITIZER)
+
 # A registry to test against, where Debian has it.
 $(TARGET)/docker-registry/stamp: tests/registry/unpack
 	@tests/registry/unpack $(@D)
@@ -76,6 +84,7 @@ lint: lint-format lint-clippy lint-dependencies lint-templates lint-policies lin
   lint-api lint-validators lint-permissions lint-terraform
 lint-format: cargo
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 lint-clippy: cargo
 	cargo clippy --locked --all-targets -- -D warnings
 # Licences, sources, second stacks for TLS and HTTP, crates that nothing uses. Known vulnerabilities come from a database that
@@ -189,7 +198,7 @@ run-lambda-test-unittest: $(VENV)/stamp ## the first version's checks, 1.1.1 to 
 # What was made in AWS goes first: without it the record, and with it the way to find it, would be gone.
 .PHONY: clean clean-deployed
 clean: clean-deployed ## remove what these rules made, in AWS too, and everything that was built or installed here
-	rm -rf $(VENV) $(TOOLS) $(TARGET) $(DEPLOYED)
+	rm -rf $(VENV) $(TOOLS) $(TARGET) $(DEPLOYED) fuzz/target fuzz/corpus fuzz/artifacts
 clean-deployed: ## remove what these rules made (LOCAL=1: in the local AWS alone)
 	@if test -e $(DEPLOYED)/local-aws.json; then \
 	  $(MAKE) --silent $(VENV)/stamp && $(RULES) --local clean; fi

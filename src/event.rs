@@ -85,32 +85,33 @@ impl EventFormat {
         for error in validator.iter_errors(event) {
             self.describe(&error, prefix, &mut faults);
         }
-        find_nul(prefix, event, &mut faults);
+        find_nul(&Place::Event(prefix), event, &mut faults);
         Ok(faults.into_iter().collect())
     }
 
     /// Puts what the validator found into words that help.
     fn describe(&self, error: &ValidationError<'_>, prefix: &str, faults: &mut BTreeSet<String>) {
         let path = &format!("{prefix}{}", error.instance_path().as_str());
+        let here = &Place::Event(path);
         let rule = error.schema_path().as_str();
-        let mut add = |path: &str, fault: String| _ = faults.insert(format!("{}: {fault}", place(path)));
+        let mut add = |at: &Place<'_>, fault: String| _ = faults.insert(format!("{}: {fault}", place(at)));
         match error.kind() {
             ValidationErrorKind::AdditionalProperties { unexpected } => {
                 for name in unexpected {
                     let hint = (self.hint)(path, name);
-                    add(path, format!("unknown field {}{hint}", shown_text(name)));
+                    add(here, format!("unknown field {}{hint}", shown_text(name)));
                 }
             }
             ValidationErrorKind::PropertyNames { error: name } => {
-                add(&member(path, name.instance().as_str().unwrap_or_default()), self.refusal(name));
+                add(&Place::Member(here, name.instance().as_str().unwrap_or_default()), self.refusal(name));
             }
             ValidationErrorKind::Required { property } if rule.contains(DEPENDENT) => {
-                add(&member(path, dependent(rule)), format!("only together with {property}"));
+                add(&Place::Member(here, dependent(rule)), format!("only together with {property}"));
             }
             ValidationErrorKind::FalseSchema => {
-                add(path, format!("not together with \"{}\"", dependent(rule)));
+                add(here, format!("not together with \"{}\"", dependent(rule)));
             }
-            _ => add(path, self.refusal(error)),
+            _ => add(here, self.refusal(error)),
         }
     }
 
@@ -185,37 +186,56 @@ fn named_by(arn: &str) -> String {
         .map_or(String::new(), |name| format!(", {}", shown_text(name)))
 }
 
+/// Where a value stands. Written out only where something is wrong there: names may be megabytes long, and the values
+/// under them tens of thousands.
+enum Place<'a> {
+    Event(&'a str),
+    Member(&'a Place<'a>, &'a str),
+    Item(&'a Place<'a>, usize),
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Event(prefix) => f.write_str(prefix),
+            Self::Item(list, index) => write!(f, "{list}/{index}"),
+            Self::Member(object, name) => {
+                write!(f, "{object}/")?;
+                name.split_inclusive(['~', '/']).try_for_each(|part| match part.strip_suffix(['~', '/']) {
+                    Some(before) => write!(f, "{before}{}", if part.ends_with('~') { "~0" } else { "~1" }),
+                    None => f.write_str(part),
+                })
+            }
+        }
+    }
+}
+
 /// Finds NUL characters, which no field of any AWS API takes and which end strings early in many tools.
-fn find_nul(path: &str, value: &Value, faults: &mut BTreeSet<String>) {
-    let fault = |path: &str, text: &str| format!("{}: {} holds a NUL character", place(path), shown_text(text));
+fn find_nul(at: &Place<'_>, value: &Value, faults: &mut BTreeSet<String>) {
+    let fault = |at: &Place<'_>, text: &str| format!("{}: {} holds a NUL character", place(at), shown_text(text));
     match value {
-        Value::String(text) if text.contains('\0') => _ = faults.insert(fault(path, text)),
+        Value::String(text) if text.contains('\0') => _ = faults.insert(fault(at, text)),
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                find_nul(&format!("{path}/{index}"), item, faults);
+                find_nul(&Place::Item(at, index), item, faults);
             }
         }
         Value::Object(members) => {
             for (name, item) in members {
-                let path = member(path, name);
+                let at = Place::Member(at, name);
                 if name.contains('\0') {
-                    faults.insert(fault(&path, name));
+                    faults.insert(fault(&at, name));
                 }
-                find_nul(&path, item, faults);
+                find_nul(&at, item, faults);
             }
         }
         _ => {}
     }
 }
 
-/// The JSON pointer (RFC 6901) of a member.
-fn member(path: &str, name: &str) -> String {
-    format!("{path}/{}", name.replace('~', "~0").replace('/', "~1"))
-}
-
-/// A JSON pointer for people.
-fn place(path: &str) -> String {
-    if path.is_empty() { "(event)".to_owned() } else { shown(&path) }
+/// A JSON pointer (RFC 6901) for people.
+fn place(at: &Place<'_>) -> String {
+    if matches!(at, Place::Event("")) { "(event)".to_owned() } else { shown(at) }
 }
 
 /// Reads a JSON value in which no object names a member twice.

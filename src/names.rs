@@ -309,6 +309,13 @@ pub(crate) fn shown(value: &dyn fmt::Display) -> String {
     line.text
 }
 
+/// Line ends and direction marks, which would let a text forge lines of a log.
+pub(crate) fn is_unseen(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(character, '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
 /// Takes characters until its room is used up, then fails, which ends the rendering.
 struct Line {
     text: String,
@@ -319,11 +326,7 @@ impl Write for Line {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for character in text.chars() {
             self.room = self.room.checked_sub(1).ok_or(fmt::Error)?;
-            // Line ends and direction marks would let an event forge lines of a log.
-            let unseen = character.is_control()
-                || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
-                || matches!(character, '\u{2060}'..='\u{2069}' | '\u{feff}');
-            if unseen {
+            if is_unseen(character) {
                 self.text.extend(character.escape_unicode());
             } else {
                 self.text.push(character);

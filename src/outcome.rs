@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ledger::record::Kind;
-use crate::names::{AccountId, EcsName, Region, ServiceKey};
+use crate::names::{AccountId, EcsName, Partition, Region, ServiceKey, shown_text};
 use crate::snapshot::Service;
 
 /// How far apart the times of a deployment and of its service deployment may be, where nothing else joins them.
@@ -403,9 +403,9 @@ impl DeploymentEvent {
         let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         if text("/source") != "aws.ecs" || text("/detail-type") != "ECS Deployment State Change" {
             return Err(format!(
-                "source {:?} and detail-type {:?} are not those of an ECS Deployment State Change event",
-                text("/source"),
-                text("/detail-type")
+                "source {} and detail-type {} are not those of an ECS Deployment State Change event",
+                shown_text(text("/source")),
+                shown_text(text("/detail-type"))
             ));
         }
         let happened = match text("/detail/eventName") {
@@ -418,9 +418,10 @@ impl DeploymentEvent {
         let service = service_of(service_arn, text("/detail/clusterArn"))?;
         if service.account_id().as_str() != text("/account") || service.region().as_str() != text("/region") {
             return Err(format!(
-                "the event of account {:?} and region {:?} is about {service_arn}",
-                text("/account"),
-                text("/region")
+                "the event of account {} and region {} is about {}",
+                shown_text(text("/account")),
+                shown_text(text("/region")),
+                shown_text(service_arn)
             ));
         }
         let deployment_id = text("/detail/deploymentId");
@@ -450,9 +451,10 @@ impl DeploymentEvent {
 
 /// The service key of a service's ARN. ARNs of the old form do not name the cluster.
 fn service_of(arn: &str, cluster_arn: &str) -> Result<ServiceKey, String> {
-    let wrong = || format!("{arn:?} is not the ARN of an ECS service whose cluster is known");
+    let wrong = || format!("{} is not the ARN of an ECS service whose cluster is known", shown_text(arn));
     let parts: Vec<&str> = arn.splitn(6, ':').collect();
-    let [_, _, "ecs", region, account, resource] = parts.as_slice() else { return Err(wrong()) };
+    let ["arn", partition, "ecs", region, account, resource] = parts.as_slice() else { return Err(wrong()) };
+    Partition::parse(partition).map_err(|_| wrong())?;
     let names: Vec<&str> = resource.split('/').collect();
     let (cluster, service) = match names.as_slice() {
         ["service", cluster, service] => (*cluster, *service),
@@ -692,9 +694,15 @@ mod tests {
             ("/resources", json!([])),
             ("/resources/0", json!("arn:aws:ecs:us-west-2:111122223333:cluster/default")),
             ("/resources/0", json!("arn:aws:ecs:us-west-2:111122223333:service/servicetest")),
+            ("/resources/0", json!("urn:aws:ecs:us-west-2:111122223333:service/default/servicetest")),
+            ("/resources/0", json!("arn:a b:ecs:us-west-2:111122223333:service/default/servicetest")),
+            ("/source", json!("x".repeat(200_000))),
+            ("/account", json!("x".repeat(200_000))),
+            ("/resources/0", json!("x".repeat(200_000))),
             ("/detail/deploymentId", json!("")),
         ] {
-            assert!(with(pointer, value.clone()).is_err(), "{pointer} {value}");
+            let why = with(pointer, value.clone()).unwrap_err();
+            assert!(why.len() < 1_000, "{pointer} {value:.100}: {why:.1000}");
         }
         let mut short = event("SERVICE_DEPLOYMENT_COMPLETED", "");
         short["resources"][0] = "arn:aws:ecs:us-west-2:111122223333:service/servicetest".into();

@@ -208,6 +208,9 @@ fn requested(request: &UpdateRequest, snapshot: &Snapshot) -> Result<Wanted, Fai
     })
 }
 
+/// How many of an image's platforms a message lists.
+const TOLD_PLATFORMS: usize = 20;
+
 /// Whether what was found of the images has what the tasks run on.
 fn check_platforms(
     request: &UpdateRequest,
@@ -220,12 +223,15 @@ fn check_platforms(
         Some((image, platforms))
     });
     let Some((image, platforms)) = lacks else { return Ok(()) };
+    // An index may name tens of thousands.
+    let told = platforms.iter().take(TOLD_PLATFORMS).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = platforms.len().saturating_sub(TOLD_PLATFORMS);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     Err(Failure::new(
         Code::ImageNotFound,
         format!(
-            "from {}: it runs on {platform}, and {image} has images for {} only. Nothing was changed",
+            "from {}: it runs on {platform}, and {image} has images for {told}{more} only. Nothing was changed",
             definition.family_and_revision(),
-            platforms.join(", ")
         ),
     ))
 }
@@ -663,6 +669,13 @@ mod tests {
                 _ => assert!(!refused, "{platform}"),
             }
         }
+        let mut snapshot = snapshot(&json!({}), &one());
+        let definition = body(json!({"cpuArchitecture": "ARM64"})).to_string();
+        snapshot.task_definition = Some(Arc::new(TaskDefinition::from_answer(definition.as_bytes()).unwrap()));
+        let platforms = (0..50_000).map(|n| format!("linux/s{n:05}")).collect();
+        request.platforms = BTreeMap::from([("nginx:1".to_owned(), platforms)]);
+        let Plan::Refused(failure) = plan(&request, &snapshot, None) else { panic!("not refused") };
+        assert!(failure.message.contains("linux/s00019 and 49980 more only"), "{:.2000}", failure.message);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{Code, Failure, Fault};
 use crate::image::ImageReference;
 use crate::ledger::record::hex;
+use crate::names::is_unseen;
 
 /// Docker Hub under the name that has its manifests, and where its tokens come from.
 const DOCKER_HUB: &str = "registry-1.docker.io";
@@ -390,10 +391,10 @@ fn inner_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     }
 }
 
-/// At most 100 characters of what a registry sent, without control characters.
+/// At most 100 characters of what a registry sent, without those that would forge lines of a log.
 #[must_use]
 pub fn shown(text: &str) -> String {
-    let text: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).take(101).collect();
+    let text: String = text.chars().map(|c| if is_unseen(c) { '?' } else { c }).take(101).collect();
     if text.chars().count() > 100 { text.chars().take(100).chain(['…']).collect() } else { text }
 }
 
@@ -633,6 +634,8 @@ mod tests {
             let registry = Target::new("https://registry.example/", &settings).unwrap();
             let _ = registry.redirected(&text, &settings);
             prop_assert!(shown(&text).chars().count() <= 101);
+            let marked = shown(&format!("\u{202e}\n{text}"));
+            prop_assert!(!marked.contains(is_unseen), "{:?}", marked);
         }
     }
 }

@@ -317,7 +317,12 @@ fn request(event: Value, place: &dyn Fn(&str) -> String, defaults: &Defaults) ->
         platforms: BTreeMap::new(),
         expected_task_definition: entry.expected_task_definition,
         dry_run: entry.dry_run,
-        wait_seconds: entry.wait_seconds,
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "an integer from 0 to 840 by the schema"
+        )]
+        wait_seconds: entry.wait_seconds as u16,
         idempotency_key: entry.idempotency_key,
         requested_by: entry.requested_by,
         reason: entry.reason,
@@ -352,8 +357,9 @@ struct Entry {
     expected_task_definition: Option<String>,
     #[serde(default)]
     dry_run: bool,
+    /// JSON has one kind of number: `20.0` is the integer 20.
     #[serde(default)]
-    wait_seconds: u16,
+    wait_seconds: f64,
     idempotency_key: Option<String>,
     requested_by: Option<String>,
     reason: Option<String>,
@@ -522,6 +528,13 @@ mod tests {
 
     fn image(image: &str) -> ImageReference {
         ImageReference::parse(image).unwrap()
+    }
+
+    #[test]
+    fn an_integer_may_be_written_with_a_fraction_of_zero() {
+        assert_eq!(accepted(json!({"wait_seconds": 20.0})).wait_seconds, 20);
+        assert_eq!(accepted(json!({"wait_seconds": 8.4e2})).wait_seconds, 840);
+        assert_eq!(accepted(json!({"wait_seconds": -0.0})).wait_seconds, 0);
     }
 
     #[test]

@@ -23,6 +23,9 @@ pub const REQUESTED_BY: &str = "ecr-push";
 /// The most services of one event: `maxItems` of `updates` in the update event's schema.
 const MAX_UPDATES: usize = 500;
 
+/// The longest id of an event, in bytes: EventBridge gives UUIDs.
+const LONGEST_ID: usize = 100;
+
 static SCHEMA: OnceLock<Result<Validator, String>> = OnceLock::new();
 
 /// Which pushes change which services: a document of `schema/trigger-mapping.schema.json`.
@@ -64,8 +67,12 @@ impl Mapping {
         }
         let mapping = Self(serde_json::from_value(mapping).map_err(|error| error.to_string())?);
         for (index, rule) in mapping.0.iter().enumerate() {
-            let image = ImageReference::parse(&rule.repository).map(|image| Location::of(&image));
-            if !matches!(image, Ok(Location::Ecr { .. })) {
+            let image = ImageReference::parse(&rule.repository);
+            // With a tag or digest, no push would ever be its.
+            let is_repository = image.is_ok_and(|image| {
+                image.repository() == rule.repository && matches!(Location::of(&image), Location::Ecr { .. })
+            });
+            if !is_repository {
                 return Err(format!("/{index}/repository: {} is no private repository of Amazon ECR", rule.repository));
             }
             let push = Push {
@@ -159,7 +166,9 @@ impl Push {
         };
         let is_image =
             push.image().is_some() && ImageReference::parse(&format!("{}@{}", push.repository, push.digest)).is_ok();
-        (is_push && is_image).then_some(push)
+        // The id stands in the idempotency key, which an event may have at most 256 characters of.
+        let is_id = (1..=LONGEST_ID).contains(&push.id.len()) && !push.id.contains(char::is_control);
+        (is_push && is_image && is_id).then_some(push)
     }
 
     /// The image under its tag.
@@ -251,6 +260,8 @@ mod tests {
     fn a_mapping_that_the_updater_would_refuse_is_refused() {
         for (place, value, why) in [
             ("/0/repository", json!("nginx"), "no private repository of Amazon ECR"),
+            ("/0/repository", json!(format!("{REPOSITORY}:1")), "no private repository of Amazon ECR"),
+            ("/0/repository", json!(format!("{REPOSITORY}@{}", digest(1))), "no private repository of Amazon ECR"),
             ("/0/tags", json!([]), "/0/tags"),
             ("/0/targets", json!([{"account_id": "2"}]), "/updates/0/account_id"),
             ("/0/targets", json!([{"account_id": "222222222222"}, {"account_id": "222222222222"}]), "same service"),
@@ -270,6 +281,9 @@ mod tests {
     #[test]
     fn what_is_no_push_of_a_tag_starts_nothing() {
         for (place, value) in [
+            ("/id", json!("")),
+            ("/id", json!("i".repeat(LONGEST_ID + 1))),
+            ("/id", json!("e-1\0")),
             ("/source", json!("aws.ecs")),
             ("/detail-type", json!("ECR Image Scan")),
             ("/detail/action-type", json!("DELETE")),

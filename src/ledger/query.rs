@@ -263,7 +263,7 @@ fn query(fields: Fields, scope: Scope, now: DateTime<Utc>) -> Result<Query, Vec<
     let binding = binding(&fields, &scope, given).map_err(|error| vec![format!("(event): {error}")])?;
     let (window, position) = if let Some(token) = &fields.next_token {
         // The token has the window of the first page: what "now" was then stays.
-        decode(token, binding).map_err(|fault| vec![format!("/next_token: {fault}")])?
+        decode(token, binding, &scope).map_err(|fault| vec![format!("/next_token: {fault}")])?
     } else {
         let window = window(given, &scope, now).map_err(|fault| vec![fault])?;
         (window, Position::Time(if fields.order == Order::NewestFirst { window.to } else { window.from }))
@@ -401,9 +401,9 @@ impl Query {
 
 const TOKEN_VERSION: u8 = 1;
 
-/// The window and position of a token of the query that has this binding. A token is no secret and opens nothing that a
-/// query could not: its check catches accidents.
-fn decode(token: &str, binding: [u8; 8]) -> Result<(Window, Position), &'static str> {
+/// The window and position of a token of the query that has this binding. A token is no secret: its check catches
+/// accidents, and who computes it anew gets a page that a query could have asked for.
+fn decode(token: &str, binding: [u8; 8], scope: &Scope) -> Result<(Window, Position), &'static str> {
     const MADE_UP: &str = "it is no token of an answer: made up, or cut off";
     let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| MADE_UP)?;
     let (bytes, check) = bytes.split_last_chunk::<8>().ok_or(MADE_UP)?;
@@ -417,14 +417,23 @@ fn decode(token: &str, binding: [u8; 8]) -> Result<(Window, Position), &'static 
     if *bound != binding {
         return Err("it belongs to another query: ask with the same fields as for the page before");
     }
-    let position = match (kind, id.first_chunk()) {
-        (0, Some(time)) => Position::Time(i64::from_be_bytes(*time).clamp(0, LAST_MILLISECOND)),
-        (1, _) => Position::Change(ChangeId::from_bytes(*id).map_err(|_| MADE_UP)?),
+    let (position, time) = match (kind, id.split_first_chunk()) {
+        (0, Some((time, [0, 0, 0, 0, 0, 0, 0, 0]))) => {
+            let time = i64::from_be_bytes(*time);
+            (Position::Time(time), time)
+        }
+        (1, _) => {
+            let id = ChangeId::from_bytes(*id).map_err(|_| MADE_UP)?;
+            let time = id.time().timestamp_millis();
+            (Position::Change(id), time)
+        }
         _ => return Err(MADE_UP),
     };
     let window = Window { from: i64::from_be_bytes(*from), to: i64::from_be_bytes(*to) };
     let is_possible = 0 <= window.from && window.from <= window.to && window.to <= LAST_MILLISECOND;
-    if is_possible { Ok((window, position)) } else { Err(MADE_UP) }
+    let longest = if *scope == Scope::Organization { LONGEST_SPAN + CLOCK_SKEW } else { Duration::MAX };
+    let is_short = is_possible && window.to - window.from <= longest.num_milliseconds();
+    if is_short && (window.from..=window.to).contains(&time) { Ok((window, position)) } else { Err(MADE_UP) }
 }
 
 fn binding(fields: &Fields, scope: &Scope, (from, to): (Option<i64>, Option<i64>)) -> serde_json::Result<[u8; 8]> {
@@ -711,10 +720,14 @@ mod tests {
 
         #[test]
         fn tokens_come_back(time in 0..LAST_MILLISECOND, random: [u8; 10], is_change: bool) {
-            let query = asked(&json!({}));
-            let id = ChangeId::new(DateTime::from_timestamp_millis(time).unwrap(), random);
-            let position = if is_change { Position::Change(id) } else { Position::Time(time) };
-            prop_assert_eq!(decode(&query.token(&position), query.binding), Ok((query.window, position)));
+            for query in [asked(&json!({})), asked(&json!({"account_id": "222222222222"}))] {
+                let Window { from, to } = query.window;
+                let time = from + time % (to - from);
+                let id = ChangeId::new(DateTime::from_timestamp_millis(time).unwrap(), random);
+                let position = if is_change { Position::Change(id) } else { Position::Time(time) };
+                let decoded = decode(&query.token(&position), query.binding, &query.scope);
+                prop_assert_eq!(decoded, Ok((query.window, position)));
+            }
         }
 
         #[test]

@@ -3,7 +3,7 @@
 //! Of a record that fits its hash only its place in the chain is kept, so that a long ledger takes little memory. One
 //! that does not fit is kept whole: what was done to it is told by trying what would make it fit again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::BufRead;
 
@@ -63,6 +63,9 @@ pub enum End<'a> {
 pub struct Chain {
     links: Vec<Link>,
     suspects: Vec<Suspect>,
+    /// What the suspects say their `seq` is: who added as many as there are records must not be looked for among all of
+    /// them at each record.
+    suspect_seqs: BTreeSet<u64>,
     pointers: Vec<Pointer>,
 }
 
@@ -133,6 +136,7 @@ impl Chain {
         if self.suspects.len() >= MOST_SUSPECTS {
             record.retain(|name, _| name == "record");
         }
+        self.suspect_seqs.extend(seq);
         self.suspects.push(Suspect { seq, record });
     }
 
@@ -196,6 +200,9 @@ impl Chain {
     fn fault_at(&self, before: Option<&Link>, link: &Link, behind: &[Link], end: End<'_>) -> Option<(u64, Fault)> {
         let right = link.seq - 1;
         if link.prev == before.map(|before| before.hash) {
+            if !self.suspect_seqs.contains(&link.seq) {
+                return None;
+            }
             let extra = self.suspects.iter().find(|suspect| suspect.seq == Some(link.seq));
             return extra.map(|suspect| (right, self.judge(suspect, true)));
         }

@@ -81,6 +81,7 @@ pub struct Server {
 }
 
 impl Server {
+    #[allow(clippy::unused_async)] // it spawns: where there is no runtime it cannot be called
     pub async fn start(handler: Handler) -> Self {
         // It never listens: while nobody does, it keeps the port from becoming somebody else's.
         let reserved = shared_socket("127.0.0.1:0".parse().expect("an address"));

@@ -1,0 +1,206 @@
+//! Records of the ledger: no edit goes unnoticed, and nothing that an export holds stops who reads it.
+//!
+//! Bytes that begin with `{` are an export's lines. All others say how a ledger that is right is edited.
+
+use std::sync::OnceLock;
+
+use chrono::{DateTime, Duration, Utc};
+use ecs_updater::ledger::fold::{fold, may_be_partial};
+use ecs_updater::ledger::record::{ChangeFacts, Kind, RawRecord, Record, RecordKey, Said, hash};
+use ecs_updater::ledger::state::Head;
+use ecs_updater::ledger::verify::{Chain, End, Verification, verify_export};
+use ecs_updater::names::{AccountId, ChangeId, EcsName, Region, ServiceKey};
+use ecs_updater::registry::Pins;
+use serde_json::{Map, Value, json};
+
+pub fn check(data: &[u8]) {
+    if data.first() == Some(&b'{') { export(data) } else { edited(data) }
+}
+
+fn export(data: &[u8]) {
+    match verify_export(data) {
+        Err(error) => super::check_message(&error.to_string(), 1, 2_000),
+        Ok(found) => {
+            for (service, verification) in &found {
+                assert_eq!(verification.ok, verification.fault.is_none(), "{service}: {verification:?}");
+            }
+            // What follows on the chain is nobody else's business: the order of lines says nothing.
+            let lines: Vec<&[u8]> = data.split(|byte| *byte == b'\n').collect();
+            if lines.len() <= 100 {
+                let backwards: Vec<&[u8]> = lines.iter().rev().copied().collect();
+                let again = verify_export(backwards.join(&b'\n').as_slice()).unwrap();
+                let oks = |found: &std::collections::BTreeMap<String, Verification>| -> Vec<(String, bool)> {
+                    found.iter().map(|(service, it)| (service.clone(), it.ok)).collect()
+                };
+                assert_eq!(oks(&again), oks(&found));
+            }
+        }
+    }
+    for line in data.split(|byte| *byte == b'\n').take(20) {
+        let Ok(Value::Object(record)) = serde_json::from_slice::<Value>(line) else { continue };
+        raw(&record);
+        if let Some(Value::Object(item)) = record.get("Item") {
+            raw(&item.iter().map(|(name, value)| (name.clone(), untagged(value))).collect());
+        }
+    }
+}
+
+fn untagged(value: &Value) -> Value {
+    let number = |text: &Value| text.as_str().and_then(|text| text.parse::<i64>().ok()).map(Value::from);
+    value.get("S").cloned().or_else(|| number(value.get("N")?)).unwrap_or_else(|| value.clone())
+}
+
+/// One item, whatever is in it.
+fn raw(item: &RawRecord) {
+    let now = DateTime::from_timestamp(1_795_000_000, 0).unwrap();
+    let folded = fold(vec![item, item], now).unwrap();
+    assert_eq!(fold(vec![item], now), Some(folded.clone()), "a record counts twice");
+    serde_json::to_string(&folded).unwrap();
+    let _ = may_be_partial(&[item]);
+    if let Some(key) = item.get("record").and_then(Value::as_str).and_then(RecordKey::parse) {
+        assert_eq!(Some(key.to_string().as_str()), item.get("record").and_then(Value::as_str));
+    }
+    let value = Value::Object(item.clone());
+    let written: Value = serde_json::from_str(&value.to_string()).unwrap();
+    assert_eq!(hash(&value).unwrap(), hash(&written).unwrap(), "its JSON written anew has another hash");
+    if let Ok(record) = serde_json::from_value::<Record>(value) {
+        let _ = (record.before(), record.pins());
+        let linked = record.linked(None).unwrap();
+        let item = serde_json::to_value(&linked).unwrap();
+        assert_eq!(hash(&item).unwrap(), linked.hash);
+        let Value::Object(item) = item else { panic!("an object") };
+        let is_sound = RecordKey::parse(&linked.record)
+            .is_some_and(|key| key.pointer.is_none() && key.change_id.as_str() == linked.change_id);
+        let head = Head::after(&linked, None);
+        assert_eq!(judged([item], &head).ok, is_sound, "{linked:?}");
+    }
+}
+
+fn judged(items: impl IntoIterator<Item = RawRecord>, head: &Head) -> Verification {
+    let mut chain = Chain::default();
+    items.into_iter().for_each(|item| chain.add(item));
+    chain.verify(End::Head(Some(head)))
+}
+
+/// A ledger of four changes, one with an outcome that came late.
+fn ledger() -> &'static (Vec<RawRecord>, Head) {
+    static LEDGER: OnceLock<(Vec<RawRecord>, Head)> = OnceLock::new();
+    LEDGER.get_or_init(|| {
+        let mut head: Option<Head> = None;
+        let mut items = Vec::new();
+        for (second, n, kind) in [
+            (0, 0, Kind::Started),
+            (0, 1, Kind::Applied),
+            (10, 1, Kind::Unchanged),
+            (20, 0, Kind::Started),
+            (0, 2, Kind::Completed),
+            (20, 1, Kind::Failed),
+        ] {
+            let at = at(second);
+            let (record, pointers) = facts(at).record(kind, n, at, &Said::default(), head.as_ref()).unwrap();
+            head = Some(Head::after(&record, None));
+            items.push(item(&record));
+            items.extend(pointers.iter().map(item));
+        }
+        (items, head.unwrap())
+    })
+}
+
+fn at(second: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(1_795_000_000_123).unwrap() + Duration::seconds(second)
+}
+
+fn facts(at: DateTime<Utc>) -> ChangeFacts {
+    let name = |text| EcsName::parse(text).unwrap();
+    ChangeFacts {
+        service: ServiceKey::new(
+            AccountId::parse("222222222222").unwrap(),
+            Region::parse("eu-west-1").unwrap(),
+            name("prod"),
+            name("edge"),
+        ),
+        change_id: ChangeId::new(at, [7; 10]),
+        repositories: vec!["nginx".to_owned(), "fluent".to_owned()],
+        requested_by: Some("ann".to_owned()),
+        reason: Some("why".to_owned()),
+        identity: "claimed".to_owned(),
+        session: "ecsu-1".to_owned(),
+        request_id: "1".to_owned(),
+        restores: None,
+        pins: Pins::default(),
+    }
+}
+
+fn item(item: &impl serde::Serialize) -> RawRecord {
+    serde_json::to_value(item).unwrap().as_object().unwrap().clone()
+}
+
+/// The bytes are taken one edit after the other.
+struct Edits<'a>(&'a [u8]);
+
+impl<'a> Edits<'a> {
+    fn byte(&mut self) -> Option<usize> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(usize::from(*first))
+    }
+
+    fn text(&mut self) -> &'a [u8] {
+        let length = self.byte().unwrap_or_default().min(self.0.len());
+        let (text, rest) = self.0.split_at(length);
+        self.0 = rest;
+        text
+    }
+}
+
+fn edited(data: &[u8]) {
+    let (original, head) = ledger();
+    assert!(judged(original.clone(), head).ok);
+    let mut items = original.clone();
+    let mut edits = Edits(data);
+    while let Some(how) = edits.byte() {
+        let Some(at) = edits.byte().and_then(|byte| byte.checked_rem(items.len())) else { break };
+        let other = edits.byte().and_then(|byte| byte.checked_rem(items.len())).unwrap_or_default();
+        match how % 7 {
+            0 => _ = items.remove(at),
+            1 => items.push(items[at].clone()),
+            2 => items.swap(at, other),
+            3 => items[at] = items[other].clone(),
+            4 => {
+                let name = member(&items[at], other);
+                items[at].remove(&name);
+            }
+            5 => {
+                let (name, value) = (member(&items[at], other), value(edits.text()));
+                items[at].insert(name, value);
+            }
+            // Rewritten with a hash that fits.
+            _ => {
+                let (name, value) = (member(&items[at], other), value(edits.text()));
+                items[at].insert(name, value);
+                let hash = hash(&Value::Object(items[at].clone())).unwrap();
+                items[at].insert("hash".to_owned(), hash.into());
+            }
+        }
+    }
+    let found = judged(items.clone(), head);
+    assert_eq!(found.ok, found.fault.is_none());
+    let sorted = |items: &[RawRecord]| {
+        let mut items: Vec<String> = items.iter().map(|item| json!(item).to_string()).collect();
+        items.sort_unstable();
+        items
+    };
+    let is_pointer = |item: &&RawRecord| !item.contains_key("seq");
+    let records = |items: &[RawRecord]| sorted(&items.iter().filter(|it| !is_pointer(it)).cloned().collect::<Vec<_>>());
+    // Pointers stand beside the chain: one that is gone, or there twice, is no record's loss.
+    assert!(!found.ok || records(&items) == records(original), "an edit went unnoticed: {items:?}");
+    assert!(found.ok || sorted(&items) != sorted(original), "{found:?}");
+}
+
+fn member(item: &Map<String, Value>, which: usize) -> String {
+    item.keys().nth(which.checked_rem(item.len()).unwrap_or_default()).cloned().unwrap_or_else(|| "added".to_owned())
+}
+
+fn value(text: &[u8]) -> Value {
+    serde_json::from_slice(text).unwrap_or_else(|_| String::from_utf8_lossy(text).into())
+}

@@ -1,0 +1,40 @@
+//! What must be true whatever strangers send. Each function takes any bytes and panics where its property is broken.
+//!
+//! The fuzzers of `fuzz/` call them, and so does `make test`, on every input that was ever kept.
+
+pub mod deployment_event;
+pub mod event;
+pub mod image_reference;
+pub mod large;
+pub mod ledger_record;
+pub mod page_token;
+pub mod push;
+pub mod query;
+pub mod registry;
+pub mod task_definition;
+
+/// A property over bytes.
+pub type Check = fn(&[u8]);
+
+/// Each target of `fuzz/fuzz_targets`, with its property.
+pub const TARGETS: [(&str, Check); 10] = [
+    ("event", event::check),
+    ("query", query::check),
+    ("image_reference", image_reference::check),
+    ("task_definition", task_definition::check),
+    ("deployment_event", deployment_event::check),
+    ("ledger_record", ledger_record::check),
+    ("page_token", page_token::check),
+    ("registry", registry::check),
+    ("push", push::check),
+    ("large", large::check),
+];
+
+/// A text for people: of bounded length, and without what would forge lines of a log.
+fn check_message(message: &str, lines: usize, longest: usize) {
+    assert!(message.chars().count() <= longest, "{} characters: {message:.300}", message.chars().count());
+    assert!(message.split('\n').count() <= lines, "more than {lines} lines: {message:?}");
+    let is_unseen =
+        |c: char| (c.is_control() && c != '\n') || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    assert!(!message.contains(is_unseen), "control characters: {message:?}");
+}

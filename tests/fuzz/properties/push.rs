@@ -1,0 +1,73 @@
+//! Events of Amazon ECR and mappings: whatever a push leads to, the updater takes.
+
+use std::sync::OnceLock;
+
+use ecs_updater::request;
+use ecs_updater::trigger::{Mapping, Push, folded};
+use serde_json::{Value, json};
+
+const REPOSITORY: &str = "111111111111.dkr.ecr.eu-west-1.amazonaws.com/team/app";
+
+pub fn check(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data) else { return };
+    let (pushes, others) = folded([("m-1".to_owned(), text.to_owned()), ("m-2".to_owned(), text.to_owned())]);
+    assert_eq!(pushes.len() + usize::from(!others.is_empty()), 1, "a message is a push, or is none");
+    for pushes in &pushes {
+        let push = pushes.by_message.values().next().unwrap();
+        assert_eq!(pushes.newest(&push.digest), Some(push));
+        pushed(push);
+    }
+    if let Ok(value) = serde_json::from_str::<Value>(text) {
+        mapped(text, &value);
+    }
+}
+
+fn pushed(push: &Push) {
+    let image = push.image().unwrap();
+    assert_eq!(
+        (image.repository(), image.tag(), image.digest()),
+        (push.repository.as_str(), Some(push.tag.as_str()), None)
+    );
+    // A mapping of this very repository, if it is one of ECR.
+    let mapping = json!([{"repository": push.repository, "tags": ["*"], "ecs_cluster_name": "c", "targets": [{"ecs_service_name": "s"}]}]);
+    if let Ok(mapping) = Mapping::parse(&mapping.to_string(), &super::event::defaults()) {
+        assert!(mapping.is_about(push));
+        taken(&mapping, push);
+    }
+}
+
+fn mapped(text: &str, value: &Value) {
+    let defaults = super::event::defaults();
+    match Mapping::parse(text, &defaults) {
+        Err(why) => assert!(!why.is_empty()),
+        Ok(mapping) => {
+            static PUSH: OnceLock<Push> = OnceLock::new();
+            let push = PUSH.get_or_init(|| Push {
+                id: "6d6a1f3e-0000-4000-8000-000000000001".to_owned(),
+                repository: REPOSITORY.to_owned(),
+                tag: "release-7".to_owned(),
+                digest: format!("sha256:{}", "7".repeat(64)),
+            });
+            for rule in value.as_array().unwrap() {
+                let repository = rule["repository"].as_str().unwrap().to_owned();
+                let push = Push { repository, ..push.clone() };
+                // With its tag it would be longer than an image may be: no push of it is read.
+                if push.repository.chars().count() > 240 {
+                    continue;
+                }
+                assert!(push.image().is_some(), "{} is no repository that can be pushed to", push.repository);
+                taken(&mapping, &push);
+            }
+        }
+    }
+}
+
+fn taken(mapping: &Mapping, push: &Push) {
+    let events = mapping.events(push);
+    assert_eq!(events.is_empty(), !mapping.is_about(push));
+    for event in events {
+        if let Err(failure) = request::parse(event.to_string().as_bytes(), &super::event::defaults()) {
+            panic!("{push:?}: {failure}");
+        }
+    }
+}
