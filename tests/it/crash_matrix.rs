@@ -8,6 +8,7 @@
 mod recorder;
 mod table;
 
+use std::fmt::Write;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
@@ -70,11 +71,11 @@ struct Cell {
 fn name(call: &Call, sites: &[Site]) -> String {
     let mut name = call.action.clone();
     if call.action == "ExecuteTransaction" {
-        name += &format!(" ({})", written(&call.json()));
+        let _ = write!(name, " ({})", written(&call.json()));
     }
     let mut named = sites.iter().filter(|site| call.body.contains(&site.service));
     if let (true, Some(site), None) = (sites.len() > 1, named.next(), named.next()) {
-        name += &format!(" of {}", site.service);
+        let _ = write!(name, " of {}", site.service);
     }
     name
 }
@@ -148,7 +149,7 @@ impl Change {
             title,
             sites: vec![Site::target()],
             event: Site::target().event(changes),
-            prepare: |world, sites| async move { sites.iter().for_each(|site| world.seed(site)) }.boxed(),
+            prepare: seeded,
             killed_before: None,
             then: Then::Retry,
         }
@@ -688,6 +689,15 @@ async fn a_restore() {
     matrix(Change { prepare: changed_and_deregistered, ..change }).await;
 }
 
+fn seeded<'a>(world: &'a World, sites: &'a [Site]) -> BoxFuture<'a, ()> {
+    async move {
+        for site in sites {
+            world.seed(site);
+        }
+    }
+    .boxed()
+}
+
 /// The service was changed, and the revision from before can no longer be given to it.
 fn changed_and_deregistered<'a>(world: &'a World, sites: &'a [Site]) -> BoxFuture<'a, ()> {
     async move {
@@ -740,7 +750,7 @@ async fn while_it_waits() {
 /// Whoever looks at a deployment sees it ended.
 fn ends_at_once<'a>(world: &'a World, sites: &'a [Site]) -> BoxFuture<'a, ()> {
     async move {
-        sites.iter().for_each(|site| world.seed(site));
+        seeded(world, sites).await;
         world.cloud().end_at_once();
     }
     .boxed()

@@ -1,5 +1,6 @@
 //! The tables of the matrix: printed, and compared with those of the document.
 
+use std::fmt::Write;
 use std::sync::Mutex;
 
 use tokio::sync::Semaphore;
@@ -27,9 +28,9 @@ pub fn show(title: &str, steps: &[Step], cells: &[(Step, Cell)], all: &str) {
             let found = cells.iter().find(|(of, cell)| of == step && cell.side == side);
             found.map_or("-", |(_, cell)| cell.text.as_deref().unwrap_or("**WRONG**"))
         });
-        table += &format!("| {} | {} | {} |\n", step.label, texts[0], texts[1]);
+        let _ = writeln!(table, "| {} | {} | {} |", step.label, texts[0], texts[1]);
     }
-    table += &format!("\n{all}\n");
+    let _ = writeln!(table, "\n{all}");
     println!("\n{table}");
     let wrong: Vec<String> = cells
         .iter()
