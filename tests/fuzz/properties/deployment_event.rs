@@ -66,8 +66,7 @@ fn heard(value: &Value, event: &DeploymentEvent) {
     for item in [None, Some(&known), Some(&undoing), Some(&stranger)] {
         for head in &heads {
             for open in [&[][..], std::slice::from_ref(&other)] {
-                let heard = hear(event, head.as_ref(), item, open, now);
-                sensible(event, item, &heard);
+                sensible(event, item, &hear(event, head.as_ref(), item, open, now));
             }
         }
         let _ = needs_open(event, item);

@@ -24,12 +24,12 @@ fn parse(event: &str) -> Result<Event, Failure> {
 
 pub fn check(data: &[u8]) {
     match request::parse(data, &defaults()) {
-        Err(failure) => refused(data, failure),
+        Err(failure) => refused(data, &failure),
         Ok(event) => accepted(data, &event),
     }
 }
 
-fn refused(data: &[u8], failure: Failure) {
+fn refused(data: &[u8], failure: &Failure) {
     let lines = match failure.code {
         Code::JsonValidation => 2,
         Code::InvalidImage => 1,
@@ -42,7 +42,7 @@ fn refused(data: &[u8], failure: Failure) {
     for words in ["invalid type", "invalid value", "missing field", "unknown variant", "duplicate field"] {
         assert!(!told.starts_with(words), "the schema takes what the types do not: {failure}");
     }
-    assert_eq!(request::parse(data, &defaults()).as_ref(), Err(&failure), "refused otherwise the second time");
+    assert_eq!(request::parse(data, &defaults()).as_ref(), Err(failure), "refused otherwise the second time");
     let diagnostic = Diagnostic::from(failure.clone());
     assert_eq!((diagnostic.error_type.as_str(), &diagnostic.error_message), (failure.code.as_str(), &failure.message));
 }

@@ -36,7 +36,7 @@ fn taken_apart(image: &ImageReference, text: &str) {
             // Where it is: an address that is never asked, or a URL on that host and no other.
             match Target::new(&url, &Settings::default()) {
                 Ok(target) => {
-                    assert_eq!((target.host.as_str(), target.uri.path()), (host.as_str(), &url[8 + host.len()..]))
+                    assert_eq!((target.host.as_str(), target.uri.path()), (host.as_str(), &url[8 + host.len()..]));
                 }
                 // A port beyond 65535 is one by the grammar, and none in a URL.
                 Err(why) => assert!(why.contains("private network") || why.contains("no URL"), "{url}: {why}"),

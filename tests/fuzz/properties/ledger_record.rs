@@ -165,7 +165,10 @@ fn edited(data: &[u8]) {
             0 => _ = items.remove(at),
             1 => items.push(items[at].clone()),
             2 => items.swap(at, other),
-            3 => items[at] = items[other].clone(),
+            3 => {
+                let item = items[other].clone();
+                items[at] = item;
+            }
             4 => {
                 let name = member(&items[at], other);
                 items[at].remove(&name);
