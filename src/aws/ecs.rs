@@ -122,11 +122,15 @@ impl Described {
             return Ok(Service::new(service.clone(), None));
         }
         match self.failures.iter().find(|failure| failure.arn.rsplit('/').next() == Some(name)) {
-            Some(failure) if failure.reason != "MISSING" => {
+            Some(failure) if failure.reason == "MISSING" => Err(DescribeError::ServiceNotFound),
+            Some(failure) => {
                 let what = format!("failure {}", failure.reason);
                 Err(CallError::unreadable(DESCRIBE_SERVICES, what).into())
             }
-            _ => Err(DescribeError::ServiceNotFound),
+            None => {
+                let what = "the service is neither among those found nor among those missing";
+                Err(CallError::unreadable(DESCRIBE_SERVICES, what).into())
+            }
         }
     }
 }

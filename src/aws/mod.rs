@@ -1,5 +1,6 @@
 //! The edge: the only files that call AWS. They act and report; what to do about it is decided elsewhere.
 
+mod bounded;
 pub mod ecs;
 pub mod history_reader;
 pub mod images;
@@ -21,6 +22,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_runtime_api::http::Response;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use bounded::Bounded;
 
 /// Longest time to a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -57,9 +59,10 @@ pub fn dynamodb_config(get: impl Fn(&str) -> Option<String>) -> SdkConfig {
 }
 
 fn http_client() -> SharedHttpClient {
-    aws_smithy_http_client::Builder::new()
+    let client = aws_smithy_http_client::Builder::new()
         .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
-        .build_https()
+        .build_https();
+    SharedHttpClient::new(Bounded(client))
 }
 
 fn retries() -> RetryConfig {
@@ -96,7 +99,7 @@ pub enum Effect {
     Throttled,
     /// It never reached AWS: nothing was done.
     NotSent,
-    /// The answer is lost or is a 5xx: it may have been done.
+    /// The answer is lost, cannot be read, or is a 5xx: it may have been done.
     Unknown,
 }
 
@@ -133,7 +136,8 @@ impl CallError {
             SdkError::ConstructionFailure(_) => Effect::NotSent,
             SdkError::DispatchFailure(_) | SdkError::TimeoutError(_) if never_connected(error) => Effect::NotSent,
             SdkError::ServiceError(_) if is_throttling(code.as_deref(), &message, status) => Effect::Throttled,
-            SdkError::ServiceError(_) if status.is_some_and(|status| status < 500) => Effect::Refused,
+            // A success that cannot be read is none of these: it is as good as lost.
+            SdkError::ServiceError(_) if status.is_some_and(|status| (400..500).contains(&status)) => Effect::Refused,
             _ => Effect::Unknown,
         };
         Self {
@@ -155,6 +159,12 @@ impl CallError {
             message: format!("the answer cannot be read: {what}"),
             request_id: None,
         }
+    }
+
+    /// A call whose answer did not come while there was time for it.
+    #[must_use]
+    pub fn late(operation: &'static str) -> Self {
+        Self { message: "no answer came in the time of this invocation".to_owned(), ..Self::unreadable(operation, "") }
     }
 
     /// The same error without `secrets` in its message, in which AWS may have repeated what it was sent.

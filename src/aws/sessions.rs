@@ -126,6 +126,11 @@ impl Sessions {
             .map_err(|error| CallError::new(OPERATION, &error).without(session.external_id.as_slice()))?;
         let credentials =
             answer.credentials.ok_or_else(|| CallError::unreadable(OPERATION, "it has no credentials"))?;
+        // Of an answer that was cut off the SDK gives what it has, and nothing for the rest.
+        let texts = [&credentials.access_key_id, &credentials.secret_access_key, &credentials.session_token];
+        if texts.iter().any(|text| text.is_empty()) || credentials.expiration.secs() <= 0 {
+            return Err(CallError::unreadable(OPERATION, "its credentials are not complete"));
+        }
         Ok(Credentials::new(
             credentials.access_key_id,
             credentials.secret_access_key,
