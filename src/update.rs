@@ -147,7 +147,7 @@ impl Updater {
     ) -> Result<Response, Stop> {
         let key_id = key_id(request, invocation);
         let Opening { position, mut seen } = opening;
-        let mut position = position.map_err(|error| messages::history_unavailable(&error))?;
+        let mut position = position.map_err(|error| messages::history_unavailable(&request.service_key, &error))?;
         let mut busy = None;
         for _ in 0..ATTEMPTS {
             let now = (self.clock)();
@@ -180,7 +180,7 @@ impl Updater {
                 .store()
                 .read(&request.service_key, &key_id)
                 .await
-                .map_err(|error| messages::history_unavailable(&error))?;
+                .map_err(|error| messages::history_unavailable(&request.service_key, &error))?;
         }
         Err(messages::always_moved(request, position.head.as_ref(), busy.as_deref()).into())
     }
@@ -284,7 +284,7 @@ impl Updater {
             Some(change_id) => self.past(key, change_id).await,
             None => self.store().previous(key).await,
         };
-        let past = past.map_err(|error| messages::history_unavailable(&error))?;
+        let past = past.map_err(|error| messages::history_unavailable(key, &error))?;
         let past = past.ok_or_else(|| messages::nothing_to_restore(key, change_id))?;
         let change_id = past.change_id.clone();
         let before = past.into_before().map_err(|why| messages::cannot_restore(key, &why))?;
@@ -398,8 +398,11 @@ impl Updater {
         if let Some(why) = self.write_or_moved(request, &writes, &written).await? {
             return Ok(Attempt::Moved(why));
         }
-        let begun = Begun { facts, before, position: written };
-        let response = Box::pin(self.carry_out(work, snapshot, *update, begun, budget, None)).await?;
+        // The key was here before, and its failure let it be tried anew: a revision of then may be there already.
+        let again = position.key.as_ref().is_some_and(|key| key.event_hash == request.event_hash);
+        let begun = Begun { facts, before, position: written, deadline: invocation.deadline };
+        let earlier = again.then(Vec::new);
+        let response = Box::pin(self.carry_out(work, snapshot, *update, begun, budget, earlier)).await?;
         Ok(Attempt::Ended(Box::new(response)))
     }
 
@@ -419,7 +422,7 @@ impl Updater {
             .store()
             .record(&request.service_key, &format!("{change_id}#0"))
             .await
-            .map_err(|error| messages::history_unavailable(&error))?
+            .map_err(|error| messages::history_unavailable(&request.service_key, &error))?
             .ok_or_else(|| unreadable("its STARTED record is missing".to_owned()))?;
         let before = started.before().ok_or_else(|| unreadable("its STARTED record has no before".to_owned()))?;
 
@@ -455,7 +458,7 @@ impl Updater {
         let earlier = messages::done_earlier(&before, &snapshot);
         let facts =
             ChangeFacts { restores: started.restores, ..facts(request, invocation, change_id, targets, &before) };
-        let begun = Begun { facts, before, position };
+        let begun = Begun { facts, before, position, deadline: invocation.deadline };
         let response = match plan {
             Plan::Update(update) => {
                 Box::pin(self.carry_out(work, snapshot, *update, begun, budget, Some(earlier))).await?
@@ -538,7 +541,7 @@ impl Updater {
         lease: &Lease,
     ) -> Result<Attempt, Failure> {
         let now = (self.clock)();
-        let unavailable = |error| messages::history_unavailable(&error);
+        let unavailable = |error| messages::history_unavailable(&request.service_key, &error);
         let orphan_key = self.store().read(&request.service_key, &lease.key).await.map_err(unavailable)?.key;
         let started = format!("{}#0", lease.change_id);
         let started = self.store().record(&request.service_key, &started).await.map_err(unavailable)?;
@@ -587,10 +590,12 @@ impl Updater {
         };
         let key_id = written.key.as_ref().map_or("key#", |key| key.id.as_str());
         match &error {
-            WriteError::Call(call) if !call.retryable() => Err(messages::history_unavailable(call)),
+            WriteError::Call(call) if !call.retryable() => {
+                Err(messages::history_unavailable(&request.service_key, call))
+            }
             WriteError::Call(call) => match self.store().read(&request.service_key, key_id).await {
                 Ok(now) if now.head == written.head => Ok(None),
-                _ => Err(messages::history_unavailable(call)),
+                _ => Err(messages::history_unavailable(&request.service_key, call)),
             },
             WriteError::Conflict(why) => match self.store().read(&request.service_key, key_id).await {
                 // Our own write, sent twice since its first answer was lost.

@@ -133,8 +133,8 @@ impl Applying<'_> {
     }
 
     async fn register(&self, document: &str, family: &str, resumed: bool) -> Result<TaskDefinition, Stopped> {
-        let rejected =
-            |error: &CallError| messages::rejected(Code::TaskDefinitionRejected, &format!("of family {family}"), error);
+        let what = format!("of family {family} for service {}", self.key);
+        let rejected = |error: &CallError| messages::rejected(Code::TaskDefinitionRejected, &what, error);
         if resumed && let Some(definition) = self.newest(family, document).await.map_err(|error| rejected(&error))? {
             return Ok(definition);
         }

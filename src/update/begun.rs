@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
 use crate::aws::CallError;
 use crate::aws::ledger_store::WriteError;
 use crate::error::Failure;
@@ -17,6 +19,10 @@ use super::{Updater, messages};
 const RESULT_ATTEMPTS: u32 = 6;
 /// The pause between.
 const RESULT_PAUSE: Duration = Duration::from_millis(300);
+/// What is left of the invocation for its answer.
+const RESERVE: Duration = Duration::from_secs(1);
+/// The time that a result has where hardly any is left.
+const SHORTEST_RESULT: Duration = Duration::from_secs(1);
 
 /// A change whose `STARTED` record is in the table.
 pub struct Begun {
@@ -24,6 +30,8 @@ pub struct Begun {
     pub before: Recorded,
     /// Head and key as this change wrote them.
     pub position: Position,
+    /// When Lambda ends the invocation.
+    pub deadline: DateTime<Utc>,
 }
 
 impl Updater {
@@ -69,7 +77,26 @@ impl Updater {
         }
     }
 
+    /// Writes the result, as long as there is time to say afterwards that it could not be written.
     async fn finish(
+        &self,
+        begun: &Begun,
+        kind: Kind,
+        after: &Recorded,
+        error: Option<&Failure>,
+        answer: &Answer,
+    ) -> Result<(), CallError> {
+        let written = self.write_result(begun, kind, after, error, answer);
+        let written = tokio::time::timeout(self.time_for_result(begun), written).await;
+        written.unwrap_or_else(|_| Err(CallError::late("dynamodb:ExecuteTransaction")))
+    }
+
+    fn time_for_result(&self, begun: &Begun) -> Duration {
+        let left = (begun.deadline - (self.clock)()).to_std().unwrap_or_default();
+        left.saturating_sub(RESERVE).max(SHORTEST_RESULT)
+    }
+
+    async fn write_result(
         &self,
         begun: &Begun,
         kind: Kind,
@@ -109,10 +136,8 @@ impl Updater {
                         }
                         position = now;
                     }
-                    Err(error) => {
-                        last = Some(WriteError::Call(error));
-                        continue;
-                    }
+                    // What failed first says more.
+                    Err(_) => continue,
                 }
             }
             let now = (self.clock)();
@@ -141,7 +166,9 @@ impl Updater {
             if let Some(item) = DeploymentItem::started(facts, &begun.before, after, now).filter(|_| notes_deployment) {
                 writes.push(Write::Deployment { from: None, to: Box::new(item) });
             }
-            match self.store().write(&writes).await {
+            // Half of the time, so that a write whose answer does not come can be looked for.
+            let written = tokio::time::timeout(self.time_for_result(begun) / 2, self.store().write(&writes)).await;
+            match written.unwrap_or_else(|_| Err(WriteError::Call(CallError::late("dynamodb:ExecuteTransaction")))) {
                 Ok(()) => return Ok(()),
                 Err(WriteError::Call(error)) if !error.retryable() => return Err(error),
                 Err(error) => last = Some(error),

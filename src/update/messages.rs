@@ -156,8 +156,9 @@ pub fn describe_failed(key: &ServiceKey, error: &DescribeError) -> Failure {
 }
 
 /// The ledger could not be read or written, and nothing was touched.
-pub fn history_unavailable(error: &CallError) -> Failure {
-    Failure::new(Code::HistoryUnavailable, format!("the history could not be read or written: {error}"))
+pub fn history_unavailable(key: &ServiceKey, error: &CallError) -> Failure {
+    let what = format!("the history could not be read or written: {error}, for service {key}");
+    Failure::new(Code::HistoryUnavailable, what)
         .retryable(error.retryable())
         .and(NOTHING_CHANGED)
         .and(if error.retryable() { "Try again." } else { "Look at the updater's role and at its tables." })
