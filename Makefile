@@ -64,6 +64,11 @@ test: $(VENV)/stamp $(TARGET)/docker-registry/stamp local-package ## every test:
 $(TARGET)/docker-registry/stamp: tests/registry/unpack
 	@tests/registry/unpack $(@D)
 
+# UPDATE_TABLES=1 writes them into docs/RELIABILITY.md, which the tests compare with what they found.
+.PHONY: reliability
+reliability: cargo ## what is left where a function is killed or a call fails, as tables (docs/RELIABILITY.md)
+	@cargo test --locked --test it matrix -- --nocapture --test-threads=1
+
 .PHONY: lint lint-format lint-clippy lint-dependencies lint-templates lint-policies lint-sam lint-checkov lint-parliament \
   lint-state-machines lint-api lint-validators lint-permissions lint-terraform
 lint: ## every linter: formatting, clippy, templates, policies, and what policies permit

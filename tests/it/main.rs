@@ -16,6 +16,7 @@ mod calls;
 mod chaos;
 mod containers;
 mod crashes;
+mod faults;
 mod first_version_events;
 // benches/many.rs uses it too, and more of it.
 #[allow(dead_code)]

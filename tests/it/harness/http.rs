@@ -10,7 +10,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 #[derive(Debug, Clone)]
@@ -52,8 +53,14 @@ pub enum Reply {
     Late(std::time::Duration, Answer),
     /// The answer's body again and again, without an end.
     Endless(Answer),
+    /// The answer, and blanks behind its body until it is as long as this: the same to whoever reads all of it.
+    Long(Answer, usize),
+    /// The head promises the whole body; half of it comes, then the connection ends.
+    Short(Answer),
     /// End the connection without a byte.
     Cut,
+    /// The same, and from now on nobody listens: connections are refused until [`Server::listen`].
+    Leave,
 }
 
 pub type Handler = Arc<dyn Fn(Request) -> Pin<Box<dyn Future<Output = Reply> + Send>> + Send + Sync>;
@@ -70,20 +77,47 @@ where
 pub struct Server {
     pub address: SocketAddr,
     accepting: tokio::task::JoinHandle<()>,
+    listening: watch::Sender<bool>,
 }
 
 impl Server {
+    #[allow(clippy::unused_async)] // sockets are made in a runtime only
     pub async fn start(handler: Handler) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free loopback port");
-        let address = listener.local_addr().expect("the port's number");
+        // It never listens: while nobody does, it keeps the port from becoming somebody else's.
+        let reserved = shared_socket("127.0.0.1:0".parse().expect("an address"));
+        let address = reserved.local_addr().expect("the port's number");
+        let mut listener = shared_socket(address).listen(1024).expect("the port is ours");
+        let (listening, mut wanted) = watch::channel(true);
+        let leave = listening.clone();
         let accepting = tokio::spawn(async move {
-            let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(serve_connection(stream, handler.clone()));
-                while connections.try_join_next().is_some() {}
+            let _reserved = reserved;
+            loop {
+                let mut connections = JoinSet::new();
+                loop {
+                    tokio::select! {
+                        accepted = listener.accept() => {
+                            let Ok((stream, _)) = accepted else { return };
+                            connections.spawn(serve_connection(stream, handler.clone(), leave.clone()));
+                            while connections.try_join_next().is_some() {}
+                        }
+                        _ = wanted.wait_for(|wanted| !wanted) => break,
+                    }
+                }
+                drop(listener);
+                connections.shutdown().await;
+                let _ = wanted.wait_for(|wanted| *wanted).await;
+                listener = shared_socket(address).listen(1024).expect("the port is ours");
             }
         });
-        Self { address, accepting }
+        Self { address, accepting, listening }
+    }
+
+    /// Listens again after [`Reply::Leave`].
+    pub async fn listen(&self) {
+        self.listening.send_replace(true);
+        while TcpStream::connect(self.address).await.is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
     }
 
     pub fn url(&self) -> String {
@@ -97,7 +131,15 @@ impl Drop for Server {
     }
 }
 
-async fn serve_connection(stream: TcpStream, handler: Handler) {
+/// A socket that shares its port with others of its kind; only those that listen get connections.
+fn shared_socket(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_reuseport(true).expect("a port may be shared");
+    socket.bind(address).expect("a free loopback port");
+    socket
+}
+
+async fn serve_connection(stream: TcpStream, handler: Handler, listening: watch::Sender<bool>) {
     let _ = stream.set_nodelay(true);
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
@@ -109,6 +151,10 @@ async fn serve_connection(stream: TcpStream, handler: Handler) {
         }
         match reply {
             Reply::Cut | Reply::Late(..) => return,
+            Reply::Leave => {
+                listening.send_replace(false);
+                return;
+            }
             Reply::Endless(answer) => {
                 let head = format!("HTTP/1.1 {} -\r\ntransfer-encoding: chunked\r\n\r\n", answer.status);
                 let mut bytes = head.into_bytes();
@@ -119,13 +165,29 @@ async fn serve_connection(stream: TcpStream, handler: Handler) {
                 }
                 return;
             }
-            Reply::Answer(answer) => {
-                let mut head = format!("HTTP/1.1 {} -\r\ncontent-length: {}\r\n", answer.status, answer.body.len());
-                for (name, value) in &answer.headers {
-                    let _ = write!(head, "{name}: {value}\r\n");
+            Reply::Long(answer, length) => {
+                let mut bytes = head(&answer, length);
+                bytes.extend_from_slice(&answer.body);
+                let mut missing = length.saturating_sub(answer.body.len());
+                while write.write_all(&bytes).await.is_ok() {
+                    if missing == 0 {
+                        break;
+                    }
+                    bytes = vec![b' '; missing.min(1 << 16)];
+                    missing -= bytes.len();
                 }
-                head.push_str("\r\n");
-                let mut bytes = head.into_bytes();
+                if missing > 0 {
+                    return;
+                }
+            }
+            Reply::Short(answer) => {
+                let mut bytes = head(&answer, answer.body.len());
+                bytes.extend_from_slice(&answer.body[..answer.body.len() / 2]);
+                let _ = write.write_all(&bytes).await;
+                return;
+            }
+            Reply::Answer(answer) => {
+                let mut bytes = head(&answer, answer.body.len());
                 bytes.extend_from_slice(&answer.body);
                 if write.write_all(&bytes).await.is_err() {
                     return;
@@ -133,6 +195,15 @@ async fn serve_connection(stream: TcpStream, handler: Handler) {
             }
         }
     }
+}
+
+fn head(answer: &Answer, length: usize) -> Vec<u8> {
+    let mut head = format!("HTTP/1.1 {} -\r\ncontent-length: {length}\r\n", answer.status);
+    for (name, value) in &answer.headers {
+        let _ = write!(head, "{name}: {value}\r\n");
+    }
+    head.push_str("\r\n");
+    head.into_bytes()
 }
 
 async fn read_request<R: AsyncBufReadExt + Unpin>(read: &mut R) -> std::io::Result<Option<Request>> {

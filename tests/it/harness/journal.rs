@@ -63,6 +63,60 @@ pub enum Fault {
     HangBefore,
     /// The server acts; no answer ever comes.
     HangAfter,
+    /// The connection ends before the server acts, and from then on nobody listens.
+    Leave,
+    /// The server acts, and its answer is spoilt on the way.
+    Spoil(Spoilt),
+}
+
+/// What becomes of a good answer.
+#[derive(Debug, Clone, Copy)]
+pub enum Spoilt {
+    /// Text that is neither JSON nor XML.
+    Garbage,
+    /// The first half, which says that it is all.
+    Half,
+    /// The first half of what its head promised; then the connection ends.
+    Short,
+    /// Right as JSON or XML, and of other types than were promised.
+    OtherTypes,
+    /// Right as JSON or XML, and nothing in it.
+    Empty,
+    /// Right, and so many bytes long.
+    Long(usize),
+    /// Blanks without an end.
+    Endless,
+}
+
+impl Spoilt {
+    fn reply(self, mut answer: Answer) -> Reply {
+        let is_xml = answer.body.starts_with(b"<");
+        match self {
+            Self::Garbage => answer.body = b"}{ this is neither JSON <nor XML".to_vec(),
+            Self::Half => answer.body.truncate(answer.body.len() / 2),
+            Self::OtherTypes if is_xml => answer.body = b"<html><body>Welcome</body></html>".to_vec(),
+            Self::OtherTypes => answer.body = other_types(&answer.body),
+            Self::Empty if is_xml => {
+                answer.body =
+                    b"<AssumeRoleResponse><AssumeRoleResult></AssumeRoleResult></AssumeRoleResponse>".to_vec();
+            }
+            Self::Empty => answer.body = b"{}".to_vec(),
+            Self::Short => return Reply::Short(answer),
+            Self::Long(length) => return Reply::Long(answer, length),
+            Self::Endless => {
+                answer.body = vec![b' '; 1 << 16];
+                return Reply::Endless(answer);
+            }
+        }
+        Reply::Answer(answer)
+    }
+}
+
+/// The same members, each of them a number; a list, where there were none.
+fn other_types(body: &[u8]) -> Vec<u8> {
+    let members: serde_json::Map<String, Value> = serde_json::from_slice(body).unwrap_or_default();
+    let members: serde_json::Map<String, Value> = members.into_iter().map(|(name, _)| (name, 7.into())).collect();
+    if members.is_empty() { b"[7]".to_vec() } else { Value::Object(members).to_string().into_bytes() }
 }
 
 impl Fault {
@@ -297,6 +351,7 @@ impl Journal {
             }
             Some(Fault::Echo { status, code }) => refuse(status, &code, &echo),
             Some(Fault::CutBefore) => return Reply::Cut,
+            Some(Fault::Leave) => return Reply::Leave,
             Some(Fault::CutAfter) => {
                 act().await;
                 return Reply::Cut;
@@ -309,6 +364,11 @@ impl Journal {
             Some(Fault::HangAfter) => {
                 act().await;
                 std::future::pending().await
+            }
+            Some(Fault::Spoil(spoilt)) => {
+                let answer = act().await;
+                self.end(at, index, answer.status);
+                return spoilt.reply(answer);
             }
         };
         self.end(at, index, answer.status);

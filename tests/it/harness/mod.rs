@@ -12,6 +12,7 @@ pub mod policy;
 pub mod registry;
 pub mod sigv4;
 pub mod sts;
+pub mod tls;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -110,7 +111,7 @@ pub struct World {
     pub sts: Sts,
     pub ecs: Ecs,
     pub dynamodb: DynamoDb,
-    environment: Vec<(String, String)>,
+    environment: Mutex<Vec<(String, String)>>,
     process: Mutex<Option<Arc<Process>>>,
     recorder: Mutex<Option<Arc<Process>>>,
     /// Processes that were ended, for their logs.
@@ -166,7 +167,7 @@ impl World {
             sts,
             ecs,
             dynamodb,
-            environment: variables,
+            environment: Mutex::new(variables),
             process: Mutex::default(),
             recorder: Mutex::default(),
             ended: Mutex::default(),
@@ -179,6 +180,26 @@ impl World {
         let world = Self::with_environment(environment).await;
         world.seed(&Site::target());
         world
+    }
+
+    fn variables(&self) -> Vec<(String, String)> {
+        sync(&self.environment).clone()
+    }
+
+    /// What processes that start from now on get for `name`.
+    pub fn set_variable(&self, name: &str, value: &str) {
+        let mut variables = sync(&self.environment);
+        variables.retain(|(n, _)| n != name);
+        variables.push((name.into(), value.into()));
+    }
+
+    /// Takes back all faults, and says how many calls they spoiled.
+    pub async fn mend(&self) -> usize {
+        let hits = self.journal.mend();
+        for server in [&self.sts.server, &self.ecs.server, &self.dynamodb.server] {
+            server.listen().await;
+        }
+        hits
     }
 
     pub fn cloud(&self) -> &Cloud {
@@ -234,12 +255,12 @@ impl World {
 
     /// A further process beside the first, in the same world: another execution environment of the function.
     pub async fn another_process(&self) -> Arc<Process> {
-        Arc::new(Process::start(&self.environment).await)
+        Arc::new(Process::start(&self.variables()).await)
     }
 
     /// A process of the recorder in this world.
     pub async fn another_recorder(&self) -> Arc<Process> {
-        Arc::new(Process::start_recorder(&self.environment).await)
+        Arc::new(Process::start_recorder(&self.variables()).await)
     }
 
     /// Sends an event to the recorder, which is started where it does not run yet.
@@ -262,7 +283,7 @@ impl World {
 
     /// A process that may not come to its first poll.
     pub async fn spawn_process(&self) -> Process {
-        Process::spawn(&self.environment).await
+        Process::spawn(&self.variables()).await
     }
 
     #[allow(clippy::unused_self)] // an invocation of this world's function
