@@ -324,6 +324,7 @@ impl Faults {
         }
     }
 
+    #[allow(clippy::needless_pass_by_value)] // what is found is made where it is compared
     fn same<T: PartialEq + std::fmt::Debug>(&mut self, name: &str, found: T, wanted: T) {
         self.check(found == wanted, || format!("{name}: {found:?}, should be {wanted:?}"));
     }
@@ -359,7 +360,7 @@ fn deadline(call: &Call, trouble: &Trouble) -> Duration {
     if hangs && matches!(call.part, Part::Acting | Part::Result) {
         Duration::from_secs(12)
     } else {
-        Duration::from_secs(60)
+        Duration::from_mins(1)
     }
 }
 

@@ -416,11 +416,6 @@ impl Journal {
                 self.end(at, index, answer.status);
                 return spoilt.reply(answer);
             }
-            Some(Fault::Spoil(spoilt)) => {
-                let answer = act().await;
-                self.end(at, index, answer.status);
-                return spoilt.reply(answer);
-            }
         };
         self.end(at, index, answer.status);
         Reply::Answer(answer)
