@@ -120,12 +120,12 @@ def build(cargo_fuzz: Path, sanitizer: str) -> dict[str, Path]:
         environment["RUSTC_BOOTSTRAP"] = "1"
     host = re.search(r"host: (\S+)", subprocess.run(["rustc", "-vV"], check=True, capture_output=True, text=True).stdout)
     triple = host.group(1) if host else ""
-    command = [cargo_fuzz, "build", "--sanitizer", sanitizer, "--codegen-units", "16", "--target", triple]
+    built = FUZZ / "target"
+    command = [cargo_fuzz, "build", "--sanitizer", sanitizer, "--codegen-units", "16", "--target", triple, "--target-dir", built]
     if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode != 0:
         print("the fuzzers could not be built", file=sys.stderr)
         raise SystemExit(2)
-    built = Path(os.environ.get("CARGO_TARGET_DIR", FUZZ / "target"))
-    return {target: ROOT / built / triple / "release" / target for target in TARGETS}
+    return {target: built / triple / "release" / target for target in TARGETS}
 
 
 def run(target: str, binary: Path, words: Path, seconds: int) -> Run:
@@ -199,7 +199,8 @@ def main() -> int:
         for path in it.found:
             print(f"\n{it.target} found {path.relative_to(ROOT)}; what broke: fuzz/artifacts/{it.target}.log. Again:")
             print(f"  {binaries[it.target].relative_to(ROOT)} {path.relative_to(ROOT)}")
-            print(f"  cp {path.relative_to(ROOT)} tests/fixtures/fuzz/{it.target}/ && cargo test --test fuzz")
+            kept = f"tests/fixtures/fuzz/{it.target}"
+            print(f"  mkdir -p {kept} && cp {path.relative_to(ROOT)} {kept}/ && cargo test --test fuzz")
     return int(any(it.found or it.failed for it in results))
 
 
