@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use ecs_updater::ledger::hear::{Heard, hear, needs_open};
 use ecs_updater::ledger::record::Kind;
 use ecs_updater::ledger::state::{DeploymentItem, Head, Lease};
-use ecs_updater::names::ChangeId;
+use ecs_updater::names::{ChangeId, Partition};
 use ecs_updater::outcome::{DeploymentEvent, Detail, Followed, Happened, Listed, ServiceDeployment, Standing};
 use ecs_updater::snapshot::{Service, rfc3339};
 use serde_json::Value;
@@ -36,7 +36,7 @@ fn heard(value: &Value, event: &DeploymentEvent) {
     );
     let parts: Vec<&str> = event.service_arn.split([':', '/']).collect();
     assert!(
-        parts[0] == "arn" && parts[1].starts_with("aws") && parts[2] == "ecs" && parts[5] == "service",
+        parts[0] == "arn" && Partition::parse(parts[1]).is_ok() && parts[2] == "ecs" && parts[5] == "service",
         "{parts:?}"
     );
     assert_eq!((parts[3], parts[4]), (text("/region"), text("/account")));
