@@ -256,7 +256,7 @@ $(TOOLS)/node/stamp: infrastructure/validators/package-lock.json infrastructure/
 	@echo "installing $< into $(TOOLS)/node"
 	@rm -rf $(TOOLS)/node && mkdir -p $(TOOLS)/node
 	@cp infrastructure/validators/package-lock.json infrastructure/validators/package.json infrastructure/validators/.npmrc $(TOOLS)/node
-	@infrastructure/validators/run npm ci --silent --prefix $(TOOLS)/node
+	@infrastructure/validators/run npm ci --loglevel=error --no-audit --no-fund --fetch-retries=5 --prefix $(TOOLS)/node
 	@touch $@
 
 $(TOOLS)/stamp: $(TOOLS)/python/stamp $(TOOLS)/sam/stamp $(TOOLS)/checkov/stamp $(TOOLS)/rust/stamp $(TOOLS)/node/stamp
