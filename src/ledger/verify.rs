@@ -3,7 +3,7 @@
 //! Of a record that fits its hash only its place in the chain is kept, so that a long ledger takes little memory. One
 //! that does not fit is kept whole: what was done to it is told by trying what would make it fit again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::BufRead;
 
@@ -63,9 +63,9 @@ pub enum End<'a> {
 pub struct Chain {
     links: Vec<Link>,
     suspects: Vec<Suspect>,
-    /// What the suspects say their `seq` is: who added as many as there are records must not be looked for among all of
-    /// them at each record.
-    suspect_seqs: BTreeSet<u64>,
+    /// Where the first suspect of each `seq` stands: who added as many as there are records must not be looked for among
+    /// all of them at each record.
+    suspect_at: BTreeMap<u64, usize>,
     pointers: Vec<Pointer>,
 }
 
@@ -136,8 +136,15 @@ impl Chain {
         if self.suspects.len() >= MOST_SUSPECTS {
             record.retain(|name, _| name == "record");
         }
-        self.suspect_seqs.extend(seq);
+        if let Some(seq) = seq {
+            self.suspect_at.entry(seq).or_insert(self.suspects.len());
+        }
         self.suspects.push(Suspect { seq, record });
+    }
+
+    /// The first suspect that says it has this `seq`.
+    fn suspect_of(&self, seq: u64) -> Option<&Suspect> {
+        self.suspects.get(*self.suspect_at.get(&seq)?)
     }
 
     /// Judges what was added.
@@ -183,7 +190,7 @@ impl Chain {
         if let Some(suspect) = moved {
             return Some(Fault::new(suspect.place(), renumbered(suspect.seq, seq)));
         }
-        if let Some(suspect) = self.suspects.iter().find(|suspect| suspect.seq == Some(seq)) {
+        if let Some(suspect) = self.suspect_of(seq) {
             return Some(self.judge(suspect, false));
         }
         let Some(next) = behind.first() else {
@@ -200,11 +207,7 @@ impl Chain {
     fn fault_at(&self, before: Option<&Link>, link: &Link, behind: &[Link], end: End<'_>) -> Option<(u64, Fault)> {
         let right = link.seq - 1;
         if link.prev == before.map(|before| before.hash) {
-            if !self.suspect_seqs.contains(&link.seq) {
-                return None;
-            }
-            let extra = self.suspects.iter().find(|suspect| suspect.seq == Some(link.seq));
-            return extra.map(|suspect| (right, self.judge(suspect, true)));
+            return self.suspect_of(link.seq).map(|suspect| (right, self.judge(suspect, true)));
         }
         Some(match before {
             // Written anew, it fits its own hash, and everything behind it still names the old one.

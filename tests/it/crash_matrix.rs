@@ -614,14 +614,22 @@ fn is_left_out() -> bool {
     left_out
 }
 
-async fn matrix(change: Change) {
-    let (steps, expected) = undisturbed(&change).await;
+/// Each cell, six at a time.
+async fn each<'a, F>(steps: &'a [Step], cell: impl Fn(&'a Step, Side) -> F) -> Vec<(Step, Cell)>
+where
+    F: Future<Output = String>,
+{
     let places = steps.iter().flat_map(|step| SIDES.map(|side| (step, side)));
     let cells = places.map(|(step, side)| {
-        let (change, expected) = (&change, &expected);
-        async move { (step.clone(), caught(side, cell(change, step, side, expected)).await) }
+        let text = cell(step, side);
+        async move { (step.clone(), caught(side, text).await) }
     });
-    let cells: Vec<(Step, Cell)> = stream::iter(cells.collect::<Vec<_>>()).buffered(6).collect().await;
+    stream::iter(cells.collect::<Vec<_>>()).buffered(6).collect().await
+}
+
+async fn matrix(change: Change) {
+    let (steps, expected) = undisturbed(&change).await;
+    let cells = each(&steps, |step, side| cell(&change, step, side, &expected)).await;
     let all = if change.then == Then::AnotherChange {
         "In each cell the other change is done as asked, and the late event undoes nothing that was recorded before it."
             .to_owned()

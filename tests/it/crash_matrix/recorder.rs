@@ -2,16 +2,12 @@
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use futures_util::stream::{self, StreamExt};
 use serde_json::{Value, json};
 
-use super::{Cell, SIDES, Side, Step, arm, caught, steps, sweep, table};
+use super::{Side, Step, arm, each, steps, sweep, table};
 use crate::harness::lambda::{Outcome, Process};
 use crate::harness::{Site, World, ledger};
-
-const IN_PROGRESS: &str = "SERVICE_DEPLOYMENT_IN_PROGRESS";
-const COMPLETED: &str = "SERVICE_DEPLOYMENT_COMPLETED";
-const FAILED: &str = "SERVICE_DEPLOYMENT_FAILED";
+use crate::recorder::{self, COMPLETED, FAILED, IN_PROGRESS, rolls_back_to};
 
 /// What is told to the recorder, each with the word for it in the table.
 type Told = Vec<(&'static str, Value)>;
@@ -31,15 +27,7 @@ struct End {
 }
 
 fn event(name: &str, deployment_id: &str, reason: &str) -> Value {
-    let site = Site::target();
-    let at = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
-    json!({
-        "version": "0", "id": "ddca6449-b258-46c0-8653-e0e3a6EXAMPLE", "detail-type": "ECS Deployment State Change",
-        "source": "aws.ecs", "account": site.account, "time": at, "region": site.region,
-        "resources": [site.service_arn()],
-        "detail": {"eventType": if name == FAILED { "ERROR" } else { "INFO" }, "eventName": name,
-                   "deploymentId": deployment_id, "updatedAt": at, "reason": reason},
-    })
+    recorder::event(&Site::target(), name, deployment_id, reason)
 }
 
 /// Changes the sample service; gives the new deployment.
@@ -181,12 +169,7 @@ async fn cell(telling: &Telling, step: &Step, side: Side, expected: &End) -> Str
 
 async fn matrix(telling: Telling) {
     let (steps, expected) = undisturbed(&telling).await;
-    let places = steps.iter().flat_map(|step| SIDES.map(|side| (step, side)));
-    let cells = places.map(|(step, side)| {
-        let (telling, expected) = (&telling, &expected);
-        async move { (step.clone(), caught(side, cell(telling, step, side, expected)).await) }
-    });
-    let cells: Vec<(Step, Cell)> = stream::iter(cells.collect::<Vec<_>>()).buffered(6).collect().await;
+    let cells = each(&steps, |step, side| cell(&telling, step, side, &expected)).await;
     let kinds = match expected.kinds.as_slice() {
         [] => "no record".to_owned(),
         kinds => format!("{}, once", kinds.join(", ")),
@@ -219,7 +202,7 @@ async fn a_deployment_fails_and_is_rolled_back() {
             async move {
                 let before = world.cloud().deployment(&Site::target());
                 let own = changed(world, "nginx").await;
-                let reason = format!("ECS deployment circuit breaker: rolling back to deploymentId {before}.");
+                let reason = rolls_back_to(&before);
                 vec![
                     ("FAILED", event(FAILED, &own, "ECS deployment circuit breaker: tasks failed to start.")),
                     ("rollback begins", event(IN_PROGRESS, &before, &reason)),
