@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::harness::http::{Answer, Request, forward};
+use crate::harness::http::{Answer, Request, Upstream};
 use crate::harness::registry::{Registry, digest};
 use crate::harness::{SECRET_MARKER, Site, World};
 
@@ -62,7 +62,7 @@ impl RealRegistry {
     async fn send(&self, method: &str, path: &str, content_type: &str, body: &[u8]) -> Answer {
         let headers = vec![("authorization".to_owned(), basic()), ("content-type".to_owned(), content_type.to_owned())];
         let request = Request { method: method.to_owned(), path: path.to_owned(), headers, body: body.to_vec() };
-        let answer = forward(self.address, &request).await.unwrap();
+        let answer = Upstream::new(self.address).forward(&request).await.unwrap();
         assert!((200..300).contains(&answer.status), "{method} {path}: {answer:?}");
         answer
     }

@@ -1,12 +1,14 @@
 //! dynoxide, a strict DynamoDB, behind a proxy that enters each call into the journal and can spoil it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use dynoxide::Database;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
-use super::http::{Answer, Reply, Request, Server, forward, handler};
+use super::http::{Answer, Reply, Request, Server, Upstream, handler};
 use super::journal::{Call, Journal, Service, request_id};
 use super::{check_own_signature, sigv4};
 
@@ -133,31 +135,44 @@ impl Tables {
 pub struct DynamoDb {
     pub server: Server,
     pub tables: Tables,
-    engine: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for DynamoDb {
-    fn drop(&mut self) {
-        self.engine.abort();
-    }
+    /// Dropped, it ends the engine.
+    _engine: oneshot::Sender<()>,
 }
 
 impl DynamoDb {
     pub async fn start(journal: Journal) -> Self {
         let tables = Tables::new();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free loopback port");
-        let engine_address = listener.local_addr().expect("the port's number");
-        let engine = tokio::spawn(dynoxide::server::serve_on(listener, tables.database.clone()));
+        let (engine, address) = run(tables.database.clone());
+        let upstream = Arc::new(Upstream::new(address));
         let server = Server::start(handler(move |request| {
-            let journal = journal.clone();
-            async move { proxy(&journal, engine_address, request).await }
+            let (journal, upstream) = (journal.clone(), upstream.clone());
+            async move { proxy(&journal, &upstream, request).await }
         }))
         .await;
-        Self { server, tables, engine }
+        Self { server, tables, _engine: engine }
     }
 }
 
-async fn proxy(journal: &Journal, engine: SocketAddr, request: Request) -> Reply {
+/// Runs the engine on a thread of its own, where it keeps nobody else waiting: each call of it blocks.
+fn run(database: Database) -> (oneshot::Sender<()>, SocketAddr) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free loopback port");
+    listener.set_nonblocking(true).expect("a socket that does not block");
+    let address = listener.local_addr().expect("the port's number");
+    let (end, ended) = oneshot::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("the socket is of use");
+            tokio::select! {
+                () = dynoxide::server::serve_on(listener, database) => {}
+                _ = ended => {}
+            }
+        });
+    });
+    (end, address)
+}
+
+async fn proxy(journal: &Journal, engine: &Upstream, request: Request) -> Reply {
     check_own_signature(journal, &request);
     let (_, region) = sigv4::signer(&request).unwrap_or_default();
     let id = request_id();
@@ -181,7 +196,7 @@ async fn proxy(journal: &Journal, engine: SocketAddr, request: Request) -> Reply
             call,
             || async {
                 let mut answer =
-                    forward(engine, &request).await.unwrap_or_else(|e| Answer::new(599, "text/plain", e.to_string()));
+                    engine.forward(&request).await.unwrap_or_else(|e| Answer::new(599, "text/plain", e.to_string()));
                 answer.headers.retain(|(name, _)| name != "x-amzn-requestid");
                 answer.header("x-amzn-requestid", id.clone())
             },

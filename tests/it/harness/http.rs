@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
@@ -263,31 +263,65 @@ async fn read_chunks<R: AsyncBufReadExt + Unpin>(read: &mut R) -> std::io::Resul
     }
 }
 
-/// Sends `request` to `address` as it is, over a connection of its own.
-pub async fn forward(address: SocketAddr, request: &Request) -> std::io::Result<Answer> {
-    let mut stream = TcpStream::connect(address).await?;
-    let mut head = format!("{} {} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n", request.method, request.path);
-    for (name, value) in &request.headers {
-        if !["host", "connection", "content-length", "transfer-encoding"].contains(&name.as_str()) {
-            let _ = write!(head, "{name}: {value}\r\n");
+/// A server behind this one. Its connections are kept.
+pub struct Upstream {
+    address: SocketAddr,
+    idle: Mutex<Vec<BufReader<TcpStream>>>,
+}
+
+impl Upstream {
+    pub fn new(address: SocketAddr) -> Self {
+        Self { address, idle: Mutex::default() }
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<BufReader<TcpStream>>> {
+        self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Sends `request` as it is.
+    pub async fn forward(&self, request: &Request) -> std::io::Result<Answer> {
+        let address = self.address;
+        let mut head = format!("{} {} HTTP/1.1\r\nhost: {address}\r\n", request.method, request.path);
+        for (name, value) in &request.headers {
+            if !["host", "connection", "content-length", "transfer-encoding"].contains(&name.as_str()) {
+                let _ = write!(head, "{name}: {value}\r\n");
+            }
+        }
+        let _ = write!(head, "content-length: {}\r\n\r\n", request.body.len());
+        let mut bytes = head.into_bytes();
+        bytes.extend_from_slice(&request.body);
+        loop {
+            let kept = self.idle().pop();
+            let is_kept = kept.is_some();
+            let mut stream = match kept {
+                Some(stream) => stream,
+                None => BufReader::new(TcpStream::connect(address).await?),
+            };
+            let mut status = String::new();
+            let sent = stream.write_all(&bytes).await;
+            if (sent.is_err() || stream.read_line(&mut status).await? == 0) && is_kept {
+                continue; // it had ended meanwhile
+            }
+            sent?;
+            let status = status.split_whitespace().nth(1).and_then(|s| s.parse().ok()).unwrap_or(599);
+            let mut headers = read_headers(&mut stream).await?;
+            let has = |wanted: &str| headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
+            let mut body = Vec::new();
+            if has("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
+                body = read_chunks(&mut stream).await?;
+            } else if request.method == "HEAD" {
+                // Its length is that of a body that does not come.
+            } else if let Some(length) = has("content-length").and_then(|value| value.parse().ok()) {
+                body.resize(length, 0);
+                stream.read_exact(&mut body).await?;
+            } else {
+                stream.read_to_end(&mut body).await?;
+            }
+            if !has("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
+                self.idle().push(stream);
+            }
+            headers.retain(|(n, _)| !["connection", "content-length", "transfer-encoding"].contains(&n.as_str()));
+            return Ok(Answer { status, headers, body });
         }
     }
-    let _ = write!(head, "content-length: {}\r\n\r\n", request.body.len());
-    let mut bytes = head.into_bytes();
-    bytes.extend_from_slice(&request.body);
-    stream.write_all(&bytes).await?;
-    let mut read = BufReader::new(stream);
-    let mut status = String::new();
-    read.read_line(&mut status).await?;
-    let status = status.split_whitespace().nth(1).and_then(|s| s.parse().ok()).unwrap_or(599);
-    let mut headers = read_headers(&mut read).await?;
-    let chunked = headers.iter().any(|(n, v)| n == "transfer-encoding" && v.eq_ignore_ascii_case("chunked"));
-    let mut body = Vec::new();
-    if chunked {
-        body = read_chunks(&mut read).await?;
-    } else {
-        read.read_to_end(&mut body).await?;
-    }
-    headers.retain(|(n, _)| !["connection", "content-length", "transfer-encoding"].contains(&n.as_str()));
-    Ok(Answer { status, headers, body })
 }
