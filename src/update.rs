@@ -112,7 +112,7 @@ impl Updater {
     ///
     /// What failed, where, why, what was and was not changed, and what to do.
     pub async fn update(&self, request: &UpdateRequest, invocation: &Invocation) -> Result<Response, Failure> {
-        let slot = Slot::of(&Arc::new(Semaphore::new(1))).await;
+        let slot = Slot::of(&Arc::new(Semaphore::new(1)), None).await;
         let images = Images::new(&self.registries);
         let key = &request.service_key;
         if request.dry_run {
@@ -401,8 +401,10 @@ impl Updater {
         // The key was here before, and its failure let it be tried anew: a revision of then may be there already.
         let again = position.key.as_ref().is_some_and(|key| key.event_hash == request.event_hash);
         let begun = Begun { facts, before, position: written, deadline: invocation.deadline };
-        let earlier = again.then(Vec::new);
-        let response = Box::pin(self.carry_out(work, snapshot, *update, begun, budget, earlier)).await?;
+        if again {
+            target.definitions.came_before();
+        }
+        let response = Box::pin(self.carry_out(work, snapshot, *update, begun, budget, Vec::new())).await?;
         Ok(Attempt::Ended(Box::new(response)))
     }
 
@@ -461,7 +463,8 @@ impl Updater {
         let begun = Begun { facts, before, position, deadline: invocation.deadline };
         let response = match plan {
             Plan::Update(update) => {
-                Box::pin(self.carry_out(work, snapshot, *update, begun, budget, Some(earlier))).await?
+                target.definitions.came_before();
+                Box::pin(self.carry_out(work, snapshot, *update, begun, budget, earlier)).await?
             }
             Plan::Unchanged { .. } => self.applied(request, begun, &snapshot, Vec::new()).await?,
             Plan::Refused(failure) => {
@@ -472,6 +475,7 @@ impl Updater {
         Ok(Attempt::Ended(Box::new(response)))
     }
 
+    /// Does what is planned, and records how it ended. `earlier`: what an earlier invocation of the same change did.
     async fn carry_out(
         &self,
         work: Work<'_>,
@@ -479,9 +483,10 @@ impl Updater {
         update: plan::Update,
         begun: Begun,
         budget: Budget,
-        earlier: Option<Vec<String>>,
+        earlier: Vec<String>,
     ) -> Result<Response, Failure> {
         let Work { request, target, slot, .. } = work;
+        slot.under_way();
         let mut after = snapshot;
         let applying =
             apply::Applying { target, slot, key: &request.service_key, update: &update, budget, clock: self.clock };

@@ -95,20 +95,17 @@ impl Stopped {
 }
 
 impl Applying<'_> {
-    /// Does what the plan says. `before`: what an earlier invocation of the same change did, where there was one; then
-    /// a revision or deployment may be there already.
-    pub async fn run(&self, after: &mut Snapshot, before: Option<Vec<String>>) -> Result<(), Failure> {
-        let resumed = before.is_some();
-        let mut done = before.unwrap_or_default();
-        let ended = self.steps(after, resumed, &mut done).await;
+    /// Does what the plan says. `done`: what an earlier invocation of the same change did.
+    pub async fn run(&self, after: &mut Snapshot, mut done: Vec<String>) -> Result<(), Failure> {
+        let ended = self.steps(after, &mut done).await;
         ended.map_err(|stopped| stopped.failure.and(messages::done_so_far(&done, stopped.is_known)))
     }
 
-    async fn steps(&self, after: &mut Snapshot, resumed: bool, done: &mut Vec<String>) -> Result<(), Stopped> {
+    async fn steps(&self, after: &mut Snapshot, done: &mut Vec<String>) -> Result<(), Stopped> {
         let update = self.update;
         let definition = match &update.register {
             Some(Registration { family, document }) => {
-                let register = async || self.register(document, family, resumed).await;
+                let register = async || self.register(document, family).await;
                 let definition = self.target.registered(family, document, register).await?;
                 done.push(format!("task definition {} was registered", definition.family_and_revision()));
                 Some(definition)
@@ -132,11 +129,10 @@ impl Applying<'_> {
         Ok(())
     }
 
-    async fn register(&self, document: &str, family: &str, resumed: bool) -> Result<TaskDefinition, Stopped> {
+    async fn register(&self, document: &str, family: &str) -> Result<TaskDefinition, Stopped> {
         let what = format!("of family {family} for service {}", self.key);
         let rejected = |error: &CallError| messages::rejected(Code::TaskDefinitionRejected, &what, error);
-        let may_be_there = resumed || self.target.definitions.may_be_there();
-        if may_be_there
+        if self.target.definitions.may_be_there()
             && let Some(definition) = self.newest(family, document).await.map_err(|error| rejected(&error))?
         {
             return Ok(definition);

@@ -27,8 +27,9 @@ use crate::response::{ManyResponse, Outcome, Response, Results};
 /// that grow old meanwhile.
 const SESSIONS_PER_ACCOUNT: usize = 2;
 
-/// How many services are prepared or at work, for each that may be at work: the next ones are ready when a place comes
-/// free, and not so many that what was read about them grows old and fills the memory.
+/// How many services are prepared and have not begun, for each that may be at work: the next ones are ready when a place
+/// comes free, and not so many that what was read about them grows old and fills the memory. Those at work count until
+/// their change has begun: what the next ones need is done while these wait for ECS, and not in their way.
 const AHEAD: usize = 2;
 
 impl Updater {
@@ -89,7 +90,7 @@ struct Run<'a> {
     images: Images<'a>,
     /// Changes that may be at work.
     slots: Arc<Semaphore>,
-    /// Services that may be prepared and not yet at work.
+    /// Services that may be prepared and have not begun.
     ahead: Arc<Semaphore>,
     results: RefCell<Results>,
     /// What the slowest change so far took.
@@ -248,8 +249,7 @@ impl Run<'_> {
         seen: Option<Seen>,
         ahead: Option<OwnedSemaphorePermit>,
     ) {
-        let slot = Slot::of(&self.slots).await;
-        drop(ahead);
+        let slot = Slot::of(&self.slots, ahead).await;
         if !self.has_time() {
             return self.end(index, &Outcome::NotStarted);
         }

@@ -9,14 +9,21 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub struct Slot {
     slots: Arc<Semaphore>,
     permit: Mutex<Option<OwnedSemaphorePermit>>,
+    /// Its change's place among those that are prepared, until that is under way.
+    ahead: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 impl Slot {
     /// Waits for a place.
-    pub async fn of(slots: &Arc<Semaphore>) -> Self {
+    pub async fn of(slots: &Arc<Semaphore>, ahead: Option<OwnedSemaphorePermit>) -> Self {
         // The semaphore is never closed; without a permit the change would go on, just not counted.
         let permit = Arc::clone(slots).acquire_owned().await.ok();
-        Self { slots: Arc::clone(slots), permit: Mutex::new(permit) }
+        Self { slots: Arc::clone(slots), permit: Mutex::new(permit), ahead: Mutex::new(ahead) }
+    }
+
+    /// The change has begun, and waits for ECS from now on: time to prepare another one.
+    pub fn under_way(&self) {
+        drop(self.ahead.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// Gives the place up while waiting for `turn`.

@@ -58,7 +58,7 @@ pub struct Definitions {
 }
 
 impl Definitions {
-    /// The event came before: an invocation that was cut off may have registered what is about to be.
+    /// The change, or another of its event, was tried before: what is about to be registered may be there already.
     pub fn came_before(&self) {
         self.may_be_there.store(true, Ordering::Relaxed);
     }
