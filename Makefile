@@ -151,6 +151,8 @@ bench: bench-many bench-start ## measurements as tables: many services in one ev
 .PHONY: bench-packages
 bench-packages:
 	@test -n "$(PACKAGES)" -o -e $(LAMBDA_PACKAGES)/updater.zip || $(MAKE) --no-print-directory build-lambda-package
+	@test -n "$(PACKAGES)" || test -z "$$(find src Cargo.toml Cargo.lock -newer $(LAMBDA_PACKAGES)/updater.zip)" || \
+	  echo "The packages are older than what stands in src; to measure that: make build-lambda-package"
 bench-many: cargo bench-packages
 	@$(PYTHON) -m zipfile -e $(or $(PACKAGES),$(LAMBDA_PACKAGES))/updater.zip $(TARGET)/bench
 	@chmod +x $(TARGET)/bench/bootstrap

@@ -38,11 +38,21 @@ pub struct EventFormat {
     pub words: fn(&ValidationError<'_>) -> Option<String>,
     /// Where to turn with an unknown field of this name in the object at this place.
     pub hint: fn(place: &str, name: &str) -> &'static str,
-    /// The schema, compiled at the first event.
+    /// The schema, compiled when it is first needed.
     pub validator: OnceLock<Result<Validator, String>>,
 }
 
 impl EventFormat {
+    /// Compiles the schema: a function does it while it starts, so that no event waits for it.
+    pub fn prepare(&self) {
+        // Where it does not compile, each event is told so.
+        let _ = self.compiled();
+    }
+
+    fn compiled(&self) -> &Result<Validator, String> {
+        self.validator.get_or_init(|| compile(self.schema))
+    }
+
     /// Reads an event and checks it.
     ///
     /// # Errors
@@ -77,8 +87,7 @@ impl EventFormat {
     /// Where the schema does not compile.
     pub fn faults(&self, event: &Value, prefix: &str) -> Result<Vec<String>, Failure> {
         let validator = self
-            .validator
-            .get_or_init(|| compile(self.schema))
+            .compiled()
             .as_ref()
             .map_err(|error| self.refuse(&[format!("the built-in schema does not compile: {error}")]))?;
         let mut faults = BTreeSet::new();

@@ -22,12 +22,13 @@ pub async fn run() -> Result<(), String> {
     let variable = |name: &str| std::env::var(name).ok();
     telemetry::start(variable("AWS_LAMBDA_LOG_LEVEL").as_deref());
     let config = Config::from_variables(variable)?;
-    let shared = aws::shared_config().await;
+    let shared = aws::config(variable);
     let region = aws::own_region(&shared)?;
     let region = Region::parse(&region).map_err(|error| format!("environment variable AWS_REGION: {error}"))?;
     let namespace = config.metrics_namespace.clone();
     let updater = Updater::new(config, shared, Utc::now, random);
 
+    request::FORMAT.prepare();
     let function = Function { updater, region, namespace };
     let function = &function;
     let handler = service_fn(async |event: LambdaEvent<EventText>| function.answer(event).await);

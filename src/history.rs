@@ -44,11 +44,12 @@ pub async fn run() -> Result<(), String> {
     let variable = |name: &str| std::env::var(name).ok();
     telemetry::start(variable("AWS_LAMBDA_LOG_LEVEL").as_deref());
     let tables = Tables::from_variables(variable)?;
-    let shared = aws::dynamodb_config(variable);
+    let shared = aws::config(variable);
     aws::own_region(&shared)?;
     let reader = &HistoryReader::new(&shared, tables);
     let namespace = config::metrics_namespace(variable);
     let namespace = namespace.as_str();
+    query::FORMAT.prepare();
     lambda::serve(service_fn(async |event: LambdaEvent<EventText>| {
         let request_id = event.context.request_id.as_str();
         let answer = answer(reader, event.payload.bytes(), request_id).await;

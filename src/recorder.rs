@@ -52,7 +52,7 @@ pub async fn run() -> Result<(), String> {
     let variable = |name: &str| std::env::var(name).ok();
     telemetry::start(variable("AWS_LAMBDA_LOG_LEVEL").as_deref());
     let config = RecorderConfig::from_variables(variable)?;
-    let shared = aws::shared_config().await;
+    let shared = aws::config(variable);
     aws::own_region(&shared)?;
     let recorder = &Recorder::new(config, shared, Utc::now, crate::function::random);
     lambda::serve(service_fn(async |event: LambdaEvent<EventText>| {

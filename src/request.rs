@@ -38,7 +38,8 @@ const EXPECTATIONS: &[(&str, &str)] = &[
     ("task_definition", "family:revision, such as \"web:7\""),
 ];
 
-static FORMAT: EventFormat = EventFormat {
+/// Events of the updater.
+pub(crate) static FORMAT: EventFormat = EventFormat {
     schema: include_str!("../schema/update-event.schema.json"),
     needed: NEEDED,
     expectations: EXPECTATIONS,

@@ -1,5 +1,7 @@
 //! Answers of a bounded length: whoever answers without an end must not take the function's memory.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::connector_metadata::ConnectorMetadata;
 use aws_smithy_runtime_api::client::http::{
@@ -17,11 +19,21 @@ const LONGEST_ANSWER: usize = 32 << 20;
 
 /// An HTTP client whose answers end after [`LONGEST_ANSWER`], with an error.
 #[derive(Debug)]
-pub struct Bounded(pub SharedHttpClient);
+pub struct Bounded {
+    client: SharedHttpClient,
+    is_valid: AtomicBool,
+}
+
+impl Bounded {
+    /// Bounds the answers of `client`.
+    pub fn new(client: SharedHttpClient) -> Self {
+        Self { client, is_valid: AtomicBool::new(false) }
+    }
+}
 
 impl HttpClient for Bounded {
     fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
-        SharedHttpConnector::new(BoundedConnector(self.0.http_connector(settings, components)))
+        SharedHttpConnector::new(BoundedConnector(self.client.http_connector(settings, components)))
     }
 
     fn validate_base_client_config(
@@ -29,15 +41,20 @@ impl HttpClient for Bounded {
         components: &RuntimeComponentsBuilder,
         config: &ConfigBag,
     ) -> Result<(), BoxError> {
-        HttpClient::validate_base_client_config(&self.0, components, config)
+        // For each client of an AWS service it reads the certificates anew, a quarter of a millisecond. They share them.
+        if !self.is_valid.load(Ordering::Relaxed) {
+            HttpClient::validate_base_client_config(&self.client, components, config)?;
+            self.is_valid.store(true, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     fn validate_final_config(&self, components: &RuntimeComponents, config: &ConfigBag) -> Result<(), BoxError> {
-        HttpClient::validate_final_config(&self.0, components, config)
+        HttpClient::validate_final_config(&self.client, components, config)
     }
 
     fn connector_metadata(&self) -> Option<ConnectorMetadata> {
-        self.0.connector_metadata()
+        self.client.connector_metadata()
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::retry::RetryConfig;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -22,6 +23,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_runtime_api::http::Response;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use bounded::Bounded;
 
 /// Longest time to a connection.
@@ -31,38 +33,50 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest time for such a call with its repetitions.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Loads what every client shares: region, credentials and endpoints as every AWS tool reads them, one HTTP client,
-/// standard retries, and timeouts.
-pub async fn shared_config() -> SdkConfig {
-    aws_config::defaults(BehaviorVersion::v2026_01_12())
-        .http_client(http_client())
-        .retry_config(retries())
-        .timeout_config(timeouts())
-        .load()
-        .await
-}
-
-/// What a function shares that calls DynamoDB only, from what Lambda sets in the environment. The chain behind
-/// [`shared_config`] can assume roles: a binary that does not use it does not hold STS.
+/// What every client shares: region, credentials and endpoints by the environment variables that Lambda sets and every AWS
+/// tool knows, one HTTP client, standard retries, and timeouts. Nothing is looked for elsewhere: files, metadata services
+/// and roles by web identity are not where a function runs, and a search for them costs its start and its package.
 #[must_use]
-pub fn dynamodb_config(get: impl Fn(&str) -> Option<String>) -> SdkConfig {
-    let get = |name: &str| get(name).filter(|value| !value.is_empty());
+pub fn config(get: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> SdkConfig {
+    let get = move |name: &str| get(name).filter(|value| !value.is_empty());
+    let is_set = |name: &str| get(name).map(|value| value.eq_ignore_ascii_case("true"));
     let mut config = SdkConfig::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
         .credentials_provider(SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()))
         .region(get("AWS_REGION").or_else(|| get("AWS_DEFAULT_REGION")).map(Region::new))
         .http_client(http_client())
         .retry_config(retries())
-        .timeout_config(timeouts());
-    config.set_endpoint_url(get("AWS_ENDPOINT_URL_DYNAMODB").or_else(|| get("AWS_ENDPOINT_URL")));
-    config.build()
+        .timeout_config(timeouts())
+        // Each attempt has a time limit, its body's transfer included.
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+    config.set_endpoint_url(get("AWS_ENDPOINT_URL"));
+    config.set_use_fips(is_set("AWS_USE_FIPS_ENDPOINT"));
+    config.set_use_dual_stack(is_set("AWS_USE_DUALSTACK_ENDPOINT"));
+    config.service_config(OfService(get)).build()
+}
+
+/// Settings of single services, such as `AWS_ENDPOINT_URL_SECRETS_MANAGER`.
+/// Source: <https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>.
+struct OfService<F>(F);
+
+impl<F> fmt::Debug for OfService<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OfService")
+    }
+}
+
+impl<F: Fn(&str) -> Option<String> + Send + Sync> LoadServiceConfig for OfService<F> {
+    fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+        let service = key.service_id().to_uppercase().replace(' ', "_");
+        self.0(&format!("{}_{service}", key.env()))
+    }
 }
 
 fn http_client() -> SharedHttpClient {
     let client = aws_smithy_http_client::Builder::new()
         .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
         .build_https();
-    SharedHttpClient::new(Bounded(client))
+    SharedHttpClient::new(Bounded::new(client))
 }
 
 fn retries() -> RetryConfig {
@@ -308,14 +322,31 @@ mod tests {
     }
 
     #[test]
-    fn dynamodb_is_found_by_its_own_endpoint_first() {
-        let both = |name: &str| name.starts_with("AWS_ENDPOINT_URL").then(|| format!("http://{}", name.len()));
-        assert_eq!(dynamodb_config(both).endpoint_url(), Some("http://25"));
-        let general = |name: &str| both(name).filter(|_| name == "AWS_ENDPOINT_URL");
-        assert_eq!(dynamodb_config(general).endpoint_url(), Some("http://16"));
-        assert_eq!(dynamodb_config(|_| Some(String::new())).endpoint_url(), None);
-        assert!(own_region(&dynamodb_config(|_| None)).is_err());
-        assert_eq!(own_region(&dynamodb_config(|name| Some(name.to_lowercase()))), Ok("aws_region".to_owned()));
+    fn a_service_is_found_by_its_own_endpoint_first() {
+        fn both(name: &str) -> Option<String> {
+            name.starts_with("AWS_ENDPOINT_URL").then(|| format!("http://{}", name.to_lowercase()))
+        }
+        let of_service = |config: &SdkConfig, service: &str| {
+            let key = ServiceConfigKey::builder().service_id(service).env("AWS_ENDPOINT_URL").profile("endpoint_url");
+            config.service_config().unwrap().load_config(key.build().unwrap())
+        };
+        let own = |name: &str| Some(format!("http://aws_endpoint_url_{name}"));
+        assert_eq!(of_service(&config(both), "DynamoDB"), own("dynamodb"));
+        assert_eq!(of_service(&config(both), "Secrets Manager"), own("secrets_manager"));
+        let general = config(|name| both(name).filter(|_| name == "AWS_ENDPOINT_URL"));
+        assert_eq!(of_service(&general, "DynamoDB"), None);
+        assert_eq!(general.endpoint_url(), Some("http://aws_endpoint_url"));
+        let empty = config(|_| Some(String::new()));
+        assert_eq!((empty.endpoint_url(), of_service(&empty, "ECS")), (None, None));
+        assert!(own_region(&config(|_| None)).is_err());
+        assert_eq!(own_region(&config(|name| Some(name.to_lowercase()))), Ok("aws_region".to_owned()));
+    }
+
+    #[test]
+    fn kinds_of_endpoints_are_chosen_as_by_other_tools() {
+        let with = |value: &'static str| config(move |name| name.starts_with("AWS_USE_").then(|| value.to_owned()));
+        assert_eq!((with("true").use_fips(), with("TRUE").use_dual_stack()), (Some(true), Some(true)));
+        assert_eq!((with("false").use_fips(), with("").use_dual_stack()), (Some(false), None));
     }
 
     #[test]

@@ -41,7 +41,8 @@ const EXPECTATIONS: &[(&str, &str)] = &[
     ("time", "a date such as \"2026-11-22\", or a time with its offset such as \"2026-11-22T09:30:00Z\""),
 ];
 
-static FORMAT: EventFormat = EventFormat {
+/// Events of the history function.
+pub(crate) static FORMAT: EventFormat = EventFormat {
     schema: include_str!("../../schema/history-query.schema.json"),
     needed: NEEDED,
     expectations: EXPECTATIONS,

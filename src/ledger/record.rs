@@ -1,5 +1,6 @@
 //! Records of the history table. What stands here is read by every later version: it is final.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -334,11 +335,14 @@ impl Record {
 ///
 /// Where the record has no canonical JSON.
 pub fn hash(record: &Value) -> serde_json::Result<String> {
-    let mut record = record.clone();
-    if let Some(members) = record.as_object_mut() {
-        members.remove("hash");
-    }
-    Ok(hex(&Sha256::digest(serde_json_canonicalizer::to_vec(&record)?)))
+    let canonical = match record {
+        Value::Object(members) => {
+            let hashed: BTreeMap<_, _> = members.iter().filter(|(name, _)| *name != "hash").collect();
+            serde_json_canonicalizer::to_vec(&hashed)
+        }
+        other => serde_json_canonicalizer::to_vec(other),
+    };
+    Ok(hex(&Sha256::digest(canonical?)))
 }
 
 /// Lowercase hex.

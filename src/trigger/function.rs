@@ -58,7 +58,7 @@ pub async fn run() -> Result<(), String> {
     telemetry::start(variable("AWS_LAMBDA_LOG_LEVEL").as_deref());
     let required = |name: &str| variable(name).ok_or_else(|| format!("environment variable {name} is not set"));
     let updater = required("UPDATER_FUNCTION")?;
-    let shared = aws::shared_config().await;
+    let shared = aws::config(variable);
     let region = Region::parse(&aws::own_region(&shared)?)
         .map_err(|error| format!("environment variable AWS_REGION: {error}"))?;
     // What a mapping leaves out is the updater's own, where its ARN says whose it is.

@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use chrono::{DateTime, Utc};
 use dynoxide::{Database, DynoxideError, ImportOptions};
-use ecs_updater::aws::dynamodb_config;
+use ecs_updater::aws;
 use ecs_updater::aws::history_reader::{Cost, HistoryReader};
 use ecs_updater::config::Tables;
 use ecs_updater::ledger::query::{self, Ask, Page, Query};
@@ -115,13 +115,14 @@ pub fn parsed(query: &Value, now: DateTime<Utc>) -> Query {
 }
 
 fn config(endpoint: &str) -> SdkConfig {
-    let get = |name: &str| match name {
+    let endpoint = endpoint.to_owned();
+    let get = move |name: &str| match name {
         "AWS_REGION" => Some("eu-west-1".to_owned()),
-        "AWS_ENDPOINT_URL" => Some(endpoint.to_owned()),
+        "AWS_ENDPOINT_URL" => Some(endpoint.clone()),
         _ => None,
     };
     let credentials = Credentials::new("key", "secret", None, None, "test");
-    let builder = dynamodb_config(get).into_builder();
+    let builder = aws::config(get).into_builder();
     builder.credentials_provider(SharedCredentialsProvider::new(credentials)).build()
 }
 
