@@ -91,6 +91,7 @@ lint-clippy: cargo
 # is fetched: `make lint-advisories`, where there is a network.
 lint-dependencies: $(TOOLS)/rust/stamp
 	$(TOOLS)/rust/bin/cargo-deny --locked check --hide-inclusion-graph licenses bans sources
+	$(TOOLS)/rust/bin/cargo-deny --locked --manifest-path fuzz/Cargo.toml --config deny.toml check --hide-inclusion-graph licenses bans sources
 	$(TOOLS)/rust/bin/cargo-shear --locked --deny-warnings
 .PHONY: lint-advisories
 lint-advisories: $(TOOLS)/rust/stamp

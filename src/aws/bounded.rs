@@ -70,3 +70,37 @@ impl HttpConnector for BoundedConnector {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    /// Refuses its first validations, so many, and counts all of them.
+    #[derive(Debug, Clone)]
+    struct Counted(Arc<AtomicUsize>, usize);
+
+    impl HttpClient for Counted {
+        fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+            unreachable!("nothing is sent")
+        }
+
+        fn validate_base_client_config(&self, _: &RuntimeComponentsBuilder, _: &ConfigBag) -> Result<(), BoxError> {
+            if self.0.fetch_add(1, Ordering::Relaxed) < self.1 { Err("no certificates".into()) } else { Ok(()) }
+        }
+    }
+
+    #[test]
+    fn a_client_that_was_found_valid_is_not_asked_again() {
+        for refused in [0, 2] {
+            let asked = Arc::new(AtomicUsize::new(0));
+            let client = Bounded::new(SharedHttpClient::new(Counted(asked.clone(), refused)));
+            let validate =
+                || client.validate_base_client_config(&RuntimeComponentsBuilder::new("test"), &ConfigBag::base());
+            assert_eq!(std::iter::repeat_with(validate).take(5).filter(Result::is_err).count(), refused);
+            assert_eq!(asked.load(Ordering::Relaxed), refused + 1);
+        }
+    }
+}
