@@ -27,10 +27,13 @@ use crate::response::{ManyResponse, Outcome, Response, Results};
 /// that grow old meanwhile.
 const SESSIONS_PER_ACCOUNT: usize = 2;
 
-/// How many services are prepared and have not begun, for each that may be at work: the next ones are ready when a place
-/// comes free, and not so many that what was read about them grows old and fills the memory. Those at work count until
-/// their change has begun: what the next ones need is done while these wait for ECS, and not in their way.
-const AHEAD: usize = 2;
+/// How many services may be prepared and not have begun, half as many again as may be at work: the next ones are ready
+/// when a place comes free, and not so many that what was read about them grows old and fills the memory. Those at work
+/// count until their change has begun: what the next ones need is done while these wait for ECS, and not in their way.
+fn ahead(max_concurrency: usize) -> usize {
+    let at_once = max_concurrency.max(SERVICES_PER_CALL);
+    at_once + at_once / 2
+}
 
 impl Updater {
     /// Does what `batch` asks. `ended` hears of each update when it has ended.
@@ -47,7 +50,7 @@ impl Updater {
             ended,
             images: Images::new(&self.registries),
             slots: Arc::new(Semaphore::new(self.config.max_concurrency)),
-            ahead: Arc::new(Semaphore::new(AHEAD * self.config.max_concurrency.max(SERVICES_PER_CALL))),
+            ahead: Arc::new(Semaphore::new(ahead(self.config.max_concurrency))),
             results: RefCell::new(Results::new(batch.updates.len(), batch.summary_only)),
             slowest: Cell::default(),
             to_wait: RefCell::default(),
@@ -190,7 +193,7 @@ impl Run<'_> {
 
     /// Waits until so many services may be prepared: all of a group, or as many as may be at all.
     async fn prepare(&self, services: usize) -> Option<OwnedSemaphorePermit> {
-        let most = AHEAD * self.updater.config.max_concurrency.max(SERVICES_PER_CALL);
+        let most = ahead(self.updater.config.max_concurrency);
         let permits = u32::try_from(services.min(most)).ok()?;
         Arc::clone(&self.ahead).acquire_many_owned(permits).await.ok()
     }
