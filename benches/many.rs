@@ -143,7 +143,8 @@ async fn run(case: &Case) -> bool {
 }
 
 fn main() {
-    // The stub's threads give way to the updater's process, which the main thread starts: on AWS they share no processor.
+    // The stubs' threads give way to the updater's process, which the main thread starts: on AWS they share no processor. That
+    // of the tables does not.
     let give_way = || {
         let _ = rustix::process::nice(10);
     };

@@ -14,6 +14,8 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::sync;
+
 #[derive(Debug, Clone)]
 pub struct Request {
     pub method: String,
@@ -274,10 +276,6 @@ impl Upstream {
         Self { address, idle: Mutex::default() }
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<BufReader<TcpStream>>> {
-        self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
     /// Sends `request` as it is.
     pub async fn forward(&self, request: &Request) -> std::io::Result<Answer> {
         let address = self.address;
@@ -291,7 +289,7 @@ impl Upstream {
         let mut bytes = head.into_bytes();
         bytes.extend_from_slice(&request.body);
         loop {
-            let kept = self.idle().pop();
+            let kept = sync(&self.idle).pop();
             let is_kept = kept.is_some();
             let mut stream = match kept {
                 Some(stream) => stream,
@@ -318,7 +316,7 @@ impl Upstream {
                 stream.read_to_end(&mut body).await?;
             }
             if !has("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
-                self.idle().push(stream);
+                sync(&self.idle).push(stream);
             }
             headers.retain(|(n, _)| !["connection", "content-length", "transfer-encoding"].contains(&n.as_str()));
             return Ok(Answer { status, headers, body });
