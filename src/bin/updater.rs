@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Each change makes some thousands of small allocations in the SDK: with the system's allocator these were a third of its time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     match Box::pin(ecs_updater::function::run()).await {

@@ -217,16 +217,26 @@ async fn read_request<R: AsyncBufReadExt + Unpin>(read: &mut R) -> std::io::Resu
     let method = parts.next().unwrap_or_default().to_owned();
     let path = parts.next().unwrap_or_default().to_owned();
     let headers = read_headers(read).await?;
-    let find = |name: &str| headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
-    let body = if find("transfer-encoding").is_some_and(|v| v.eq_ignore_ascii_case("chunked")) {
-        read_chunks(read).await?
-    } else {
-        let length = find("content-length").and_then(|v| v.parse().ok()).unwrap_or(0);
-        let mut body = vec![0; length];
-        read.read_exact(&mut body).await?;
-        body
-    };
+    let body = read_body(read, &headers).await?.unwrap_or_default();
     Ok(Some(Request { method, path, headers, body }))
+}
+
+fn find<'a>(headers: &'a [(String, String)], wanted: &str) -> Option<&'a str> {
+    headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
+}
+
+/// The body in chunks, or of the length that the headers say; nothing where they say neither.
+async fn read_body<R: AsyncBufReadExt + Unpin>(
+    read: &mut R,
+    headers: &[(String, String)],
+) -> std::io::Result<Option<Vec<u8>>> {
+    if find(headers, "transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
+        return read_chunks(read).await.map(Some);
+    }
+    let Some(length) = find(headers, "content-length").and_then(|value| value.parse().ok()) else { return Ok(None) };
+    let mut body = vec![0; length];
+    read.read_exact(&mut body).await?;
+    Ok(Some(body))
 }
 
 async fn read_headers<R: AsyncBufReadExt + Unpin>(read: &mut R) -> std::io::Result<Vec<(String, String)>> {
@@ -303,19 +313,17 @@ impl Upstream {
             sent?;
             let status = status.split_whitespace().nth(1).and_then(|s| s.parse().ok()).unwrap_or(599);
             let mut headers = read_headers(&mut stream).await?;
-            let has = |wanted: &str| headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
             let mut body = Vec::new();
-            if has("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
-                body = read_chunks(&mut stream).await?;
-            } else if request.method == "HEAD" {
-                // Its length is that of a body that does not come.
-            } else if let Some(length) = has("content-length").and_then(|value| value.parse().ok()) {
-                body.resize(length, 0);
-                stream.read_exact(&mut body).await?;
-            } else {
-                stream.read_to_end(&mut body).await?;
+            // The length in an answer to HEAD is that of a body that does not come.
+            if request.method != "HEAD" {
+                match read_body(&mut stream, &headers).await? {
+                    Some(whole) => body = whole,
+                    None => {
+                        stream.read_to_end(&mut body).await?;
+                    }
+                }
             }
-            if !has("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
+            if !find(&headers, "connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
                 sync(&self.idle).push(stream);
             }
             headers.retain(|(n, _)| !["connection", "content-length", "transfer-encoding"].contains(&n.as_str()));
