@@ -27,6 +27,7 @@
 
 pub mod aws;
 pub mod batch;
+pub mod canonical;
 pub mod config;
 pub mod error;
 pub mod event;

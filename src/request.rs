@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::{
+    canonical,
     error::{Code, Failure},
     event::{EventFormat, MAX_EVENT_BYTES, MAX_FAULTS},
     image::ImageReference,
@@ -437,7 +438,7 @@ fn event_hash(event: Value, service_key: &ServiceKey) -> Result<String, String> 
             event.remove(name);
         }
     }
-    let canonical = serde_json_canonicalizer::to_vec(&event).map_err(|error| error.to_string())?;
+    let canonical = canonical::object(event.iter()).map_err(|error| error.to_string())?;
     Ok(hex(&Sha256::digest(canonical)))
 }
 

@@ -1,6 +1,5 @@
 //! Records of the history table. What stands here is read by every later version: it is final.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +7,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::state::Head;
+use crate::canonical;
 use crate::error::Failure;
 use crate::names::{ChangeId, ServiceKey};
 use crate::outcome::Detail;
@@ -287,7 +287,7 @@ impl ChangeFacts {
             restores: self.restores.clone(),
             lease_until: said.lease_until.map(rfc3339),
             outcome: said.outcome.map(outcome_text).transpose()?,
-            resolved_images: self.pins.some().map(serde_json_canonicalizer::to_string).transpose()?,
+            resolved_images: self.pins.some().map(canonical::to_string).transpose()?,
         };
         let pointers = images
             .enumerate()
@@ -336,11 +336,8 @@ impl Record {
 /// Where the record has no canonical JSON.
 pub fn hash(record: &Value) -> serde_json::Result<String> {
     let canonical = match record {
-        Value::Object(members) => {
-            let hashed: BTreeMap<_, _> = members.iter().filter(|(name, _)| *name != "hash").collect();
-            serde_json_canonicalizer::to_vec(&hashed)
-        }
-        other => serde_json_canonicalizer::to_vec(other),
+        Value::Object(members) => canonical::object(members.iter().filter(|(name, _)| *name != "hash")),
+        other => canonical::to_string(other),
     };
     Ok(hex(&Sha256::digest(canonical?)))
 }
@@ -348,11 +345,8 @@ pub fn hash(record: &Value) -> serde_json::Result<String> {
 /// Lowercase hex.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).collect()
 }
 
 /// The part of a day's, or an image's, records that a service's stand in.
@@ -368,20 +362,20 @@ pub fn shard_of(service: &str) -> u8 {
 }
 
 fn state_text(state: &Recorded) -> serde_json::Result<String> {
-    let text = serde_json_canonicalizer::to_string(state)?;
+    let text = canonical::to_string(state)?;
     if text.len() <= LONGEST_STATE {
         return Ok(text);
     }
     let mut shortened = state.clone();
     let left_out = format!("left out: with them this would be {} bytes, and an item holds 400 KB", text.len());
     shortened.shorten(left_out);
-    serde_json_canonicalizer::to_string(&shortened)
+    canonical::to_string(&shortened)
 }
 
 fn error_text(error: &Failure) -> serde_json::Result<String> {
     let mut error = error.clone();
     shorten(&mut error.message);
-    serde_json_canonicalizer::to_string(&error)
+    canonical::to_string(&error)
 }
 
 fn outcome_text(outcome: &Detail) -> serde_json::Result<String> {
@@ -389,7 +383,7 @@ fn outcome_text(outcome: &Detail) -> serde_json::Result<String> {
     if let Some(reason) = &mut outcome.reason {
         shorten(reason);
     }
-    serde_json_canonicalizer::to_string(&outcome)
+    canonical::to_string(&outcome)
 }
 
 fn shorten(text: &mut String) {
