@@ -13,7 +13,7 @@
 //! | session | [`aws::sessions`] | the role in the target account, for exactly this service |
 //! | snapshot | [`snapshot`], [`task_definition`] | what the service is now, with every member that AWS sent |
 //! | plan | [`plan`] | pure: what differs, or why it cannot be done |
-//! | STARTED, APPLIED | [`ledger`], [`aws::ledger_store`] | records chained by hash, leases, idempotency keys |
+//! | STARTED, APPLIED | [`ledger`], [`aws::ledger_store`] | records chained by hash ([`canonical`]), leases, idempotency keys |
 //! | apply | [`update`] | register, update, tag; read back where an answer was lost |
 //! | how it ended | [`outcome`], [`follow`], [`settle`], [`recorder`] ([`ledger::hear`]) | waited for, heard of, or asked about; recorded once |
 //! | response | [`response`], [`error`] | what the caller gets |
