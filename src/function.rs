@@ -10,7 +10,7 @@ use crate::lambda::{self, EventText};
 use crate::names::{FunctionArn, Region, ServiceKey};
 use crate::request::{self, Defaults, Event, UpdateRequest};
 use crate::response::{Answer, Outcome, Response, Status};
-use crate::telemetry::{self, Ended};
+use crate::telemetry::{self, Ended, Metrics};
 use crate::update::{Invocation, Updater};
 
 /// Reads the settings, and answers invocations until Lambda ends the process.
@@ -29,50 +29,71 @@ pub async fn run() -> Result<(), String> {
     let updater = Updater::new(config, shared, Utc::now, random);
 
     request::FORMAT.prepare();
-    let function = Function { updater, region, namespace };
+    let function = Function::new(updater, region, namespace, Utc::now, telemetry::print);
     let function = &function;
-    let handler = service_fn(async |event: LambdaEvent<EventText>| function.answer(event).await);
-    lambda::serve(handler).await
+    lambda::serve(service_fn(async |event: LambdaEvent<EventText>| {
+        let invocation = invocation(&event.context);
+        function.answer(event.payload.bytes(), &invocation).await.map_err(Diagnostic::from)
+    }))
+    .await
 }
 
-struct Function {
+/// What answers events: the whole function but the runtime.
+pub struct Function {
     updater: Updater,
     region: Region,
     namespace: String,
+    clock: fn() -> DateTime<Utc>,
+    metrics: Metrics,
 }
 
 impl Function {
-    async fn answer(&self, event: LambdaEvent<EventText>) -> Result<Answer, Diagnostic> {
-        let invocation = invocation(&event.context);
+    /// A function in `region` whose metrics go to `metrics`, under `namespace`.
+    #[must_use]
+    pub fn new(
+        updater: Updater,
+        region: Region,
+        namespace: String,
+        clock: fn() -> DateTime<Utc>,
+        metrics: Metrics,
+    ) -> Self {
+        Self { updater, region, namespace, clock, metrics }
+    }
+
+    /// Answers one event, as it came.
+    ///
+    /// # Errors
+    ///
+    /// What failed, where the event asked for one update or could not be understood.
+    pub async fn answer(&self, event: &[u8], invocation: &Invocation) -> Result<Answer, Failure> {
         let defaults = Defaults {
             account_id: invocation.function.as_ref().map(|function| function.account_id.clone()),
             region: self.region.clone(),
         };
-        let event = request::parse(event.payload.bytes(), &defaults);
         let tell = |request: Option<&UpdateRequest>, answer: Result<&Response, &Failure>| {
-            log(answer, request, &invocation);
+            log(answer, request, invocation);
             let outcome = answer.ok().and_then(|response| response.body.recorded).map(Ended::Deployment);
             for ended in ended(answer).into_iter().chain(outcome) {
-                println!("{}", telemetry::metric_line(&self.namespace, ended, Utc::now()));
+                (self.metrics)(&telemetry::metric_line(&self.namespace, ended, (self.clock)()));
             }
         };
-        match event {
+        match request::parse(event, &defaults) {
             Ok(Event::One(request)) => {
-                let answer = self.updater.update(&request, &invocation).await;
+                let answer = self.updater.update(&request, invocation).await;
                 tell(Some(&request), answer.as_ref());
-                answer.map(|response| Answer::One(Box::new(response))).map_err(Diagnostic::from)
+                answer.map(|response| Answer::One(Box::new(response)))
             }
             Ok(Event::Many(batch)) => {
                 let ended = |request: &UpdateRequest, outcome: &Outcome| match outcome {
                     Outcome::Answered(response) => tell(Some(request), Ok(response)),
                     Outcome::Failed(failure) => tell(Some(request), Err(failure)),
-                    Outcome::NotStarted => log_not_started(request, &invocation),
+                    Outcome::NotStarted => log_not_started(request, invocation),
                 };
-                Ok(Answer::Many(self.updater.update_many(&batch, &invocation, &ended).await))
+                Ok(Answer::Many(self.updater.update_many(&batch, invocation, &ended).await))
             }
             Err(failure) => {
                 tell(None, Err(&failure));
-                Err(failure.into())
+                Err(failure)
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The edge of the history function: one invocation from event text to answer. Each failure is logged here, once.
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde::{Deserialize, Serialize};
 
@@ -52,22 +52,26 @@ pub async fn run() -> Result<(), String> {
     query::FORMAT.prepare();
     lambda::serve(service_fn(async |event: LambdaEvent<EventText>| {
         let request_id = event.context.request_id.as_str();
-        let answer = answer(reader, event.payload.bytes(), request_id).await;
+        let answer = answer(reader, event.payload.bytes(), request_id, Utc::now()).await;
         answer.map_err(|failure| {
-            println!("{}", telemetry::question_failed_line(namespace, &failure, Utc::now()));
+            telemetry::print(&telemetry::question_failed_line(namespace, &failure, Utc::now()));
             Diagnostic::from(failure)
         })
     }))
     .await
 }
 
-/// Answers one event.
+/// Answers one event that came `now`.
 ///
 /// # Errors
 ///
 /// [`Code::JsonValidation`] where the event is no query, [`Code::HistoryUnavailable`] where a table could not be read.
-pub async fn answer(reader: &HistoryReader, event: &[u8], request_id: &str) -> Result<Response, Failure> {
-    let now = Utc::now();
+pub async fn answer(
+    reader: &HistoryReader,
+    event: &[u8],
+    request_id: &str,
+    now: DateTime<Utc>,
+) -> Result<Response, Failure> {
     let answered = match query::parse(event, now) {
         Err(failure) => Err((String::new(), failure)),
         Ok(Ask::Changes(query)) => {

@@ -57,7 +57,7 @@ where
         let answer = handler.call(event);
         let namespace = namespace.clone();
         async move {
-            let failed = |_: &_| println!("{}", telemetry::answered_error_line(&namespace, &function, started));
+            let failed = |_: &_| telemetry::print(&telemetry::answered_error_line(&namespace, &function, started));
             answer.await.inspect_err(failed)
         }
     });

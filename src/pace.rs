@@ -7,8 +7,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use governor::clock::{Clock, DefaultClock};
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use governor::clock::{Clock, Reference};
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+
+use tokio::time::Instant;
 
 use crate::names::ServiceKey;
 
@@ -108,7 +113,7 @@ impl Buckets {
         let _waiting = Waiting::new(&bucket.waiting);
         let _turn = bucket.queue.lock().await;
         while let Err(not_until) = bucket.limiter.check() {
-            tokio::time::sleep(not_until.wait_time_from(DefaultClock::default().now())).await;
+            tokio::time::sleep(not_until.wait_time_from(TokioClock.now())).await;
         }
     }
 
@@ -120,9 +125,42 @@ impl Buckets {
     }
 }
 
+/// Tokio's clock: what waits for a token sleeps by it, and tests may pause it.
+#[derive(Debug, Clone, Copy, Default)]
+struct TokioClock;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct At(Instant);
+
+impl Clock for TokioClock {
+    type Instant = At;
+
+    fn now(&self) -> At {
+        At(Instant::now())
+    }
+}
+
+impl std::ops::Add<Nanos> for At {
+    type Output = Self;
+
+    fn add(self, other: Nanos) -> Self {
+        Self(self.0 + Duration::from(other))
+    }
+}
+
+impl Reference for At {
+    fn duration_since(&self, earlier: Self) -> Nanos {
+        self.0.saturating_duration_since(earlier.0).into()
+    }
+
+    fn saturating_sub(&self, duration: Nanos) -> Self {
+        Self(self.0.checked_sub(duration.into()).unwrap_or(self.0))
+    }
+}
+
 #[derive(Debug)]
 struct Bucket {
-    limiter: DefaultDirectRateLimiter,
+    limiter: RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<At>>,
     queue: tokio::sync::Mutex<()>,
     waiting: AtomicUsize,
 }
@@ -135,7 +173,7 @@ impl Bucket {
         let spare = per_second.get().div_ceil(2);
         let burst = NonZeroU32::new(burst.get().saturating_sub(spare)).unwrap_or(NonZeroU32::MIN);
         Self {
-            limiter: RateLimiter::direct(Quota::per_second(per_second).allow_burst(burst)),
+            limiter: RateLimiter::direct_with_clock(Quota::per_second(per_second).allow_burst(burst), TokioClock),
             queue: tokio::sync::Mutex::default(),
             waiting: AtomicUsize::default(),
         }
@@ -160,11 +198,9 @@ impl Drop for Waiting<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_burst_goes_at_once_and_the_rest_at_the_rate() {
         let buckets = Buckets::default();
         let start = Instant::now();
@@ -180,7 +216,7 @@ mod tests {
         assert!((Duration::from_millis(450)..Duration::from_millis(900)).contains(&took), "{took:?}");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn who_waits_is_counted_and_kinds_do_not_wait_for_each_other() {
         let buckets = Buckets::default();
         while buckets.try_take(Call::RegisterTaskDefinition) {}

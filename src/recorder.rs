@@ -29,7 +29,7 @@ use crate::names::{AccountId, FunctionArn, ServiceKey};
 use crate::outcome::{DeploymentEvent, Detail, Ending, Followed, Standing};
 use crate::pace::Pace;
 use crate::settle::{End, External, Settled, Settler, Witness};
-use crate::telemetry::{self, Ended};
+use crate::telemetry::{self, Ended, Metrics};
 
 /// How often what an event depends on is read again before the event has to come again: a result is mostly written
 /// within a second of its deployment.
@@ -54,7 +54,7 @@ pub async fn run() -> Result<(), String> {
     let config = RecorderConfig::from_variables(variable)?;
     let shared = aws::config(variable);
     aws::own_region(&shared)?;
-    let recorder = &Recorder::new(config, shared, Utc::now, crate::function::random);
+    let recorder = &Recorder::new(config, shared, Utc::now, crate::function::random, telemetry::print);
     lambda::serve(service_fn(async |event: LambdaEvent<EventText>| {
         let context = &event.context;
         let deadline = i64::try_from(context.deadline).ok().and_then(DateTime::from_timestamp_millis);
@@ -131,6 +131,7 @@ pub struct Recorder {
     pace: Pace,
     clock: fn() -> DateTime<Utc>,
     random: fn() -> [u8; 10],
+    metrics: Metrics,
 }
 
 impl Recorder {
@@ -141,10 +142,11 @@ impl Recorder {
         shared: SdkConfig,
         clock: fn() -> DateTime<Utc>,
         random: fn() -> [u8; 10],
+        metrics: Metrics,
     ) -> Self {
         let sessions = Sessions::new(&shared);
         let settler = Settler { store: LedgerStore::new(&shared, &config.tables), clock };
-        Self { config, shared, sessions, settler, pace: Pace::default(), clock, random }
+        Self { config, shared, sessions, settler, pace: Pace::default(), clock, random, metrics }
     }
 
     /// Answers one event: what became of it, for whoever invokes the function by hand.
@@ -409,7 +411,7 @@ impl Recorder {
     }
 
     fn count(&self, ended: Ended) {
-        println!("{}", telemetry::metric_line(&self.config.metrics_namespace, ended, (self.clock)()));
+        (self.metrics)(&telemetry::metric_line(&self.config.metrics_namespace, ended, (self.clock)()));
     }
 }
 

@@ -55,6 +55,14 @@ pub enum Ended {
     NotAsked,
 }
 
+/// Where lines of metrics go. It comes from outside: only a process of its own has a standard output of its own.
+pub type Metrics = fn(&Value);
+
+/// Writes a line of metrics to standard output, where Lambda takes it up.
+pub fn print(line: &Value) {
+    println!("{line}");
+}
+
 /// One line in CloudWatch's embedded metric format: a count of one.
 /// Source: <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>.
 #[must_use]

@@ -488,8 +488,15 @@ impl Updater {
         let Work { request, target, slot, .. } = work;
         slot.under_way();
         let mut after = snapshot;
-        let applying =
-            apply::Applying { target, slot, key: &request.service_key, update: &update, budget, clock: self.clock };
+        let applying = apply::Applying {
+            target,
+            slot,
+            key: &request.service_key,
+            update: &update,
+            budget,
+            clock: self.clock,
+            random: self.random,
+        };
         match applying.run(&mut after, earlier).await {
             Ok(()) => self.applied(request, begun, &after, update.notes).await,
             Err(failure) => Err(self.failed(begun, &after, failure).await),

@@ -7,8 +7,8 @@ use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::{DateTime, Utc};
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use serde_json::Value;
-use tokio::task::JoinSet;
 
 use super::CallError;
 use super::ledger_store::{Item, head, json};
@@ -265,24 +265,20 @@ impl Paging<'_> {
     ) -> Result<(), CallError> {
         let count = section.partitions.len();
         let newest_first = self.query.order == Order::NewestFirst;
-        let mut reads = JoinSet::new();
+        let mut reads = FuturesUnordered::new();
         for index in which {
             let (Some(cursor), Some(partition)) = (cursors.get_mut(index), section.partitions.get(index)) else {
                 continue;
             };
             cursor.limit = self.limit(count, cursor.limit);
-            let (reader, partition) = (self.reader.clone(), partition.clone());
-            let (low, high, by, cursor) = (section.low.clone(), section.high.clone(), section.index, cursor.clone());
-            reads.spawn(async move {
-                let between = Some((low.as_str(), high.as_str()));
-                let (limit, from) = (Some(cursor.limit), cursor.rest);
-                let read = Read { index: by, partition: &partition, between, newest_first, limit, from };
-                (index, reader.query(read).await)
-            });
+            let between = Some((section.low.as_str(), section.high.as_str()));
+            let (limit, from) = (Some(cursor.limit), cursor.rest.clone());
+            let read = Read { index: section.index, partition, between, newest_first, limit, from };
+            let reader = self.reader;
+            reads.push(async move { (index, reader.query(read).await) });
         }
         self.cost.calls += u32::try_from(reads.len()).unwrap_or(u32::MAX);
-        while let Some(read) = reads.join_next().await {
-            let (index, answer) = read.map_err(|error| CallError::unreadable(QUERY, error))?;
+        while let Some((index, answer)) = reads.next().await {
             let answer = answer?;
             self.cost.items += answer.read;
             merge.add(index, answer.items.into_iter().filter_map(keyed).collect(), answer.rest.is_none());

@@ -1,6 +1,6 @@
 //! Sessions in target accounts.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_credential_types::Credentials;
@@ -8,6 +8,7 @@ use aws_credential_types::provider::ProvideCredentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::future::ProvideCredentials as ProvidedCredentials;
 use aws_sdk_sts::Client;
+use aws_smithy_async::time::SharedTimeSource;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
@@ -90,13 +91,14 @@ pub fn session_policy(services: &[&ServiceKey]) -> serde_json::Result<String> {
 #[derive(Debug, Clone)]
 pub struct Sessions {
     client: Client,
+    time: SharedTimeSource,
 }
 
 impl Sessions {
     /// STS in the function's own region.
     #[must_use]
     pub fn new(shared: &SdkConfig) -> Self {
-        Self { client: Client::new(shared) }
+        Self { client: Client::new(shared), time: shared.time_source().unwrap_or_default() }
     }
 
     /// Assumes a role. What comes back assumes it again when the session is about to expire.
@@ -152,7 +154,7 @@ pub struct Session {
 impl Session {
     async fn current(&self) -> Result<Credentials, CallError> {
         let mut current = self.current.lock().await;
-        if current.expiry().is_some_and(|end| end < SystemTime::now() + RENEWED_BEFORE_END) {
+        if current.expiry().is_some_and(|end| end < self.sessions.time.now() + RENEWED_BEFORE_END) {
             *current = self.sessions.credentials(&self.request).await?;
         }
         Ok(current.clone())

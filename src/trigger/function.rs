@@ -36,13 +36,13 @@ struct Message {
 }
 
 /// What SQS shall deliver again: the answer with `ReportBatchItemFailures`.
-#[derive(Default, Serialize)]
-struct Again {
+#[derive(Debug, Default, Serialize)]
+pub struct Again {
     #[serde(rename = "batchItemFailures")]
     messages: Vec<AgainMessage>,
 }
 
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 struct AgainMessage {
     #[serde(rename = "itemIdentifier")]
     id: String,
@@ -65,13 +65,8 @@ pub async fn run() -> Result<(), String> {
     let account_id = FunctionArn::parse(&updater).map(|function| function.account_id);
     let mapping = Mapping::parse(&required("TRIGGER_MAPPING")?, &Defaults { account_id, region })
         .map_err(|error| format!("environment variable TRIGGER_MAPPING: {error}"))?;
-    let trigger = &Trigger {
-        registries: Registries::new(&shared, Settings::default()),
-        lambda: client(&shared),
-        updater,
-        mapping,
-    };
-    lambda::serve(service_fn(async |event: LambdaEvent<EventText>| trigger.answer(event).await)).await
+    let trigger = &Trigger::new(&shared, updater, mapping);
+    lambda::serve(service_fn(async |event: LambdaEvent<EventText>| trigger.answer(event.payload.bytes()).await)).await
 }
 
 /// One attempt only: a second one while the first is at work would find the service held. SQS delivers again.
@@ -89,7 +84,9 @@ fn client(shared: &SdkConfig) -> aws_sdk_lambda::Client {
     aws_sdk_lambda::Client::from_conf(config)
 }
 
-struct Trigger {
+/// What turns messages of the queue into events of the updater.
+#[derive(Debug)]
+pub struct Trigger {
     registries: Registries,
     lambda: aws_sdk_lambda::Client,
     /// Name or ARN of the updater, with its alias.
@@ -98,8 +95,20 @@ struct Trigger {
 }
 
 impl Trigger {
-    async fn answer(&self, event: LambdaEvent<EventText>) -> Result<Again, Diagnostic> {
-        let messages: Messages = serde_json::from_slice(event.payload.bytes()).map_err(|error| Diagnostic {
+    /// A trigger of this updater (name or ARN, with its alias).
+    #[must_use]
+    pub fn new(shared: &SdkConfig, updater: String, mapping: Mapping) -> Self {
+        let registries = Registries::new(shared, Settings::default());
+        Self { registries, lambda: client(shared), updater, mapping }
+    }
+
+    /// Answers messages of SQS: which of them shall come again.
+    ///
+    /// # Errors
+    ///
+    /// Where they are no messages of SQS.
+    pub async fn answer(&self, event: &[u8]) -> Result<Again, Diagnostic> {
+        let messages: Messages = serde_json::from_slice(event).map_err(|error| Diagnostic {
             error_type: "JsonValidation".to_owned(),
             error_message: format!("this function takes messages of SQS: {error}"),
         })?;

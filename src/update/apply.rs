@@ -66,6 +66,7 @@ pub struct Applying<'a> {
     pub update: &'a Update,
     pub budget: Budget,
     pub clock: fn() -> DateTime<Utc>,
+    pub random: fn() -> [u8; 10],
 }
 
 type Tags = BTreeMap<String, String>;
@@ -141,7 +142,7 @@ impl Applying<'_> {
             match self.target.ecs.register_task_definition(document, timeout).await {
                 Ok(definition) => Ok(Sent::Done(definition)),
                 Err(error) if error.effect == Effect::Unknown => {
-                    tokio::time::sleep(pause(0)).await;
+                    tokio::time::sleep(pause(0, self.random)).await;
                     match self.newest(family, document).await {
                         Ok(Some(definition)) => Ok(Sent::Done(definition)),
                         Ok(None) => Ok(Sent::Again(error)),
@@ -175,7 +176,7 @@ impl Applying<'_> {
             match self.target.ecs.update_service(&body, before.tags.clone(), timeout).await {
                 Ok(service) => Ok(Sent::Done(service)),
                 Err(error) if error.effect == Effect::Unknown => {
-                    tokio::time::sleep(pause(0)).await;
+                    tokio::time::sleep(pause(0, self.random)).await;
                     match self.target.ecs.describe_service(self.key).await {
                         Ok(service) if self.is_updated(&service, definition, before) => Ok(Sent::Done(service)),
                         Ok(_) => Ok(Sent::Again(error)),
@@ -312,7 +313,7 @@ impl Applying<'_> {
             if error.effect == Effect::Refused || sent == SEND_ATTEMPTS || unknown == UNKNOWN_ATTEMPTS {
                 return Err(rejected(&error).into());
             }
-            let pause = pause(sent);
+            let pause = pause(sent, self.random);
             // Waiting for a call that could not start then would only take the time to record the failure.
             if self.budget.for_mutation((self.clock)() + pause).is_err() {
                 return Err(rejected(&error).into());
@@ -324,11 +325,9 @@ impl Applying<'_> {
 
 /// How long to wait before a call is sent again: twice as long each time, at random between half and all of it, so that
 /// many that were throttled together come back apart.
-fn pause(sent: u32) -> Duration {
+fn pause(sent: u32, random: fn() -> [u8; 10]) -> Duration {
     let longest = (PAUSE.0 * 2_u32.saturating_pow(sent)).min(PAUSE.1);
-    let mut random = [0; 1];
-    // Without randomness the pause is just the longest.
-    let share = getrandom::fill(&mut random).map_or(255, |()| random[0]);
+    let share = random()[0];
     longest / 2 + longest / 2 * u32::from(share) / 255
 }
 

@@ -74,6 +74,8 @@ impl Updater {
                 break;
             }
             tokio::select! {
+                // In a fixed order: what happens depends on nothing but events and times.
+                biased;
                 _ = running.next(), if !running.is_empty() => {}
                 _ = waiting.next(), if !waiting.is_empty() => {}
                 () = run.more.notified() => {}
