@@ -7,10 +7,11 @@ use std::fmt;
 use lambda_runtime::Diagnostic;
 use serde::{Deserialize, Serialize};
 
+use crate::later::tolerant_words;
 use crate::names::ChangeId;
 
 /// What kind of failure it is; the `errorType` of the Lambda function error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Code {
     /// The event does not fit `schema/update-event.schema.json`.
     JsonValidation,
@@ -48,11 +49,44 @@ pub enum Code {
     IdempotencyKeyReused,
     /// Another change holds the lease of the service.
     ChangeInProgress,
+    /// Another change of the service began after this event.
+    ChangeOvertaken,
+    /// The clock of this environment is not that of DynamoDB.
+    ClockSkewed,
     /// The ledger could not be read or written.
     HistoryUnavailable,
+    /// A code of a later version, in an answer that it stored.
+    Later(&'static str),
 }
 
+tolerant_words!(Code);
+
 impl Code {
+    /// The codes of this version.
+    pub const ALL: [Self; 21] = [
+        Self::JsonValidation,
+        Self::ClusterNotFound,
+        Self::ServiceNotFound,
+        Self::ServiceReadFailed,
+        Self::TaskDefinitionRejected,
+        Self::ServiceUpdateFailed,
+        Self::TagUpdateFailed,
+        Self::AssumeRoleFailed,
+        Self::UnsupportedDeploymentController,
+        Self::RegionNotEnabled,
+        Self::ContainerNotFound,
+        Self::AmbiguousContainer,
+        Self::InvalidImage,
+        Self::ImageNotFound,
+        Self::RegistryUnavailable,
+        Self::TaskDefinitionChanged,
+        Self::IdempotencyKeyReused,
+        Self::ChangeInProgress,
+        Self::ChangeOvertaken,
+        Self::ClockSkewed,
+        Self::HistoryUnavailable,
+    ];
+
     /// The code as it stands in `errorType`, records, logs and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -75,7 +109,10 @@ impl Code {
             Self::TaskDefinitionChanged => "TaskDefinitionChanged",
             Self::IdempotencyKeyReused => "IdempotencyKeyReused",
             Self::ChangeInProgress => "ChangeInProgress",
+            Self::ChangeOvertaken => "ChangeOvertaken",
+            Self::ClockSkewed => "ClockSkewed",
             Self::HistoryUnavailable => "HistoryUnavailable",
+            Self::Later(code) => code,
         }
     }
 
@@ -93,14 +130,17 @@ impl Code {
             | Self::ImageNotFound
             | Self::TaskDefinitionChanged
             | Self::IdempotencyKeyReused
-            | Self::ChangeInProgress => Fault::Caller,
+            | Self::ChangeInProgress
+            | Self::ChangeOvertaken => Fault::Caller,
             Self::ServiceReadFailed
             | Self::TaskDefinitionRejected
             | Self::ServiceUpdateFailed
             | Self::TagUpdateFailed
             | Self::AssumeRoleFailed
             | Self::RegistryUnavailable
-            | Self::HistoryUnavailable => Fault::Operator,
+            | Self::ClockSkewed
+            | Self::HistoryUnavailable
+            | Self::Later(_) => Fault::Operator,
         }
     }
 
@@ -125,8 +165,9 @@ impl Code {
             Self::UnsupportedDeploymentController | Self::TaskDefinitionChanged => "[ERROR][ecs_service_update] ",
             Self::AssumeRoleFailed => "[ERROR][assume_role] role ",
             Self::IdempotencyKeyReused => "[ERROR][idempotency] ",
-            Self::ChangeInProgress => "[ERROR][service_lease] service ",
+            Self::ChangeInProgress | Self::ChangeOvertaken | Self::ClockSkewed => "[ERROR][service_lease] service ",
             Self::HistoryUnavailable => "[ERROR][history_write] ",
+            Self::Later(_) => "[ERROR] ",
         }
     }
 }

@@ -26,9 +26,12 @@
 //! that call AWS. Everything else is pure: time, ids and the network come in from outside.
 
 pub mod aws;
+pub mod backoff;
 pub mod batch;
 pub mod canonical;
+pub mod commit;
 pub mod config;
+pub mod continuation;
 pub mod error;
 pub mod event;
 pub mod follow;
@@ -36,6 +39,7 @@ pub mod function;
 pub mod history;
 pub mod image;
 pub mod lambda;
+mod later;
 pub mod ledger;
 pub mod names;
 pub mod outcome;

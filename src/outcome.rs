@@ -8,9 +8,13 @@ use chrono::{DateTime, Duration, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::ledger::record::Kind;
+use crate::ledger::deployment::DeploymentItem;
+use crate::ledger::record::{ChangeFacts, Kind};
 use crate::names::{AccountId, EcsName, Partition, Region, ServiceKey, shown_text};
-use crate::snapshot::Service;
+use crate::snapshot::{Recorded, Service, Snapshot};
+
+/// By how much ECS may say that a deployment was created before the change that started it began: clocks differ.
+const CLOCKS: Duration = Duration::seconds(4);
 
 /// How far apart the times of a deployment and of its service deployment may be, where nothing else joins them.
 const SAME: Duration = Duration::seconds(30);
@@ -130,9 +134,107 @@ struct Monitor {
 pub struct Listed {
     /// Its ARN.
     pub service_deployment_arn: String,
+    /// One of nine.
+    pub status: String,
+    /// Why it is in that status.
+    pub status_reason: Option<String>,
     /// Seconds since 1970.
     pub created_at: Option<f64>,
     target_service_revision_arn: Option<String>,
+}
+
+impl Listed {
+    /// ARN of the service revision that it deploys.
+    #[must_use]
+    pub fn revision(&self) -> Option<&str> {
+        self.target_service_revision_arn.as_deref()
+    }
+
+    /// Whether it ended, or is about to, without what it deployed.
+    #[must_use]
+    pub fn ended_badly(&self) -> bool {
+        let statuses = [
+            "STOPPED",
+            "STOP_REQUESTED",
+            "ROLLBACK_REQUESTED",
+            "ROLLBACK_IN_PROGRESS",
+            "ROLLBACK_SUCCESSFUL",
+            "ROLLBACK_FAILED",
+        ];
+        statuses.contains(&self.status.as_str())
+    }
+}
+
+/// A deployment that did not last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RolledBack {
+    /// Its id, or the ARN of its service deployment.
+    pub deployment: String,
+    /// Why, in the words of ECS.
+    pub reason: Option<String>,
+    /// ARN of the task definition that it deployed.
+    pub task_definition: Option<String>,
+}
+
+impl RolledBack {
+    /// By what ECS tells of its service deployment.
+    #[must_use]
+    pub fn of(listed: &Listed, known: Option<&ServiceDeployment>, task_definition: String) -> Self {
+        let reason = known.and_then(ServiceDeployment::reason).or_else(|| listed.status_reason.clone());
+        Self {
+            deployment: listed.service_deployment_arn.clone(),
+            reason: reason.or_else(|| Some(listed.status.clone())),
+            task_definition: Some(task_definition),
+        }
+    }
+}
+
+/// The deployments of a service, as far as they still stand in its list, that were created since then and did not last.
+#[must_use]
+pub fn ended_since(service: &Service, since: DateTime<Utc>) -> Vec<RolledBack> {
+    let deployments = deployments(service);
+    let is_rolled_back = deployments.iter().any(|it| it.status == "PRIMARY" && it.rolls_back());
+    let ended = deployments.into_iter().filter(|it| {
+        let is_later = it.created_at.and_then(time).is_some_and(|created| created >= since - CLOCKS);
+        is_later && it.status != "PRIMARY" && (it.rollout() == "FAILED" || is_rolled_back)
+    });
+    let told = |it: Deployment| RolledBack {
+        deployment: it.id,
+        reason: it.rollout_state_reason,
+        task_definition: it.task_definition,
+    };
+    ended.map(told).collect()
+}
+
+/// The deployment that a change started: the `PRIMARY` one, where it is not the one from before, was not created before the change began,
+/// and runs what the change left the service with. Of any other, somebody else is the author.
+#[must_use]
+pub fn started(facts: &ChangeFacts, before: &Recorded, after: &Snapshot, now: DateTime<Utc>) -> Option<DeploymentItem> {
+    let Snapshot { service, task_definition } = after;
+    let id = service.deployment_id().filter(|id| before.deployment_id.as_deref() != Some(*id))?;
+    let created_at = service.deployed_at().unwrap_or(now);
+    if created_at < facts.change_id.time() - CLOCKS {
+        return None;
+    }
+    let runs = service.deployed_task_definition();
+    if let (Some(runs), Some(wanted)) = (runs, task_definition)
+        && runs != wanted.arn
+    {
+        return None;
+    }
+    let strategy = service.parameter("deploymentConfiguration").and_then(|it| it.get("strategy")?.as_str());
+    Some(DeploymentItem {
+        repositories: facts.repositories.clone(),
+        before: before.deployment_id.clone(),
+        service_deployment: service.service_deployment().map(str::to_owned),
+        by_events: strategy.is_none_or(|strategy| strategy == "ROLLING"),
+        ..DeploymentItem::new(&facts.service, service.arn(), id, facts.change_id.clone(), created_at, now)
+    })
+}
+
+fn deployments(service: &Service) -> Vec<Deployment> {
+    let list = service.parameter("deployments").and_then(Value::as_array);
+    list.map(|list| list.iter().filter_map(|it| serde_json::from_value(it.clone()).ok()).collect()).unwrap_or_default()
 }
 
 /// One entry of `deployments` of `DescribeServices`.
@@ -195,11 +297,7 @@ impl Followed<'_> {
     /// Where it stands, by its service deployment where that is known, and by the service.
     #[must_use]
     pub fn standing(&self, service: &Service, known: Option<&ServiceDeployment>) -> Standing {
-        let deployments: Vec<Deployment> = service
-            .parameter("deployments")
-            .and_then(Value::as_array)
-            .map(|list| list.iter().filter_map(|it| serde_json::from_value(it.clone()).ok()).collect())
-            .unwrap_or_default();
+        let deployments = deployments(service);
         let primary = deployments.iter().find(|it| it.status == "PRIMARY");
         let own = deployments.iter().find(|it| it.id == self.id);
         match known {

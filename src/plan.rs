@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::{Code, Failure, Fault};
+use crate::names::ChangeId;
 use crate::request::{ImageChange, TagChange, TagMode, UpdateRequest};
 use crate::snapshot::{PARAMETERS, Recorded, Service, Snapshot, State, TagState};
 use crate::tags::{self, MAX_TAGS, TagDifference};
@@ -19,6 +20,8 @@ pub enum Plan {
     Unchanged {
         /// Containers that the request is about, with the images it names.
         targets: BTreeMap<String, String>,
+        /// What a person should know.
+        notes: Vec<String>,
     },
     /// Something differs.
     Update(Box<Update>),
@@ -66,7 +69,7 @@ pub struct Registration {
 #[derive(Debug, Clone)]
 pub struct Restore {
     /// The change whose before it is.
-    pub change_id: String,
+    pub change_id: ChangeId,
     /// The state before that change, from its record.
     pub before: Recorded,
     /// The task definition from before that change, as AWS has it now.
@@ -114,11 +117,27 @@ impl Update {
     }
 }
 
-/// One difference, for people and for `PLANNED` answers.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// What a difference is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum What {
+    /// The image of a container.
+    Image,
+    /// The registered revision that runs.
+    Revision,
+    /// A tag of the service.
+    Tag,
+    /// A parameter of `UpdateService`.
+    Parameter,
+    /// A new deployment where nothing else asks for one.
+    Deployment,
+}
+
+/// One difference: for people, for `PLANNED` answers, and for the record of what a change set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Change {
-    /// `image`, `tag`, `parameter` or `deployment`.
-    pub what: &'static str,
+    /// What it is about.
+    pub what: What,
     /// Which: container, tag key or parameter.
     pub path: String,
     /// What it is now; null where it is not there.
@@ -157,7 +176,7 @@ fn decide(request: &UpdateRequest, snapshot: &Snapshot, restore: Option<&Restore
         && parameters.is_empty()
         && !request.force_new_deployment
     {
-        return Ok(Plan::Unchanged { targets });
+        return Ok(Plan::Unchanged { targets, notes });
     }
     let mut force_new_deployment = request.force_new_deployment;
     if parameters.contains_key("capacityProviderStrategy") && !force_new_deployment {
@@ -170,7 +189,10 @@ fn decide(request: &UpdateRequest, snapshot: &Snapshot, restore: Option<&Restore
         .get("propagateTags")
         .and_then(Value::as_str)
         .map_or_else(|| snapshot.service.propagates_its_tags(), |wanted| wanted == "SERVICE");
-    let changes = changes(&images, &tags, &parameters, force_new_deployment, snapshot);
+    let is_copy = restore.is_some() && register.is_some();
+    let to = revision.as_ref().map(|revision| Value::from(revision.arn.as_str()));
+    let revised = to.or_else(|| is_copy.then_some(Value::Null));
+    let changes = changes(&images, revised, &tags, &parameters, force_new_deployment, snapshot);
     Ok(Plan::Update(Box::new(Update {
         container: images.keys().next().or_else(|| targets.keys().next()).cloned(),
         targets,
@@ -529,6 +551,19 @@ pub fn covers_parameters(service: &Service, parameters: &Map<String, Value>) -> 
     parameters.iter().all(|(name, wanted)| name == "monitoring" || has_parameter(service, name, wanted))
 }
 
+/// Whether two values of a parameter are the same to ECS.
+#[must_use]
+pub fn same_parameter(name: &str, one: &Value, other: &Value) -> bool {
+    let in_order = name == "placementStrategy";
+    covers(Some(one), other, in_order) && covers(Some(other), one, in_order)
+}
+
+/// Whether a value of a parameter has all that is wanted of it.
+#[must_use]
+pub fn covers_parameter(name: &str, has: &Value, wanted: &Value) -> bool {
+    covers(Some(has), wanted, name == "placementStrategy")
+}
+
 fn has_parameter(service: &Service, name: &str, wanted: &Value) -> bool {
     covers(service.parameter(name), wanted, name == "placementStrategy")
 }
@@ -572,6 +607,7 @@ fn is_nothing(value: &Value) -> bool {
 
 fn changes(
     images: &BTreeMap<String, (String, String)>,
+    revised: Option<Value>,
     tags: &TagDifference,
     parameters: &Map<String, Value>,
     force_new_deployment: bool,
@@ -581,16 +617,21 @@ fn changes(
     let change = |what, path: &str, from, to| Change { what, path: path.to_owned(), from, to };
     let images = images
         .iter()
-        .map(|(container, (from, to))| change("image", container, from.as_str().into(), to.as_str().into()));
-    let set = tags.set.iter().map(|(key, value)| change("tag", key, tag(key), value.as_str().into()));
-    let removed = tags.remove.iter().map(|key| change("tag", key, tag(key), Value::Null));
+        .map(|(container, (from, to))| change(What::Image, container, from.as_str().into(), to.as_str().into()));
+    // Its whole content comes with it, which no list of images tells. Of a copy the number is not known before.
+    let revision = revised.map(|to| {
+        let from = snapshot.service.task_definition_arn().map_or(Value::Null, Value::from);
+        change(What::Revision, "taskDefinition", from, to)
+    });
+    let set = tags.set.iter().map(|(key, value)| change(What::Tag, key, tag(key), value.as_str().into()));
+    let removed = tags.remove.iter().map(|key| change(What::Tag, key, tag(key), Value::Null));
     let parameters = parameters.iter().map(|(name, wanted)| {
         let from = snapshot.service.parameter(name).cloned().unwrap_or_default();
-        change("parameter", name, from, wanted.clone())
+        change(What::Parameter, name, from, wanted.clone())
     });
     let forced =
-        force_new_deployment.then(|| change("deployment", "forceNewDeployment", Value::Null, Value::Bool(true)));
-    images.chain(set).chain(removed).chain(parameters).chain(forced).collect()
+        force_new_deployment.then(|| change(What::Deployment, "forceNewDeployment", Value::Null, Value::Bool(true)));
+    images.chain(revision).chain(set).chain(removed).chain(parameters).chain(forced).collect()
 }
 
 #[cfg(test)]
@@ -811,7 +852,7 @@ mod tests {
         let snapshot = snapshot(&json!({}), &one());
         let Plan::Update(update) = plan(&request(&event), &snapshot, None) else { panic!("a change") };
         let what: Vec<_> = update.changes.iter().map(|it| (it.what, it.path.as_str())).collect();
-        assert_eq!(what, [("image", "web"), ("tag", "new"), ("tag", "old")]);
+        assert_eq!(what, [(What::Image, "web"), (What::Tag, "new"), (What::Tag, "old")]);
         let mut after = snapshot.state(update.container.as_deref());
         update.foretell(&mut after);
         assert_eq!(after.service_image.as_deref(), Some("nginx"));
@@ -833,7 +874,7 @@ mod tests {
         before.state.task_definition_arn = Some("arn:aws:ecs:eu-west-1:222222222222:task-definition/web:6".to_owned());
         before.state.images = BTreeMap::from([("web".to_owned(), "nginx:1".to_owned())]);
         before.service = was.as_object().unwrap().clone();
-        let restore = Restore { change_id: "the change".to_owned(), before, definition };
+        let restore = Restore { change_id: ChangeId::new(chrono::DateTime::UNIX_EPOCH, [1; 10]), before, definition };
         let mut event = json!({"restore": "previous"});
         event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         plan(&request(&event), &snapshot(is, &one()), Some(&restore))

@@ -15,17 +15,17 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::aws;
-use crate::aws::CallError;
 use crate::aws::ecs::{DescribeError, Ecs};
 use crate::aws::ledger_store::{LedgerStore, Open};
 use crate::aws::sessions::{SessionRequest, Sessions, session_name};
 use crate::config::RecorderConfig;
 use crate::follow::Looker;
 use crate::lambda::{self, EventText};
+use crate::ledger::deployment::{DeploymentItem, Undoes};
 use crate::ledger::hear::{Heard, hear, needs_open};
 use crate::ledger::record::{Kind, SHARDS};
-use crate::ledger::state::{DeploymentItem, Write};
-use crate::names::{AccountId, FunctionArn, ServiceKey};
+use crate::ledger::write::{LedgerError, Write};
+use crate::names::{AccountId, ChangeId, FunctionArn, ServiceKey};
 use crate::outcome::{DeploymentEvent, Detail, Ending, Followed, Standing};
 use crate::pace::Pace;
 use crate::settle::{End, External, Settled, Settler, Witness};
@@ -77,7 +77,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    fn unavailable(error: &CallError) -> Self {
+    fn unavailable(error: &LedgerError) -> Self {
         Self { kind: "HistoryUnavailable", message: format!("the history could not be read or written: {error}") }
     }
 }
@@ -145,7 +145,7 @@ impl Recorder {
         metrics: Metrics,
     ) -> Self {
         let sessions = Sessions::new(&shared);
-        let settler = Settler { store: LedgerStore::new(&shared, &config.tables), clock };
+        let settler = Settler { store: LedgerStore::new(&shared, &config.tables, random), clock, random };
         Self { config, shared, sessions, settler, pace: Pace::default(), clock, random, metrics }
     }
 
@@ -189,7 +189,7 @@ impl Recorder {
                 tokio::time::sleep(READING_PAUSE * 2_u32.pow(reading - 1)).await;
             }
             let (position, item) =
-                store.read_deployment(&event.service, &event.deployment_id, "key#").await.map_err(unavailable)?;
+                store.read_deployment(&event.service, Some(&event.deployment_id), None).await.map_err(unavailable)?;
             let open = if needs_open(event, item.as_ref()) {
                 store.open_deployments(Open::Of(&event.service)).await.map_err(unavailable)?
             } else {
@@ -207,16 +207,16 @@ impl Recorder {
                     return self.ended(event, &deployment_id, &ending, is_final, &witness).await;
                 }
                 Heard::RollsBack { undone } => {
-                    let undoes = undone.as_ref().map(|it| it.deployment_id().to_owned()).unwrap_or_default();
-                    let change_id = undone.map(|it| it.change_id).unwrap_or_default();
+                    let undoes = undone.as_ref().map(|it| it.deployment_id().to_owned());
+                    let change_id = undone.map_or_else(|| ChangeId::new(event.at, (self.random)()), |it| it.change_id);
                     let mut to = item.clone().unwrap_or_else(|| {
                         let (arn, id) = (&event.service_arn, &event.deployment_id);
                         DeploymentItem {
-                            look_at: None,
-                            ..DeploymentItem::new(&event.service, arn, id, &change_id, now)
+                            check_at: None,
+                            ..DeploymentItem::new(&event.service, arn, id, change_id, event.at, now)
                         }
                     });
-                    to.undoes = Some(undoes.clone());
+                    to.undoes = Some(Undoes { deployment_id: undoes.clone(), since: event.at });
                     let write = Write::Deployment { from: item.map(Box::new), to: Box::new(to) };
                     if self.settler.note(&[write]).await.map_err(unavailable)? {
                         return Ok(json!({"rollback_of": undoes}));
@@ -225,7 +225,7 @@ impl Recorder {
                 }
                 Heard::OfOrphan { change_id } => {
                     let (arn, id) = (&event.service_arn, &event.deployment_id);
-                    let to = DeploymentItem::new(&event.service, arn, id, &change_id, now);
+                    let to = DeploymentItem::new(&event.service, arn, id, change_id.clone(), event.at, now);
                     let write = Write::Deployment { from: None, to: Box::new(to) };
                     if self.settler.note(&[write]).await.map_err(unavailable)? {
                         return Ok(json!({"started_by": change_id}));
@@ -268,7 +268,7 @@ impl Recorder {
                 self.count(Ended::Deployment(ending.kind));
                 Ok(json!({"recorded": ending.kind, "change_id": change_id}))
             }
-            Settled::Known => Ok(json!({"nothing": "how the deployment ended is recorded"})),
+            Settled::Known(_) => Ok(json!({"nothing": "how the deployment ended is recorded"})),
             Settled::Unknown => Ok(json!({"nothing": "nothing is known any more of the deployment"})),
             Settled::Refused(why) => {
                 tracing::error!(service = %event.service, "refused: {why}");
@@ -278,7 +278,7 @@ impl Recorder {
     }
 
     /// Asks ECS about the open deployments that are due.
-    async fn sweep(&self, invocation: &Invocation) -> Result<Swept, CallError> {
+    async fn sweep(&self, invocation: &Invocation) -> Result<Swept, LedgerError> {
         let by = (self.clock)();
         let store = &self.settler.store;
         let mut due = Vec::new();
@@ -307,8 +307,8 @@ impl Recorder {
             return Asked::Left;
         }
         let failed = |what: &dyn std::fmt::Display| {
-            let (service, deployment_id) = (item.service.as_str(), item.deployment_id());
-            tracing::error!(service, deployment_id, "a deployment that is open for long could not be settled: {what}");
+            let deployment_id = item.deployment_id();
+            tracing::error!(service = %item.service, deployment_id, "a deployment that is open for long could not be settled: {what}");
             self.count(Ended::NotAsked);
         };
         let standing = match self.look(item, accounts, invocation).await {
@@ -326,15 +326,12 @@ impl Recorder {
             }
             Standing::Ended(ending) => ending,
         };
-        let Ok(service) = ServiceKey::parse(&item.service) else {
-            failed(&"its service key is not what this project writes");
-            return Asked::Failed;
-        };
-        self.settler.name_superseder(&service, &mut ending.detail).await;
+        let service = &item.service;
+        self.settler.name_superseder(service, &mut ending.detail).await;
         let witness =
             Witness { session: session_name(&invocation.request_id), request_id: invocation.request_id.clone() };
         let end = End {
-            service: &service,
+            service,
             service_arn: &item.service_arn,
             deployment_id: item.deployment_id(),
             ending: &ending,
@@ -362,13 +359,13 @@ impl Recorder {
         accounts: &Accounts,
         invocation: &Invocation,
     ) -> Result<Standing, String> {
-        let service = ServiceKey::parse(&item.service)?;
-        let session = accounts.session(service.account_id(), async || self.session(&service, invocation).await).await?;
+        let service = &item.service;
+        let session = accounts.session(service.account_id(), async || self.session(service, invocation).await).await?;
         let ecs = Ecs::new(&self.shared, service.region().as_str(), session);
-        let buckets = self.pace.of(&service);
+        let buckets = self.pace.of(service);
         let followed =
             Followed { id: item.deployment_id(), before: item.before.as_deref(), started_at: item.started_at };
-        match Looker::new(&ecs, &buckets, &service, followed).look().await {
+        match Looker::new(&ecs, &buckets, service, followed).look().await {
             Ok(standing) => Ok(standing),
             Err(DescribeError::Call(error)) => Err(error.to_string()),
             Err(gone) => {
@@ -402,11 +399,11 @@ impl Recorder {
 
     /// Puts a deployment off to a later sweep.
     async fn later(&self, item: &DeploymentItem) {
-        let to = DeploymentItem { look_at: Some(item.next_look((self.clock)())), ..item.clone() };
+        let to = DeploymentItem { check_at: Some(item.next_check((self.clock)())), ..item.clone() };
         let write = Write::Deployment { from: Some(Box::new(item.clone())), to: Box::new(to) };
         // Where that fails, the next sweep asks again.
         if let Err(error) = self.settler.note(&[write]).await {
-            tracing::warn!(service = item.service.as_str(), "a deployment could not be put off: {error}");
+            tracing::warn!(service = %item.service, "a deployment could not be put off: {error}");
         }
     }
 

@@ -6,6 +6,7 @@ use std::{
     sync::OnceLock,
 };
 
+use chrono::{DateTime, Utc};
 use jsonschema::{ValidationError, error::ValidationErrorKind};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -17,7 +18,7 @@ use crate::{
     event::{EventFormat, MAX_EVENT_BYTES, MAX_FAULTS},
     image::ImageReference,
     ledger::record::hex,
-    names::{AccountId, ChangeId, EcsName, Region, ServiceKey, shown},
+    names::{AccountId, ChangeId, EcsName, Region, ServiceKey, shown, shown_text},
     registry::{Found, Pins},
 };
 
@@ -27,6 +28,11 @@ const NEEDED: &str = "\"ecs_cluster_name\", \"ecs_service_name\", and at least o
 
 /// What a text looks like, in words, by the definition of the schema that has the pattern. A test holds the two
 /// together.
+/// Why an event that forces a deployment and waits for it needs a key. Source of the clients' habit:
+/// <https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-retries.html>.
+const KEY_NEEDED: &str = "\"idempotency_key\" is a required property where \"force_new_deployment\" and \"wait_seconds\" come together: a client \
+     whose read times out sends the event again as another request, and each would force a deployment of its own";
+
 const EXPECTATIONS: &[(&str, &str)] = &[
     ("account_id", AccountId::EXPECTED),
     ("region", Region::EXPECTED),
@@ -37,6 +43,7 @@ const EXPECTATIONS: &[(&str, &str)] = &[
     ("tag_value", "letters, digits, spaces and _ . : / = + - @"),
     ("restore", "the change_id of a change of this service, or \"previous\""),
     ("task_definition", "family:revision, such as \"web:7\""),
+    ("time", "a time with its offset such as \"2026-11-28T09:30:00Z\""),
 ];
 
 /// Events of the updater.
@@ -155,6 +162,8 @@ pub struct UpdateRequest {
     /// Why.
     pub reason: Option<String>,
     /// What the event asks for: lowercase hexadecimal SHA-256 of its RFC 8785 JSON, with account, region and the schema's
+    /// When the event was first sent, where it says so.
+    pub sent_at: Option<DateTime<Utc>>,
     /// defaults filled in and without the idempotency key and how long to wait. So a key that comes again with another event is noticed.
     pub event_hash: String,
 }
@@ -299,6 +308,10 @@ fn request(event: Value, place: &dyn Fn(&str) -> String, defaults: &Defaults) ->
     let service_key = service_key(&entry, defaults).map_err(Faults::schema)?;
     let event_hash = event_hash(event, &service_key).map_err(|error| Faults::schema(format!("(event): {error}")))?;
     let restore = entry.restore.as_deref().map(|restore| restore_point(restore, place)).transpose()?;
+    let sent_at = entry.sent_at.as_deref().map(|text| sent_at(text, place)).transpose()?;
+    if entry.force_new_deployment && entry.wait_seconds > 0.0 && entry.idempotency_key.is_none() {
+        return Err(Faults::schema(format!("{}: {KEY_NEEDED}", shown(&place("idempotency_key")))));
+    }
     let image = image_change(entry.ecs_image_name, entry.container_name, entry.images, place)
         .map_err(|images| Faults { schema: Vec::new(), images })?;
     let mut parameters = entry.service;
@@ -328,6 +341,7 @@ fn request(event: Value, place: &dyn Fn(&str) -> String, defaults: &Defaults) ->
         idempotency_key: entry.idempotency_key,
         requested_by: entry.requested_by,
         reason: entry.reason,
+        sent_at,
         event_hash,
     })
 }
@@ -365,6 +379,7 @@ struct Entry {
     idempotency_key: Option<String>,
     requested_by: Option<String>,
     reason: Option<String>,
+    sent_at: Option<String>,
 }
 
 fn service_key(entry: &Entry, defaults: &Defaults) -> Result<ServiceKey, String> {
@@ -388,6 +403,12 @@ fn restore_point(restore: &str, place: &dyn Fn(&str) -> String) -> Result<Restor
     ChangeId::parse(restore)
         .map(RestorePoint::Change)
         .map_err(|fault| Faults::schema(format!("{}: {fault}", shown(&place("restore")))))
+}
+
+fn sent_at(text: &str, place: &dyn Fn(&str) -> String) -> Result<DateTime<Utc>, Faults> {
+    let time = DateTime::parse_from_rfc3339(text).map(|time| time.with_timezone(&Utc));
+    let what = || format!("{}: {} is not a valid time", shown(&place("sent_at")), shown_text(text));
+    time.map_err(|_| Faults::schema(what()))
 }
 
 fn image_change(
@@ -427,6 +448,8 @@ fn event_hash(event: Value, service_key: &ServiceKey) -> Result<String, String> 
     event.remove("idempotency_key");
     // How long somebody waits for it changes nothing of what is asked for.
     event.remove("wait_seconds");
+    // When it was sent first is not what it asks for.
+    event.remove("sent_at");
     for (name, default) in
         [("tag_mode", "replace".into()), ("force_new_deployment", false.into()), ("dry_run", false.into())]
     {
@@ -621,6 +644,7 @@ mod tests {
                 wait_seconds: 840,
                 idempotency_key: Some("key".to_owned()),
                 requested_by: Some("me".to_owned()),
+                sent_at: None,
                 reason: Some("because".to_owned()),
                 event_hash,
             }

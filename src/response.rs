@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::error::Failure;
+use crate::later::tolerant_words;
 use crate::ledger::record::Kind;
 use crate::names::{ChangeId, ServiceKey};
 use crate::outcome::Detail;
@@ -21,8 +22,7 @@ pub struct Response {
 }
 
 /// How an update ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
     /// A dry run.
     Planned,
@@ -44,9 +44,27 @@ pub enum Status {
     Superseded,
     /// Its deployment did not end while it was waited for.
     TimedOut,
+    /// A status of a later version, in an answer that it stored.
+    Later(&'static str),
 }
 
+tolerant_words!(Status);
+
 impl Status {
+    /// The statuses of this version.
+    pub const ALL: [Self; 10] = [
+        Self::Planned,
+        Self::Applied,
+        Self::Unchanged,
+        Self::Completed,
+        Self::DeploymentFailed,
+        Self::RolledBack,
+        Self::RollbackFailed,
+        Self::Stopped,
+        Self::Superseded,
+        Self::TimedOut,
+    ];
+
     /// The status as it stands in answers and logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -61,6 +79,7 @@ impl Status {
             Self::Stopped => "STOPPED",
             Self::Superseded => "SUPERSEDED",
             Self::TimedOut => "TIMED_OUT",
+            Self::Later(status) => status,
         }
     }
 
@@ -127,6 +146,9 @@ pub struct Body {
     /// What is there now, as AWS answered.
     #[serde(rename = "AFTER")]
     pub after: State,
+    /// What a later version stored besides.
+    #[serde(flatten)]
+    pub later: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Response {
@@ -160,6 +182,7 @@ impl Response {
                 recorded: None,
                 before,
                 after,
+                later: serde_json::Map::new(),
             },
         }
     }
@@ -296,7 +319,8 @@ impl Results {
                     | Status::RolledBack
                     | Status::RollbackFailed
                     | Status::Stopped
-                    | Status::Superseded => &mut summary.failed,
+                    | Status::Superseded
+                    | Status::Later(_) => &mut summary.failed,
                 };
                 (count, response.body.status.as_str())
             }

@@ -29,7 +29,8 @@ impl Past {
     }
 
     /// Whether the change left the service other than it found it, as far as the record tells.
-    fn changed_something(&self) -> bool {
+    #[must_use]
+    pub fn changed_something(&self) -> bool {
         match self.kind.as_str() {
             "APPLIED" => true,
             "FAILED" | "ABANDONED" | "EXTERNAL" => match (&self.before, &self.after) {
@@ -59,40 +60,10 @@ impl Past {
     }
 }
 
-/// The last change that changed something, among records from the newest on.
-pub fn previous(newest_first: impl IntoIterator<Item = Past>) -> Option<Past> {
-    newest_first.into_iter().find(Past::changed_something)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
-
-    fn record(change_id: &str, kind: &str, before: &str, after: &str) -> Past {
-        let state = |arn: &str| {
-            json!({"clusterArn": "c", "serviceArn": "s", "taskDefinitionName": "web", "taskDefinitionFamily": "web",
-                "taskDefinitionArn": arn, "serviceImage": "i", "images": {}, "serviceMemory": null, "tags": [],
-                "updatedOn": null, "deploymentId": null, "service": {}})
-            .to_string()
-        };
-        let record = json!({"change_id": change_id, "kind": kind, "before": state(before), "after": state(after)});
-        Past::read(&record).unwrap()
-    }
-
-    #[test]
-    fn previous_is_the_last_change_that_changed_something() {
-        let records = [
-            record("7", "UNCHANGED", "c", "c"),
-            record("6", "FAILED", "c", "c"),
-            record("5", "STARTED", "c", "c"),
-            record("4", "FAILED", "b", "c"),
-            record("3", "APPLIED", "a", "b"),
-        ];
-        assert_eq!(previous(records.clone()).unwrap().change_id, "4");
-        assert_eq!(previous(records[4..].to_vec()).unwrap().change_id, "3");
-        assert_eq!(previous(records[..3].to_vec()), None);
-    }
 
     #[test]
     fn a_record_without_before_cannot_be_restored() {

@@ -3,23 +3,23 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use tokio::time::Instant;
 
-use crate::aws::CallError;
-use crate::aws::ledger_store::{LedgerStore, WriteError};
-use crate::ledger::record::{ChangeFacts, Kind, Said};
-use crate::ledger::state::{Answer, DeploymentItem, Head, Position, Write, next_head};
+use crate::aws::ledger_store::LedgerStore;
+use crate::commit::{Bound, Decision, commit};
+use crate::ledger::admission::Position;
+use crate::ledger::deployment::DeploymentItem;
+use crate::ledger::head::Head;
+use crate::ledger::idempotency::Answer;
+use crate::ledger::record::{Attempt, ChangeFacts, Identity, Kind, Place, RecordKey, Said};
+use crate::ledger::write::{LedgerError, Write};
 use crate::names::{ChangeId, ServiceKey};
 use crate::outcome::{Detail, Ending};
 use crate::registry::Pins;
 
-/// How often it is written where the ledger moves or DynamoDB does not answer.
-const ATTEMPTS: u32 = 8;
-/// The pause between.
-const PAUSE: Duration = Duration::from_millis(200);
-/// The first and the last place of an outcome among the records of its change: 1 is the result's.
-const PLACES: (u8, u8) = (2, 9);
-
-const WRITE: &str = "dynamodb:ExecuteTransaction";
+/// How often it is written where the ledger moves or DynamoDB does not answer, and for how long at the most.
+const TRIES: u32 = 10;
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// Who saw it, for the record.
 #[derive(Debug, Clone, Default)]
@@ -36,10 +36,10 @@ pub enum Settled {
     /// It is recorded now.
     Recorded {
         /// The change it ends.
-        change_id: String,
+        change_id: ChangeId,
     },
-    /// It, or what it would come too late for, was recorded before.
-    Known,
+    /// It, or what it would come too late for, was recorded before: this.
+    Known(Option<Kind>),
     /// Nothing is known of the deployment.
     Unknown,
     /// The deployment is another service's.
@@ -47,7 +47,7 @@ pub enum Settled {
 }
 
 /// An end to be recorded.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct End<'a> {
     /// The service.
     pub service: &'a ServiceKey,
@@ -59,8 +59,9 @@ pub struct End<'a> {
     pub ending: &'a Ending,
     /// Whether nothing more is to come.
     pub is_final: bool,
-    /// The answer from now on of an idempotency key.
-    pub answer: Option<(&'a str, &'a Answer)>,
+    /// The idempotency key whose answer the end is from now on, and that answer by what stands in the ledger in the end: somebody else may
+    /// have recorded another one first.
+    pub answer: Option<(&'a str, &'a dyn Fn(Kind) -> Answer)>,
 }
 
 /// The one who writes ends of deployments.
@@ -70,6 +71,16 @@ pub struct Settler {
     pub store: LedgerStore,
     /// The time.
     pub clock: fn() -> DateTime<Utc>,
+    /// Randomness.
+    pub random: fn() -> [u8; 10],
+}
+
+/// What is read before an end is recorded.
+struct Known {
+    position: Position,
+    item: Option<DeploymentItem>,
+    /// Keys of the records of its change.
+    records: Vec<RecordKey>,
 }
 
 impl Settler {
@@ -78,94 +89,58 @@ impl Settler {
     /// # Errors
     ///
     /// Where it could not be written. It may be tried again: it is recorded once.
-    pub async fn settle(&self, end: End<'_>, witness: &Witness) -> Result<Settled, CallError> {
-        let key_id = end.answer.map_or("key#", |(id, _)| id);
-        let read = async || self.store.read_deployment(end.service, end.deployment_id, key_id).await;
-        let (mut position, mut item) = read().await?;
-        // How many places were found taken: a result that came late stands where the first outcome would.
-        let mut taken = 0;
-        let mut last = None;
-        for attempt in 0..ATTEMPTS {
-            if attempt > 0 {
-                tokio::time::sleep(PAUSE * attempt).await;
-                match read().await {
-                    Ok(now) => {
-                        let is_taken =
-                            matches!(&last, Some(WriteError::Conflict(why)) if why.contains("DuplicateItem"));
-                        taken += u8::from(is_taken && now == (position.clone(), item.clone()));
-                        (position, item) = now;
-                    }
-                    Err(error) => {
-                        last = Some(WriteError::Call(error));
-                        continue;
-                    }
-                }
-            }
-            let Some(known) = &item else { return Ok(Settled::Unknown) };
-            if known.service_arn != end.service_arn || known.service != end.service.to_string() {
-                let what = format!("deployment {} is one of service {}", end.deployment_id, known.service_arn);
-                return Ok(Settled::Refused(what));
-            }
-            let (writes, settled) = self.writes(end, &position, known, taken, witness)?;
-            if writes.is_empty() {
-                return Ok(settled);
-            }
-            match self.store.write(&writes).await {
-                Ok(()) => return Ok(settled),
-                Err(WriteError::Call(error)) if !error.retryable() => return Err(error),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(failed(last))
+    pub async fn settle(&self, end: End<'_>, witness: &Witness) -> Result<Settled, LedgerError> {
+        let bound = Bound { tries: TRIES, until: Instant::now() + LONGEST };
+        let read = async || self.known(end).await;
+        commit(&self.store, self.random, bound, None, read, |known| self.decide(end, known, witness)).await
     }
 
-    fn writes(
-        &self,
-        end: End<'_>,
-        position: &Position,
-        item: &DeploymentItem,
-        taken: u8,
-        witness: &Witness,
-    ) -> Result<(Vec<Write>, Settled), CallError> {
+    async fn known(&self, end: End<'_>) -> Result<Known, LedgerError> {
+        let key_id = end.answer.map(|(id, _)| id);
+        let (position, item) = self.store.read_deployment(end.service, Some(end.deployment_id), key_id).await?;
+        let records = match &item {
+            Some(item) if item.accepts(end.ending.kind) => self.store.records_of(end.service, &item.change_id).await?,
+            _ => Vec::new(),
+        };
+        let key = |record: &crate::ledger::record::RawRecord| RecordKey::parse(record.get("record")?.as_str()?).ok();
+        Ok(Known { position, item, records: records.iter().filter_map(key).collect() })
+    }
+
+    fn decide(&self, end: End<'_>, known: &Known, witness: &Witness) -> Result<Decision<Settled>, LedgerError> {
         let now = (self.clock)();
-        let unwritable = |error| CallError::broken(WRITE, error);
-        let mut writes = Vec::new();
-        if let (Some((_, answer)), Some(key)) = (end.answer, &position.key)
-            && key.change_id == item.change_id
-        {
-            let to = key.answered(answer, now).map_err(unwritable)?;
-            writes.push(Write::Key { from: Some(key.clone()), to });
+        let Known { position, item, records } = known;
+        let Some(item) = item else { return Ok(Decision::Done(Settled::Unknown)) };
+        if item.service_arn != end.service_arn || item.service != *end.service {
+            let what = format!("deployment {} is one of service {}", end.deployment_id, item.service_arn);
+            return Ok(Decision::Done(Settled::Refused(what)));
         }
         let mut to = item.clone();
-        to.look_at = if end.is_final { None } else { item.look_at.map(|_| item.next_look(now)) };
+        to.check_at = if end.is_final { None } else { item.check_at.map(|_| item.next_check(now)) };
         if !item.accepts(end.ending.kind) {
-            if end.is_final && item.look_at.is_some() {
+            let recorded = item.outcomes.last().copied();
+            let mut writes =
+                Vec::from_iter(recorded.map(|kind| key_write(end, position, item, kind, now)).transpose()?.flatten());
+            if end.is_final && item.check_at.is_some() {
                 writes.push(Write::Deployment { from: Some(Box::new(item.clone())), to: Box::new(to) });
             }
-            return Ok((writes, Settled::Known));
+            let settled = Settled::Known(recorded);
+            return Ok(if writes.is_empty() { Decision::Done(settled) } else { Decision::Write(writes, settled) });
         }
         to.outcomes.push(end.ending.kind);
-        let recorded = u8::try_from(item.outcomes.len()).unwrap_or(u8::MAX);
-        let n = PLACES.0.saturating_add(recorded).saturating_add(taken);
-        if n > PLACES.1 {
-            return Err(CallError::broken(
-                WRITE,
-                format!("the records of change {}: they are full, so it", item.change_id),
-            ));
-        }
-        let change_id = ChangeId::parse(&item.change_id)
-            .map_err(|_| CallError::broken(WRITE, format!("change_id of deployment {}", end.deployment_id)))?;
+        let change_id = &item.change_id;
+        let is_free = |place: &Place| !records.iter().any(|key| key.place == *place);
+        let place = Place::later().find(is_free).ok_or_else(|| {
+            LedgerError::Encoding(format!("change {change_id} of {} has no place for one more record", end.service))
+        })?;
         let facts = ChangeFacts { repositories: item.repositories.clone(), ..facts(end.service, change_id, witness) };
         let said =
             Said { deployment_id: Some(end.deployment_id), outcome: Some(&end.ending.detail), ..Said::default() };
-        let (record, pointers) =
-            facts.record(end.ending.kind, n, now, &said, position.head.as_ref()).map_err(unwritable)?;
-        let head = next_head(&record, position.head.as_ref(), None);
-        writes.push(Write::Head { id: Head::id(end.service), from: position.head.clone(), to: head });
+        let written = facts.record(end.ending.kind, place, now, &said, position.head.as_ref())?;
+        let head = Head::behind(&written.0, position.head.as_ref(), position.lease().cloned());
+        let mut writes: Vec<Write> = Write::append(end.service, written, position.head.clone(), head).collect();
         writes.push(Write::Deployment { from: Some(Box::new(item.clone())), to: Box::new(to) });
-        writes.push(Write::Record(Box::new(record)));
-        writes.extend(pointers.into_iter().map(Write::Pointer));
-        Ok((writes, Settled::Recorded { change_id: item.change_id.clone() }))
+        writes.extend(key_write(end, position, item, end.ending.kind, now)?);
+        Ok(Decision::Write(writes, Settled::Recorded { change_id: change_id.clone() }))
     }
 
     /// Records a deployment that no change started, as it stands behind `position`; `None` where something moved.
@@ -178,36 +153,32 @@ impl Settler {
         external: External<'_>,
         position: &Position,
         witness: &Witness,
-    ) -> Result<Option<ChangeId>, CallError> {
+    ) -> Result<Option<ChangeId>, LedgerError> {
         let now = (self.clock)();
         let External { service, service_arn, deployment_id, at, detail, random } = external;
         let change_id = ChangeId::new(position.next_change_time(at.min(now)), random);
-        let facts = facts(service, change_id.clone(), witness);
+        let facts = facts(service, &change_id, witness);
         let said = Said { deployment_id: Some(deployment_id), outcome: Some(detail), ..Said::default() };
-        let unwritable = |error| CallError::broken(WRITE, error);
-        let (record, _) = facts.record(Kind::External, 1, now, &said, position.head.as_ref()).map_err(unwritable)?;
+        let place = Place::Result(Attempt::FIRST);
+        let written = facts.record(Kind::External, place, now, &said, position.head.as_ref())?;
         let item = DeploymentItem {
             outcomes: vec![Kind::External],
-            look_at: None,
-            started_at: at,
-            ..DeploymentItem::new(service, service_arn, deployment_id, change_id.as_str(), now)
+            check_at: None,
+            ..DeploymentItem::new(service, service_arn, deployment_id, change_id.clone(), at, now)
         };
-        let head = next_head(&record, position.head.as_ref(), None);
-        let writes = [
-            Write::Head { id: Head::id(service), from: position.head.clone(), to: head },
-            Write::Deployment { from: None, to: Box::new(item) },
-            Write::Record(Box::new(record)),
-        ];
+        let head = Head::behind(&written.0, position.head.as_ref(), position.lease().cloned());
+        let mut writes: Vec<Write> = Write::append(service, written, position.head.clone(), head).collect();
+        writes.push(Write::Deployment { from: None, to: Box::new(item) });
         Ok(self.note(&writes).await?.then_some(change_id))
     }
 
     /// Fills in which change started the deployment that took over, where one did. Without it the end stands as well.
     pub async fn name_superseder(&self, service: &ServiceKey, detail: &mut Detail) {
         let Some(by) = &mut detail.superseded_by else { return };
-        match self.store.read_deployment(service, &by.deployment_id, "key#").await {
+        match self.store.read_deployment(service, Some(&by.deployment_id), None).await {
             Ok((_, item)) => {
-                let item = item.filter(|item| !item.outcomes.contains(&Kind::External) && item.undoes.is_none());
-                by.change_id = item.map(|item| item.change_id);
+                let item = item.filter(|item| !item.is_external() && item.undoes.is_none());
+                by.change_id = item.map(|item| item.change_id.to_string());
             }
             Err(error) => tracing::warn!("which change took over could not be read: {error}"),
         }
@@ -218,11 +189,11 @@ impl Settler {
     /// # Errors
     ///
     /// Where it could not be written.
-    pub async fn note(&self, writes: &[Write]) -> Result<bool, CallError> {
+    pub async fn note(&self, writes: &[Write]) -> Result<bool, LedgerError> {
         match self.store.write(writes).await {
             Ok(()) => Ok(true),
-            Err(WriteError::Conflict(_)) => Ok(false),
-            Err(WriteError::Call(error)) => Err(error),
+            Err(LedgerError::Conflict(_)) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 }
@@ -244,26 +215,37 @@ pub struct External<'a> {
     pub random: [u8; 10],
 }
 
+/// The key with the answer that the ledger gives in the end, where it does not have it yet.
+fn key_write(
+    end: End<'_>,
+    position: &Position,
+    item: &DeploymentItem,
+    recorded: Kind,
+    now: DateTime<Utc>,
+) -> Result<Option<Write>, LedgerError> {
+    let (Some((_, answer)), Some(key)) = (end.answer, &position.key) else { return Ok(None) };
+    let Some(progress) = key.progress().filter(|progress| progress.change_id == item.change_id) else {
+        return Ok(None);
+    };
+    let to = key.answered(&answer(recorded), now)?;
+    let is_new = to.progress().and_then(|progress| progress.answer.as_ref()) != progress.answer.as_ref();
+    Ok(is_new.then(|| Write::Key { from: Some(key.clone()), to }))
+}
+
 /// What a witness writes of a change: who asked for it, and why, stand in the change's own records.
-fn facts(service: &ServiceKey, change_id: ChangeId, witness: &Witness) -> ChangeFacts {
+fn facts(service: &ServiceKey, change_id: &ChangeId, witness: &Witness) -> ChangeFacts {
     ChangeFacts {
         service: service.clone(),
-        change_id,
+        change_id: change_id.clone(),
         repositories: Vec::new(),
         requested_by: None,
         reason: None,
-        identity: "claimed".to_owned(),
+        identity: Identity::Claimed,
+        caller: None,
+        attempt: Attempt::FIRST,
         session: witness.session.clone(),
         request_id: witness.request_id.clone(),
         restores: None,
         pins: Pins::default(),
-    }
-}
-
-fn failed(last: Option<WriteError>) -> CallError {
-    match last {
-        Some(WriteError::Call(error)) => error,
-        Some(WriteError::Conflict(why)) => CallError::unreadable(WRITE, why),
-        None => CallError::unreadable(WRITE, "not sent"),
     }
 }

@@ -88,6 +88,35 @@ impl Service {
     }
 
     /// The deployment that the service is moving to or has reached.
+    /// The same service as if it ran another task definition.
+    #[must_use]
+    pub fn running(&self, task_definition_arn: &str) -> Self {
+        let mut service = self.clone();
+        service.members.insert("taskDefinition".to_owned(), task_definition_arn.into());
+        service
+    }
+
+    /// When the service was made: one of the same name that was made anew is another service.
+    #[must_use]
+    pub fn created_at(&self) -> Option<DateTime<Utc>> {
+        time(self.members.get("createdAt")?)
+    }
+
+    /// ARN of the service deployment that is under way, or was the last one, where ECS tells it.
+    #[must_use]
+    pub fn service_deployment(&self) -> Option<&str> {
+        self.text("currentServiceDeployment")
+    }
+
+    /// ARN of the service revision that a deployment goes to, where ECS tells one only.
+    #[must_use]
+    pub fn service_revision(&self) -> Option<&str> {
+        match self.members.get("currentServiceRevisions")?.as_array()?.as_slice() {
+            [only] => only.get("arn")?.as_str(),
+            _ => None,
+        }
+    }
+
     fn primary(&self) -> Option<&Map<String, Value>> {
         primary_of(self.members.get("deployments")?)
     }
@@ -109,9 +138,19 @@ impl Service {
     /// When the `PRIMARY` deployment was last updated.
     #[must_use]
     pub fn updated_at(&self) -> Option<DateTime<Utc>> {
-        #[allow(clippy::cast_possible_truncation)] // milliseconds since 1970 fit for the next 290 million years
-        let milliseconds = (self.primary()?.get("updatedAt")?.as_f64()? * 1000.0).round() as i64;
-        DateTime::from_timestamp_millis(milliseconds)
+        time(self.primary()?.get("updatedAt")?)
+    }
+
+    /// When the `PRIMARY` deployment was created.
+    #[must_use]
+    pub fn deployed_at(&self) -> Option<DateTime<Utc>> {
+        time(self.primary()?.get("createdAt")?)
+    }
+
+    /// ARN of the task definition of the `PRIMARY` deployment.
+    #[must_use]
+    pub fn deployed_task_definition(&self) -> Option<&str> {
+        self.primary()?.get("taskDefinition")?.as_str()
     }
 
     /// What the service has for a parameter of `UpdateService`. Some stand in the `PRIMARY` deployment only.
@@ -125,6 +164,12 @@ impl Service {
     pub fn propagates_its_tags(&self) -> bool {
         self.text("propagateTags") == Some("SERVICE")
     }
+}
+
+/// A time as ECS writes it: seconds since 1970, with milliseconds behind the point.
+pub(crate) fn time(seconds: &Value) -> Option<DateTime<Utc>> {
+    #[allow(clippy::cast_possible_truncation)] // milliseconds since 1970 fit for the next 290 million years
+    DateTime::from_timestamp_millis((seconds.as_f64()? * 1000.0).round() as i64)
 }
 
 fn primary_of(list: &Value) -> Option<&Map<String, Value>> {
@@ -200,6 +245,8 @@ impl Snapshot {
         Recorded {
             state: self.state(container),
             deployment_id: self.service.deployment_id().map(str::to_owned),
+            created_at: self.service.created_at().map(rfc3339),
+            service_revision: self.service.service_revision().map(str::to_owned),
             service: PARAMETERS
                 .iter()
                 .filter_map(|name| Some(((*name).to_owned(), self.service.parameter(name)?.clone())))
@@ -217,6 +264,12 @@ pub struct Recorded {
     /// Id of the `PRIMARY` deployment.
     #[serde(rename = "deploymentId")]
     pub deployment_id: Option<String>,
+    /// When the service was made (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<String>,
+    /// ARN of its service revision, where ECS tells one only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_revision: Option<String>,
     /// Parameters of `UpdateService` as the service had them.
     pub service: Map<String, Value>,
 }

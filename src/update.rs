@@ -1,57 +1,70 @@
 //! One change, from request to response.
 //!
 //! ```text
-//! session + position ─▶ snapshot ─▶ plan ─▶ STARTED ─▶ apply ─▶ APPLIED or FAILED ─▶ wait
+//! session + position ─▶ snapshot ─▶ plan ─▶ turn ─▶ STARTED ─▶ apply ─▶ APPLIED or FAILED ─▶ wait
 //! ```
 //!
-//! Everything that is decided is decided by pure code elsewhere ([`crate::plan`], [`crate::ledger`]); this file puts
-//! the steps in their order. `apply` holds what touches the target account, `begun` what is written about it, `wait` what
-//! follows where the request waits for the end.
+//! Everything that is decided is decided by pure code elsewhere ([`crate::plan`], [`crate::continuation`], [`crate::ledger`]); this file
+//! puts the steps in their order. `begin` and `proceed` hold how an attempt begins, `turn` what it waits for before, `apply` what touches
+//! the target account, `lease` and `begun` what is written about it, `wait` what follows where the request waits for the end.
 
 mod apply;
+mod begin;
 mod begun;
+mod close;
 mod images;
+mod lease;
 mod many;
 mod messages;
+mod proceed;
+mod restoring;
 mod slot;
 mod target;
+mod turn;
 mod wait;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use chrono::{DateTime, Utc};
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
-use crate::aws::CallError;
 use crate::aws::ecs::{DescribeError, Ecs};
 use crate::aws::images::Registries;
-use crate::aws::ledger_store::{LedgerStore, WriteError};
+use crate::aws::ledger_store::{LedgerStore, Measured};
 use crate::aws::sessions::{SessionRequest, Sessions, session_name, session_policy, source_identity};
+use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::error::{Code, Failure};
-use crate::ledger::record::{ChangeFacts, Kind, Said};
-use crate::ledger::state::{Admission, Answer, Head, KeyItem, Lease, Position, Write, lease_until};
+use crate::ledger::admission::{Admission, EventFacts, Position};
+use crate::ledger::clock::Reading;
+use crate::ledger::hidden::HiddenKey;
+use crate::ledger::idempotency::KeyItem;
+use crate::ledger::record::{Attempt as Try, ChangeFacts, Identity, Place, Record, RecordKey};
+use crate::ledger::write::{LedgerError, Write};
 use crate::names::{ChangeId, FunctionArn, ServiceKey};
-use crate::pace::{Call, Pace};
-use crate::plan::{self, OldDefinition, Plan, Restore};
-use crate::request::{RestorePoint, UpdateRequest};
+use crate::pace::Pace;
+use crate::plan::{self, Plan};
+use crate::request::UpdateRequest;
 use crate::response::{Response, Status};
-use crate::restore::Past;
 use crate::settle::Settler;
 use crate::snapshot::{Recorded, Service, Snapshot, rfc3339};
-use apply::Budget;
-use begun::Begun;
 use images::Images;
+use restoring::Restoring;
 use slot::Slot;
 use target::{Definitions, Target};
+use turn::Turn;
 
 /// How often a change is planned anew where the head moved between reading and writing.
 const ATTEMPTS: u32 = 5;
+/// The pause before that.
+const PAUSE: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(1) };
+/// How often head and key are read until an answer came quickly enough to compare clocks.
+const CLOCK_READINGS: u32 = 3;
 
-/// How old a description of a service may be when its change is planned.
+/// How old a description of a service may be when its change begins.
 const FRESH: chrono::Duration = chrono::Duration::seconds(10);
 
 /// What one invocation of the function brings.
@@ -66,6 +79,12 @@ pub struct Invocation {
 }
 
 impl Invocation {
+    /// Who invoked the function, as far as its alias tells: idempotency keys belong to their caller.
+    fn caller(&self) -> String {
+        let qualifier = self.function.as_ref().and_then(|function| function.qualifier.as_deref());
+        format!("alias:{}", qualifier.unwrap_or("$LATEST"))
+    }
+
     /// Whether the API door vouches for `requested_by`: it alone may invoke the function by this alias.
     fn is_verified(&self) -> bool {
         self.function.as_ref().and_then(|function| function.qualifier.as_deref()) == Some(VERIFIED_ALIAS)
@@ -82,6 +101,7 @@ struct Work<'a> {
     invocation: &'a Invocation,
     target: &'a Target,
     slot: &'a Slot,
+    key_id: &'a str,
 }
 
 /// What changes services. Time and randomness come from outside.
@@ -92,6 +112,8 @@ pub struct Updater {
     settler: Settler,
     registries: Registries,
     pace: Pace,
+    /// The key of what is hidden in records, once a change needs it.
+    hidden: OnceCell<HiddenKey>,
     clock: fn() -> DateTime<Utc>,
     random: fn() -> [u8; 10],
 }
@@ -101,9 +123,10 @@ impl Updater {
     #[must_use]
     pub fn new(config: Config, shared: SdkConfig, clock: fn() -> DateTime<Utc>, random: fn() -> [u8; 10]) -> Self {
         let sessions = Sessions::new(&shared);
-        let settler = Settler { store: LedgerStore::new(&shared, &config.tables), clock };
+        let settler = Settler { store: LedgerStore::new(&shared, &config.tables, random), clock, random };
         let registries = Registries::new(&shared, config.registries.clone());
-        Self { config, shared, sessions, settler, registries, pace: Pace::default(), clock, random }
+        let (pace, hidden) = (Pace::default(), OnceCell::new());
+        Self { config, shared, sessions, settler, registries, pace, hidden, clock, random }
     }
 
     /// Does what `request` asks.
@@ -126,7 +149,7 @@ impl Updater {
         let opening = Opening { position, seen: None };
         let response =
             self.change(request, invocation, &target, &images, opening, &slot).await.map_err(|stop| match stop {
-                Stop::Failed(failure) | Stop::NotStarted(failure) => failure,
+                Stop::Failed(failure) | Stop::Refused(failure) | Stop::NotStarted(failure) => failure,
             })?;
         Ok(Box::pin(self.wait(request, invocation, &target, response)).await)
     }
@@ -135,7 +158,8 @@ impl Updater {
         &self.settler.store
     }
 
-    /// Does what `request`, no dry run, asks, from what was read for it on.
+    /// Does what `request`, no dry run, asks, from what was read for it on. What fails before a change begins is noted under its key, so that
+    /// the same event, sent again, does not undo what began meanwhile.
     async fn change(
         &self,
         request: &UpdateRequest,
@@ -147,42 +171,119 @@ impl Updater {
     ) -> Result<Response, Stop> {
         let key_id = key_id(request, invocation);
         let Opening { position, mut seen } = opening;
-        let mut position = position.map_err(|error| messages::history_unavailable(&request.service_key, &error))?;
-        let mut busy = None;
-        for _ in 0..ATTEMPTS {
-            let now = (self.clock)();
-            let admission = position.admits(&request.event_hash, now);
-            if let Some(decided) = messages::without_touching(&admission, request, &position) {
-                return decided.map_err(Stop::Failed);
-            }
-            // Only now: a stored answer needs no session.
-            let begun = |failure| messages::of_begun(failure, &admission);
-            let target = target.as_ref().map_err(Clone::clone).map_err(begun)?;
-            let found = match &admission {
-                // Before the look at the service: that one grows old.
-                Admission::Begin { orphan: None } => Some(images.of(request).await?),
-                _ => None,
-            };
-            let snapshot = self.snapshot(target, request, seen.take()).await.map_err(begun)?;
-            let work = Work { request: found.as_ref().unwrap_or(request), invocation, target, slot };
-            let attempt = match &admission {
-                Admission::Resume { lease } => Box::pin(self.resume(work, snapshot, &position, lease.clone())).await?,
-                Admission::Begin { orphan: Some(lease) } => {
-                    self.close_orphan(request, invocation, &snapshot, &position, lease).await?
+        let mut read = position.map_err(|error| messages::history_unavailable(&request.service_key, &error))?;
+        let mut turn = Turn::default();
+        for tries in 1..=ATTEMPTS {
+            let step = self.step(request, invocation, target, images, &mut read, &mut seen, slot, &mut turn, &key_id);
+            match Box::pin(step).await {
+                Ok(Attempt::Ended(response)) => return Ok(*response),
+                Ok(Attempt::Moved(why)) if tries == ATTEMPTS => {
+                    let stop = messages::always_moved(request, read.value.head.as_ref(), &why).into();
+                    return Err(self.noted(stop, request, &read.value, &key_id).await);
                 }
-                _ => Box::pin(self.begin(work, snapshot, &position, &key_id)).await?,
-            };
-            match attempt {
-                Attempt::Ended(response) => return Ok(*response),
-                Attempt::Moved(why) => busy = Some(why),
+                Ok(Attempt::Moved(_)) => tokio::time::sleep(PAUSE.pause(tries, self.random)).await,
+                Ok(Attempt::Again) => {}
+                Err(stop) => return Err(self.noted(stop, request, &read.value, &key_id).await),
             }
-            position = self
-                .store()
-                .read(&request.service_key, &key_id)
-                .await
-                .map_err(|error| messages::history_unavailable(&request.service_key, &error))?;
+            let again = self.store().read(&request.service_key, &key_id).await;
+            read = again.map_err(|error| messages::history_unavailable(&request.service_key, &error))?;
         }
-        Err(messages::always_moved(request, position.head.as_ref(), busy.as_deref()).into())
+        Err(messages::always_moved(request, read.value.head.as_ref(), "").into())
+    }
+
+    /// One try at a change, by what was read.
+    #[expect(clippy::too_many_arguments, reason = "what a change is worked on with, and what its tries share")]
+    async fn step(
+        &self,
+        request: &UpdateRequest,
+        invocation: &Invocation,
+        target: &Result<Target, Failure>,
+        images: &Images<'_>,
+        read: &mut Measured<Position>,
+        seen: &mut Option<Seen>,
+        slot: &Slot,
+        turn: &mut Turn,
+        key_id: &str,
+    ) -> Result<Attempt, Stop> {
+        let event = EventFacts { hash: &request.event_hash, sent_at: request.sent_at };
+        let admission = read.value.admits(event, (self.clock)());
+        if let Some(decided) = messages::without_touching(&admission, request, &read.value) {
+            return decided.map(|response| Attempt::Ended(Box::new(response)));
+        }
+        if let Admission::Overtaken { own, by } = &admission {
+            let record = self.last_begun(&request.service_key, by).await;
+            return Err(Stop::Failed(messages::overtaken(request, own.as_ref(), by, record.as_ref())));
+        }
+        // Only now: a stored answer needs no session, and no clock.
+        let begun = |failure| messages::of_begun(failure, &admission);
+        self.compare_clocks(request, read, key_id).await.map_err(begun)?;
+        let target = target.as_ref().map_err(Clone::clone).map_err(begun)?;
+        let found = match &admission {
+            // Before the look at the service: that one grows old.
+            Admission::Begin { .. } => Some(images.of(request).await?),
+            _ => None,
+        };
+        let looked = self.look(target, request, seen.take()).await.map_err(begun)?;
+        let work = Work { request: found.as_ref().unwrap_or(request), invocation, target, slot, key_id };
+        let position = &read.value;
+        match &admission {
+            Admission::Continue(progress) => Box::pin(self.proceed(work, looked, position, progress, turn)).await,
+            Admission::Begin { orphan: Some(lease) } => match self.orphan(request, lease).await? {
+                Some(orphan) => Ok(self.close_orphan(work, &looked.snapshot, position, lease, orphan).await?),
+                // It has its result: only its lease was left.
+                None => Box::pin(self.begin(work, looked, position, turn)).await,
+            },
+            _ => Box::pin(self.begin(work, looked, position, turn)).await,
+        }
+    }
+
+    /// The record with which a change began, for people: where it cannot be read, its id has to do.
+    async fn last_begun(&self, key: &ServiceKey, change_id: &ChangeId) -> Option<Record> {
+        for place in [Place::Started(Try::FIRST), Place::Result(Try::FIRST)] {
+            let record = self.store().record(key, &RecordKey::new(change_id.clone(), place)).await;
+            if let Some(record) = record.ok()? {
+                return Some(record);
+            }
+        }
+        None
+    }
+
+    /// Notes an event that failed before a change began, unless its key knows of it.
+    async fn noted(&self, stop: Stop, request: &UpdateRequest, position: &Position, key_id: &str) -> Stop {
+        let now = (self.clock)();
+        if position.key(now).is_some() || matches!(stop, Stop::Failed(_)) {
+            return stop;
+        }
+        let to = KeyItem::seen(key_id, &request.event_hash, position.begun().cloned(), now);
+        match self.store().write(&[Write::Key { from: position.key.clone(), to }]).await {
+            // The first one counts.
+            Ok(()) | Err(LedgerError::Conflict(_)) => stop,
+            Err(error) => stop.map(|failure| failure.and(messages::not_noted(&error))),
+        }
+    }
+
+    /// Whether this environment's clock may be trusted with a lease. Reads head and key again where no answer said so.
+    async fn compare_clocks(
+        &self,
+        request: &UpdateRequest,
+        read: &mut Measured<Position>,
+        key_id: &str,
+    ) -> Result<(), Failure> {
+        for _ in 1..CLOCK_READINGS {
+            match read.clock {
+                Reading::Right => return Ok(()),
+                Reading::Off(by) => return Err(messages::clock_skewed(request, by)),
+                Reading::Unknown => {}
+            }
+            // What is decided was decided by the position that was read first: STARTED demands that it is still so.
+            let again = self.store().read(&request.service_key, key_id).await;
+            read.clock = again.map_err(|error| messages::history_unavailable(&request.service_key, &error))?.clock;
+        }
+        match read.clock {
+            Reading::Right => Ok(()),
+            Reading::Off(by) => Err(messages::clock_skewed(request, by)),
+            Reading::Unknown => Err(messages::clock_unknown(request)),
+        }
     }
 
     /// A session for the service of `request` alone.
@@ -237,18 +338,16 @@ impl Updater {
     }
 
     /// What the service is now; `seen` is what it was shortly before, as far as somebody looked.
-    async fn snapshot(
-        &self,
-        target: &Target,
-        request: &UpdateRequest,
-        seen: Option<Seen>,
-    ) -> Result<Snapshot, Failure> {
+    async fn look(&self, target: &Target, request: &UpdateRequest, seen: Option<Seen>) -> Result<Looked, Failure> {
         let key = &request.service_key;
-        let service = match seen.filter(|seen| (self.clock)() - seen.at <= FRESH) {
-            Some(seen) => seen.service,
-            None => target.ecs.describe_service(key).await,
+        let seen = match seen.filter(|seen| (self.clock)() - seen.at <= FRESH) {
+            Some(seen) => seen,
+            None => {
+                let at = (self.clock)();
+                Seen { service: target.ecs.describe_service(key).await, at }
+            }
         };
-        let service = service.map_err(|error| messages::describe_failed(key, &error))?;
+        let service = seen.service.map_err(|error| messages::describe_failed(key, &error))?;
         if service.status() == "INACTIVE" {
             return Err(messages::describe_failed(key, &DescribeError::ServiceNotFound)
                 .and("It was deleted: its status is INACTIVE."));
@@ -262,55 +361,7 @@ impl Updater {
             ),
             None => None,
         };
-        Ok(Snapshot { service, task_definition })
-    }
-
-    /// What the request's `restore` puts back; `known` is the change that its `STARTED` record names.
-    async fn restore(
-        &self,
-        target: &Target,
-        request: &UpdateRequest,
-        snapshot: &Snapshot,
-        known: Option<&str>,
-    ) -> Result<Option<Restore>, Failure> {
-        let Some(point) = &request.restore else { return Ok(None) };
-        let key = &request.service_key;
-        let change_id = match (known, point) {
-            (Some(change_id), _) => Some(change_id),
-            (None, RestorePoint::Change(change_id)) => Some(change_id.as_str()),
-            (None, RestorePoint::Previous) => None,
-        };
-        let past = match change_id {
-            Some(change_id) => self.past(key, change_id).await,
-            None => self.store().previous(key).await,
-        };
-        let past = past.map_err(|error| messages::history_unavailable(key, &error))?;
-        let past = past.ok_or_else(|| messages::nothing_to_restore(key, change_id))?;
-        let change_id = past.change_id.clone();
-        let before = past.into_before().map_err(|why| messages::cannot_restore(key, &why))?;
-        let definition = match before.state.task_definition_arn.as_deref() {
-            Some(arn) if snapshot.service.task_definition_arn() != Some(arn) => {
-                match target.definition(arn).await {
-                    Ok(definition) if definition.is_active => OldDefinition::Active(definition),
-                    Ok(definition) => OldDefinition::Inactive(definition),
-                    // So ECS answers where it no longer has a revision.
-                    Err(error) if error.has_code(&["ClientException"]) => OldDefinition::Gone,
-                    Err(error) => return Err(messages::describe_failed(key, &DescribeError::Call(error))),
-                }
-            }
-            _ => OldDefinition::InPlace,
-        };
-        Ok(Some(Restore { change_id, before, definition }))
-    }
-
-    /// The result of a change, or what stands of it where it has none.
-    async fn past(&self, key: &ServiceKey, change_id: &str) -> Result<Option<Past>, CallError> {
-        for n in ["1", "0"] {
-            if let Some(record) = self.store().record_json(key, &format!("{change_id}#{n}")).await? {
-                return Ok(Past::read(&record));
-            }
-        }
-        Ok(None)
+        Ok(Looked { snapshot: Snapshot { service, task_definition }, at: seen.at })
     }
 
     /// The answer to a dry run.
@@ -322,20 +373,20 @@ impl Updater {
         seen: Option<Seen>,
     ) -> Result<Response, Failure> {
         let request = &images.of(request).await?;
-        let snapshot = self.snapshot(target, request, seen).await?;
-        let restore = self.restore(target, request, &snapshot, None).await?;
-        self.planned(request, &snapshot, restore.as_ref())
+        let snapshot = self.look(target, request, seen).await?.snapshot;
+        let restoring = self.restoring(target, request, &snapshot, None).await?;
+        self.planned(request, &snapshot, &restoring)
     }
 
     fn planned(
         &self,
         request: &UpdateRequest,
         snapshot: &Snapshot,
-        restore: Option<&Restore>,
+        restoring: &Restoring,
     ) -> Result<Response, Failure> {
-        let (container, changes, notes, update) = match plan::plan(request, snapshot, restore) {
+        let (container, changes, notes, update) = match restoring.plan(request, snapshot) {
             Plan::Refused(failure) => return Err(failure),
-            Plan::Unchanged { targets } => (targets.into_keys().next(), Vec::new(), Vec::new(), None),
+            Plan::Unchanged { targets, notes } => (targets.into_keys().next(), Vec::new(), notes, None),
             Plan::Update(update) => {
                 (update.container.clone(), update.changes.clone(), update.notes.clone(), Some(update))
             }
@@ -349,293 +400,69 @@ impl Updater {
             Response::new(&request.service_key, None, Status::Planned, rfc3339((self.clock)()), before, after);
         response.body.changes = Some(changes.iter().filter_map(|change| serde_json::to_value(change).ok()).collect());
         response.body.notes = notes;
-        response.body.restores = restore.map(|restore| restore.change_id.clone());
+        response.body.restores = restoring.change_id().map(ToString::to_string);
         response.body.resolved_images = request.pins.some().cloned();
         Ok(response)
     }
 
-    async fn begin(
+    /// What an attempt at a change has in common in all its records.
+    fn facts(
         &self,
         work: Work<'_>,
-        snapshot: Snapshot,
-        position: &Position,
-        key_id: &str,
-    ) -> Result<Attempt, Stop> {
-        let Work { request, invocation, target, .. } = work;
-        let restore = self.restore(target, request, &snapshot, None).await?;
-        let restores = restore.as_ref().map(|restore| restore.change_id.clone());
-        let update = match plan::plan(request, &snapshot, restore.as_ref()) {
-            Plan::Refused(failure) => return Err(failure.into()),
-            Plan::Unchanged { targets } => {
-                let facts = |change_id, state: &Recorded| ChangeFacts {
-                    restores,
-                    ..facts(request, invocation, change_id, &targets, state)
-                };
-                return Ok(self.unchanged(request, &snapshot, &targets, position, key_id, facts).await?);
-            }
-            Plan::Update(update) => update,
-        };
-        let now = (self.clock)();
-        let until = lease_until(now, invocation.deadline);
-        let budget = Budget::new(invocation.deadline, until);
-        let waits = update.register.is_some().then(|| target.buckets.expected_wait(Call::RegisterTaskDefinition));
-        budget.for_mutation(now + waits.unwrap_or_default()).map_err(|left| {
-            Stop::NotStarted(
-                messages::no_time(Code::ServiceUpdateFailed, left).and("Nothing was changed in the target account."),
-            )
-        })?;
-        let change_id = ChangeId::new(position.next_change_time(now), (self.random)());
-        let before = snapshot.recorded(update.container.as_deref());
-        let facts = ChangeFacts { restores, ..facts(request, invocation, change_id.clone(), &update.targets, &before) };
-        let said = Said { before: Some(&before), lease_until: Some(until), ..Said::default() };
-        let (record, pointers) =
-            facts.record(Kind::Started, 0, now, &said, position.head.as_ref()).map_err(messages::unwritable)?;
-        let lease = Lease { change_id: change_id.to_string(), until, key: key_id.to_owned() };
-        let head = Head::after(&record, Some(lease));
-        let key = KeyItem::new(key_id, &change_id, &request.event_hash, now);
-        let written = Position { head: Some(head), key: Some(key) };
-        let writes = position.writes_to(&written, &request.service_key, record, pointers);
-        if let Some(why) = self.write_or_moved(request, &writes, &written).await? {
-            return Ok(Attempt::Moved(why));
-        }
-        // The key was here before, and its failure let it be tried anew: a revision of then may be there already.
-        let again = position.key.as_ref().is_some_and(|key| key.event_hash == request.event_hash);
-        let begun = Begun { facts, before, position: written, deadline: invocation.deadline };
-        if again {
-            target.definitions.came_before();
-        }
-        let response = Box::pin(self.carry_out(work, snapshot, *update, begun, budget, Vec::new())).await?;
-        Ok(Attempt::Ended(Box::new(response)))
-    }
-
-    /// Takes up a change of this key that began and did not end: `BEFORE` is that of its `STARTED`, and what it already
-    /// did is not done again.
-    async fn resume(
-        &self,
-        work: Work<'_>,
-        snapshot: Snapshot,
-        position: &Position,
-        lease: Lease,
-    ) -> Result<Attempt, Failure> {
-        let Work { request, invocation, target, .. } = work;
-        let unreadable = |what: String| messages::cannot_resume(&lease.change_id, &what);
-        let change_id = ChangeId::parse(&lease.change_id).map_err(unreadable)?;
-        let started = self
-            .store()
-            .record(&request.service_key, &format!("{change_id}#0"))
-            .await
-            .map_err(|error| messages::history_unavailable(&request.service_key, &error))?
-            .ok_or_else(|| unreadable("its STARTED record is missing".to_owned()))?;
-        let before = started.before().ok_or_else(|| unreadable("its STARTED record has no before".to_owned()))?;
-
-        let request = &Images::as_begun(request, &started.pins());
-        let work = Work { request, ..work };
-
-        let now = (self.clock)();
-        let until = lease_until(now, invocation.deadline);
-        let budget = Budget::new(invocation.deadline, until);
-        budget
-            .for_mutation(now)
-            .map_err(|left| messages::no_time(Code::ServiceUpdateFailed, left).and("Its change stays open."))?;
-        let Some(head) = position.head.clone() else { return Ok(Attempt::Moved("the head is gone".to_owned())) };
-        let taken = Head { lease: Some(Lease { until, ..lease }), ..head.clone() };
-        let writes = [Write::Head { id: Head::id(&request.service_key), from: Some(head), to: taken.clone() }];
-        let position = Position { head: Some(taken), key: position.key.clone() };
-        if let Some(why) = self.write_or_moved(request, &writes, &position).await? {
-            return Ok(Attempt::Moved(why));
-        }
-
-        // What the STARTED change was asked to check holds for what it saw, not for what it may have done since.
-        let mut again = request.clone();
-        again.expected_task_definition = None;
-        again.force_new_deployment &= before.deployment_id.as_deref() == snapshot.service.deployment_id();
-        let restore = self.restore(target, request, &snapshot, started.restores.as_deref()).await?;
-        let plan = plan::plan(&again, &snapshot, restore.as_ref());
-        let no_targets = BTreeMap::new();
-        let targets = match &plan {
-            Plan::Unchanged { targets } => targets,
-            Plan::Update(update) => &update.targets,
-            Plan::Refused(_) => &no_targets,
-        };
-        let earlier = messages::done_earlier(&before, &snapshot);
-        let facts =
-            ChangeFacts { restores: started.restores, ..facts(request, invocation, change_id, targets, &before) };
-        let begun = Begun { facts, before, position, deadline: invocation.deadline };
-        let response = match plan {
-            Plan::Update(update) => {
-                target.definitions.came_before();
-                Box::pin(self.carry_out(work, snapshot, *update, begun, budget, earlier)).await?
-            }
-            Plan::Unchanged { .. } => self.applied(request, begun, &snapshot, Vec::new()).await?,
-            Plan::Refused(failure) => {
-                let failure = failure.and(messages::done_so_far(&earlier, true));
-                return Err(self.failed(begun, &snapshot, failure).await);
-            }
-        };
-        Ok(Attempt::Ended(Box::new(response)))
-    }
-
-    /// Does what is planned, and records how it ended. `earlier`: what an earlier invocation of the same change did.
-    async fn carry_out(
-        &self,
-        work: Work<'_>,
-        snapshot: Snapshot,
-        update: plan::Update,
-        begun: Begun,
-        budget: Budget,
-        earlier: Vec<String>,
-    ) -> Result<Response, Failure> {
-        let Work { request, target, slot, .. } = work;
-        slot.under_way();
-        let mut after = snapshot;
-        let applying = apply::Applying {
-            target,
-            slot,
-            key: &request.service_key,
-            update: &update,
-            budget,
-            clock: self.clock,
-            random: self.random,
-        };
-        match applying.run(&mut after, earlier).await {
-            Ok(()) => self.applied(request, begun, &after, update.notes).await,
-            Err(failure) => Err(self.failed(begun, &after, failure).await),
-        }
-    }
-
-    async fn unchanged(
-        &self,
-        request: &UpdateRequest,
-        snapshot: &Snapshot,
-        targets: &BTreeMap<String, String>,
-        position: &Position,
-        key_id: &str,
-        facts: impl FnOnce(ChangeId, &Recorded) -> ChangeFacts,
-    ) -> Result<Attempt, Failure> {
-        let now = (self.clock)();
-        let change_id = ChangeId::new(position.next_change_time(now), (self.random)());
-        let container = targets.keys().next().map(String::as_str);
-        let state = snapshot.recorded(container);
-        let facts = facts(change_id.clone(), &state);
-        let said = Said { before: Some(&state), after: Some(&state), ..Said::default() };
-        let (record, pointers) =
-            facts.record(Kind::Unchanged, 1, now, &said, position.head.as_ref()).map_err(messages::unwritable)?;
-        let mut response = Response::new(
-            &request.service_key,
-            Some(&change_id),
-            Status::Unchanged,
-            rfc3339(now),
-            state.state.clone(),
-            state.state.clone(),
-        );
-        response.body.restores = facts.restores;
-        response.body.resolved_images = facts.pins.some().cloned();
-        let head = Head::after(&record, None);
-        let key = KeyItem::new(key_id, &change_id, &request.event_hash, now)
-            .answered(&Answer::Response(Box::new(response.clone())), now)
-            .map_err(messages::unwritable)?;
-        let written = Position { head: Some(head), key: Some(key) };
-        let writes = position.writes_to(&written, &request.service_key, record, pointers);
-        Ok(match self.write_or_moved(request, &writes, &written).await? {
-            Some(why) => Attempt::Moved(why),
-            None => Attempt::Ended(Box::new(response)),
-        })
-    }
-
-    /// Closes a change whose lease ended before it did: what the service looks like now stands in its place, and its
-    /// key answers so.
-    async fn close_orphan(
-        &self,
-        request: &UpdateRequest,
-        invocation: &Invocation,
-        snapshot: &Snapshot,
-        position: &Position,
-        lease: &Lease,
-    ) -> Result<Attempt, Failure> {
-        let now = (self.clock)();
-        let unavailable = |error| messages::history_unavailable(&request.service_key, &error);
-        let orphan_key = self.store().read(&request.service_key, &lease.key).await.map_err(unavailable)?.key;
-        let started = format!("{}#0", lease.change_id);
-        let started = self.store().record(&request.service_key, &started).await.map_err(unavailable)?;
-        let change_id =
-            ChangeId::parse(&lease.change_id).map_err(|what| messages::cannot_resume(&lease.change_id, &what))?;
-        let before = started.as_ref().and_then(crate::ledger::record::Record::before);
-        let container = before.as_ref().and_then(|before| before.state.task_definition_name.clone());
-        let after = snapshot.recorded(container.as_deref());
-        let failure = messages::abandoned(request, lease, &after);
-        let facts = ChangeFacts {
-            requested_by: started.as_ref().and_then(|started| started.requested_by.clone()),
-            reason: started.as_ref().and_then(|started| started.reason.clone()),
-            restores: started.as_ref().and_then(|started| started.restores.clone()),
-            pins: started.as_ref().map(crate::ledger::record::Record::pins).unwrap_or_default(),
-            identity: started.map_or_else(|| "claimed".to_owned(), |started| started.identity),
-            ..facts(request, invocation, change_id, &BTreeMap::new(), &after)
-        };
-        let said = Said { before: before.as_ref(), after: Some(&after), error: Some(&failure), ..Said::default() };
-        let (record, _) =
-            facts.record(Kind::Abandoned, 1, now, &said, position.head.as_ref()).map_err(messages::unwritable)?;
-        let head = Head::after(&record, None);
-        let mut writes = vec![
-            Write::Head { id: Head::id(&request.service_key), from: position.head.clone(), to: head.clone() },
-            Write::Record(Box::new(record)),
-        ];
-        if let Some(key) = orphan_key.filter(|key| key.change_id == lease.change_id) {
-            let to = key.answered(&Answer::Failure(failure), now).map_err(messages::unwritable)?;
-            writes.push(Write::Key { from: Some(key), to });
-        }
-        let written = Position { head: Some(head), key: None };
-        let moved = self.write_or_moved(request, &writes, &written).await?;
-        Ok(Attempt::Moved(moved.unwrap_or_else(|| "an abandoned change was closed".to_owned())))
-    }
-
-    /// Writes, and answers why it could not where something moved. Where it is not known whether the write went
-    /// through, the head tells.
-    async fn write_or_moved(
-        &self,
-        request: &UpdateRequest,
-        writes: &[Write],
-        written: &Position,
-    ) -> Result<Option<String>, Failure> {
-        let error = match self.store().write(writes).await {
-            Ok(()) => return Ok(None),
-            Err(error) => error,
-        };
-        let key_id = written.key.as_ref().map_or("key#", |key| key.id.as_str());
-        match &error {
-            WriteError::Call(call) if !call.retryable() => {
-                Err(messages::history_unavailable(&request.service_key, call))
-            }
-            WriteError::Call(call) => match self.store().read(&request.service_key, key_id).await {
-                Ok(now) if now.head == written.head => Ok(None),
-                _ => Err(messages::history_unavailable(&request.service_key, call)),
-            },
-            WriteError::Conflict(why) => match self.store().read(&request.service_key, key_id).await {
-                // Our own write, sent twice since its first answer was lost.
-                Ok(now) if now.head == written.head => Ok(None),
-                _ => Ok(Some(why.clone())),
-            },
+        change_id: ChangeId,
+        attempt: Try,
+        changes: &[plan::Change],
+        before: &Recorded,
+    ) -> ChangeFacts {
+        let Work { request, invocation, .. } = work;
+        ChangeFacts {
+            service: request.service_key.clone(),
+            change_id,
+            repositories: repositories(changes, before),
+            requested_by: request.requested_by.clone(),
+            reason: request.reason.clone(),
+            identity: if invocation.is_verified() { Identity::Verified } else { Identity::Claimed },
+            caller: Some(invocation.caller()),
+            attempt,
+            session: session_name(&invocation.request_id),
+            request_id: invocation.request_id.clone(),
+            restores: None,
+            pins: request.pins.clone(),
         }
     }
 }
 
 /// Why a change was not done.
 enum Stop {
-    /// It failed.
+    /// It began and failed, or what stands under its key is that it failed.
     Failed(Failure),
+    /// It failed before it began.
+    Refused(Failure),
     /// The time left did not allow to begin it.
     NotStarted(Failure),
 }
 
+impl Stop {
+    fn map(self, f: impl FnOnce(Failure) -> Failure) -> Self {
+        match self {
+            Self::Failed(failure) => Self::Failed(f(failure)),
+            Self::Refused(failure) => Self::Refused(f(failure)),
+            Self::NotStarted(failure) => Self::NotStarted(f(failure)),
+        }
+    }
+}
+
+/// A failure before the change began.
 impl From<Failure> for Stop {
     fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
+        Self::Refused(failure)
     }
 }
 
 /// What was read before a change could begin.
 struct Opening {
     /// Head and key; they arrived before the service was described.
-    position: Result<Position, CallError>,
+    position: Result<Measured<Position>, LedgerError>,
     /// The service, where it was described together with others.
     seen: Option<Seen>,
 }
@@ -643,6 +470,12 @@ struct Opening {
 /// A service as it was described at some time.
 struct Seen {
     service: Result<Service, DescribeError>,
+    at: DateTime<Utc>,
+}
+
+/// A service as it is, and since when that is known.
+struct Looked {
+    snapshot: Snapshot,
     at: DateTime<Utc>,
 }
 
@@ -660,43 +493,26 @@ impl From<Failure> for Refused {
 }
 
 fn key_id(request: &UpdateRequest, invocation: &Invocation) -> String {
-    KeyItem::id(request.idempotency_key.as_deref().unwrap_or(&invocation.request_id), &request.service_key)
+    let key = request.idempotency_key.as_deref().unwrap_or(&invocation.request_id);
+    KeyItem::id(&invocation.caller(), key, &request.service_key)
 }
 
-/// How an attempt ended.
+/// How a try at a change ended.
 enum Attempt {
     /// With an answer.
     Ended(Box<Response>),
-    /// Something moved: read again. Says what.
+    /// Somebody else wrote: read again. Says what.
     Moved(String),
-}
-
-fn facts(
-    request: &UpdateRequest,
-    invocation: &Invocation,
-    change_id: ChangeId,
-    targets: &BTreeMap<String, String>,
-    before: &Recorded,
-) -> ChangeFacts {
-    ChangeFacts {
-        service: request.service_key.clone(),
-        change_id,
-        repositories: repositories(targets, before),
-        requested_by: request.requested_by.clone(),
-        reason: request.reason.clone(),
-        identity: if invocation.is_verified() { "verified" } else { "claimed" }.to_owned(),
-        session: session_name(&invocation.request_id),
-        request_id: invocation.request_id.clone(),
-        restores: None,
-        pins: request.pins.clone(),
-    }
+    /// What was read has grown old while the change waited for its turn: read again.
+    Again,
 }
 
 /// Repositories of the images that change, each once; where none does, that of the container the change is about.
-fn repositories(targets: &BTreeMap<String, String>, before: &Recorded) -> Vec<String> {
+fn repositories(changes: &[plan::Change], before: &Recorded) -> Vec<String> {
     let mut repositories: Vec<String> = Vec::new();
-    let changed = targets.iter().filter(|(name, image)| before.state.images.get(*name) != Some(*image));
-    for repository in changed.map(|(_, image)| crate::image::repository_of(image)) {
+    let images =
+        changes.iter().filter(|change| change.what == plan::What::Image).filter_map(|change| change.to.as_str());
+    for repository in images.map(crate::image::repository_of) {
         if !repository.is_empty() && !repositories.iter().any(|known| known == repository) {
             repositories.push(repository.to_owned());
         }

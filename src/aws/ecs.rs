@@ -18,7 +18,9 @@ use aws_sdk_ecs::operation::describe_services::DescribeServicesError;
 use aws_sdk_ecs::types::{CreatedAt, ServiceField, Tag, TaskDefinitionField};
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::Intercept;
-use aws_smithy_runtime_api::client::interceptors::context::AfterDeserializationInterceptorContextRef;
+use aws_smithy_runtime_api::client::interceptors::context::{
+    AfterDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef,
+};
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
@@ -30,7 +32,7 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{CONNECT_TIMEOUT, CallError};
+use super::{CONNECT_TIMEOUT, CallError, TooLateToSend};
 use crate::names::ServiceKey;
 use crate::outcome::{Listed, ServiceDeployment};
 use crate::snapshot::Service;
@@ -65,6 +67,36 @@ impl Capture {
     {
         sent.map_err(|error| CallError::new(operation, &error))?;
         Ok(std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+/// The time that one mutating call has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MutationTime {
+    /// How long it may take.
+    pub timeout: Duration,
+    /// After this it must not be sent any more.
+    pub latest_start: DateTime<Utc>,
+}
+
+/// Looks at the clock once more when a request is about to be written: between the decision to send it and this moment, the process may
+/// have been frozen.
+#[derive(Debug)]
+struct NotAfter(DateTime<Utc>);
+
+impl Intercept for NotAfter {
+    fn name(&self) -> &'static str {
+        "NotAfter"
+    }
+
+    fn read_before_transmit(
+        &self,
+        _: &BeforeTransmitInterceptorContextRef<'_>,
+        components: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let now: DateTime<Utc> = components.time_source().unwrap_or_default().now().into();
+        if now > self.0 { Err(Box::new(TooLateToSend)) } else { Ok(()) }
     }
 }
 
@@ -255,6 +287,21 @@ impl Ecs {
         Ok(answer.service_deployments.into_iter().find(|it| it.service_deployment_arn == arn))
     }
 
+    /// ARN of the task definition of a service revision; none where ECS does not tell it.
+    ///
+    /// # Errors
+    ///
+    /// Where the call failed.
+    pub async fn task_definition_of_revision(&self, arn: &str) -> Result<Option<String>, CallError> {
+        let sent = self.client.describe_service_revisions().service_revision_arns(arn).send().await;
+        let answer = sent.map_err(|error| CallError::new("ecs:DescribeServiceRevisions", &error))?;
+        let revisions = answer.service_revisions.unwrap_or_default();
+        Ok(revisions
+            .into_iter()
+            .find(|it| it.service_revision_arn.as_deref() == Some(arn))
+            .and_then(|it| it.task_definition))
+    }
+
     /// Describes a task definition with its tags: by ARN, or the newest active revision of a family.
     ///
     /// # Errors
@@ -284,7 +331,7 @@ impl Ecs {
     pub async fn register_task_definition(
         &self,
         document: &str,
-        timeout: Duration,
+        time: MutationTime,
     ) -> Result<TaskDefinition, CallError> {
         const OPERATION: &str = "ecs:RegisterTaskDefinition";
         let capture = Capture::default();
@@ -293,7 +340,7 @@ impl Ecs {
             .client
             .register_task_definition()
             .customize()
-            .config_override(one_attempt(timeout))
+            .config_override(one_attempt(time))
             .interceptor(capture.clone())
             .mutate_request(move |request| set_body(request, &body))
             .send()
@@ -312,7 +359,7 @@ impl Ecs {
         &self,
         body: &str,
         tags: BTreeMap<String, String>,
-        timeout: Duration,
+        time: MutationTime,
     ) -> Result<Service, CallError> {
         const OPERATION: &str = "ecs:UpdateService";
         #[derive(Deserialize)]
@@ -325,7 +372,7 @@ impl Ecs {
             .client
             .update_service()
             .customize()
-            .config_override(one_attempt(timeout))
+            .config_override(one_attempt(time))
             .interceptor(capture.clone())
             .mutate_request(move |request| set_body(request, &body))
             .send()
@@ -335,7 +382,7 @@ impl Ecs {
         Ok(Service::new(answer.service, Some(tags)))
     }
 
-    /// Adds tags or changes their values. Doing it twice is as doing it once, so the SDK retries.
+    /// Adds tags or changes their values: one attempt, since a second one may come when another change has begun.
     ///
     /// # Errors
     ///
@@ -344,7 +391,7 @@ impl Ecs {
         &self,
         service_arn: &str,
         tags: &BTreeMap<String, String>,
-        timeout: Duration,
+        time: MutationTime,
     ) -> Result<(), CallError> {
         let tags = tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
         self.client
@@ -352,14 +399,14 @@ impl Ecs {
             .resource_arn(service_arn)
             .set_tags(Some(tags))
             .customize()
-            .config_override(within(timeout))
+            .config_override(one_attempt(time))
             .send()
             .await
             .map(drop)
             .map_err(|error| CallError::new("ecs:TagResource", &error))
     }
 
-    /// Removes tags. Doing it twice is as doing it once, so the SDK retries.
+    /// Removes tags: one attempt, as [`Ecs::tag`].
     ///
     /// # Errors
     ///
@@ -368,14 +415,14 @@ impl Ecs {
         &self,
         service_arn: &str,
         keys: impl IntoIterator<Item = String>,
-        timeout: Duration,
+        time: MutationTime,
     ) -> Result<(), CallError> {
         self.client
             .untag_resource()
             .resource_arn(service_arn)
             .set_tag_keys(Some(keys.into_iter().collect()))
             .customize()
-            .config_override(within(timeout))
+            .config_override(one_attempt(time))
             .send()
             .await
             .map(drop)
@@ -393,17 +440,15 @@ impl fmt::Display for DescribeError {
     }
 }
 
-fn within(timeout: Duration) -> Builder {
-    Config::builder().timeout_config(
-        TimeoutConfig::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(timeout)
-            .operation_attempt_timeout(timeout)
-            .operation_timeout(timeout)
-            .build(),
-    )
-}
-
-fn one_attempt(timeout: Duration) -> Builder {
-    within(timeout).retry_config(RetryConfig::disabled())
+fn one_attempt(time: MutationTime) -> Builder {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(time.timeout)
+        .operation_attempt_timeout(time.timeout)
+        .operation_timeout(time.timeout)
+        .build();
+    Config::builder()
+        .timeout_config(timeouts)
+        .retry_config(RetryConfig::disabled())
+        .interceptor(NotAfter(time.latest_start))
 }

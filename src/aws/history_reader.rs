@@ -14,10 +14,10 @@ use super::CallError;
 use super::ledger_store::{Item, head, json};
 use crate::config::Tables;
 use crate::ledger::fold::{Change, fold, may_be_partial};
+use crate::ledger::head::Head;
 use crate::ledger::merge::{Keyed, Merge, Step};
 use crate::ledger::query::{Index, Order, Page, Position, Query, Scope, Section, keys_of};
 use crate::ledger::record::{RawRecord, RecordKey};
-use crate::ledger::state::Head;
 use crate::ledger::verify::{Chain, End, Verification};
 use crate::names::{ChangeId, ServiceKey};
 
@@ -358,7 +358,7 @@ enum Taken {
 /// An item with its key. One whose key this project did not write is left out: verification tells of it.
 fn keyed(item: RawRecord) -> Option<Keyed> {
     let record = item.get("record").and_then(Value::as_str).unwrap_or_default();
-    let Some(key) = RecordKey::parse(record) else {
+    let Ok(key) = RecordKey::parse(record) else {
         let service = item.get("service").and_then(Value::as_str).unwrap_or_default();
         tracing::warn!(service, record, "an item of the history table has a key that is no record's");
         return None;

@@ -2,30 +2,46 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::execute_transaction::ExecuteTransactionError;
 use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, KeysAndAttributes, ParameterizedStatement};
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::Intercept;
+use aws_smithy_runtime_api::client::interceptors::context::{
+    BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef,
+};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::config_bag::ConfigBag;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{CallError, Effect};
+use crate::backoff::Backoff;
 use crate::config::Tables;
-use crate::ledger::record::{Kind, RawRecord, Record, hash, number, shard_of};
-use crate::ledger::state::{DeploymentItem, Head, KeyItem, Lease, Position, Write};
+use crate::ledger::admission::Position;
+use crate::ledger::clock::{Reading, RoundTrip};
+use crate::ledger::deployment::{DeploymentItem, Undoes};
+use crate::ledger::head::{Head, Lease};
+use crate::ledger::hidden::HiddenKey;
+use crate::ledger::idempotency::{KeyItem, Progress, Stage};
+use crate::ledger::previous::{Previous, Search};
+use crate::ledger::record::{Attempt, Kind, RawRecord, Record, RecordKey, hash, number, shard};
+use crate::ledger::write::{LedgerError, Write};
 use crate::names::{ChangeId, ServiceKey};
-use crate::restore::{Past, previous};
 use crate::snapshot::rfc3339;
 
-/// Why a transaction did not go through.
+/// What was read, and what the answers said of this environment's clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WriteError {
-    /// Something is no longer as it was read.
-    Conflict(String),
-    /// DynamoDB refused, could not be reached, or has another transaction on the same items.
-    Call(CallError),
+pub struct Measured<T> {
+    /// What was read.
+    pub value: T,
+    /// What the answers said of the clock.
+    pub clock: Reading,
 }
 
 /// History and state tables.
@@ -34,6 +50,7 @@ pub struct LedgerStore {
     client: Client,
     history: String,
     state: String,
+    random: fn() -> [u8; 10],
 }
 
 pub(super) type Item = HashMap<String, AttributeValue>;
@@ -42,7 +59,7 @@ const BATCH_GET_ITEM: &str = "dynamodb:BatchGetItem";
 const QUERY: &str = "dynamodb:Query";
 
 /// The index of the state table that holds only deployments whose end is not known yet.
-const BY_OPEN: &str = "by-open";
+const BY_CHECK: &str = "by-check";
 /// Behind every time that is written.
 const LAST_TIME: &str = "9999-12-31T23:59:59.999Z";
 
@@ -65,19 +82,90 @@ pub enum Open<'a> {
 /// How many records are read at a time to find the last change: nearly always the first few have it.
 const PREVIOUS_PAGE: i32 = 10;
 
-fn position(items: &HashMap<String, Item>, service: &ServiceKey, key_id: &str) -> Result<Position, CallError> {
-    let unreadable = |name| CallError::broken(BATCH_GET_ITEM, format!("attribute {name} of an item of {service}"));
+/// How many keys of what records hide there may be: they are read in one call.
+const MOST_SECRETS: u32 = 8;
+
+/// How often keys are asked for that DynamoDB left unprocessed. Source:
+/// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html>: "we strongly recommend that you use
+/// an exponential backoff algorithm".
+const UNPROCESSED_ATTEMPTS: u32 = 8;
+/// The pause before they are asked for again.
+const UNPROCESSED_PAUSE: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(2) };
+
+fn position(items: &HashMap<String, Item>, service: &ServiceKey, key_id: &str) -> Result<Position, LedgerError> {
+    let broken = |name| LedgerError::broken(format_args!("attribute {name} of an item of {service}"));
     Ok(Position {
-        head: items.get(&Head::id(service)).map(head).transpose().map_err(unreadable)?,
-        key: items.get(key_id).map(key).transpose().map_err(unreadable)?,
+        head: items.get(&Head::id(service)).map(head).transpose().map_err(broken)?,
+        key: items.get(key_id).map(key).transpose().map_err(broken)?,
     })
 }
 
+/// Measures each attempt at a request: when it was sent, when its answer came, and which time the answer names.
+#[derive(Debug, Clone, Default)]
+struct Stopwatch(Arc<Mutex<Measurement>>);
+
+#[derive(Debug, Default)]
+struct Measurement {
+    sent: Option<DateTime<Utc>>,
+    trip: Option<RoundTrip>,
+}
+
+impl Stopwatch {
+    fn with(&self, f: impl FnOnce(&mut Measurement)) {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The round trip of the last attempt.
+    fn trip(&self) -> Result<RoundTrip, CallError> {
+        let mut trip = None;
+        self.with(|measurement| trip = measurement.trip);
+        trip.ok_or_else(|| {
+            CallError::unreadable(BATCH_GET_ITEM, "it has no Date to compare this environment's clock with")
+        })
+    }
+}
+
+fn now(components: &RuntimeComponents) -> DateTime<Utc> {
+    components.time_source().unwrap_or_default().now().into()
+}
+
+impl Intercept for Stopwatch {
+    fn name(&self) -> &'static str {
+        "Stopwatch"
+    }
+
+    fn read_before_transmit(
+        &self,
+        _: &BeforeTransmitInterceptorContextRef<'_>,
+        components: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.with(|measurement| *measurement = Measurement { sent: Some(now(components)), trip: None });
+        Ok(())
+    }
+
+    fn read_after_transmit(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        components: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let date = context.response().headers().get("date").and_then(|date| DateTime::parse_from_rfc2822(date).ok());
+        let received = now(components);
+        self.with(|measurement| {
+            let trip = |sent| Some(RoundTrip { sent, received, date: date?.with_timezone(&Utc) });
+            measurement.trip = measurement.sent.and_then(trip);
+        });
+        Ok(())
+    }
+}
+
 impl LedgerStore {
-    /// The tables that the configuration names.
+    /// The tables that the configuration names. `random` spreads what is tried again.
     #[must_use]
-    pub fn new(shared: &SdkConfig, tables: &Tables) -> Self {
-        Self { client: Client::new(shared), history: tables.history.clone(), state: tables.state.clone() }
+    pub fn new(shared: &SdkConfig, tables: &Tables, random: fn() -> [u8; 10]) -> Self {
+        let (history, state) = (tables.history.clone(), tables.state.clone());
+        Self { client: Client::new(shared), history, state, random }
     }
 
     /// Reads a service's head and a key together, strongly consistent.
@@ -85,17 +173,20 @@ impl LedgerStore {
     /// # Errors
     ///
     /// Where the call failed, or an item is not what this project writes.
-    pub async fn read(&self, service: &ServiceKey, key_id: &str) -> Result<Position, CallError> {
-        self.read_many(&[(service, key_id)]).await.pop().unwrap_or_else(|| Ok(Position::default()))
+    pub async fn read(&self, service: &ServiceKey, key_id: &str) -> Result<Measured<Position>, LedgerError> {
+        let Measured { value: items, clock } = self.items([Head::id(service), key_id.to_owned()].into_iter()).await?;
+        Ok(Measured { value: position(&items, service, key_id)?, clock })
     }
 
     /// Reads the heads of at most 50 services, each with a key: in the same order, each on its own.
-    pub async fn read_many(&self, wanted: &[(&ServiceKey, &str)]) -> Vec<Result<Position, CallError>> {
+    pub async fn read_many(&self, wanted: &[(&ServiceKey, &str)]) -> Vec<Result<Measured<Position>, LedgerError>> {
         let ids = wanted.iter().flat_map(|(service, key_id)| [Head::id(service), (*key_id).to_owned()]);
-        match self.items(ids).await {
-            Ok(items) => wanted.iter().map(|(service, key_id)| position(&items, service, key_id)).collect(),
-            Err(error) => wanted.iter().map(|_| Err(error.clone())).collect(),
-        }
+        let items = self.items(ids).await;
+        let read = |(service, key_id): &(&ServiceKey, &str)| match &items {
+            Ok(Measured { value, clock }) => Ok(Measured { value: position(value, service, key_id)?, clock: *clock }),
+            Err(error) => Err(error.clone()),
+        };
+        wanted.iter().map(read).collect()
     }
 
     /// Reads a service's head, one of its deployments and a key together, strongly consistent.
@@ -106,16 +197,75 @@ impl LedgerStore {
     pub async fn read_deployment(
         &self,
         service: &ServiceKey,
-        deployment_id: &str,
-        key_id: &str,
-    ) -> Result<(Position, Option<DeploymentItem>), CallError> {
-        let id = DeploymentItem::id(service, deployment_id);
-        let items = self.items([Head::id(service), id.clone(), key_id.to_owned()].into_iter()).await?;
-        let found = items.get(&id).map(deployment).transpose();
-        let found = found.map_err(|name| {
-            CallError::broken(BATCH_GET_ITEM, format!("attribute {name} of an item of deployment {deployment_id}"))
-        })?;
-        Ok((position(&items, service, key_id)?, found))
+        deployment_id: Option<&str>,
+        key_id: Option<&str>,
+    ) -> Result<(Position, Option<DeploymentItem>), LedgerError> {
+        let id = deployment_id.map(|id| DeploymentItem::id(service, id));
+        let ids = [Some(Head::id(service)), id.clone(), key_id.map(str::to_owned)];
+        let items = self.items(ids.into_iter().flatten()).await?.value;
+        let found = id.and_then(|id| items.get(&id)).map(deployment).transpose();
+        let broken =
+            |name| LedgerError::broken(format_args!("attribute {name} of an item of a deployment of {service}"));
+        Ok((position(&items, service, key_id.unwrap_or_default())?, found.map_err(broken)?))
+    }
+
+    /// The key of what records hide: the newest there is, made where there is none.
+    ///
+    /// # Errors
+    ///
+    /// Where a call failed, or the kernel gives no random bytes.
+    pub async fn hidden_key(&self) -> Result<HiddenKey, LedgerError> {
+        loop {
+            let names = (1..=MOST_SECRETS).map(|number| number.to_string());
+            let items = self.items(names.clone().map(|name| HiddenKey::id(&name))).await?.value;
+            if let Some(name) = names.rev().find(|name| items.contains_key(&HiddenKey::id(name))) {
+                let secret = items.get(&HiddenKey::id(&name)).and_then(|item| item.get("secret")?.as_b().ok());
+                let secret = secret.and_then(|secret| secret.as_ref().try_into().ok());
+                let broken = || LedgerError::broken(format_args!("attribute secret of the item of hidden key {name}"));
+                return Ok(HiddenKey { secret: secret.ok_or_else(broken)?, name });
+            }
+            let mut secret = [0; 32];
+            for chunk in secret.chunks_mut(8) {
+                chunk.copy_from_slice(&(self.random)()[..8]);
+            }
+            if secret == [0; 32] {
+                return Err(LedgerError::Encoding("no key could be made: the kernel gives no random bytes".to_owned()));
+            }
+            match self.write(&[Write::Secret(HiddenKey { name: "1".to_owned(), secret })]).await {
+                // Whoever was first made it: it is read.
+                Ok(()) | Err(LedgerError::Conflict(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The records of one change, strongly consistent.
+    ///
+    /// # Errors
+    ///
+    /// Where the call failed.
+    pub async fn records_of(&self, service: &ServiceKey, change_id: &ChangeId) -> Result<Vec<RawRecord>, LedgerError> {
+        let mut records = Vec::new();
+        let mut from = None;
+        loop {
+            let request = self
+                .client
+                .query()
+                .table_name(&self.history)
+                .key_condition_expression("service = :service AND begins_with(#record, :change)")
+                .expression_attribute_names("#record", "record")
+                .expression_attribute_values(":service", AttributeValue::S(service.to_string()))
+                .expression_attribute_values(":change", AttributeValue::S(format!("{change_id}#")))
+                .consistent_read(true)
+                .set_exclusive_start_key(from);
+            let answer = request.send().await.map_err(|error| CallError::new(QUERY, &error))?;
+            // Pointer items stand beside the chain.
+            records.extend(answer.items.unwrap_or_default().iter().filter(|item| item.contains_key("seq")).map(json));
+            from = answer.last_evaluated_key.filter(|key| !key.is_empty());
+            if from.is_none() {
+                return Ok(records);
+            }
+        }
     }
 
     /// The open deployments of one part of their index, those that are to be asked about first: of one service, or all
@@ -124,9 +274,9 @@ impl LedgerStore {
     /// # Errors
     ///
     /// Where the call failed, or an item is not what this project writes.
-    pub async fn open_deployments(&self, wanted: Open<'_>) -> Result<Vec<DeploymentItem>, CallError> {
+    pub async fn open_deployments(&self, wanted: Open<'_>) -> Result<Vec<DeploymentItem>, LedgerError> {
         let (shard, due, service, limit) = match wanted {
-            Open::Of(service) => (shard_of(&service.to_string()), LAST_TIME.to_owned(), Some(service), usize::MAX),
+            Open::Of(service) => (shard(service), LAST_TIME.to_owned(), Some(service), usize::MAX),
             Open::Due { shard, by, limit } => (shard, rfc3339(by), None, limit),
         };
         let mut found = Vec::new();
@@ -136,18 +286,17 @@ impl LedgerStore {
                 .client
                 .query()
                 .table_name(&self.state)
-                .index_name(BY_OPEN)
-                .key_condition_expression("#open = :shard AND look_at <= :due")
-                .expression_attribute_names("#open", "open")
+                .index_name(BY_CHECK)
+                .key_condition_expression("check_shard = :shard AND check_at <= :due")
                 .expression_attribute_values(":shard", AttributeValue::S(shard.to_string()))
                 .expression_attribute_values(":due", AttributeValue::S(due.clone()))
                 .set_exclusive_start_key(from);
             let answer = request.send().await.map_err(|error| CallError::new(QUERY, &error))?;
             for item in answer.items.unwrap_or_default() {
                 let item = deployment(&item).map_err(|name| {
-                    CallError::broken(QUERY, format!("attribute {name} of an item of an open deployment"))
+                    LedgerError::broken(format_args!("attribute {name} of an item of an open deployment"))
                 })?;
-                if service.is_none_or(|service| item.service == service.to_string()) {
+                if service.is_none_or(|service| item.service == *service) {
                     found.push(item);
                 }
             }
@@ -159,31 +308,38 @@ impl LedgerStore {
     }
 
     /// Items of the state table by their ids.
-    async fn items(&self, ids: impl Iterator<Item = String>) -> Result<HashMap<String, Item>, CallError> {
+    async fn items(&self, ids: impl Iterator<Item = String>) -> Result<Measured<HashMap<String, Item>>, LedgerError> {
         let keys = ids.map(|id| Item::from([("id".to_owned(), AttributeValue::S(id))])).collect();
         let mut wanted = KeysAndAttributes::builder().consistent_read(true).set_keys(Some(keys)).build().ok();
         let mut items = HashMap::new();
+        let mut clock = Reading::Unknown;
         // DynamoDB may answer a part and name the rest.
-        for _ in 0..3 {
+        for tries in 1..=UNPROCESSED_ATTEMPTS {
             let Some(request) = wanted.take() else { break };
-            let answer = self
-                .client
-                .batch_get_item()
-                .request_items(&self.state, request)
-                .send()
-                .await
-                .map_err(|error| CallError::new(BATCH_GET_ITEM, &error))?;
+            let stopwatch = Stopwatch::default();
+            let sent = self.client.batch_get_item().request_items(&self.state, request);
+            let sent = sent.customize().interceptor(stopwatch.clone()).send().await;
+            let answer = sent.map_err(|error| CallError::new(BATCH_GET_ITEM, &error))?;
+            let reading = stopwatch.trip()?.reading();
+            if reading != Reading::Unknown {
+                clock = reading;
+            }
             for item in answer.responses.unwrap_or_default().remove(&self.state).unwrap_or_default() {
-                let id = text(&item, "id")
-                    .map_err(|_| CallError::broken(BATCH_GET_ITEM, "attribute id of an item of the state table"))?;
+                let id =
+                    text(&item, "id").map_err(|_| LedgerError::broken("attribute id of an item of the state table"))?;
                 items.insert(id, item);
             }
             wanted = answer.unprocessed_keys.unwrap_or_default().remove(&self.state);
+            if wanted.is_some() && tries < UNPROCESSED_ATTEMPTS {
+                tokio::time::sleep(UNPROCESSED_PAUSE.pause(tries, self.random)).await;
+            }
         }
         if wanted.is_some() {
-            return Err(CallError::unreadable(BATCH_GET_ITEM, "keys stay unprocessed"));
+            let mut error = CallError::unreadable(BATCH_GET_ITEM, "keys stay unprocessed");
+            error.effect = Effect::Throttled;
+            return Err(error.into());
         }
-        Ok(items)
+        Ok(Measured { value: items, clock })
     }
 
     /// Reads one record, strongly consistent.
@@ -191,9 +347,10 @@ impl LedgerStore {
     /// # Errors
     ///
     /// Where the call failed, or the item is no record of this project's.
-    pub async fn record(&self, service: &ServiceKey, record: &str) -> Result<Option<Record>, CallError> {
-        let json = self.record_json(service, record).await?;
-        json.map(serde_json::from_value).transpose().map_err(|error| CallError::unreadable("dynamodb:GetItem", error))
+    pub async fn record(&self, service: &ServiceKey, key: &RecordKey) -> Result<Option<Record>, LedgerError> {
+        let json = self.record_json(service, key).await?;
+        let record = json.map(serde_json::from_value).transpose();
+        record.map_err(|error| LedgerError::broken(format_args!("record {key} of {service} ({error})")))
     }
 
     /// Reads one record of whatever version as the JSON that its hash is over, strongly consistent.
@@ -201,28 +358,28 @@ impl LedgerStore {
     /// # Errors
     ///
     /// Where the call failed, or the record does not fit its hash.
-    pub async fn record_json(&self, service: &ServiceKey, record: &str) -> Result<Option<Value>, CallError> {
-        const OPERATION: &str = "dynamodb:GetItem";
+    pub async fn record_json(&self, service: &ServiceKey, key: &RecordKey) -> Result<Option<Value>, LedgerError> {
         let answer = self
             .client
             .get_item()
             .table_name(&self.history)
             .key("service", AttributeValue::S(service.to_string()))
-            .key("record", AttributeValue::S(record.to_owned()))
+            .key("record", AttributeValue::S(key.to_string()))
             .consistent_read(true)
             .send()
             .await
-            .map_err(|error| CallError::new(OPERATION, &error))?;
-        answer.item.map(|item| intact(&item, OPERATION)).transpose()
+            .map_err(|error| CallError::new("dynamodb:GetItem", &error))?;
+        answer.item.map(|item| intact(&item).map(Value::Object)).transpose()
     }
 
-    /// The last change of a service that changed something: reads its records from the newest on until it is found.
+    /// Which change `previous` means: reads the service's records from the newest on until it is known.
     ///
     /// # Errors
     ///
     /// Where the call failed, or a record does not fit its hash.
-    pub async fn previous(&self, service: &ServiceKey) -> Result<Option<Past>, CallError> {
-        const OPERATION: &str = "dynamodb:Query";
+    pub async fn previous(&self, service: &ServiceKey) -> Result<Option<Previous>, LedgerError> {
+        let mut search = Search::default();
+        let mut change: Vec<RawRecord> = Vec::new();
         let mut from = None;
         loop {
             let answer = self
@@ -237,16 +394,20 @@ impl LedgerStore {
                 .set_exclusive_start_key(from)
                 .send()
                 .await
-                .map_err(|error| CallError::new(OPERATION, &error))?;
-            let mut page = Vec::new();
+                .map_err(|error| CallError::new(QUERY, &error))?;
             // Pointer items stand beside the chain, without a hash.
             for item in answer.items.unwrap_or_default().iter().filter(|item| item.contains_key("seq")) {
-                page.extend(Past::read(&intact(item, OPERATION)?));
+                let record = intact(item)?;
+                if change.first().is_some_and(|first| first.get("change_id") != record.get("change_id"))
+                    && let Some(found) = search.look(&std::mem::take(&mut change))
+                {
+                    return Ok(Some(found));
+                }
+                change.push(record);
             }
-            from = answer.last_evaluated_key;
-            let found = previous(page);
-            if found.is_some() || from.is_none() {
-                return Ok(found);
+            from = answer.last_evaluated_key.filter(|key| !key.is_empty());
+            if from.is_none() {
+                return Ok(search.look(&change).or_else(|| search.end()));
             }
         }
     }
@@ -256,13 +417,13 @@ impl LedgerStore {
     /// # Errors
     ///
     /// A conflict where something is no longer as it was read; after any other error the writes may have been done.
-    pub async fn write(&self, writes: &[Write]) -> Result<(), WriteError> {
+    pub async fn write(&self, writes: &[Write]) -> Result<(), LedgerError> {
         const OPERATION: &str = "dynamodb:ExecuteTransaction";
         let mut statements = Vec::with_capacity(writes.len());
         for write in writes {
             let (text, parameters) = self.statement(write);
             let statement = ParameterizedStatement::builder().statement(text).set_parameters(Some(parameters)).build();
-            statements.push(statement.map_err(|error| WriteError::Call(CallError::unreadable(OPERATION, error)))?);
+            statements.push(statement.map_err(|error| LedgerError::Encoding(error.to_string()))?);
         }
         let sent = self.client.execute_transaction().set_transact_statements(Some(statements)).send().await;
         let Err(error) = sent else { return Ok(()) };
@@ -273,14 +434,14 @@ impl LedgerStore {
             // A local DynamoDB names its reasons in the message only.
             let conflict = conflict || (reasons.is_empty() && cancelled.message().is_some_and(is_conflict));
             if conflict {
-                return Err(WriteError::Conflict(failed.join(", ")));
+                return Err(LedgerError::Conflict(failed.join(", ")));
             }
             let mut call = CallError::new(OPERATION, &error);
             call.message = format!("{} ({})", call.message, failed.join(", "));
             if reasons.iter().any(|reason| reason.code().is_some_and(is_throttled)) {
                 call.effect = Effect::Throttled;
             }
-            return Err(WriteError::Call(call));
+            return Err(call.into());
         }
         let mut call = CallError::new(OPERATION, &error);
         // The same transaction, sent before: it may still go through.
@@ -289,51 +450,61 @@ impl LedgerStore {
         }
         if call.has_code(&["TransactionConflictException", "DuplicateItemException", "ConditionalCheckFailedException"])
         {
-            return Err(WriteError::Conflict(call.to_string()));
+            return Err(LedgerError::Conflict(call.to_string()));
         }
-        Err(WriteError::Call(call))
+        Err(call.into())
     }
 
     fn statement(&self, write: &Write) -> (String, Vec<AttributeValue>) {
         match write {
             Write::Record(record) => insert(&self.history, attributes(record)),
             Write::Pointer(pointer) => insert(&self.history, attributes(pointer)),
-            Write::Head { id, from: None, to } => insert(&self.state, with_id(id, head_attributes(to))),
-            Write::Head { id, from: Some(from), to } => {
-                let (change, until) = lease_texts(from);
-                let unless_moved = vec![
-                    ("seq", AttributeValue::N(from.seq.to_string())),
-                    ("lease_change", AttributeValue::S(change)),
-                    ("lease_until", AttributeValue::S(until)),
-                ];
-                update(&self.state, id, head_attributes(to), unless_moved)
+            Write::Head { service, from: None, to } => {
+                insert(&self.state, with_id(&Head::id(service), head_attributes(to)))
+            }
+            Write::Head { service, from: Some(from), to } => {
+                let mut unless_moved = vec![("seq", AttributeValue::N(from.seq.to_string()))];
+                // Every attempt that takes the lease moves `seq`, too; only a lengthening does not.
+                unless_moved
+                    .extend(lease_attributes(from).into_iter().filter(|(name, _)| LEASE_CONDITION.contains(name)));
+                update(&self.state, &Head::id(service), head_attributes(to), unless_moved)
+            }
+            Write::Secret(key) => {
+                let secret = vec![("secret", AttributeValue::B(key.secret.to_vec().into()))];
+                insert(&self.state, with_id(&HiddenKey::id(&key.name), secret))
             }
             Write::Key { from: None, to } => insert(&self.state, with_id(&to.id, key_attributes(to))),
             Write::Key { from: Some(from), to } => {
-                let unless_moved = vec![
-                    ("change_id", AttributeValue::S(from.change_id.clone())),
+                let change_id = from.progress().map(|progress| progress.change_id.to_string()).unwrap_or_default();
+                let mut unless_moved = vec![
+                    ("change_id", AttributeValue::S(change_id)),
                     ("expires_at", AttributeValue::N(from.expires_at.to_string())),
                 ];
+                if from.progress().is_none_or(|progress| progress.answer.is_none()) {
+                    unless_moved.push(("answer", AttributeValue::S(String::new())));
+                }
                 update(&self.state, &to.id, key_attributes(to), unless_moved)
             }
             Write::Deployment { from: None, to } => {
-                insert(&self.state, with_id(&to.id, [deployment_attributes(to), open_attributes(to)].concat()))
+                insert(&self.state, with_id(&to.id, [deployment_attributes(to), check_attributes(to)].concat()))
             }
             Write::Deployment { from: Some(from), to } => {
-                let unless_moved = vec![("outcomes", AttributeValue::S(outcomes_text(&from.outcomes)))];
-                let open = open_attributes(to);
+                let unless_moved = deployment_attributes(from);
+                let unless_moved =
+                    unless_moved.into_iter().filter(|(name, _)| DEPLOYMENT_CONDITION.contains(name)).collect();
+                let check = check_attributes(to);
                 // An index key is there or not: it cannot be empty.
-                let gone: &[&str] = if open.is_empty() { &["open", "look_at"] } else { &[] };
-                let changed = [deployment_attributes(to), open].concat();
-                let changed = changed.into_iter().filter(|(name, _)| CHANGING.contains(name)).collect();
-                update_and_remove(&self.state, &to.id, changed, gone, unless_moved)
+                let gone: &[&str] = if check.is_empty() { &["check_shard", "check_at"] } else { &[] };
+                update_and_remove(&self.state, &to.id, [deployment_attributes(to), check].concat(), gone, unless_moved)
             }
         }
     }
 }
 
-/// The attributes of a deployment that ever change.
-const CHANGING: [&str; 4] = ["outcomes", "undoes", "open", "look_at"];
+/// What of a lease tells that it is still the one that was read.
+const LEASE_CONDITION: [&str; 2] = ["lease_change", "lease_until"];
+/// What of a deployment tells that nobody else noted something about it.
+const DEPLOYMENT_CONDITION: [&str; 3] = ["change_id", "outcomes", "undoes"];
 
 type Attributes = Vec<(&'static str, AttributeValue)>;
 
@@ -409,97 +580,124 @@ pub(super) fn json(item: &Item) -> RawRecord {
     members.collect()
 }
 
-/// The JSON of a record that fits its hash.
-fn intact(item: &Item, operation: &'static str) -> Result<Value, CallError> {
-    let json = Value::Object(json(item));
-    if hash(&json).ok().as_deref() == json.get("hash").and_then(Value::as_str) {
-        return Ok(json);
+/// A record that fits its hash.
+fn intact(item: &Item) -> Result<RawRecord, LedgerError> {
+    let record = Value::Object(json(item));
+    let claimed = record.get("hash").and_then(Value::as_str);
+    let fits = hash(&record).ok().as_deref() == claimed;
+    match record {
+        Value::Object(record) if fits => Ok(record),
+        record => {
+            let part = |name| record.get(name).and_then(Value::as_str).unwrap_or_default();
+            let what =
+                format_args!("record {} of {} does not fit its hash: it", part("record"), part("service")).to_string();
+            Err(LedgerError::broken(what))
+        }
     }
-    let part = |name| json.get(name).and_then(Value::as_str).unwrap_or_default();
-    let what = format!("record {} of {} does not fit its hash: it", part("record"), part("service"));
-    Err(CallError::broken(operation, what))
 }
 
-fn lease_texts(head: &Head) -> (String, String) {
-    head.lease.as_ref().map(|lease| (lease.change_id.clone(), rfc3339(lease.until))).unwrap_or_default()
+/// A text that may be missing: no DynamoDB attribute, or an empty one.
+fn optional(text: Option<impl ToString>) -> AttributeValue {
+    AttributeValue::S(text.map(|text| text.to_string()).unwrap_or_default())
 }
 
 /// No lease is written as empty strings, so that taking and giving it back are the same statement.
-fn head_attributes(head: &Head) -> Attributes {
-    let (change, until) = lease_texts(head);
+fn lease_attributes(head: &Head) -> Attributes {
+    let lease = head.lease.as_ref();
     vec![
-        ("seq", AttributeValue::N(head.seq.to_string())),
-        ("hash", AttributeValue::S(head.hash.clone())),
-        ("record", AttributeValue::S(head.record.clone())),
-        ("change_id", AttributeValue::S(head.change_id.clone())),
-        ("lease_change", AttributeValue::S(change)),
-        ("lease_until", AttributeValue::S(until)),
-        ("lease_key", AttributeValue::S(head.lease.as_ref().map(|lease| lease.key.clone()).unwrap_or_default())),
+        ("lease_change", optional(lease.map(|lease| &lease.change_id))),
+        ("lease_attempt", optional(lease.map(|lease| lease.attempt))),
+        ("lease_until", optional(lease.map(|lease| rfc3339(lease.until)))),
+        ("lease_key", optional(lease.map(|lease| &lease.key))),
     ]
 }
 
+fn head_attributes(head: &Head) -> Attributes {
+    let mut attributes = vec![
+        ("seq", AttributeValue::N(head.seq.to_string())),
+        ("hash", AttributeValue::S(head.hash.clone())),
+        ("record", AttributeValue::S(head.record.to_string())),
+        ("highest", AttributeValue::S(head.highest.to_string())),
+        ("begun", optional(head.begun.as_ref())),
+        ("running", optional(head.running.as_ref())),
+    ];
+    attributes.extend(lease_attributes(head));
+    attributes
+}
+
 fn key_attributes(key: &KeyItem) -> Attributes {
+    let (progress, mark) = match &key.stage {
+        Stage::Begun(progress) => (Some(progress), None),
+        Stage::Seen { mark } => (None, mark.as_ref()),
+    };
     vec![
-        ("change_id", AttributeValue::S(key.change_id.clone())),
         ("event_hash", AttributeValue::S(key.event_hash.clone())),
-        ("answer", AttributeValue::S(key.answer.clone().unwrap_or_default())),
+        ("mark", optional(mark)),
+        ("change_id", optional(progress.map(|progress| &progress.change_id))),
+        ("attempt", optional(progress.map(|progress| progress.attempt))),
+        ("acted", optional(progress.map(|progress| progress.acted))),
+        ("answer", optional(progress.and_then(|progress| progress.answer.as_ref()))),
         ("expires_at", AttributeValue::N(key.expires_at.to_string())),
     ]
 }
 
 /// Lists are JSON in strings; what is not there is an empty string.
 fn deployment_attributes(item: &DeploymentItem) -> Attributes {
-    let optional = |text: &Option<String>| AttributeValue::S(text.clone().unwrap_or_default());
-    // `undoes` tells an empty id from none.
-    let undoes = item.undoes.as_ref().map(|id| format!("={id}")).unwrap_or_default();
+    let undoes = item
+        .undoes
+        .as_ref()
+        .map(|undoes| json!({"deployment_id": undoes.deployment_id, "since": rfc3339(undoes.since)}));
     vec![
-        ("service", AttributeValue::S(item.service.clone())),
+        ("service", AttributeValue::S(item.service.to_string())),
         ("service_arn", AttributeValue::S(item.service_arn.clone())),
-        ("change_id", AttributeValue::S(item.change_id.clone())),
+        ("change_id", AttributeValue::S(item.change_id.to_string())),
         ("repositories", AttributeValue::S(Value::from(item.repositories.clone()).to_string())),
-        ("before", optional(&item.before)),
+        ("before", optional(item.before.as_ref())),
         ("started_at", AttributeValue::S(rfc3339(item.started_at))),
+        ("service_deployment", optional(item.service_deployment.as_ref())),
         ("by_events", AttributeValue::S(item.by_events.to_string())),
-        ("undoes", AttributeValue::S(undoes)),
+        ("undoes", optional(undoes)),
         ("outcomes", AttributeValue::S(outcomes_text(&item.outcomes))),
         ("expires_at", AttributeValue::N(item.expires_at.to_string())),
     ]
 }
 
 /// What puts a deployment into the index of open ones.
-fn open_attributes(item: &DeploymentItem) -> Attributes {
-    let Some(look_at) = item.look_at else { return Vec::new() };
-    let shard = shard_of(&item.service);
-    vec![("open", AttributeValue::S(shard.to_string())), ("look_at", AttributeValue::S(rfc3339(look_at)))]
+fn check_attributes(item: &DeploymentItem) -> Attributes {
+    let Some(check_at) = item.check_at else { return Vec::new() };
+    let shard = shard(&item.service).to_string();
+    vec![("check_shard", AttributeValue::S(shard)), ("check_at", AttributeValue::S(rfc3339(check_at)))]
 }
 
 fn outcomes_text(outcomes: &[Kind]) -> String {
     outcomes.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(",")
 }
 
-/// The deployment that an item is, or the attribute that is not what this project writes. Version 1 wrote fewer.
+/// The deployment that an item is, or the attribute that is not what this project writes.
 fn deployment(item: &Item) -> Result<DeploymentItem, &'static str> {
-    let optional = |name| text(item, name).ok().filter(|text| !text.is_empty());
-    let time = |text: String| DateTime::parse_from_rfc3339(&text).ok().map(|at| at.with_timezone(&Utc));
     let outcomes = text(item, "outcomes")?;
     let outcomes = outcomes.split(',').filter(|kind| !kind.is_empty());
-    let change_id = text(item, "change_id")?;
-    let began = ChangeId::parse(&change_id).map_or(DateTime::UNIX_EPOCH, |id| id.time());
+    let undoes = filled(item, "undoes").map(|undoes| {
+        let undoes: Value = serde_json::from_str(&undoes).ok()?;
+        let deployment_id = undoes.get("deployment_id")?.as_str().map(str::to_owned);
+        Some(Undoes { deployment_id, since: time(undoes.get("since")?.as_str()?)? })
+    });
     Ok(DeploymentItem {
         id: text(item, "id")?,
-        service: text(item, "service")?,
+        service: ServiceKey::parse(&text(item, "service")?).map_err(|_| "service")?,
         service_arn: text(item, "service_arn")?,
-        change_id,
-        repositories: optional("repositories").and_then(|list| serde_json::from_str(&list).ok()).unwrap_or_default(),
-        before: optional("before"),
-        started_at: optional("started_at").and_then(time).unwrap_or(began),
-        by_events: optional("by_events").as_deref() != Some("false"),
-        undoes: optional("undoes").and_then(|id| id.strip_prefix('=').map(str::to_owned)),
+        change_id: ChangeId::parse(&text(item, "change_id")?).map_err(|_| "change_id")?,
+        repositories: serde_json::from_str(&text(item, "repositories")?).map_err(|_| "repositories")?,
+        before: filled(item, "before"),
+        started_at: time(&text(item, "started_at")?).ok_or("started_at")?,
+        service_deployment: filled(item, "service_deployment"),
+        by_events: text(item, "by_events")? != "false",
+        undoes: undoes.map(|undoes| undoes.ok_or("undoes")).transpose()?,
         outcomes: outcomes
             .map(|kind| serde_json::from_value(kind.into()))
             .collect::<serde_json::Result<_>>()
             .map_err(|_| "outcomes")?,
-        look_at: optional("look_at").and_then(time),
+        check_at: filled(item, "check_at").map(|at| time(&at).ok_or("check_at")).transpose()?,
         expires_at: parsed(item, "expires_at")?,
     })
 }
@@ -508,36 +706,65 @@ fn text(item: &Item, name: &'static str) -> Result<String, &'static str> {
     item.get(name).and_then(|value| value.as_s().ok()).cloned().ok_or(name)
 }
 
+/// A text that may be missing or empty.
+fn filled(item: &Item, name: &'static str) -> Option<String> {
+    text(item, name).ok().filter(|text| !text.is_empty())
+}
+
+fn time(text: &str) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_rfc3339(text).ok().map(|at| at.with_timezone(&Utc))
+}
+
 fn parsed<T: std::str::FromStr>(item: &Item, name: &'static str) -> Result<T, &'static str> {
     item.get(name).and_then(|value| value.as_n().ok()).and_then(|number| number.parse().ok()).ok_or(name)
 }
 
-/// The head that an item is, or the attribute that is not what this project writes.
+fn change_id(item: &Item, name: &'static str) -> Result<Option<ChangeId>, &'static str> {
+    filled(item, name).map(|id| ChangeId::parse(&id).map_err(|_| name)).transpose()
+}
+
+/// The attempt that an item names; the first where it names none, as items of the time before attempts.
+fn attempt(item: &Item, name: &'static str) -> Result<Attempt, &'static str> {
+    let number = filled(item, name).map_or(Ok(1), |number| number.parse().map_err(|_| name))?;
+    Attempt::new(number).ok_or(name)
+}
+
+/// The head that an item is, or the attribute that is not what this project writes. Before the first release, a head had one
+/// `change_id`, that of the last change whatever it was.
 pub(super) fn head(item: &Item) -> Result<Head, &'static str> {
-    let lease_change = text(item, "lease_change")?;
-    let lease = if lease_change.is_empty() {
-        None
-    } else {
-        let until = DateTime::parse_from_rfc3339(&text(item, "lease_until")?).map_err(|_| "lease_until")?;
-        Some(Lease { change_id: lease_change, until: until.with_timezone(&Utc), key: text(item, "lease_key")? })
+    let lease = match change_id(item, "lease_change")? {
+        None => None,
+        Some(change_id) => Some(Lease {
+            change_id,
+            attempt: attempt(item, "lease_attempt")?,
+            until: time(&text(item, "lease_until")?).ok_or("lease_until")?,
+            key: text(item, "lease_key")?,
+        }),
     };
+    let last = change_id(item, "change_id")?;
     Ok(Head {
         seq: parsed(item, "seq")?,
         hash: text(item, "hash")?,
-        record: text(item, "record")?,
-        change_id: text(item, "change_id")?,
+        record: RecordKey::parse(&text(item, "record")?).map_err(|_| "record")?,
+        highest: change_id(item, "highest")?.or_else(|| last.clone()).ok_or("highest")?,
+        begun: if item.contains_key("begun") { change_id(item, "begun")? } else { last },
+        running: filled(item, "running"),
         lease,
     })
 }
 
 fn key(item: &Item) -> Result<KeyItem, &'static str> {
-    Ok(KeyItem {
-        id: text(item, "id")?,
-        change_id: text(item, "change_id")?,
-        event_hash: text(item, "event_hash")?,
-        answer: Some(text(item, "answer")?).filter(|answer| !answer.is_empty()),
-        expires_at: parsed(item, "expires_at")?,
-    })
+    let stage = match change_id(item, "change_id")? {
+        None => Stage::Seen { mark: change_id(item, "mark")? },
+        Some(change_id) => Stage::Begun(Progress {
+            change_id,
+            attempt: attempt(item, "attempt")?,
+            acted: filled(item, "acted").as_deref() != Some("false"),
+            answer: filled(item, "answer"),
+        }),
+    };
+    let (id, event_hash) = (text(item, "id")?, text(item, "event_hash")?);
+    Ok(KeyItem { id, event_hash, stage, expires_at: parsed(item, "expires_at")? })
 }
 
 /// AWS's documentation writes these codes without `Exception`, and local ones with it: both are taken.
@@ -572,20 +799,70 @@ mod tests {
         assert_eq!(values.len(), 3);
     }
 
+    fn change() -> ChangeId {
+        ChangeId::new(at(0), [7; 10])
+    }
+
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(1_795_000_000_123 + second * 1000).unwrap()
+    }
+
+    fn item(attributes: Attributes) -> Item {
+        attributes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
     #[test]
-    fn items_are_read_as_they_were_written() {
-        let lease = Lease {
-            change_id: "c".to_owned(),
-            until: DateTime::from_timestamp_millis(1_795_000_000_123).unwrap(),
-            key: "key#1".to_owned(),
-        };
-        for lease in [None, Some(lease)] {
-            let written =
-                Head { seq: 7, hash: "h".to_owned(), record: "r".to_owned(), change_id: "c".to_owned(), lease };
-            let item = head_attributes(&written).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-            assert_eq!(head(&item), Ok(written));
+    fn heads_are_read_as_they_were_written() {
+        let attempt = Attempt::new(3).unwrap();
+        let lease = Lease { change_id: change(), attempt, until: at(9), key: "key#1".to_owned() };
+        for (lease, begun) in [(None, None), (Some(lease), Some(change()))] {
+            let record = RecordKey::new(change(), crate::ledger::record::Place::Started(attempt));
+            let running = begun.as_ref().map(|_| "arn:td".to_owned());
+            let written = Head { seq: 7, hash: "h".to_owned(), record, highest: change(), begun, running, lease };
+            assert_eq!(head(&item(head_attributes(&written))), Ok(written));
         }
-        assert_eq!(head(&Item::new()), Err("lease_change"));
+        assert_eq!(head(&Item::new()), Err("seq"));
+    }
+
+    #[test]
+    fn a_head_of_the_time_before_attempts_is_read() {
+        let id = change().to_string();
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        let mut old = item(vec![
+            ("seq", AttributeValue::N("2".to_owned())),
+            ("hash", text("h")),
+            ("record", text(&format!("{id}#1"))),
+            ("change_id", text(&id)),
+            ("lease_change", text(&id)),
+            ("lease_until", text("2026-11-28T10:00:00.123Z")),
+            ("lease_key", text("key#1")),
+        ]);
+        let read = head(&old).unwrap();
+        assert_eq!((read.highest, read.begun), (change(), Some(change())));
+        assert!(read.lease.unwrap().is_of(&change(), Attempt::FIRST));
+        for name in ["lease_change", "lease_until", "lease_key"] {
+            old.insert(name.to_owned(), text(""));
+        }
+        assert_eq!(head(&old).unwrap().lease, None);
+    }
+
+    #[test]
+    fn keys_and_deployments_are_read_as_they_were_written() {
+        let begun = KeyItem::begun("key#1", "e", change(), Attempt::LAST, at(0));
+        for written in [begun.failed(false, at(1)), begun, KeyItem::seen("key#1", "e", Some(change()), at(0))] {
+            let attributes = with_id(&written.id, key_attributes(&written));
+            assert_eq!(key(&item(attributes)), Ok(written));
+        }
+        let service = ServiceKey::parse("222222222222/eu-west-1/prod/web").unwrap();
+        let plain = DeploymentItem::new(&service, "arn:s", "ecs-svc/1", change(), at(0), at(1));
+        let undoes = |deployment_id| Some(Undoes { deployment_id, since: at(5) });
+        for undoes in [None, undoes(None), undoes(Some("ecs-svc/2".to_owned()))] {
+            let outcomes = vec![Kind::DeploymentFailed, Kind::RolledBack];
+            let written = DeploymentItem { undoes, outcomes, before: Some("ecs-svc/0".to_owned()), ..plain.clone() };
+            let attributes =
+                with_id(&written.id, [deployment_attributes(&written), check_attributes(&written)].concat());
+            assert_eq!(deployment(&item(attributes)), Ok(written));
+        }
     }
 
     #[test]

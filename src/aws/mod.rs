@@ -117,6 +117,48 @@ pub enum Effect {
     Unknown,
 }
 
+/// Refusals of ECS that pass by themselves, with the codes that they come with (none: whatever code). The texts are parts that no
+/// final refusal has.
+const PASSING: [(&[&str], &str); 6] = [
+    // Registrations of one family at the same time: seconds.
+    // <https://github.com/hashicorp/terraform-provider-aws/issues/9777>
+    (&[], "Too many concurrent attempts to create a new revision"),
+    // Until the tasks of an older deployment have stopped: minutes, and up to 48 hours where they are protected.
+    // <https://github.com/aws/containers-roadmap/issues/2836> (one source, which does not name the code)
+    (&[], "active deployments exist"),
+    // Until a listener refers to the target group: Terraform tries again for minutes.
+    // <https://github.com/aws-cloudformation/cloudformation-coverage-roadmap/issues/1868>
+    (&["InvalidParameterException"], "does not have an associated load balancer"),
+    // A role that is new: IAM is eventually consistent. <https://github.com/hashicorp/terraform/pull/14708>
+    (&["InvalidParameterException"], "Unable to assume role and validate"),
+    // The first use of ECS in an account: ECS makes the role. <https://github.com/awslabs/fargatecli/issues/35>
+    (&["InvalidParameterException"], "Unable to assume the service linked role"),
+    // A role or a policy that is new. <https://github.com/terraform-aws-modules/terraform-aws-ecs/issues/414>
+    (&["AccessDeniedException"], "iam:PassRole"),
+];
+
+/// A request that was not sent: what it is part of has no time left.
+#[derive(Debug)]
+pub(crate) struct TooLateToSend;
+
+impl fmt::Display for TooLateToSend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("it was not sent, since the time that it has was over")
+    }
+}
+
+impl Error for TooLateToSend {}
+
+fn was_too_late(error: &(dyn Error + 'static)) -> bool {
+    let mut error = Some(error);
+    std::iter::from_fn(|| {
+        let this = error?;
+        error = this.source();
+        Some(this)
+    })
+    .any(|error| error.is::<TooLateToSend>())
+}
+
 /// A call that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallError {
@@ -148,6 +190,7 @@ impl CallError {
         let status = error.raw_response().map(|response| response.status().as_u16());
         let effect = match error {
             SdkError::ConstructionFailure(_) => Effect::NotSent,
+            _ if was_too_late(error) => Effect::NotSent,
             SdkError::DispatchFailure(_) | SdkError::TimeoutError(_) if never_connected(error) => Effect::NotSent,
             SdkError::ServiceError(_) if is_throttling(code.as_deref(), &message, status) => Effect::Throttled,
             // A success that cannot be read is none of these: it is as good as lost.
@@ -175,12 +218,6 @@ impl CallError {
         }
     }
 
-    /// A call whose answer did not come while there was time for it.
-    #[must_use]
-    pub fn late(operation: &'static str) -> Self {
-        Self { message: "no answer came in the time of this invocation".to_owned(), ..Self::unreadable(operation, "") }
-    }
-
     /// The same error without `secrets` in its message, in which AWS may have repeated what it was sent.
     #[must_use]
     pub fn without<S: AsRef<str>>(mut self, secrets: &[S]) -> Self {
@@ -196,20 +233,30 @@ impl CallError {
         self
     }
 
-    /// Data in the tables that is not what this project writes: asking again does not help.
-    #[must_use]
-    pub fn broken(operation: &'static str, what: impl fmt::Display) -> Self {
-        Self {
-            effect: Effect::Refused,
-            message: format!("{what} is not as it was written: verify the service's history"),
-            ..Self::unreadable(operation, "")
-        }
-    }
-
     /// Whether the same call may succeed later.
     #[must_use]
     pub fn retryable(&self) -> bool {
-        self.effect != Effect::Refused || self.has_code(&["ExpiredTokenException", "ExpiredToken"])
+        self.effect != Effect::Refused || self.has_code(&["ExpiredTokenException", "ExpiredToken"]) || self.passes()
+    }
+
+    /// Whether ECS refused the call for something that passes by itself: nothing was done, and the same call may be taken later.
+    /// Texts that are not known are final.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        let code = self.code.as_deref().unwrap_or_default();
+        let is_of = |codes: &[&str]| codes.is_empty() || codes.contains(&code);
+        self.effect == Effect::Refused
+            && PASSING.iter().any(|(codes, text)| is_of(codes) && self.message.contains(text))
+    }
+
+    /// The same error of a call that named a revision that was registered a moment ago: that ECS does not know it yet passes in
+    /// seconds. Source: <https://github.com/remind101/empire/issues/353>.
+    #[must_use]
+    pub fn of_a_new_revision(mut self) -> Self {
+        if self.effect == Effect::Refused && self.message.contains("TaskDefinition not found") {
+            self.effect = Effect::Throttled;
+        }
+        self
     }
 
     /// Whether AWS answered with one of these codes.

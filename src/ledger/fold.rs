@@ -26,9 +26,10 @@ pub const STATUSES: [&str; 13] = [
 const STARTED: &str = "STARTED";
 const APPLIED: &str = "APPLIED";
 const FAILED: &str = "FAILED";
+const ABANDONED: &str = "ABANDONED";
 const COMPLETED: &str = "COMPLETED";
 /// Kinds that say what became of the change's own calls.
-const RESULTS: [&str; 4] = [APPLIED, "UNCHANGED", FAILED, "ABANDONED"];
+const RESULTS: [&str; 4] = [APPLIED, "UNCHANGED", FAILED, ABANDONED];
 /// A `STARTED` whose lease ended without a result.
 const UNRESOLVED: &str = "UNRESOLVED";
 
@@ -89,13 +90,14 @@ pub fn fold(mut records: Vec<&RawRecord>, now: DateTime<Utc>) -> Option<Change> 
     records.sort_by_key(|record| record.get("seq").and_then(Value::as_u64));
     let first = records.first()?;
     let started = records.iter().find(|record| kind(record) == STARTED);
-    let last = last(&records);
+    let newest = records.iter().rfind(|record| kind(record) == STARTED).copied();
+    let last = last(&records, newest);
     let earliest = |name: &str| records.iter().find_map(|record| text(record, name));
     let latest = |name: &str| records.iter().rev().find_map(|record| text(record, name));
     let named = |name: &str, part: usize| earliest(name).unwrap_or_else(|| part_of_key(first, part));
     Some(Change {
         change_id: earliest("change_id").unwrap_or_default(),
-        status: last.map_or_else(|| unended(started.copied(), now).to_owned(), |record| kind(record).to_owned()),
+        status: last.map_or_else(|| unended(newest, now).to_owned(), |record| kind(record).to_owned()),
         account_id: named("account_id", 0),
         region: named("region", 1),
         ecs_cluster_name: named("cluster", 2),
@@ -119,12 +121,28 @@ pub fn fold(mut records: Vec<&RawRecord>, now: DateTime<Utc>) -> Option<Change> 
     })
 }
 
-/// The record that says how the change stands: the last one that is no `STARTED`. That its deployment completed does not
-/// make good a change of which a call failed.
-fn last<'a>(records: &[&'a RawRecord]) -> Option<&'a RawRecord> {
-    let failed = records.iter().rev().find(|record| RESULTS.contains(&kind(record))).filter(|it| kind(it) == FAILED);
-    let tells = |record: &&&RawRecord| kind(record) != STARTED && !(failed.is_some() && kind(record) == COMPLETED);
-    records.iter().rev().find(tells).copied()
+/// The record that says how the change stands: what became of its newest attempt, and of the deployment that it started or
+/// found. What failed and is tried again has no such record until it ends. That its deployment completed does not make good a
+/// change of which a call failed, or whose function ended before it did.
+fn last<'a>(records: &[&'a RawRecord], newest: Option<&'a RawRecord>) -> Option<&'a RawRecord> {
+    let is_result = |record: &&&RawRecord| RESULTS.contains(&kind(record));
+    let attempt = |record: &RawRecord| text(record, "attempt");
+    let of_newest = |record: &&&RawRecord| newest.is_none_or(|newest| attempt(record) == attempt(newest));
+    let result = records.iter().rev().filter(is_result).find(of_newest).copied();
+    let seq = |record: &RawRecord| record.get("seq").and_then(Value::as_u64);
+    let deployment = result.and_then(|result| text(result, "deployment_id"));
+    let is_outcome = |record: &&&RawRecord| {
+        let is_later = result.is_some() || newest.is_none_or(|newest| seq(record) > seq(newest));
+        let other = text(record, "deployment_id").zip(deployment.as_ref()).is_some_and(|(one, other)| one != *other);
+        kind(record) != STARTED && !is_result(record) && is_later && !other
+    };
+    let outcome = records.iter().rev().find(is_outcome).copied();
+    match (result, outcome) {
+        (Some(result), Some(outcome)) if kind(outcome) == COMPLETED && [FAILED, ABANDONED].contains(&kind(result)) => {
+            Some(result)
+        }
+        (result, outcome) => outcome.or(result),
+    }
 }
 
 /// Members of later objects over those of earlier ones.
@@ -270,6 +288,27 @@ mod tests {
         records[3] = record(4, "COMPLETED", &json!({}));
         let change = folded(&records);
         assert_eq!((change.status.as_str(), change.error), ("COMPLETED", None));
+    }
+
+    #[test]
+    fn a_change_stands_as_its_newest_attempt_does() {
+        let attempt = json!({"attempt": "2", "lease_until": "2026-11-22T09:30:00.000Z"});
+        let failed = json!({"deployment_id": "ecs-svc/1", "error": "{\"code\":\"X\"}"});
+        let mut records =
+            vec![record(1, "STARTED", &json!({})), record(2, "FAILED", &failed), record(3, "STARTED", &attempt)];
+        assert_eq!(folded(&records).status, "UNRESOLVED");
+        // What became of its deployment meanwhile is told once the change has ended.
+        records.insert(2, record(3, "COMPLETED", &json!({"deployment_id": "ecs-svc/1"})));
+        records[3] = record(4, "STARTED", &attempt);
+        assert_eq!(folded(&records).status, "UNRESOLVED");
+        records.push(record(5, "APPLIED", &json!({"attempt": "2", "deployment_id": "ecs-svc/1"})));
+        let change = folded(&records);
+        assert_eq!((change.status.as_str(), change.error), ("COMPLETED", None));
+        assert_eq!(change.started_at.as_deref(), Some("2026-11-22T09:00:01.000Z"));
+        // A result of the first attempt that comes late says nothing of the second.
+        records.truncate(4);
+        records.push(record(5, "APPLIED", &json!({})));
+        assert_eq!(folded(&records).status, "UNRESOLVED");
     }
 
     #[test]

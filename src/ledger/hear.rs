@@ -6,8 +6,9 @@
 
 use chrono::{DateTime, Duration, Utc};
 
+use super::deployment::DeploymentItem;
+use super::head::Head;
 use super::record::Kind;
-use super::state::{DeploymentItem, Head};
 use crate::names::ChangeId;
 use crate::outcome::{DeploymentEvent, Detail, Ending, Happened, Target};
 use crate::snapshot::rfc3339;
@@ -43,7 +44,7 @@ pub enum Heard {
     /// A change began, did not end, and must have started this deployment: note it.
     OfOrphan {
         /// The change.
-        change_id: String,
+        change_id: ChangeId,
     },
     /// No change started it.
     External(Detail),
@@ -70,7 +71,8 @@ pub fn hear(
     }
     if event.rolls_back() {
         let undone = newest(open.iter().filter(|other| other.deployment_id() != event.deployment_id));
-        let is_noted = item.and_then(|item| item.undoes.as_deref()) == Some(undone.map_or("", |it| it.deployment_id()));
+        let noted = item.and_then(|item| item.undoes.as_ref()).map(|undoes| undoes.deployment_id.as_deref());
+        let is_noted = noted == Some(undone.map(DeploymentItem::deployment_id));
         return match (item, undone) {
             (Some(_), _) if is_noted => Heard::Nothing("the rollback is known"),
             (Some(_), None) => Heard::Nothing("nothing that is open is rolled back"),
@@ -91,9 +93,9 @@ pub fn needs_open(event: &DeploymentEvent, item: Option<&DeploymentItem>) -> boo
 
 fn of_known(event: &DeploymentEvent, item: &DeploymentItem) -> Heard {
     let happened_at = Some(rfc3339(event.at));
-    match item.undoes.as_deref() {
-        Some("") => return Heard::Nothing("it is the rollback of a deployment that is not known"),
-        Some(undone) => {
+    match item.undoes.as_ref().map(|undoes| undoes.deployment_id.as_deref()) {
+        Some(None) => return Heard::Nothing("it is the rollback of a deployment that is not known"),
+        Some(Some(undone)) => {
             let detail = Detail { happened_at, reason: event.reason.clone(), ..Detail::default() };
             let ending = match event.happened {
                 Happened::InProgress => return Heard::Nothing("the rollback is known"),
@@ -137,10 +139,8 @@ fn of_unknown(event: &DeploymentEvent, head: Option<&Head>, open: &[DeploymentIt
                 lease.change_id, event.service, event.deployment_id
             ));
         }
-        let began = ChangeId::parse(&lease.change_id).map(|id| id.time());
-        if began.is_ok_and(|began| (began - CLOCKS..=lease.until).contains(&event.at))
-            && event.happened == Happened::InProgress
-        {
+        let began = lease.change_id.time();
+        if (began - CLOCKS..=lease.until).contains(&event.at) && event.happened == Happened::InProgress {
             return Heard::OfOrphan { change_id: lease.change_id.clone() };
         }
     }
@@ -162,7 +162,9 @@ fn newest<'a>(open: impl Iterator<Item = &'a DeploymentItem>) -> Option<&'a Depl
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::state::Lease;
+    use crate::ledger::deployment::Undoes;
+    use crate::ledger::head::Lease;
+    use crate::ledger::record::{Attempt, Place, RecordKey};
     use crate::names::{AccountId, EcsName, Region, ServiceKey};
 
     fn at(second: i64) -> DateTime<Utc> {
@@ -180,7 +182,7 @@ mod tests {
     }
 
     fn item(id: &str, began: i64) -> DeploymentItem {
-        DeploymentItem::new(&key(), "arn:s", id, change(began).as_str(), at(began))
+        DeploymentItem::new(&key(), "arn:s", id, change(began), at(began), at(began))
     }
 
     fn event(id: &str, happened: Happened, reason: &str, second: i64) -> DeploymentEvent {
@@ -195,8 +197,10 @@ mod tests {
     }
 
     fn head(lease: Option<Lease>) -> Head {
-        let change_id = change(0).to_string();
-        Head { seq: 1, hash: "h".to_owned(), record: format!("{change_id}#0"), change_id, lease }
+        let highest = change(0);
+        let record = RecordKey::new(highest.clone(), Place::Started(Attempt::FIRST));
+        let begun = Some(highest.clone());
+        Head { seq: 1, hash: "h".to_owned(), record, highest, begun, running: None, lease }
     }
 
     const BACK: &str = "ECS deployment circuit breaker: rolling back to deploymentId ecs-svc/1.";
@@ -230,7 +234,7 @@ mod tests {
             assert_eq!(undone.deployment_id(), "ecs-svc/2");
         }
         let mut rollback = item("ecs-svc/1", -100);
-        rollback.undoes = Some("ecs-svc/2".to_owned());
+        rollback.undoes = Some(Undoes { deployment_id: Some("ecs-svc/2".to_owned()), since: at(60) });
         assert!(matches!(hear(&begins("ecs-svc/1"), None, Some(&rollback), &open, at(61)), Heard::Nothing(_)));
         for (happened, expected) in [(Happened::Completed, Kind::RolledBack), (Happened::Failed, Kind::RollbackFailed)]
         {
@@ -240,7 +244,7 @@ mod tests {
         }
         // Of a deployment that is not ours: known from now on, and never EXTERNAL.
         assert_eq!(hear(&begins("ecs-svc/1"), None, None, &[], at(61)), Heard::RollsBack { undone: None });
-        rollback.undoes = Some(String::new());
+        rollback.undoes = Some(Undoes { deployment_id: None, since: at(60) });
         let ends = event("ecs-svc/1", Happened::Completed, "", 90);
         assert!(matches!(hear(&ends, None, Some(&rollback), &[], at(91)), Heard::Nothing(_)));
     }
@@ -260,12 +264,13 @@ mod tests {
 
     #[test]
     fn what_a_change_may_have_started_waits_for_its_result() {
-        let lease = |until| Lease { change_id: change(0).to_string(), until: at(until), key: "key#1".to_owned() };
+        let lease =
+            |until| Lease { change_id: change(0), attempt: Attempt::FIRST, until: at(until), key: "key#1".to_owned() };
         let begins = event("ecs-svc/5", Happened::InProgress, "", 60);
         let heard = |until, now| hear(&begins, Some(&head(Some(lease(until)))), None, &[], at(now));
         assert!(matches!(heard(125, 61), Heard::TooEarly(_)));
         // Its function died: nobody else could have started it while the lease lasted.
-        assert_eq!(heard(125, 126), Heard::OfOrphan { change_id: change(0).to_string() });
+        assert_eq!(heard(125, 126), Heard::OfOrphan { change_id: change(0) });
         assert!(matches!(heard(55, 126), Heard::External(_)));
     }
 

@@ -108,13 +108,19 @@ impl Merge {
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::{Attempt, Place};
     use super::*;
     use chrono::DateTime;
     use proptest::prelude::*;
 
     fn keyed(at: i64, n: u8) -> Keyed {
         let change_id = ChangeId::new(DateTime::from_timestamp_millis(at).unwrap(), [0; 10]);
-        Keyed { key: RecordKey { change_id, n, pointer: None }, item: RawRecord::new() }
+        let place = match n {
+            0 => Place::Started(Attempt::FIRST),
+            1 => Place::Result(Attempt::FIRST),
+            n => Place::Later(n),
+        };
+        Keyed { key: RecordKey::new(change_id, place), item: RawRecord::new() }
     }
 
     proptest! {

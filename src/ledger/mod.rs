@@ -1,17 +1,31 @@
 //! Pure: the ledger of a service, what it holds, who may write to it next, and how it is read.
 //!
 //! * [`record`]: the immutable records, chained by hash.
-//! * [`state`]: the head, the lease, idempotency keys, and what may happen given them.
-//! * [`hear`]: what an event about a deployment means for it.
+//! * [`head`]: where a ledger ends, what began last, and the lease.
+//! * [`idempotency`]: what became of an event, by its key.
+//! * [`admission`]: what an event may do, given head and key.
+//! * [`clock`]: whether a clock may be trusted with leases.
+//! * [`deployment`]: which change started a deployment, and what is recorded of its end.
+//! * [`hidden`]: values that may be secret, as records hold them.
+//! * [`hear`]: what an event about a deployment means for the ledger.
 //! * [`query`]: what is asked of the history, which parts of the table answer it, and the tokens between pages.
 //! * [`merge`]: what several parts of the table hold, in one order.
 //! * [`fold`]: the records of a change to what became of it.
+//! * [`previous`]: which change `restore: previous` means.
 //! * [`verify`]: whether a ledger is as it was written.
+//! * [`write`](mod@write): what one transaction writes, and why it may fail.
 
+pub mod admission;
+pub mod clock;
+pub mod deployment;
 pub mod fold;
+pub mod head;
 pub mod hear;
+pub mod hidden;
+pub mod idempotency;
 pub mod merge;
+pub mod previous;
 pub mod query;
 pub mod record;
-pub mod state;
 pub mod verify;
+pub mod write;

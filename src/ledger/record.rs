@@ -2,15 +2,16 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::state::Head;
+use super::head::Head;
 use crate::canonical;
 use crate::error::Failure;
-use crate::names::{ChangeId, ServiceKey};
+use crate::names::{ChangeId, ServiceKey, serde_as_text, shown_text};
 use crate::outcome::Detail;
+use crate::plan::Change;
 use crate::registry::Pins;
 use crate::snapshot::{Recorded, rfc3339};
 
@@ -18,8 +19,10 @@ use crate::snapshot::{Recorded, rfc3339};
 pub const SHARDS: u8 = 8;
 /// Longest text of an error in a record, in bytes: an item holds 400 KB in all.
 const LONGEST_ERROR: usize = 16 * 1024;
-/// Longest `before` or `after` in a record, in bytes: two of them and an error fit an item.
-const LONGEST_STATE: usize = 180 * 1024;
+/// Longest `before` or `after` in a record, in bytes: two of them and the rest fit an item.
+const LONGEST_STATE: usize = 150 * 1024;
+/// Longest `changes` in a record, in bytes.
+const LONGEST_CHANGES: usize = 64 * 1024;
 
 /// What a record says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,13 +75,51 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// Whether it says how an attempt at a change ended.
+    #[must_use]
+    pub fn is_result(self) -> bool {
+        matches!(self, Self::Applied | Self::Unchanged | Self::Failed | Self::Abandoned)
+    }
+}
+
+/// Whether somebody vouches for who asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Identity {
+    /// The API door does.
+    Verified,
+    /// Nobody does: it is what the event says.
+    #[default]
+    Claimed,
+}
+
+impl Identity {
+    /// The word as it stands in records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Verified => "verified",
+            Self::Claimed => "claimed",
+        }
+    }
+}
+
+/// What is not known to be verified is claimed: later versions may know more words.
+impl<'de> Deserialize<'de> for Identity {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        Ok(if word == Self::Verified.as_str() { Self::Verified } else { Self::Claimed })
+    }
+}
+
 /// One immutable item of the history table. Absent members are not in the item.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// Partition key: the service key.
-    pub service: String,
-    /// Sort key: `{change_id}#{n}`.
-    pub record: String,
+    pub service: ServiceKey,
+    /// Sort key.
+    pub record: RecordKey,
     /// Position in the service's chain, from 1.
     pub seq: u64,
     /// Hash of the record before; empty for the first.
@@ -104,7 +145,10 @@ pub struct Record {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// Id of the change.
-    pub change_id: String,
+    pub change_id: ChangeId,
+    /// In the records of a second and later attempt at the change: which one.
+    #[serde(default, skip_serializing_if = "Attempt::is_first")]
+    pub attempt: Attempt,
     /// Who asked for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requested_by: Option<String>,
@@ -112,7 +156,14 @@ pub struct Record {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// `verified` where the API door vouches for `requested_by`, else `claimed`.
-    pub identity: String,
+    pub identity: Identity,
+    /// Who invoked the function, as far as its alias tells: `alias:NAME`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<String>,
+    /// In the first `STARTED`: each member that the plan sets, as canonical JSON of a list of [`Change`]. Values that may be
+    /// secret stand there as keyed hashes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<String>,
     /// What was there before, as canonical JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
@@ -131,7 +182,7 @@ pub struct Record {
     pub request_id: String,
     /// The change whose before this change puts back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub restores: Option<String>,
+    pub restores: Option<ChangeId>,
     /// In `STARTED`: when the lease ends (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_until: Option<String>,
@@ -147,13 +198,13 @@ pub struct Record {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Pointer {
     /// The record's service key.
-    pub service: String,
-    /// `{change_id}#{n}#{i}`.
-    pub record: String,
+    pub service: ServiceKey,
+    /// The record's sort key, and which pointer it is.
+    pub record: RecordKey,
     /// `{repository}#{shard}`.
     pub image: String,
     /// The record's change.
-    pub change_id: String,
+    pub change_id: ChangeId,
     /// The record's time.
     pub at: String,
 }
@@ -161,36 +212,162 @@ pub struct Pointer {
 /// An item of the history table with every member, also those that only a later version knows.
 pub type RawRecord = Map<String, Value>;
 
-/// A sort key of the history table: `{change_id}#{n}` of a record, `{change_id}#{n}#{i}` of a pointer.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+/// Which try at a change it is, from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Attempt(u8);
+
+impl Attempt {
+    /// The one that begins the change.
+    pub const FIRST: Self = Self(1);
+    /// The last one: its failure is final.
+    pub const LAST: Self = Self(20);
+
+    /// The attempt of this number, where a change may have so many.
+    #[must_use]
+    pub fn new(number: u8) -> Option<Self> {
+        (Self::FIRST.0..=Self::LAST.0).contains(&number).then_some(Self(number))
+    }
+
+    /// The next one, where there may be one.
+    #[must_use]
+    pub fn next(self) -> Option<Self> {
+        Self::new(self.0 + 1)
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        self.0
+    }
+
+    /// Whether it is the one that begins the change.
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        *self == Self::FIRST
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let number = text.parse().ok().and_then(Self::new).filter(|attempt| attempt.to_string() == text);
+        number.ok_or_else(|| format!("{text:?} is no number of an attempt"))
+    }
+}
+
+impl Default for Attempt {
+    fn default() -> Self {
+        Self::FIRST
+    }
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+serde_as_text!(Attempt);
+
+/// Where a record stands among those of its change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    /// `#0` and `#0-02` to `#0-20`: `STARTED` of an attempt.
+    Started(Attempt),
+    /// `#1` and `#1-02` to `#1-20`: the result of an attempt; of what has no `STARTED`, its only record.
+    Result(Attempt),
+    /// `#2` to `#9`: outcomes, and results whose place `ABANDONED` has taken.
+    Later(u8),
+}
+
+impl Place {
+    /// The places behind the results, in their order.
+    pub fn later() -> impl Iterator<Item = Self> {
+        (2..=9).map(Self::Later)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (n, attempt) = match text.split_once('-') {
+            Some((n, attempt)) => (n, attempt.parse().ok().and_then(Attempt::new)?),
+            None => (text, Attempt::FIRST),
+        };
+        Some(match n {
+            "0" => Self::Started(attempt),
+            "1" => Self::Result(attempt),
+            later => Self::Later(later.parse().ok().filter(|n| (2..=9).contains(n))?),
+        })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (n, attempt) = match self {
+            Self::Started(attempt) => (0, *attempt),
+            Self::Result(attempt) => (1, *attempt),
+            Self::Later(n) => (*n, Attempt::FIRST),
+        };
+        if attempt.is_first() { write!(f, "{n}") } else { write!(f, "{n}-{:02}", attempt.0) }
+    }
+}
+
+/// A sort key of the history table: `{change_id}#{place}` of a record, `{change_id}#{place}#{i}` of a pointer. Keys compare
+/// as DynamoDB compares their texts: by bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RecordKey {
     /// The change.
     pub change_id: ChangeId,
-    /// 0 for `STARTED`, 1 for the result, 2 to 9 for what came after.
-    pub n: u8,
+    /// Where among the records of the change.
+    pub place: Place,
     /// Which pointer of the record it is; none for the record itself.
     pub pointer: Option<u16>,
 }
 
 impl RecordKey {
-    /// Reads a sort key as it is written, and in no other form.
+    /// The key of a record.
     #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
+    pub fn new(change_id: ChangeId, place: Place) -> Self {
+        Self { change_id, place, pointer: None }
+    }
+
+    /// Reads a sort key as it is written, and in no other form.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, where it is none.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let mut parts = text.split('#');
-        let change_id = ChangeId::parse(parts.next()?).ok()?;
-        let n = parts.next()?.parse().ok()?;
-        let pointer = parts.next().map(str::parse).transpose().ok()?;
-        let key = Self { change_id, n, pointer };
-        (n <= 9 && key.to_string() == text).then_some(key)
+        let mut key = || {
+            let change_id = ChangeId::parse(parts.next()?).ok()?;
+            let place = Place::parse(parts.next()?)?;
+            let pointer = parts.next().map(str::parse).transpose().ok()?;
+            Some(Self { change_id, place, pointer }).filter(|key| key.to_string() == text)
+        };
+        key().ok_or_else(|| format!("{} is no key of a record", shown_text(text)))
+    }
+}
+
+impl Ord for RecordKey {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        let digits = |key: &Self| key.pointer.map(|pointer| pointer.to_string());
+        // `#` comes before `-`, and both before every digit: a record before its pointers, and these before the next attempt's.
+        self.change_id
+            .cmp(&other.change_id)
+            .then_with(|| self.place.cmp(&other.place))
+            .then_with(|| digits(self).cmp(&digits(other)))
+    }
+}
+
+impl PartialOrd for RecordKey {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
     }
 }
 
 impl fmt::Display for RecordKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}#{}", self.change_id, self.n)?;
+        write!(f, "{}#{}", self.change_id, self.place)?;
         self.pointer.map_or(Ok(()), |pointer| write!(f, "#{pointer}"))
     }
 }
+
+serde_as_text!(RecordKey);
 
 /// The JSON that a DynamoDB number stands for. Records hold integers only; anything else becomes what no record
 /// holds, so that it can stand for nothing else.
@@ -215,14 +392,18 @@ pub struct ChangeFacts {
     pub requested_by: Option<String>,
     /// Why.
     pub reason: Option<String>,
-    /// `verified` or `claimed`.
-    pub identity: String,
+    /// Whether somebody vouches for them.
+    pub identity: Identity,
+    /// Who invoked the function: `alias:NAME`.
+    pub caller: Option<String>,
+    /// Which try at the change it is.
+    pub attempt: Attempt,
     /// `RoleSessionName`.
     pub session: String,
     /// Lambda request id.
     pub request_id: String,
     /// The change whose before this change puts back.
-    pub restores: Option<String>,
+    pub restores: Option<ChangeId>,
     /// The images asked for, each with the digest it was pinned to.
     pub pins: Pins,
 }
@@ -230,6 +411,8 @@ pub struct ChangeFacts {
 /// What one record says beyond [`ChangeFacts`].
 #[derive(Debug, Clone, Default)]
 pub struct Said<'a> {
+    /// What the plan sets.
+    pub changes: Option<&'a [Change]>,
     /// The state before.
     pub before: Option<&'a Recorded>,
     /// The state after.
@@ -245,7 +428,7 @@ pub struct Said<'a> {
 }
 
 impl ChangeFacts {
-    /// The `n`-th record of the change, as the next of the chain that ends in `head`, and the pointers beside it.
+    /// The record of the change at `place`, as the next of the chain that ends in `head`, and the pointers beside it.
     ///
     /// # Errors
     ///
@@ -253,7 +436,7 @@ impl ChangeFacts {
     pub fn record(
         &self,
         kind: Kind,
-        n: u8,
+        place: Place,
         at: chrono::DateTime<chrono::Utc>,
         said: &Said<'_>,
         head: Option<&Head>,
@@ -261,8 +444,8 @@ impl ChangeFacts {
         let shard = shard(&self.service);
         let mut images = self.repositories.iter().map(|repository| format!("{repository}#{shard}"));
         let record = Record {
-            service: self.service.to_string(),
-            record: format!("{}#{n}", self.change_id),
+            service: self.service.clone(),
+            record: RecordKey::new(self.change_id.clone(), place),
             seq: 0,
             prev_hash: String::new(),
             hash: String::new(),
@@ -274,10 +457,13 @@ impl ChangeFacts {
             service_name: self.service.service().to_owned(),
             day: format!("{}#{shard}", self.change_id.time().format("%Y-%m-%d")),
             image: images.next(),
-            change_id: self.change_id.to_string(),
+            change_id: self.change_id.clone(),
+            attempt: self.attempt,
             requested_by: self.requested_by.clone(),
             reason: self.reason.clone(),
-            identity: self.identity.clone(),
+            identity: self.identity,
+            caller: self.caller.clone(),
+            changes: said.changes.map(changes_text).transpose()?,
             before: said.before.map(state_text).transpose()?,
             after: said.after.map(state_text).transpose()?,
             deployment_id: said.deployment_id.map(str::to_owned),
@@ -293,7 +479,7 @@ impl ChangeFacts {
             .enumerate()
             .map(|(index, image)| Pointer {
                 service: record.service.clone(),
-                record: format!("{}#{}", record.record, index + 1),
+                record: RecordKey { pointer: u16::try_from(index + 1).ok(), ..record.record.clone() },
                 image,
                 change_id: record.change_id.clone(),
                 at: record.at.clone(),
@@ -320,6 +506,18 @@ impl Record {
     #[must_use]
     pub fn before(&self) -> Option<Recorded> {
         serde_json::from_str(self.before.as_deref()?).ok()
+    }
+
+    /// The state after the change.
+    #[must_use]
+    pub fn after(&self) -> Option<Recorded> {
+        serde_json::from_str(self.after.as_deref()?).ok()
+    }
+
+    /// What the plan set; none where the record does not say, or says it shortened.
+    #[must_use]
+    pub fn changes(&self) -> Option<Vec<Change>> {
+        serde_json::from_str(self.changes.as_deref()?).ok()
     }
 
     /// The images asked for, each with the digest it was pinned to.
@@ -372,6 +570,16 @@ fn state_text(state: &Recorded) -> serde_json::Result<String> {
     canonical::to_string(&shortened)
 }
 
+fn changes_text(changes: &[Change]) -> serde_json::Result<String> {
+    let text = canonical::to_string(&changes)?;
+    if text.len() <= LONGEST_CHANGES {
+        return Ok(text);
+    }
+    canonical::to_string(
+        &json!({"shortened": format!("left out: they would be {} bytes, and an item holds 400 KB", text.len())}),
+    )
+}
+
 fn error_text(error: &Failure) -> serde_json::Result<String> {
     let mut error = error.clone();
     shorten(&mut error.message);
@@ -417,7 +625,9 @@ mod tests {
             repositories: repositories.iter().map(|it| (*it).to_owned()).collect(),
             requested_by: Some("ann".to_owned()),
             reason: None,
-            identity: "claimed".to_owned(),
+            identity: Identity::Claimed,
+            caller: None,
+            attempt: Attempt::FIRST,
             session: "ecsu-1".to_owned(),
             request_id: "1".to_owned(),
             restores: None,
@@ -425,15 +635,18 @@ mod tests {
         }
     }
 
+    const STARTED: Place = Place::Started(Attempt::FIRST);
+    const RESULT: Place = Place::Result(Attempt::FIRST);
+
     #[test]
     fn records_are_chained() {
         let facts = facts(&["nginx"]);
         let at = facts.change_id.time();
-        let (first, pointers) = facts.record(Kind::Started, 0, at, &Said::default(), None).unwrap();
+        let (first, pointers) = facts.record(Kind::Started, STARTED, at, &Said::default(), None).unwrap();
         assert_eq!((first.seq, first.prev_hash.as_str()), (1, ""));
         assert!(pointers.is_empty());
-        let head = Head::after(&first, None);
-        let (second, _) = facts.record(Kind::Applied, 1, at, &Said::default(), Some(&head)).unwrap();
+        let head = Head::behind(&first, None, None);
+        let (second, _) = facts.record(Kind::Applied, RESULT, at, &Said::default(), Some(&head)).unwrap();
         assert_eq!((second.seq, second.prev_hash.as_str()), (2, first.hash.as_str()));
         assert_ne!(first.hash, second.hash);
     }
@@ -443,7 +656,8 @@ mod tests {
         // Computed with `printf '%s' '{"a":"ü","seq":1}' | sha256sum`.
         let expected = "e14540b8c8e8f88d077fa5764d0dcbe32b48b60e956c24d291eaa5c3afec5187";
         assert_eq!(hash(&json!({"seq": 1, "hash": "whatever", "a": "ü"})).unwrap(), expected);
-        let (record, _) = facts(&[]).record(Kind::Applied, 1, DateTime::UNIX_EPOCH, &Said::default(), None).unwrap();
+        let (record, _) =
+            facts(&[]).record(Kind::Applied, RESULT, DateTime::UNIX_EPOCH, &Said::default(), None).unwrap();
         let mut value = serde_json::to_value(&record).unwrap();
         for name in value.as_object().unwrap().keys().cloned().collect::<Vec<_>>() {
             let kept = value.get(&name).cloned().unwrap();
@@ -455,30 +669,58 @@ mod tests {
 
     #[test]
     fn a_change_of_several_images_is_found_under_each() {
-        let (record, pointers) =
-            facts(&["nginx", "fluent"]).record(Kind::Applied, 1, DateTime::UNIX_EPOCH, &Said::default(), None).unwrap();
+        let (record, pointers) = facts(&["nginx", "fluent"])
+            .record(Kind::Applied, RESULT, DateTime::UNIX_EPOCH, &Said::default(), None)
+            .unwrap();
         let shard = shard(&service_key());
         assert_eq!(record.image, Some(format!("nginx#{shard}")));
         assert_eq!(pointers.len(), 1);
         assert_eq!(pointers[0].image, format!("fluent#{shard}"));
-        assert_eq!(pointers[0].record, format!("{}#1", record.record));
+        assert_eq!(pointers[0].record.to_string(), format!("{}#1", record.record));
         assert_eq!(record.day, format!("2026-11-18#{shard}"));
     }
 
     #[test]
     fn sort_keys_are_read_in_one_form_only() {
         let id = facts(&[]).change_id;
-        for (text, n, pointer) in [(format!("{id}#0"), 0, None), (format!("{id}#9#12"), 9, Some(12))] {
+        let attempt = |number| Attempt::new(number).unwrap();
+        for (text, place, pointer) in [
+            ("#0", STARTED, None),
+            ("#0-02", Place::Started(attempt(2)), None),
+            ("#1-20#3", Place::Result(attempt(20)), Some(3)),
+            ("#9#12", Place::Later(9), Some(12)),
+        ] {
+            let text = format!("{id}{text}");
             let key = RecordKey::parse(&text).unwrap();
-            assert_eq!((key.change_id.clone(), key.n, key.pointer, key.to_string()), (id.clone(), n, pointer, text));
+            assert_eq!((&key.change_id, key.place, key.pointer, key.to_string()), (&id, place, pointer, text));
         }
         let upper = format!("{}#0", id.as_str().to_uppercase());
         for wrong in ["", "x#0", id.as_str(), &format!("{id}#"), &format!("{id}#10"), &format!("{id}#+1"), &upper] {
-            assert_eq!(RecordKey::parse(wrong), None, "{wrong}");
+            assert!(RecordKey::parse(wrong).is_err(), "{wrong}");
         }
-        for wrong in ["#01", "#0#", "#0#01", "#0#1#1"] {
-            assert_eq!(RecordKey::parse(&format!("{id}{wrong}")), None, "{wrong}");
+        for wrong in ["#01", "#0#", "#0#01", "#0#1#1", "#0-01", "#0-2", "#0-21", "#2-02", "#0-", "#0-002"] {
+            assert!(RecordKey::parse(&format!("{id}{wrong}")).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn keys_compare_as_their_bytes_do() {
+        let ids = [1, 2].map(|n| ChangeId::new(DateTime::from_timestamp_millis(n).unwrap(), [7; 10]));
+        let attempts = || (1..=20).filter_map(Attempt::new);
+        let places = attempts().map(Place::Started).chain(attempts().map(Place::Result)).chain(Place::later());
+        let mut keys: Vec<RecordKey> = Vec::new();
+        for place in places {
+            for pointer in [None, Some(1), Some(2), Some(9), Some(10), Some(11), Some(65535)] {
+                keys.extend(ids.iter().map(|id| RecordKey { pointer, ..RecordKey::new(id.clone(), place) }));
+            }
+        }
+        keys.sort();
+        let texts: Vec<String> = keys.iter().map(ToString::to_string).collect();
+        assert!(texts.is_sorted(), "{texts:?}");
+        // A change's first STARTED, its further ones, its results, what came after.
+        let first: Vec<&String> = texts.iter().filter(|text| text.matches('#').count() == 1).take(50).collect();
+        assert!(first[0].ends_with("#0") && first[1].ends_with("#0-02") && first[20].ends_with("#1"));
+        assert!(first[39].ends_with("#1-20") && first[40].ends_with("#2") && first[47].ends_with("#9"));
     }
 
     #[test]
@@ -493,7 +735,7 @@ mod tests {
     fn texts_that_would_not_fit_an_item_are_shortened_and_say_so() {
         let error = Failure::new(Code::ServiceUpdateFailed, "ü".repeat(LONGEST_ERROR));
         let said = Said { error: Some(&error), ..Said::default() };
-        let (record, _) = facts(&[]).record(Kind::Failed, 1, DateTime::UNIX_EPOCH, &said, None).unwrap();
+        let (record, _) = facts(&[]).record(Kind::Failed, RESULT, DateTime::UNIX_EPOCH, &said, None).unwrap();
         let text = record.error.unwrap();
         assert!(text.len() < LONGEST_ERROR + 200 && text.contains("(shortened)"));
     }

@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::record::{RawRecord, RecordKey, hash, number};
-use super::state::Head;
+use super::head::Head;
+use super::record::{Attempt, Place, RawRecord, RecordKey, hash, number};
 use crate::event;
-use crate::names::shown_text;
+use crate::names::{ChangeId, shown_text};
 
 /// How many records that do not fit their hash are kept whole. Only the first one is told.
 const MOST_SUSPECTS: usize = 1000;
@@ -85,18 +85,18 @@ struct Link {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     change_id: [u8; 16],
-    n: u8,
+    place: Place,
 }
 
 impl Key {
     fn new(key: &RecordKey) -> Self {
-        Self { change_id: key.change_id.to_bytes(), n: key.n }
+        Self { change_id: key.change_id.to_bytes(), place: key.place }
     }
 }
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}#{}", uuid::Uuid::from_bytes(self.change_id).hyphenated(), self.n)
+        write!(f, "{}#{}", uuid::Uuid::from_bytes(self.change_id).hyphenated(), self.place)
     }
 }
 
@@ -117,7 +117,7 @@ struct Pointer {
 impl Chain {
     /// Adds an item of the service's partition.
     pub fn add(&mut self, item: RawRecord) {
-        let key = text(&item, "record").and_then(RecordKey::parse);
+        let key = text(&item, "record").and_then(|text| RecordKey::parse(text).ok());
         let seq = item.get("seq").and_then(Value::as_u64);
         match key {
             Some(key) if key.pointer.is_some() && !item.contains_key("seq") && !item.contains_key("hash") => {
@@ -224,7 +224,7 @@ impl Chain {
     fn judge(&self, suspect: &Suspect, is_extra: bool) -> Fault {
         let place = suspect.place();
         let fault = |what| Fault::new(&place, what);
-        if RecordKey::parse(&place).is_some_and(|key| key.pointer.is_none()) && suspect.seq.is_none() {
+        if RecordKey::parse(&place).is_ok_and(|key| key.pointer.is_none()) && suspect.seq.is_none() {
             return fault("changed: it has no seq".to_owned());
         }
         if let Some(original) = suspect.key_it_was_written_under() {
@@ -274,7 +274,7 @@ impl Chain {
                 Some((head.seq, Fault::new(first.key, what)))
             }
             (Some(head), Some(last)) if head.seq == count => {
-                let is_same = hex(last.hash) == head.hash && last.key.to_string() == head.record;
+                let is_same = hex(last.hash) == head.hash && last.key.to_string() == head.record.to_string();
                 let what = format!("{DISAGREE}: the head names another record with this seq as the last");
                 (!is_same).then(|| (count - 1, Fault::new(last.key, what)))
             }
@@ -349,8 +349,10 @@ impl Suspect {
 
     /// The key that makes it fit its hash, where it is not the one it stands under.
     fn key_it_was_written_under(&self) -> Option<RecordKey> {
-        let change_id = text(&self.record, "change_id")?;
-        let keys = (0..=9).filter_map(|n| RecordKey::parse(&format!("{change_id}#{n}")));
+        let change_id = ChangeId::parse(text(&self.record, "change_id")?).ok()?;
+        let attempts = (1..=Attempt::LAST.number()).filter_map(Attempt::new);
+        let own = attempts.flat_map(|attempt| [Place::Started(attempt), Place::Result(attempt)]);
+        let keys = own.chain(Place::later()).map(|place| RecordKey::new(change_id.clone(), place));
         keys.filter(|key| key.to_string() != self.place()).find(|key| self.fits_with("record", key.to_string().into()))
     }
 }
@@ -501,7 +503,9 @@ mod tests {
             repositories: vec!["nginx".to_owned(), "fluent".to_owned()],
             requested_by: Some("ann".to_owned()),
             reason: None,
-            identity: "claimed".to_owned(),
+            identity: crate::ledger::record::Identity::Claimed,
+            caller: None,
+            attempt: Attempt::FIRST,
             session: "ecsu-1".to_owned(),
             request_id: "1".to_owned(),
             restores: None,
@@ -515,8 +519,13 @@ mod tests {
         let mut write = |second, n, kind| {
             let said = Said::default();
             let at = time(second + i64::from(n));
-            let (record, beside) = facts(second).record(kind, n, at, &said, head.as_ref()).unwrap();
-            head = Some(Head::after(&record, None));
+            let place = match n {
+                0 => Place::Started(Attempt::FIRST),
+                1 => Place::Result(Attempt::FIRST),
+                n => Place::Later(n),
+            };
+            let (record, beside) = facts(second).record(kind, place, at, &said, head.as_ref()).unwrap();
+            head = Some(Head::behind(&record, head.as_ref(), None));
             records.push(record);
             pointers.extend(beside);
         };
@@ -711,8 +720,10 @@ mod tests {
         assert!(fault(&records[..9], Some(&head)).starts_with("missing"));
         let earlier = Head { seq: 9, ..head.clone() };
         assert!(fault(&records, Some(&earlier)).starts_with("added"));
-        for other in [Head { hash: "0".repeat(64), ..head.clone() }, Head { record: key(&records[0]), ..head.clone() }]
-        {
+        for other in [
+            Head { hash: "0".repeat(64), ..head.clone() },
+            Head { record: RecordKey::parse(&key(&records[0])).unwrap(), ..head.clone() },
+        ] {
             assert!(fault(&records, Some(&other)).starts_with("head and tail disagree"));
         }
     }

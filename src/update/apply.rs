@@ -1,18 +1,21 @@
-//! What touches the target account: register, update, tag. Each step leaves `after` as AWS answered it, so that a
-//! failure can tell how far the change got.
+//! What touches the target account: register, update, tag; each call once, or again where it is known that it did nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
+use super::lease::HeldLease;
 use super::messages;
-use super::slot::Slot;
 use super::target::Target;
-use crate::aws::ecs::DescribeError;
+use super::turn::Revision;
+use crate::aws::ecs::{DescribeError, MutationTime};
 use crate::aws::{CallError, Effect};
+use crate::backoff::Backoff;
 use crate::error::{Code, Failure};
+use crate::ledger::head::LEASE_GRACE;
 use crate::names::ServiceKey;
 use crate::pace::Call;
 use crate::plan::{Registration, Update, covers_parameters};
@@ -25,19 +28,24 @@ const SEND_ATTEMPTS: u32 = 8;
 const UNKNOWN_ATTEMPTS: u32 = 3;
 /// Longest and shortest time for one mutating call.
 const CALL_TIMEOUT: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(3));
-/// First and longest pause before a call is sent again.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+/// The pause before a call is sent again.
+const PAUSE: Backoff = Backoff { first: Duration::from_millis(500), longest: Duration::from_secs(5) };
+/// The pauses before each reading back: "The Amazon ECS API follows an eventual consistency model", without a bound, so that one look
+/// at once proves nothing.
+/// Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html>.
+const READ_BACK_PAUSES: [Duration; 3] =
+    [Duration::from_millis(250), Duration::from_millis(800), Duration::from_millis(1000)];
 
-/// The time that mutating calls have: to the invocation's end or to the lease's, whichever comes first.
+/// The time that mutating calls have: to the invocation's end, or to the last part of the lease, whichever comes first.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
     end: DateTime<Utc>,
 }
 
 impl Budget {
-    /// The time to `deadline` or to `lease_until`.
+    /// The time to `deadline`, or to [`LEASE_GRACE`] before `lease_until`.
     pub fn new(deadline: DateTime<Utc>, lease_until: DateTime<Utc>) -> Self {
-        Self { end: deadline.min(lease_until) }
+        Self { end: deadline.min(lease_until - LEASE_GRACE) }
     }
 
     /// The timeout of a mutating call that starts `now`: a third of the time left, so that a lost answer can be read
@@ -46,10 +54,10 @@ impl Budget {
     /// # Errors
     ///
     /// The time left, where it is less than the timeout: a call that may outlive its lease must not start.
-    pub fn for_mutation(self, now: DateTime<Utc>) -> Result<Duration, Duration> {
+    pub fn for_mutation(self, now: DateTime<Utc>) -> Result<MutationTime, Duration> {
         let left = (self.end - now).to_std().unwrap_or_default();
         let timeout = (left / 3).clamp(CALL_TIMEOUT.1, CALL_TIMEOUT.0);
-        if left < timeout { Err(left) } else { Ok(timeout) }
+        if left < timeout { Err(left) } else { Ok(MutationTime { timeout, latest_start: self.end - timeout }) }
     }
 
     /// How long from `now` a mutating call can wait for its turn.
@@ -61,23 +69,17 @@ impl Budget {
 /// The steps of one change.
 pub struct Applying<'a> {
     pub target: &'a Target,
-    pub slot: &'a Slot,
     pub key: &'a ServiceKey,
     pub update: &'a Update,
     pub budget: Budget,
+    pub lease: &'a HeldLease,
     pub clock: fn() -> DateTime<Utc>,
     pub random: fn() -> [u8; 10],
 }
 
 type Tags = BTreeMap<String, String>;
 
-/// What became of a call that was sent once.
-enum Sent<T> {
-    Done(T),
-    Again(CallError),
-}
-
-/// A step that failed, and whether it is known that it did nothing.
+/// A step that failed, and whether it is known what it did.
 struct Stopped {
     failure: Failure,
     is_known: bool,
@@ -89,36 +91,32 @@ impl From<Failure> for Stopped {
     }
 }
 
-impl Stopped {
-    fn unknown(failure: Failure, reading: &CallError) -> Self {
-        Self { failure: messages::unknown_effect(failure, reading), is_known: false }
-    }
-}
-
 impl Applying<'_> {
-    /// Does what the plan says. `done`: what an earlier invocation of the same change did.
-    pub async fn run(&self, after: &mut Snapshot, mut done: Vec<String>) -> Result<(), Failure> {
-        let ended = self.steps(after, &mut done).await;
+    /// Does what the plan says, with the revision that its turn brought. `done`: what an earlier attempt at the same change did.
+    pub async fn run(&self, revision: Revision, after: &mut Snapshot, mut done: Vec<String>) -> Result<(), Failure> {
+        let ended = self.steps(revision, after, &mut done).await;
         ended.map_err(|stopped| stopped.failure.and(messages::done_so_far(&done, stopped.is_known)))
     }
 
-    async fn steps(&self, after: &mut Snapshot, done: &mut Vec<String>) -> Result<(), Stopped> {
+    async fn steps(&self, revision: Revision, after: &mut Snapshot, done: &mut Vec<String>) -> Result<(), Stopped> {
         let update = self.update;
-        let definition = match &update.register {
-            Some(Registration { family, document }) => {
-                let register = async || self.register(document, family).await;
-                let definition = self.target.registered(family, document, register).await?;
+        let is_new = matches!(revision, Revision::Lead(_));
+        let definition = match (&update.register, revision) {
+            (_, Revision::Shared(definition)) => Some(definition),
+            (Some(Registration { family, document }), Revision::Lead(leader)) => {
+                let definition = Arc::new(self.register(document, family).await?);
+                leader.registered(&definition);
                 done.push(format!("task definition {} was registered", definition.family_and_revision()));
                 Some(definition)
             }
-            None => update.revision.clone(),
+            _ => update.revision.clone(),
         };
         if update.tags_first {
             self.change_tags(after, done).await?;
         }
         if update.updates_service() {
             let before = after.service.clone();
-            after.service = self.update_service(definition.as_deref(), &before).await?;
+            after.service = self.update_service(definition.as_deref(), is_new, &before).await?;
             if let Some(definition) = definition {
                 after.task_definition = Some(definition);
             }
@@ -138,21 +136,9 @@ impl Applying<'_> {
         {
             return Ok(definition);
         }
-        self.send(Call::RegisterTaskDefinition, Code::TaskDefinitionRejected, &rejected, async |timeout| {
-            match self.target.ecs.register_task_definition(document, timeout).await {
-                Ok(definition) => Ok(Sent::Done(definition)),
-                Err(error) if error.effect == Effect::Unknown => {
-                    tokio::time::sleep(pause(0, self.random)).await;
-                    match self.newest(family, document).await {
-                        Ok(Some(definition)) => Ok(Sent::Done(definition)),
-                        Ok(None) => Ok(Sent::Again(error)),
-                        Err(reading) => Err(Stopped::unknown(rejected(&error), &reading)),
-                    }
-                }
-                Err(error) => Ok(Sent::Again(error)),
-            }
-        })
-        .await
+        let once = async |time| self.target.ecs.register_task_definition(document, time).await;
+        let back = async || self.newest(family, document).await.map_err(DescribeError::Call);
+        self.send(Call::RegisterTaskDefinition, Code::TaskDefinitionRejected, &rejected, once, back).await
     }
 
     /// The family's newest revision, where it already is what `document` would make.
@@ -165,29 +151,28 @@ impl Applying<'_> {
         }
     }
 
-    async fn update_service(&self, definition: Option<&TaskDefinition>, before: &Service) -> Result<Service, Stopped> {
+    async fn update_service(
+        &self,
+        definition: Option<&TaskDefinition>,
+        is_new: bool,
+        before: &Service,
+    ) -> Result<Service, Stopped> {
         let body = self.update_body(definition);
         let what = definition.map_or_else(
             || format!("for service {}", self.key),
             |definition| format!("{} for service {}", definition.family_and_revision(), self.key),
         );
         let rejected = |error: &CallError| messages::rejected(Code::ServiceUpdateFailed, &what, error);
-        self.send(Call::UpdateService, Code::ServiceUpdateFailed, &rejected, async |timeout| {
-            match self.target.ecs.update_service(&body, before.tags.clone(), timeout).await {
-                Ok(service) => Ok(Sent::Done(service)),
-                Err(error) if error.effect == Effect::Unknown => {
-                    tokio::time::sleep(pause(0, self.random)).await;
-                    match self.target.ecs.describe_service(self.key).await {
-                        Ok(service) if self.is_updated(&service, definition, before) => Ok(Sent::Done(service)),
-                        Ok(_) => Ok(Sent::Again(error)),
-                        Err(DescribeError::Call(reading)) => Err(Stopped::unknown(rejected(&error), &reading)),
-                        Err(gone) => Err(rejected(&error).and(format!("Reading it back: {gone}.")).into()),
-                    }
-                }
-                Err(error) => Ok(Sent::Again(error)),
-            }
-        })
-        .await
+        let once = async |time| {
+            let sent = self.target.ecs.update_service(&body, before.tags.clone(), time).await;
+            // What was registered a moment ago may not be known everywhere yet.
+            sent.map_err(|error| if is_new { error.of_a_new_revision() } else { error })
+        };
+        let back = async || {
+            let service = self.target.ecs.describe_service(self.key).await?;
+            Ok(Some(service).filter(|service| self.is_updated(service, definition, before)))
+        };
+        self.send(Call::UpdateService, Code::ServiceUpdateFailed, &rejected, once, back).await
     }
 
     fn update_body(&self, definition: Option<&TaskDefinition>) -> String {
@@ -230,14 +215,12 @@ impl Applying<'_> {
         if set.is_empty() {
             return Ok(());
         }
-        let timeout = self.turn(Call::TagResource, Code::TagUpdateFailed).await?;
-        match self.target.ecs.tag(after.service.arn(), set, timeout).await {
-            Ok(()) => after.service.tags.extend(set.clone()),
-            Err(error) => {
-                let is_done = |tags: &Tags| set.iter().all(|(key, value)| tags.get(key) == Some(value));
-                self.read_tags_back(after, &error, is_done).await?;
-            }
-        }
+        let arn = after.service.arn().to_owned();
+        let mut tags = after.service.tags.clone();
+        tags.extend(set.clone());
+        let once = async |time| self.target.ecs.tag(&arn, set, time).await.map(|()| tags.clone());
+        let is_done = |tags: &Tags| set.iter().all(|(key, value)| tags.get(key) == Some(value));
+        after.service.tags = self.send_tags(once, is_done).await?;
         done.push(format!("tags {} were set", messages::listed(set.keys())));
         Ok(())
     }
@@ -247,88 +230,102 @@ impl Applying<'_> {
         if remove.is_empty() {
             return Ok(());
         }
-        let timeout = self.turn(Call::TagResource, Code::TagUpdateFailed).await?;
-        match self.target.ecs.untag(after.service.arn(), remove.iter().cloned(), timeout).await {
-            Ok(()) => after.service.tags.retain(|key, _| !remove.contains(key)),
-            Err(error) => {
-                let is_done = |tags: &Tags| !remove.iter().any(|key| tags.contains_key(key));
-                self.read_tags_back(after, &error, is_done).await?;
-            }
-        }
+        let arn = after.service.arn().to_owned();
+        let mut tags = after.service.tags.clone();
+        tags.retain(|key, _| !remove.contains(key));
+        let once = async |time| self.target.ecs.untag(&arn, remove.iter().cloned(), time).await.map(|()| tags.clone());
+        let is_done = |tags: &Tags| !remove.iter().any(|key| tags.contains_key(key));
+        after.service.tags = self.send_tags(once, is_done).await?;
         done.push(format!("tags {} were removed", messages::listed(remove)));
         Ok(())
     }
 
-    /// What became of a call for tags that failed: where its effect is not known, the service tells.
-    async fn read_tags_back(
+    /// The tags after a call for them.
+    async fn send_tags(
         &self,
-        after: &mut Snapshot,
-        error: &CallError,
+        once: impl AsyncFn(MutationTime) -> Result<Tags, CallError>,
         is_done: impl Fn(&Tags) -> bool,
-    ) -> Result<(), Stopped> {
-        let failed = messages::tags_failed(self.key, error);
-        if error.effect != Effect::Unknown {
-            return Err(failed.into());
-        }
-        match self.target.ecs.describe_service(self.key).await {
-            Ok(service) => {
-                after.service.tags = service.tags;
-                if is_done(&after.service.tags) { Ok(()) } else { Err(failed.into()) }
-            }
-            Err(DescribeError::Call(reading)) => Err(Stopped::unknown(failed, &reading)),
-            Err(gone) => Err(failed.and(format!("Reading it back: {gone}.")).into()),
-        }
+    ) -> Result<Tags, Stopped> {
+        let failed = |error: &CallError| messages::tags_failed(self.key, error);
+        let back = async || {
+            let service = self.target.ecs.describe_service(self.key).await?;
+            Ok(Some(service.tags).filter(&is_done))
+        };
+        self.send(Call::TagResource, Code::TagUpdateFailed, &failed, once, back).await
     }
 
-    /// Waits until ECS has room for the call, and gives its timeout.
-    async fn turn(&self, call: Call, code: Code) -> Result<Duration, Failure> {
-        let no_time = |left| messages::no_time(code, left);
-        if !self.target.buckets.try_take(call) {
-            let until = self.budget.last_start((self.clock)());
-            let token = self.slot.set_aside(self.target.buckets.take(call));
-            tokio::time::timeout(until, token).await.map_err(|_| no_time(CALL_TIMEOUT.1))?;
-        }
-        self.budget.for_mutation((self.clock)()).map_err(no_time)
-    }
-
-    /// Sends until it is done, refused, or has been sent often enough. `once` reads back where the effect of its call
-    /// is unknown, so that what it wants again was not done.
+    /// Sends until it is done, refused, or has been sent often enough. Each time it is one request, the budget is asked, and where its
+    /// answer is lost, it is read back whether it was done before it is sent again.
     async fn send<T>(
         &self,
         call: Call,
         code: Code,
-        rejected: &impl Fn(&CallError) -> Failure,
-        once: impl AsyncFn(Duration) -> Result<Sent<T>, Stopped>,
+        failed: &impl Fn(&CallError) -> Failure,
+        once: impl AsyncFn(MutationTime) -> Result<T, CallError>,
+        back: impl AsyncFn() -> Result<Option<T>, DescribeError>,
     ) -> Result<T, Stopped> {
-        let mut unknown = 0;
-        let mut sent = 0;
+        let (mut sent, mut unknown) = (0, 0);
         loop {
-            let timeout = self.turn(call, code).await?;
-            let error = match once(timeout).await? {
-                Sent::Done(answer) => return Ok(answer),
-                Sent::Again(error) => error,
+            let now = (self.clock)();
+            let time = self.budget.for_mutation(now).map_err(|left| messages::no_time(code, left))?;
+            let error = match once(time).await {
+                Ok(done) => {
+                    self.lease.mark_acted();
+                    return Ok(done);
+                }
+                Err(error) => error,
             };
             sent += 1;
-            unknown += u32::from(error.effect == Effect::Unknown);
-            if error.effect == Effect::Refused || sent == SEND_ATTEMPTS || unknown == UNKNOWN_ATTEMPTS {
-                return Err(rejected(&error).into());
+            if error.effect == Effect::Unknown {
+                unknown += 1;
+                self.lease.mark_acted();
+                // First of all: nobody else may begin while it can still act.
+                self.lease.lengthen(now).await;
+                if let Some(done) = self.read_back(&error, failed, &back).await? {
+                    self.lease.settle(now);
+                    return Ok(done);
+                }
             }
-            let pause = pause(sent, self.random);
+            if error.effect == Effect::Refused || sent == SEND_ATTEMPTS || unknown == UNKNOWN_ATTEMPTS {
+                return Err(failed(&error).into());
+            }
+            let pause = PAUSE.pause(sent, self.random);
             // Waiting for a call that could not start then would only take the time to record the failure.
             if self.budget.for_mutation((self.clock)() + pause).is_err() {
-                return Err(rejected(&error).into());
+                return Err(failed(&error).into());
             }
             tokio::time::sleep(pause).await;
+            let until = self.budget.last_start((self.clock)());
+            let token = tokio::time::timeout(until, self.target.buckets.take(call)).await;
+            token.map_err(|_| messages::no_time(code, CALL_TIMEOUT.1))?;
         }
     }
-}
 
-/// How long to wait before a call is sent again: twice as long each time, at random between half and all of it, so that
-/// many that were throttled together come back apart.
-fn pause(sent: u32, random: fn() -> [u8; 10]) -> Duration {
-    let longest = (PAUSE.0 * 2_u32.saturating_pow(sent)).min(PAUSE.1);
-    let share = random()[0];
-    longest / 2 + longest / 2 * u32::from(share) / 255
+    /// What became of a call whose answer was lost; none where it was not done, as far as several looks tell.
+    async fn read_back<T>(
+        &self,
+        error: &CallError,
+        failed: &impl Fn(&CallError) -> Failure,
+        back: &impl AsyncFn() -> Result<Option<T>, DescribeError>,
+    ) -> Result<Option<T>, Stopped> {
+        let mut unread = None;
+        for pause in READ_BACK_PAUSES {
+            tokio::time::sleep(pause).await;
+            match back().await {
+                Ok(Some(done)) => return Ok(Some(done)),
+                Ok(None) => unread = None,
+                Err(DescribeError::Call(reading)) => unread = Some(reading),
+                Err(gone) => return Err(failed(error).and(format!("Reading it back: {gone}.")).into()),
+            }
+        }
+        match unread {
+            None => Ok(None),
+            Some(reading) => {
+                let failure = messages::unknown_effect(failed(error), &reading);
+                Err(Stopped { failure, is_known: false })
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -338,14 +335,19 @@ mod tests {
     #[test]
     fn no_mutating_call_starts_with_less_time_than_its_timeout() {
         let now = DateTime::UNIX_EPOCH;
-        let left =
-            |seconds: i64| Budget::new(now + chrono::Duration::seconds(seconds), now + chrono::Duration::hours(1));
-        assert_eq!(left(300).for_mutation(now), Ok(Duration::from_secs(10)));
-        assert_eq!(left(15).for_mutation(now), Ok(Duration::from_secs(5)));
-        assert_eq!(left(3).for_mutation(now), Ok(Duration::from_secs(3)));
-        assert_eq!(left(2).for_mutation(now), Err(Duration::from_secs(2)));
-        assert_eq!(left(-2).for_mutation(now), Err(Duration::ZERO));
-        let lease_ends_first = Budget::new(now + chrono::Duration::hours(1), now + chrono::Duration::seconds(1));
-        assert_eq!(lease_ends_first.for_mutation(now), Err(Duration::from_secs(1)));
+        let seconds = chrono::Duration::seconds;
+        let timeout = |deadline: i64, lease: i64| {
+            let budget = Budget::new(now + seconds(deadline), now + seconds(lease));
+            budget.for_mutation(now).map(|time| (time.timeout, time.latest_start - now))
+        };
+        let of = |timeout, latest| Ok((Duration::from_secs(timeout), seconds(latest)));
+        assert_eq!(timeout(300, 3600), of(10, 290));
+        assert_eq!(timeout(15, 3600), of(5, 10));
+        assert_eq!(timeout(3, 3600), of(3, 0));
+        assert_eq!(timeout(2, 3600), Err(Duration::from_secs(2)));
+        assert_eq!(timeout(-2, 3600), Err(Duration::ZERO));
+        // The last five seconds of a lease are nobody's.
+        assert_eq!(timeout(3600, 8), of(3, 0));
+        assert_eq!(timeout(3600, 7), Err(Duration::from_secs(2)));
     }
 }

@@ -3,39 +3,96 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use tokio::time::Instant;
 
-use crate::aws::CallError;
-use crate::aws::ledger_store::WriteError;
+use super::lease::HeldLease;
+use super::{Updater, messages};
+use crate::commit::{Bound, Decision, commit};
 use crate::error::Failure;
-use crate::ledger::record::{ChangeFacts, Kind, Said};
-use crate::ledger::state::{Answer, DeploymentItem, Head, KeyItem, Position, Write, next_head, started_deployment};
+use crate::ledger::admission::Position;
+use crate::ledger::deployment::DeploymentItem;
+use crate::ledger::head::{Head, Lease};
+use crate::ledger::idempotency::Answer;
+use crate::ledger::record::{Attempt, ChangeFacts, Kind, Place, RawRecord, RecordKey, Said};
+use crate::ledger::write::{LedgerError, Write};
+use crate::outcome;
 use crate::request::UpdateRequest;
 use crate::response::{Response, Status};
 use crate::snapshot::{Recorded, Snapshot, rfc3339};
 
-use super::{Updater, messages};
-
-/// How often a result is written where the head moves or DynamoDB does not answer.
-const RESULT_ATTEMPTS: u32 = 6;
-/// The pause between.
-const RESULT_PAUSE: Duration = Duration::from_millis(300);
 /// What is left of the invocation for its answer.
 const RESERVE: Duration = Duration::from_secs(1);
 /// The time that a result has where hardly any is left.
 const SHORTEST_RESULT: Duration = Duration::from_secs(1);
 
-/// A change whose `STARTED` record is in the table.
+/// An attempt at a change whose `STARTED` record is in the table.
 pub struct Begun {
     pub facts: ChangeFacts,
+    /// The state before the change.
     pub before: Recorded,
-    /// Head and key as this change wrote them.
-    pub position: Position,
+    pub lease: HeldLease,
     /// When Lambda ends the invocation.
     pub deadline: DateTime<Utc>,
+    /// Whether an earlier attempt may have changed something.
+    pub acted_before: bool,
+}
+
+impl Begun {
+    fn has_acted(&self) -> bool {
+        self.acted_before || self.lease.has_acted()
+    }
+}
+
+/// How an attempt ended.
+struct Ended<'a> {
+    kind: Kind,
+    after: &'a Recorded,
+    deployment: Option<DeploymentItem>,
+    error: Option<&'a Failure>,
+    /// The final answer of its key; none where it may be tried again.
+    answer: Option<Answer>,
+}
+
+/// What is read before a result is written.
+#[derive(Default)]
+struct Known {
+    position: Position,
+    /// The item of the deployment that it started.
+    deployment: Option<DeploymentItem>,
+    /// The records of its change.
+    records: Vec<RawRecord>,
+}
+
+impl Known {
+    fn at(&self, place: Place) -> Option<&RawRecord> {
+        self.records.iter().find(|record| text(record, "record").and_then(place_of) == Some(place))
+    }
+
+    /// The result of an attempt, wherever it stands.
+    fn result_of(&self, attempt: Attempt) -> Option<&RawRecord> {
+        let own = self.at(Place::Result(attempt)).filter(|record| text(record, "kind") != Some("ABANDONED"));
+        own.or_else(|| {
+            self.records.iter().find(|record| {
+                let of = text(record, "attempt").map_or(Some(1), |number| number.parse().ok()).and_then(Attempt::new);
+                let is_result = matches!(text(record, "kind"), Some("APPLIED" | "FAILED" | "UNCHANGED"));
+                let is_later = matches!(text(record, "record").and_then(place_of), Some(Place::Later(_)));
+                is_result && is_later && of == Some(attempt)
+            })
+        })
+    }
+}
+
+fn text<'a>(record: &'a RawRecord, name: &str) -> Option<&'a str> {
+    record.get(name)?.as_str()
+}
+
+fn place_of(key: &str) -> Option<Place> {
+    RecordKey::parse(key).ok().map(|key| key.place)
 }
 
 impl Updater {
-    /// Records that AWS took the change, and answers it.
+    /// Records that AWS took the change, and answers it. Where nothing was left to do and no call may have done anything, it is unchanged: what
+    /// somebody else did is not told as this change's.
     pub(super) async fn applied(
         &self,
         request: &UpdateRequest,
@@ -44,140 +101,139 @@ impl Updater {
         notes: Vec<String>,
     ) -> Result<Response, Failure> {
         let now = (self.clock)();
-        let after = after.recorded(begun.before.state.task_definition_name.as_deref());
-        let change_id = begun.facts.change_id.clone();
-        let deployment_id = started_deployment(&begun.before, &after).map(str::to_owned);
+        let recorded = after.recorded(begun.before.state.task_definition_name.as_deref());
+        let facts = &begun.facts;
+        let (kind, status) =
+            if begun.has_acted() { (Kind::Applied, Status::Applied) } else { (Kind::Unchanged, Status::Unchanged) };
+        let deployment = outcome::started(facts, &begun.before, after, now).filter(|_| kind == Kind::Applied);
         let mut response = Response::new(
             &request.service_key,
-            Some(&change_id),
-            Status::Applied,
+            Some(&facts.change_id),
+            status,
             rfc3339(now),
             begun.before.state.clone(),
-            after.state.clone(),
+            recorded.state.clone(),
         );
-        response.body.deployment_id = deployment_id;
-        response.body.restores.clone_from(&begun.facts.restores);
-        response.body.resolved_images = begun.facts.pins.some().cloned();
-        response.body.notes = notes;
-        let answer = Answer::Response(Box::new(response.clone()));
-        match self.finish(&begun, Kind::Applied, &after, None, &answer).await {
+        let body = &mut response.body;
+        body.deployment_id = deployment.as_ref().map(|item| item.deployment_id().to_owned());
+        body.restores = facts.restores.as_ref().map(ToString::to_string);
+        body.resolved_images = facts.pins.some().cloned();
+        body.notes = notes;
+        body.notes.extend(begun.lease.kept_until().map(messages::kept_until));
+        let answer = Some(Answer::Response(Box::new(response.clone())));
+        let ended = Ended { kind, after: &recorded, deployment, error: None, answer };
+        match self.finish(&begun, &ended).await {
             Ok(()) => Ok(response),
-            Err(error) => Err(messages::result_not_recorded(&error, &after).of_change(&change_id)),
+            Err(error) => Err(messages::result_not_recorded(&error, &recorded).of_change(&facts.change_id)),
         }
     }
 
     /// Records that the change failed and how far it got, and gives the failure back.
     pub(super) async fn failed(&self, begun: Begun, after: &Snapshot, failure: Failure) -> Failure {
-        let after = after.recorded(begun.before.state.task_definition_name.as_deref());
-        let answer = Answer::Failure(failure.clone());
-        let failure = failure.of_change(&begun.facts.change_id);
-        match self.finish(&begun, Kind::Failed, &after, Some(&failure), &answer).await {
+        let now = (self.clock)();
+        let recorded = after.recorded(begun.before.state.task_definition_name.as_deref());
+        let facts = &begun.facts;
+        let failure = match begun.lease.kept_until() {
+            Some(until) => failure.and(messages::kept_until(until)),
+            None => failure,
+        };
+        let failure = if facts.attempt == Attempt::LAST { messages::last_attempt(failure) } else { failure };
+        let answer = (!failure.retryable).then(|| Answer::Failure(failure.clone()));
+        let failure = failure.of_change(&facts.change_id);
+        let deployment = outcome::started(facts, &begun.before, after, now).filter(|_| begun.has_acted());
+        let ended = Ended { kind: Kind::Failed, after: &recorded, deployment, error: Some(&failure), answer };
+        match self.finish(&begun, &ended).await {
             Ok(()) => failure,
             Err(error) => failure.and(messages::failure_not_recorded(&error)),
         }
     }
 
     /// Writes the result, as long as there is time to say afterwards that it could not be written.
-    async fn finish(
-        &self,
-        begun: &Begun,
-        kind: Kind,
-        after: &Recorded,
-        error: Option<&Failure>,
-        answer: &Answer,
-    ) -> Result<(), CallError> {
-        let written = self.write_result(begun, kind, after, error, answer);
-        let written = tokio::time::timeout(self.time_for_result(begun), written).await;
-        written.unwrap_or_else(|_| Err(CallError::late("dynamodb:ExecuteTransaction")))
-    }
-
-    fn time_for_result(&self, begun: &Begun) -> Duration {
-        let left = (begun.deadline - (self.clock)()).to_std().unwrap_or_default();
-        left.saturating_sub(RESERVE).max(SHORTEST_RESULT)
-    }
-
-    async fn write_result(
-        &self,
-        begun: &Begun,
-        kind: Kind,
-        after: &Recorded,
-        error: Option<&Failure>,
-        answer: &Answer,
-    ) -> Result<(), CallError> {
+    async fn finish(&self, begun: &Begun, ended: &Ended<'_>) -> Result<(), LedgerError> {
         let facts = &begun.facts;
-        let change_id = &facts.change_id;
-        let mut position = begun.position.clone();
-        let mut notes_deployment = true;
-        let key_id = position.key.as_ref().map_or_else(String::new, |key| key.id.clone());
-        // 1 is the result's place. Who finds it taken by ABANDONED, having come too late, is recorded behind it.
-        let mut n = 1;
-        let mut last = None;
-        for attempt in 0..RESULT_ATTEMPTS {
-            if attempt > 0 {
-                tokio::time::sleep(RESULT_PAUSE * attempt).await;
-                let own = format!("{change_id}#{n}");
-                let reread = tokio::try_join!(
-                    self.store().read(&facts.service, &key_id),
-                    self.store().record(&facts.service, &own)
-                );
-                match reread {
-                    // Our own, sent twice since its first answer was lost; a resumption writes its own.
-                    Ok((_, Some(record))) if record.kind == kind && record.request_id == facts.request_id => {
-                        return Ok(());
-                    }
-                    Ok((now, Some(_))) => {
-                        position = now;
-                        n += 1;
-                    }
-                    Ok((now, None)) => {
-                        if matches!(last, Some(WriteError::Conflict(_))) && now == position {
-                            // All is as it was read but one: somebody else noted the deployment.
-                            notes_deployment = false;
-                        }
-                        position = now;
-                    }
-                    // What failed first says more.
-                    Err(_) => continue,
-                }
-            }
-            let now = (self.clock)();
-            let said = Said {
-                before: Some(&begun.before),
-                after: Some(after),
-                deployment_id: started_deployment(&begun.before, after),
-                error,
-                ..Said::default()
-            };
-            let unwritable = |error| CallError::unreadable("dynamodb:ExecuteTransaction", error);
-            let (record, pointers) = facts.record(kind, n, now, &said, position.head.as_ref()).map_err(unwritable)?;
-            let own_lease = begun.position.head.as_ref().and_then(|head| head.lease.as_ref());
-            let head = next_head(&record, position.head.as_ref(), own_lease);
-            let mut writes = vec![Write::Head { id: Head::id(&facts.service), from: position.head.clone(), to: head }];
-            // Whoever closed or resumed this change meanwhile has the last word on its key, unless it went well: a late
-            // failure must not let a retry undo what came after.
-            let has_lease = position.head.as_ref().and_then(|head| head.lease.as_ref()) == own_lease;
-            let is_ours = |key: &KeyItem| key.change_id == change_id.as_str() && (has_lease || kind == Kind::Applied);
-            if let Some(key) = position.key.clone().filter(is_ours) {
-                let to = key.answered(answer, now).map_err(unwritable)?;
-                writes.push(Write::Key { from: Some(key), to });
-            }
-            writes.push(Write::Record(Box::new(record)));
-            writes.extend(pointers.into_iter().map(Write::Pointer));
-            if let Some(item) = DeploymentItem::started(facts, &begun.before, after, now).filter(|_| notes_deployment) {
-                writes.push(Write::Deployment { from: None, to: Box::new(item) });
-            }
-            // Half of the time, so that a write whose answer does not come can be looked for.
-            let written = tokio::time::timeout(self.time_for_result(begun) / 2, self.store().write(&writes)).await;
-            match written.unwrap_or_else(|_| Err(WriteError::Call(CallError::late("dynamodb:ExecuteTransaction")))) {
-                Ok(()) => return Ok(()),
-                Err(WriteError::Call(error)) if !error.retryable() => return Err(error),
-                Err(error) => last = Some(error),
-            }
+        let first = Known { position: begun.lease.position(), ..Known::default() };
+        let left = (begun.deadline - (self.clock)()).to_std().unwrap_or_default();
+        let until = Instant::now() + left.saturating_sub(RESERVE).max(SHORTEST_RESULT);
+        let bound = Bound { tries: u32::MAX, until };
+        let key_id = first.position.key.as_ref().map(|key| key.id.clone());
+        let deployment_id = ended.deployment.as_ref().map(DeploymentItem::deployment_id);
+        let read = async || {
+            let ((position, deployment), records) = tokio::try_join!(
+                self.store().read_deployment(&facts.service, deployment_id, key_id.as_deref()),
+                self.store().records_of(&facts.service, &facts.change_id)
+            )?;
+            Ok(Known { position, deployment, records })
+        };
+        let decide = |known: &Known| self.result(begun, ended, known);
+        commit(self.store(), self.random, bound, Some(first), read, decide).await
+    }
+
+    /// What is to be written given what stands in the tables.
+    fn result(&self, begun: &Begun, ended: &Ended<'_>, known: &Known) -> Result<Decision<()>, LedgerError> {
+        let now = (self.clock)();
+        let facts = &begun.facts;
+        let position = &known.position;
+        let mine = |lease: &&Lease| begun.lease.is_mine(lease);
+        let has_lease = position.lease().is_some_and(|lease| mine(&lease));
+        // Where a call may still act, the lease stays until then; the change that comes next frees it.
+        let kept = position.lease().filter(|lease| !mine(lease) || begun.lease.kept_until().is_some()).cloned();
+        if known.result_of(facts.attempt).is_some() {
+            return Ok(free(begun, position, kept));
         }
-        Err(match last {
-            Some(WriteError::Call(error)) => error,
-            Some(WriteError::Conflict(why)) => CallError::unreadable("dynamodb:ExecuteTransaction", why),
-            None => CallError::unreadable("dynamodb:ExecuteTransaction", "not sent"),
-        })
+        // Who finds its place taken by ABANDONED, having come too late, is recorded behind it.
+        let own = Place::Result(facts.attempt);
+        let place = std::iter::once(own).chain(Place::later()).find(|place| known.at(*place).is_none());
+        let place = place.ok_or_else(|| {
+            LedgerError::Encoding(format!("change {} has no place for one more record", facts.change_id))
+        })?;
+        let said = Said {
+            before: Some(&begun.before),
+            after: Some(ended.after),
+            deployment_id: ended.deployment.as_ref().map(DeploymentItem::deployment_id),
+            error: ended.error,
+            ..Said::default()
+        };
+        let record = facts.record(ended.kind, place, now, &said, position.head.as_ref())?;
+        let head = Head::behind(&record.0, position.head.as_ref(), kept);
+        let mut writes: Vec<Write> = Write::append(&facts.service, record, position.head.clone(), head).collect();
+        // Whoever closed this change or took it up meanwhile has the last word on its key, unless it went well.
+        if let Some(key) = &position.key
+            && let Some(progress) = key.progress()
+            && progress.change_id == facts.change_id
+            && progress.attempt == facts.attempt
+            && (has_lease || ended.kind == Kind::Applied)
+        {
+            let to = match &ended.answer {
+                Some(answer) => key.answered(answer, now)?,
+                None => key.failed(begun.has_acted(), now),
+            };
+            writes.push(Write::Key { from: Some(key.clone()), to });
+        }
+        writes.extend(note_deployment(ended.deployment.as_ref(), known.deployment.as_ref()));
+        Ok(Decision::Write(writes, ()))
+    }
+}
+
+/// The result stands: only the lease may be left.
+fn free(begun: &Begun, position: &Position, kept: Option<Lease>) -> Decision<()> {
+    match &position.head {
+        Some(head) if head.lease != kept => {
+            let to = Head { lease: kept, ..head.clone() };
+            let write = Write::Head { service: begun.facts.service.clone(), from: Some(head.clone()), to };
+            Decision::Write(vec![write], ())
+        }
+        _ => Decision::Done(()),
+    }
+}
+
+/// The deployment that a change started, unless it is noted already. Whoever heard of it before this change said so took it for nobody's.
+fn note_deployment(started: Option<&DeploymentItem>, noted: Option<&DeploymentItem>) -> Option<Write> {
+    let started = started?;
+    match noted {
+        None => Some(Write::Deployment { from: None, to: Box::new(started.clone()) }),
+        Some(noted) if noted.is_external() => {
+            Some(Write::Deployment { from: Some(Box::new(noted.clone())), to: Box::new(started.clone()) })
+        }
+        Some(_) => None,
     }
 }

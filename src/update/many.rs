@@ -19,6 +19,7 @@ use super::{Invocation, Opening, Seen, Stop, Updater, key_id, wait};
 use crate::aws::ecs::SERVICES_PER_CALL;
 use crate::batch;
 use crate::error::Failure;
+use crate::ledger::admission::EventFacts;
 use crate::names::Region;
 use crate::request::{Batch, UpdateRequest};
 use crate::response::{ManyResponse, Outcome, Response, Results};
@@ -165,7 +166,7 @@ impl Run<'_> {
         };
         let targets = self.targets(&group, &session, account);
         // Where one of them began before, the definition that they share may be registered, though others did not begin.
-        if positions.iter().flatten().any(|position| position.key.is_some()) {
+        if positions.iter().flatten().any(|read| read.value.key.as_ref().is_some_and(|key| key.progress().is_some())) {
             targets.values().flatten().for_each(|target| target.definitions.came_before());
         }
         let mut positions: HashMap<_, _> = changes.into_iter().zip(positions).collect();
@@ -173,9 +174,9 @@ impl Run<'_> {
         let now = (updater.clock)();
         let is_open = |index: &usize| {
             positions.get(index).is_none_or(|position| {
-                position
-                    .as_ref()
-                    .is_ok_and(|position| position.admits(&self.updates[*index].event_hash, now).needs_the_service())
+                let request = &self.updates[*index];
+                let event = EventFacts { hash: &request.event_hash, sent_at: request.sent_at };
+                position.as_ref().is_ok_and(|read| read.value.admits(event, now).needs_the_service())
             })
         };
         let open: Vec<usize> = group.iter().copied().filter(is_open).collect();
@@ -282,7 +283,7 @@ impl Run<'_> {
             index,
             &match ended {
                 Ok(response) => Outcome::Answered(Box::new(response)),
-                Err(Stop::Failed(failure)) => Outcome::Failed(failure),
+                Err(Stop::Failed(failure) | Stop::Refused(failure)) => Outcome::Failed(failure),
                 Err(Stop::NotStarted(_)) => Outcome::NotStarted,
             },
         );

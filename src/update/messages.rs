@@ -2,11 +2,19 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
+use super::Stop;
 use crate::aws::ecs::DescribeError;
 use crate::aws::{CallError, Effect};
 use crate::error::{Code, Failure, Fault};
-use crate::ledger::state::{Admission, Answer, Head, Lease, Position};
-use crate::names::ServiceKey;
+use crate::ledger::admission::{Admission, Position};
+use crate::ledger::head::{Head, LEASE_GRACE, Lease};
+use crate::ledger::idempotency::{Answer, KeyItem};
+use crate::ledger::record::{Attempt, Record};
+use crate::ledger::write::LedgerError;
+use crate::names::{ChangeId, ServiceKey};
+use crate::outcome::RolledBack;
 use crate::request::UpdateRequest;
 use crate::response::Response;
 use crate::snapshot::{Recorded, Service, Snapshot, rfc3339};
@@ -18,32 +26,28 @@ pub fn without_touching(
     admission: &Admission,
     request: &UpdateRequest,
     position: &Position,
-) -> Option<Result<Response, Failure>> {
+) -> Option<Result<Response, Stop>> {
     match admission {
-        Admission::Begin { .. } | Admission::Resume { .. } => None,
-        Admission::Answered(answer) => Some(replayed(answer, request, position)),
-        Admission::KeyReused { change_id } => Some(Err(Failure::new(
-            Code::IdempotencyKeyReused,
-            format!(
-                "the idempotency key came before, with another event, for change {change_id} of service {}. \
-                 {NOTHING_CHANGED} Send this event with a key of its own",
-                request.service_key
-            ),
-        ))),
-        Admission::Busy(lease) => Some(Err(in_progress(request, lease))),
-        Admission::Overtaken { change_id } => Some(Err(Failure::new(
-            Code::ChangeInProgress,
-            format!(
-                "{} was being changed by change {change_id} of this idempotency key, which did not end, and another \
-                 change came after it. {NOTHING_CHANGED} Look at the service's history, then send the event with a new key",
-                request.service_key
-            ),
-        ))),
+        Admission::Begin { .. } | Admission::Continue(_) | Admission::Overtaken { .. } => None,
+        Admission::Answered(answer) => Some(replayed(answer, request, position).map_err(Stop::Failed)),
+        Admission::KeyReused { change_id } => {
+            let of = change_id.as_ref().map(|change_id| format!(", for change {change_id}")).unwrap_or_default();
+            Some(Err(Stop::Failed(Failure::new(
+                Code::IdempotencyKeyReused,
+                format!(
+                    "the idempotency key was already used with a different event{of} of service {}. {NOTHING_CHANGED} \
+                     Send this event with a key of its own",
+                    request.service_key
+                ),
+            ))))
+        }
+        Admission::Busy(lease) => Some(Err(in_progress(request, lease).into())),
     }
 }
 
 fn replayed(answer: &str, request: &UpdateRequest, position: &Position) -> Result<Response, Failure> {
-    let change_id = position.key.as_ref().map(|key| key.change_id.clone()).unwrap_or_default();
+    let progress = position.key.as_ref().and_then(KeyItem::progress);
+    let change_id = progress.map(|progress| progress.change_id.to_string()).unwrap_or_default();
     match serde_json::from_str(answer) {
         Ok(Answer::Response(mut response)) => {
             response.body.replayed = true;
@@ -53,16 +57,14 @@ fn replayed(answer: &str, request: &UpdateRequest, position: &Position) -> Resul
             failure.change_id = Some(change_id);
             Err(failure)
         }
-        Ok(Answer::TooLong) => Err(Failure::new(
+        // Too long to keep, or in a form that only a later version knows.
+        Ok(Answer::TooLong) | Err(_) => Err(Failure::new(
             Code::HistoryUnavailable,
             format!(
-                "change {change_id} of service {} ended, and its answer was too long to keep. {NOTHING_CHANGED} Its record is in the history",
+                "change {change_id} of service {} has ended, and its answer is not kept in a form that can be given again. \
+                 {NOTHING_CHANGED} Its record is in the history",
                 request.service_key
             ),
-        )),
-        Err(error) => Err(Failure::new(
-            Code::HistoryUnavailable,
-            format!("the stored answer of change {change_id} cannot be read: {error}. {NOTHING_CHANGED}"),
         )),
     }
 }
@@ -75,24 +77,88 @@ fn in_progress(request: &UpdateRequest, lease: &Lease) -> Failure {
              Try again when it has ended",
             request.service_key,
             lease.change_id,
-            rfc3339(lease.until)
+            rfc3339(lease.until + LEASE_GRACE)
         ),
     )
     .retryable(true)
 }
 
-pub fn always_moved(request: &UpdateRequest, head: Option<&Head>, why: Option<&str>) -> Failure {
-    let change = head.map_or("another", |head| head.change_id.as_str());
+pub fn always_moved(request: &UpdateRequest, head: Option<&Head>, why: &str) -> Failure {
+    let by = head.map_or_else(String::new, |head| format!(" is being changed by change {}", head.record.change_id));
     Failure::new(
         Code::ChangeInProgress,
         format!(
-            "{} is being changed by change {change}: its ledger moved each time this change was about to begin ({}). \
+            "{}{by}: another writer changed this service's ledger on each of several attempts ({why}). \
              {NOTHING_CHANGED} Try again",
-            request.service_key,
-            why.unwrap_or_default()
+            request.service_key
         ),
     )
     .retryable(true)
+}
+
+/// Another change began after the event; `record` is what is known of that one.
+pub fn overtaken(request: &UpdateRequest, own: Option<&ChangeId>, by: &ChangeId, record: Option<&Record>) -> Failure {
+    let who = record.and_then(|record| record.requested_by.as_deref());
+    let who = who.map(|who| format!(", requested by {who}")).unwrap_or_default();
+    let at = record.map_or_else(|| rfc3339(by.time()), |record| record.at.clone());
+    let own = own.map(|own| format!(" of change {own}")).unwrap_or_default();
+    Failure::new(
+        Code::ChangeOvertaken,
+        format!(
+            "{}: change {by}{who}, began at {at}, after this event{own}: doing it now would undo that one. This invocation changed \
+             nothing in the target account. Send the event under a new key if it is still wanted",
+            request.service_key
+        ),
+    )
+}
+
+/// The event could not be noted.
+pub fn not_noted(error: &LedgerError) -> String {
+    format!(
+        "That this event came could not be noted ({error}): sent again, it counts as new, whatever began meanwhile."
+    )
+}
+
+pub fn clock_skewed(request: &UpdateRequest, by: chrono::Duration) -> Failure {
+    let (seconds, way) = (
+        by.num_milliseconds().unsigned_abs() / 1000,
+        if by < chrono::Duration::zero() { "behind" } else { "ahead of" },
+    );
+    Failure::new(
+        Code::ClockSkewed,
+        format!(
+            "{}: this environment's clock is about {seconds} s {way} that of DynamoDB, and more than 2 s are not safe. \
+             {NOTHING_CHANGED} Try again: another environment may answer. Where it stays so, publish the function anew",
+            request.service_key
+        ),
+    )
+    .retryable(true)
+}
+
+pub fn clock_unknown(request: &UpdateRequest) -> Failure {
+    Failure::new(
+        Code::HistoryUnavailable,
+        format!(
+            "each answer of DynamoDB took more than a second, so that this environment's clock could not be compared with its, for service {}. \
+             {NOTHING_CHANGED} Try again",
+            request.service_key
+        ),
+    )
+    .retryable(true)
+}
+
+/// Whether an attempt began is not known.
+pub fn start_unknown(key: &ServiceKey, lease: &Lease, error: &LedgerError) -> Failure {
+    let failure = history_unavailable(key, error);
+    if error.retryable() {
+        failure.and(format!(
+            "Whether change {} holds the service is not known: at the latest at {} it does not any more.",
+            lease.change_id,
+            rfc3339(lease.until + LEASE_GRACE)
+        ))
+    } else {
+        failure
+    }
 }
 
 pub fn account_not_allowed(role_arn: &str, account: &str) -> Failure {
@@ -156,7 +222,7 @@ pub fn describe_failed(key: &ServiceKey, error: &DescribeError) -> Failure {
 }
 
 /// The ledger could not be read or written, and nothing was touched.
-pub fn history_unavailable(key: &ServiceKey, error: &CallError) -> Failure {
+pub fn history_unavailable(key: &ServiceKey, error: &LedgerError) -> Failure {
     let what = format!("the history could not be read or written: {error}, for service {key}");
     Failure::new(Code::HistoryUnavailable, what)
         .retryable(error.retryable())
@@ -164,13 +230,7 @@ pub fn history_unavailable(key: &ServiceKey, error: &CallError) -> Failure {
         .and(if error.retryable() { "Try again." } else { "Look at the updater's role and at its tables." })
 }
 
-/// A value that has no JSON: nothing was touched.
-#[allow(clippy::needless_pass_by_value)] // as `map_err` hands it over
-pub fn unwritable(error: serde_json::Error) -> Failure {
-    Failure::new(Code::HistoryUnavailable, format!("a record cannot be written as JSON: {error}. {NOTHING_CHANGED}"))
-}
-
-pub fn cannot_resume(change_id: &str, what: &str) -> Failure {
+pub fn cannot_resume(change_id: &ChangeId, what: &str) -> Failure {
     Failure::new(
         Code::HistoryUnavailable,
         format!(
@@ -180,8 +240,70 @@ pub fn cannot_resume(change_id: &str, what: &str) -> Failure {
     )
 }
 
+pub fn too_many_attempts(change_id: &ChangeId) -> Failure {
+    Failure::new(
+        Code::ServiceUpdateFailed,
+        format!(
+            "change {change_id} was tried {} times. This invocation changed nothing. Look at what its failures say, then send the \
+             event under a new key",
+            Attempt::LAST
+        ),
+    )
+}
+
+/// The failure of the last attempt that a change may have: it is final.
+pub fn last_attempt(failure: Failure) -> Failure {
+    failure
+        .retryable(false)
+        .and(format!("It was attempt {}, the last one: send the event under a new key.", Attempt::LAST))
+}
+
+/// What a change set out to set was set by somebody else meanwhile.
+pub fn changed_meanwhile(key: &ServiceKey, members: &[String]) -> Failure {
+    Failure::new(
+        Code::TaskDefinitionChanged,
+        format!(
+            "service {key}: since this change began, somebody else set what it sets: {}. It is left as it is. Look at what changed \
+             it, then send the event under a new key if it is still wanted",
+            members.join("; ")
+        ),
+    )
+}
+
+/// What the change deployed was ended by ECS or by somebody: it is not deployed again.
+pub fn rolled_back_before(key: &ServiceKey, ended: &RolledBack) -> Failure {
+    let RolledBack { deployment, reason, task_definition } = ended;
+    let reason = reason.as_deref().unwrap_or("ECS gives no reason");
+    let task_definition = task_definition.as_deref().unwrap_or("it");
+    Failure::new(
+        Code::ServiceUpdateFailed,
+        format!(
+            "{task_definition} for service {key}: an earlier attempt at this change deployed it, and deployment {deployment} did not last: \
+             {reason}. It is not deployed again"
+        ),
+    )
+    .by(Fault::Caller)
+}
+
+/// Until when a call whose answer was lost may still act.
+pub fn kept_until(until: DateTime<Utc>) -> String {
+    format!(
+        "the answer of a call was lost, and it may still act: no other change of this service begins before {}",
+        rfc3339(until + LEASE_GRACE)
+    )
+}
+
+/// What `restore: previous` means was undone before.
+pub fn undone_already(change_id: &ChangeId, by: &ChangeId, before: Option<&ChangeId>) -> String {
+    let next = before.map_or_else(
+        || "no other change is there to be undone".to_owned(),
+        |before| format!("to undo the change before it, name it: {before}"),
+    );
+    format!("change {change_id}, the last one, was undone already by restore {by}; {next}")
+}
+
 /// What `restore` names is not there.
-pub fn nothing_to_restore(key: &ServiceKey, change_id: Option<&str>) -> Failure {
+pub fn nothing_to_restore(key: &ServiceKey, change_id: Option<&ChangeId>) -> Failure {
     cannot_restore(
         key,
         &change_id.map_or_else(
@@ -241,7 +363,7 @@ pub fn no_time(code: Code, left: Duration) -> Failure {
     Failure::new(
         code,
         format!(
-            "since only {:.1} s were left of the invocation or its lease: give the function more time",
+            "since only {:.1} s were left before the invocation or its lease ended: give the function more time",
             left.as_secs_f64()
         ),
     )
@@ -281,13 +403,13 @@ pub fn done_earlier(before: &Recorded, now: &Snapshot) -> Vec<String> {
 
 /// A failure before a change could go on that had begun in an earlier invocation.
 pub fn of_begun(mut failure: Failure, admission: &Admission) -> Failure {
-    if let Admission::Resume { lease } = admission {
+    if let Admission::Continue(progress) = admission {
         let instead = format!(
             "This invocation changed nothing; change {} of this key had begun before it and is still open.",
-            lease.change_id
+            progress.change_id
         );
         failure.message = failure.message.replace(NOTHING_CHANGED, &instead);
-        failure.change_id = Some(lease.change_id.clone());
+        failure.change_id = Some(progress.change_id.to_string());
     }
     failure
 }
@@ -302,7 +424,7 @@ pub fn service_updated(after: &Snapshot, before: &Service) -> String {
 }
 
 /// AWS took the change, and the ledger does not say so yet.
-pub fn result_not_recorded(error: &CallError, after: &Recorded) -> Failure {
+pub fn result_not_recorded(error: &LedgerError, after: &Recorded) -> Failure {
     Failure::new(
         Code::HistoryUnavailable,
         format!(
@@ -314,7 +436,7 @@ pub fn result_not_recorded(error: &CallError, after: &Recorded) -> Failure {
     .and("Its STARTED record stands. Send the same event with the same idempotency key: it completes the record.")
 }
 
-pub fn failure_not_recorded(error: &CallError) -> String {
+pub fn failure_not_recorded(error: &LedgerError) -> String {
     format!("This failure could not be recorded ({error}): the history shows the change as begun and not ended.")
 }
 

@@ -1,7 +1,9 @@
 //! One of the places that `MAX_CONCURRENCY` gives to the changes of an invocation.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A place to work at. While its change only waits for its turn at ECS, another change has it.
@@ -26,8 +28,12 @@ impl Slot {
         drop(self.ahead.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
-    /// Gives the place up while waiting for `turn`.
-    pub async fn set_aside<T>(&self, turn: impl Future<Output = T>) -> T {
+    /// Gives the place up while `turn` makes it wait; a turn that is there at once costs nothing.
+    pub async fn set_aside_if_waiting<T>(&self, turn: impl Future<Output = T>) -> T {
+        let mut turn = pin!(turn);
+        if let Some(done) = turn.as_mut().now_or_never() {
+            return done;
+        }
         drop(self.permit.lock().unwrap_or_else(PoisonError::into_inner).take());
         let done = turn.await;
         let permit = Arc::clone(&self.slots).acquire_owned().await.ok();

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, OwnedMutexGuard};
 
 use crate::aws::CallError;
 use crate::aws::ecs::Ecs;
@@ -35,25 +35,50 @@ impl Target {
         self.ecs.describe_task_definition(arn_or_family).await
     }
 
-    /// Registers `document` by `register`, or gives what another service's change registered of the same text.
-    pub async fn registered<E>(
-        &self,
-        family: &str,
-        document: &str,
-        register: impl AsyncFnOnce() -> Result<TaskDefinition, E>,
-    ) -> Result<Arc<TaskDefinition>, E> {
+    /// The revision that registering `document` makes, where another service's change of this invocation made it. Else the right to make it,
+    /// once nobody else has it: who fails hands it on.
+    pub async fn claim(&self, family: &str, document: &str) -> Claim {
         let what = format!("{family} {}", hex(&Sha256::digest(document)));
-        shared(&self.definitions.registered, &what, register).await
+        let registered = {
+            let mut all = self.definitions.registered.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(all.entry(what).or_default())
+        };
+        let registered = registered.lock_owned().await;
+        match &*registered {
+            Some(definition) => Claim::Registered(Arc::clone(definition)),
+            None => Claim::Lead(Leader(registered)),
+        }
     }
 }
 
+/// What became of a claim to a revision.
+#[derive(Debug)]
+pub enum Claim {
+    /// It is registered.
+    Registered(Arc<TaskDefinition>),
+    /// Whoever claims it registers it.
+    Lead(Leader),
+}
+
+/// The right to register a revision that others wait for. Dropped without one, the next of them has it.
+#[derive(Debug)]
+pub struct Leader(OwnedMutexGuard<Option<Arc<TaskDefinition>>>);
+
+impl Leader {
+    /// It is registered: for all who wait.
+    pub fn registered(mut self, definition: &Arc<TaskDefinition>) {
+        *self.0 = Some(Arc::clone(definition));
+    }
+}
+
+type Registered = Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Arc<TaskDefinition>>>>>>;
 type Shared = Mutex<HashMap<String, Arc<OnceCell<Arc<TaskDefinition>>>>>;
 
 /// Task definitions of one account and region that were described and registered in this invocation.
 #[derive(Debug, Default)]
 pub struct Definitions {
     described: Shared,
-    registered: Shared,
+    registered: Registered,
     may_be_there: AtomicBool,
 }
 

@@ -10,7 +10,8 @@ use super::{Invocation, Updater, key_id};
 use crate::aws::sessions::session_name;
 use crate::error::Failure;
 use crate::follow::{Looker, Waited, follow};
-use crate::ledger::state::Answer;
+use crate::ledger::idempotency::Answer;
+use crate::ledger::record::Kind;
 use crate::outcome::{Ending, Followed};
 use crate::request::UpdateRequest;
 use crate::response::{Response, Status};
@@ -40,7 +41,7 @@ impl Updater {
             Ok(target) => target,
             Err(failure) => return timed_out(response, &format!("it cannot be followed: {}", failure.message)),
         };
-        let known = self.settler.store.read_deployment(&request.service_key, &deployment_id, "key#").await;
+        let known = self.settler.store.read_deployment(&request.service_key, Some(&deployment_id), None).await;
         let item = known.ok().and_then(|(_, item)| item);
         let applied_at = DateTime::parse_from_rfc3339(&response.body.timestamp).map(|at| at.with_timezone(&Utc));
         let followed = Followed {
@@ -66,28 +67,39 @@ impl Updater {
     ) -> Response {
         self.settler.name_superseder(&request.service_key, &mut ending.detail).await;
         let body = &mut response.body;
-        body.status = Status::of_outcome(ending.kind);
         body.timestamp = rfc3339((self.clock)());
         body.outcome = Some(ending.detail.clone());
         if ending.detail.no_tasks_wanted {
             body.notes.push("no tasks are wanted: the service is steady without one having run".to_owned());
         }
-        let mut first = response.clone();
-        first.body.replayed = false;
-        let answer = Answer::Response(Box::new(first));
+        let first = response.clone();
+        let told = |kind: Kind| {
+            let mut first = first.clone();
+            first.body.replayed = false;
+            first.body.status = Status::of_outcome(kind);
+            Answer::Response(Box::new(first))
+        };
+        let key_id = key_id(request, invocation);
         let end = End {
             service: &request.service_key,
             service_arn: &response.body.after.service_arn,
             deployment_id: response.body.deployment_id.as_deref().unwrap_or_default(),
             ending: &ending,
             is_final: true,
-            answer: Some((&key_id(request, invocation), &answer)),
+            answer: Some((&key_id, &told)),
         };
         let request_id = invocation.request_id.clone();
         let witness = Witness { session: session_name(&request_id), request_id };
-        match self.settler.settle(end, &witness).await {
+        let settled = self.settler.settle(end, &witness).await;
+        // Whoever recorded the end first has the last word: answer, key and ledger say the same.
+        let kind = match &settled {
+            Ok(Settled::Known(Some(recorded))) => *recorded,
+            _ => ending.kind,
+        };
+        response.body.status = Status::of_outcome(kind);
+        match settled {
             Ok(Settled::Recorded { .. }) => response.body.recorded = Some(ending.kind),
-            Ok(Settled::Known | Settled::Unknown) => {}
+            Ok(Settled::Known(_) | Settled::Unknown) => {}
             Ok(Settled::Refused(why)) => tracing::error!(service = %request.service_key, "refused: {why}"),
             Err(error) => {
                 let note = format!("how it ended could not be recorded yet: {error}. The recorder asks again");

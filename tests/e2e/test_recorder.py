@@ -76,8 +76,8 @@ def test_the_sweep_settles_what_no_event_tells(system: System) -> None:
     tables.update_item(
         TableName=system.deployment.state,
         Key=key,
-        UpdateExpression="SET look_at = :past",
-        ConditionExpression="attribute_exists(look_at)",
+        UpdateExpression="SET check_at = :past",
+        ConditionExpression="attribute_exists(check_at)",
         ExpressionAttributeValues={":past": {"S": "2026-01-01T00:00:00.000Z"}},
     )
     recorder = system.deployment.outputs["RecorderFunctionName"]
@@ -87,4 +87,4 @@ def test_the_sweep_settles_what_no_event_tells(system: System) -> None:
     assert (swept["settled"], swept["failed"]) == (1, 0), swept
     assert statuses(system, service, ["COMPLETED"]) == ["COMPLETED"]
     # Nothing is open any more.
-    assert not {"open", "look_at"} & set(tables.get_item(TableName=system.deployment.state, Key=key)["Item"])
+    assert not {"check_shard", "check_at"} & set(tables.get_item(TableName=system.deployment.state, Key=key)["Item"])

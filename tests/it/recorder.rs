@@ -64,7 +64,7 @@ async fn the_same_event_ten_times_is_recorded_once() {
     assert_eq!(record["record"], format!("{}#2", records[0]["change_id"].as_str().unwrap()));
     assert_eq!((&record["deployment_id"], &record["image"]), (&json!(own), &records[1]["image"]));
     let item = item(&world, &own);
-    assert_eq!((&item["outcomes"], item.get("open"), item.get("look_at")), (&json!("COMPLETED"), None, None));
+    assert_eq!((&item["outcomes"], item.get("check_shard"), item.get("check_at")), (&json!("COMPLETED"), None, None));
     let metrics = world.logs().iter().filter(|line| line.contains("DeploymentsCompleted")).count();
     assert_eq!(metrics, 1);
 }

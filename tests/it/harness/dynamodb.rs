@@ -38,12 +38,12 @@ impl Tables {
             "GlobalSecondaryIndexes": [index("by-account", "account_id"), index("by-day", "day"), index("by-image", "image")],
             "BillingMode": "PAY_PER_REQUEST",
         }));
-        let keys = ["id", "open", "look_at"].map(string);
+        let keys = ["id", "check_shard", "check_at"].map(string);
         tables.create(&json!({
             "TableName": STATE_TABLE,
             "AttributeDefinitions": keys,
             "KeySchema": [key("id", "HASH")],
-            "GlobalSecondaryIndexes": [{"IndexName": "by-open", "KeySchema": [key("open", "HASH"), key("look_at", "RANGE")],
+            "GlobalSecondaryIndexes": [{"IndexName": "by-check", "KeySchema": [key("check_shard", "HASH"), key("check_at", "RANGE")],
                                         "Projection": {"ProjectionType": "ALL"}}],
             "BillingMode": "PAY_PER_REQUEST",
         }));

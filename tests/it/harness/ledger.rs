@@ -69,8 +69,8 @@ pub fn make_due(tables: &Tables, deployment_id: &str) {
     let items = tables.scan(STATE_TABLE);
     let is_it = |item: &&Value| item["id"]["S"].as_str().is_some_and(|id| id.ends_with(deployment_id));
     let mut item = items.iter().find(is_it).cloned().expect("a deployment");
-    assert!(item["look_at"]["S"].is_string(), "it is not open: {item}");
-    item["look_at"]["S"] = "2026-01-01T00:00:00.000Z".into();
+    assert!(item["check_at"]["S"].is_string(), "it is not open: {item}");
+    item["check_at"]["S"] = "2026-01-01T00:00:00.000Z".into();
     tables.put(STATE_TABLE, &item);
 }
 

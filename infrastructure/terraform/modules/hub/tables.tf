@@ -67,7 +67,7 @@ resource "aws_dynamodb_table" "state_table" {
   tags                        = var.tags
 
   dynamic "attribute" {
-    for_each = ["id", "open", "look_at"]
+    for_each = ["id", "check_shard", "check_at"]
 
     content {
       name = attribute.value
@@ -77,9 +77,9 @@ resource "aws_dynamodb_table" "state_table" {
 
   # Deployments whose end is not recorded, by when to look at them again.
   global_secondary_index {
-    name            = "by-open"
-    hash_key        = "open"
-    range_key       = "look_at"
+    name            = "by-check"
+    hash_key        = "check_shard"
+    range_key       = "check_at"
     projection_type = "ALL"
   }
 

@@ -1,0 +1,92 @@
+//! The one way to write to the ledger while others do: read, decide, write; again where something moved, and where it is not known
+//! whether a write went through.
+//!
+//! Whoever decides sees what was read and knows its own write again: by the key of its record, which nobody else writes.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::aws::ledger_store::LedgerStore;
+use crate::backoff::Backoff;
+use crate::ledger::write::{LedgerError, Write};
+
+/// The pause before something is read and decided again.
+const PAUSE: Backoff = Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(5) };
+/// The shortest time that a write gets, however little is left.
+const SHORTEST_WRITE: Duration = Duration::from_secs(1);
+
+/// What is to be done given what was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision<T> {
+    /// These writes, all or none; then it is done.
+    Write(Vec<Write>, T),
+    /// Nothing, or nothing any more.
+    Done(T),
+}
+
+/// How long it is tried.
+#[derive(Debug, Clone, Copy)]
+pub struct Bound {
+    /// How often at the most.
+    pub tries: u32,
+    /// Until when, where that comes first.
+    pub until: Instant,
+}
+
+/// Writes what `decide` wants. `first` is what was read before, where something was.
+///
+/// # Errors
+///
+/// What failed last, where the bound is reached; what cannot be tried again at once.
+pub async fn commit<S, T>(
+    store: &LedgerStore,
+    random: fn() -> [u8; 10],
+    bound: Bound,
+    first: Option<S>,
+    read: impl AsyncFn() -> Result<S, LedgerError>,
+    decide: impl Fn(&S) -> Result<Decision<T>, LedgerError>,
+) -> Result<T, LedgerError> {
+    let mut known = first;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let error = match step(store, bound.until, known.take(), &read, &decide).await {
+            Ok(done) => return Ok(done),
+            Err(error) if !error.retryable() => return Err(error),
+            Err(error) => error,
+        };
+        let pause = PAUSE.pause(tries, random);
+        if tries >= bound.tries || Instant::now() + pause >= bound.until {
+            return Err(error);
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn step<S, T>(
+    store: &LedgerStore,
+    until: Instant,
+    known: Option<S>,
+    read: &impl AsyncFn() -> Result<S, LedgerError>,
+    decide: &impl Fn(&S) -> Result<Decision<T>, LedgerError>,
+) -> Result<T, LedgerError> {
+    let state = match known {
+        Some(state) => state,
+        None => within(until, read()).await?,
+    };
+    match decide(&state)? {
+        Decision::Done(done) => Ok(done),
+        Decision::Write(writes, done) => {
+            // Half of the time, so that a write whose answer does not come can be looked for.
+            let half = Instant::now() + until.saturating_duration_since(Instant::now()) / 2;
+            within(half, store.write(&writes)).await.map(|()| done)
+        }
+    }
+}
+
+async fn within<T>(until: Instant, what: impl Future<Output = Result<T, LedgerError>>) -> Result<T, LedgerError> {
+    let until = until.max(Instant::now() + SHORTEST_WRITE);
+    let late = |_| LedgerError::Time("DynamoDB did not answer in the time of this invocation".to_owned());
+    tokio::time::timeout_at(until, what).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
+}

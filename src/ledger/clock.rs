@@ -1,0 +1,99 @@
+//! Whether this environment's clock may be trusted with leases: each answer of DynamoDB says what time it is there.
+//!
+//! `Date` has whole seconds, and the answer was made at some time between the sending of the request and the receiving of the
+//! answer. A clock that passes is at most 3 s from DynamoDB's, so that two environments that both pass are at most 6 s
+//! apart; between the last call of one lease and the first of the next stand [`super::head::LEASE_GRACE`] twice, 10 s.
+
+use chrono::{DateTime, Duration, Utc};
+
+/// The longest round trip that measures anything.
+const LONGEST_ROUND_TRIP: Duration = Duration::seconds(1);
+/// How far the clock may be off.
+const TOLERANCE: Duration = Duration::seconds(2);
+/// `Date` is cut to whole seconds.
+const PRECISION: Duration = Duration::seconds(1);
+
+/// One request and its answer, by this environment's clock and by the answer's `Date`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoundTrip {
+    /// When this attempt at the request was sent.
+    pub sent: DateTime<Utc>,
+    /// When its answer was there.
+    pub received: DateTime<Utc>,
+    /// What the answer said.
+    pub date: DateTime<Utc>,
+}
+
+/// What a round trip says of the clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// It agrees.
+    Right,
+    /// It does not: by about so much it is ahead, or behind where negative.
+    Off(Duration),
+    /// The answer took too long to say anything.
+    Unknown,
+}
+
+impl RoundTrip {
+    /// Judges it.
+    #[must_use]
+    pub fn reading(&self) -> Reading {
+        let Self { sent, received, date } = *self;
+        // A clock that was set back meanwhile measures nothing either.
+        if received - sent > LONGEST_ROUND_TRIP || received < sent {
+            return Reading::Unknown;
+        }
+        if sent < date - TOLERANCE || received > date + PRECISION + TOLERANCE {
+            return Reading::Off(sent + (received - sent) / 2 - (date + PRECISION / 2));
+        }
+        Reading::Right
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The round trip of an environment whose clock is off by `skew`, at a true time of so many milliseconds.
+    fn trip(true_sent: i64, there: i64, back: i64, skew: i64) -> RoundTrip {
+        let at = |milliseconds| DateTime::from_timestamp_millis(milliseconds).unwrap();
+        let stamp = true_sent + there;
+        RoundTrip {
+            sent: at(true_sent + skew),
+            received: at(stamp + back + skew),
+            date: at(stamp - stamp.rem_euclid(1000)),
+        }
+    }
+
+    #[test]
+    fn answers_that_took_long_measure_nothing() {
+        assert_eq!(trip(1_000_000, 600, 401, 0).reading(), Reading::Unknown);
+        assert_eq!(trip(1_000_000, 600, 400, 0).reading(), Reading::Right);
+        assert_eq!(trip(1_000_000, 10, -20, 0).reading(), Reading::Unknown);
+    }
+
+    #[test]
+    fn a_clock_that_is_off_is_told_with_its_sign() {
+        let Reading::Off(ahead) = trip(1_000_000, 5, 5, 240_000).reading() else { panic!() };
+        assert!((Duration::seconds(239)..Duration::seconds(241)).contains(&ahead), "{ahead}");
+        let Reading::Off(behind) = trip(1_000_000, 5, 5, -10_000).reading() else { panic!() };
+        assert!(behind < Duration::seconds(-9), "{behind}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_right_clock_never_fails_and_a_wrong_one_never_passes(
+            sent in 0_i64..1_000_000, there in 0_i64..=500, back in 0_i64..=500, skew in -20_000_i64..20_000,
+        ) {
+            let reading = trip(sent, there, back, skew).reading();
+            if skew.abs() <= 1_000 {
+                prop_assert_eq!(reading, Reading::Right);
+            }
+            if skew.abs() > 3_000 {
+                prop_assert!(matches!(reading, Reading::Off(_)), "{:?}", reading);
+            }
+        }
+    }
+}

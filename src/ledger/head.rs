@@ -1,0 +1,149 @@
+//! The one mutable item of a service: where its ledger ends, what began last, and who may change the service.
+
+use chrono::{DateTime, Duration, Utc};
+
+use super::record::{Attempt, Kind, Record, RecordKey};
+use crate::names::{ChangeId, ServiceKey};
+
+/// How long a lease may last after its `STARTED`: Lambda retries an asynchronous event after one and two minutes, and a
+/// retry must not meet the lease of its own dead predecessor.
+const LONGEST_LEASE: Duration = Duration::seconds(120);
+/// The last part of a lease, in which its holder sends nothing, and the time after its end in which nobody takes it. Clocks
+/// of two environments that change anything differ by less than both together ([`super::clock`]).
+pub const LEASE_GRACE: Duration = Duration::seconds(5);
+/// How long after it was sent a call whose answer was lost may act at the most, as far as a lease can provide for it.
+const LATEST_EFFECT: Duration = Duration::seconds(60);
+
+/// Where the ledger of a service ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// `seq` of the last record.
+    pub seq: u64,
+    /// `hash` of the last record.
+    pub hash: String,
+    /// Sort key of the last record.
+    pub record: RecordKey,
+    /// The highest id of a change that stands in the ledger: ids of a service only grow.
+    pub highest: ChangeId,
+    /// The last change that began: that has a `STARTED` or is `UNCHANGED`.
+    pub begun: Option<ChangeId>,
+    /// ARN of the task definition that is to run, as far as the last result or outcome tells.
+    pub running: Option<String>,
+    /// Who may change the service, where somebody may.
+    pub lease: Option<Lease>,
+}
+
+/// The right to change one service, until it ends by itself. It is known by change and attempt, never by its time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// The change that holds it.
+    pub change_id: ChangeId,
+    /// Which try at the change.
+    pub attempt: Attempt,
+    /// When it ends by itself, in whole milliseconds.
+    pub until: DateTime<Utc>,
+    /// Id of its holder's idempotency key item, which gets an answer where the holder never gives one.
+    pub key: String,
+}
+
+impl Lease {
+    /// Whether it is the lease of this try at the change.
+    #[must_use]
+    pub fn is_of(&self, change_id: &ChangeId, attempt: Attempt) -> bool {
+        self.change_id == *change_id && self.attempt == attempt
+    }
+
+    /// Whether it keeps others out at a time of their clock: its holder's may be behind.
+    #[must_use]
+    pub fn holds(&self, now: DateTime<Utc>) -> bool {
+        self.until + LEASE_GRACE > now
+    }
+
+    /// The same lease, long enough for the late effect of a call that was sent then.
+    #[must_use]
+    pub fn lengthened(&self, sent_at: DateTime<Utc>) -> Self {
+        Self { until: self.until.max(milliseconds(sent_at + LATEST_EFFECT)), ..self.clone() }
+    }
+}
+
+impl Head {
+    /// Id of a service's head.
+    #[must_use]
+    pub fn id(service: &ServiceKey) -> String {
+        format!("service#{service}")
+    }
+
+    /// The head behind `record`, with a lease or none. What began and what runs stays as before, unless the record says otherwise.
+    #[must_use]
+    pub fn behind(record: &Record, before: Option<&Self>, lease: Option<Lease>) -> Self {
+        let begins = matches!(record.kind, Kind::Started | Kind::Unchanged);
+        let earlier = before.and_then(|head| head.begun.clone());
+        let ran = before.and_then(|head| head.running.clone());
+        let running = match record.kind {
+            Kind::Applied | Kind::Failed | Kind::Abandoned => {
+                record.after().and_then(|after| after.state.task_definition_arn)
+            }
+            // What runs now was not written down.
+            Kind::RolledBack | Kind::RollbackFailed | Kind::External => None,
+            _ => ran,
+        };
+        Self {
+            seq: record.seq,
+            hash: record.hash.clone(),
+            record: record.record.clone(),
+            highest: before.map_or(&record.change_id, |head| (&head.highest).max(&record.change_id)).clone(),
+            begun: if begins { earlier.max(Some(record.change_id.clone())) } else { earlier },
+            running,
+            lease,
+        }
+    }
+}
+
+/// When a lease ends that is taken `now` in an invocation that ends at `deadline`.
+#[must_use]
+pub fn lease_until(now: DateTime<Utc>, deadline: DateTime<Utc>) -> DateTime<Utc> {
+    milliseconds(deadline.min(now + LONGEST_LEASE) + LEASE_GRACE)
+}
+
+/// A time as it is written: what is compared with what was read must have the same precision.
+#[must_use]
+pub fn milliseconds(at: DateTime<Utc>) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(at.timestamp_millis()).unwrap_or(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millisecond: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(1_795_000_000_000 + millisecond).unwrap()
+    }
+
+    #[test]
+    fn a_lease_ends_soon_after_its_invocation_and_within_about_two_minutes() {
+        assert_eq!(lease_until(at(0), at(30_000)), at(35_000));
+        assert_eq!(lease_until(at(0), at(900_000)), at(125_000));
+    }
+
+    #[test]
+    fn a_lease_has_whole_milliseconds_as_it_is_written() {
+        let between = at(7) + Duration::nanoseconds(123_456);
+        assert_eq!(lease_until(between, at(900_000)), at(125_007));
+        let lease = Lease {
+            change_id: ChangeId::new(at(0), [1; 10]),
+            attempt: Attempt::FIRST,
+            until: at(125_000),
+            key: String::new(),
+        };
+        assert_eq!(lease.lengthened(between).until, at(125_000), "long enough already");
+        assert_eq!(lease.lengthened(at(100_000) + Duration::nanoseconds(1)).until, at(160_000));
+    }
+
+    #[test]
+    fn nobody_takes_a_lease_before_it_has_been_over_for_the_grace() {
+        let change_id = ChangeId::new(at(0), [1; 10]);
+        let lease = Lease { change_id, attempt: Attempt::FIRST, until: at(60_000), key: String::new() };
+        assert!(lease.holds(at(64_999)));
+        assert!(!lease.holds(at(65_000)));
+    }
+}

@@ -1,0 +1,250 @@
+//! The first attempt at a change: its plan, its turn, and its `STARTED`.
+
+use chrono::{DateTime, Utc};
+use tokio::time::{Duration, Instant};
+
+use super::apply::Budget;
+use super::begun::Begun;
+use super::lease::HeldLease;
+use super::turn::{Revision, Turn};
+use super::{Attempt, FRESH, Looked, Stop, Updater, Work, apply, messages};
+use crate::commit::{Bound, Decision, commit};
+use crate::error::{Code, Failure};
+use crate::ledger::admission::Position;
+use crate::ledger::head::{Head, Lease, lease_until};
+use crate::ledger::hidden::{hidden, holds_secrets};
+use crate::ledger::idempotency::{Answer, KeyItem};
+use crate::ledger::record::{Attempt as Try, ChangeFacts, Kind, Place, Pointer, Record, Said};
+use crate::ledger::write::{LedgerError, Write};
+use crate::names::ChangeId;
+use crate::pace::Call;
+use crate::plan::{Change, Plan, Update, What};
+use crate::response::{Response, Status};
+use crate::snapshot::{Snapshot, rfc3339};
+
+/// How often the start of an attempt is written where nothing moved, and for how long at the most.
+const START: (u32, Duration) = (6, Duration::from_secs(20));
+
+/// What an attempt writes when it begins.
+pub(super) struct Start {
+    /// Its `STARTED`, with its pointers.
+    pub record: (Record, Vec<Pointer>),
+    /// Its lease.
+    pub lease: Lease,
+    /// Its key.
+    pub key: KeyItem,
+}
+
+impl Updater {
+    pub(super) async fn begin(
+        &self,
+        work: Work<'_>,
+        looked: Looked,
+        position: &Position,
+        turn: &mut Turn,
+    ) -> Result<Attempt, Stop> {
+        let Work { request, invocation, target, .. } = work;
+        let Looked { snapshot, at } = looked;
+        let restoring = self.restoring(target, request, &snapshot, None).await?;
+        let restores = restoring.change_id().cloned();
+        let update = match restoring.plan(request, &snapshot) {
+            Plan::Refused(failure) => return Err(failure.into()),
+            Plan::Unchanged { targets, notes } => {
+                let container = targets.keys().next().map(String::as_str);
+                return self.unchanged(work, &snapshot, container, restores, notes, position).await;
+            }
+            Plan::Update(update) => update,
+        };
+        let revision = self.turn(work, &update, turn).await?;
+        let now = (self.clock)();
+        if now - at > FRESH {
+            return Ok(Attempt::Again);
+        }
+        let until = lease_until(now, invocation.deadline);
+        let budget = Budget::new(invocation.deadline, until);
+        budget.for_mutation(now).map_err(not_started)?;
+        let change_id = ChangeId::new(position.next_change_time(now), (self.random)());
+        let before = snapshot.recorded(update.container.as_deref());
+        let changes = self.recorded_changes(work, &update.changes).await?;
+        let facts = ChangeFacts { restores, ..self.facts(work, change_id.clone(), Try::FIRST, &changes, &before) };
+        let said = Said { changes: Some(&changes), before: Some(&before), lease_until: Some(until), ..Said::default() };
+        let place = Place::Started(Try::FIRST);
+        let record = facts.record(Kind::Started, place, now, &said, position.head.as_ref());
+        let record = record.map_err(|error| messages::history_unavailable(&request.service_key, &error.into()))?;
+        let start = Start {
+            record,
+            lease: Lease { change_id: change_id.clone(), attempt: Try::FIRST, until, key: work.key_id.to_owned() },
+            key: KeyItem::begun(work.key_id, &request.event_hash, change_id, Try::FIRST, now),
+        };
+        let lease = match self.start(work, position, start).await? {
+            Ok(lease) => lease,
+            Err(moved) => return Ok(Attempt::Moved(moved)),
+        };
+        let begun = Begun { facts, before, lease, deadline: invocation.deadline, acted_before: false };
+        let response = Box::pin(self.carry_out(work, snapshot, *update, revision, begun, budget, Vec::new())).await;
+        Ok(Attempt::Ended(Box::new(response.map_err(Stop::Failed)?)))
+    }
+
+    /// Waits for the turn of a change.
+    pub(super) async fn turn(&self, work: Work<'_>, update: &Update, turn: &mut Turn) -> Result<Revision, Stop> {
+        let Work { invocation, target, slot, .. } = work;
+        let now = (self.clock)();
+        let budget = Budget::new(invocation.deadline, lease_until(now, invocation.deadline));
+        // Where the queue is longer than the time left, its place is better given to others.
+        let waits = update.register.is_some().then(|| target.buckets.expected_wait(Call::RegisterTaskDefinition));
+        let waits = chrono::Duration::from_std(waits.unwrap_or_default()).unwrap_or_default();
+        let whole = Budget::new(invocation.deadline, DateTime::<Utc>::MAX_UTC);
+        whole.for_mutation(now + waits).map_err(not_started)?;
+        let longest = whole.last_start(now);
+        let taken = turn.take(target, slot, update, longest).await;
+        let left = budget.for_mutation((self.clock)()).err().unwrap_or_default();
+        taken.ok_or_else(|| not_started(left))
+    }
+
+    /// What a record says that a change sets: hidden values as keyed hashes.
+    async fn recorded_changes(&self, work: Work<'_>, changes: &[Change]) -> Result<Vec<Change>, Failure> {
+        let is_secret = |change: &Change| {
+            change.what == What::Parameter && (holds_secrets(&change.from) || holds_secrets(&change.to))
+        };
+        if !changes.iter().any(is_secret) {
+            return Ok(changes.to_vec());
+        }
+        let service = &work.request.service_key;
+        let unavailable = |error: LedgerError| messages::history_unavailable(service, &error);
+        let key = self.hidden.get_or_try_init(|| self.store().hidden_key()).await.map_err(unavailable)?;
+        let hide = |change: &Change| -> serde_json::Result<Change> {
+            let hide = |value| hidden(Some(key), service, &change.path, value);
+            Ok(Change { from: hide(&change.from)?, to: hide(&change.to)?, ..change.clone() })
+        };
+        let hidden = changes.iter().map(|change| if is_secret(change) { hide(change) } else { Ok(change.clone()) });
+        hidden.collect::<serde_json::Result<_>>().map_err(|error| unavailable(error.into()))
+    }
+
+    /// Takes the lease, notes the key and inserts `STARTED`, all or nothing; where something moved, says what. A lost answer of that is
+    /// found in the head: nobody else writes this change and attempt there.
+    pub(super) async fn start(
+        &self,
+        work: Work<'_>,
+        position: &Position,
+        start: Start,
+    ) -> Result<Result<HeldLease, String>, Failure> {
+        let service = &work.request.service_key;
+        let Start { record, lease, key } = start;
+        let head = Head::behind(&record.0, position.head.as_ref(), Some(lease.clone()));
+        let written = Position { head: Some(head.clone()), key: Some(key.clone()) };
+        let mut writes: Vec<Write> = Write::append(service, record, position.head.clone(), head).collect();
+        writes.push(Write::Key { from: position.key.clone(), to: key });
+        let bound = Bound { tries: START.0, until: Instant::now() + START.1 };
+        let read = async || self.store().read(service, work.key_id).await.map(|read| read.value);
+        let begun = commit(self.store(), self.random, bound, Some(position.clone()), read, |now: &Position| {
+            let is_mine = now.lease().is_some_and(|other| other.is_of(&lease.change_id, lease.attempt));
+            Ok(if is_mine {
+                Decision::Done(Ok(now.clone()))
+            } else if now == position {
+                Decision::Write(writes.clone(), Ok(written.clone()))
+            } else {
+                Decision::Done(Err("its ledger moved"))
+            })
+        });
+        match begun.await {
+            Ok(Ok(position)) => {
+                let (store, random) = (self.store().clone(), self.random);
+                Ok(Ok(HeldLease::new(service.clone(), lease, position, store, random)))
+            }
+            Ok(Err(moved)) => Ok(Err(moved.to_owned())),
+            Err(LedgerError::Conflict(why)) => Ok(Err(why)),
+            Err(error) => Err(messages::start_unknown(service, &lease, &error)),
+        }
+    }
+
+    /// Does what is planned, and records how it ended. `earlier`: what an earlier attempt at the same change did.
+    #[expect(clippy::too_many_arguments, reason = "a change, its plan, what its turn brought, and what came before")]
+    pub(super) async fn carry_out(
+        &self,
+        work: Work<'_>,
+        snapshot: Snapshot,
+        update: Update,
+        revision: Revision,
+        begun: Begun,
+        budget: Budget,
+        earlier: Vec<String>,
+    ) -> Result<Response, Failure> {
+        let Work { request, target, slot, .. } = work;
+        slot.under_way();
+        let mut after = snapshot;
+        let applying = apply::Applying {
+            target,
+            key: &request.service_key,
+            update: &update,
+            budget,
+            lease: &begun.lease,
+            clock: self.clock,
+            random: self.random,
+        };
+        match applying.run(revision, &mut after, earlier).await {
+            Ok(()) => self.applied(request, begun, &after, update.notes).await,
+            Err(failure) => Err(self.failed(begun, &after, failure).await),
+        }
+    }
+
+    async fn unchanged(
+        &self,
+        work: Work<'_>,
+        snapshot: &Snapshot,
+        container: Option<&str>,
+        restores: Option<ChangeId>,
+        notes: Vec<String>,
+        position: &Position,
+    ) -> Result<Attempt, Stop> {
+        let service = &work.request.service_key;
+        let unavailable = |error: LedgerError| Stop::from(messages::history_unavailable(service, &error));
+        let now = (self.clock)();
+        let change_id = ChangeId::new(position.next_change_time(now), (self.random)());
+        let state = snapshot.recorded(container);
+        let facts = ChangeFacts { restores, ..self.facts(work, change_id.clone(), Try::FIRST, &[], &state) };
+        let said = Said { before: Some(&state), after: Some(&state), ..Said::default() };
+        let place = Place::Result(Try::FIRST);
+        let record = facts.record(Kind::Unchanged, place, now, &said, position.head.as_ref());
+        let record = record.map_err(|error| unavailable(error.into()))?;
+        let mut response = Response::new(
+            service,
+            Some(&change_id),
+            Status::Unchanged,
+            rfc3339(now),
+            state.state.clone(),
+            state.state.clone(),
+        );
+        response.body.restores = facts.restores.as_ref().map(ToString::to_string);
+        response.body.resolved_images = facts.pins.some().cloned();
+        response.body.notes = notes;
+        let head = Head::behind(&record.0, position.head.as_ref(), None);
+        let key = KeyItem::begun(work.key_id, &work.request.event_hash, change_id.clone(), Try::FIRST, now)
+            .answered(&Answer::Response(Box::new(response.clone())), now)
+            .map_err(|error| unavailable(error.into()))?;
+        let mut writes: Vec<Write> = Write::append(service, record, position.head.clone(), head).collect();
+        writes.push(Write::Key { from: position.key.clone(), to: key });
+        let bound = Bound { tries: START.0, until: Instant::now() + START.1 };
+        let read = async || self.store().read(service, work.key_id).await.map(|read| read.value);
+        let recorded = commit(self.store(), self.random, bound, Some(position.clone()), read, |now: &Position| {
+            let its = now.key.as_ref().and_then(KeyItem::progress).map(|progress| &progress.change_id);
+            Ok(if its == Some(&change_id) {
+                Decision::Done(true)
+            } else if now == position {
+                Decision::Write(writes.clone(), true)
+            } else {
+                Decision::Done(false)
+            })
+        });
+        match recorded.await {
+            Ok(true) => Ok(Attempt::Ended(Box::new(response))),
+            Ok(false) => Ok(Attempt::Moved("its ledger moved".to_owned())),
+            Err(LedgerError::Conflict(why)) => Ok(Attempt::Moved(why)),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+}
+
+fn not_started(left: std::time::Duration) -> Stop {
+    let failure = messages::no_time(Code::ServiceUpdateFailed, left).and("Nothing was changed in the target account.");
+    Stop::NotStarted(failure)
+}

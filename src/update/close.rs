@@ -1,0 +1,88 @@
+//! A change whose function ended before it did: closed by the next one.
+
+use super::{Attempt, Updater, Work, messages};
+use crate::error::Failure;
+use crate::ledger::admission::Position;
+use crate::ledger::head::{Head, Lease};
+use crate::ledger::idempotency::Answer;
+use crate::ledger::record::{Attempt as Try, ChangeFacts, Kind, Place, Record, RecordKey, Said};
+use crate::ledger::write::Write;
+use crate::request::UpdateRequest;
+use crate::snapshot::Snapshot;
+
+/// What stands of a change that has to be closed.
+pub(super) struct Orphan {
+    /// Its first `STARTED`.
+    started: Option<Record>,
+}
+
+impl Updater {
+    /// The change of an ended lease, where its attempt has no result. Where it has one, only the lease was left.
+    pub(super) async fn orphan(&self, request: &UpdateRequest, lease: &Lease) -> Result<Option<Orphan>, Failure> {
+        let key = &request.service_key;
+        let unavailable = |error| messages::history_unavailable(key, &error);
+        let result = RecordKey::new(lease.change_id.clone(), Place::Result(lease.attempt));
+        let started = RecordKey::new(lease.change_id.clone(), Place::Started(Try::FIRST));
+        if self.store().record_json(key, &result).await.map_err(unavailable)?.is_some() {
+            return Ok(None);
+        }
+        let started = self.store().record(key, &started).await.map_err(unavailable)?;
+        Ok(Some(Orphan { started }))
+    }
+
+    /// Closes a change whose lease ended before it did: what the service looks like now stands in its place, and its
+    /// key answers so.
+    pub(super) async fn close_orphan(
+        &self,
+        work: Work<'_>,
+        snapshot: &Snapshot,
+        position: &Position,
+        lease: &Lease,
+        Orphan { started }: Orphan,
+    ) -> Result<Attempt, Failure> {
+        let key = &work.request.service_key;
+        let now = (self.clock)();
+        let unavailable = |error| messages::history_unavailable(key, &error);
+        let orphan_key = self.store().read(key, &lease.key).await.map_err(unavailable)?.value.key;
+        let before = started.as_ref().and_then(Record::before);
+        let container = before.as_ref().and_then(|before| before.state.task_definition_name.clone());
+        let after = snapshot.recorded(container.as_deref());
+        let changes = started.as_ref().and_then(Record::changes).unwrap_or_default();
+        let failure = messages::abandoned(work.request, lease, &after);
+        let facts =
+            self.facts(work, lease.change_id.clone(), lease.attempt, &changes, before.as_ref().unwrap_or(&after));
+        let facts = match &started {
+            Some(started) => ChangeFacts {
+                requested_by: started.requested_by.clone(),
+                reason: started.reason.clone(),
+                restores: started.restores.clone(),
+                pins: started.pins(),
+                identity: started.identity,
+                caller: started.caller.clone(),
+                ..facts
+            },
+            None => ChangeFacts { requested_by: None, reason: None, ..facts },
+        };
+        let said = Said { before: before.as_ref(), after: Some(&after), error: Some(&failure), ..Said::default() };
+        let place = Place::Result(lease.attempt);
+        let unwritable = |error: serde_json::Error| messages::history_unavailable(key, &error.into());
+        let (record, _) =
+            facts.record(Kind::Abandoned, place, now, &said, position.head.as_ref()).map_err(unwritable)?;
+        let head = Head::behind(&record, position.head.as_ref(), None);
+        let mut writes: Vec<Write> = Write::append(key, (record, Vec::new()), position.head.clone(), head).collect();
+        let is_its = |progress: &crate::ledger::idempotency::Progress| {
+            progress.change_id == lease.change_id && progress.answer.is_none()
+        };
+        if let Some(orphan_key) = orphan_key.filter(|key| key.progress().is_some_and(is_its)) {
+            let to = orphan_key.answered(&Answer::Failure(failure), now).map_err(unwritable)?;
+            writes.push(Write::Key { from: Some(orphan_key), to });
+        }
+        match self.settler.note(&writes).await {
+            Ok(true) => Ok(Attempt::Moved("an abandoned change was closed".to_owned())),
+            Ok(false) => Ok(Attempt::Moved("another writer was faster to close an abandoned change".to_owned())),
+            // Whether it was written or not, the next reading tells.
+            Err(error) if error.retryable() => Ok(Attempt::Moved(error.to_string())),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+}

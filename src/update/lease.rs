@@ -1,0 +1,111 @@
+//! The lease of a change that is under way, and how it is lengthened where a call may still act.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::time::Instant;
+
+use crate::aws::ledger_store::LedgerStore;
+use crate::commit::{Bound, Decision, commit};
+use crate::ledger::admission::Position;
+use crate::ledger::head::{Head, Lease};
+use crate::ledger::write::Write;
+use crate::names::ServiceKey;
+
+/// How long it is tried to lengthen a lease: the reading back waits for it.
+const BOUND: (u32, Duration) = (5, Duration::from_secs(10));
+
+/// A lease that this invocation holds, and the position of which it is a part, as this change wrote them last.
+#[derive(Debug)]
+pub struct HeldLease {
+    service: ServiceKey,
+    lease: Lease,
+    store: LedgerStore,
+    random: fn() -> [u8; 10],
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    position: Position,
+    /// Whether a call may have changed something.
+    acted: bool,
+    /// When calls were sent whose answer was lost and whose effect was not seen.
+    unsettled: Vec<DateTime<Utc>>,
+}
+
+impl HeldLease {
+    pub fn new(
+        service: ServiceKey,
+        lease: Lease,
+        position: Position,
+        store: LedgerStore,
+        random: fn() -> [u8; 10],
+    ) -> Self {
+        let state = Mutex::new(State { position, acted: false, unsettled: Vec::new() });
+        Self { service, lease, store, random, state }
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
+        f(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Head and key as this change wrote them last.
+    pub fn position(&self) -> Position {
+        self.with(|state| state.position.clone())
+    }
+
+    /// Whether a lease is this one.
+    pub fn is_mine(&self, lease: &Lease) -> bool {
+        lease.is_of(&self.lease.change_id, self.lease.attempt)
+    }
+
+    /// A call has changed something, or may have.
+    pub fn mark_acted(&self) {
+        self.with(|state| state.acted = true);
+    }
+
+    /// Whether a call may have changed something.
+    pub fn has_acted(&self) -> bool {
+        self.with(|state| state.acted)
+    }
+
+    /// Until when nobody else may begin, since a call may still act; none where each is known to have acted or not.
+    pub fn kept_until(&self) -> Option<DateTime<Utc>> {
+        let last = self.with(|state| state.unsettled.iter().max().copied());
+        last.map(|sent_at| self.lease.lengthened(sent_at).until)
+    }
+
+    /// The answer of a call that was sent at `sent_at` is lost: nobody else may begin before it can have acted. Where the lease
+    /// is lost already, or cannot be lengthened, the change goes on to its result: what it sends it sends within the old one.
+    pub async fn lengthen(&self, sent_at: DateTime<Utc>) {
+        self.with(|state| state.unsettled.push(sent_at));
+        let bound = Bound { tries: BOUND.0, until: Instant::now() + BOUND.1 };
+        let read = async || Ok(self.store.read_deployment(&self.service, None, None).await?.0.head);
+        let first = self.position().head;
+        let lengthened = commit(&self.store, self.random, bound, Some(first), read, |head: &Option<Head>| {
+            let mine =
+                head.as_ref().and_then(|head| Some((head, head.lease.as_ref().filter(|lease| self.is_mine(lease))?)));
+            let Some((head, lease)) = mine else { return Ok(Decision::Done(None)) };
+            let longer = Head { lease: Some(lease.lengthened(sent_at)), ..head.clone() };
+            if longer == *head {
+                return Ok(Decision::Done(Some(longer)));
+            }
+            let write = Write::Head { service: self.service.clone(), from: Some(head.clone()), to: longer.clone() };
+            Ok(Decision::Write(vec![write], Some(longer)))
+        });
+        match lengthened.await {
+            Ok(Some(head)) => self.with(|state| state.position.head = Some(head)),
+            Ok(None) => {
+                tracing::warn!(service = %self.service, "the lease of a call whose answer was lost is lost, too")
+            }
+            Err(error) => tracing::warn!(service = %self.service, "a lease could not be lengthened: {error}"),
+        }
+    }
+
+    /// The call that was sent at `sent_at` is seen to have acted.
+    pub fn settle(&self, sent_at: DateTime<Utc>) {
+        self.with(|state| state.unsettled.retain(|other| *other != sent_at));
+    }
+}

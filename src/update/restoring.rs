@@ -1,0 +1,97 @@
+//! What a request restores, found before its plan is made.
+
+use super::target::Target;
+use super::{Updater, messages};
+use crate::aws::ecs::DescribeError;
+use crate::error::Failure;
+use crate::ledger::previous::Previous;
+use crate::ledger::record::{Attempt, Place, RecordKey};
+use crate::ledger::write::LedgerError;
+use crate::names::{ChangeId, ServiceKey};
+use crate::plan::{self, OldDefinition, Plan, Restore};
+use crate::request::{RestorePoint, UpdateRequest};
+use crate::restore::Past;
+use crate::snapshot::Snapshot;
+
+use std::collections::BTreeMap;
+
+/// What a request restores.
+pub(super) enum Restoring {
+    /// Nothing: it is no restore.
+    No,
+    /// This.
+    Yes(Box<Restore>),
+    /// What it means is undone already; the note says by what.
+    Undone(String),
+}
+
+impl Restoring {
+    /// The change whose before it puts back.
+    pub fn change_id(&self) -> Option<&ChangeId> {
+        match self {
+            Self::Yes(restore) => Some(&restore.change_id),
+            Self::No | Self::Undone(_) => None,
+        }
+    }
+
+    /// The plan of a request with it.
+    pub fn plan(&self, request: &UpdateRequest, snapshot: &Snapshot) -> Plan {
+        match self {
+            Self::No => plan::plan(request, snapshot, None),
+            Self::Yes(restore) => plan::plan(request, snapshot, Some(restore)),
+            Self::Undone(note) => Plan::Unchanged { targets: BTreeMap::new(), notes: vec![note.clone()] },
+        }
+    }
+}
+
+impl Updater {
+    /// What the request's `restore` puts back; `known` is the change that its `STARTED` record names.
+    pub(super) async fn restoring(
+        &self,
+        target: &Target,
+        request: &UpdateRequest,
+        snapshot: &Snapshot,
+        known: Option<&ChangeId>,
+    ) -> Result<Restoring, Failure> {
+        let Some(point) = &request.restore else { return Ok(Restoring::No) };
+        let key = &request.service_key;
+        let unavailable = |error: LedgerError| messages::history_unavailable(key, &error);
+        let change_id = match (known, point) {
+            (Some(change_id), _) | (None, RestorePoint::Change(change_id)) => change_id.clone(),
+            (None, RestorePoint::Previous) => match self.store().previous(key).await.map_err(unavailable)? {
+                Some(Previous::Change(change_id)) => change_id,
+                Some(Previous::Undone { change_id, by, before }) => {
+                    return Ok(Restoring::Undone(messages::undone_already(&change_id, &by, before.as_ref())));
+                }
+                None => return Err(messages::nothing_to_restore(key, None)),
+            },
+        };
+        let past = self.past(key, &change_id).await.map_err(unavailable)?;
+        let past = past.ok_or_else(|| messages::nothing_to_restore(key, Some(&change_id)))?;
+        let before = past.into_before().map_err(|why| messages::cannot_restore(key, &why))?;
+        let definition = match before.state.task_definition_arn.as_deref() {
+            Some(arn) if snapshot.service.task_definition_arn() != Some(arn) => {
+                match target.definition(arn).await {
+                    Ok(definition) if definition.is_active => OldDefinition::Active(definition),
+                    Ok(definition) => OldDefinition::Inactive(definition),
+                    // So ECS answers where it no longer has a revision.
+                    Err(error) if error.has_code(&["ClientException"]) => OldDefinition::Gone,
+                    Err(error) => return Err(messages::describe_failed(key, &DescribeError::Call(error))),
+                }
+            }
+            _ => OldDefinition::InPlace,
+        };
+        Ok(Restoring::Yes(Box::new(Restore { change_id, before, definition })))
+    }
+
+    /// What stands of a change: its first `STARTED`, or the only record of what has none.
+    async fn past(&self, key: &ServiceKey, change_id: &ChangeId) -> Result<Option<Past>, LedgerError> {
+        for place in [Place::Result(Attempt::FIRST), Place::Started(Attempt::FIRST)] {
+            let record = RecordKey::new(change_id.clone(), place);
+            if let Some(record) = self.store().record_json(key, &record).await? {
+                return Ok(Past::read(&record));
+            }
+        }
+        Ok(None)
+    }
+}
