@@ -3,12 +3,10 @@
 
 pub mod dynamodb;
 pub mod ecs;
-pub mod exact_json;
 pub mod http;
 pub mod journal;
 pub mod lambda;
 pub mod ledger;
-pub mod policy;
 pub mod registry;
 pub mod sigv4;
 pub mod sts;
@@ -17,6 +15,8 @@ pub mod tls;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+pub use aws_stub::site::{HUB, REGION, Site, TARGET};
+pub use aws_stub::{SECRET_MARKER, SESSION_SECRET, SESSION_TOKEN, exact_json, policy};
 use serde_json::{Value, json};
 
 use dynamodb::{DynamoDb, HISTORY_TABLE, STATE_TABLE, Tables};
@@ -25,68 +25,21 @@ use journal::Journal;
 use lambda::{Invocation, Outcome, Process};
 use sts::{Session, Sts};
 
-pub const HUB: &str = "111111111111";
-pub const TARGET: &str = "222222222222";
 pub const OTHER_TARGET: &str = "333333333333";
-pub const REGION: &str = "eu-west-1";
 pub const FUNCTION_ARN: &str = "arn:aws:lambda:eu-west-1:111111111111:function:ecs-updater";
 pub const RECORDER_ARN: &str = "arn:aws:lambda:eu-west-1:111111111111:function:ecs-updater-recorder";
 pub const HUB_ACCESS_KEY: &str = "ASIAHUBHUBHUBHUB0001";
 pub const HUB_SECRET: &str = "do-not-show-me-own-secret";
 pub const OWN_TOKEN: &str = "do-not-show-me-own-token";
-pub const SESSION_SECRET: &str = "do-not-show-me-assumed-secret";
-pub const SESSION_TOKEN: &str = "do-not-show-me-assumed-token";
-
-/// Stands in every secret value that passes the updater. It must never come out in a log, an error or a record.
-pub const SECRET_MARKER: &str = "do-not-show-me";
 
 /// Locks, also after a panic elsewhere.
 pub fn sync<T: ?Sized>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Where one service lives.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Site {
-    pub account: String,
-    pub region: String,
-    pub cluster: String,
-    pub service: String,
-}
-
-impl Site {
-    pub fn new(account: &str, region: &str, cluster: &str, service: &str) -> Self {
-        Self { account: account.into(), region: region.into(), cluster: cluster.into(), service: service.into() }
-    }
-
-    /// The service of the first version's events, in the target account.
-    pub fn target() -> Self {
-        Self::new(TARGET, REGION, "ECSCluster", "ecs-dummy-service")
-    }
-
-    /// The same in the function's own account.
-    pub fn hub() -> Self {
-        Self::new(HUB, REGION, "ECSCluster", "ecs-dummy-service")
-    }
-
-    pub fn key(&self) -> String {
-        format!("{}/{}/{}/{}", self.account, self.region, self.cluster, self.service)
-    }
-
-    pub fn service_arn(&self) -> String {
-        format!("arn:aws:ecs:{}:{}:service/{}/{}", self.region, self.account, self.cluster, self.service)
-    }
-
-    /// An event for this service with `changes`.
-    pub fn event(&self, changes: Value) -> Value {
-        let mut event = json!({
-            "account_id": self.account, "region": self.region,
-            "ecs_cluster_name": self.cluster, "ecs_service_name": self.service,
-        });
-        let Value::Object(changes) = changes else { panic!("changes are an object") };
-        event.as_object_mut().expect("an object").extend(changes);
-        event
-    }
+/// The clock of this machine.
+pub fn wall_clock() -> aws_stub::Clock {
+    Arc::new(chrono::Utc::now)
 }
 
 /// A task definition with one container `web`, as AWS describes one.

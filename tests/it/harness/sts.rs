@@ -1,58 +1,13 @@
 //! AssumeRole, as the regional STS endpoint answers it.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use serde_json::Value;
+pub use aws_stub::sts::{Session, Sessions};
+use aws_stub::sts::{assume_role, form};
 
 use super::http::{Answer, Reply, Request, Server, handler};
 use super::journal::{Call, Journal, Service, request_id};
-use super::{SESSION_SECRET, SESSION_TOKEN, check_own_signature, sigv4, sync};
-
-/// What one AssumeRole asked for and what it got.
-#[derive(Debug, Clone)]
-pub struct Session {
-    pub account: String,
-    pub role_arn: String,
-    pub name: String,
-    pub policy: Option<Value>,
-    pub policy_text: Option<String>,
-    pub source_identity: Option<String>,
-    pub external_id: Option<String>,
-    pub duration_seconds: Option<u64>,
-    pub tags: Vec<String>,
-}
-
-/// Sessions by their access key. ECS asks here whose call it hears.
-#[derive(Clone, Default)]
-pub struct Sessions {
-    opened: Arc<Mutex<BTreeMap<String, Arc<Session>>>>,
-    lifetime: Arc<Mutex<Option<std::time::Duration>>>,
-}
-
-impl Sessions {
-    pub fn of(&self, access_key: &str) -> Option<Arc<Session>> {
-        sync(&self.opened).get(access_key).cloned()
-    }
-
-    /// In the order they were asked for.
-    pub fn all(&self) -> Vec<Session> {
-        sync(&self.opened).values().map(|session| Session::clone(session)).collect()
-    }
-
-    /// However long a session is asked for, it ends after `lifetime`.
-    pub fn live_for(&self, lifetime: std::time::Duration) {
-        *sync(&self.lifetime) = Some(lifetime);
-    }
-
-    fn open(&self, session: Session) -> String {
-        let mut sessions = sync(&self.opened);
-        let key = format!("ASIA{}{:04}", session.account, sessions.len());
-        sessions.insert(key.clone(), Arc::new(session));
-        key
-    }
-}
+use super::{check_own_signature, sigv4, wall_clock};
 
 pub struct Sts {
     pub server: Server,
@@ -61,7 +16,7 @@ pub struct Sts {
 
 impl Sts {
     pub async fn start(journal: Journal) -> Self {
-        let sessions = Sessions::default();
+        let sessions = Sessions::new(wall_clock());
         let opened = sessions.clone();
         let server = Server::start(handler(move |request: Request| {
             let (journal, sessions) = (journal.clone(), opened.clone());
@@ -105,106 +60,6 @@ async fn answer(journal: &Journal, sessions: &Sessions, request: Request) -> Rep
 }
 
 fn error(id: &str, status: u16, code: &str, message: &str) -> Answer {
-    let message = message.replace('&', "&amp;").replace('<', "&lt;");
-    let body = format!(
-        "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>Sender</Type><Code>{code}</Code>\
-         <Message>{message}</Message></Error><RequestId>{id}</RequestId></ErrorResponse>"
-    );
+    let body = aws_stub::sts::error(id, code, message);
     Answer::new(status, "text/xml", body).header("x-amzn-requestid", id)
-}
-
-fn assume_role(form: &[(String, String)], sessions: &Sessions) -> Result<String, String> {
-    let field = |name: &str| form.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
-    if field("Action").as_deref() != Some("AssumeRole") || field("Version").as_deref() != Some("2011-06-15") {
-        return Err("this stub knows AssumeRole only".into());
-    }
-    let role_arn = field("RoleArn").ok_or("RoleArn is missing")?;
-    let parts: Vec<&str> = role_arn.splitn(6, ':').collect();
-    let ["arn", _, "iam", "", account, role] = parts.as_slice() else {
-        return Err(format!("{role_arn} is no role's ARN"));
-    };
-    if account.len() != 12 || !role.starts_with("role/") {
-        return Err(format!("{role_arn} is no role's ARN"));
-    }
-    let session_name =
-        named(field("RoleSessionName").as_deref(), "RoleSessionName")?.ok_or("RoleSessionName is missing")?;
-    let source_identity = named(field("SourceIdentity").as_deref(), "SourceIdentity")?;
-    let duration_seconds = field("DurationSeconds").map(|d| d.parse::<u64>().map_err(|e| e.to_string())).transpose()?;
-    // An hour at most: the function's own credentials are a role session already (role chaining).
-    if duration_seconds.is_some_and(|d| !(900..=3600).contains(&d)) {
-        return Err(format!("DurationSeconds {duration_seconds:?} is not between 900 and 3600"));
-    }
-    let policy_text = field("Policy");
-    if policy_text.as_ref().is_some_and(|p| p.chars().count() > 2048) {
-        return Err("the policy is longer than 2048 characters".into());
-    }
-    let policy = policy_text
-        .as_deref()
-        .map(|p| serde_json::from_str::<Value>(p).map_err(|e| format!("MalformedPolicyDocument: {e}")))
-        .transpose()?;
-    let external_id = field("ExternalId");
-    let tags = form.iter().filter(|(n, _)| n.starts_with("Tags.")).map(|(n, v)| format!("{n}={v}")).collect();
-    let session = Session {
-        account: (*account).to_owned(),
-        role_arn: role_arn.clone(),
-        name: session_name.clone(),
-        policy,
-        policy_text,
-        source_identity: source_identity.clone(),
-        external_id,
-        duration_seconds,
-        tags,
-    };
-    let account = session.account.clone();
-    let key = sessions.open(session);
-    let asked = std::time::Duration::from_secs(duration_seconds.unwrap_or(3600));
-    let expires = chrono::Utc::now() + sync(&sessions.lifetime).unwrap_or(asked);
-    let expires = expires.format("%Y-%m-%dT%H:%M:%SZ");
-    let role_name = role_arn.rsplit('/').next().unwrap_or_default();
-    let source = source_identity.map(|s| format!("<SourceIdentity>{s}</SourceIdentity>")).unwrap_or_default();
-    Ok(format!(
-        "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult>{source}\
-         <AssumedRoleUser><AssumedRoleId>AROAEXAMPLE:{session_name}</AssumedRoleId>\
-         <Arn>arn:aws:sts::{account}:assumed-role/{role_name}/{session_name}</Arn></AssumedRoleUser>\
-         <Credentials><AccessKeyId>{key}</AccessKeyId><SecretAccessKey>{SESSION_SECRET}</SecretAccessKey>\
-         <SessionToken>{SESSION_TOKEN}</SessionToken><Expiration>{expires}</Expiration></Credentials>\
-         <PackedPolicySize>6</PackedPolicySize></AssumeRoleResult>\
-         <ResponseMetadata><RequestId>{{request_id}}</RequestId></ResponseMetadata></AssumeRoleResponse>"
-    ))
-}
-
-/// A name of 2 to 64 of the characters that STS takes.
-fn named(value: Option<&str>, what: &str) -> Result<Option<String>, String> {
-    let Some(value) = value else { return Ok(None) };
-    let fits =
-        (2..=64).contains(&value.len()) && value.chars().all(|c| c.is_ascii_alphanumeric() || "_+=,.@-".contains(c));
-    if fits { Ok(Some(value.into())) } else { Err(format!("{what} {value:?} does not satisfy [\\w+=,.@-]{{2,64}}")) }
-}
-
-/// Fields of an `application/x-www-form-urlencoded` body.
-pub fn form(body: &[u8]) -> Vec<(String, String)> {
-    let text = String::from_utf8_lossy(body);
-    text.split('&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (unescape(name), unescape(value))
-        })
-        .collect()
-}
-
-fn unescape(text: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let hex = [rest.next().unwrap_or(b'0'), rest.next().unwrap_or(b'0')];
-                u8::from_str_radix(&String::from_utf8_lossy(&hex), 16).unwrap_or(b'?')
-            }
-            other => other,
-        });
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -3,14 +3,19 @@
 
 use serde_json::Value;
 
+/// What somebody wants to do.
 #[derive(Debug, Clone)]
 pub struct Question<'a> {
+    /// The IAM action.
     pub action: &'a str,
+    /// ARN of what it is done to.
     pub resource: &'a str,
     /// Condition keys of the request, in lower case.
     pub context: Vec<(&'a str, String)>,
 }
 
+/// Whether the policy allows it.
+#[must_use]
 pub fn allows(policy: &Value, question: &Question<'_>) -> bool {
     let mut allowed = false;
     for statement in list(&policy["Statement"]) {

@@ -6,22 +6,33 @@ use std::fmt;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+/// A JSON value, exactly.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Exact {
+    /// null
     Null,
+    /// true or false
     Bool(bool),
     /// Digits without leading or trailing zeros, and the power of ten they stand at.
     Number {
+        /// Whether it is below zero.
         negative: bool,
+        /// Its digits.
         digits: String,
+        /// The power of ten.
         exponent: i64,
     },
+    /// A string.
     String(String),
+    /// An array.
     List(Vec<Exact>),
+    /// An object.
     Object(BTreeMap<String, Exact>),
 }
 
 impl Exact {
+    /// Reads a text.
+    #[must_use]
     pub fn parse(text: &str) -> Self {
         let text = text.trim();
         match text.as_bytes().first() {
@@ -44,6 +55,8 @@ impl Exact {
         }
     }
 
+    /// The members of an object.
+    #[must_use]
     pub fn object(&self) -> &BTreeMap<String, Exact> {
         match self {
             Self::Object(members) => members,
@@ -51,6 +64,8 @@ impl Exact {
         }
     }
 
+    /// An object without some members.
+    #[must_use]
     pub fn without(&self, names: &[&str]) -> Self {
         let mut members = self.object().clone();
         members.retain(|name, _| !names.contains(&name.as_str()));
@@ -58,6 +73,7 @@ impl Exact {
     }
 
     /// Where and how `self` and `other` differ, as lines; empty where they are equal.
+    #[must_use]
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let mut found = Vec::new();
         compare("$", self, other, &mut found);
@@ -66,6 +82,7 @@ impl Exact {
 }
 
 /// Members of an object in their order, each value as it was written.
+#[must_use]
 pub fn raw_members(text: &str) -> Vec<(String, Box<RawValue>)> {
     struct Members;
     impl<'de> Visitor<'de> for Members {
