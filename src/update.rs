@@ -64,6 +64,9 @@ const PAUSE: Backoff = Backoff { first: Duration::from_millis(50), longest: Dura
 /// How often head and key are read until an answer came quickly enough to compare clocks.
 const CLOCK_READINGS: u32 = 3;
 
+/// How long the note of an event that failed may take: its caller waits for the failure.
+const NOTE_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// How old a description of a service may be when its change begins.
 const FRESH: chrono::Duration = chrono::Duration::seconds(10);
 
@@ -255,7 +258,10 @@ impl Updater {
             return stop;
         }
         let to = KeyItem::seen(key_id, &request.event_hash, position.begun().cloned(), now);
-        match self.store().write(&[Write::Key { from: position.key.clone(), to }]).await {
+        let writes = [Write::Key { from: position.key.clone(), to }];
+        let written = tokio::time::timeout(NOTE_TIMEOUT, self.store().write(&writes)).await;
+        let late = || Err(LedgerError::Time("DynamoDB did not answer in time".to_owned()));
+        match written.unwrap_or_else(|_| late()) {
             // The first one counts.
             Ok(()) | Err(LedgerError::Conflict(_)) => stop,
             Err(error) => stop.map(|failure| failure.and(messages::not_noted(&error))),

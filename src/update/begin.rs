@@ -23,7 +23,7 @@ use crate::response::{Response, Status};
 use crate::snapshot::{Snapshot, rfc3339};
 
 /// How often the start of an attempt is written where nothing moved, and for how long at the most.
-const START: (u32, Duration) = (6, Duration::from_secs(20));
+const START: (u32, Duration) = (6, Duration::from_secs(15));
 
 /// What an attempt writes when it begins.
 pub(super) struct Start {

@@ -57,10 +57,20 @@ struct Ended<'a> {
 #[derive(Default)]
 struct Known {
     position: Position,
-    /// The item of the deployment that it started.
-    deployment: Option<DeploymentItem>,
+    /// What is noted of the deployment that it started.
+    deployment: Noted,
     /// The records of its change.
     records: Vec<RawRecord>,
+}
+
+/// What is noted of a deployment.
+#[derive(Default)]
+enum Noted {
+    #[default]
+    Nothing,
+    This(Box<DeploymentItem>),
+    /// Something that this version cannot read: it is left as it is, and keeps no result from being recorded.
+    Unreadable,
 }
 
 impl Known {
@@ -158,11 +168,20 @@ impl Updater {
         let key_id = first.position.key.as_ref().map(|key| key.id.clone());
         let deployment_id = ended.deployment.as_ref().map(DeploymentItem::deployment_id);
         let read = async || {
-            let ((position, deployment), records) = tokio::try_join!(
+            let (noted, records) = tokio::join!(
                 self.store().read_deployment(&facts.service, deployment_id, key_id.as_deref()),
                 self.store().records_of(&facts.service, &facts.change_id)
-            )?;
-            Ok(Known { position, deployment, records })
+            );
+            let (position, deployment) = match noted {
+                Ok((position, None)) => (position, Noted::Nothing),
+                Ok((position, Some(item))) => (position, Noted::This(Box::new(item))),
+                Err(LedgerError::Encoding(_)) => {
+                    let read = self.store().read_deployment(&facts.service, None, key_id.as_deref());
+                    (read.await?.0, Noted::Unreadable)
+                }
+                Err(error) => return Err(error),
+            };
+            Ok(Known { position, deployment, records: records? })
         };
         let decide = |known: &Known| self.result(begun, ended, known);
         commit(self.store(), self.random, bound, Some(first), read, decide).await
@@ -209,7 +228,7 @@ impl Updater {
             };
             writes.push(Write::Key { from: Some(key.clone()), to });
         }
-        writes.extend(note_deployment(ended.deployment.as_ref(), known.deployment.as_ref()));
+        writes.extend(note_deployment(ended.deployment.as_ref(), &known.deployment));
         Ok(Decision::Write(writes, ()))
     }
 }
@@ -227,13 +246,13 @@ fn free(begun: &Begun, position: &Position, kept: Option<Lease>) -> Decision<()>
 }
 
 /// The deployment that a change started, unless it is noted already. Whoever heard of it before this change said so took it for nobody's.
-fn note_deployment(started: Option<&DeploymentItem>, noted: Option<&DeploymentItem>) -> Option<Write> {
+fn note_deployment(started: Option<&DeploymentItem>, noted: &Noted) -> Option<Write> {
     let started = started?;
     match noted {
-        None => Some(Write::Deployment { from: None, to: Box::new(started.clone()) }),
-        Some(noted) if noted.is_external() => {
-            Some(Write::Deployment { from: Some(Box::new(noted.clone())), to: Box::new(started.clone()) })
+        Noted::Nothing => Some(Write::Deployment { from: None, to: Box::new(started.clone()) }),
+        Noted::This(noted) if noted.is_external() => {
+            Some(Write::Deployment { from: Some(noted.clone()), to: Box::new(started.clone()) })
         }
-        Some(_) => None,
+        Noted::This(_) | Noted::Unreadable => None,
     }
 }

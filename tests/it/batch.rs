@@ -344,7 +344,13 @@ async fn a_killed_batch_is_taken_up_where_it_was() {
     let body = outcome.many(200);
     assert_eq!(body["summary"], json!({"applied": 6, "unchanged": 0, "failed": 0, "not_started": 0}));
     for site in &sites {
-        assert_eq!(world.kinds(site), ["STARTED", "APPLIED"], "{}", site.key());
+        let kinds = world.kinds(site);
+        // Those that were killed went on in a second attempt.
+        assert!(
+            kinds == ["STARTED", "APPLIED"] || kinds == ["STARTED", "STARTED", "APPLIED"],
+            "{} {kinds:?}",
+            site.key()
+        );
         ledger::assert_free(world.tables(), &site.key());
     }
     // Six that are alike became one, before the kill and after it.

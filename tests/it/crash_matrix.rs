@@ -358,7 +358,7 @@ impl<'a> Run<'a> {
         for (site, start) in self.sites() {
             let own = self.records(site, start).first().map(|record| record["change_id"].clone());
             for item in ledger::deployments(self.world.tables()) {
-                if Some(&item["change_id"]) == own.as_ref() && item.contains_key("open") {
+                if Some(&item["change_id"]) == own.as_ref() && item.contains_key("check_shard") {
                     let id = item["id"].as_str().unwrap().splitn(3, '/').nth(2).unwrap().to_owned();
                     self.world.cloud().tell(site, &id, "SUCCESSFUL", &json!({}));
                     ledger::make_due(self.world.tables(), &id);

@@ -26,12 +26,20 @@ async fn a_result_that_the_ledger_has_no_room_for_is_written_again() {
 }
 
 #[tokio::test]
-async fn a_start_that_the_ledger_has_no_room_for_is_worth_another_try() {
+async fn a_start_that_the_ledger_has_no_room_for_is_written_again() {
     let world = World::new().await;
     world.journal.on("ExecuteTransaction", 1, throttled_transaction());
+    world.update(json!({"ecs_image_name": "nginx"})).await.status("APPLIED");
+    assert_eq!(world.kinds(&Site::target()), ["STARTED", "APPLIED"]);
+}
+
+#[tokio::test]
+async fn a_start_that_the_ledger_never_has_room_for_is_worth_another_try() {
+    let world = World::new().await;
+    world.journal.from("ExecuteTransaction", 1, throttled_transaction());
     let outcome = world.update(json!({"ecs_image_name": "nginx"})).await;
     let message = outcome.error("HistoryUnavailable");
-    assert!(message.contains("Try again"), "{message}");
+    assert!(message.contains("Try again") && message.contains("could not be noted"), "{message}");
     assert!(world.records(&Site::target()).is_empty());
 }
 

@@ -40,7 +40,13 @@ async fn updates_are_undone_one_by_one_and_the_restore_of_a_restore_is_a_redo() 
     assert_eq!(body["AFTER"]["taskDefinitionArn"], arn(&site, 2));
     assert!(body["notes"][0].as_str().unwrap().contains("puts back what was there before change"), "{body}");
 
-    world.update(json!({"restore": "previous"})).await.status("APPLIED");
+    // Who presses the same button undoes one thing once, and is told what to name.
+    let again = world.update(json!({"restore": "previous"})).await;
+    let note = again.status("UNCHANGED")["notes"][0].as_str().unwrap().to_owned();
+    let restore = body["change_id"].as_str().unwrap();
+    assert!(note.contains(restore) && note.contains(&first), "{note}");
+    assert_eq!(state(&world, &site), between);
+    world.update(json!({"restore": restore})).await.status("APPLIED");
     assert_eq!(state(&world, &site), last, "a redo");
 
     let outcome = world.update(json!({"restore": first})).await;

@@ -101,13 +101,13 @@ impl Tables {
         }
     }
 
-    /// Service key and change of every head that is leased.
-    pub fn leased(&self) -> Vec<(String, String)> {
+    /// Service key of every head that is leased, with the change and attempt that hold it.
+    pub fn leased(&self) -> Vec<(String, (String, String))> {
         let mut leased = Vec::new();
         let mut start = Value::Null;
         loop {
             let mut request = json!({"TableName": STATE_TABLE, "FilterExpression": "lease_change > :nobody",
-                "ExpressionAttributeValues": {":nobody": {"S": ""}}, "ProjectionExpression": "id, lease_change"});
+                "ExpressionAttributeValues": {":nobody": {"S": ""}}, "ProjectionExpression": "id, lease_change, lease_attempt"});
             if !start.is_null() {
                 request["ExclusiveStartKey"] = start;
             }
@@ -116,7 +116,7 @@ impl Tables {
             let heads = answer["Items"].as_array().cloned().unwrap_or_default();
             leased.extend(heads.iter().filter_map(|head| {
                 let service = head["id"]["S"].as_str()?.strip_prefix("service#")?;
-                Some((service.to_owned(), head["lease_change"]["S"].as_str()?.to_owned()))
+                Some((service.to_owned(), super::ledger::attempt_of(&super::ledger::plain(head))?))
             }));
             start = answer["LastEvaluatedKey"].clone();
             if start.is_null() {

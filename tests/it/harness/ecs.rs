@@ -94,14 +94,14 @@ fn check_started_first(journal: &Journal, tables: &Tables, call: &Call) {
     let mut open = match service {
         Some(service) => {
             let head = ledger::head(tables, &service);
-            Vec::from_iter(head.and_then(|head| Some((service, head["lease_change"].as_str()?.to_owned()))))
+            Vec::from_iter(head.and_then(|head| Some((service, ledger::attempt_of(&head)?))))
         }
         None => tables.leased(),
     };
     open.retain(|(service, _)| service.starts_with(&place));
-    let is_open = |(service, change): (String, String)| {
+    let is_open = |(service, (change, attempt)): (String, (String, String))| {
         let record = |n: u8| {
-            let key = json!({"service": {"S": service}, "record": {"S": format!("{change}#{n}")}});
+            let key = json!({"service": {"S": service}, "record": {"S": format!("{change}#{n}{attempt}")}});
             tables.get(super::dynamodb::HISTORY_TABLE, &key)
         };
         record(0).is_some() && record(1).is_none()

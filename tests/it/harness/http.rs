@@ -40,7 +40,10 @@ pub struct Answer {
 
 impl Answer {
     pub fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, headers: vec![("content-type".into(), content_type.into())], body: body.into() }
+        // Every answer of AWS says what time it is there.
+        let date = chrono::Utc::now().format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        let headers = vec![("content-type".into(), content_type.into()), ("date".into(), date)];
+        Self { status, headers, body: body.into() }
     }
 
     pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {

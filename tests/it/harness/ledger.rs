@@ -7,7 +7,7 @@ use super::Site;
 use super::dynamodb::{HISTORY_TABLE, STATE_TABLE, Tables};
 
 /// An item in plain JSON. Panics on anything but strings and integers: records hold nothing else.
-fn plain(item: &Value) -> Map<String, Value> {
+pub fn plain(item: &Value) -> Map<String, Value> {
     item.as_object()
         .expect("an item")
         .iter()
@@ -53,6 +53,13 @@ pub fn part(record: &Value, name: &str) -> Value {
 pub fn head(tables: &Tables, service: &str) -> Option<Map<String, Value>> {
     let key = json!({"id": {"S": format!("service#{service}")}});
     tables.get(STATE_TABLE, &key).as_ref().map(plain)
+}
+
+/// The change that holds a head's lease, and how keys of its attempt's records end.
+pub fn attempt_of(head: &Map<String, Value>) -> Option<(String, String)> {
+    let change = head["lease_change"].as_str().filter(|change| !change.is_empty())?;
+    let attempt: u8 = head["lease_attempt"].as_str()?.parse().ok()?;
+    Some((change.to_owned(), if attempt == 1 { String::new() } else { format!("-{attempt:02}") }))
 }
 
 /// The items of idempotency keys.
@@ -126,12 +133,14 @@ pub fn append_external_at(tables: &Tables, site: &Site, time: chrono::DateTime<c
         record.as_object().expect("a record").iter().map(|(n, v)| (n.clone(), dynamo(v))).collect();
     tables.put(HISTORY_TABLE, &Value::Object(item));
     let mut moved = head.clone().unwrap_or_default();
-    for name in ["lease_change", "lease_until", "lease_key"] {
+    for name in ["lease_change", "lease_attempt", "lease_until", "lease_key"] {
         moved.entry(name).or_insert_with(|| "".into());
     }
-    for name in ["seq", "hash", "record", "change_id"] {
+    for name in ["seq", "hash", "record"] {
         moved.insert(name.into(), record[name].clone());
     }
+    moved.insert("highest".into(), record["change_id"].clone());
+    moved.entry("begun").or_insert_with(|| "".into());
     moved.insert("id".into(), format!("service#{service}").into());
     let item: Map<String, Value> = moved.iter().map(|(n, v)| (n.clone(), dynamo(v))).collect();
     tables.put(STATE_TABLE, &Value::Object(item));
@@ -182,8 +191,8 @@ pub fn faults(tables: &Tables, service: &str) -> Vec<String> {
             }
         }
         // Change ids of one service only grow; a late outcome or an ABANDONED may stand for an older change.
-        if !records.iter().any(|r| r["change_id"] == head["change_id"]) {
-            faults.push(format!("the head's change_id {} is no record's", head["change_id"]));
+        if !records.iter().any(|r| r["change_id"] == head["highest"]) {
+            faults.push(format!("the head's highest change {} is no record's", head["highest"]));
         }
     } else {
         faults.push("a head without records".into());
@@ -227,17 +236,23 @@ fn record_faults(record: &Value, service: &str, closed: bool) -> Vec<String> {
         faults.push(format!("account, region, cluster and service name make {key}"));
     }
     let change = text("change_id");
-    let number = match text("kind") {
-        "STARTED" => "0",
-        "APPLIED" | "FAILED" if closed => "2",
-        "APPLIED" | "UNCHANGED" | "FAILED" | "ABANDONED" | "EXTERNAL" => "1",
-        kind if OUTCOMES.contains(&kind) => match text("record").rsplit('#').next() {
-            Some(number @ ("2" | "3" | "4" | "5" | "6" | "7" | "8" | "9")) => number,
-            _ => return vec![format!("{kind} stands at {}", text("record"))],
-        },
+    let attempt: u8 = text("attempt").parse().unwrap_or(1);
+    let of_attempt = |n: &str| if attempt == 1 { n.to_owned() } else { format!("{n}-{attempt:02}") };
+    let stands_at = text("record").split_once('#').map_or("", |(_, place)| place);
+    let is_later = matches!(stands_at, "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9");
+    let place = match text("kind") {
+        "STARTED" => of_attempt("0"),
+        "APPLIED" | "FAILED" | "UNCHANGED" if closed && is_later => stands_at.to_owned(),
+        "APPLIED" | "UNCHANGED" | "FAILED" | "ABANDONED" | "EXTERNAL" => of_attempt("1"),
+        kind if OUTCOMES.contains(&kind) => {
+            if !is_later {
+                return vec![format!("{kind} stands at {}", text("record"))];
+            }
+            stands_at.to_owned()
+        }
         other => return vec![format!("nobody writes the kind {other:?} here")],
     };
-    if text("record") != format!("{change}#{number}") {
+    if text("record") != format!("{change}#{place}") {
         faults.push(format!("the sort key of {} of change {change} is {}", text("kind"), text("record")));
     }
     match uuid_v7_time(change) {
@@ -253,7 +268,7 @@ fn record_faults(record: &Value, service: &str, closed: bool) -> Vec<String> {
     if !is_utc_milliseconds(text("at")) {
         faults.push(format!("at is {:?}, not RFC 3339 in UTC with milliseconds", text("at")));
     }
-    for name in ["before", "after", "error", "outcome"] {
+    for name in ["before", "after", "changes", "error", "outcome"] {
         let Some(written) = record[name].as_str().filter(|t| !t.is_empty()) else { continue };
         match serde_json::from_str::<Value>(written) {
             Err(e) => faults.push(format!("{name} is no JSON: {e}")),
