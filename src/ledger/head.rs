@@ -62,8 +62,14 @@ impl Lease {
     /// The same lease, long enough for the late effect of a call that was sent then.
     #[must_use]
     pub fn lengthened(&self, sent_at: DateTime<Utc>) -> Self {
-        Self { until: self.until.max(milliseconds(sent_at + LATEST_EFFECT)), ..self.clone() }
+        Self { until: self.until.max(latest_effect(sent_at)), ..self.clone() }
     }
+}
+
+/// Until when a call that was sent then, and whose answer was lost, may still act.
+#[must_use]
+pub fn latest_effect(sent_at: DateTime<Utc>) -> DateTime<Utc> {
+    milliseconds(sent_at + LATEST_EFFECT)
 }
 
 impl Head {

@@ -129,7 +129,7 @@ impl Updater {
         body.restores = facts.restores.as_ref().map(ToString::to_string);
         body.resolved_images = facts.pins.some().cloned();
         body.notes = notes;
-        body.notes.extend(begun.lease.kept_until().map(messages::kept_until));
+        body.notes.extend(begun.lease.kept_until().filter(|until| *until > now).map(messages::kept_until));
         let answer = Some(Answer::Response(Box::new(response.clone())));
         let ended = Ended { kind, after: &recorded, deployment, error: None, answer };
         match self.finish(&begun, &ended).await {
@@ -143,7 +143,7 @@ impl Updater {
         let now = (self.clock)();
         let recorded = after.recorded(begun.before.state.task_definition_name.as_deref());
         let facts = &begun.facts;
-        let failure = match begun.lease.kept_until() {
+        let failure = match begun.lease.kept_until().filter(|until| *until > now) {
             Some(until) => failure.and(messages::kept_until(until)),
             None => failure,
         };
@@ -194,8 +194,12 @@ impl Updater {
         let position = &known.position;
         let mine = |lease: &&Lease| begun.lease.is_mine(lease);
         let has_lease = position.lease().is_some_and(|lease| mine(&lease));
-        // Where a call may still act, the lease stays until then; the change that comes next frees it.
-        let kept = position.lease().filter(|lease| !mine(lease) || begun.lease.kept_until().is_some()).cloned();
+        // Where a call may still act, the lease stays until then and no longer; the change that comes next frees it.
+        let until = begun.lease.kept_until().filter(|until| *until > now);
+        let kept = position.lease().filter(|lease| !mine(lease) || until.is_some()).map(|lease| {
+            let until = until.filter(|_| mine(&lease)).unwrap_or(lease.until);
+            Lease { until, ..lease.clone() }
+        });
         if known.result_of(facts.attempt).is_some() {
             return Ok(free(begun, position, kept));
         }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::aws::ledger_store::LedgerStore;
 use crate::commit::{Bound, Decision, commit};
 use crate::ledger::admission::Position;
-use crate::ledger::head::{Head, Lease};
+use crate::ledger::head::{Head, Lease, latest_effect};
 use crate::ledger::write::Write;
 use crate::names::ServiceKey;
 
@@ -73,8 +73,7 @@ impl HeldLease {
 
     /// Until when nobody else may begin, since a call may still act; none where each is known to have acted or not.
     pub fn kept_until(&self) -> Option<DateTime<Utc>> {
-        let last = self.with(|state| state.unsettled.iter().max().copied());
-        last.map(|sent_at| self.lease.lengthened(sent_at).until)
+        self.with(|state| state.unsettled.iter().max().copied()).map(latest_effect)
     }
 
     /// The answer of a call that was sent at `sent_at` is lost: nobody else may begin before it can have acted. Where the lease

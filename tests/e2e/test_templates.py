@@ -469,7 +469,7 @@ def test_only_what_may_pass_is_tried_again() -> None:
     retried = json.loads((render.STATE_MACHINES / "retry-function.asl.json").read_text())["ErrorEquals"]
     codes = re.findall(r'=> "(\w+)"', (ROOT / "src" / "error.rs").read_text())
     assert "JsonValidation" in codes
-    assert set(codes) & set(retried) == {"ChangeInProgress", "HistoryUnavailable"}
+    assert set(codes) & set(retried) == {"ChangeInProgress", "ClockSkewed", "HistoryUnavailable"}
     assert not {"States.ALL", "States.TaskFailed"} & set(retried)
 
 

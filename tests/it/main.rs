@@ -31,6 +31,7 @@ mod leases;
 mod lost_answers;
 mod many;
 mod parameters;
+mod protocol;
 mod real_registry;
 mod recorder;
 mod refused_events;

@@ -165,6 +165,11 @@ fn of_updater(code: &str) -> (Exit, &'static str) {
         "RegionNotEnabled" => (Exit::Failed, "Enable the region in that account."),
         "TaskDefinitionChanged" => (Exit::Failed, "Somebody was faster: look at `ecs-updater history` first."),
         "IdempotencyKeyReused" => (Exit::Failed, "Use another --idempotency-key for another change."),
+        "ChangeOvertaken" => (
+            Exit::Failed,
+            "Look at that change with `ecs-updater history`; to change the service all the same, run the command again.",
+        ),
+        "ClockSkewed" => (Exit::Later, "Run the command again: another environment of the function may answer."),
         "ChangeInProgress" => (Exit::Later, "Run the command again in a minute: the other change ends by itself."),
         "HistoryUnavailable" => (
             Exit::Later,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::http::{Answer, Reply, Request, Server, Upstream, handler};
-use super::journal::{Call, Journal, Service, request_id};
+use super::journal::{Call, Date, Journal, Service, request_id};
 use super::{check_own_signature, sigv4};
 
 pub const HISTORY_TABLE: &str = "ecs-updater-history";
@@ -172,6 +172,17 @@ fn run(database: Database) -> (oneshot::Sender<()>, SocketAddr) {
     (end, address)
 }
 
+fn set_date(answer: &mut Answer, date: Date) {
+    let ahead = match date {
+        Date::Right => return,
+        Date::Ahead(seconds) => Some(chrono::Duration::seconds(seconds)),
+        Date::Missing => None,
+    };
+    answer.headers.retain(|(name, _)| name != "date");
+    let date = ahead.map(|ahead| (chrono::Utc::now() + ahead).format("%a, %d %b %Y %H:%M:%S GMT").to_string());
+    answer.headers.extend(date.map(|date| ("date".into(), date)));
+}
+
 async fn proxy(journal: &Journal, engine: &Upstream, request: Request) -> Reply {
     check_own_signature(journal, &request);
     let (_, region) = sigv4::signer(&request).unwrap_or_default();
@@ -198,6 +209,7 @@ async fn proxy(journal: &Journal, engine: &Upstream, request: Request) -> Reply 
                 let mut answer =
                     engine.forward(&request).await.unwrap_or_else(|e| Answer::new(599, "text/plain", e.to_string()));
                 answer.headers.retain(|(name, _)| name != "x-amzn-requestid");
+                set_date(&mut answer, journal.date());
                 answer.header("x-amzn-requestid", id.clone())
             },
             |status, code, message| {

@@ -166,6 +166,19 @@ struct State {
     trusts: bool,
     /// Calls that will never be answered.
     silent: usize,
+    date: Date,
+}
+
+/// What time it is at DynamoDB, as its answers say.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Date {
+    /// The same as here.
+    #[default]
+    Right,
+    /// So many seconds ahead of here.
+    Ahead(i64),
+    /// They do not say.
+    Missing,
 }
 
 /// Shared by the three servers, so that the order across them is kept.
@@ -178,6 +191,15 @@ pub struct Journal {
 impl Journal {
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// From now on answers of DynamoDB say another time than it is.
+    pub fn set_date(&self, date: Date) {
+        self.lock().date = date;
+    }
+
+    pub fn date(&self) -> Date {
+        self.lock().date
     }
 
     /// The `nth` call of `action` from now on, counted from 1, meets `fault`.

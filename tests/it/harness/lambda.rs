@@ -71,6 +71,11 @@ impl Outcome {
     }
 }
 
+/// What hub.yaml gives the updater: a test compares the two.
+pub const UPDATER_TIMEOUT: Duration = Duration::from_mins(15);
+/// How long a test waits for an answer at the most.
+const PATIENCE: Duration = Duration::from_mins(2);
+
 #[derive(Debug, Clone)]
 pub struct Invocation {
     pub request_id: String,
@@ -82,7 +87,7 @@ impl Invocation {
     pub fn new(function_arn: &str) -> Self {
         Self {
             request_id: super::journal::request_id().replace("aaaaaaaa", "1a2b3c4d"),
-            deadline_in: Duration::from_mins(1),
+            deadline_in: UPDATER_TIMEOUT,
             function_arn: function_arn.into(),
         }
     }
@@ -266,7 +271,7 @@ impl Process {
             waiting.answers.insert(invocation.request_id.clone(), answer);
             waiting.polls
         };
-        let patience = invocation.deadline_in + Duration::from_secs(15);
+        let patience = invocation.deadline_in.min(PATIENCE) + Duration::from_secs(15);
         assert!(self.events.send(Event { invocation, body }).is_ok(), "the runtime API runs");
         let outcome = tokio::select! {
             outcome = answered => outcome.unwrap_or(Outcome::Died),

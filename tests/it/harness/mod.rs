@@ -352,7 +352,7 @@ impl Drop for World {
 }
 
 /// Error codes of the design that an update can end with.
-pub const CODES: [&str; 19] = [
+pub const CODES: [&str; 21] = [
     "JsonValidation",
     "ClusterNotFound",
     "ServiceNotFound",
@@ -371,6 +371,8 @@ pub const CODES: [&str; 19] = [
     "TaskDefinitionChanged",
     "IdempotencyKeyReused",
     "ChangeInProgress",
+    "ChangeOvertaken",
+    "ClockSkewed",
     "HistoryUnavailable",
 ];
 

@@ -96,6 +96,12 @@ locals {
       metric      = "Failed"
       dimensions  = { code = "HistoryUnavailable", fault = "operator" }
     }
+    clock_skewed_alarm = {
+      description = "Changes fail with ClockSkewed: the clock of an environment of the updater is not that of DynamoDB, so that it begins nothing."
+      namespace   = var.metrics_namespace
+      metric      = "Failed"
+      dimensions  = { code = "ClockSkewed", fault = "operator" }
+    }
     service_read_failed_alarm = {
       description = "Changes fail with ServiceReadFailed: ECS did not tell about a service: a permission of the target role is missing, or ECS is out of order."
       namespace   = var.metrics_namespace
