@@ -49,13 +49,21 @@ pub async fn commit<S, T>(
 ) -> Result<T, LedgerError> {
     let mut known = first;
     let mut tries = 0;
+    // What failed when it was written says more than what failed when it was read again.
+    let mut unwritten = None;
     loop {
         tries += 1;
         let error = match step(store, bound.until, known.take(), &read, &decide).await {
             Ok(done) => return Ok(done),
-            Err(error) if !error.retryable() => return Err(error),
-            Err(error) => error,
+            Err(Failed::ToWrite(error)) => {
+                unwritten = Some(error.clone());
+                error
+            }
+            Err(Failed::ToRead(error)) => unwritten.clone().filter(|_| error.retryable()).unwrap_or(error),
         };
+        if !error.retryable() {
+            return Err(error);
+        }
         let pause = PAUSE.pause(tries, random);
         if tries >= bound.tries || Instant::now() + pause >= bound.until {
             return Err(error);
@@ -70,23 +78,34 @@ async fn step<S, T>(
     known: Option<S>,
     read: &impl AsyncFn() -> Result<S, LedgerError>,
     decide: &impl Fn(&S) -> Result<Decision<T>, LedgerError>,
-) -> Result<T, LedgerError> {
+) -> Result<T, Failed> {
     let state = match known {
         Some(state) => state,
-        None => within(until, read()).await?,
+        None => within("dynamodb:BatchGetItem", until, read()).await.map_err(Failed::ToRead)?,
     };
-    match decide(&state)? {
+    match decide(&state).map_err(Failed::ToRead)? {
         Decision::Done(done) => Ok(done),
         Decision::Write(writes, done) => {
             // Half of the time, so that a write whose answer does not come can be looked for.
             let half = Instant::now() + until.saturating_duration_since(Instant::now()) / 2;
-            within(half, store.write(&writes)).await.map(|()| done)
+            let written = within("dynamodb:ExecuteTransaction", half, store.write(&writes)).await;
+            written.map(|()| done).map_err(Failed::ToWrite)
         }
     }
 }
 
-async fn within<T>(until: Instant, what: impl Future<Output = Result<T, LedgerError>>) -> Result<T, LedgerError> {
+/// What failed of one try.
+enum Failed {
+    ToRead(LedgerError),
+    ToWrite(LedgerError),
+}
+
+async fn within<T>(
+    operation: &str,
+    until: Instant,
+    what: impl Future<Output = Result<T, LedgerError>>,
+) -> Result<T, LedgerError> {
     let until = until.max(Instant::now() + SHORTEST_WRITE);
-    let late = |_| LedgerError::Time("DynamoDB did not answer in the time of this invocation".to_owned());
-    tokio::time::timeout_at(until, what).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
+    let late = || LedgerError::Time(format!("{operation}: no answer came in the time of this invocation"));
+    tokio::time::timeout_at(until, what).await.unwrap_or_else(|_| Err(late()))
 }

@@ -159,7 +159,7 @@ impl Settler {
         let change_id = ChangeId::new(position.next_change_time(at.min(now)), random);
         let facts = facts(service, &change_id, witness);
         let said = Said { deployment_id: Some(deployment_id), outcome: Some(detail), ..Said::default() };
-        let place = Place::Result(Attempt::FIRST);
+        let place = Place::RESULT;
         let written = facts.record(Kind::External, place, now, &said, position.head.as_ref())?;
         let item = DeploymentItem {
             outcomes: vec![Kind::External],

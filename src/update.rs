@@ -242,7 +242,7 @@ impl Updater {
 
     /// The record with which a change began, for people: where it cannot be read, its id has to do.
     async fn last_begun(&self, key: &ServiceKey, change_id: &ChangeId) -> Option<Record> {
-        for place in [Place::Started(Try::FIRST), Place::Result(Try::FIRST)] {
+        for place in [Place::STARTED, Place::RESULT] {
             let record = self.store().record(key, &RecordKey::new(change_id.clone(), place)).await;
             if let Some(record) = record.ok()? {
                 return Some(record);

@@ -324,7 +324,10 @@ impl LedgerStore {
             if reading != Reading::Unknown {
                 clock = reading;
             }
-            for item in answer.responses.unwrap_or_default().remove(&self.state).unwrap_or_default() {
+            // No item is an empty list: without any list nothing was answered.
+            let unreadable = || CallError::unreadable(BATCH_GET_ITEM, "it has no Responses");
+            let mut responses = answer.responses.ok_or_else(unreadable)?;
+            for item in responses.remove(&self.state).unwrap_or_default() {
                 let id =
                     text(&item, "id").map_err(|_| LedgerError::broken("attribute id of an item of the state table"))?;
                 items.insert(id, item);

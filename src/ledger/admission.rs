@@ -143,7 +143,7 @@ mod tests {
     }
 
     fn head(begun: &ChangeId, lease: Option<Lease>) -> Head {
-        let record = RecordKey::new(begun.clone(), Place::Started(Attempt::FIRST));
+        let record = RecordKey::new(begun.clone(), Place::STARTED);
         let (highest, begun) = (begun.clone(), Some(begun.clone()));
         Head { seq: 3, hash: "h".to_owned(), record, highest, begun, running: None, lease }
     }

@@ -198,7 +198,7 @@ mod tests {
 
     fn head(lease: Option<Lease>) -> Head {
         let highest = change(0);
-        let record = RecordKey::new(highest.clone(), Place::Started(Attempt::FIRST));
+        let record = RecordKey::new(highest.clone(), Place::STARTED);
         let begun = Some(highest.clone());
         Head { seq: 1, hash: "h".to_owned(), record, highest, begun, running: None, lease }
     }

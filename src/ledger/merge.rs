@@ -108,7 +108,7 @@ impl Merge {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::{Attempt, Place};
+    use super::super::record::Place;
     use super::*;
     use chrono::DateTime;
     use proptest::prelude::*;
@@ -116,8 +116,8 @@ mod tests {
     fn keyed(at: i64, n: u8) -> Keyed {
         let change_id = ChangeId::new(DateTime::from_timestamp_millis(at).unwrap(), [0; 10]);
         let place = match n {
-            0 => Place::Started(Attempt::FIRST),
-            1 => Place::Result(Attempt::FIRST),
+            0 => Place::STARTED,
+            1 => Place::RESULT,
             n => Place::Later(n),
         };
         Keyed { key: RecordKey::new(change_id, place), item: RawRecord::new() }

@@ -278,6 +278,11 @@ pub enum Place {
 }
 
 impl Place {
+    /// Of the attempt that begins a change.
+    pub const STARTED: Self = Self::Started(Attempt::FIRST);
+    /// Of the attempt that begins a change, and of what has no `STARTED`.
+    pub const RESULT: Self = Self::Result(Attempt::FIRST);
+
     /// The places behind the results, in their order.
     pub fn later() -> impl Iterator<Item = Self> {
         (2..=9).map(Self::Later)
@@ -635,18 +640,15 @@ mod tests {
         }
     }
 
-    const STARTED: Place = Place::Started(Attempt::FIRST);
-    const RESULT: Place = Place::Result(Attempt::FIRST);
-
     #[test]
     fn records_are_chained() {
         let facts = facts(&["nginx"]);
         let at = facts.change_id.time();
-        let (first, pointers) = facts.record(Kind::Started, STARTED, at, &Said::default(), None).unwrap();
+        let (first, pointers) = facts.record(Kind::Started, Place::STARTED, at, &Said::default(), None).unwrap();
         assert_eq!((first.seq, first.prev_hash.as_str()), (1, ""));
         assert!(pointers.is_empty());
         let head = Head::behind(&first, None, None);
-        let (second, _) = facts.record(Kind::Applied, RESULT, at, &Said::default(), Some(&head)).unwrap();
+        let (second, _) = facts.record(Kind::Applied, Place::RESULT, at, &Said::default(), Some(&head)).unwrap();
         assert_eq!((second.seq, second.prev_hash.as_str()), (2, first.hash.as_str()));
         assert_ne!(first.hash, second.hash);
     }
@@ -657,7 +659,7 @@ mod tests {
         let expected = "e14540b8c8e8f88d077fa5764d0dcbe32b48b60e956c24d291eaa5c3afec5187";
         assert_eq!(hash(&json!({"seq": 1, "hash": "whatever", "a": "ü"})).unwrap(), expected);
         let (record, _) =
-            facts(&[]).record(Kind::Applied, RESULT, DateTime::UNIX_EPOCH, &Said::default(), None).unwrap();
+            facts(&[]).record(Kind::Applied, Place::RESULT, DateTime::UNIX_EPOCH, &Said::default(), None).unwrap();
         let mut value = serde_json::to_value(&record).unwrap();
         for name in value.as_object().unwrap().keys().cloned().collect::<Vec<_>>() {
             let kept = value.get(&name).cloned().unwrap();
@@ -670,7 +672,7 @@ mod tests {
     #[test]
     fn a_change_of_several_images_is_found_under_each() {
         let (record, pointers) = facts(&["nginx", "fluent"])
-            .record(Kind::Applied, RESULT, DateTime::UNIX_EPOCH, &Said::default(), None)
+            .record(Kind::Applied, Place::RESULT, DateTime::UNIX_EPOCH, &Said::default(), None)
             .unwrap();
         let shard = shard(&service_key());
         assert_eq!(record.image, Some(format!("nginx#{shard}")));
@@ -685,7 +687,7 @@ mod tests {
         let id = facts(&[]).change_id;
         let attempt = |number| Attempt::new(number).unwrap();
         for (text, place, pointer) in [
-            ("#0", STARTED, None),
+            ("#0", Place::STARTED, None),
             ("#0-02", Place::Started(attempt(2)), None),
             ("#1-20#3", Place::Result(attempt(20)), Some(3)),
             ("#9#12", Place::Later(9), Some(12)),
@@ -717,7 +719,7 @@ mod tests {
         keys.sort();
         let texts: Vec<String> = keys.iter().map(ToString::to_string).collect();
         assert!(texts.is_sorted(), "{texts:?}");
-        // A change's first STARTED, its further ones, its results, what came after.
+        // A change's first Place::STARTED, its further ones, its results, what came after.
         let first: Vec<&String> = texts.iter().filter(|text| text.matches('#').count() == 1).take(50).collect();
         assert!(first[0].ends_with("#0") && first[1].ends_with("#0-02") && first[20].ends_with("#1"));
         assert!(first[39].ends_with("#1-20") && first[40].ends_with("#2") && first[47].ends_with("#9"));
@@ -735,7 +737,7 @@ mod tests {
     fn texts_that_would_not_fit_an_item_are_shortened_and_say_so() {
         let error = Failure::new(Code::ServiceUpdateFailed, "ü".repeat(LONGEST_ERROR));
         let said = Said { error: Some(&error), ..Said::default() };
-        let (record, _) = facts(&[]).record(Kind::Failed, RESULT, DateTime::UNIX_EPOCH, &said, None).unwrap();
+        let (record, _) = facts(&[]).record(Kind::Failed, Place::RESULT, DateTime::UNIX_EPOCH, &said, None).unwrap();
         let text = record.error.unwrap();
         assert!(text.len() < LONGEST_ERROR + 200 && text.contains("(shortened)"));
     }

@@ -520,8 +520,8 @@ mod tests {
             let said = Said::default();
             let at = time(second + i64::from(n));
             let place = match n {
-                0 => Place::Started(Attempt::FIRST),
-                1 => Place::Result(Attempt::FIRST),
+                0 => Place::STARTED,
+                1 => Place::RESULT,
                 n => Place::Later(n),
             };
             let (record, beside) = facts(second).record(kind, place, at, &said, head.as_ref()).unwrap();

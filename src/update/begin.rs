@@ -68,7 +68,7 @@ impl Updater {
         let changes = self.recorded_changes(work, &update.changes).await?;
         let facts = ChangeFacts { restores, ..self.facts(work, change_id.clone(), Try::FIRST, &changes, &before) };
         let said = Said { changes: Some(&changes), before: Some(&before), lease_until: Some(until), ..Said::default() };
-        let place = Place::Started(Try::FIRST);
+        let place = Place::STARTED;
         let record = facts.record(Kind::Started, place, now, &said, position.head.as_ref());
         let record = record.map_err(|error| messages::history_unavailable(&request.service_key, &error.into()))?;
         let start = Start {
@@ -203,7 +203,7 @@ impl Updater {
         let state = snapshot.recorded(container);
         let facts = ChangeFacts { restores, ..self.facts(work, change_id.clone(), Try::FIRST, &[], &state) };
         let said = Said { before: Some(&state), after: Some(&state), ..Said::default() };
-        let place = Place::Result(Try::FIRST);
+        let place = Place::RESULT;
         let record = facts.record(Kind::Unchanged, place, now, &said, position.head.as_ref());
         let record = record.map_err(|error| unavailable(error.into()))?;
         let mut response = Response::new(

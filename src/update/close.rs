@@ -5,7 +5,7 @@ use crate::error::Failure;
 use crate::ledger::admission::Position;
 use crate::ledger::head::{Head, Lease};
 use crate::ledger::idempotency::Answer;
-use crate::ledger::record::{Attempt as Try, ChangeFacts, Kind, Place, Record, RecordKey, Said};
+use crate::ledger::record::{ChangeFacts, Kind, Place, Record, RecordKey, Said};
 use crate::ledger::write::Write;
 use crate::request::UpdateRequest;
 use crate::snapshot::Snapshot;
@@ -22,7 +22,7 @@ impl Updater {
         let key = &request.service_key;
         let unavailable = |error| messages::history_unavailable(key, &error);
         let result = RecordKey::new(lease.change_id.clone(), Place::Result(lease.attempt));
-        let started = RecordKey::new(lease.change_id.clone(), Place::Started(Try::FIRST));
+        let started = RecordKey::new(lease.change_id.clone(), Place::STARTED);
         if self.store().record_json(key, &result).await.map_err(unavailable)?.is_some() {
             return Ok(None);
         }

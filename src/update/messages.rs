@@ -139,8 +139,8 @@ pub fn clock_unknown(request: &UpdateRequest) -> Failure {
     Failure::new(
         Code::HistoryUnavailable,
         format!(
-            "each answer of DynamoDB took more than a second, so that this environment's clock could not be compared with its, for service {}. \
-             {NOTHING_CHANGED} Try again",
+            "each answer of dynamodb:BatchGetItem took more than a second, so that this environment's clock could not be compared with \
+             DynamoDB's, for service {}. {NOTHING_CHANGED} Try again",
             request.service_key
         ),
     )

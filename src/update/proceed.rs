@@ -16,7 +16,7 @@ use crate::ledger::admission::Position;
 use crate::ledger::head::{Lease, lease_until};
 use crate::ledger::hidden::{hidden, holds_secrets};
 use crate::ledger::idempotency::{KeyItem, Progress};
-use crate::ledger::record::{Attempt as Try, ChangeFacts, Kind, Place, Record, RecordKey, Said};
+use crate::ledger::record::{ChangeFacts, Kind, Place, Record, RecordKey, Said};
 use crate::outcome::RolledBack;
 use crate::plan::{Plan, Update};
 use crate::request::UpdateRequest;
@@ -124,7 +124,7 @@ impl Updater {
     async fn first(&self, work: Work<'_>, change_id: &crate::names::ChangeId) -> Result<First, Failure> {
         let service = &work.request.service_key;
         let unreadable = |what: &str| messages::cannot_resume(change_id, what);
-        let key = RecordKey::new(change_id.clone(), Place::Started(Try::FIRST));
+        let key = RecordKey::new(change_id.clone(), Place::STARTED);
         let record = self.store().record(service, &key).await;
         let record = record.map_err(|error| messages::history_unavailable(service, &error))?;
         let record = record.ok_or_else(|| unreadable("its STARTED record is missing"))?;

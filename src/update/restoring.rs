@@ -5,7 +5,7 @@ use super::{Updater, messages};
 use crate::aws::ecs::DescribeError;
 use crate::error::Failure;
 use crate::ledger::previous::Previous;
-use crate::ledger::record::{Attempt, Place, RecordKey};
+use crate::ledger::record::{Place, RecordKey};
 use crate::ledger::write::LedgerError;
 use crate::names::{ChangeId, ServiceKey};
 use crate::plan::{self, OldDefinition, Plan, Restore};
@@ -86,7 +86,7 @@ impl Updater {
 
     /// What stands of a change: its first `STARTED`, or the only record of what has none.
     async fn past(&self, key: &ServiceKey, change_id: &ChangeId) -> Result<Option<Past>, LedgerError> {
-        for place in [Place::Result(Attempt::FIRST), Place::Started(Attempt::FIRST)] {
+        for place in [Place::RESULT, Place::STARTED] {
             let record = RecordKey::new(change_id.clone(), place);
             if let Some(record) = self.store().record_json(key, &record).await? {
                 return Ok(Past::read(&record));

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Duration};
-use ecs_updater::ledger::record::{ChangeFacts, Kind, Record, Said};
-use ecs_updater::ledger::state::Head;
+use ecs_updater::ledger::head::Head;
+use ecs_updater::ledger::record::{Attempt, ChangeFacts, Identity, Kind, Place, Record, Said};
 use ecs_updater::names::{AccountId, ChangeId, EcsName, Region, ServiceKey};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -17,7 +17,9 @@ use crate::stub::{Stub, page};
 fn ledger(service: &str) -> Vec<String> {
     let mut head: Option<Head> = None;
     let mut lines = Vec::new();
-    for (second, n, kind) in [(0, 0, Kind::Started), (0, 1, Kind::Applied), (9, 1, Kind::Unchanged)] {
+    for (second, place, kind) in
+        [(0, Place::STARTED, Kind::Started), (0, Place::RESULT, Kind::Applied), (9, Place::RESULT, Kind::Unchanged)]
+    {
         let at = DateTime::from_timestamp_millis(1_795_000_000_123).unwrap() + Duration::seconds(second);
         let facts = ChangeFacts {
             service: ServiceKey::new(
@@ -30,14 +32,16 @@ fn ledger(service: &str) -> Vec<String> {
             repositories: vec!["nginx".to_owned()],
             requested_by: Some("ann".to_owned()),
             reason: None,
-            identity: "claimed".to_owned(),
+            identity: Identity::Claimed,
+            caller: None,
+            attempt: Attempt::FIRST,
             session: "ecsu-1".to_owned(),
             request_id: "1".to_owned(),
             restores: None,
             pins: ecs_updater::registry::Pins::default(),
         };
-        let (record, _) = facts.record(kind, n, at, &Said::default(), head.as_ref()).unwrap();
-        head = Some(Head::after(&record, None));
+        let (record, _) = facts.record(kind, place, at, &Said::default(), head.as_ref()).unwrap();
+        head = Some(Head::behind(&record, head.as_ref(), None));
         lines.push(exported(&record));
     }
     lines

@@ -125,7 +125,7 @@ async fn queries_are_answered_and_logged() {
     assert_eq!(page["changes"][0]["error"]["message"].as_str().map(|text| text.starts_with("[ERROR]")), Some(true));
     assert_eq!(page["next_token"], Value::Null);
     assert_eq!(answers[1].1["body"], json!({"ok": true, "verified": made.heads[0].as_ref().unwrap().seq}));
-    assert_eq!(answers[2].1["body"]["fault"]["record"], tail);
+    assert_eq!(answers[2].1["body"]["fault"]["record"], tail.to_string());
     for (how, answer) in &answers[3..] {
         assert_eq!((how.as_str(), &answer["errorType"]), ("error", &json!("JsonValidation")));
         let message = answer["errorMessage"].as_str().unwrap();

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Duration, Utc};
 use ecs_updater::error::{Code, Failure};
-use ecs_updater::ledger::record::{ChangeFacts, Kind, RawRecord, Record, Said, hash};
-use ecs_updater::ledger::state::Head;
+use ecs_updater::ledger::head::Head;
+use ecs_updater::ledger::record::{Attempt, ChangeFacts, Identity, Kind, Place, RawRecord, Record, Said, hash};
 use ecs_updater::names::{AccountId, ChangeId, EcsName, Region, ServiceKey};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -116,7 +116,9 @@ impl Made {
             repositories: repositories.clone(),
             requested_by: Some(requested_by.clone()),
             reason: None,
-            identity: "claimed".to_owned(),
+            identity: Identity::Claimed,
+            caller: None,
+            attempt: Attempt::FIRST,
             session: "ecsu-1".to_owned(),
             request_id: "1".to_owned(),
             restores: None,
@@ -126,7 +128,7 @@ impl Made {
             let lease =
                 if shape == Shape::Started { now() + Duration::seconds(1) } else { now() - Duration::seconds(1) };
             let said = Said { lease_until: Some(lease), ..Said::default() };
-            self.write(service, &facts, Kind::Started, 0, at, &said, None);
+            self.write(service, &facts, Kind::Started, Place::STARTED, at, &said, None);
         }
         let error = Failure::new(Code::ServiceUpdateFailed, "no");
         let failed = Said { error: Some(&error), ..Said::default() };
@@ -136,17 +138,17 @@ impl Made {
         let later = |seconds| at + Duration::milliseconds(seconds);
         match shape {
             Shape::Started | Shape::Unresolved => {}
-            Shape::Applied => self.write(service, &facts, Kind::Applied, 1, later(2), &plain, None),
-            Shape::Unchanged => self.write(service, &facts, Kind::Unchanged, 1, later(1), &plain, None),
-            Shape::Failed => self.write(service, &facts, Kind::Failed, 1, later(3), &failed, None),
-            Shape::Abandoned => self.write(service, &closing, Kind::Abandoned, 1, later(9), &failed, None),
+            Shape::Applied => self.write(service, &facts, Kind::Applied, Place::RESULT, later(2), &plain, None),
+            Shape::Unchanged => self.write(service, &facts, Kind::Unchanged, Place::RESULT, later(1), &plain, None),
+            Shape::Failed => self.write(service, &facts, Kind::Failed, Place::RESULT, later(3), &failed, None),
+            Shape::Abandoned => self.write(service, &closing, Kind::Abandoned, Place::RESULT, later(9), &failed, None),
             Shape::Late => {
-                self.write(service, &closing, Kind::Abandoned, 1, later(9), &failed, None);
-                self.write(service, &facts, Kind::Applied, 2, later(10), &plain, None);
+                self.write(service, &closing, Kind::Abandoned, Place::RESULT, later(9), &failed, None);
+                self.write(service, &facts, Kind::Applied, Place::Later(2), later(10), &plain, None);
             }
             Shape::Completed => {
-                self.write(service, &facts, Kind::Applied, 1, later(2), &plain, None);
-                self.write(service, &facts, Kind::Applied, 2, later(99), &plain, Some("COMPLETED"));
+                self.write(service, &facts, Kind::Applied, Place::RESULT, later(2), &plain, None);
+                self.write(service, &facts, Kind::Applied, Place::Later(2), later(99), &plain, Some("COMPLETED"));
             }
         }
         let mut found_under = repositories;
@@ -178,19 +180,19 @@ impl Made {
         service: usize,
         facts: &ChangeFacts,
         kind: Kind,
-        n: u8,
+        place: Place,
         at: DateTime<Utc>,
         said: &Said<'_>,
         later_kind: Option<&str>,
     ) {
-        let (mut record, pointers) = facts.record(kind, n, at, said, self.heads[service].as_ref()).unwrap();
+        let (mut record, pointers) = facts.record(kind, place, at, said, self.heads[service].as_ref()).unwrap();
         let mut item = raw(&record);
         if let Some(kind) = later_kind {
             item.insert("kind".to_owned(), kind.into());
             record.hash = hash(&Value::Object(item.clone())).unwrap();
             item.insert("hash".to_owned(), record.hash.as_str().into());
         }
-        self.heads[service] = Some(Head::after(&record, None));
+        self.heads[service] = Some(Head::behind(&record, self.heads[service].as_ref(), None));
         self.items.push(item);
         self.items.extend(pointers.iter().map(raw));
     }
@@ -237,7 +239,8 @@ pub fn raw(item: &impl Serialize) -> RawRecord {
 
 pub fn head_item(service: &ServiceKey, head: &Head) -> RawRecord {
     raw(&json!({"id": Head::id(service), "seq": head.seq, "hash": head.hash, "record": head.record,
-                "change_id": head.change_id, "lease_change": "", "lease_until": "", "lease_key": ""}))
+                "highest": head.highest, "begun": head.begun.as_ref().map(ToString::to_string).unwrap_or_default(),
+                "running": "", "lease_change": "", "lease_attempt": "", "lease_until": "", "lease_key": ""}))
 }
 
 /// A record is read back as the type that writes it.

@@ -1,8 +1,8 @@
 //! Verification of what is in the tables, also while somebody writes there.
 
 use chrono::Duration;
+use ecs_updater::ledger::head::Head;
 use ecs_updater::ledger::record::RawRecord;
-use ecs_updater::ledger::state::Head;
 use ecs_updater::ledger::verify::Verification;
 use ecs_updater::names::ServiceKey;
 use serde_json::Value;
@@ -38,7 +38,7 @@ async fn a_ledger_of_several_pages_is_right() {
     for item in made.items.iter_mut().filter(|item| item.contains_key("seq")) {
         item.insert("after".to_owned(), "x".repeat(20_000).into());
         let record = typed(item).linked(head.as_ref()).unwrap();
-        head = Some(Head::after(&record, None));
+        head = Some(Head::behind(&record, head.as_ref(), None));
         *item = raw(&record);
     }
     made.heads[0] = head;

@@ -6,8 +6,10 @@ use std::sync::OnceLock;
 
 use chrono::{DateTime, Duration, Utc};
 use ecs_updater::ledger::fold::{fold, may_be_partial};
-use ecs_updater::ledger::record::{ChangeFacts, Kind, RawRecord, Record, RecordKey, Said, hash};
-use ecs_updater::ledger::state::Head;
+use ecs_updater::ledger::head::Head;
+use ecs_updater::ledger::record::{
+    Attempt, ChangeFacts, Identity, Kind, Place, RawRecord, Record, RecordKey, Said, hash,
+};
 use ecs_updater::ledger::verify::{Chain, End, Verification, verify_export};
 use ecs_updater::names::{AccountId, ChangeId, EcsName, Region, ServiceKey};
 use ecs_updater::registry::Pins;
@@ -57,21 +59,20 @@ fn raw(item: &RawRecord) {
     assert_eq!(fold(vec![item], now), Some(folded.clone()), "a record counts twice");
     serde_json::to_string(&folded).unwrap();
     let _ = may_be_partial(&[item]);
-    if let Some(key) = item.get("record").and_then(Value::as_str).and_then(RecordKey::parse) {
+    if let Some(key) = item.get("record").and_then(Value::as_str).and_then(|text| RecordKey::parse(text).ok()) {
         assert_eq!(Some(key.to_string().as_str()), item.get("record").and_then(Value::as_str));
     }
     let value = Value::Object(item.clone());
     let written: Value = serde_json::from_str(&value.to_string()).unwrap();
     assert_eq!(hash(&value).unwrap(), hash(&written).unwrap(), "its JSON written anew has another hash");
     if let Ok(record) = serde_json::from_value::<Record>(value) {
-        let _ = (record.before(), record.pins());
+        let _ = (record.before(), record.after(), record.changes(), record.pins());
         let linked = record.linked(None).unwrap();
         let item = serde_json::to_value(&linked).unwrap();
         assert_eq!(hash(&item).unwrap(), linked.hash);
         let Value::Object(item) = item else { panic!("an object") };
-        let is_sound = RecordKey::parse(&linked.record)
-            .is_some_and(|key| key.pointer.is_none() && key.change_id.as_str() == linked.change_id);
-        let head = Head::after(&linked, None);
+        let is_sound = linked.record.pointer.is_none() && linked.record.change_id == linked.change_id;
+        let head = Head::behind(&linked, None, None);
         assert_eq!(judged([item], &head).ok, is_sound, "{linked:?}");
     }
 }
@@ -88,17 +89,17 @@ fn ledger() -> &'static (Vec<RawRecord>, Head) {
     LEDGER.get_or_init(|| {
         let mut head: Option<Head> = None;
         let mut items = Vec::new();
-        for (second, n, kind) in [
-            (0, 0, Kind::Started),
-            (0, 1, Kind::Applied),
-            (10, 1, Kind::Unchanged),
-            (20, 0, Kind::Started),
-            (0, 2, Kind::Completed),
-            (20, 1, Kind::Failed),
+        for (second, place, kind) in [
+            (0, Place::STARTED, Kind::Started),
+            (0, Place::RESULT, Kind::Applied),
+            (10, Place::RESULT, Kind::Unchanged),
+            (20, Place::STARTED, Kind::Started),
+            (0, Place::Later(2), Kind::Completed),
+            (20, Place::RESULT, Kind::Failed),
         ] {
             let at = at(second);
-            let (record, pointers) = facts(at).record(kind, n, at, &Said::default(), head.as_ref()).unwrap();
-            head = Some(Head::after(&record, None));
+            let (record, pointers) = facts(at).record(kind, place, at, &Said::default(), head.as_ref()).unwrap();
+            head = Some(Head::behind(&record, head.as_ref(), None));
             items.push(item(&record));
             items.extend(pointers.iter().map(item));
         }
@@ -123,7 +124,9 @@ fn facts(at: DateTime<Utc>) -> ChangeFacts {
         repositories: vec!["nginx".to_owned(), "fluent".to_owned()],
         requested_by: Some("ann".to_owned()),
         reason: Some("why".to_owned()),
-        identity: "claimed".to_owned(),
+        identity: Identity::Claimed,
+        caller: None,
+        attempt: Attempt::FIRST,
         session: "ecsu-1".to_owned(),
         request_id: "1".to_owned(),
         restores: None,
