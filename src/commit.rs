@@ -12,7 +12,7 @@ use crate::backoff::Backoff;
 use crate::ledger::write::{LedgerError, Write};
 
 /// The pause before something is read and decided again.
-const PAUSE: Backoff = Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(5) };
+const PAUSE: Backoff = Backoff { first: Duration::from_millis(40), longest: Duration::from_secs(5) };
 /// The shortest time that a write gets, however little is left.
 const SHORTEST_WRITE: Duration = Duration::from_secs(1);
 

@@ -180,11 +180,15 @@ impl Updater {
             let step = self.step(request, invocation, target, images, &mut read, &mut seen, slot, &mut turn, &key_id);
             match Box::pin(step).await {
                 Ok(Attempt::Ended(response)) => return Ok(*response),
-                Ok(Attempt::Moved(why)) if tries == ATTEMPTS => {
+                Ok(Attempt::Moved(why, _)) if tries == ATTEMPTS => {
                     let stop = messages::always_moved(request, read.value.head.as_ref(), &why).into();
                     return Err(self.noted(stop, request, &read.value, &key_id).await);
                 }
-                Ok(Attempt::Moved(_)) => tokio::time::sleep(PAUSE.pause(tries, self.random)).await,
+                Ok(Attempt::Moved(_, Some(position))) => {
+                    read.value = position;
+                    continue;
+                }
+                Ok(Attempt::Moved(_, None)) => tokio::time::sleep(PAUSE.pause(tries, self.random)).await,
                 Ok(Attempt::Again) => {}
                 Err(stop) => return Err(self.noted(stop, request, &read.value, &key_id).await),
             }
@@ -507,8 +511,8 @@ fn key_id(request: &UpdateRequest, invocation: &Invocation) -> String {
 enum Attempt {
     /// With an answer.
     Ended(Box<Response>),
-    /// Somebody else wrote: read again. Says what.
-    Moved(String),
+    /// Somebody else wrote: what, and the position as it is now, where that was read.
+    Moved(String, Option<Position>),
     /// What was read has grown old while the change waited for its turn: read again.
     Again,
 }

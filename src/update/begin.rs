@@ -25,6 +25,9 @@ use crate::snapshot::{Snapshot, rfc3339};
 /// How often the start of an attempt is written where nothing moved, and for how long at the most.
 const START: (u32, Duration) = (6, Duration::from_secs(15));
 
+/// Why something that was planned is planned anew.
+const MOVED: &str = "its ledger moved";
+
 /// What an attempt writes when it begins.
 pub(super) struct Start {
     /// Its `STARTED`, with its pointers.
@@ -78,7 +81,7 @@ impl Updater {
         };
         let lease = match self.start(work, position, start).await? {
             Ok(lease) => lease,
-            Err(moved) => return Ok(Attempt::Moved(moved)),
+            Err(moved) => return Ok(moved),
         };
         let begun = Begun { facts, before, lease, deadline: invocation.deadline, acted_before: false };
         let response = Box::pin(self.carry_out(work, snapshot, *update, revision, begun, budget, Vec::new())).await;
@@ -127,7 +130,7 @@ impl Updater {
         work: Work<'_>,
         position: &Position,
         start: Start,
-    ) -> Result<Result<HeldLease, String>, Failure> {
+    ) -> Result<Result<HeldLease, Attempt>, Failure> {
         let service = &work.request.service_key;
         let Start { record, lease, key } = start;
         let head = Head::behind(&record.0, position.head.as_ref(), Some(lease.clone()));
@@ -143,7 +146,7 @@ impl Updater {
             } else if now == position {
                 Decision::Write(writes.clone(), Ok(written.clone()))
             } else {
-                Decision::Done(Err("its ledger moved"))
+                Decision::Done(Err(now.clone()))
             })
         });
         match begun.await {
@@ -151,8 +154,8 @@ impl Updater {
                 let (store, random) = (self.store().clone(), self.random);
                 Ok(Ok(HeldLease::new(service.clone(), lease, position, store, random)))
             }
-            Ok(Err(moved)) => Ok(Err(moved.to_owned())),
-            Err(LedgerError::Conflict(why)) => Ok(Err(why)),
+            Ok(Err(position)) => Ok(Err(Attempt::Moved(MOVED.to_owned(), Some(position)))),
+            Err(LedgerError::Conflict(why)) => Ok(Err(Attempt::Moved(why, None))),
             Err(error) => Err(messages::start_unknown(service, &lease, &error)),
         }
     }
@@ -228,17 +231,17 @@ impl Updater {
         let recorded = commit(self.store(), self.random, bound, Some(position.clone()), read, |now: &Position| {
             let its = now.key.as_ref().and_then(KeyItem::progress).map(|progress| &progress.change_id);
             Ok(if its == Some(&change_id) {
-                Decision::Done(true)
+                Decision::Done(Ok(()))
             } else if now == position {
-                Decision::Write(writes.clone(), true)
+                Decision::Write(writes.clone(), Ok(()))
             } else {
-                Decision::Done(false)
+                Decision::Done(Err(now.clone()))
             })
         });
         match recorded.await {
-            Ok(true) => Ok(Attempt::Ended(Box::new(response))),
-            Ok(false) => Ok(Attempt::Moved("its ledger moved".to_owned())),
-            Err(LedgerError::Conflict(why)) => Ok(Attempt::Moved(why)),
+            Ok(Ok(())) => Ok(Attempt::Ended(Box::new(response))),
+            Ok(Err(position)) => Ok(Attempt::Moved(MOVED.to_owned(), Some(position))),
+            Err(LedgerError::Conflict(why)) => Ok(Attempt::Moved(why, None)),
             Err(error) => Err(unavailable(error)),
         }
     }

@@ -78,10 +78,10 @@ impl Updater {
             writes.push(Write::Key { from: Some(orphan_key), to });
         }
         match self.settler.note(&writes).await {
-            Ok(true) => Ok(Attempt::Moved("an abandoned change was closed".to_owned())),
-            Ok(false) => Ok(Attempt::Moved("another writer was faster to close an abandoned change".to_owned())),
+            Ok(true) => Ok(Attempt::Moved("an abandoned change was closed".to_owned(), None)),
+            Ok(false) => Ok(Attempt::Moved("another writer was faster to close an abandoned change".to_owned(), None)),
             // Whether it was written or not, the next reading tells.
-            Err(error) if error.retryable() => Ok(Attempt::Moved(error.to_string())),
+            Err(error) if error.retryable() => Ok(Attempt::Moved(error.to_string(), None)),
             Err(error) => Err(unavailable(error)),
         }
     }

@@ -87,7 +87,7 @@ impl Updater {
         };
         let lease = match self.start(work, position, start).await.map_err(Stop::Failed)? {
             Ok(lease) => lease,
-            Err(moved) => return Ok(Attempt::Moved(moved)),
+            Err(moved) => return Ok(moved),
         };
         let earlier = messages::done_earlier(&first.before, &snapshot);
         let begun =

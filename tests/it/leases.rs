@@ -140,3 +140,45 @@ async fn a_lost_lease_keeps_no_result_from_being_recorded_and_anothers_is_left_a
     assert_eq!(said, expected, "the second one still held its lease when the first one's result came");
     ledger::assert_free(world.tables(), &site.key());
 }
+
+/// Eight environments of one service at once: how long until each has its answer. `OTHER_UPDATER` names the binary of another version,
+/// which is measured in turn with this one: `cargo test --test it eight_functions -- --ignored --nocapture`.
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn eight_functions_on_one_service_at_once() {
+    let other = std::env::var("OTHER_UPDATER").ok();
+    let mut times: [Vec<Duration>; 2] = Default::default();
+    for _ in 0..20 {
+        for (times, binary) in times.iter_mut().zip([None, other.as_deref()]) {
+            times.push(contend(binary).await);
+        }
+    }
+    for (name, mut times) in ["this one", "the other one"].into_iter().zip(times) {
+        times.sort();
+        eprintln!("{name}: median {:?}, p90 {:?}, most {:?}", times[9], times[17], times[19]);
+    }
+}
+
+async fn contend(binary: Option<&str>) -> Duration {
+    let world = World::without_process(&[]).await;
+    world.seed(&Site::target());
+    // AWS takes its time.
+    for action in
+        ["DescribeServices", "DescribeTaskDefinition", "RegisterTaskDefinition", "UpdateService", "AssumeRole"]
+    {
+        world.journal.from(action, 1, Fault::Delay(Duration::from_millis(50)));
+    }
+    let mut processes = Vec::new();
+    for _ in 0..8 {
+        processes.push(world.process_of(binary).await);
+    }
+    let started = std::time::Instant::now();
+    let all = processes
+        .iter()
+        .enumerate()
+        .map(|(n, process)| world.invoke_on(process, image(&format!("nginx:{n}")), world.invocation()));
+    let outcomes = futures_util::future::join_all(all).await;
+    let took = started.elapsed();
+    assert!(outcomes.iter().any(|outcome| matches!(outcome, Outcome::Response(_))), "{outcomes:?}");
+    took
+}

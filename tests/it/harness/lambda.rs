@@ -154,9 +154,14 @@ impl Process {
 
     /// Starts a process of the recorder and waits for its first poll.
     pub async fn start_recorder(environment: &[(String, String)]) -> Self {
-        let process = Self::spawn_binary(env!("CARGO_BIN_EXE_recorder"), environment).await;
+        Self::start_binary(env!("CARGO_BIN_EXE_recorder"), environment).await
+    }
+
+    /// The same with any binary.
+    pub async fn start_binary(binary: &str, environment: &[(String, String)]) -> Self {
+        let process = Self::spawn_binary(binary, environment).await;
         let ready = process.polls_reach(1, Duration::from_secs(30)).await;
-        assert!(ready, "the recorder never polled for an event; {}", process.post_mortem());
+        assert!(ready, "{binary} never polled for an event; {}", process.post_mortem());
         process
     }
 

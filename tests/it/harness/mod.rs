@@ -211,6 +211,14 @@ impl World {
         Arc::new(Process::start(&self.variables()).await)
     }
 
+    /// A process of this binary, or of the updater that was just built.
+    pub async fn process_of(&self, binary: Option<&str>) -> Process {
+        match binary {
+            Some(binary) => Process::start_binary(binary, &self.variables()).await,
+            None => Process::start(&self.variables()).await,
+        }
+    }
+
     /// A process of the recorder in this world.
     pub async fn another_recorder(&self) -> Arc<Process> {
         Arc::new(Process::start_recorder(&self.variables()).await)
