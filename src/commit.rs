@@ -51,7 +51,7 @@ pub async fn commit<S, T>(
     let mut tries = 0;
     loop {
         tries += 1;
-        let error = match step(store, bound.until, known.take(), &read, &decide).await {
+        let error = match Box::pin(step(store, bound.until, known.take(), &read, &decide)).await {
             Ok(done) => return Ok(done),
             Err(error) if !error.retryable() => return Err(error),
             Err(error) => error,

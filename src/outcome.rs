@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ledger::deployment::DeploymentItem;
-use crate::ledger::hear::Says;
+use crate::ledger::hear::{LATE_EFFECT, Says};
 use crate::ledger::record::{ChangeFacts, Kind, RawRecord};
 use crate::names::{AccountId, ChangeId, EcsName, Partition, Region, ServiceKey, shown_text};
 use crate::plan::{Change, What};
 use crate::snapshot::{Recorded, Service, Snapshot, rfc3339};
-use crate::task_definition::family_and_revision;
+use crate::task_definition::{TaskDefinition, family_and_revision};
 
 /// Why a deployment ended whose service is gone.
 pub const DELETED: &str = "the service was deleted";
@@ -321,6 +321,24 @@ fn family_of(arn: &str) -> Option<&str> {
     family_and_revision(arn).rsplit_once(':').map(|(family, _)| family)
 }
 
+/// The deployment that a change left which did not say so: as [`started`], and it runs what the change wanted, and was created while
+/// that could act.
+#[must_use]
+pub fn left(
+    facts: &ChangeFacts,
+    changes: &[Change],
+    before: &Recorded,
+    now: &Snapshot,
+    until: DateTime<Utc>,
+    at: DateTime<Utc>,
+) -> Option<DeploymentItem> {
+    let item = started(facts, before, now, at)?;
+    let images = now.task_definition.as_deref().map(TaskDefinition::images);
+    let says = Says { images, ..said_of(&now.service, item.deployment_id())? };
+    let is_its = item.started_at <= until + LATE_EFFECT && runs(Some(changes), Some(before), &says) == Runs::Wanted;
+    is_its.then_some(item)
+}
+
 /// The change that had taken over from a deployment before it was stopped, by the service's records: which one took over cannot be seen
 /// any more in ECS once that one was rolled back itself.
 #[must_use]
@@ -503,13 +521,11 @@ impl Followed<'_> {
         let ended = known
             .filter(|known| known.status != "STOPPED")
             .map(|known| self.by_service_deployment(known, None, None, &[]));
-        match ended {
-            Some(Standing::Ended(ending)) => Standing::Ended(ending),
-            _ => {
-                let detail = Detail { reason: Some(DELETED.to_owned()), ..Detail::default() };
-                Standing::Ended(Box::new(Ending { kind: Kind::Stopped, detail }))
-            }
+        if let Some(Standing::Ended(ending)) = ended {
+            return Standing::Ended(ending);
         }
+        let detail = Detail { reason: Some(DELETED.to_owned()), ..Detail::default() };
+        Standing::Ended(Box::new(Ending { kind: Kind::Stopped, detail }))
     }
 
     /// The deployment that took over, as far as the service's list shows one: it was created later, and is no rollback. It did so even

@@ -25,7 +25,7 @@ const OLDEST: Duration = Duration::days(29);
 /// How far the clock of ECS may be from ours.
 const CLOCKS: Duration = Duration::seconds(5);
 /// How long after a lease a call may act whose answer was lost: `Lease::lengthened` provides for as much.
-const LATE_EFFECT: Duration = Duration::seconds(60);
+pub const LATE_EFFECT: Duration = Duration::seconds(60);
 /// How old an event is when its last delivery has come: Lambda runs a failed asynchronous event again after one minute and after two
 /// more. Source: <https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html>.
 const WAITED_OUT: Duration = Duration::seconds(150);

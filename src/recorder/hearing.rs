@@ -60,7 +60,7 @@ enum Done {
     /// This is the answer.
     Answered(Value),
     /// A deployment ended so.
-    Ended { deployment_id: String, ending: Ending, is_final: bool },
+    Ended { deployment_id: String, ending: Box<Ending>, is_final: bool },
     /// Something was noted: the event may mean more now.
     Noted(Value),
     /// It is recorded that no change started the deployment.
@@ -157,7 +157,7 @@ impl Recorder {
                 Decision::Done(Done::Ask(open.map(Box::new)))
             }
             Heard::Ended { deployment_id, ending, is_final } => {
-                Decision::Done(Done::Ended { deployment_id, ending, is_final })
+                Decision::Done(Done::Ended { deployment_id, ending: Box::new(ending), is_final })
             }
             Heard::RollsBack { undone } => {
                 let (write, undoes) = note_rollback(event, read, undone.map(|it| *it), random, now);
