@@ -80,7 +80,12 @@ impl Recorder {
         let mut noted = None;
         loop {
             let done = self.step(event, says.as_ref(), invocation, &witness).await;
-            match done.map_err(|error| Failure::unavailable(&error))? {
+            let done = match done {
+                // The service is busier than can be waited for here.
+                Err(error @ LedgerError::Conflict(_)) => return Err(too_early(&error.to_string())),
+                done => done.map_err(|error| Failure::unavailable(&error))?,
+            };
+            match done {
                 Done::Answered(answer) => return Ok(noted.unwrap_or(answer)),
                 Done::Ended { deployment_id, ending, is_final } => {
                     return self.ended(event, &deployment_id, &ending, is_final, &witness).await;
@@ -93,10 +98,7 @@ impl Recorder {
                 }
                 Done::Ask(open) => says = Some(self.says(event, open.as_deref(), invocation).await),
                 Done::Later(why) => {
-                    let Some(pause) = pauses.next() else {
-                        let message = format!("{why}. Nothing was recorded; the event has to come again");
-                        return Err(Failure { kind: "TooEarly", message });
-                    };
+                    let Some(pause) = pauses.next() else { return Err(too_early(&why)) };
                     tokio::time::sleep(*pause).await;
                     // What ECS shows may be behind, too.
                     says = None;
@@ -118,11 +120,7 @@ impl Recorder {
         let random = (self.random)();
         let read = async || self.read(event).await;
         let decide = |read: &Read| self.decide(event, read, says, random, witness);
-        match commit(&self.settler.store, self.random, bound, None, read, decide).await {
-            // The service is busier than can be waited for here.
-            Err(LedgerError::Conflict(why)) => Ok(Done::Later(format!("the service's ledger moved each time ({why})"))),
-            done => done,
-        }
+        commit(&self.settler.store, self.random, bound, None, read, decide).await
     }
 
     async fn read(&self, event: &DeploymentEvent) -> Result<Read, LedgerError> {
@@ -223,6 +221,10 @@ impl Recorder {
             Says::default()
         })
     }
+}
+
+fn too_early(why: &str) -> Failure {
+    Failure { kind: "TooEarly", message: format!("{why}. Nothing was recorded; the event has to come again") }
 }
 
 /// The event's deployment as the rollback that it is.

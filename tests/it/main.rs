@@ -30,6 +30,7 @@ mod late_results;
 mod leases;
 mod lost_answers;
 mod many;
+mod outcomes;
 mod parameters;
 mod real_registry;
 mod recorder;
