@@ -92,7 +92,7 @@ async fn an_end_that_comes_first_is_of_the_change_whose_function_died() {
         world.tell(&event(&site, name, &own, "")).await.error("TooEarly");
         assert!(began.elapsed() < std::time::Duration::from_secs(4), "{:?}", began.elapsed());
     }
-    ledger::expire_lease_at(world.tables(), &site.key(), chrono::Utc::now());
+    ledger::expire_lease(world.tables(), &site.key());
     world.tell(&event(&site, COMPLETED, &own, "")).await.response();
     assert_eq!(world.kinds(&site), ["STARTED", "COMPLETED"]);
     let records = world.records(&site);
@@ -106,7 +106,7 @@ async fn a_deployment_noted_for_a_dead_change_is_settled_by_the_sweep() {
     let (world, site) = (World::new().await, Site::target());
     let before = world.cloud().deployment(&site);
     let (own, _) = died(&world).await;
-    ledger::expire_lease_at(world.tables(), &site.key(), chrono::Utc::now());
+    ledger::expire_lease(world.tables(), &site.key());
     world.tell(&event(&site, IN_PROGRESS, &own, "")).await.response();
     let item =
         ledger::deployments(world.tables()).into_iter().find(|it| it["id"].as_str().unwrap().ends_with(&own)).unwrap();
