@@ -53,7 +53,7 @@ pub async fn commit<S, T>(
     let mut unwritten = None;
     loop {
         tries += 1;
-        let error = match step(store, bound.until, known.take(), &read, &decide).await {
+        let error = match Box::pin(step(store, bound.until, known.take(), &read, &decide)).await {
             Ok(done) => return Ok(done),
             Err(Failed::ToWrite(error)) => {
                 unwritten = Some(error.clone());

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::aws::CallError;
 use crate::aws::ecs::{DescribeError, Ecs};
 use crate::names::ServiceKey;
-use crate::outcome::{Ending, Followed, ServiceDeployment, Standing};
+use crate::outcome::{Ending, Followed, ServiceDeployment, Standing, Superseder};
 use crate::pace::{Buckets, Call};
 
 /// First and longest pause between two looks. A deployment takes minutes.
@@ -25,20 +25,24 @@ pub struct Looker<'a> {
     followed: Followed<'a>,
     /// ARN of its service deployment, once it is found.
     service_deployment: Option<String>,
+    /// Whether the one that ECS named when it began is known not to be its own.
+    is_named_wrong: bool,
+    /// What took over from it, once that was seen: later it may be gone itself.
+    superseder: Option<Superseder>,
 }
 
 impl<'a> Looker<'a> {
     /// One who has not looked yet.
     #[must_use]
     pub fn new(ecs: &'a Ecs, buckets: &'a Buckets, key: &'a ServiceKey, followed: Followed<'a>) -> Self {
-        Self { ecs, buckets, key, followed, service_deployment: None }
+        Self { ecs, buckets, key, followed, service_deployment: None, is_named_wrong: false, superseder: None }
     }
 
     /// Where the deployment stands now.
     ///
     /// # Errors
     ///
-    /// Where the service is not there, or a call failed.
+    /// Where a call failed. That the service is gone is an answer, where it was there once.
     pub async fn look(&mut self) -> Result<Standing, DescribeError> {
         let known = self.service_deployment().await?;
         self.buckets.take(Call::ReadDeployments).await;
@@ -46,11 +50,26 @@ impl<'a> Looker<'a> {
         if service.status() == "INACTIVE" {
             return Err(DescribeError::ServiceNotFound);
         }
-        Ok(self.followed.standing(&service, known.as_ref()))
+        if known.as_ref().is_some_and(|known| self.followed.is_contradicted(&service, known)) {
+            self.forget();
+        }
+        self.superseder = self.superseder.take().or_else(|| self.followed.superseded_by(&service));
+        let standing = self.followed.standing(&service, known.as_ref());
+        Ok(match (standing, &self.superseder) {
+            (Standing::Ended(ending), Some(by)) => Standing::Ended(Box::new(ending.superseded(by))),
+            (standing, _) => standing,
+        })
     }
 
-    /// The service deployment first: what the service looks like later cannot be older than it.
-    async fn service_deployment(&mut self) -> Result<Option<ServiceDeployment>, CallError> {
+    /// The service deployment of the deployment, where ECS has it. The service deployment first: what the service looks like later cannot be older than it.
+    ///
+    /// # Errors
+    ///
+    /// Where a call failed that may succeed later.
+    pub async fn service_deployment(&mut self) -> Result<Option<ServiceDeployment>, CallError> {
+        if let Some(known) = self.named().await? {
+            return Ok(Some(known));
+        }
         if self.service_deployment.is_none() {
             let at = self.followed.started_at;
             self.buckets.take(Call::ReadDeployments).await;
@@ -67,11 +86,31 @@ impl<'a> Looker<'a> {
         }
         match &self.service_deployment {
             None => Ok(None),
-            Some(arn) => {
-                self.buckets.take(Call::ReadDeployments).await;
-                self.ecs.describe_service_deployment(arn).await
-            }
+            Some(arn) => self.described(arn).await,
         }
+    }
+
+    /// The service deployment that ECS named when the deployment began, where that can be its own.
+    async fn named(&mut self) -> Result<Option<ServiceDeployment>, CallError> {
+        let Some(arn) = self.followed.service_deployment.filter(|_| !self.is_named_wrong) else { return Ok(None) };
+        let known = match self.described(arn).await {
+            Ok(known) => known.filter(|known| self.followed.may_be(known)),
+            Err(error) if !error.retryable() => None,
+            Err(error) => return Err(error),
+        };
+        self.is_named_wrong = known.is_none();
+        Ok(known)
+    }
+
+    async fn described(&self, arn: &str) -> Result<Option<ServiceDeployment>, CallError> {
+        self.buckets.take(Call::ReadDeployments).await;
+        self.ecs.describe_service_deployment(arn).await
+    }
+
+    /// What was found was another deployment's: it is looked for again.
+    fn forget(&mut self) {
+        self.is_named_wrong = true;
+        self.service_deployment = None;
     }
 }
 

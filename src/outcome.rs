@@ -4,20 +4,35 @@
 //! Shapes: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ServiceDeployment.html> and
 //! <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_service_deployment_events.html>.
 
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Duration, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ledger::deployment::DeploymentItem;
-use crate::ledger::record::{ChangeFacts, Kind};
-use crate::names::{AccountId, EcsName, Partition, Region, ServiceKey, shown_text};
-use crate::snapshot::{Recorded, Service, Snapshot};
+use crate::ledger::hear::{LATE_EFFECT, Says};
+use crate::ledger::record::{ChangeFacts, Kind, RawRecord};
+use crate::names::{AccountId, ChangeId, EcsName, Partition, Region, ServiceKey, shown_text};
+use crate::plan::{Change, What};
+use crate::snapshot::{Recorded, Service, Snapshot, rfc3339};
+use crate::task_definition::{TaskDefinition, family_and_revision};
+
+/// Why a deployment ended whose service is gone.
+pub const DELETED: &str = "the service was deleted";
+
+/// The longest id of a deployment: `ecs-svc/` and a number in truth, and far below what a key of DynamoDB may have.
+const LONGEST_ID: usize = 255;
 
 /// By how much ECS may say that a deployment was created before the change that started it began: clocks differ.
 const CLOCKS: Duration = Duration::seconds(4);
 
 /// How far apart the times of a deployment and of its service deployment may be, where nothing else joins them.
 const SAME: Duration = Duration::seconds(30);
+
+/// By how much two times of ECS may be wrong, one of them being cut to whole seconds.
+pub const ROUNDING: Duration = Duration::seconds(1);
 
 /// What an outcome says beyond its kind. Members without a value are left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +52,7 @@ pub struct Detail {
     /// ARN of the service deployment that says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_deployment: Option<String>,
-    /// When it happened, by the event that told of it (RFC 3339).
+    /// When it happened, by the event that told of it or by ECS (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub happened_at: Option<String>,
 }
@@ -78,6 +93,27 @@ pub struct Ending {
     pub detail: Detail,
 }
 
+impl Ending {
+    /// The same end, where something is known to have taken over: what was stopped was superseded.
+    #[must_use]
+    pub fn superseded(self, by: &Superseder) -> Self {
+        if self.kind != Kind::Stopped || self.detail.reason.as_deref() == Some(DELETED) {
+            return self;
+        }
+        Self {
+            kind: Kind::Superseded,
+            detail: Detail { superseded_by: Some(by.clone()), happened_at: None, ..self.detail },
+        }
+    }
+
+    /// When it happened, where that is known.
+    #[must_use]
+    pub fn happened_at(&self) -> Option<DateTime<Utc>> {
+        let at = DateTime::parse_from_rfc3339(self.detail.happened_at.as_deref()?).ok();
+        at.map(|at| at.with_timezone(&Utc))
+    }
+}
+
 /// Where a deployment stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
@@ -101,6 +137,9 @@ pub struct ServiceDeployment {
     pub status_reason: Option<String>,
     /// What a blue/green, linear or canary deployment is at.
     pub lifecycle_stage: Option<String>,
+    created_at: Option<f64>,
+    stopped_at: Option<f64>,
+    finished_at: Option<f64>,
     target_service_revision: Option<Revision>,
     rollback: Option<Rollback>,
     deployment_circuit_breaker: Option<Monitor>,
@@ -144,6 +183,12 @@ pub struct Listed {
 }
 
 impl Listed {
+    /// When it was created.
+    #[must_use]
+    pub fn created_at(&self) -> Option<DateTime<Utc>> {
+        self.created_at.and_then(time)
+    }
+
     /// ARN of the service revision that it deploys.
     #[must_use]
     pub fn revision(&self) -> Option<&str> {
@@ -222,14 +267,123 @@ pub fn started(facts: &ChangeFacts, before: &Recorded, after: &Snapshot, now: Da
     {
         return None;
     }
-    let strategy = service.parameter("deploymentConfiguration").and_then(|it| it.get("strategy")?.as_str());
     Some(DeploymentItem {
         repositories: facts.repositories.clone(),
         before: before.deployment_id.clone(),
         service_deployment: service.service_deployment().map(str::to_owned),
-        by_events: strategy.is_none_or(|strategy| strategy == "ROLLING"),
+        by_events: is_rolling(service),
         ..DeploymentItem::new(&facts.service, service.arn(), id, facts.change_id.clone(), created_at, now)
     })
+}
+
+/// Whether a deployment runs what a change wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runs {
+    /// It does.
+    Wanted,
+    /// It runs something else.
+    Other,
+    /// Record and ECS do not tell.
+    Unknown,
+}
+
+/// Whether a deployment runs what a change set out to run: the revision that it put back; images beside those that it left alone, in a
+/// new revision of the same family; or, where it set neither, the revision from before.
+#[must_use]
+pub fn runs(changes: Option<&[Change]>, before: Option<&Recorded>, says: &Says) -> Runs {
+    let (Some(changes), Some(before), Some(arn)) = (changes, before, &says.task_definition) else {
+        return Runs::Unknown;
+    };
+    let judged = |is_wanted| if is_wanted { Runs::Wanted } else { Runs::Other };
+    let of = |what| changes.iter().filter(move |change| change.what == what);
+    let revision = of(What::Revision).next();
+    if let Some(to) = revision.and_then(|change| change.to.as_str()) {
+        return judged(to == arn);
+    }
+    let from = before.state.task_definition_arn.as_ref();
+    if revision.is_none() && of(What::Image).next().is_none() {
+        return judged(from == Some(arn));
+    }
+    let Some(has) = &says.images else { return Runs::Unknown };
+    let images = of(What::Image).map(|change| (&change.path, change.to.as_str()));
+    let mut wanted: BTreeMap<&String, Option<&str>> = images.collect();
+    if revision.is_none() {
+        for (container, image) in &before.state.images {
+            wanted.entry(container).or_insert(Some(image));
+        }
+    }
+    let has_all = wanted.iter().all(|(container, image)| has.get(*container).map(String::as_str) == *image);
+    let is_new = from.is_some_and(|from| from != arn && family_of(from) == family_of(arn));
+    judged(has_all && is_new)
+}
+
+fn family_of(arn: &str) -> Option<&str> {
+    family_and_revision(arn).rsplit_once(':').map(|(family, _)| family)
+}
+
+/// The deployment that a change left which did not say so: as [`started`], and it runs what the change wanted, and was created while
+/// that could act.
+#[must_use]
+pub fn left(
+    facts: &ChangeFacts,
+    changes: &[Change],
+    before: &Recorded,
+    now: &Snapshot,
+    until: DateTime<Utc>,
+    at: DateTime<Utc>,
+) -> Option<DeploymentItem> {
+    let item = started(facts, before, now, at)?;
+    let images = now.task_definition.as_deref().map(TaskDefinition::images);
+    let says = Says { images, ..said_of(&now.service, item.deployment_id())? };
+    let is_its = item.started_at <= until + LATE_EFFECT && runs(Some(changes), Some(before), &says) == Runs::Wanted;
+    is_its.then_some(item)
+}
+
+/// The change that had taken over from a deployment before it was stopped, by the service's records: which one took over cannot be seen
+/// any more in ECS once that one was rolled back itself.
+#[must_use]
+pub fn superseder_among(
+    records: &[RawRecord],
+    deployment_id: &str,
+    stopped_at: Option<DateTime<Utc>>,
+) -> Option<Superseder> {
+    let text = |record: &RawRecord, name: &str| record.get(name).and_then(Value::as_str).map(str::to_owned);
+    let json = |record: &RawRecord, name: &str| serde_json::from_str::<Value>(&text(record, name)?).ok();
+    let followed = |record: &&RawRecord| {
+        let before = json(record, "before");
+        let is_after = before.as_ref().and_then(|it| it.get("deploymentId")?.as_str()) == Some(deployment_id);
+        let began = text(record, "change_id").and_then(|id| ChangeId::parse(&id).ok()).map(|id| id.time());
+        let is_cause = stopped_at.zip(began).is_none_or(|(stopped, began)| began <= stopped + CLOCKS);
+        is_after && is_cause && text(record, "deployment_id").is_some_and(|id| id != deployment_id)
+    };
+    let record = records.iter().find(followed)?;
+    let after = json(record, "after");
+    Some(Superseder {
+        deployment_id: text(record, "deployment_id")?,
+        change_id: text(record, "change_id"),
+        task_definition: after.and_then(|it| Some(it.get("taskDefinitionArn")?.as_str()?.to_owned())),
+    })
+}
+
+/// What a service says of one of its deployments; `None` where it does not have it any more.
+#[must_use]
+pub fn said_of(service: &Service, deployment_id: &str) -> Option<Says> {
+    let own = deployments(service).into_iter().find(|it| it.id == deployment_id)?;
+    let is_primary = own.status == "PRIMARY";
+    Some(Says {
+        created_at: own.created_at.and_then(time),
+        service_deployment: service.service_deployment().filter(|_| is_primary).map(str::to_owned),
+        rolls_back: own.rolls_back(),
+        task_definition: own.task_definition,
+        ..Says::default()
+    })
+}
+
+/// Whether events tell how deployments of a service end. Of blue/green, linear and canary ones that is not documented.
+#[must_use]
+pub fn is_rolling(service: &Service) -> bool {
+    let strategy = service.parameter("deploymentConfiguration").and_then(|it| it.get("strategy")?.as_str());
+    strategy.is_none_or(|strategy| strategy == "ROLLING")
 }
 
 fn deployments(service: &Service) -> Vec<Deployment> {
@@ -275,35 +429,110 @@ pub struct Followed<'a> {
     pub before: Option<&'a str>,
     /// When it was started.
     pub started_at: DateTime<Utc>,
+    /// ARN of the service deployment that ECS named when it began. ECS does not promise that it is its own: it may be the one before.
+    pub service_deployment: Option<&'a str>,
+}
+
+impl<'a> Followed<'a> {
+    /// The deployment that an item is about.
+    #[must_use]
+    pub fn of(item: &'a DeploymentItem) -> Self {
+        Self {
+            id: item.deployment_id(),
+            before: item.before.as_deref(),
+            started_at: item.started_at,
+            service_deployment: item.service_deployment.as_deref(),
+        }
+    }
 }
 
 impl Followed<'_> {
     /// Which of a service's deployments it is: the one whose revision has its number, else the nearest in time. ECS
-    /// documents no way from the one to the other.
+    /// documents no way from the one to the other. None that was created before the deployment can be its own.
     #[must_use]
     pub fn among<'a>(&self, list: &'a [Listed]) -> Option<&'a Listed> {
-        let number = self.id.rsplit('/').next();
-        let by_number = list.iter().find(|listed| {
-            let revision = listed.target_service_revision_arn.as_deref();
-            revision.and_then(|arn| arn.rsplit('/').next()) == number
-        });
+        let may_be = list.iter().filter(|listed| self.is_not_before(listed.created_at));
         let distance = |listed: &&Listed| {
             let created = listed.created_at.and_then(time)?;
             Some((created - self.started_at).abs()).filter(|apart| *apart <= SAME)
         };
-        by_number.or_else(|| list.iter().filter(|it| distance(it).is_some()).min_by_key(distance))
+        self.by_number(list).or_else(|| may_be.filter(|it| distance(it).is_some()).min_by_key(distance))
+    }
+
+    /// The one whose revision has its number.
+    #[must_use]
+    pub fn by_number<'a>(&self, list: &'a [Listed]) -> Option<&'a Listed> {
+        let mut may_be = list.iter().filter(|listed| self.is_not_before(listed.created_at));
+        may_be.find(|listed| self.has_number(listed.revision()))
+    }
+
+    /// Whether a service deployment can be its own by its time.
+    #[must_use]
+    pub fn may_be(&self, known: &ServiceDeployment) -> bool {
+        self.is_not_before(known.created_at)
+    }
+
+    fn is_not_before(&self, created_at: Option<f64>) -> bool {
+        created_at.and_then(time).is_none_or(|created| created + ROUNDING >= self.started_at)
+    }
+
+    fn has_number(&self, revision: Option<&str>) -> bool {
+        revision.and_then(|arn| arn.rsplit('/').next()) == self.id.rsplit('/').next()
+    }
+
+    /// Whether the service contradicts what a service deployment says: by that one all is over, and the service shows the deployment under
+    /// way. Then it is not the deployment's own. One whose revision has the deployment's number is; and so is one that ECS named and that
+    /// was not created before: of these, the service's list is only behind.
+    #[must_use]
+    pub fn is_contradicted(&self, service: &Service, known: &ServiceDeployment) -> bool {
+        let is_over =
+            matches!(known.status.as_str(), "SUCCESSFUL" | "STOPPED" | "ROLLBACK_SUCCESSFUL" | "ROLLBACK_FAILED");
+        let own = deployments(service).into_iter().find(|it| it.id == self.id);
+        let Some(own) = own.filter(|own| own.status == "PRIMARY" && own.rollout() == "IN_PROGRESS") else {
+            return false;
+        };
+        let has_number = self.has_number(known.target_service_revision.as_ref().and_then(|it| it.arn.as_deref()));
+        let is_named = self.service_deployment == Some(&known.service_deployment_arn)
+            && own.created_at.zip(known.created_at).is_some_and(|(own, known)| known >= own);
+        is_over && !has_number && !is_named
     }
 
     /// Where it stands, by its service deployment where that is known, and by the service.
     #[must_use]
     pub fn standing(&self, service: &Service, known: Option<&ServiceDeployment>) -> Standing {
+        if service.created_at().is_some_and(|made| made > self.started_at + ROUNDING) {
+            return self.of_deleted(known);
+        }
         let deployments = deployments(service);
         let primary = deployments.iter().find(|it| it.status == "PRIMARY");
         let own = deployments.iter().find(|it| it.id == self.id);
         match known {
-            Some(known) => self.by_service_deployment(known, own, primary),
-            None => self.by_service(own, primary, rollback_is_on(service)),
+            Some(known) if self.is_contradicted(service, known) => {
+                Standing::Open(format!("IN_PROGRESS, and {} is {}", known.service_deployment_arn, known.status))
+            }
+            Some(known) => self.by_service_deployment(known, own, primary, &deployments),
+            None => self.by_service(own, primary, &deployments, rollback_is_on(service)),
         }
+    }
+
+    /// Where a deployment stands whose service is not there any more; what has its name now is another one.
+    #[must_use]
+    pub fn of_deleted(&self, known: Option<&ServiceDeployment>) -> Standing {
+        let ended = known
+            .filter(|known| known.status != "STOPPED")
+            .map(|known| self.by_service_deployment(known, None, None, &[]));
+        if let Some(Standing::Ended(ending)) = ended {
+            return Standing::Ended(ending);
+        }
+        let detail = Detail { reason: Some(DELETED.to_owned()), ..Detail::default() };
+        Standing::Ended(Box::new(Ending { kind: Kind::Stopped, detail }))
+    }
+
+    /// The deployment that took over, as far as the service's list shows one: it was created later, and is no rollback. It did so even
+    /// where it is not `PRIMARY` any more, having been rolled back itself.
+    #[must_use]
+    pub fn superseded_by(&self, service: &Service) -> Option<Superseder> {
+        self.superseder(&deployments(service))
     }
 
     fn by_service_deployment(
@@ -311,6 +540,7 @@ impl Followed<'_> {
         known: &ServiceDeployment,
         own: Option<&Deployment>,
         primary: Option<&Deployment>,
+        all: &[Deployment],
     ) -> Standing {
         let ended = |kind, detail: Detail| {
             let service_deployment = Some(known.service_deployment_arn.clone()).filter(|arn| !arn.is_empty());
@@ -331,12 +561,12 @@ impl Followed<'_> {
             }
             "ROLLBACK_FAILED" => ended(Kind::RollbackFailed, because()),
             "STOPPED" if known.is_triggered() => ended(Kind::DeploymentFailed, because()),
-            "STOPPED" => match self.superseder(primary) {
+            "STOPPED" => match self.superseder(all) {
                 Some(by) => ended(Kind::Superseded, Detail { superseded_by: Some(by), ..because() }),
-                None => ended(Kind::Stopped, because()),
+                None => ended(Kind::Stopped, Detail { happened_at: known.ended_at().map(rfc3339), ..because() }),
             },
-            "PENDING" | "IN_PROGRESS" if self.superseder(primary).is_some() => {
-                ended(Kind::Superseded, Detail { superseded_by: self.superseder(primary), ..Detail::default() })
+            "PENDING" | "IN_PROGRESS" if self.superseder(all).is_some() => {
+                ended(Kind::Superseded, Detail { superseded_by: self.superseder(all), ..Detail::default() })
             }
             status => {
                 let stage = known.lifecycle_stage.as_deref().map(|stage| format!(" ({stage})")).unwrap_or_default();
@@ -345,15 +575,20 @@ impl Followed<'_> {
         }
     }
 
-    /// The `PRIMARY` deployment, where it came after this one and is no rollback.
-    fn superseder(&self, primary: Option<&Deployment>) -> Option<Superseder> {
-        let primary =
-            primary.filter(|it| it.id != self.id && Some(it.id.as_str()) != self.before && !it.rolls_back())?;
-        self.is_newer(primary).then(|| Superseder {
-            deployment_id: primary.id.clone(),
+    /// The first deployment that came after this one and is no rollback, unless ECS had given this one up before.
+    fn superseder(&self, all: &[Deployment]) -> Option<Superseder> {
+        let took_over = all.iter().filter(|it| self.is_newer(it) && self.may_supersede(it));
+        let first =
+            took_over.min_by(|one, other| one.created_at.partial_cmp(&other.created_at).unwrap_or(Ordering::Equal))?;
+        Some(Superseder {
+            deployment_id: first.id.clone(),
             change_id: None,
-            task_definition: primary.task_definition.clone(),
+            task_definition: first.task_definition.clone(),
         })
+    }
+
+    fn may_supersede(&self, other: &Deployment) -> bool {
+        other.id != self.id && Some(other.id.as_str()) != self.before && !other.rolls_back()
     }
 
     /// Whether a deployment was created after this one: what is read may be older than what was written.
@@ -362,7 +597,13 @@ impl Followed<'_> {
     }
 
     /// Where ECS has no service deployment of it: services of before October 2024, and stand-ins for ECS.
-    fn by_service(&self, own: Option<&Deployment>, primary: Option<&Deployment>, rollback_is_on: bool) -> Standing {
+    fn by_service(
+        &self,
+        own: Option<&Deployment>,
+        primary: Option<&Deployment>,
+        all: &[Deployment],
+        rollback_is_on: bool,
+    ) -> Standing {
         let ended = |kind, detail| Standing::Ended(Box::new(Ending { kind, detail }));
         let Some(primary) = primary else { return Standing::Open("the service has no deployment".to_owned()) };
         let rolled_back = |failed: Option<&Deployment>| {
@@ -379,14 +620,7 @@ impl Followed<'_> {
                 _ => Standing::Open(format!("rolling back to {}", primary.id)),
             }
         };
-        let superseded = || {
-            let by = Superseder {
-                deployment_id: primary.id.clone(),
-                change_id: None,
-                task_definition: primary.task_definition.clone(),
-            };
-            ended(Kind::Superseded, Detail { superseded_by: Some(by), ..Detail::default() })
-        };
+        let superseded = |by| ended(Kind::Superseded, Detail { superseded_by: Some(by), ..Detail::default() });
         match own {
             Some(own) if own.id == primary.id => match own.rollout() {
                 "COMPLETED" => {
@@ -409,11 +643,15 @@ impl Followed<'_> {
                 let reason = own.rollout_state_reason.clone();
                 ended(Kind::DeploymentFailed, Detail { reason, ..Detail::default() })
             }
-            _ if primary.rolls_back() => rolled_back(own),
-            None if !self.is_newer(primary) => Standing::Open("it is not among the service's deployments".to_owned()),
-            // A rollback takes up the deployment from before, newly created.
-            None if Some(primary.id.as_str()) == self.before => rolled_back(None),
-            _ => superseded(),
+            _ => match self.superseder(all) {
+                Some(by) => superseded(by),
+                None if primary.rolls_back() => rolled_back(own),
+                // A rollback takes up the deployment from before, newly created.
+                None if own.is_none() && self.is_newer(primary) => rolled_back(None),
+                None => {
+                    Standing::Open("it is not among the service's deployments, or nothing took over from it".to_owned())
+                }
+            },
         }
     }
 }
@@ -429,6 +667,32 @@ impl Target {
 }
 
 impl ServiceDeployment {
+    /// When it was created.
+    #[must_use]
+    pub fn created_at(&self) -> Option<DateTime<Utc>> {
+        self.created_at.and_then(time)
+    }
+
+    /// ARN of the service revision that it deploys.
+    #[must_use]
+    pub fn revision(&self) -> Option<&str> {
+        self.target_service_revision.as_ref()?.arn.as_deref()
+    }
+
+    /// Whether what it deployed was, or is being taken back; `None` where it may still come to that.
+    #[must_use]
+    pub fn is_rolled_back(&self) -> Option<bool> {
+        match self.status.as_str() {
+            "ROLLBACK_REQUESTED" | "ROLLBACK_IN_PROGRESS" | "ROLLBACK_SUCCESSFUL" | "ROLLBACK_FAILED" => Some(true),
+            "SUCCESSFUL" | "STOPPED" => Some(false),
+            _ => None,
+        }
+    }
+
+    fn ended_at(&self) -> Option<DateTime<Utc>> {
+        self.stopped_at.or(self.finished_at).and_then(time)
+    }
+
     /// Whether the circuit breaker or an alarm found it failing.
     fn is_triggered(&self) -> bool {
         let triggered = |it: &Option<Monitor>| it.as_ref().and_then(|it| it.status.as_deref()) == Some("TRIGGERED");
@@ -470,7 +734,10 @@ pub enum Happened {
     InProgress,
     /// The service is steady with it.
     Completed,
-    /// The circuit breaker gave it up.
+    /// The circuit breaker gave it up. Of services with alarms and without the circuit breaker this event is not documented:
+    /// "This event is sent for services with deployment circuit breaker logic turned on"
+    /// (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_service_deployment_events.html>). How theirs end, the sweep
+    /// finds out.
     Failed,
 }
 
@@ -526,6 +793,9 @@ impl DeploymentEvent {
         if deployment_id.is_empty() {
             return Err("the event has no /detail/deploymentId".to_owned());
         }
+        if deployment_id.len() > LONGEST_ID {
+            return Err(format!("/detail/deploymentId {} is no id of a deployment", shown_text(deployment_id)));
+        }
         let at = [text("/detail/updatedAt"), text("/time")]
             .iter()
             .find_map(|time| DateTime::parse_from_rfc3339(time).ok())
@@ -578,7 +848,8 @@ mod tests {
     const NEW: &str = "ecs-svc/3";
 
     fn followed() -> Followed<'static> {
-        Followed { id: OWN, before: Some(OLD), started_at: DateTime::from_timestamp(1000, 0).unwrap() }
+        let started_at = DateTime::from_timestamp(1000, 0).unwrap();
+        Followed { id: OWN, before: Some(OLD), started_at, service_deployment: None }
     }
 
     fn deployment(id: &str, status: &str, rollout: &str, created: i64) -> Value {
@@ -613,7 +884,7 @@ mod tests {
 
     #[test]
     fn the_nine_statuses_of_a_service_deployment() {
-        let alone = service(&[deployment(OWN, "PRIMARY", "IN_PROGRESS", 1000)]);
+        let alone = service(&[deployment(OWN, "PRIMARY", "COMPLETED", 1000)]);
         let (none, breaker) = (json!({}), json!({"deploymentCircuitBreaker": {"status": "TRIGGERED"}}));
         let alarm = json!({"alarms": {"status": "TRIGGERED", "triggeredAlarmNames": ["too-slow"]}});
         let monitored =
@@ -735,6 +1006,90 @@ mod tests {
     }
 
     #[test]
+    fn what_took_over_did_so_even_where_it_was_rolled_back_itself() {
+        // Row 18: the newer one failed, and ECS went back to the one from before.
+        let back = deployment(OLD, "PRIMARY", "COMPLETED", 1200);
+        let after = service(&[back.clone(), deployment(NEW, "ACTIVE", "FAILED", 1100)]);
+        for known in [None, Some(service_deployment("STOPPED", &json!({})))] {
+            let standing = followed().standing(&after, known.as_ref());
+            assert_eq!(kind(&standing), Some(Kind::Superseded), "{known:?}");
+            assert_eq!(detail(standing).superseded_by.unwrap().deployment_id, NEW);
+        }
+        // It is not in the list any more: what a look before saw, and records, tell.
+        let known = service_deployment("STOPPED", &json!({"stoppedAt": 1105.5}));
+        let Standing::Ended(ending) = followed().standing(&service(&[back]), Some(&known)) else { panic!("open") };
+        assert_eq!((ending.kind, ending.happened_at()), (Kind::Stopped, DateTime::from_timestamp_millis(1_105_500)));
+        let by = Superseder { deployment_id: NEW.to_owned(), ..Superseder::default() };
+        assert_eq!(ending.superseded(&by).kind, Kind::Superseded);
+        let change = |second| ChangeId::new(DateTime::from_timestamp(second, 0).unwrap(), [1; 10]);
+        let record = |second, before: &str| {
+            let record = json!({"change_id": change(second), "deployment_id": NEW, "before": json!({"deploymentId": before}).to_string(),
+                                "after": json!({"taskDefinitionArn": "td:new"}).to_string()});
+            vec![record.as_object().unwrap().clone()]
+        };
+        let stopped_at = DateTime::from_timestamp(1105, 0);
+        let found = superseder_among(&record(1100, OWN), OWN, stopped_at).unwrap();
+        assert_eq!((found.deployment_id.as_str(), found.task_definition.as_deref()), (NEW, Some("td:new")));
+        assert_eq!(superseder_among(&record(1100, OLD), OWN, stopped_at), None);
+        assert_eq!(superseder_among(&record(1200, OWN), OWN, stopped_at), None, "it was stopped before that began");
+    }
+
+    #[test]
+    fn a_deployment_of_a_service_that_was_deleted_was_stopped() {
+        // (h): what has the name now was made later.
+        let Value::Object(members) =
+            json!({"createdAt": 1300.5, "deployments": [deployment(NEW, "PRIMARY", "COMPLETED", 1300)]})
+        else {
+            panic!("an object")
+        };
+        let anew = Service::new(members, None);
+        let none = json!({});
+        for known in [None, Some("IN_PROGRESS"), Some("STOPPED")] {
+            let known = known.map(|status| service_deployment(status, &none));
+            let standing = followed().standing(&anew, known.as_ref());
+            assert_eq!(kind(&standing), Some(Kind::Stopped), "{known:?}");
+            assert_eq!(detail(standing).reason.as_deref(), Some(DELETED));
+        }
+        // It had ended before.
+        let standing = followed().standing(&anew, Some(&service_deployment("SUCCESSFUL", &none)));
+        assert_eq!(kind(&standing), Some(Kind::Completed));
+        let by = Superseder { deployment_id: NEW.to_owned(), ..Superseder::default() };
+        let Standing::Ended(ending) = followed().of_deleted(None) else { panic!("open") };
+        assert_eq!(ending.superseded(&by).kind, Kind::Stopped, "another life's supersedes nothing");
+    }
+
+    #[test]
+    fn nothing_that_was_created_before_a_deployment_is_its_service_deployment() {
+        // (i): two changes two seconds apart, and the list is behind.
+        let listed = |created: f64| -> Listed {
+            serde_json::from_value(json!({"serviceDeploymentArn": "first", "createdAt": created})).unwrap()
+        };
+        assert_eq!(followed().among(&[listed(998.0)]), None);
+        assert!(followed().among(&[listed(999.5)]).is_some(), "times may be cut to whole seconds");
+        assert!(!followed().may_be(&service_deployment("SUCCESSFUL", &json!({"createdAt": 998.0}))));
+        assert!(followed().may_be(&service_deployment("SUCCESSFUL", &json!({"createdAt": 1000.0}))));
+    }
+
+    #[test]
+    fn no_final_word_while_the_service_contradicts_it() {
+        // (i)
+        let under_way = service(&[deployment(OWN, "PRIMARY", "IN_PROGRESS", 1000)]);
+        let earlier = json!({"createdAt": 999.5});
+        for status in ["SUCCESSFUL", "STOPPED", "ROLLBACK_SUCCESSFUL", "ROLLBACK_FAILED"] {
+            let standing = followed().standing(&under_way, Some(&service_deployment(status, &earlier)));
+            assert_eq!(kind(&standing), None, "{status}");
+        }
+        // That it is its own is certain: by the number, or named by ECS and not created before.
+        let numbered = json!({"targetServiceRevision": {"arn": "arn:aws:ecs:r:1:service-revision/c/s/2"}});
+        let standing = followed().standing(&under_way, Some(&service_deployment("SUCCESSFUL", &numbered)));
+        assert_eq!(kind(&standing), Some(Kind::Completed));
+        let named = Followed { service_deployment: Some("arn:sd"), ..followed() };
+        let known = service_deployment("SUCCESSFUL", &json!({"createdAt": 1000.0}));
+        assert_eq!(kind(&named.standing(&under_way, Some(&known))), Some(Kind::Completed));
+        assert_eq!(kind(&named.standing(&under_way, Some(&service_deployment("SUCCESSFUL", &earlier)))), None);
+    }
+
+    #[test]
     fn a_service_deployment_is_found_by_number_else_by_time() {
         let listed = |arn: &str, revision: &str, created: f64| -> Listed {
             serde_json::from_value(
@@ -798,6 +1153,7 @@ mod tests {
             ("/account", json!("x".repeat(200_000))),
             ("/resources/0", json!("x".repeat(200_000))),
             ("/detail/deploymentId", json!("")),
+            ("/detail/deploymentId", json!("x".repeat(3_000))),
         ] {
             let why = with(pointer, value.clone()).unwrap_err();
             assert!(why.len() < 1_000, "{pointer} {value:.100}: {why:.1000}");

@@ -146,6 +146,24 @@ pub struct Change {
     pub to: Value,
 }
 
+/// Repositories of the images that change, each once; where none does, that of the container the change is about.
+#[must_use]
+pub fn repositories(changes: &[Change], before: &Recorded) -> Vec<String> {
+    let mut repositories: Vec<String> = Vec::new();
+    let images = changes.iter().filter(|change| change.what == What::Image).filter_map(|change| change.to.as_str());
+    for repository in images.map(crate::image::repository_of) {
+        if !repository.is_empty() && !repositories.iter().any(|known| known == repository) {
+            repositories.push(repository.to_owned());
+        }
+    }
+    if repositories.is_empty()
+        && let Some(image) = before.state.service_image.as_deref().filter(|image| !image.is_empty())
+    {
+        repositories.push(crate::image::repository_of(image).to_owned());
+    }
+    repositories
+}
+
 /// Decides what `request` asks of the service in `snapshot`; `restore` is what its `restore` found.
 #[must_use]
 pub fn plan(request: &UpdateRequest, snapshot: &Snapshot, restore: Option<&Restore>) -> Plan {

@@ -1,9 +1,10 @@
 //! The edge of the recorder function: ECS deployment events of all accounts, and the sweep that asks where no event
 //! tells. Each failure is logged here, once.
 
+mod hearing;
+
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -21,21 +22,15 @@ use crate::aws::sessions::{SessionRequest, Sessions, session_name};
 use crate::config::RecorderConfig;
 use crate::follow::Looker;
 use crate::lambda::{self, EventText};
-use crate::ledger::deployment::{DeploymentItem, Undoes};
-use crate::ledger::hear::{Heard, hear, needs_open};
-use crate::ledger::record::{Kind, SHARDS};
+use crate::ledger::deployment::DeploymentItem;
+use crate::ledger::record::SHARDS;
 use crate::ledger::write::{LedgerError, Write};
-use crate::names::{AccountId, ChangeId, FunctionArn, ServiceKey};
-use crate::outcome::{DeploymentEvent, Detail, Ending, Followed, Standing};
+use crate::names::{AccountId, FunctionArn, ServiceKey};
+use crate::outcome::{DeploymentEvent, Followed, Standing};
 use crate::pace::Pace;
-use crate::settle::{End, External, Settled, Settler, Witness};
+use crate::settle::{End, Settled, Settler, Witness};
 use crate::telemetry::{self, Ended, Metrics};
 
-/// How often what an event depends on is read again before the event has to come again: a result is mostly written
-/// within a second of its deployment.
-const READINGS: u32 = 5;
-/// The pause before the first of them; each next one is twice as long.
-const READING_PAUSE: Duration = Duration::from_millis(500);
 /// How many deployments one part of the index gives to one sweep.
 const DUE_AT_A_TIME: usize = 200;
 /// How many deployments are asked about at the same time.
@@ -178,105 +173,6 @@ impl Recorder {
         }
     }
 
-    /// Does what an event means for the ledger.
-    async fn hear(&self, event: &DeploymentEvent, invocation: &Invocation) -> Result<Value, Failure> {
-        let witness = Witness { session: String::new(), request_id: invocation.request_id.clone() };
-        let store = &self.settler.store;
-        let unavailable = |error| Failure::unavailable(&error);
-        let mut why = String::new();
-        for reading in 0..READINGS {
-            if reading > 0 {
-                tokio::time::sleep(READING_PAUSE * 2_u32.pow(reading - 1)).await;
-            }
-            let (position, item) =
-                store.read_deployment(&event.service, Some(&event.deployment_id), None).await.map_err(unavailable)?;
-            let open = if needs_open(event, item.as_ref()) {
-                store.open_deployments(Open::Of(&event.service)).await.map_err(unavailable)?
-            } else {
-                Vec::new()
-            };
-            let now = (self.clock)();
-            match hear(event, position.head.as_ref(), item.as_ref(), &open, now) {
-                Heard::Nothing(why) => return Ok(json!({"nothing": why})),
-                Heard::Refused(why) => {
-                    tracing::error!(service = %event.service, "refused: {why}");
-                    return Ok(json!({"refused": why}));
-                }
-                Heard::TooEarly(what) => why = what,
-                Heard::Ended { deployment_id, ending, is_final } => {
-                    return self.ended(event, &deployment_id, &ending, is_final, &witness).await;
-                }
-                Heard::RollsBack { undone } => {
-                    let undoes = undone.as_ref().map(|it| it.deployment_id().to_owned());
-                    let change_id = undone.map_or_else(|| ChangeId::new(event.at, (self.random)()), |it| it.change_id);
-                    let mut to = item.clone().unwrap_or_else(|| {
-                        let (arn, id) = (&event.service_arn, &event.deployment_id);
-                        DeploymentItem {
-                            check_at: None,
-                            ..DeploymentItem::new(&event.service, arn, id, change_id, event.at, now)
-                        }
-                    });
-                    to.undoes = Some(Undoes { deployment_id: undoes.clone(), since: event.at });
-                    let write = Write::Deployment { from: item.map(Box::new), to: Box::new(to) };
-                    if self.settler.note(&[write]).await.map_err(unavailable)? {
-                        return Ok(json!({"rollback_of": undoes}));
-                    }
-                    "what is known of the deployment changed meanwhile".clone_into(&mut why);
-                }
-                Heard::OfOrphan { change_id } => {
-                    let (arn, id) = (&event.service_arn, &event.deployment_id);
-                    let to = DeploymentItem::new(&event.service, arn, id, change_id.clone(), event.at, now);
-                    let write = Write::Deployment { from: None, to: Box::new(to) };
-                    if self.settler.note(&[write]).await.map_err(unavailable)? {
-                        return Ok(json!({"started_by": change_id}));
-                    }
-                    "what is known of the deployment changed meanwhile".clone_into(&mut why);
-                }
-                Heard::External(detail) => {
-                    let external = External {
-                        service: &event.service,
-                        service_arn: &event.service_arn,
-                        deployment_id: &event.deployment_id,
-                        at: event.at,
-                        detail: &detail,
-                        random: (self.random)(),
-                    };
-                    let written = self.settler.external(external, &position, &witness).await.map_err(unavailable)?;
-                    if let Some(change_id) = written {
-                        self.count(Ended::Deployment(Kind::External));
-                        return Ok(json!({"recorded": Kind::External, "change_id": change_id.as_str()}));
-                    }
-                    "the service's ledger moved meanwhile".clone_into(&mut why);
-                }
-            }
-        }
-        Err(Failure { kind: "TooEarly", message: format!("{why}. Nothing was recorded; the event has to come again") })
-    }
-
-    async fn ended(
-        &self,
-        event: &DeploymentEvent,
-        deployment_id: &str,
-        ending: &Ending,
-        is_final: bool,
-        witness: &Witness,
-    ) -> Result<Value, Failure> {
-        let (service, service_arn) = (&event.service, event.service_arn.as_str());
-        let end = End { service, service_arn, deployment_id, ending, is_final, answer: None };
-        match self.settler.settle(end, witness).await.map_err(|error| Failure::unavailable(&error))? {
-            Settled::Recorded { change_id } => {
-                self.count(Ended::Deployment(ending.kind));
-                Ok(json!({"recorded": ending.kind, "change_id": change_id}))
-            }
-            Settled::Known(_) => Ok(json!({"nothing": "how the deployment ended is recorded"})),
-            Settled::Unknown => Ok(json!({"nothing": "nothing is known any more of the deployment"})),
-            Settled::Refused(why) => {
-                tracing::error!(service = %event.service, "refused: {why}");
-                Ok(json!({"refused": why}))
-            }
-        }
-    }
-
     /// Asks ECS about the open deployments that are due.
     async fn sweep(&self, invocation: &Invocation) -> Result<Swept, LedgerError> {
         let by = (self.clock)();
@@ -327,7 +223,7 @@ impl Recorder {
             Standing::Ended(ending) => ending,
         };
         let service = &item.service;
-        self.settler.name_superseder(service, &mut ending.detail).await;
+        self.settler.name_superseder(service, item.deployment_id(), &mut ending).await;
         let witness =
             Witness { session: session_name(&invocation.request_id), request_id: invocation.request_id.clone() };
         let end = End {
@@ -363,15 +259,11 @@ impl Recorder {
         let session = accounts.session(service.account_id(), async || self.session(service, invocation).await).await?;
         let ecs = Ecs::new(&self.shared, service.region().as_str(), session);
         let buckets = self.pace.of(service);
-        let followed =
-            Followed { id: item.deployment_id(), before: item.before.as_deref(), started_at: item.started_at };
+        let followed = Followed::of(item);
         match Looker::new(&ecs, &buckets, service, followed).look().await {
             Ok(standing) => Ok(standing),
             Err(DescribeError::Call(error)) => Err(error.to_string()),
-            Err(gone) => {
-                let detail = Detail { reason: Some(format!("{gone}: it was deleted")), ..Detail::default() };
-                Ok(Standing::Ended(Box::new(Ending { kind: Kind::Stopped, detail })))
-            }
+            Err(_) => Ok(followed.of_deleted(None)),
         }
     }
 

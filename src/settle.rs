@@ -14,12 +14,14 @@ use crate::ledger::idempotency::Answer;
 use crate::ledger::record::{Attempt, ChangeFacts, Identity, Kind, Place, RecordKey, Said};
 use crate::ledger::write::{LedgerError, Write};
 use crate::names::{ChangeId, ServiceKey};
-use crate::outcome::{Detail, Ending};
+use crate::outcome::{DELETED, Detail, Ending, superseder_among};
 use crate::registry::Pins;
 
 /// How often it is written where the ledger moves or DynamoDB does not answer, and for how long at the most.
 const TRIES: u32 = 10;
 const LONGEST: Duration = Duration::from_secs(30);
+/// How many of a service's newest records are read where it matters what happened last.
+pub const NEWEST_RECORDS: i32 = 100;
 
 /// Who saw it, for the record.
 #[derive(Debug, Clone, Default)]
@@ -81,6 +83,8 @@ struct Known {
     item: Option<DeploymentItem>,
     /// Keys of the records of its change.
     records: Vec<RecordKey>,
+    /// The repository under which the change is found, by its own records.
+    repository: Option<String>,
 }
 
 impl Settler {
@@ -103,12 +107,14 @@ impl Settler {
             _ => Vec::new(),
         };
         let key = |record: &crate::ledger::record::RawRecord| RecordKey::parse(record.get("record")?.as_str()?).ok();
-        Ok(Known { position, item, records: records.iter().filter_map(key).collect() })
+        let image = records.iter().find_map(|record| record.get("image")?.as_str());
+        let repository = image.and_then(|image| image.rsplit_once('#')).map(|(repository, _)| repository.to_owned());
+        Ok(Known { position, item, records: records.iter().filter_map(key).collect(), repository })
     }
 
     fn decide(&self, end: End<'_>, known: &Known, witness: &Witness) -> Result<Decision<Settled>, LedgerError> {
         let now = (self.clock)();
-        let Known { position, item, records } = known;
+        let Known { position, item, records, repository } = known;
         let Some(item) = item else { return Ok(Decision::Done(Settled::Unknown)) };
         if item.service_arn != end.service_arn || item.service != *end.service {
             let what = format!("deployment {} is one of service {}", end.deployment_id, item.service_arn);
@@ -132,7 +138,10 @@ impl Settler {
         let place = Place::later().find(is_free).ok_or_else(|| {
             LedgerError::Encoding(format!("change {change_id} of {} has no place for one more record", end.service))
         })?;
-        let facts = ChangeFacts { repositories: item.repositories.clone(), ..facts(end.service, change_id, witness) };
+        // Under an image stands what became of a change, too: whoever asks by it is told the same.
+        let repositories = Some(item.repositories.clone()).filter(|repositories| !repositories.is_empty());
+        let repositories = repositories.unwrap_or_else(|| repository.iter().cloned().collect());
+        let facts = ChangeFacts { repositories, ..facts(end.service, change_id, witness) };
         let said =
             Said { deployment_id: Some(end.deployment_id), outcome: Some(&end.ending.detail), ..Said::default() };
         let written = facts.record(end.ending.kind, place, now, &said, position.head.as_ref())?;
@@ -143,17 +152,17 @@ impl Settler {
         Ok(Decision::Write(writes, Settled::Recorded { change_id: change_id.clone() }))
     }
 
-    /// Records a deployment that no change started, as it stands behind `position`; `None` where something moved.
+    /// What records a deployment that no change started, behind `position`.
     ///
     /// # Errors
     ///
-    /// Where it could not be written.
-    pub async fn external(
+    /// Where the record has no canonical JSON.
+    pub fn external(
         &self,
         external: External<'_>,
         position: &Position,
         witness: &Witness,
-    ) -> Result<Option<ChangeId>, LedgerError> {
+    ) -> Result<(Vec<Write>, ChangeId), LedgerError> {
         let now = (self.clock)();
         let External { service, service_arn, deployment_id, at, detail, random } = external;
         let change_id = ChangeId::new(position.next_change_time(at.min(now)), random);
@@ -169,12 +178,23 @@ impl Settler {
         let head = Head::behind(&written.0, position.head.as_ref(), position.lease().cloned());
         let mut writes: Vec<Write> = Write::append(service, written, position.head.clone(), head).collect();
         writes.push(Write::Deployment { from: None, to: Box::new(item) });
-        Ok(self.note(&writes).await?.then_some(change_id))
+        Ok((writes, change_id))
     }
 
-    /// Fills in which change started the deployment that took over, where one did. Without it the end stands as well.
-    pub async fn name_superseder(&self, service: &ServiceKey, detail: &mut Detail) {
-        let Some(by) = &mut detail.superseded_by else { return };
+    /// Looks in the ledger what took over from a deployment: what was stopped since a change had taken over was superseded, even where ECS
+    /// does not show that change any more; and which change started the deployment that took over. Without it the end stands as well.
+    pub async fn name_superseder(&self, service: &ServiceKey, deployment_id: &str, ending: &mut Ending) {
+        if ending.kind == Kind::Stopped && ending.detail.reason.as_deref() != Some(DELETED) {
+            match self.store.newest_records(service, NEWEST_RECORDS).await {
+                Ok(records) => {
+                    if let Some(by) = superseder_among(&records, deployment_id, ending.happened_at()) {
+                        *ending = ending.clone().superseded(&by);
+                    }
+                }
+                Err(error) => tracing::warn!("whether a change took over could not be read: {error}"),
+            }
+        }
+        let Some(by) = &mut ending.detail.superseded_by else { return };
         match self.store.read_deployment(service, Some(&by.deployment_id), None).await {
             Ok((_, item)) => {
                 let item = item.filter(|item| !item.is_external() && item.undoes.is_none());
@@ -247,5 +267,39 @@ fn facts(service: &ServiceKey, change_id: &ChangeId, witness: &Witness) -> Chang
         request_id: witness.request_id.clone(),
         restores: None,
         pins: Pins::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Code, Failure};
+    use crate::ledger::idempotency::KeyItem;
+
+    #[test]
+    fn a_key_answers_what_stands_in_the_ledger() {
+        // The waiter saw SUPERSEDED; the recorder had written COMPLETED.
+        let now = DateTime::from_timestamp(1_795_000_000, 0).unwrap();
+        let service = ServiceKey::parse("222222222222/eu-west-1/prod/web").unwrap();
+        let change_id = ChangeId::new(now, [1; 10]);
+        let key = KeyItem::begun("key#1", "e", change_id.clone(), Attempt::FIRST, now);
+        let item = DeploymentItem::new(&service, "arn:s", "ecs-svc/2", change_id, now, now);
+        let ending = Ending { kind: Kind::Superseded, detail: Detail::default() };
+        let told = |kind: Kind| Answer::Failure(Failure::new(Code::ServiceUpdateFailed, kind.as_str().to_owned()));
+        let end = End {
+            service: &service,
+            service_arn: "arn:s",
+            deployment_id: "ecs-svc/2",
+            ending: &ending,
+            is_final: true,
+            answer: Some(("key#1", &told)),
+        };
+        let position = Position { head: None, key: Some(key) };
+        let write = key_write(end, &position, &item, Kind::Completed, now).unwrap();
+        let Some(Write::Key { to, .. }) = &write else { panic!("{write:?}") };
+        let answer = to.progress().unwrap().answer.as_deref().unwrap();
+        assert!(answer.contains("COMPLETED") && !answer.contains("SUPERSEDED"), "{answer}");
+        let again = Position { head: None, key: Some(to.clone()) };
+        assert_eq!(key_write(end, &again, &item, Kind::Completed, now), Ok(None), "it has that answer");
     }
 }

@@ -428,7 +428,7 @@ impl Updater {
         ChangeFacts {
             service: request.service_key.clone(),
             change_id,
-            repositories: repositories(changes, before),
+            repositories: plan::repositories(changes, before),
             requested_by: request.requested_by.clone(),
             reason: request.reason.clone(),
             identity: if invocation.is_verified() { Identity::Verified } else { Identity::Claimed },
@@ -515,22 +515,4 @@ enum Attempt {
     Moved(String, Option<Position>),
     /// What was read has grown old while the change waited for its turn: read again.
     Again,
-}
-
-/// Repositories of the images that change, each once; where none does, that of the container the change is about.
-fn repositories(changes: &[plan::Change], before: &Recorded) -> Vec<String> {
-    let mut repositories: Vec<String> = Vec::new();
-    let images =
-        changes.iter().filter(|change| change.what == plan::What::Image).filter_map(|change| change.to.as_str());
-    for repository in images.map(crate::image::repository_of) {
-        if !repository.is_empty() && !repositories.iter().any(|known| known == repository) {
-            repositories.push(repository.to_owned());
-        }
-    }
-    if repositories.is_empty()
-        && let Some(image) = before.state.service_image.as_deref().filter(|image| !image.is_empty())
-    {
-        repositories.push(crate::image::repository_of(image).to_owned());
-    }
-    repositories
 }

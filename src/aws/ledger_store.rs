@@ -268,6 +268,25 @@ impl LedgerStore {
         }
     }
 
+    /// The newest records of a service, about so many, strongly consistent: pointer items beside the chain count, too.
+    ///
+    /// # Errors
+    ///
+    /// Where the call failed.
+    pub async fn newest_records(&self, service: &ServiceKey, about: i32) -> Result<Vec<RawRecord>, LedgerError> {
+        let request = self
+            .client
+            .query()
+            .table_name(&self.history)
+            .key_condition_expression("service = :service")
+            .expression_attribute_values(":service", AttributeValue::S(service.to_string()))
+            .scan_index_forward(false)
+            .consistent_read(true)
+            .limit(about);
+        let answer = request.send().await.map_err(|error| CallError::new(QUERY, &error))?;
+        Ok(answer.items.unwrap_or_default().iter().filter(|item| item.contains_key("seq")).map(json).collect())
+    }
+
     /// The open deployments of one part of their index, those that are to be asked about first: of one service, or all
     /// that are due by then. The index is a little behind.
     ///
@@ -660,7 +679,7 @@ fn deployment_attributes(item: &DeploymentItem) -> Attributes {
         ("service_deployment", optional(item.service_deployment.as_ref())),
         ("by_events", AttributeValue::S(item.by_events.to_string())),
         ("undoes", optional(undoes)),
-        ("outcomes", AttributeValue::S(outcomes_text(&item.outcomes))),
+        ("outcomes", AttributeValue::S(outcomes_text(item))),
         ("expires_at", AttributeValue::N(item.expires_at.to_string())),
     ]
 }
@@ -672,14 +691,27 @@ fn check_attributes(item: &DeploymentItem) -> Attributes {
     vec![("check_shard", AttributeValue::S(shard)), ("check_at", AttributeValue::S(rfc3339(check_at)))]
 }
 
-fn outcomes_text(outcomes: &[Kind]) -> String {
-    outcomes.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(",")
+fn outcomes_text(item: &DeploymentItem) -> String {
+    let known = item.outcomes.iter().map(|kind| kind.as_str());
+    known.chain(item.unread.as_deref()).collect::<Vec<_>>().join(",")
+}
+
+/// Outcomes, as far as this version knows them, and what stands behind these.
+fn outcomes(text: &str) -> (Vec<Kind>, Option<String>) {
+    let mut known = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (first, behind) = rest.split_once(',').unwrap_or((rest, ""));
+        let Ok(kind) = serde_json::from_value(first.into()) else { return (known, Some(rest.to_owned())) };
+        known.push(kind);
+        rest = behind;
+    }
+    (known, None)
 }
 
 /// The deployment that an item is, or the attribute that is not what this project writes.
 fn deployment(item: &Item) -> Result<DeploymentItem, &'static str> {
-    let outcomes = text(item, "outcomes")?;
-    let outcomes = outcomes.split(',').filter(|kind| !kind.is_empty());
+    let (outcomes, unread) = outcomes(&text(item, "outcomes")?);
     let undoes = filled(item, "undoes").map(|undoes| {
         let undoes: Value = serde_json::from_str(&undoes).ok()?;
         let deployment_id = undoes.get("deployment_id")?.as_str().map(str::to_owned);
@@ -696,10 +728,8 @@ fn deployment(item: &Item) -> Result<DeploymentItem, &'static str> {
         service_deployment: filled(item, "service_deployment"),
         by_events: text(item, "by_events")? != "false",
         undoes: undoes.map(|undoes| undoes.ok_or("undoes")).transpose()?,
-        outcomes: outcomes
-            .map(|kind| serde_json::from_value(kind.into()))
-            .collect::<serde_json::Result<_>>()
-            .map_err(|_| "outcomes")?,
+        outcomes,
+        unread,
         check_at: filled(item, "check_at").map(|at| time(&at).ok_or("check_at")).transpose()?,
         expires_at: parsed(item, "expires_at")?,
     })
@@ -866,6 +896,19 @@ mod tests {
                 with_id(&written.id, [deployment_attributes(&written), check_attributes(&written)].concat());
             assert_eq!(deployment(&item(attributes)), Ok(written));
         }
+    }
+
+    #[test]
+    fn an_outcome_that_only_a_later_version_knows_is_an_end_and_stays_as_it_was_written() {
+        let service = ServiceKey::parse("222222222222/eu-west-1/prod/web").unwrap();
+        let plain = DeploymentItem::new(&service, "arn:s", "ecs-svc/1", change(), at(0), at(1));
+        let mut attributes = item(with_id(&plain.id, deployment_attributes(&plain)));
+        let text = "DEPLOYMENT_FAILED,PAUSED_FOR_GOOD,ROLLED_BACK";
+        attributes.insert("outcomes".to_owned(), AttributeValue::S(text.to_owned()));
+        let read = deployment(&attributes).unwrap();
+        assert_eq!(read.outcomes, [Kind::DeploymentFailed]);
+        assert!(!read.accepts(Kind::RolledBack) && !read.accepts(Kind::Completed));
+        assert_eq!(outcomes_text(&read), text, "whoever writes the item again demands what stands there");
     }
 
     #[test]

@@ -37,6 +37,9 @@ pub struct DeploymentItem {
     pub undoes: Option<Undoes>,
     /// The outcomes that are recorded, in their order.
     pub outcomes: Vec<Kind>,
+    /// What stands behind them that only a later version of this project knows, as that version wrote it: an end behind which
+    /// nothing more is recorded.
+    pub unread: Option<String>,
     /// When ECS is to be asked how it stands; none where nothing more is to come.
     pub check_at: Option<DateTime<Utc>>,
     /// When it no longer counts, in seconds since 1970.
@@ -82,6 +85,7 @@ impl DeploymentItem {
             by_events: true,
             undoes: None,
             outcomes: Vec::new(),
+            unread: None,
             check_at: Some(now + FIRST_LOOK),
             expires_at: (now + DEPLOYMENT_LIFETIME).timestamp(),
         }
@@ -102,6 +106,9 @@ impl DeploymentItem {
     /// Whether an outcome goes on from those that are recorded: each comes once, and behind an end comes nothing.
     #[must_use]
     pub fn accepts(&self, outcome: Kind) -> bool {
+        if self.unread.is_some() {
+            return false;
+        }
         match self.outcomes.last() {
             None => true,
             Some(Kind::DeploymentFailed) => matches!(outcome, Kind::RolledBack | Kind::RollbackFailed),

@@ -2,21 +2,35 @@
 //!
 //! A rollback is a deployment of its own, with events of its own. As far as is known, ECS takes up the id of the
 //! deployment that it goes back to; where it does not, the id is new. Both are understood: what begins with the words of
-//! a rollback undoes the newest deployment of the service that is open.
+//! a rollback undoes the newest deployment of the service that is open and began before it.
+//!
+//! Events come late, twice, in any order, or not at all (`EventBridge` delivers at least once, and rarely not:
+//! <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-event-delivery-level.html>). So their own times are compared, and
+//! where an event may be of a deployment that a change started without having said so, ECS is asked ([`Heard::Ask`]).
+
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Duration, Utc};
 
+use super::begun::{Begun, Written};
 use super::deployment::DeploymentItem;
 use super::head::Head;
 use super::record::Kind;
-use crate::names::ChangeId;
-use crate::outcome::{DeploymentEvent, Detail, Ending, Happened, Target};
+use crate::outcome::{DeploymentEvent, Detail, Ending, Happened, ROUNDING, Runs, Target, runs};
+use crate::plan::repositories;
 use crate::snapshot::rfc3339;
 
 /// Events of before that are not listened to: what is known of deployments is kept for as long.
 const OLDEST: Duration = Duration::days(29);
 /// How far the clock of ECS may be from ours.
 const CLOCKS: Duration = Duration::seconds(5);
+/// How long after a lease a call may act whose answer was lost: `Lease::lengthened` provides for as much.
+pub const LATE_EFFECT: Duration = Duration::seconds(60);
+/// How old an event is when its last delivery has come: Lambda runs a failed asynchronous event again after one minute and after two
+/// more. Source: <https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html>.
+const WAITED_OUT: Duration = Duration::seconds(150);
+/// How long the end of a deployment may come after its beginning, where nothing tells when that was.
+const LONGEST_ROLLOUT: Duration = Duration::days(1);
 
 /// What is to be done about an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,8 +39,10 @@ pub enum Heard {
     Nothing(&'static str),
     /// Nothing ever: it names another service than the deployment has.
     Refused(String),
-    /// It has to come again: what it depends on is not written yet.
+    /// It has to come again: what it depends on is not written or not visible yet, and will be soon.
     TooEarly(String),
+    /// What ECS says of the deployment decides: ask, and hear again.
+    Ask,
     /// A deployment ended so.
     Ended {
         /// Which one.
@@ -41,25 +57,52 @@ pub enum Heard {
         /// The other one.
         undone: Option<Box<DeploymentItem>>,
     },
-    /// A change began, did not end, and must have started this deployment: note it.
-    OfOrphan {
-        /// The change.
-        change_id: ChangeId,
-    },
+    /// A change began, did not say what it started, and started this deployment: note it.
+    OfOrphan(Box<DeploymentItem>),
     /// No change started it.
     External(Detail),
 }
 
-/// Decides what an event means. `item` is what is known of its deployment, `open` the open deployments of its service:
-/// they are asked for only where `item` and the event need them ([`needs_open`]).
+/// What the ledger says. `open` and `written` are read only where the event needs them ([`needs_ledger`]).
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// The service's head.
+    pub head: Option<&'a Head>,
+    /// What is known of the event's deployment.
+    pub item: Option<&'a DeploymentItem>,
+    /// The open deployments of its service.
+    pub open: &'a [DeploymentItem],
+    /// What the newest records of the service say.
+    pub written: &'a Written,
+    /// What ECS says, once it was asked.
+    pub says: Option<&'a Says>,
+}
+
+/// What ECS says of an event's deployment, as far as it can tell.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Says {
+    /// When the service was made.
+    pub service_created_at: Option<DateTime<Utc>>,
+    /// When the deployment was created.
+    pub created_at: Option<DateTime<Utc>>,
+    /// ARN of the task definition that it deploys.
+    pub task_definition: Option<String>,
+    /// The images of that one by container.
+    pub images: Option<BTreeMap<String, String>>,
+    /// ARN of its service deployment.
+    pub service_deployment: Option<String>,
+    /// Whether deployments of the service are of another strategy than `ROLLING`.
+    pub other_strategy: bool,
+    /// Whether the deployment says of itself that it takes another one back.
+    pub rolls_back: bool,
+    /// Whether the newest open deployment was, or is being rolled back.
+    pub is_rolled_back: Option<bool>,
+}
+
+/// Decides what an event means.
 #[must_use]
-pub fn hear(
-    event: &DeploymentEvent,
-    head: Option<&Head>,
-    item: Option<&DeploymentItem>,
-    open: &[DeploymentItem],
-    now: DateTime<Utc>,
-) -> Heard {
+pub fn hear(event: &DeploymentEvent, known: Known<'_>, now: DateTime<Utc>) -> Heard {
+    let item = known.item;
     if now - event.at > OLDEST {
         return Heard::Nothing("it is so old that nothing is known of its deployment");
     }
@@ -70,49 +113,105 @@ pub fn hear(
         ));
     }
     if event.rolls_back() {
-        let undone = newest(open.iter().filter(|other| other.deployment_id() != event.deployment_id));
-        let noted = item.and_then(|item| item.undoes.as_ref()).map(|undoes| undoes.deployment_id.as_deref());
-        let is_noted = noted == Some(undone.map(DeploymentItem::deployment_id));
-        return match (item, undone) {
-            (Some(_), _) if is_noted => Heard::Nothing("the rollback is known"),
-            (Some(_), None) => Heard::Nothing("nothing that is open is rolled back"),
-            (_, undone) => Heard::RollsBack { undone: undone.map(|it| Box::new(it.clone())) },
-        };
+        return rollback_begins(event, known);
+    }
+    if let Some(undone) = undone_by_end(event, known) {
+        return rollback_ends(event, undone.deployment_id());
     }
     match item {
         Some(item) => of_known(event, item),
-        None => of_unknown(event, head, open, now),
+        None => of_unknown(event, known, now),
     }
 }
 
-/// Whether the open deployments of the service matter.
+/// Whether the open deployments of the service and its newest records matter.
 #[must_use]
-pub fn needs_open(event: &DeploymentEvent, item: Option<&DeploymentItem>) -> bool {
-    event.rolls_back() || (item.is_none() && event.happened != Happened::InProgress)
+pub fn needs_ledger(event: &DeploymentEvent, item: Option<&DeploymentItem>) -> bool {
+    event.rolls_back() || item.is_none_or(|item| may_end_a_rollback(event, item))
+}
+
+/// What began with the words of a rollback undoes the newest open deployment that began before.
+fn rollback_begins(event: &DeploymentEvent, known: Known<'_>) -> Heard {
+    let undone = undone(event, known);
+    let noted = known.item.and_then(|item| item.undoes.as_ref());
+    if noted.is_some_and(|noted| noted.since >= event.at) {
+        return Heard::Nothing("the rollback is known");
+    }
+    let noted = noted.map(|noted| noted.deployment_id.as_deref());
+    match (known.item, undone) {
+        (Some(_), undone) if noted == Some(undone.map(DeploymentItem::deployment_id)) => {
+            Heard::Nothing("the rollback is known")
+        }
+        (Some(_), None) => Heard::Nothing("nothing that is open is rolled back"),
+        (_, undone) => Heard::RollsBack { undone: undone.map(|it| Box::new(it.clone())) },
+    }
+}
+
+/// The deployment that a rollback of this time undoes: the newest open one that began before, unless the ledger knows of another one that
+/// was started between. ECS rolls back what is `PRIMARY`, so an older one cannot be meant.
+fn undone<'a>(event: &DeploymentEvent, known: Known<'a>) -> Option<&'a DeploymentItem> {
+    let at = latest(event);
+    let is_before = |it: &&DeploymentItem| it.deployment_id() != event.deployment_id && it.started_at < at;
+    let undone = newest(known.open.iter().filter(is_before))?;
+    let is_between = |time: DateTime<Utc>| undone.started_at < time && time < at;
+    let id = undone.deployment_id();
+    let is_open = |id: &str| known.open.iter().any(|it| it.deployment_id() == id);
+    let other = known.written.named.iter().any(|named| {
+        let is_another = named.deployment_id != id && named.deployment_id != event.deployment_id;
+        is_another && !is_open(&named.deployment_id) && is_between(named.since)
+    });
+    let untold = known
+        .written
+        .begun
+        .iter()
+        .any(|begun| begun.may_deploy() && is_between(begun.began) && begun.left.as_deref() != Some(id));
+    (!other && !untold).then_some(undone)
+}
+
+/// The latest time at which an event may have happened: times of events may be cut to whole seconds.
+fn latest(event: &DeploymentEvent) -> DateTime<Utc> {
+    if event.at.timestamp_subsec_millis() == 0 { event.at + Duration::milliseconds(999) } else { event.at }
+}
+
+/// Whether the event may tell the end of a rollback whose beginning was not heard: ECS takes up the id from before.
+fn may_end_a_rollback(event: &DeploymentEvent, item: &DeploymentItem) -> bool {
+    event.happened != Happened::InProgress && item.undoes.is_none() && !item.outcomes.is_empty()
+}
+
+/// The deployment whose rollback an end is: it is open, and the event's deployment, which it had replaced, ended once more after it began.
+fn undone_by_end<'a>(event: &DeploymentEvent, known: Known<'a>) -> Option<&'a DeploymentItem> {
+    if event.happened == Happened::InProgress || !known.item.is_none_or(|item| may_end_a_rollback(event, item)) {
+        return None;
+    }
+    undone(event, known).filter(|it| it.before.as_deref() == Some(&event.deployment_id) && it.started_at < event.at)
+}
+
+fn rollback_ends(event: &DeploymentEvent, undone: &str) -> Heard {
+    let detail = Detail { happened_at: Some(rfc3339(event.at)), ..Detail::default() };
+    let ending = if event.happened == Happened::Failed {
+        Ending { kind: Kind::RollbackFailed, detail: Detail { reason: event.reason.clone(), ..detail } }
+    } else {
+        let to = Target { deployment_id: Some(event.deployment_id.clone()), ..Target::default() };
+        Ending { kind: Kind::RolledBack, detail: Detail { rolled_back_to: Some(to), ..detail } }
+    };
+    Heard::Ended { deployment_id: undone.to_owned(), ending, is_final: true }
 }
 
 fn of_known(event: &DeploymentEvent, item: &DeploymentItem) -> Heard {
-    let happened_at = Some(rfc3339(event.at));
-    match item.undoes.as_ref().map(|undoes| undoes.deployment_id.as_deref()) {
-        Some(None) => return Heard::Nothing("it is the rollback of a deployment that is not known"),
-        Some(Some(undone)) => {
-            let detail = Detail { happened_at, reason: event.reason.clone(), ..Detail::default() };
-            let ending = match event.happened {
-                Happened::InProgress => return Heard::Nothing("the rollback is known"),
-                Happened::Failed => Ending { kind: Kind::RollbackFailed, detail },
-                Happened::Completed => {
-                    let to = Target { deployment_id: Some(event.deployment_id.clone()), ..Target::default() };
-                    Ending {
-                        kind: Kind::RolledBack,
-                        detail: Detail { rolled_back_to: Some(to), reason: None, ..detail },
-                    }
-                }
-            };
-            return Heard::Ended { deployment_id: undone.to_owned(), ending, is_final: true };
+    if let Some(undoes) = &item.undoes {
+        // What its id did before the rollback began is not the rollback's.
+        let is_earlier = event.at < undoes.since;
+        match &undoes.deployment_id {
+            _ if event.happened == Happened::InProgress => return Heard::Nothing("the deployment is known"),
+            _ if is_earlier && item.started_at >= undoes.since => {
+                return Heard::Nothing("it is from before the rollback that is known");
+            }
+            _ if is_earlier => {}
+            None => return Heard::Nothing("it is the rollback of a deployment that is not known"),
+            Some(undone) => return rollback_ends(event, undone),
         }
-        None => {}
     }
-    if item.outcomes.contains(&Kind::External) {
+    if item.is_external() {
         return Heard::Nothing("the deployment is known, and no change started it");
     }
     if !item.by_events {
@@ -120,7 +219,7 @@ fn of_known(event: &DeploymentEvent, item: &DeploymentItem) -> Heard {
     }
     let ended = |kind, reason, is_final| Heard::Ended {
         deployment_id: event.deployment_id.clone(),
-        ending: Ending { kind, detail: Detail { happened_at: happened_at.clone(), reason, ..Detail::default() } },
+        ending: Ending { kind, detail: Detail { happened_at: Some(rfc3339(event.at)), reason, ..Detail::default() } },
         is_final,
     };
     match event.happened {
@@ -131,32 +230,145 @@ fn of_known(event: &DeploymentEvent, item: &DeploymentItem) -> Heard {
     }
 }
 
-fn of_unknown(event: &DeploymentEvent, head: Option<&Head>, open: &[DeploymentItem], now: DateTime<Utc>) -> Heard {
-    if let Some(lease) = head.and_then(|head| head.lease.as_ref()) {
-        if lease.until > now {
-            return Heard::TooEarly(format!(
-                "change {} of service {} has not ended: it may have started deployment {}",
-                lease.change_id, event.service, event.deployment_id
-            ));
-        }
-        let began = lease.change_id.time();
-        if (began - CLOCKS..=lease.until).contains(&event.at) && event.happened == Happened::InProgress {
-            return Heard::OfOrphan { change_id: lease.change_id.clone() };
-        }
+/// Nothing is noted of the deployment: it is a change's that did not say so, a rollback whose beginning was not heard, or nobody's.
+fn of_unknown(event: &DeploymentEvent, known: Known<'_>, now: DateTime<Utc>) -> Heard {
+    if known.written.named.iter().any(|named| named.deployment_id == event.deployment_id) {
+        return Heard::TooEarly(format!("deployment {} was noted meanwhile", event.deployment_id));
     }
-    if let Some(other) = newest(open.iter().filter(|other| other.started_at <= event.at)) {
-        return Heard::TooEarly(format!(
+    if let Some(change_id) = unread_holder(event, known, now) {
+        return not_ended(event, change_id);
+    }
+    let possible: Vec<&Begun> = known.written.begun.iter().filter(|begun| is_possible(event, begun)).collect();
+    let older = older(event, known);
+    if possible.is_empty() && older.is_none() {
+        return external(event);
+    }
+    let Some(says) = known.says else { return Heard::Ask };
+    if let Some(heard) = of_change(event, known, &possible, says, now) {
+        return heard;
+    }
+    let is_of_this_life =
+        |it: &&DeploymentItem| says.service_created_at.is_none_or(|made| it.started_at + ROUNDING >= made);
+    match older.filter(is_of_this_life) {
+        None => external(event),
+        Some(older) if says.rolls_back || says.is_rolled_back == Some(true) => {
+            let undone = undone(event, known).filter(|it| it.id == older.id);
+            Heard::RollsBack { undone: undone.map(|it| Box::new(it.clone())) }
+        }
+        Some(_) if says.is_rolled_back == Some(false) => external(event),
+        Some(older) if now - event.at < WAITED_OUT => Heard::TooEarly(format!(
             "how deployment {} began was not heard yet: it may be the rollback of {}",
             event.deployment_id,
-            other.deployment_id()
-        ));
+            older.deployment_id()
+        )),
+        Some(_) => {
+            Heard::Nothing("it may be the rollback of a deployment that is open: the sweep asks how that one ended")
+        }
     }
+}
+
+/// The change whose lease stands and of which no record was read: it may have started the deployment.
+fn unread_holder<'a>(
+    event: &DeploymentEvent,
+    known: Known<'a>,
+    now: DateTime<Utc>,
+) -> Option<&'a crate::names::ChangeId> {
+    let lease = known.head?.lease.as_ref().filter(|lease| lease.until > now)?;
+    let is_read = known.written.begun.iter().any(|begun| lease.is_of(&begun.change_id, begun.attempt));
+    let began = lease.change_id.time();
+    (!is_read && began <= event.at + CLOCKS && !known.written.has_result(lease)).then_some(&lease.change_id)
+}
+
+fn not_ended(event: &DeploymentEvent, change_id: &crate::names::ChangeId) -> Heard {
+    Heard::TooEarly(format!(
+        "change {change_id} of service {} has not ended: it may have started deployment {}",
+        event.service, event.deployment_id
+    ))
+}
+
+fn external(event: &DeploymentEvent) -> Heard {
     Heard::External(Detail { reason: event.reason.clone(), happened_at: Some(rfc3339(event.at)), ..Detail::default() })
 }
 
-/// The deployment of the newest change.
+/// The open deployment whose rollback an end of an unknown one may be.
+fn older<'a>(event: &DeploymentEvent, known: Known<'a>) -> Option<&'a DeploymentItem> {
+    let is_before = |it: &&DeploymentItem| it.started_at < latest(event);
+    newest(known.open.iter().filter(is_before)).filter(|_| event.happened != Happened::InProgress)
+}
+
+/// Whether an attempt may have started the deployment, by the times of both: nothing that was there before it is its.
+fn is_possible(event: &DeploymentEvent, begun: &Begun) -> bool {
+    let until = match event.happened {
+        Happened::InProgress => begun.until + LATE_EFFECT,
+        Happened::Completed | Happened::Failed => DateTime::<Utc>::MAX_UTC,
+    };
+    begun.may_deploy()
+        && begun.before_deployment() != Some(&event.deployment_id)
+        && begun.began <= latest(event) + CLOCKS
+        && event.at <= until
+}
+
+/// What is to be done where the deployment is, or may be, one of these attempts'. It is the change's that wanted what it runs, and that had
+/// begun when it was created.
+fn of_change(
+    event: &DeploymentEvent,
+    known: Known<'_>,
+    possible: &[&Begun],
+    says: &Says,
+    now: DateTime<Utc>,
+) -> Option<Heard> {
+    let fits = possible.iter().copied().filter(|begun| fits(event, begun, says));
+    let judged: Vec<(&Begun, Runs)> =
+        fits.map(|it| (it, runs(it.changes.as_deref(), it.before.as_ref(), says))).collect();
+    let newest = |wanted| {
+        let found = judged.iter().filter(|(_, runs)| *runs == wanted).map(|(begun, _)| *begun);
+        found.max_by(|one, other| (&one.change_id, one.attempt).cmp(&(&other.change_id, other.attempt)))
+    };
+    let is_live = |begun: &Begun| {
+        let lease = known.head.and_then(|head| head.lease.as_ref());
+        lease.is_some_and(|lease| lease.is_of(&begun.change_id, begun.attempt) && lease.until > now)
+    };
+    match (newest(Runs::Wanted), newest(Runs::Unknown)) {
+        (Some(begun), _) | (None, Some(begun)) if is_live(begun) => Some(not_ended(event, &begun.change_id)),
+        (Some(begun), _) => Some(Heard::OfOrphan(Box::new(of_orphan(event, begun, says, now)))),
+        (None, Some(begun)) if now - event.at < WAITED_OUT => Some(Heard::TooEarly(format!(
+            "deployment {} may be of change {}, and ECS does not tell yet what it runs",
+            event.deployment_id, begun.change_id
+        ))),
+        (None, Some(_)) => {
+            Some(Heard::Nothing("it may be of a change that did not say what it started, and ECS does not tell"))
+        }
+        (None, None) => None,
+    }
+}
+
+/// Whether the deployment was created while the attempt could act.
+fn fits(event: &DeploymentEvent, begun: &Begun, says: &Says) -> bool {
+    let is_of_this_life = says.service_created_at.is_none_or(|made| begun.until >= made);
+    is_of_this_life
+        && match says.created_at {
+            Some(created) => begun.began - CLOCKS <= created && created <= begun.until + LATE_EFFECT,
+            None => event.at - begun.began < LONGEST_ROLLOUT,
+        }
+}
+
+/// The deployment as the change would have noted it.
+fn of_orphan(event: &DeploymentEvent, begun: &Begun, says: &Says, now: DateTime<Utc>) -> DeploymentItem {
+    let (arn, id) = (&event.service_arn, &event.deployment_id);
+    let started_at = says.created_at.unwrap_or(event.at);
+    let changes = begun.changes.as_deref().unwrap_or_default();
+    DeploymentItem {
+        repositories: begun.before.as_ref().map(|before| repositories(changes, before)).unwrap_or_default(),
+        before: begun.before_deployment().map(str::to_owned),
+        service_deployment: says.service_deployment.clone(),
+        by_events: !says.other_strategy,
+        ..DeploymentItem::new(&event.service, arn, id, begun.change_id.clone(), started_at, now)
+    }
+}
+
+/// The deployment that began last.
 fn newest<'a>(open: impl Iterator<Item = &'a DeploymentItem>) -> Option<&'a DeploymentItem> {
-    open.max_by(|a, b| a.change_id.cmp(&b.change_id))
+    open.max_by(|a, b| (a.started_at, &a.change_id).cmp(&(b.started_at, &b.change_id)))
 }
 
 #[cfg(test)]
@@ -165,7 +377,10 @@ mod tests {
     use crate::ledger::deployment::Undoes;
     use crate::ledger::head::Lease;
     use crate::ledger::record::{Attempt, Place, RecordKey};
-    use crate::names::{AccountId, EcsName, Region, ServiceKey};
+    use crate::names::{AccountId, ChangeId, EcsName, Region, ServiceKey};
+    use crate::plan::{Change, What};
+    use crate::snapshot::Recorded;
+    use serde_json::json;
 
     fn at(second: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(1_795_000_000 + second, 0).unwrap()
@@ -201,6 +416,272 @@ mod tests {
         let record = RecordKey::new(highest.clone(), Place::STARTED);
         let begun = Some(highest.clone());
         Head { seq: 1, hash: "h".to_owned(), record, highest, begun, running: None, lease }
+    }
+
+    /// As it was before what ECS is asked about and records say.
+    fn hear(
+        event: &DeploymentEvent,
+        head: Option<&Head>,
+        item: Option<&DeploymentItem>,
+        open: &[DeploymentItem],
+        now: DateTime<Utc>,
+    ) -> Heard {
+        let written = Written::default();
+        super::hear(event, Known { head, item, open, written: &written, says: None }, now)
+    }
+
+    const BEFORE: &str = "arn:aws:ecs:eu-west-1:222222222222:task-definition/web:7";
+    const WANTED: &str = "arn:aws:ecs:eu-west-1:222222222222:task-definition/web:8";
+
+    fn before() -> Recorded {
+        let images = json!({"web": "nginx:1", "log": "fluent"});
+        serde_json::from_value(json!({
+            "clusterArn": "", "serviceArn": "arn:s", "taskDefinitionName": "web", "taskDefinitionFamily": "web",
+            "taskDefinitionArn": BEFORE, "serviceImage": "nginx:1", "images": images, "serviceMemory": null,
+            "tags": [], "updatedOn": null, "deploymentId": "ecs-svc/1", "service": {},
+        }))
+        .unwrap()
+    }
+
+    fn image(to: &str) -> Change {
+        Change { what: What::Image, path: "web".to_owned(), from: "nginx:1".into(), to: to.into() }
+    }
+
+    /// An attempt that set out to bring this image, and says no more.
+    fn began(second: i64, to: &str) -> Begun {
+        Begun {
+            change_id: change(second),
+            attempt: Attempt::FIRST,
+            began: at(second),
+            until: at(second + 125),
+            before: Some(before()),
+            changes: Some(vec![image(to)]),
+            left: None,
+        }
+    }
+
+    fn says(created: i64, web: &str) -> Says {
+        let images = [("web", web), ("log", "fluent")].map(|(name, image)| (name.to_owned(), image.to_owned()));
+        Says {
+            created_at: Some(at(created)),
+            task_definition: Some(WANTED.to_owned()),
+            images: Some(images.into()),
+            service_deployment: Some("arn:sd".to_owned()),
+            ..Says::default()
+        }
+    }
+
+    fn written(begun: &[Begun]) -> Written {
+        Written { begun: begun.to_vec(), ..Written::default() }
+    }
+
+    fn named(id: &str, since: i64) -> crate::ledger::begun::Named {
+        crate::ledger::begun::Named { deployment_id: id.to_owned(), since: at(since) }
+    }
+
+    fn lease(second: i64) -> Lease {
+        Lease { change_id: change(second), attempt: Attempt::FIRST, until: at(second + 125), key: String::new() }
+    }
+
+    #[test]
+    fn a_rollback_undoes_nothing_that_began_later() {
+        // (a): dated before the newer change began, delivered after.
+        let open = [item("ecs-svc/3", 70), item("ecs-svc/2", 10)];
+        let begins = event("ecs-svc/1", Happened::InProgress, BACK, 60);
+        let Heard::RollsBack { undone: Some(undone) } = hear(&begins, None, None, &open, at(200)) else { panic!() };
+        assert_eq!(undone.deployment_id(), "ecs-svc/2");
+        // The one that it undid was settled before: nothing older is meant.
+        let written = Written { named: vec![named("ecs-svc/2", 10)], ..Written::default() };
+        let older = [item("ecs-svc/0", 0)];
+        let known = Known { head: None, item: None, open: &older, written: &written, says: None };
+        assert_eq!(super::hear(&begins, known, at(200)), Heard::RollsBack { undone: None });
+        // Nor where somebody else's deployment, or one that is not told of yet, came between.
+        let untold = super::tests::written(&[began(20, "nginx:2")]);
+        let known = Known { written: &untold, ..known };
+        assert_eq!(super::hear(&begins, known, at(200)), Heard::RollsBack { undone: None });
+        let unacted = super::tests::written(&[Begun { left: Some("ecs-svc/0".to_owned()), ..began(20, "nginx:2") }]);
+        let heard = super::hear(&begins, Known { written: &unacted, ..known }, at(200));
+        assert!(matches!(heard, Heard::RollsBack { undone: Some(_) }), "{heard:?}");
+    }
+
+    #[test]
+    fn times_of_events_may_be_cut_to_whole_seconds() {
+        let mut own = item("ecs-svc/2", 60);
+        own.started_at = at(60) + Duration::milliseconds(400);
+        let begins = event("ecs-svc/1", Happened::InProgress, BACK, 60);
+        assert!(matches!(hear(&begins, None, None, &[own], at(61)), Heard::RollsBack { undone: Some(_) }));
+    }
+
+    #[test]
+    fn what_is_from_before_a_rollback_is_not_its_end() {
+        // (b): a late duplicate of the end that the same id had before.
+        let mut back = item("ecs-svc/1", -100);
+        back.outcomes = vec![Kind::Completed];
+        back.undoes = Some(Undoes { deployment_id: Some("ecs-svc/2".to_owned()), since: at(60) });
+        let ends = |second| hear(&event("ecs-svc/1", Happened::Completed, "", second), None, Some(&back), &[], at(91));
+        let Heard::Ended { deployment_id, .. } = ends(-50) else { panic!() };
+        assert_eq!(deployment_id, "ecs-svc/1");
+        let Heard::Ended { deployment_id, ending, .. } = ends(90) else { panic!() };
+        assert_eq!((deployment_id.as_str(), ending.kind), ("ecs-svc/2", Kind::RolledBack));
+        // Noted for the rollback alone, its id was nobody's before.
+        let noted = DeploymentItem { started_at: at(60), outcomes: Vec::new(), ..back.clone() };
+        let early = event("ecs-svc/1", Happened::Completed, "", -50);
+        assert!(matches!(hear(&early, None, Some(&noted), &[], at(91)), Heard::Nothing(_)));
+        // A late beginning of that rollback says nothing new.
+        let begins = event("ecs-svc/1", Happened::InProgress, BACK, 60);
+        let open = [item("ecs-svc/0", -200)];
+        assert!(matches!(hear(&begins, None, Some(&back), &open, at(91)), Heard::Nothing(_)));
+    }
+
+    #[test]
+    fn what_somebody_deployed_by_hand_within_a_dead_changes_lease_is_external() {
+        // (c)
+        let head = head(Some(lease(0)));
+        let written = written(&[began(0, "nginx:2")]);
+        let begins = event("ecs-svc/5", Happened::InProgress, "by hand", 60);
+        let heard = |says: Option<&Says>, now| {
+            super::hear(&begins, Known { head: Some(&head), item: None, open: &[], written: &written, says }, at(now))
+        };
+        assert_eq!(heard(None, 61), Heard::Ask);
+        for now in [61, 200] {
+            assert!(matches!(heard(Some(&says(60, "httpd")), now), Heard::External(_)), "another image");
+            assert!(matches!(heard(Some(&says(-20, "nginx:2")), now), Heard::External(_)), "created before");
+        }
+        let mut other_log = says(60, "nginx:2");
+        other_log.images.as_mut().unwrap().insert("log".to_owned(), "other".to_owned());
+        assert!(matches!(heard(Some(&other_log), 200), Heard::External(_)));
+        assert!(matches!(heard(Some(&says(60, "nginx:2")), 61), Heard::TooEarly(_)), "its function may live");
+        // What was PRIMARY before the change is not its, whatever it runs.
+        let begins = event("ecs-svc/1", Happened::InProgress, "", 60);
+        let known = Known { head: Some(&head), item: None, open: &[], written: &written, says: None };
+        assert!(matches!(super::hear(&begins, known, at(61)), Heard::External(_)));
+        // And what happened before it began is none of its.
+        let early = event("ecs-svc/5", Happened::InProgress, "", -20);
+        assert!(matches!(super::hear(&early, known, at(61)), Heard::External(_)));
+    }
+
+    #[test]
+    fn a_restore_wants_one_revision() {
+        let mut begun = began(0, "nginx:2");
+        begun
+            .changes
+            .as_mut()
+            .unwrap()
+            .insert(0, Change { what: What::Revision, path: "web".to_owned(), from: BEFORE.into(), to: WANTED.into() });
+        let written = written(&[begun]);
+        let begins = event("ecs-svc/5", Happened::InProgress, "", 60);
+        let heard = |says: &Says| {
+            super::hear(
+                &begins,
+                Known { head: None, item: None, open: &[], written: &written, says: Some(says) },
+                at(200),
+            )
+        };
+        assert!(matches!(heard(&says(60, "nginx:2")), Heard::OfOrphan(_)));
+        let other = Says { task_definition: Some(WANTED.replace(":8", ":9")), ..says(60, "nginx:2") };
+        assert!(matches!(heard(&other), Heard::External(_)));
+    }
+
+    #[test]
+    fn an_end_that_comes_before_its_beginning_is_of_its_change() {
+        // (d) and (e): the lease is over, and was even closed.
+        for head in [head(Some(lease(0))), head(None)] {
+            let written = written(&[began(0, "nginx:2")]);
+            for happened in [Happened::Completed, Happened::InProgress, Happened::Failed] {
+                let ends = event("ecs-svc/5", happened, "", 110);
+                let says = says(60, "nginx:2");
+                let known = Known { head: Some(&head), item: None, open: &[], written: &written, says: Some(&says) };
+                let Heard::OfOrphan(item) = super::hear(&ends, known, at(200)) else { panic!() };
+                assert_eq!((item.change_id.clone(), item.started_at), (change(0), at(60)));
+                assert_eq!(
+                    (item.before.as_deref(), item.service_deployment.as_deref()),
+                    (Some("ecs-svc/1"), Some("arn:sd"))
+                );
+                assert_eq!(item.repositories, ["nginx"], "(f): found under its image");
+                assert!(item.check_at.is_some());
+            }
+        }
+        // While its function may live, both wait.
+        let (head, written) = (head(Some(lease(0))), written(&[began(0, "nginx:2")]));
+        let ends = event("ecs-svc/5", Happened::Completed, "", 60);
+        let says = says(50, "nginx:2");
+        let known = Known { head: Some(&head), item: None, open: &[], written: &written, says: Some(&says) };
+        assert!(matches!(super::hear(&ends, known, at(61)), Heard::TooEarly(_)));
+    }
+
+    #[test]
+    fn where_ecs_cannot_tell_nobody_is_said_to_have_done_it() {
+        let written = written(&[began(0, "nginx:2")]);
+        let begins = event("ecs-svc/5", Happened::InProgress, "", 60);
+        let nothing = Says::default();
+        let known = Known { head: None, item: None, open: &[], written: &written, says: Some(&nothing) };
+        assert!(matches!(super::hear(&begins, known, at(100)), Heard::TooEarly(_)), "ECS may be behind");
+        assert!(matches!(super::hear(&begins, known, at(60 + 180)), Heard::Nothing(_)), "it will not tell any more");
+        let gone = Says { images: None, ..says(60, "") };
+        assert!(matches!(super::hear(&begins, Known { says: Some(&gone), ..known }, at(300)), Heard::Nothing(_)));
+    }
+
+    #[test]
+    fn a_holder_of_whom_no_record_was_read_keeps_events_waiting() {
+        let head = head(Some(lease(0)));
+        let begins = event("ecs-svc/5", Happened::InProgress, "", 60);
+        assert!(matches!(hear(&begins, Some(&head), None, &[], at(61)), Heard::TooEarly(_)));
+        assert!(matches!(hear(&begins, Some(&head), None, &[], at(126)), Heard::External(_)));
+    }
+
+    #[test]
+    fn a_service_made_anew_has_nothing_to_do_with_its_old_life() {
+        // (h)
+        let open = [item("ecs-svc/2", 10)];
+        let ends = event("ecs-svc/8", Happened::Completed, "", 500);
+        let made = Says { service_created_at: Some(at(450)), ..says(450, "x") };
+        let written = Written::default();
+        let known = Known { head: None, item: None, open: &open, written: &written, says: None };
+        assert_eq!(super::hear(&ends, known, at(501)), Heard::Ask);
+        let heard = super::hear(&ends, Known { says: Some(&made), ..known }, at(501));
+        assert!(matches!(heard, Heard::External(_)), "{heard:?}");
+    }
+
+    #[test]
+    fn the_end_of_an_unknown_deployment_is_a_rollback_or_nobodys_by_what_ecs_says_of_the_open_one() {
+        let open = [item("ecs-svc/2", 10)];
+        let ends = event("ecs-svc/8", Happened::Completed, "", 60);
+        let written = Written::default();
+        let heard = |is_rolled_back, now| {
+            let says = Says { is_rolled_back, ..says(50, "x") };
+            super::hear(
+                &ends,
+                Known { head: None, item: None, open: &open, written: &written, says: Some(&says) },
+                at(now),
+            )
+        };
+        assert!(matches!(heard(Some(true), 61), Heard::RollsBack { undone: Some(_) }));
+        assert!(matches!(heard(Some(false), 61), Heard::External(_)));
+        assert!(matches!(heard(None, 61), Heard::TooEarly(_)));
+        // Waiting helps no more: no dead letter, and the sweep settles the open one.
+        assert!(matches!(heard(None, 60 + 180), Heard::Nothing(_)));
+    }
+
+    #[test]
+    fn the_id_from_before_that_ends_again_is_the_rollbacks_end() {
+        let mut own = item("ecs-svc/2", 10);
+        own.before = Some("ecs-svc/1".to_owned());
+        let mut old = item("ecs-svc/1", -100);
+        old.outcomes = vec![Kind::Completed];
+        for known in [None, Some(&old)] {
+            for (happened, kind) in [(Happened::Completed, Kind::RolledBack), (Happened::Failed, Kind::RollbackFailed)]
+            {
+                let ends = event("ecs-svc/1", happened, "", 60);
+                assert!(needs_ledger(&ends, known));
+                let heard = hear(&ends, None, known, std::slice::from_ref(&own), at(61));
+                let Heard::Ended { deployment_id, ending, is_final: true } = heard else { panic!("{heard:?}") };
+                assert_eq!((deployment_id.as_str(), ending.kind), ("ecs-svc/2", kind));
+            }
+        }
+        // Its own end, late or twice, is not.
+        let late = event("ecs-svc/1", Happened::Completed, "", -10);
+        let heard = hear(&late, None, Some(&old), std::slice::from_ref(&own), at(61));
+        assert!(matches!(heard, Heard::Ended { deployment_id, .. } if deployment_id == "ecs-svc/1"));
     }
 
     const BACK: &str = "ECS deployment circuit breaker: rolling back to deploymentId ecs-svc/1.";
@@ -260,28 +741,6 @@ mod tests {
         known.outcomes = vec![Kind::External];
         let ends = event("ecs-svc/5", Happened::Completed, "", 60);
         assert!(matches!(hear(&ends, None, Some(&known), &[], at(61)), Heard::Nothing(_)));
-    }
-
-    #[test]
-    fn what_a_change_may_have_started_waits_for_its_result() {
-        let lease =
-            |until| Lease { change_id: change(0), attempt: Attempt::FIRST, until: at(until), key: "key#1".to_owned() };
-        let begins = event("ecs-svc/5", Happened::InProgress, "", 60);
-        let heard = |until, now| hear(&begins, Some(&head(Some(lease(until)))), None, &[], at(now));
-        assert!(matches!(heard(125, 61), Heard::TooEarly(_)));
-        // Its function died: nobody else could have started it while the lease lasted.
-        assert_eq!(heard(125, 126), Heard::OfOrphan { change_id: change(0) });
-        assert!(matches!(heard(55, 126), Heard::External(_)));
-    }
-
-    #[test]
-    fn an_end_whose_beginning_was_not_heard_may_be_that_of_a_rollback() {
-        let ends = event("ecs-svc/3", Happened::Completed, "", 60);
-        let heard = |began| hear(&ends, Some(&head(None)), None, &[item("ecs-svc/2", began)], at(61));
-        assert!(matches!(heard(10), Heard::TooEarly(_)));
-        assert!(matches!(heard(70), Heard::External(_)));
-        assert!(needs_open(&ends, None) && !needs_open(&ends, Some(&item("ecs-svc/3", 0))));
-        assert!(!needs_open(&event("ecs-svc/3", Happened::InProgress, "", 60), None));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! * [`head`]: where a ledger ends, what began last, and the lease.
 //! * [`idempotency`]: what became of an event, by its key.
 //! * [`admission`]: what an event may do, given head and key.
+//! * [`begun`]: what records say of deployments that are not noted.
 //! * [`clock`]: whether a clock may be trusted with leases.
 //! * [`deployment`]: which change started a deployment, and what is recorded of its end.
 //! * [`hidden`]: values that may be secret, as records hold them.
@@ -16,6 +17,7 @@
 //! * [`write`](mod@write): what one transaction writes, and why it may fail.
 
 pub mod admission;
+pub mod begun;
 pub mod clock;
 pub mod deployment;
 pub mod fold;

@@ -3,10 +3,12 @@
 use super::{Attempt, Updater, Work, messages};
 use crate::error::Failure;
 use crate::ledger::admission::Position;
+use crate::ledger::deployment::DeploymentItem;
 use crate::ledger::head::{Head, Lease};
 use crate::ledger::idempotency::Answer;
 use crate::ledger::record::{ChangeFacts, Kind, Place, Record, RecordKey, Said};
 use crate::ledger::write::Write;
+use crate::outcome::left;
 use crate::request::UpdateRequest;
 use crate::snapshot::Snapshot;
 
@@ -63,7 +65,22 @@ impl Updater {
             },
             None => ChangeFacts { requested_by: None, reason: None, ..facts },
         };
-        let said = Said { before: before.as_ref(), after: Some(&after), error: Some(&failure), ..Said::default() };
+        // What it deployed is its own, whoever closes it.
+        let left = before.as_ref().and_then(|before| left(&facts, &changes, before, snapshot, lease.until, now));
+        let noted = match &left {
+            Some(left) => {
+                self.store().read_deployment(key, Some(left.deployment_id()), None).await.map_err(unavailable)?.1
+            }
+            None => None,
+        };
+        let left = left.filter(|left| noted.as_ref().is_none_or(|noted| noted.change_id == left.change_id));
+        let said = Said {
+            before: before.as_ref(),
+            after: Some(&after),
+            deployment_id: left.as_ref().map(DeploymentItem::deployment_id),
+            error: Some(&failure),
+            ..Said::default()
+        };
         let place = Place::Result(lease.attempt);
         let unwritable = |error: serde_json::Error| messages::history_unavailable(key, &error.into());
         let (record, _) =
@@ -76,6 +93,9 @@ impl Updater {
         if let Some(orphan_key) = orphan_key.filter(|key| key.progress().is_some_and(is_its)) {
             let to = orphan_key.answered(&Answer::Failure(failure), now).map_err(unwritable)?;
             writes.push(Write::Key { from: Some(orphan_key), to });
+        }
+        if let Some(left) = left.as_ref().filter(|_| noted.is_none()) {
+            writes.push(Write::Deployment { from: None, to: Box::new(left.clone()) });
         }
         match self.settler.note(&writes).await {
             Ok(true) => Ok(Attempt::Moved("an abandoned change was closed".to_owned(), None)),

@@ -48,6 +48,7 @@ impl Updater {
             id: &deployment_id,
             before: item.as_ref().and_then(|item| item.before.as_deref()),
             started_at: item.as_ref().map_or_else(|| applied_at.unwrap_or_else(|_| (self.clock)()), |it| it.started_at),
+            service_deployment: item.as_ref().and_then(|item| item.service_deployment.as_deref()),
         };
         let left = (invocation.deadline - (self.clock)()).to_std().unwrap_or_default().saturating_sub(RESERVE);
         let until = Instant::now() + Duration::from_secs(request.wait_seconds.into()).min(left);
@@ -65,7 +66,8 @@ impl Updater {
         mut response: Response,
         mut ending: Ending,
     ) -> Response {
-        self.settler.name_superseder(&request.service_key, &mut ending.detail).await;
+        let deployment_id = response.body.deployment_id.clone().unwrap_or_default();
+        self.settler.name_superseder(&request.service_key, &deployment_id, &mut ending).await;
         let body = &mut response.body;
         body.timestamp = rfc3339((self.clock)());
         body.outcome = Some(ending.detail.clone());

@@ -30,6 +30,7 @@ mod late_results;
 mod leases;
 mod lost_answers;
 mod many;
+mod outcomes;
 mod parameters;
 mod protocol;
 mod real_registry;

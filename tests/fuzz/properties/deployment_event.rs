@@ -1,9 +1,11 @@
 //! What EventBridge and ECS tell of a deployment.
 
 use chrono::{DateTime, Utc};
-use ecs_updater::ledger::hear::{Heard, hear, needs_open};
-use ecs_updater::ledger::record::Kind;
-use ecs_updater::ledger::state::{DeploymentItem, Head, Lease};
+use ecs_updater::ledger::begun::{Begun, Written};
+use ecs_updater::ledger::deployment::{DeploymentItem, Undoes};
+use ecs_updater::ledger::head::{Head, Lease};
+use ecs_updater::ledger::hear::{Heard, Known, Says, hear, needs_ledger};
+use ecs_updater::ledger::record::{Attempt, Kind, Place, RecordKey};
 use ecs_updater::names::{ChangeId, Partition};
 use ecs_updater::outcome::{DeploymentEvent, Detail, Followed, Happened, Listed, ServiceDeployment, Standing};
 use ecs_updater::snapshot::{Service, rfc3339};
@@ -46,32 +48,52 @@ fn heard(value: &Value, event: &DeploymentEvent) {
 
     let now = event.at + chrono::Duration::seconds(30);
     let change = ChangeId::new(event.at, [7; 10]);
-    let mut known = DeploymentItem::new(&event.service, &event.service_arn, &event.deployment_id, change.as_str(), now);
+    let item = |id: &str| DeploymentItem::new(&event.service, &event.service_arn, id, change.clone(), event.at, now);
+    let known = item(&event.deployment_id);
     assert_eq!(known.deployment_id(), event.deployment_id);
-    known.started_at = event.at;
-    let mut other = DeploymentItem::new(&event.service, &event.service_arn, "ecs-svc/other", change.as_str(), now);
-    other.started_at = event.at;
+    let mut other = item("ecs-svc/other");
+    other.started_at = event.at - chrono::Duration::seconds(10);
     let mut undoing = known.clone();
-    undoing.undoes = Some("ecs-svc/undone".to_owned());
+    undoing.undoes = Some(Undoes { deployment_id: Some("ecs-svc/undone".to_owned()), since: event.at });
     let mut stranger = known.clone();
     stranger.service_arn.push('x');
     let head = |until: DateTime<Utc>| Head {
         seq: 1,
         hash: String::new(),
-        record: format!("{change}#0"),
-        change_id: change.to_string(),
-        lease: Some(Lease { change_id: change.to_string(), until, key: String::new() }),
+        record: RecordKey::new(change.clone(), Place::Started(Attempt::FIRST)),
+        highest: change.clone(),
+        begun: Some(change.clone()),
+        running: None,
+        lease: Some(Lease { change_id: change.clone(), attempt: Attempt::FIRST, until, key: String::new() }),
     };
+    let begun = Begun {
+        change_id: change.clone(),
+        attempt: Attempt::FIRST,
+        began: event.at,
+        until: now,
+        before: None,
+        changes: None,
+        left: None,
+    };
+    let writings = [Written::default(), Written { begun: vec![begun], ..Written::default() }];
+    let says = [None, Some(Says::default()), Some(Says { created_at: Some(event.at), ..Says::default() })];
     let heads = [None, Some(head(now + chrono::Duration::seconds(1))), Some(head(event.at))];
     for item in [None, Some(&known), Some(&undoing), Some(&stranger)] {
-        for head in &heads {
-            for open in [&[][..], std::slice::from_ref(&other)] {
-                sensible(event, item, &hear(event, head.as_ref(), item, open, now));
+        for (head, written) in heads.iter().flat_map(|head| writings.iter().map(move |written| (head, written))) {
+            for (open, says) in [&[][..], std::slice::from_ref(&other)]
+                .iter()
+                .flat_map(|open| says.iter().map(move |says| (*open, says)))
+            {
+                let known = Known { head: head.as_ref(), item, open, written, says: says.as_ref() };
+                let heard = hear(event, known, now);
+                assert!(heard != Heard::Ask || says.is_none(), "it was asked");
+                sensible(event, item, &heard);
             }
         }
-        let _ = needs_open(event, item);
+        let _ = needs_ledger(event, item);
     }
-    let late = hear(event, None, None, &[], event.at + chrono::Duration::days(30));
+    let nothing = Known { head: None, item: None, open: &[], written: &writings[0], says: None };
+    let late = hear(event, nothing, event.at + chrono::Duration::days(30));
     assert!(matches!(late, Heard::Nothing(_)), "{late:?}");
 }
 
@@ -82,14 +104,14 @@ fn sensible(event: &DeploymentEvent, item: Option<&DeploymentItem>, heard: &Hear
     }
     match heard {
         Heard::Refused(why) => panic!("{why}"),
-        Heard::External(_) => assert!(item.is_none(), "{heard:?}"),
+        Heard::External(_) | Heard::Ask => assert!(item.is_none(), "{heard:?}"),
         Heard::Ended { ending, is_final, .. } => {
             assert!(item.is_some() && event.happened != Happened::InProgress, "{heard:?}");
             assert_eq!(*is_final, ending.kind != Kind::DeploymentFailed);
             comes_back(&ending.detail);
         }
-        Heard::OfOrphan { .. } => assert!(event.happened == Happened::InProgress && item.is_none(), "{heard:?}"),
-        Heard::RollsBack { .. } => assert!(event.rolls_back()),
+        Heard::OfOrphan(noted) => assert!(item.is_none() && noted.deployment_id() == event.deployment_id, "{heard:?}"),
+        Heard::RollsBack { .. } => assert!(event.rolls_back() || item.is_none()),
         Heard::Nothing(_) | Heard::TooEarly(_) => {}
     }
 }
@@ -109,7 +131,8 @@ fn followed(value: &Value) {
         members.get("serviceDeployments").and_then(|it| serde_json::from_value(it.clone()).ok()).unwrap_or_default();
     let started_at = DateTime::from_timestamp(1_795_000_000, 0).unwrap();
     for id in &ids {
-        let followed = Followed { id, before: ids.first().map(String::as_str), started_at };
+        let before = ids.first().map(String::as_str);
+        let followed = Followed { id, before, started_at, service_deployment: None };
         if let Some(found) = followed.among(&listed) {
             assert!(listed.contains(found));
         }

@@ -1,0 +1,310 @@
+//! An event, heard: what it means is decided by the ledger and, where that does not tell whose deployment it is, by ECS.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::{Failure, Invocation, Recorder};
+use crate::aws::CallError;
+use crate::aws::ecs::{DescribeError, Ecs};
+use crate::aws::ledger_store::Open;
+use crate::commit::{Bound, Decision, commit};
+use crate::ledger::admission::Position;
+use crate::ledger::begun::Written;
+use crate::ledger::deployment::{DeploymentItem, Undoes};
+use crate::ledger::hear::{Heard, Known, Says, hear, needs_ledger};
+use crate::ledger::record::Kind;
+use crate::ledger::write::{LedgerError, Write};
+use crate::names::ChangeId;
+use crate::outcome::{DeploymentEvent, Ending, Followed, Happened, is_rolling, said_of};
+use crate::pace::{Buckets, Call};
+use crate::settle::{End, External, NEWEST_RECORDS, Settled, Witness};
+use crate::telemetry::Ended;
+
+/// The pauses before what an event depends on is read again: a result is mostly written within a second of its deployment. After them the
+/// event has to come again; Lambda sends it after one minute and after two more.
+const PAUSES: [Duration; 2] = [Duration::from_millis(400), Duration::from_millis(1200)];
+/// How often something is written where the ledger moves or DynamoDB does not answer, and for how long at the most.
+const TRIES: u32 = 12;
+const LONGEST: Duration = Duration::from_secs(30);
+/// The time before the invocation's end when nothing is tried again.
+const RESERVE: chrono::Duration = chrono::Duration::seconds(5);
+/// How far before an event and behind it the service deployment of a deployment is looked for that the service does not show.
+const BEFORE: chrono::Duration = chrono::Duration::days(1);
+const BEHIND: chrono::Duration = chrono::Duration::minutes(1);
+
+/// What is read before it is decided what an event means.
+struct Read {
+    position: Position,
+    item: Option<DeploymentItem>,
+    open: Vec<DeploymentItem>,
+    written: Written,
+}
+
+impl Read {
+    fn known<'a>(&'a self, says: Option<&'a Says>) -> Known<'a> {
+        Known {
+            head: self.position.head.as_ref(),
+            item: self.item.as_ref(),
+            open: &self.open,
+            written: &self.written,
+            says,
+        }
+    }
+}
+
+/// What was done about an event.
+enum Done {
+    /// This is the answer.
+    Answered(Value),
+    /// A deployment ended so.
+    Ended { deployment_id: String, ending: Box<Ending>, is_final: bool },
+    /// Something was noted: the event may mean more now.
+    Noted(Value),
+    /// It is recorded that no change started the deployment.
+    External(ChangeId),
+    /// It has to be heard again later.
+    Later(String),
+    /// ECS has to be asked.
+    Ask(Option<Box<DeploymentItem>>),
+}
+
+impl Recorder {
+    /// Does what an event means for the ledger.
+    pub(super) async fn hear(&self, event: &DeploymentEvent, invocation: &Invocation) -> Result<Value, Failure> {
+        let witness = Witness { session: String::new(), request_id: invocation.request_id.clone() };
+        let mut pauses = PAUSES.iter();
+        let mut says: Option<Says> = None;
+        let mut noted = None;
+        loop {
+            let done = self.step(event, says.as_ref(), invocation, &witness).await;
+            let done = match done {
+                // The service is busier than can be waited for here.
+                Err(error @ LedgerError::Conflict(_)) => return Err(too_early(&error.to_string())),
+                done => done.map_err(|error| Failure::unavailable(&error))?,
+            };
+            match done {
+                Done::Answered(answer) => return Ok(noted.unwrap_or(answer)),
+                Done::Ended { deployment_id, ending, is_final } => {
+                    return self.ended(event, &deployment_id, &ending, is_final, &witness).await;
+                }
+                Done::Noted(answer) if event.happened == Happened::InProgress || noted.is_some() => return Ok(answer),
+                Done::Noted(answer) => noted = Some(answer),
+                Done::External(change_id) => {
+                    self.count(Ended::Deployment(Kind::External));
+                    return Ok(json!({"recorded": Kind::External, "change_id": change_id}));
+                }
+                Done::Ask(open) => says = Some(self.says(event, open.as_deref(), invocation).await),
+                Done::Later(why) => {
+                    let Some(pause) = pauses.next() else { return Err(too_early(&why)) };
+                    tokio::time::sleep(*pause).await;
+                    // What ECS shows may be behind, too.
+                    says = None;
+                }
+            }
+        }
+    }
+
+    /// Decides what an event means, and writes what is to be written, by what the ledger says at one time.
+    async fn step(
+        &self,
+        event: &DeploymentEvent,
+        says: Option<&Says>,
+        invocation: &Invocation,
+        witness: &Witness,
+    ) -> Result<Done, LedgerError> {
+        let left = (invocation.deadline - RESERVE - (self.clock)()).to_std().unwrap_or_default();
+        let bound = Bound { tries: TRIES, until: Instant::now() + left.min(LONGEST) };
+        let random = (self.random)();
+        let read = async || self.read(event).await;
+        let decide = |read: &Read| self.decide(event, read, says, random, witness);
+        commit(&self.settler.store, self.random, bound, None, read, decide).await
+    }
+
+    async fn read(&self, event: &DeploymentEvent) -> Result<Read, LedgerError> {
+        let (store, service) = (&self.settler.store, &event.service);
+        let (position, item) = store.read_deployment(service, Some(&event.deployment_id), None).await?;
+        if !needs_ledger(event, item.as_ref()) {
+            return Ok(Read { position, item, open: Vec::new(), written: Written::default() });
+        }
+        let (open, records) =
+            tokio::try_join!(store.open_deployments(Open::Of(service)), store.newest_records(service, NEWEST_RECORDS))?;
+        Ok(Read { position, item, open, written: Written::of(&records) })
+    }
+
+    fn decide(
+        &self,
+        event: &DeploymentEvent,
+        read: &Read,
+        says: Option<&Says>,
+        random: [u8; 10],
+        witness: &Witness,
+    ) -> Result<Decision<Done>, LedgerError> {
+        let now = (self.clock)();
+        Ok(match hear(event, read.known(says), now) {
+            Heard::Nothing(why) => Decision::Done(Done::Answered(json!({"nothing": why}))),
+            Heard::Refused(why) => {
+                tracing::error!(service = %event.service, "refused: {why}");
+                Decision::Done(Done::Answered(json!({"refused": why})))
+            }
+            Heard::TooEarly(why) => Decision::Done(Done::Later(why)),
+            Heard::Ask => {
+                let open = read.open.iter().max_by_key(|item| item.started_at).cloned();
+                Decision::Done(Done::Ask(open.map(Box::new)))
+            }
+            Heard::Ended { deployment_id, ending, is_final } => {
+                Decision::Done(Done::Ended { deployment_id, ending: Box::new(ending), is_final })
+            }
+            Heard::RollsBack { undone } => {
+                let (write, undoes) = note_rollback(event, read, undone.map(|it| *it), random, now);
+                Decision::Write(vec![write], Done::Noted(json!({"rollback_of": undoes})))
+            }
+            Heard::OfOrphan(item) => {
+                let noted = json!({"started_by": item.change_id});
+                Decision::Write(vec![Write::Deployment { from: None, to: item }], Done::Noted(noted))
+            }
+            Heard::External(detail) => {
+                let external = External {
+                    service: &event.service,
+                    service_arn: &event.service_arn,
+                    deployment_id: &event.deployment_id,
+                    at: event.at,
+                    detail: &detail,
+                    random,
+                };
+                let (writes, change_id) = self.settler.external(external, &read.position, witness)?;
+                Decision::Write(writes, Done::External(change_id))
+            }
+        })
+    }
+
+    async fn ended(
+        &self,
+        event: &DeploymentEvent,
+        deployment_id: &str,
+        ending: &Ending,
+        is_final: bool,
+        witness: &Witness,
+    ) -> Result<Value, Failure> {
+        let (service, service_arn) = (&event.service, event.service_arn.as_str());
+        let end = End { service, service_arn, deployment_id, ending, is_final, answer: None };
+        match self.settler.settle(end, witness).await.map_err(|error| Failure::unavailable(&error))? {
+            Settled::Recorded { change_id } => {
+                self.count(Ended::Deployment(ending.kind));
+                Ok(json!({"recorded": ending.kind, "change_id": change_id}))
+            }
+            Settled::Known(_) => Ok(json!({"nothing": "how the deployment ended is recorded"})),
+            Settled::Unknown => Ok(json!({"nothing": "nothing is known any more of the deployment"})),
+            Settled::Refused(why) => {
+                tracing::error!(service = %event.service, "refused: {why}");
+                Ok(json!({"refused": why}))
+            }
+        }
+    }
+
+    /// What ECS says of an event's deployment, and of the newest open one: nothing, where it cannot be asked.
+    async fn says(&self, event: &DeploymentEvent, open: Option<&DeploymentItem>, invocation: &Invocation) -> Says {
+        let service = &event.service;
+        let session = match self.session(service, invocation).await {
+            Ok(session) => session,
+            Err(why) => {
+                tracing::warn!(service = %service, "whose deployment {} is cannot be asked: {why}", event.deployment_id);
+                return Says::default();
+            }
+        };
+        let ecs = Ecs::new(&self.shared, service.region().as_str(), session);
+        let buckets = self.pace.of(service);
+        asked(&ecs, &buckets, event, open).await.unwrap_or_else(|error| {
+            tracing::warn!(service = %service, "whose deployment {} is cannot be told: {error}", event.deployment_id);
+            Says::default()
+        })
+    }
+}
+
+fn too_early(why: &str) -> Failure {
+    Failure { kind: "TooEarly", message: format!("{why}. Nothing was recorded; the event has to come again") }
+}
+
+/// The event's deployment as the rollback that it is.
+fn note_rollback(
+    event: &DeploymentEvent,
+    read: &Read,
+    undone: Option<DeploymentItem>,
+    random: [u8; 10],
+    now: DateTime<Utc>,
+) -> (Write, Option<String>) {
+    let deployment_id = undone.as_ref().map(|it| it.deployment_id().to_owned());
+    let change_id = undone.map_or_else(|| ChangeId::new(event.at, random), |it| it.change_id);
+    let mut to = read.item.clone().unwrap_or_else(|| {
+        let (arn, id) = (&event.service_arn, &event.deployment_id);
+        let item = DeploymentItem::new(&event.service, arn, id, change_id, event.at, now);
+        DeploymentItem { check_at: None, ..item }
+    });
+    to.undoes = Some(Undoes { deployment_id: deployment_id.clone(), since: event.at });
+    (Write::Deployment { from: read.item.clone().map(Box::new), to: Box::new(to) }, deployment_id)
+}
+
+async fn asked(
+    ecs: &Ecs,
+    buckets: &Buckets,
+    event: &DeploymentEvent,
+    open: Option<&DeploymentItem>,
+) -> Result<Says, CallError> {
+    buckets.take(Call::ReadDeployments).await;
+    let service = match ecs.describe_service(&event.service).await {
+        Ok(service) => service,
+        Err(DescribeError::Call(error)) => return Err(error),
+        Err(_) => return Ok(Says::default()),
+    };
+    let mut says = match said_of(&service, &event.deployment_id) {
+        Some(says) => says,
+        None => by_service_deployment(ecs, buckets, event).await?,
+    };
+    says.service_created_at = service.created_at();
+    says.other_strategy = !is_rolling(&service);
+    if let Some(arn) = &says.task_definition {
+        // Where it is gone, what it ran cannot be told.
+        buckets.take(Call::DescribeTaskDefinition).await;
+        says.images = match ecs.describe_task_definition(arn).await {
+            Ok(definition) => Some(definition.images()),
+            Err(error) if error.retryable() => return Err(error),
+            Err(_) => None,
+        };
+    }
+    says.is_rolled_back = match open.filter(|_| event.happened != Happened::InProgress) {
+        Some(open) => is_rolled_back(ecs, buckets, event, open).await?,
+        None => None,
+    };
+    Ok(says)
+}
+
+/// What the service deployment of a deployment says that the service does not show any more: the one whose revision has its number.
+async fn by_service_deployment(ecs: &Ecs, buckets: &Buckets, event: &DeploymentEvent) -> Result<Says, CallError> {
+    let (id, started_at) = (event.deployment_id.as_str(), DateTime::<Utc>::MIN_UTC);
+    let followed = Followed { id, before: None, started_at, service_deployment: None };
+    buckets.take(Call::ReadDeployments).await;
+    let listed = ecs.list_service_deployments(&event.service, (event.at - BEFORE, event.at + BEHIND)).await;
+    let listed = listed.or_else(|error| if error.retryable() { Err(error) } else { Ok(Vec::new()) })?;
+    let Some(listed) = followed.by_number(&listed) else { return Ok(Says::default()) };
+    let Some(revision) = listed.revision() else { return Ok(Says::default()) };
+    Ok(Says {
+        created_at: listed.created_at(),
+        task_definition: ecs.task_definition_of_revision(revision).await?,
+        service_deployment: Some(listed.service_deployment_arn.clone()),
+        ..Says::default()
+    })
+}
+
+/// Whether an open deployment was, or is being rolled back, by its service deployment.
+async fn is_rolled_back(
+    ecs: &Ecs,
+    buckets: &Buckets,
+    event: &DeploymentEvent,
+    open: &DeploymentItem,
+) -> Result<Option<bool>, CallError> {
+    let followed = Followed::of(open);
+    let mut looker = crate::follow::Looker::new(ecs, buckets, &event.service, followed);
+    Ok(looker.service_deployment().await?.and_then(|known| known.is_rolled_back()))
+}
