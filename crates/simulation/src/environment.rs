@@ -30,6 +30,8 @@ pub struct Environment {
     pub invocation: RefCell<String>,
     /// How many calls this invocation has sent.
     pub calls: Cell<u64>,
+    /// How many of them have failed.
+    pub failures: Cell<u64>,
 }
 
 /// How far the clock of whoever asks is ahead.
@@ -76,6 +78,7 @@ impl<F> Run<F> {
     pub fn new(environment: &Rc<Environment>, stop: Option<Deviation>, inner: F) -> Self {
         let environment = Rc::clone(environment);
         environment.calls.set(0);
+        environment.failures.set(0);
         Self { inner: Some(Box::pin(inner)), environment, stop, polls: 0, frozen: None }
     }
 
@@ -88,6 +91,7 @@ impl<F> Run<F> {
         let is_due = match when {
             When::Polled(n) => is_before && self.polls >= n,
             When::Sent(n) => !is_before && self.environment.calls.get() >= n,
+            When::Failed(n) => !is_before && self.environment.failures.get() >= n,
         };
         if is_due { self.stop.take() } else { None }
     }

@@ -1,6 +1,6 @@
 //! Lambda: environments for the functions, their time limits as the templates have them, and what becomes of an invocation.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
@@ -108,7 +108,13 @@ fn environment(world: &World, kind: &str) -> Rc<Environment> {
     if !skew.is_zero() {
         world.note(&name, &format_args!("has a clock that is ahead by {} ms", skew.num_milliseconds()));
     }
-    Rc::new(Environment { name, skew, invocation: RefCell::default(), calls: std::cell::Cell::default() })
+    Rc::new(Environment {
+        name,
+        skew,
+        invocation: RefCell::default(),
+        calls: Cell::default(),
+        failures: Cell::default(),
+    })
 }
 
 /// A waiting environment, or a new one.

@@ -70,8 +70,8 @@ impl HttpConnector for Network {
         let world = world();
         let call = read(&world, &request);
         let trip = Trip::of(&world, &call);
-        if let Some(environment) = environment::current() {
-            environment.calls.set(environment.calls.get() + 1);
+        if let Some(sender) = environment::current() {
+            sender.calls.set(sender.calls.get() + 1);
         }
         Counts::one(&mut world.counts.borrow_mut().calls, &call.action);
         if world.trace.borrow().is_kept() {
@@ -85,7 +85,11 @@ impl HttpConnector for Network {
         let (give, take) = oneshot::channel();
         spawn_local(serve(world, call, trip, give));
         HttpConnectorFuture::new(async move {
-            match take.await {
+            let answer = take.await;
+            if let Some(sender) = environment::current().filter(|_| !matches!(&answer, Ok(Ok((200, _))))) {
+                sender.failures.set(sender.failures.get() + 1);
+            }
+            match answer {
                 Ok(Ok((status, body))) => response(status, body, kind, number),
                 Ok(Err(what)) => Err(ConnectorError::io(what.into())),
                 // Nothing ever comes: the client's own time limit ends it.

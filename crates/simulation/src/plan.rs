@@ -219,6 +219,8 @@ pub enum When {
     Sent(u64),
     /// Before it is polled for the n-th time: at any point where it waits.
     Polled(u64),
+    /// When the n-th of its calls has failed, and it is about to pause before the next attempt.
+    Failed(u64),
 }
 
 /// What becomes of a deployment that nobody disturbs, where it does not complete.
@@ -256,18 +258,21 @@ impl Plan {
         let focus = draw.chance(0.6).then(|| draw.place(count.min(3)));
         let mut acts = acts(seed, count, focus, crowd);
         acts.sort_by_key(|act| act.at);
+        let mut outages = outages(seed);
+        let mut deviations = BTreeMap::new();
+        hurt(seed, &acts, &mut outages, &mut deviations);
         Self {
             seed,
             nanoseconds: if draw.chance(0.3) { 0 } else { u32::try_from(draw.below(1_000_000)).unwrap_or_default() },
             services,
             acts,
-            outages: outages(seed),
+            outages,
             rates: Some(rates(seed, crowd)),
-            deviations: BTreeMap::new(),
+            deviations,
         }
     }
 
-    /// Whether the two name the same decisions: what was drawn is not part of what was planned.
+    /// How many parts it has.
     #[must_use]
     pub fn size(&self) -> usize {
         self.acts.len() + self.outages.len() + self.deviations.len() + self.services.len()
@@ -286,7 +291,12 @@ fn acts(seed: u64, services: usize, focus: Option<usize>, crowd: bool) -> Vec<Ac
     let changes = if crowd { 3 } else { 9 + draw.below(7) };
     let mut keys: Vec<Change> = Vec::new();
     for n in 0..changes {
-        let at = draw.below(SPAN);
+        // Often at the same time as another: there they meet.
+        let meets = acts.last().map(|act: &Act| act.at).filter(|_| draw.chance(0.3));
+        let at = match meets {
+            Some(at) => at + draw.millis(20.0, 4_000.0),
+            None => draw.below(SPAN),
+        };
         let service = focus.filter(|_| draw.chance(0.7)).unwrap_or_else(|| draw.place(services));
         image += 1;
         let name = format!("c{n}");
@@ -416,6 +426,38 @@ fn outages(seed: u64) -> Vec<Outage> {
     (0..count).map(outage).collect()
 }
 
+/// Faults where they hurt, rather than anywhere: uniform draws hardly ever hit them.
+fn hurt(seed: u64, acts: &[Act], outages: &mut Vec<Outage>, deviations: &mut BTreeMap<String, Deviation>) {
+    let mut draw = Stream::new(seed, "hurt");
+    for Act { name, at, what } in acts {
+        let What::Change(change) = what else { continue };
+        let tags_fail = |draw: &mut Stream, from: u64, most: f64| Outage {
+            of: "TagResource".to_owned(),
+            from,
+            until: from + draw.millis(5_000.0, most),
+            fault: Fault::Refused,
+        };
+        // A restore whose last step fails, so that it comes again.
+        if change.restore.is_some() && change.sent != Sent::Once && draw.chance(0.25) {
+            outages.push(tags_fail(&mut draw, *at, 50_000.0));
+        }
+        // The first of two stands still until the second one has taken its place, and a little longer.
+        if let Sent::Doubled(apart) = change.sent
+            && apart > 126_000
+            && draw.chance(0.6)
+        {
+            let freeze = apart + draw.millis(50.0, 3_000.0);
+            deviations.insert(format!("invocation {name}.1"), Deviation::Freeze(When::Sent(4 + draw.below(6)), freeze));
+        }
+        // It stands still between two attempts of a call until its lease has ended.
+        if change.tag.is_some() && draw.chance(0.03) {
+            outages.push(tags_fail(&mut draw, *at, 10_000.0));
+            let freeze = draw.millis(126_000.0, 300_000.0);
+            deviations.insert(format!("invocation {name}.1"), Deviation::Freeze(When::Failed(1), freeze));
+        }
+    }
+}
+
 /// Each run has some of what can go wrong, and not all ("swarm").
 fn rates(seed: u64, crowd: bool) -> Rates {
     let mut draw = Stream::new(seed, "rates");
@@ -429,7 +471,7 @@ fn rates(seed: u64, crowd: bool) -> Rates {
         kill: or(0.5, 0.2),
         freeze: or(0.4, 0.2),
         skew: if or(0.5, 1.0) > 0.0 { 2_000 } else { 0 },
-        lost_clocks: or(0.08, 0.3),
+        lost_clocks: or(0.12, 0.4),
         doubled: or(0.5, 0.3),
         delayed: or(0.5, 0.4),
         lost: or(0.2, 0.2),
@@ -458,7 +500,7 @@ impl Rates {
             Of::List => draw.chance(self.lagging).then(|| Deviation::Lag(draw.below(5_000))),
             Of::Environment => {
                 if draw.chance(self.lost_clocks) {
-                    let by = i64::try_from(draw.millis(3_000.0, 300_000.0)).unwrap_or_default();
+                    let by = i64::try_from(draw.millis(4_000.0, 300_000.0)).unwrap_or_default();
                     return Some(Deviation::Skew(if draw.chance(0.5) { by } else { -by }));
                 }
                 let skew = i64::try_from(draw.below(2 * self.skew)).unwrap_or_default();

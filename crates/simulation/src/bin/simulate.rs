@@ -26,6 +26,7 @@ simulate --show SEED | --plan FILE
   --digests      the hash of each seed's trace, to compare with another process or machine
   --no-shrink    show what was broken, and do not look for the smallest plan
   --keep-going   show the first seed of each broken invariant, and go on; else the first violation ends it
+  --list         every violation of every seed, in a line each
   --show SEED    run a seed, and show its trace
   --plan FILE    run a plan, and show its trace";
 
@@ -40,6 +41,7 @@ struct Options {
     jobs: u64,
     twice: bool,
     digests: bool,
+    list: bool,
     no_shrink: bool,
     keep_going: bool,
     is_part: bool,
@@ -62,6 +64,7 @@ fn options() -> Result<Options, String> {
             "--plan" => options.plan = Some(value()?),
             "--twice" => options.twice = true,
             "--digests" => options.digests = true,
+            "--list" => options.list = true,
             "--no-shrink" => options.no_shrink = true,
             "--keep-going" => options.keep_going = true,
             "--part" => options.is_part = true,
@@ -116,6 +119,7 @@ fn together(options: &Options) -> Result<bool, String> {
     let flags = [
         ("--twice", options.twice),
         ("--digests", options.digests),
+        ("--list", options.list),
         ("--no-shrink", options.no_shrink),
         ("--keep-going", options.keep_going),
     ];
@@ -162,6 +166,9 @@ fn seeds(options: &Options) -> Result<bool, String> {
         if options.twice && run(&plan, Keep::Digest).digest != report.digest {
             println!("seed {seed}: two runs have different traces");
             is_same = false;
+        }
+        if options.list {
+            report.violations.iter().for_each(|violation| println!("seed {seed}: {violation}"));
         }
         let mut is_new = false;
         for invariant in report.broken() {
