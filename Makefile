@@ -56,7 +56,7 @@ run-lambda-test-sam: $(VENV)/stamp local-package ## the first version's eight ev
 # Both suites run, whatever the first one says. Four threads, since most tests wait for something.
 .PHONY: test
 test: $(VENV)/stamp $(TARGET)/docker-registry/stamp local-package ## every test: cargo test, then the end-to-end tests on a local AWS
-	@RUST_TEST_THREADS=4 cargo test --locked --no-fail-fast; rust=$$?; \
+	@RUST_TEST_THREADS=4 cargo test --locked --workspace --no-fail-fast; rust=$$?; \
 	BUILT=$(TARGET) $(VENV)/bin/python -m pytest -p no:cacheprovider tests/e2e; python=$$?; \
 	test $$rust -eq 0 -a $$python -eq 0
 
@@ -67,6 +67,16 @@ SANITIZER ?= none
 .PHONY: fuzz
 fuzz: $(TOOLS)/rust/stamp cargo ## the fuzzers, for FUZZ_SECONDS in all (120; TARGETS="event query": some of them); minutes to build at first
 	@$(PYTHON) fuzz/run.py $(TOOLS)/rust/bin/cargo-fuzz --seconds $(FUZZ_SECONDS) --targets "$(TARGETS)" --sanitizer $(SANITIZER)
+
+# The whole system in one process, under virtual time (crates/simulation). Each seed is a run; a broken invariant is shown with the
+# smallest plan that breaks it. SIMULATE="--keep-going --no-shrink", "--twice", "--show 7", "--plan FILE": see `simulate --help`.
+SEEDS ?= 1000
+FROM ?= 0
+JOBS ?= 2
+.PHONY: simulate
+simulate: cargo ## runs of the whole system, SEEDS of them (1000) from seed FROM (0) on; some minutes to build at first
+	cargo build --locked --profile sim -p ecs-updater-simulation
+	@$(TARGET)/sim/simulate --seeds $(SEEDS) --from $(FROM) --jobs $(JOBS) $(SIMULATE)
 
 # A registry to test against, where Debian has it.
 $(TARGET)/docker-registry/stamp: tests/registry/unpack
@@ -83,10 +93,10 @@ lint: ## every linter: formatting, clippy, templates, policies, and what policie
 lint: lint-format lint-clippy lint-dependencies lint-templates lint-policies lint-sam lint-checkov lint-parliament lint-state-machines \
   lint-api lint-validators lint-permissions lint-terraform
 lint-format: cargo
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
 lint-clippy: cargo
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets -- -D warnings
 # Licences, sources, second stacks for TLS and HTTP, crates that nothing uses. Known vulnerabilities come from a database that
 # is fetched: `make lint-advisories`, where there is a network.
 lint-dependencies: $(TOOLS)/rust/stamp

@@ -1,0 +1,129 @@
+//! What can go wrong with one call, and which of it cannot.
+
+use serde::{Deserialize, Serialize};
+
+/// What goes wrong with one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// A 500, and nothing was done.
+    Refused,
+    /// A 500, and it was done.
+    DoneAndRefused,
+    /// The connection breaks before the request arrives.
+    CutBefore,
+    /// The connection breaks when the call has been done.
+    CutAfter,
+    /// The request never arrives, and nothing says so.
+    LostBefore,
+    /// The answer never arrives, and nothing says so.
+    LostAfter,
+    /// Rate exceeded.
+    Throttled,
+    /// It is done a good while later: mostly after its caller gave up.
+    Late,
+    /// It takes ten times as long as it should.
+    Slow,
+    /// An answer of which the end is missing.
+    Truncated,
+    /// A transaction met another one on the same item.
+    Conflict,
+    /// A transaction was cancelled for lack of room.
+    CancelledThrottling,
+    /// The same, in the words of provisioned tables.
+    CancelledThroughput,
+    /// A read of several items that leaves some out for now.
+    Unprocessed,
+    /// The role may not do it, for a while.
+    Denied,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 15] = [
+        Self::Refused,
+        Self::DoneAndRefused,
+        Self::CutBefore,
+        Self::CutAfter,
+        Self::LostBefore,
+        Self::LostAfter,
+        Self::Throttled,
+        Self::Late,
+        Self::Slow,
+        Self::Truncated,
+        Self::Conflict,
+        Self::CancelledThrottling,
+        Self::CancelledThroughput,
+        Self::Unprocessed,
+        Self::Denied,
+    ];
+
+    /// Its name in plans and reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::DoneAndRefused => "done_and_refused",
+            Self::CutBefore => "cut_before",
+            Self::CutAfter => "cut_after",
+            Self::LostBefore => "lost_before",
+            Self::LostAfter => "lost_after",
+            Self::Throttled => "throttled",
+            Self::Late => "late",
+            Self::Slow => "slow",
+            Self::Truncated => "truncated",
+            Self::Conflict => "conflict",
+            Self::CancelledThrottling => "cancelled_throttling",
+            Self::CancelledThroughput => "cancelled_throughput",
+            Self::Unprocessed => "unprocessed",
+            Self::Denied => "denied",
+        }
+    }
+
+    /// Whether it is acted on.
+    #[must_use]
+    pub fn is_done(self) -> bool {
+        matches!(
+            self,
+            Self::DoneAndRefused | Self::CutAfter | Self::LostAfter | Self::Late | Self::Slow | Self::Truncated
+        )
+    }
+
+    /// Why this cannot happen to a call; none where it can.
+    #[must_use]
+    pub fn impossible(self, action: &str) -> Option<&'static str> {
+        let is_transaction = action == "ExecuteTransaction";
+        match self {
+            Self::Conflict | Self::CancelledThrottling | Self::CancelledThroughput if !is_transaction => {
+                Some("only transactions are cancelled")
+            }
+            Self::Unprocessed if action != "BatchGetItem" => Some("only BatchGetItem leaves keys out"),
+            Self::Late if is_read(action) => Some("when a read is done makes no difference: it is slow, or lost"),
+            Self::Throttled if is_transaction => Some("a transaction is cancelled with the reason instead"),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a call changes nothing.
+#[must_use]
+pub fn is_read(action: &str) -> bool {
+    ["Describe", "List", "Get", "BatchGet", "Query", "Assume"].iter().any(|start| action.starts_with(start))
+}
+
+/// The calls that the product makes.
+pub const CALLS: [&str; 13] = [
+    "AssumeRole",
+    "BatchGetItem",
+    "DescribeServiceDeployments",
+    "DescribeServices",
+    "DescribeTaskDefinition",
+    "ExecuteTransaction",
+    "GetItem",
+    "ListServiceDeployments",
+    "Query",
+    "RegisterTaskDefinition",
+    "TagResource",
+    "UntagResource",
+    "UpdateService",
+];

@@ -1,0 +1,214 @@
+//! What really happened, from the side of AWS: which invocation sent what when, what was done, which deployment that
+//! started, and what became of it. The product is judged by this and not by what it says.
+
+use std::collections::BTreeMap;
+
+use aws_stub::Site;
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+/// One wish of one caller for one service: an idempotency key, or a request id where there is none.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Intent {
+    /// The key, or the request id.
+    pub key: String,
+    /// The service.
+    pub site: Site,
+}
+
+/// A call that changed something at ECS, or that ECS refused.
+#[derive(Debug, Clone)]
+pub struct Mutation {
+    /// When it was done.
+    pub at: DateTime<Utc>,
+    /// When it was sent.
+    pub sent: DateTime<Utc>,
+    /// The invocation that sent it.
+    pub invocation: String,
+    /// Whose wish that was; none where it was past the door.
+    pub intent: Option<Intent>,
+    /// The service; of a registration the one whose family it is.
+    pub site: Site,
+    /// The action.
+    pub action: String,
+    /// Whether it was done.
+    pub is_done: bool,
+    /// Whether it was done so late that its caller had given it up.
+    pub is_late: bool,
+    /// The deployment that it started.
+    pub started: Option<String>,
+    /// The image that the service was given, or that was registered.
+    pub image: Option<String>,
+    /// When the invocation had last read the service before it.
+    pub looked: Option<DateTime<Utc>>,
+}
+
+/// What became of a deployment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// Not ended.
+    Open,
+    /// Completed.
+    Completed,
+    /// Failed, and not rolled back.
+    Failed,
+    /// Failed, and is being rolled back.
+    RollingBack,
+    /// Failed and rolled back.
+    RolledBack,
+    /// Failed, and so did the rollback.
+    RollbackFailed,
+    /// Another one took its place.
+    Superseded,
+    /// Another one took its place while it was rolled back.
+    SupersededRollingBack,
+    /// Somebody stopped it, or deleted the service.
+    Stopped,
+}
+
+impl End {
+    /// The outcomes that may be told of it.
+    #[must_use]
+    pub fn outcomes(&self) -> &'static [&'static str] {
+        match self {
+            Self::Open => &[],
+            Self::Completed => &["COMPLETED"],
+            Self::Failed | Self::RollingBack => &["DEPLOYMENT_FAILED"],
+            Self::RolledBack => &["DEPLOYMENT_FAILED", "ROLLED_BACK"],
+            Self::RollbackFailed => &["DEPLOYMENT_FAILED", "ROLLBACK_FAILED"],
+            Self::Superseded => &["SUPERSEDED", "STOPPED"],
+            Self::SupersededRollingBack => &["DEPLOYMENT_FAILED", "SUPERSEDED", "STOPPED"],
+            Self::Stopped => &["STOPPED", "SUPERSEDED", "DEPLOYMENT_FAILED"],
+        }
+    }
+}
+
+/// A deployment.
+#[derive(Debug, Clone)]
+pub struct Deployment {
+    /// The service.
+    pub site: Site,
+    /// Whose wish started it; none where it was past the door.
+    pub by: Option<Intent>,
+    /// The call that started it was done so late that its caller had given it up.
+    pub is_late: bool,
+    /// When it began.
+    pub began: DateTime<Utc>,
+    /// What became of it.
+    pub end: End,
+    /// When that was first clear.
+    pub ended: Option<DateTime<Utc>>,
+    /// Whether any event about it has come to the recorder and was taken.
+    pub is_heard: bool,
+}
+
+impl Deployment {
+    /// Notes what became of it.
+    pub fn is(&mut self, end: End, at: DateTime<Utc>) {
+        self.end = end;
+        self.ended.get_or_insert(at);
+    }
+}
+
+/// A lease, and who took it.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// The invocation.
+    pub by: String,
+    /// The change.
+    pub change_id: String,
+    /// What tells it from other leases.
+    pub identity: String,
+    /// Its end, as it was written last.
+    pub until: DateTime<Utc>,
+    /// When it was taken.
+    pub since: DateTime<Utc>,
+    /// Whether its holder has called ECS to change something since.
+    pub is_used: bool,
+    /// Faults that its holder's calls have met since: what waits for them does not wait idly.
+    pub faults: u64,
+}
+
+/// A change began: its STARTED was written.
+#[derive(Debug, Clone)]
+pub struct Began {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// The change.
+    pub change_id: String,
+    /// The service.
+    pub site: Site,
+    /// The invocation.
+    pub invocation: String,
+    /// Whose wish it was.
+    pub intent: Option<Intent>,
+}
+
+/// What an invocation of the updater answered for one service.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// The invocation.
+    pub invocation: String,
+    /// Whose wish it was.
+    pub intent: Intent,
+    /// The body of the answer, or of the failure.
+    pub body: Value,
+    /// The error's code; none where all went well.
+    pub code: Option<String>,
+    /// Whether the failure says that it may pass.
+    pub is_retryable: bool,
+}
+
+/// A mutating call that is under way.
+#[derive(Debug, Clone)]
+pub struct UnderWay {
+    /// The invocation that sent it.
+    pub invocation: String,
+    /// The service.
+    pub site: Site,
+    /// The action.
+    pub action: String,
+    /// Whether it was delayed beyond its caller's patience.
+    pub is_late: bool,
+    /// When it was sent.
+    pub sent: DateTime<Utc>,
+    /// Until when its sender's lease lasted when it was sent.
+    pub lease_until: Option<DateTime<Utc>>,
+}
+
+/// Everything that really happened.
+#[derive(Debug, Default)]
+pub struct Truth {
+    /// Calls that changed something, in their order.
+    pub mutations: Vec<Mutation>,
+    /// Deployments by id.
+    pub deployments: BTreeMap<String, Deployment>,
+    /// Rollbacks' own deployments, and what they undo.
+    pub rollbacks: BTreeMap<String, String>,
+    /// Who holds which service, by service key.
+    pub held: BTreeMap<String, Held>,
+    /// Changes that began, in their order.
+    pub began: Vec<Began>,
+    /// What callers were told, in order.
+    pub told: Vec<Told>,
+    /// When an intent was first seen, as far as the product had a chance to note it.
+    pub first_seen: BTreeMap<Intent, DateTime<Utc>>,
+    /// Mutating calls that are under way.
+    pub under_way: BTreeMap<u64, UnderWay>,
+    /// Services that were deleted, and when.
+    pub deleted: BTreeMap<Site, Vec<DateTime<Utc>>>,
+}
+
+impl Truth {
+    /// The change that an intent's STARTED belongs to, or several.
+    pub fn intent_of(&self, change_id: &str) -> Option<&Intent> {
+        self.began.iter().find(|it| it.change_id == change_id)?.intent.as_ref()
+    }
+
+    /// Whether an intent was first seen at a time; the first time counts.
+    pub fn seen(&mut self, intent: &Intent, at: DateTime<Utc>) {
+        self.first_seen.entry(intent.clone()).or_insert(at);
+    }
+}
