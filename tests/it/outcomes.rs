@@ -137,7 +137,7 @@ async fn a_service_made_anew_is_another_one() {
     let (world, site) = (World::new().await, Site::target());
     let old = changed(&world, "nginx").await;
     tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
-    world.cloud().edit(&site, |service| service["createdAt"] = crate::harness::ecs::now().into());
+    world.cloud().edit(&site, |service| service["createdAt"] = aws_stub::seconds(chrono::Utc::now()).into());
     let anew = world.cloud().take_over(&site, "COMPLETED", "");
     world.cloud().edit(&site, |service| service["deployments"].as_array_mut().unwrap().truncate(1));
     let told = world.tell(&event(&site, COMPLETED, &anew, "")).await;

@@ -123,9 +123,9 @@ impl Tables {
         }));
         create(json!({
             "TableName": STATE,
-            "AttributeDefinitions": (["id", "open", "look_at"].map(string)),
+            "AttributeDefinitions": (["id", "check_shard", "check_at"].map(string)),
             "KeySchema": [key("id", "HASH")],
-            "GlobalSecondaryIndexes": [index("by-open", "open", "look_at")],
+            "GlobalSecondaryIndexes": [index("by-check", "check_shard", "check_at")],
             "BillingMode": "PAY_PER_REQUEST",
         }));
         tables
