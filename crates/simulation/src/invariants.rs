@@ -70,7 +70,9 @@ fn nobody_holds_a_service_idly(world: &World, call: &Call, site: &Site) {
     };
     let stood_still = world.met.borrow().get(&format!("invocation {}", call.invocation)).cloned();
     let waited = world.now() - held.since;
-    if waited > IDLE && held.faults == 0 && !matches!(stood_still, Some(Deviation::Freeze(..))) {
+    // The answer of its STARTED may have been lost.
+    let is_hampered = world.purposes.borrow().get(&call.invocation).is_none_or(|it| it.is_hampered);
+    if waited > IDLE && held.faults == 0 && !is_hampered && !matches!(stood_still, Some(Deviation::Freeze(..))) {
         let waited = waited.as_seconds_f64();
         let Call { action, invocation, .. } = call;
         world.violated(
