@@ -164,7 +164,7 @@ fn noted(world: &Rc<World>, call: &Call, site: Site, input: &Value, is_done: boo
     };
     let purpose = world.purposes.borrow().get(&call.invocation).cloned();
     let intent = purpose.as_ref().map(|it| it.intent(&site));
-    let started = eventbridge::pump(world, intent.clone(), is_late);
+    let started = eventbridge::pump(world, intent.as_ref(), is_late);
     let now = world.now();
     let mutation = Mutation {
         at: now,

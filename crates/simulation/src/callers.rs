@@ -18,7 +18,7 @@ use crate::truth::{End, Told};
 use crate::world::{Purpose, World, image};
 
 /// After this time boto3 gives an answer up and sends its event again.
-const BOTO_PATIENCE: Duration = Duration::from_secs(60);
+const BOTO_PATIENCE: Duration = Duration::from_mins(1);
 /// How often boto3 sends an event in all.
 const BOTO_ATTEMPTS: u32 = 3;
 
@@ -49,7 +49,7 @@ pub async fn sweep(world: &World, name: &str) {
         if matches!(ended, Ended::Answered(_)) {
             return;
         }
-        sleep(Duration::from_secs(60 * attempt)).await;
+        sleep(Duration::from_mins(attempt)).await;
     }
 }
 
@@ -177,7 +177,7 @@ async fn queued(world: &Rc<World>, name: &str, request_id: &str, event: &Value) 
         if let Ended::Answered(_) = send(world, &format!("{name}.{attempt}"), request_id, event).await {
             return;
         }
-        sleep(Duration::from_secs(60 * attempt)).await;
+        sleep(Duration::from_mins(attempt)).await;
     }
 }
 
@@ -276,6 +276,6 @@ async fn push(world: &Rc<World>, name: &str, site: &Site, tag: u32) {
             return;
         }
         // The queue's visibility timeout.
-        sleep(Duration::from_secs(660)).await;
+        sleep(Duration::from_mins(11)).await;
     }
 }

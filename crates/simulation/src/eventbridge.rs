@@ -18,12 +18,12 @@ use crate::world::World;
 
 /// Sets going what ECS started and told since the last time. `by` is whose wish that was. Gives the deployment that was
 /// started.
-pub fn pump(world: &Rc<World>, by: Option<Intent>, is_late: bool) -> Option<String> {
+pub fn pump(world: &Rc<World>, by: Option<&Intent>, is_late: bool) -> Option<String> {
     let mut first = None;
     for started in world.cloud.take_started() {
         let nth = world.next(&format!("deployment {}", started.site.service));
         let name = format!("{}/{nth}", started.site.service);
-        world.began(&started.site, &started.id, by.clone(), is_late);
+        world.began(&started.site, &started.id, by.cloned(), is_late);
         world.note("ecs", &format_args!("deployment {name} is {}", started.id));
         first.get_or_insert_with(|| started.id.clone());
         spawn_local(life(Rc::clone(world), started, name));
@@ -65,27 +65,24 @@ async fn life(world: Rc<World>, started: Started, name: String) {
     if !goes_on(&world) {
         return;
     }
-    match fate {
-        Some(Deviation::Fate(fate @ (Fate::FailsOldId | Fate::FailsNewId | Fate::RollbackFails))) => {
-            Counts::one(&mut world.counts.borrow_mut().troubles, "deployment fails");
-            set_end(&world, &id, End::Failed);
-            world.cloud.fail(&site, &id);
-            pump(&world, None, false);
-            let good = world.last_good.borrow().get(&site).cloned();
-            if let Some(good) = good.filter(|(good, _)| world.rolls_back(&site) && *good != id) {
-                let form = if fate == Fate::FailsNewId { RollbackForm::NewId } else { RollbackForm::OldId };
-                rollback(&world, &site, &id, &good, form, fate != Fate::RollbackFails, &mut draw).await;
-            }
+    if let Some(Deviation::Fate(fate @ (Fate::FailsOldId | Fate::FailsNewId | Fate::RollbackFails))) = fate {
+        Counts::one(&mut world.counts.borrow_mut().troubles, "deployment fails");
+        set_end(&world, &id, End::Failed);
+        world.cloud.fail(&site, &id);
+        pump(&world, None, false);
+        let good = world.last_good.borrow().get(&site).cloned();
+        if let Some(good) = good.filter(|(good, _)| world.rolls_back(&site) && *good != id) {
+            let form = if fate == Fate::FailsNewId { RollbackForm::NewId } else { RollbackForm::OldId };
+            rollback(&world, &site, &id, &good, form, fate != Fate::RollbackFails, &mut draw).await;
         }
-        _ => {
-            set_end(&world, &id, End::Completed);
-            let service = world.cloud.service(&site);
-            let definition = service["taskDefinition"].as_str().unwrap_or_default().to_owned();
-            world.last_good.borrow_mut().insert(site.clone(), (id.clone(), definition));
-            world.cloud.complete(&site, &id);
-            pump(&world, None, false);
-        }
+        return;
     }
+    set_end(&world, &id, End::Completed);
+    let service = world.cloud.service(&site);
+    let definition = service["taskDefinition"].as_str().unwrap_or_default().to_owned();
+    world.last_good.borrow_mut().insert(site.clone(), (id.clone(), definition));
+    world.cloud.complete(&site, &id);
+    pump(&world, None, false);
 }
 
 async fn rollback(
@@ -161,7 +158,7 @@ async fn hear(world: &Rc<World>, event: &Value, name: &str) {
             }
             return;
         }
-        sleep(Duration::from_secs(60 * attempt)).await;
+        sleep(Duration::from_mins(attempt)).await;
     }
     Counts::one(&mut world.counts.borrow_mut().troubles, "event in the dead letters");
     world.note("eventbridge", &format_args!("{name} ends in the dead letters"));

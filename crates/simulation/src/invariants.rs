@@ -70,7 +70,9 @@ fn nobody_holds_a_service_idly(world: &World, call: &Call, site: &Site) {
     };
     let stood_still = world.met.borrow().get(&format!("invocation {}", call.invocation)).cloned();
     let waited = world.now() - held.since;
-    if waited > IDLE && held.faults == 0 && !matches!(stood_still, Some(Deviation::Freeze(..))) {
+    // The answer of its STARTED may have been lost.
+    let is_hampered = world.purposes.borrow().get(&call.invocation).is_none_or(|it| it.is_hampered);
+    if waited > IDLE && held.faults == 0 && !is_hampered && !matches!(stood_still, Some(Deviation::Freeze(..))) {
         let waited = waited.as_seconds_f64();
         let Call { action, invocation, .. } = call;
         world.violated(
@@ -151,7 +153,7 @@ fn started_stands_and_no_result(world: &World, call: &Call, site: &Site) {
 fn two_changes_are_never_under_way_at_once(world: &World, call: &Call, site: &Site) {
     let truth = world.truth.borrow();
     let is_left = |it: &UnderWay| it.is_late && it.lease_until.is_none_or(|until| until < world.now());
-    let counts = |it: &UnderWay| !is_left(it) && !(it.is_late && it.action == "RegisterTaskDefinition");
+    let counts = |it: &UnderWay| !(is_left(it) || it.is_late && it.action == "RegisterTaskDefinition");
     let other = truth.under_way.values().find(|it| it.site == *site && it.invocation != call.invocation && counts(it));
     if let Some(other) = other {
         world.violated(
@@ -178,9 +180,9 @@ fn no_retry_undoes_a_later_change(world: &World, call: &Call, site: &Site) {
         let began = truth.began.iter().find(|began| began.intent.as_ref() == Some(other));
         began.is_some_and(|began| began.at > *seen)
     };
-    let done =
+    let mut done =
         truth.mutations.iter().filter(|it| it.site == *site && it.is_done && it.action != "RegisterTaskDefinition");
-    if let Some(later) = done.filter(is_later).next_back() {
+    if let Some(later) = done.rfind(is_later) {
         world.violated(
             "no retry undoes a later change",
             &format_args!(
@@ -632,10 +634,10 @@ fn nothing_secret_is_said(world: &World) {
 /// Somebody asks the history while things go wrong: it answers, or says that it may pass.
 pub async fn ask(world: &World, name: &str, site: &Site) {
     let asked = service_query(site, json!({"limit": 5}));
-    if let Ended::Failed { code, message, is_retryable: false } = lambda::history(world, name, &asked).await {
-        if !message.contains("AccessDenied") {
-            world.violated("every query is answered", &format_args!("{code}: {message}"));
-        }
+    if let Ended::Failed { code, message, is_retryable: false } = lambda::history(world, name, &asked).await
+        && !message.contains("AccessDenied")
+    {
+        world.violated("every query is answered", &format_args!("{code}: {message}"));
     }
     debug_assert!(environment::current().is_none());
 }

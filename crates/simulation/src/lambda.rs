@@ -37,11 +37,14 @@ const TRIGGER_TIMEOUT: u64 = 600;
 /// The account of the functions.
 pub const HUB: &str = aws_stub::site::HUB;
 
+/// Environments that wait for an invocation, each with what runs in it.
+type Waiting<T> = RefCell<Vec<Rc<(Rc<Environment>, T)>>>;
+
 /// Environments that wait for an invocation.
 #[derive(Default)]
 pub struct Pool {
-    updaters: RefCell<Vec<Rc<(Rc<Environment>, Function)>>>,
-    recorders: RefCell<Vec<Rc<(Rc<Environment>, Recorder)>>>,
+    updaters: Waiting<Function>,
+    recorders: Waiting<Recorder>,
 }
 
 impl Pool {
@@ -137,7 +140,7 @@ async fn run<F: Future>(
     limit: u64,
     inner: F,
 ) -> Option<F::Output> {
-    *environment.invocation.borrow_mut() = invocation.to_owned();
+    invocation.clone_into(&mut environment.invocation.borrow_mut());
     let stop = world.deviation(Of::Invocation, &format!("invocation {invocation}"));
     world.note(invocation, &format_args!("begins in {}", environment.name));
     let run = Run::new(environment, stop, inner);
@@ -156,7 +159,7 @@ fn deadline(world: &World, limit: u64) -> DateTime<Utc> {
 }
 
 fn region(world: &World) -> Result<Region, String> {
-    Region::parse(&world.region).map_err(|error| error.to_string())
+    Region::parse(&world.region)
 }
 
 /// An environment of the updater.

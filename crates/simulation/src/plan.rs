@@ -332,10 +332,10 @@ fn acts(seed: u64, services: usize, focus: Option<usize>, crowd: bool) -> Vec<Ac
         };
         acts.push(Act { name: format!("o{n}"), at, what });
     }
-    for n in 0..1 + draw.below(2) {
+    for n in 0..=draw.below(2) {
         acts.push(Act { name: format!("sweep{n}"), at: 300_000 * (n + 1), what: What::Sweep });
     }
-    for n in 0..1 + draw.below(3) {
+    for n in 0..=draw.below(3) {
         let service = draw.place(services);
         acts.push(Act { name: format!("ask{n}"), at: draw.below(SPAN * 2), what: What::Ask { service } });
     }

@@ -25,10 +25,10 @@ use crate::truth::Told;
 use crate::world::{World, image};
 
 /// Events and retries that are still under way come to their end.
-const SETTLE: Duration = Duration::from_secs(900);
+const SETTLE: Duration = Duration::from_mins(15);
 /// From the last fault to the first sweep of the quiet, and between sweeps: longer than until a deployment is first asked
 /// about.
-const QUIET: Duration = Duration::from_secs(1_500);
+const QUIET: Duration = Duration::from_mins(25);
 /// How often a plain change is tried once nothing goes wrong any more.
 const TRIES: u32 = 4;
 /// How many keys are sent once more.

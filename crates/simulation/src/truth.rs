@@ -202,7 +202,8 @@ pub struct Truth {
 }
 
 impl Truth {
-    /// The change that an intent's STARTED belongs to, or several.
+    /// Whose wish a change is.
+    #[must_use]
     pub fn intent_of(&self, change_id: &str) -> Option<&Intent> {
         self.began.iter().find(|it| it.change_id == change_id)?.intent.as_ref()
     }

@@ -1,5 +1,7 @@
 //! What seeds found, as plans: a seed dies with the next change of the harness, a plan does not.
 
+#![allow(clippy::unwrap_used)]
+
 use ecs_updater_simulation::plan::Plan;
 use ecs_updater_simulation::run::run;
 use ecs_updater_simulation::trace::Keep;

@@ -1,5 +1,7 @@
 //! Some hundreds of seeds, one in fifty twice; `SIMULATION_SEEDS` and `SIMULATION_FROM` choose others.
 
+#![allow(clippy::unwrap_used)]
+
 use ecs_updater_simulation::plan::Plan;
 use ecs_updater_simulation::run::{Report, run};
 use ecs_updater_simulation::trace::Keep;

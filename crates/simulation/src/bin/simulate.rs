@@ -34,6 +34,7 @@ simulate --show SEED | --plan FILE
 const COUNTS: &str = "COUNTS ";
 
 #[derive(Default)]
+#[allow(clippy::struct_excessive_bools)] // flags of a command line
 struct Options {
     seeds: u64,
     from: u64,
