@@ -233,7 +233,7 @@ impl Updater {
         let failed = |error| messages::describe_failed(service, &crate::aws::ecs::DescribeError::Call(error));
         for ended in crate::outcome::ended_since(&snapshot.service, since) {
             let Some(arn) = &ended.task_definition else { continue };
-            if target.definition(arn).await.is_ok_and(|definition| resumed.wants(&definition)) {
+            if resumed.wants(&*target.definition(arn).await.map_err(failed)?) {
                 return Ok(Some(ended));
             }
         }
@@ -244,15 +244,12 @@ impl Updater {
             Err(error) if !error.retryable() => return Ok(None),
             Err(error) => return Err(failed(error)),
         };
+        // What a deployment that ended badly had deployed has to be known: it could be this change's own.
         for listed in listed.iter().filter(|listed| listed.ended_badly()) {
             let Some(revision) = listed.revision() else { continue };
-            let arn = match target.ecs.task_definition_of_revision(revision).await {
-                Ok(arn) => arn,
-                Err(error) if !error.retryable() => None,
-                Err(error) => return Err(failed(error)),
-            };
+            let arn = target.ecs.task_definition_of_revision(revision).await.map_err(failed)?;
             let Some(arn) = arn else { continue };
-            if !target.definition(&arn).await.is_ok_and(|definition| resumed.wants(&definition)) {
+            if !resumed.wants(&*target.definition(&arn).await.map_err(failed)?) {
                 continue;
             }
             let known = target.ecs.describe_service_deployment(&listed.service_deployment_arn).await.ok().flatten();

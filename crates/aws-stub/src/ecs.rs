@@ -43,6 +43,8 @@ struct Place {
     families: BTreeMap<String, Vec<Revision>>,
     /// By ARN.
     service_deployments: BTreeMap<String, Versions<Value>>,
+    /// The task definition of each service revision, by ARN.
+    service_revisions: BTreeMap<String, String>,
 }
 
 #[derive(Default)]
@@ -243,6 +245,11 @@ impl Cloud {
             "targetServiceRevision": {"arn": site.arn("service-revision", Some(number)), "requestedTaskCount": 2},
         });
         told.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        let service = self.service(site);
+        let mut deployments = service["deployments"].as_array().into_iter().flatten();
+        if let Some(deployment) = deployments.find(|it| it["id"] == deployment_id) {
+            self.write_service_revision(site, &told, &deployment["taskDefinition"]);
+        }
         self.write_service_deployment(site, told);
     }
 
@@ -252,6 +259,13 @@ impl Cloud {
         self.place(&site.account, &site.region, |place| {
             place.service_deployments.entry(arn).or_default().set(now, Some(told));
         });
+    }
+
+    /// The service revision that a service deployment is of has this task definition.
+    fn write_service_revision(&self, site: &Site, told: &Value, task_definition: &Value) {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (arn, definition) = (text(&told["targetServiceRevision"]["arn"]), text(task_definition));
+        self.place(&site.account, &site.region, |place| place.service_revisions.insert(arn, definition));
     }
 
     /// From now on the numbers of deployments are spread over the whole range, as those of AWS are.
@@ -310,6 +324,7 @@ impl Cloud {
             "DescribeServices" => services::describe(place, account, region, &input, as_of).map(|v| v.to_string()),
             "ListServiceDeployments" => deployments::list(place, account, region, &input, as_of).map(|v| v.to_string()),
             "DescribeServiceDeployments" => Ok(deployments::describe(place, &input, as_of).to_string()),
+            "DescribeServiceRevisions" => Ok(deployments::revisions(place, &input).to_string()),
             "DescribeTaskDefinition" if reorders => {
                 definitions::describe_task_definition(place, account, region, &input)
                     .map(|text| definitions::reordered(&text))

@@ -52,12 +52,6 @@ fn watch(world: &World, call: &Call) {
         let site = purpose.sites.iter().find(|site| site.key() == service)?;
         Some(purpose.intent(site))
     };
-    // A key alone: an event was noted that changed nothing.
-    if services.is_empty() && !items_of(&body, "key#").is_empty() {
-        for intent in purpose.iter().flat_map(|it| it.sites.iter().map(|site| it.intent(site))) {
-            truth.seen(&intent, now);
-        }
-    }
     for service in services {
         let Some(lease) = world.tables.lease(&service) else {
             truth.held.remove(&service);

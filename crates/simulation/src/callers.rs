@@ -4,7 +4,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use aws_stub::Site;
-use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
@@ -206,7 +205,6 @@ pub async fn send(world: &World, invocation: &str, request_id: &str, event: &Val
     let purpose = Purpose { key, sites: sites.clone(), is_hampered: false, looked: std::collections::BTreeMap::new() };
     world.purposes.borrow_mut().insert(invocation.to_owned(), purpose.clone());
     world.sent.borrow_mut().insert(invocation.to_owned(), (request_id.to_owned(), event.clone()));
-    let began = world.now();
     let ended = lambda::updater(world, invocation, request_id, event).await;
     let told = |site: &Site, body: Value, code: Option<String>, is_retryable: bool| {
         let outcome = code.clone().unwrap_or_else(|| body["status"].as_str().unwrap_or("no status").to_owned());
@@ -233,19 +231,20 @@ pub async fn send(world: &World, invocation: &str, request_id: &str, event: &Val
             }
         }
     }
-    seen(world, invocation, &all, began);
+    seen(world, invocation, &all);
     invariants::at_answering(world, &all);
     world.truth.borrow_mut().told.extend(all);
     ended
 }
 
-/// An attempt that failed by itself, and could call DynamoDB as it liked, has seen its event: what comes later is later.
-fn seen(world: &World, invocation: &str, all: &[Told], began: DateTime<Utc>) {
+/// An attempt that failed by itself, and could call DynamoDB as it liked, has noted its event: what begins after its answer is
+/// later. What began while it ran met it, and either of the two may be first.
+fn seen(world: &World, invocation: &str, all: &[Told]) {
     if world.purposes.borrow().get(invocation).is_none_or(|it| it.is_hampered) {
         return;
     }
     for told in all.iter().filter(|told| told.code.as_deref().is_some_and(|code| code != "JsonValidation")) {
-        world.truth.borrow_mut().seen(&told.intent, began);
+        world.truth.borrow_mut().seen(&told.intent, told.at);
     }
 }
 

@@ -87,6 +87,7 @@ impl Cloud {
             "targetServiceRevision": {"arn": revision, "requestedTaskCount": count},
             "sourceServiceRevisions": service["currentServiceRevisions"],
         });
+        self.write_service_revision(site, &told, &service["taskDefinition"]);
         self.write_service_deployment(site, told);
         self.edit(site, |service| {
             service["currentServiceDeployment"] = own.into();
@@ -287,4 +288,18 @@ pub(super) fn describe(place: &Place, input: &Value, as_of: DateTime<Utc>) -> Va
     let found: Vec<&Value> =
         asked.iter().filter_map(|arn| place.service_deployments.get(arn.as_str()?)?.as_of(as_of)).collect();
     json!({"serviceDeployments": found, "failures": []})
+}
+
+/// `DescribeServiceRevisions`.
+/// Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeServiceRevisions.html>
+pub(super) fn revisions(place: &Place, input: &Value) -> Value {
+    let asked = input["serviceRevisionArns"].as_array().cloned().unwrap_or_default();
+    let (mut found, mut failures) = (Vec::new(), Vec::new());
+    for arn in &asked {
+        match place.service_revisions.get(arn.as_str().unwrap_or_default()) {
+            Some(definition) => found.push(json!({"serviceRevisionArn": arn, "taskDefinition": definition})),
+            None => failures.push(json!({"arn": arn, "reason": "MISSING"})),
+        }
+    }
+    json!({"serviceRevisions": found, "failures": failures})
 }
