@@ -79,6 +79,13 @@ impl Head {
         format!("service#{service}")
     }
 
+    /// Whether this is what stands where `own` was written, or stood before others wrote behind it. A change and an attempt alone do not
+    /// tell: two invocations with one key may begin the same attempt at the same time, and one of them did not write it.
+    #[must_use]
+    pub fn follows(&self, own: &Self) -> bool {
+        self.lease.is_some() && self.lease == own.lease && (self.hash == own.hash || self.seq > own.seq)
+    }
+
     /// The head behind `record`, with a lease or none. What began and what runs stays as before, unless the record says otherwise.
     #[must_use]
     pub fn behind(record: &Record, before: Option<&Self>, lease: Option<Lease>) -> Self {
@@ -86,6 +93,8 @@ impl Head {
         let earlier = before.and_then(|head| head.begun.clone());
         let ran = before.and_then(|head| head.running.clone());
         let running = match record.kind {
+            // A result that comes behind a later change's beginning tells what was.
+            Kind::Applied | Kind::Failed | Kind::Abandoned if earlier.as_ref() > Some(&record.change_id) => ran,
             Kind::Applied | Kind::Failed | Kind::Abandoned => {
                 record.after().and_then(|after| after.state.task_definition_arn)
             }
@@ -119,6 +128,7 @@ pub fn milliseconds(at: DateTime<Utc>) -> DateTime<Utc> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::Place;
     use super::*;
 
     fn at(millisecond: i64) -> DateTime<Utc> {
@@ -151,5 +161,25 @@ mod tests {
         let lease = Lease { change_id, attempt: Attempt::FIRST, until: at(60_000), key: String::new() };
         assert!(lease.holds(at(64_999)));
         assert!(!lease.holds(at(65_000)));
+    }
+    #[test]
+    fn an_attempt_that_somebody_else_began_is_not_ones_own() {
+        let change_id = ChangeId::new(at(0), [1; 10]);
+        let lease = |until| Lease { change_id: change_id.clone(), attempt: Attempt::FIRST, until, key: String::new() };
+        let head = |seq, hash: &str, lease| Head {
+            seq,
+            hash: hash.to_owned(),
+            record: RecordKey::new(change_id.clone(), Place::STARTED),
+            highest: change_id.clone(),
+            begun: Some(change_id.clone()),
+            running: None,
+            lease,
+        };
+        let own = head(3, "mine", Some(lease(at(9))));
+        assert!(own.follows(&own));
+        assert!(head(4, "an outcome", Some(lease(at(9)))).follows(&own));
+        assert!(!head(3, "another's", Some(lease(at(9)))).follows(&own));
+        assert!(!head(4, "an outcome", Some(lease(at(10)))).follows(&own));
+        assert!(!head(4, "its result", None).follows(&own));
     }
 }

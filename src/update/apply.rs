@@ -170,9 +170,27 @@ impl Applying<'_> {
         };
         let back = async || {
             let service = self.target.ecs.describe_service(self.key).await?;
-            Ok(Some(service).filter(|service| self.is_updated(service, definition, before)))
+            Ok(match self.is_updated(&service, definition, before) {
+                true => Some(Ok(service)),
+                // A read that lags behind shows an earlier deployment than the one before.
+                false if self.deploys(definition) && service.deployed_at() > before.deployed_at() => {
+                    Some(Err(service.task_definition_arn().unwrap_or("no task definition of its own").to_owned()))
+                }
+                false => None,
+            })
         };
-        self.send(Call::UpdateService, Code::ServiceUpdateFailed, &rejected, once, back).await
+        let once = async |time| once(time).await.map(Ok);
+        let updated = self.send(Call::UpdateService, Code::ServiceUpdateFailed, &rejected, once, back).await?;
+        // Whether this call was done before is not known: what was deployed behind it stays.
+        updated.map_err(|running| {
+            let failure = messages::changed_meanwhile(self.key, &[format!("it runs {running}")]);
+            Stopped { failure, is_known: false }
+        })
+    }
+
+    /// Whether the call starts a deployment.
+    fn deploys(&self, definition: Option<&TaskDefinition>) -> bool {
+        definition.is_some() || self.update.force_new_deployment
     }
 
     fn update_body(&self, definition: Option<&TaskDefinition>) -> String {
@@ -195,7 +213,10 @@ impl Applying<'_> {
         if definition.is_none() && !self.update.force_new_deployment && covers_parameters(before, parameters) {
             return false;
         }
-        definition.is_none_or(|definition| now.task_definition_arn() == Some(definition.arn.as_str()))
+        let wanted =
+            definition.map_or_else(|| before.task_definition_arn(), |definition| Some(definition.arn.as_str()));
+        // Without a deployment of its own, whatever runs is none of its business.
+        (now.task_definition_arn() == wanted || !self.deploys(definition))
             && covers_parameters(now, parameters)
             && (!self.update.force_new_deployment || now.deployment_id() != before.deployment_id())
     }

@@ -124,7 +124,7 @@ impl Updater {
     }
 
     /// Takes the lease, notes the key and inserts `STARTED`, all or nothing; where something moved, says what. A lost answer of that is
-    /// found in the head: nobody else writes this change and attempt there.
+    /// found in the head.
     pub(super) async fn start(
         &self,
         work: Work<'_>,
@@ -135,12 +135,12 @@ impl Updater {
         let Start { record, lease, key } = start;
         let head = Head::behind(&record.0, position.head.as_ref(), Some(lease.clone()));
         let written = Position { head: Some(head.clone()), key: Some(key.clone()) };
-        let mut writes: Vec<Write> = Write::append(service, record, position.head.clone(), head).collect();
+        let mut writes: Vec<Write> = Write::append(service, record, position.head.clone(), head.clone()).collect();
         writes.push(Write::Key { from: position.key.clone(), to: key });
         let bound = Bound { tries: START.0, until: Instant::now() + START.1 };
         let read = async || self.store().read(service, work.key_id).await.map(|read| read.value);
         let begun = commit(self.store(), self.random, bound, Some(position.clone()), read, |now: &Position| {
-            let is_mine = now.lease().is_some_and(|other| other.is_of(&lease.change_id, lease.attempt));
+            let is_mine = now.head.as_ref().is_some_and(|now| now.follows(&head));
             Ok(if is_mine {
                 Decision::Done(Ok(now.clone()))
             } else if now == position {

@@ -78,6 +78,13 @@ impl Known {
         self.records.iter().find(|record| text(record, "record").and_then(place_of) == Some(place))
     }
 
+    /// What a later attempt at the change answered its key.
+    fn answer_of_later(&self, facts: &ChangeFacts) -> Option<String> {
+        let progress = self.position.key.as_ref()?.progress()?;
+        let is_later = progress.change_id == facts.change_id && progress.attempt > facts.attempt;
+        progress.answer.clone().filter(|_| is_later)
+    }
+
     /// The result of an attempt, wherever it stands.
     fn result_of(&self, attempt: Attempt) -> Option<&RawRecord> {
         let own = self.at(Place::Result(attempt)).filter(|record| text(record, "kind") != Some("ABANDONED"));
@@ -133,7 +140,8 @@ impl Updater {
         let answer = Some(Answer::Response(Box::new(response.clone())));
         let ended = Ended { kind, after: &recorded, deployment, error: None, answer };
         match self.finish(&begun, &ended).await {
-            Ok(()) => Ok(response),
+            Ok(None) => Ok(response),
+            Ok(Some((answer, position))) => messages::replayed(&answer, request, &position),
             Err(error) => Err(messages::result_not_recorded(&error, &recorded).of_change(&facts.change_id)),
         }
     }
@@ -153,13 +161,14 @@ impl Updater {
         let deployment = outcome::started(facts, &begun.before, after, now).filter(|_| begun.has_acted());
         let ended = Ended { kind: Kind::Failed, after: &recorded, deployment, error: Some(&failure), answer };
         match self.finish(&begun, &ended).await {
-            Ok(()) => failure,
+            Ok(_) => failure,
             Err(error) => failure.and(messages::failure_not_recorded(&error)),
         }
     }
 
-    /// Writes the result, as long as there is time to say afterwards that it could not be written.
-    async fn finish(&self, begun: &Begun, ended: &Ended<'_>) -> Result<(), LedgerError> {
+    /// Writes the result, as long as there is time to say afterwards that it could not be written. Gives what the key was answered by a
+    /// later attempt, where one came first: one key has one answer.
+    async fn finish(&self, begun: &Begun, ended: &Ended<'_>) -> Result<Option<(String, Position)>, LedgerError> {
         let facts = &begun.facts;
         let first = Known { position: begun.lease.position(), ..Known::default() };
         let left = (begun.deadline - (self.clock)()).to_std().unwrap_or_default();
@@ -183,7 +192,13 @@ impl Updater {
             };
             Ok(Known { position, deployment, records: records? })
         };
-        let decide = |known: &Known| self.result(begun, ended, known);
+        let told = |known: &Known| known.answer_of_later(facts).map(|answer| (answer, known.position.clone()));
+        let decide = |known: &Known| {
+            Ok(match self.result(begun, ended, known)? {
+                Decision::Write(writes, ()) => Decision::Write(writes, told(known)),
+                Decision::Done(()) => Decision::Done(told(known)),
+            })
+        };
         commit(self.store(), self.random, bound, Some(first), read, decide).await
     }
 

@@ -45,7 +45,7 @@ pub fn without_touching(
     }
 }
 
-fn replayed(answer: &str, request: &UpdateRequest, position: &Position) -> Result<Response, Failure> {
+pub fn replayed(answer: &str, request: &UpdateRequest, position: &Position) -> Result<Response, Failure> {
     let progress = position.key.as_ref().and_then(KeyItem::progress);
     let change_id = progress.map(|progress| progress.change_id.to_string()).unwrap_or_default();
     match serde_json::from_str(answer) {
