@@ -170,7 +170,9 @@ async fn a_result_that_cannot_be_written_says_that_the_service_was_changed_and_i
     let site = Site::target();
     world.journal.from("ExecuteTransaction", 2, Fault::CutBefore);
     let event = site.event(json!({"ecs_image_name": "nginx", "ecs_tag": {"a": "1"}, "idempotency_key": "k"}));
-    let outcome = world.invoke(&event).await;
+    // As long as there is time, it is tried.
+    let short = world.invocation().deadline_in(Duration::from_secs(20));
+    let outcome = world.invoke_with(&event, short).await;
     let message = outcome.error("HistoryUnavailable");
     assert!(message.contains("web:2"), "what the service runs now stands in the message: {message}");
     assert_eq!(world.kinds(&site), ["STARTED"]);
