@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use harness::ecs::quota;
+use aws_stub::ecs::quota;
 use harness::journal::{Call, Fault, Service};
 use harness::{REGION, Site, World, web_definition};
 

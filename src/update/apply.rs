@@ -117,15 +117,24 @@ impl Applying<'_> {
         if update.updates_service() {
             let before = after.service.clone();
             after.service = self.update_service(definition.as_deref(), is_new, &before).await?;
-            if let Some(definition) = definition {
-                after.task_definition = Some(definition);
-            }
+            after.task_definition = self.running(definition, after).await;
             done.push(messages::service_updated(after, &before));
         }
         if !update.tags_first {
             self.change_tags(after, done).await?;
         }
         Ok(())
+    }
+
+    /// What the service runs after its update. Where the update set no revision, the service was perhaps read while it lagged behind, and
+    /// its answer names another one than was read: none is better than a wrong one.
+    async fn running(&self, set: Option<Arc<TaskDefinition>>, after: &Snapshot) -> Option<Arc<TaskDefinition>> {
+        let arn = after.service.task_definition_arn();
+        let is_its = |definition: &Arc<TaskDefinition>| arn.is_none_or(|arn| arn == definition.arn);
+        match set.or_else(|| after.task_definition.clone().filter(is_its)) {
+            Some(known) => Some(known),
+            None => self.target.definition(arn?).await.ok(),
+        }
     }
 
     async fn register(&self, document: &str, family: &str) -> Result<TaskDefinition, Stopped> {

@@ -362,7 +362,12 @@ fn the_service_runs_what_the_ledger_says(world: &World, site: &Site, records: &[
         let end = truth.deployments.get(id).map(|it| &it.end);
         !matches!(end, Some(End::Completed | End::Open | End::Superseded))
     };
-    if last.intent.is_none() || last.is_late || is_gone || last.started.as_ref().is_some_and(went_back) {
+    if last.intent.is_none() || last.is_late || is_gone {
+        return;
+    }
+    // Also where the last update started none: ECS goes back from the last one that was started.
+    let mut started = truth.mutations.iter().rev().filter(|it| it.site == *site).filter_map(|it| it.started.as_ref());
+    if started.next().is_some_and(went_back) {
         return;
     }
     let results = ["APPLIED", "FAILED", "ABANDONED", "UNCHANGED"];

@@ -26,7 +26,6 @@ fn every_scenario_is_a_plan_that_says_everything() {
 }
 
 #[test]
-#[ignore = "the protocol is not mended yet (issue 16)"]
 fn no_scenario_breaks_anything() {
     for (name, plan) in scenarios() {
         let report = run(&plan, Keep::Lines);

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-pub use aws_stub::ecs::{Cloud, RESPONSE_MEMBERS, quota, tag_list};
+pub use aws_stub::ecs::{Cloud, RESPONSE_MEMBERS, tag_list};
 use serde_json::{Value, json};
 
 use super::dynamodb::Tables;
