@@ -17,7 +17,7 @@
 //! where nothing else runs.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc)]
-#![allow(clippy::doc_markdown, clippy::format_collect, clippy::cast_precision_loss, dead_code)]
+#![allow(clippy::doc_markdown, clippy::format_collect, clippy::cast_precision_loss, dead_code, unused_imports)]
 
 #[path = "../tests/it/harness/mod.rs"]
 mod harness;

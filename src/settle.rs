@@ -285,7 +285,7 @@ mod tests {
         let key = KeyItem::begun("key#1", "e", change_id.clone(), Attempt::FIRST, now);
         let item = DeploymentItem::new(&service, "arn:s", "ecs-svc/2", change_id, now, now);
         let ending = Ending { kind: Kind::Superseded, detail: Detail::default() };
-        let told = |kind: Kind| Answer::Failure(Failure::new(Code::ServiceUpdateFailed, kind.as_str().to_owned()));
+        let told = |kind: Kind| Answer::Failure(Failure::new(Code::ServiceUpdateFailed, kind.as_str()));
         let end = End {
             service: &service,
             service_arn: "arn:s",

@@ -177,15 +177,15 @@ impl Updater {
         let mut read = position.map_err(|error| messages::history_unavailable(&request.service_key, &error))?;
         let mut turn = Turn::default();
         for tries in 1..=ATTEMPTS {
-            let step = self.step(request, invocation, target, images, &mut read, &mut seen, slot, &mut turn, &key_id);
-            match Box::pin(step).await {
+            let tried = self.step(request, invocation, target, images, &mut read, &mut seen, slot, &mut turn, &key_id);
+            match Box::pin(tried).await {
                 Ok(Attempt::Ended(response)) => return Ok(*response),
                 Ok(Attempt::Moved(why, _)) if tries == ATTEMPTS => {
                     let stop = messages::always_moved(request, read.value.head.as_ref(), &why).into();
                     return Err(self.noted(stop, request, &read.value, &key_id).await);
                 }
                 Ok(Attempt::Moved(_, Some(position))) => {
-                    read.value = position;
+                    read.value = *position;
                     continue;
                 }
                 Ok(Attempt::Moved(_, None)) => tokio::time::sleep(PAUSE.pause(tries, self.random)).await,
@@ -350,12 +350,11 @@ impl Updater {
     /// What the service is now; `seen` is what it was shortly before, as far as somebody looked.
     async fn look(&self, target: &Target, request: &UpdateRequest, seen: Option<Seen>) -> Result<Looked, Failure> {
         let key = &request.service_key;
-        let seen = match seen.filter(|seen| (self.clock)() - seen.at <= FRESH) {
-            Some(seen) => seen,
-            None => {
-                let at = (self.clock)();
-                Seen { service: target.ecs.describe_service(key).await, at }
-            }
+        let seen = if let Some(seen) = seen.filter(|seen| (self.clock)() - seen.at <= FRESH) {
+            seen
+        } else {
+            let at = (self.clock)();
+            Seen { service: target.ecs.describe_service(key).await, at }
         };
         let service = seen.service.map_err(|error| messages::describe_failed(key, &error))?;
         if service.status() == "INACTIVE" {
@@ -417,7 +416,6 @@ impl Updater {
 
     /// What an attempt at a change has in common in all its records.
     fn facts(
-        &self,
         work: Work<'_>,
         change_id: ChangeId,
         attempt: Try,
@@ -512,7 +510,7 @@ enum Attempt {
     /// With an answer.
     Ended(Box<Response>),
     /// Somebody else wrote: what, and the position as it is now, where that was read.
-    Moved(String, Option<Position>),
+    Moved(String, Option<Box<Position>>),
     /// What was read has grown old while the change waited for its turn: read again.
     Again,
 }

@@ -156,7 +156,7 @@ fn was_too_late(error: &(dyn Error + 'static)) -> bool {
         error = this.source();
         Some(this)
     })
-    .any(|error| error.is::<TooLateToSend>())
+    .any(<dyn Error>::is::<TooLateToSend>)
 }
 
 /// A call that failed.

@@ -539,18 +539,18 @@ mod tests {
         let head = head(Some(lease(0)));
         let written = written(&[began(0, "nginx:2")]);
         let begins = event("ecs-svc/5", Happened::InProgress, "by hand", 60);
-        let heard = |says: Option<&Says>, now| {
+        let judged = |says: Option<&Says>, now| {
             super::hear(&begins, Known { head: Some(&head), item: None, open: &[], written: &written, says }, at(now))
         };
-        assert_eq!(heard(None, 61), Heard::Ask);
+        assert_eq!(judged(None, 61), Heard::Ask);
         for now in [61, 200] {
-            assert!(matches!(heard(Some(&says(60, "httpd")), now), Heard::External(_)), "another image");
-            assert!(matches!(heard(Some(&says(-20, "nginx:2")), now), Heard::External(_)), "created before");
+            assert!(matches!(judged(Some(&says(60, "httpd")), now), Heard::External(_)), "another image");
+            assert!(matches!(judged(Some(&says(-20, "nginx:2")), now), Heard::External(_)), "created before");
         }
         let mut other_log = says(60, "nginx:2");
         other_log.images.as_mut().unwrap().insert("log".to_owned(), "other".to_owned());
-        assert!(matches!(heard(Some(&other_log), 200), Heard::External(_)));
-        assert!(matches!(heard(Some(&says(60, "nginx:2")), 61), Heard::TooEarly(_)), "its function may live");
+        assert!(matches!(judged(Some(&other_log), 200), Heard::External(_)));
+        assert!(matches!(judged(Some(&says(60, "nginx:2")), 61), Heard::TooEarly(_)), "its function may live");
         // What was PRIMARY before the change is not its, whatever it runs.
         let begins = event("ecs-svc/1", Happened::InProgress, "", 60);
         let known = Known { head: Some(&head), item: None, open: &[], written: &written, says: None };

@@ -69,7 +69,7 @@ impl Updater {
         let change_id = ChangeId::new(position.next_change_time(now), (self.random)());
         let before = snapshot.recorded(update.container.as_deref());
         let changes = self.recorded_changes(work, &update.changes).await?;
-        let facts = ChangeFacts { restores, ..self.facts(work, change_id.clone(), Try::FIRST, &changes, &before) };
+        let facts = ChangeFacts { restores, ..Self::facts(work, change_id.clone(), Try::FIRST, &changes, &before) };
         let said = Said { changes: Some(&changes), before: Some(&before), lease_until: Some(until), ..Said::default() };
         let place = Place::STARTED;
         let record = facts.record(Kind::Started, place, now, &said, position.head.as_ref());
@@ -154,7 +154,7 @@ impl Updater {
                 let (store, random) = (self.store().clone(), self.random);
                 Ok(Ok(HeldLease::new(service.clone(), lease, position, store, random)))
             }
-            Ok(Err(position)) => Ok(Err(Attempt::Moved(MOVED.to_owned(), Some(position)))),
+            Ok(Err(position)) => Ok(Err(Attempt::Moved(MOVED.to_owned(), Some(Box::new(position))))),
             Err(LedgerError::Conflict(why)) => Ok(Err(Attempt::Moved(why, None))),
             Err(error) => Err(messages::start_unknown(service, &lease, &error)),
         }
@@ -204,7 +204,7 @@ impl Updater {
         let now = (self.clock)();
         let change_id = ChangeId::new(position.next_change_time(now), (self.random)());
         let state = snapshot.recorded(container);
-        let facts = ChangeFacts { restores, ..self.facts(work, change_id.clone(), Try::FIRST, &[], &state) };
+        let facts = ChangeFacts { restores, ..Self::facts(work, change_id.clone(), Try::FIRST, &[], &state) };
         let said = Said { before: Some(&state), after: Some(&state), ..Said::default() };
         let place = Place::RESULT;
         let record = facts.record(Kind::Unchanged, place, now, &said, position.head.as_ref());
@@ -240,7 +240,7 @@ impl Updater {
         });
         match recorded.await {
             Ok(Ok(())) => Ok(Attempt::Ended(Box::new(response))),
-            Ok(Err(position)) => Ok(Attempt::Moved(MOVED.to_owned(), Some(position))),
+            Ok(Err(position)) => Ok(Attempt::Moved(MOVED.to_owned(), Some(Box::new(position)))),
             Err(LedgerError::Conflict(why)) => Ok(Attempt::Moved(why, None)),
             Err(error) => Err(unavailable(error)),
         }

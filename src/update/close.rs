@@ -52,7 +52,7 @@ impl Updater {
         let changes = started.as_ref().and_then(Record::changes).unwrap_or_default();
         let failure = messages::abandoned(work.request, lease, &after);
         let facts =
-            self.facts(work, lease.change_id.clone(), lease.attempt, &changes, before.as_ref().unwrap_or(&after));
+            Self::facts(work, lease.change_id.clone(), lease.attempt, &changes, before.as_ref().unwrap_or(&after));
         let facts = match &started {
             Some(started) => ChangeFacts {
                 requested_by: started.requested_by.clone(),

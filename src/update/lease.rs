@@ -97,7 +97,7 @@ impl HeldLease {
         match lengthened.await {
             Ok(Some(head)) => self.with(|state| state.position.head = Some(head)),
             Ok(None) => {
-                tracing::warn!(service = %self.service, "the lease of a call whose answer was lost is lost, too")
+                tracing::warn!(service = %self.service, "the lease of a call whose answer was lost is lost, too");
             }
             Err(error) => tracing::warn!(service = %self.service, "a lease could not be lengthened: {error}"),
         }

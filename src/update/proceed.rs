@@ -73,7 +73,7 @@ impl Updater {
         let changes = first.record.changes().unwrap_or_default();
         let facts = ChangeFacts {
             restores: first.record.restores.clone(),
-            ..self.facts(work, change_id.clone(), attempt, &changes, &first.before)
+            ..Self::facts(work, change_id.clone(), attempt, &changes, &first.before)
         };
         let said = Said { lease_until: Some(until), ..Said::default() };
         let place = Place::Started(attempt);

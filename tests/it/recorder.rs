@@ -149,7 +149,7 @@ async fn a_deployment_that_no_change_started_is_external_once() {
 async fn an_event_that_comes_before_its_result_waits_for_it() {
     let world = World::new().await;
     let site = Site::target();
-    world.journal.on("ExecuteTransaction", 2, Fault::Delay(Duration::from_millis(1000)));
+    world.journal.on("ExecuteTransaction", 2, Fault::Delay(Duration::from_secs(1)));
     let update = world.update(json!({"ecs_image_name": "nginx"}));
     let tell = async {
         world.journal.reached("ExecuteTransaction", 2).await;
@@ -228,7 +228,7 @@ async fn an_outcome_stands_behind_a_result_that_came_late() {
     let world = World::new().await;
     let site = Site::target();
     let slow = site.event(json!({"ecs_image_name": "httpd", "idempotency_key": "slow"}));
-    world.journal.on("ExecuteTransaction", 2, Fault::Delay(Duration::from_millis(1000)));
+    world.journal.on("ExecuteTransaction", 2, Fault::Delay(Duration::from_secs(1)));
     let process = world.process();
     let late = world.invoke_on(&process, slow.to_string().into_bytes(), world.invocation());
     let meanwhile = async {

@@ -85,9 +85,9 @@ fn heard(value: &Value, event: &DeploymentEvent) {
                 .flat_map(|open| says.iter().map(move |says| (*open, says)))
             {
                 let known = Known { head: head.as_ref(), item, open, written, says: says.as_ref() };
-                let heard = hear(event, known, now);
-                assert!(heard != Heard::Ask || says.is_none(), "it was asked");
-                sensible(event, item, &heard);
+                let judged = hear(event, known, now);
+                assert!(judged != Heard::Ask || says.is_none(), "it was asked");
+                sensible(event, item, &judged);
             }
         }
         let _ = needs_ledger(event, item);
