@@ -53,10 +53,12 @@ run: $(VENV)/stamp local-package ## the main job on a local AWS: one event, one 
 run-lambda-test-sam: $(VENV)/stamp local-package ## the first version's eight events against the local function, each answer printed
 	@$(VENV)/bin/python local/run.py $(TARGET) --all
 
-# Both suites run, whatever the first one says. Four threads, since most tests wait for something.
+# All suites run, whatever the first one says. Four threads, since most tests wait for something. Simulations have a build of their own:
+# in the quick one some hundreds of seeds would take ten minutes.
 .PHONY: test
 test: $(VENV)/stamp $(TARGET)/docker-registry/stamp local-package ## every test: cargo test, then the end-to-end tests on a local AWS
-	@RUST_TEST_THREADS=4 cargo test --locked --workspace --no-fail-fast; rust=$$?; \
+	@RUST_TEST_THREADS=4 cargo test --locked --workspace --exclude ecs-updater-simulation --no-fail-fast; rust=$$?; \
+	cargo test --locked --profile sim -p ecs-updater-simulation --no-fail-fast || rust=1; \
 	BUILT=$(TARGET) $(VENV)/bin/python -m pytest -p no:cacheprovider tests/e2e; python=$$?; \
 	test $$rust -eq 0 -a $$python -eq 0
 
