@@ -142,7 +142,9 @@ fn rollback_begins(event: &DeploymentEvent, known: Known<'_>) -> Heard {
         (Some(_), undone) if noted == Some(undone.map(DeploymentItem::deployment_id)) => {
             Heard::Nothing("the rollback is known")
         }
-        (Some(_), None) => Heard::Nothing("nothing that is open is rolled back"),
+        // The id was taken up again, for another deployment: how that rollback ends is not how the one that is noted ended.
+        (Some(_), None) if noted == Some(None) => Heard::Nothing("the rollback is known"),
+        (Some(_), None) if noted.is_none() => Heard::Nothing("nothing that is open is rolled back"),
         (_, undone) => Heard::RollsBack { undone: undone.map(|it| Box::new(it.clone())) },
     }
 }
@@ -203,7 +205,7 @@ fn of_known(event: &DeploymentEvent, item: &DeploymentItem) -> Heard {
         let is_earlier = event.at < undoes.since;
         match &undoes.deployment_id {
             _ if event.happened == Happened::InProgress => return Heard::Nothing("the deployment is known"),
-            _ if is_earlier && item.started_at >= undoes.since => {
+            _ if is_earlier && item.is_only_a_rollback() => {
                 return Heard::Nothing("it is from before the rollback that is known");
             }
             _ if is_earlier => {}
