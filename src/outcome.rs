@@ -558,7 +558,7 @@ impl Followed<'_> {
     #[must_use]
     pub fn of_deleted(&self, known: Option<&ServiceDeployment>) -> Standing {
         let ended = known
-            .filter(|known| known.status != "STOPPED")
+            .filter(|known| known.status != "STOPPED" || known.is_triggered())
             .map(|known| self.by_service_deployment(known, None, None, &[]));
         if let Some(Standing::Ended(ending)) = ended {
             return Standing::Ended(ending);
