@@ -11,6 +11,7 @@ use chrono::{DateTime, Duration, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::ledger::begun::may_deploy;
 use crate::ledger::deployment::DeploymentItem;
 use crate::ledger::hear::{LATE_EFFECT, Says};
 use crate::ledger::record::{ChangeFacts, Kind, RawRecord};
@@ -317,6 +318,23 @@ pub fn runs(changes: Option<&[Change]>, before: Option<&Recorded>, says: &Says) 
     judged(has_all && is_new)
 }
 
+/// Whether a deployment that was there when a change was gone on with can be what that change started: it deploys, and what is there
+/// runs what it set out to run. One that sets neither images nor a revision deploys whatever is there, where this attempt acted.
+#[must_use]
+pub fn is_its(changes: Option<&[Change]>, before: &Recorded, after: &Snapshot, acts: bool) -> bool {
+    if changes.is_some_and(|changes| !changes.iter().any(may_deploy)) {
+        return false;
+    }
+    let is_chosen = |change: &Change| matches!(change.what, What::Image | What::Revision);
+    let is_free = changes.is_some_and(|changes| !changes.iter().any(is_chosen));
+    let says = Says {
+        task_definition: after.service.deployed_task_definition().map(str::to_owned),
+        images: after.task_definition.as_deref().map(TaskDefinition::images),
+        ..Says::default()
+    };
+    (is_free && acts) || runs(changes, Some(before), &says) != Runs::Other
+}
+
 fn family_of(arn: &str) -> Option<&str> {
     family_and_revision(arn).rsplit_once(':').map(|(family, _)| family)
 }
@@ -510,16 +528,37 @@ impl Followed<'_> {
             Some(known) if self.is_contradicted(service, known) => {
                 Standing::Open(format!("IN_PROGRESS, and {} is {}", known.service_deployment_arn, known.status))
             }
+            Some(known) if self.is_rollback_superseded(service, known, primary) => {
+                let service_deployment = Some(known.service_deployment_arn.clone());
+                let detail = Detail { reason: known.reason(), service_deployment, ..Detail::default() };
+                Standing::Ended(Box::new(Ending { kind: Kind::DeploymentFailed, detail }))
+            }
             Some(known) => self.by_service_deployment(known, own, primary, &deployments),
             None => self.by_service(own, primary, &deployments, rollback_is_on(service)),
         }
+    }
+
+    /// Whether another deployment began while this one was rolled back. Whether ECS then still says how the rollback ended is not
+    /// documented: the status may stay as it is. The service names another service deployment as its current one then, whereas a rollback
+    /// has none of its own.
+    fn is_rollback_superseded(
+        &self,
+        service: &Service,
+        known: &ServiceDeployment,
+        primary: Option<&Deployment>,
+    ) -> bool {
+        let is_rolling_back = matches!(known.status.as_str(), "ROLLBACK_REQUESTED" | "ROLLBACK_IN_PROGRESS");
+        let is_current = |arn: &str| arn == known.service_deployment_arn;
+        is_rolling_back
+            && service.service_deployment().is_some_and(|arn| !is_current(arn))
+            && primary.is_some_and(|it| it.id != self.id && self.is_newer(it) && !it.rolls_back())
     }
 
     /// Where a deployment stands whose service is not there any more; what has its name now is another one.
     #[must_use]
     pub fn of_deleted(&self, known: Option<&ServiceDeployment>) -> Standing {
         let ended = known
-            .filter(|known| known.status != "STOPPED")
+            .filter(|known| known.status != "STOPPED" || known.is_triggered())
             .map(|known| self.by_service_deployment(known, None, None, &[]));
         if let Some(Standing::Ended(ending)) = ended {
             return Standing::Ended(ending);

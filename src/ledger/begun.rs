@@ -59,12 +59,17 @@ impl Begun {
     /// Whether what it set out to set starts a deployment: tags and many parameters do not.
     #[must_use]
     pub fn may_deploy(&self) -> bool {
-        let starts = |change: &Change| match change.what {
-            What::Tag => false,
-            What::Parameter => !START_NONE.contains(&change.path.as_str()),
-            What::Image | What::Revision | What::Deployment => true,
-        };
-        self.changes.as_ref().is_none_or(|changes| changes.iter().any(starts))
+        self.changes.as_ref().is_none_or(|changes| changes.iter().any(may_deploy))
+    }
+}
+
+/// Whether one member of a change starts a deployment.
+#[must_use]
+pub fn may_deploy(change: &Change) -> bool {
+    match change.what {
+        What::Tag => false,
+        What::Parameter => !START_NONE.contains(&change.path.as_str()),
+        What::Image | What::Revision | What::Deployment => true,
     }
 }
 

@@ -103,6 +103,12 @@ impl DeploymentItem {
         self.outcomes.contains(&Kind::External)
     }
 
+    /// Whether nothing is known of it but that it is a rollback: which change started the deployment whose id it took up is not noted.
+    #[must_use]
+    pub fn is_only_a_rollback(&self) -> bool {
+        self.outcomes.is_empty() && self.undoes.as_ref().is_some_and(|undoes| self.started_at >= undoes.since)
+    }
+
     /// Whether an outcome goes on from those that are recorded: each comes once, and behind an end comes nothing.
     #[must_use]
     pub fn accepts(&self, outcome: Kind) -> bool {

@@ -119,7 +119,7 @@ pub fn hear(event: &DeploymentEvent, known: Known<'_>, now: DateTime<Utc>) -> He
         return rollback_ends(event, undone.deployment_id());
     }
     match item {
-        Some(item) => of_known(event, item),
+        Some(item) => of_known(event, item, known),
         None => of_unknown(event, known, now),
     }
 }
@@ -127,7 +127,8 @@ pub fn hear(event: &DeploymentEvent, known: Known<'_>, now: DateTime<Utc>) -> He
 /// Whether the open deployments of the service and its newest records matter.
 #[must_use]
 pub fn needs_ledger(event: &DeploymentEvent, item: Option<&DeploymentItem>) -> bool {
-    event.rolls_back() || item.is_none_or(|item| may_end_a_rollback(event, item))
+    let ends = |item: &DeploymentItem| item.undoes.is_some() && event.happened != Happened::InProgress;
+    event.rolls_back() || item.is_none_or(|item| may_end_a_rollback(event, item) || ends(item))
 }
 
 /// What began with the words of a rollback undoes the newest open deployment that began before.
@@ -142,7 +143,9 @@ fn rollback_begins(event: &DeploymentEvent, known: Known<'_>) -> Heard {
         (Some(_), undone) if noted == Some(undone.map(DeploymentItem::deployment_id)) => {
             Heard::Nothing("the rollback is known")
         }
-        (Some(_), None) => Heard::Nothing("nothing that is open is rolled back"),
+        // The id was taken up again, for another deployment: how that rollback ends is not how the one that is noted ended.
+        (Some(_), None) if noted == Some(None) => Heard::Nothing("the rollback is known"),
+        (Some(_), None) if noted.is_none() => Heard::Nothing("nothing that is open is rolled back"),
         (_, undone) => Heard::RollsBack { undone: undone.map(|it| Box::new(it.clone())) },
     }
 }
@@ -197,17 +200,28 @@ fn rollback_ends(event: &DeploymentEvent, undone: &str) -> Heard {
     Heard::Ended { deployment_id: undone.to_owned(), ending, is_final: true }
 }
 
-fn of_known(event: &DeploymentEvent, item: &DeploymentItem) -> Heard {
+/// Whether another deployment began after a rollback and before this event: the rollback came to no end, and the event tells how a later
+/// rollback ended whose beginning was not heard yet.
+fn is_overtaken(event: &DeploymentEvent, since: DateTime<Utc>, known: Known<'_>) -> bool {
+    let began = known.open.iter().map(|it| (it.deployment_id(), it.started_at));
+    let named = known.written.named.iter().map(|it| (it.deployment_id.as_str(), it.since));
+    began.chain(named).any(|(id, time)| id != event.deployment_id && since < time && time < event.at)
+}
+
+fn of_known(event: &DeploymentEvent, item: &DeploymentItem, known: Known<'_>) -> Heard {
     if let Some(undoes) = &item.undoes {
         // What its id did before the rollback began is not the rollback's.
         let is_earlier = event.at < undoes.since;
         match &undoes.deployment_id {
             _ if event.happened == Happened::InProgress => return Heard::Nothing("the deployment is known"),
-            _ if is_earlier && item.started_at >= undoes.since => {
+            _ if is_earlier && item.is_only_a_rollback() => {
                 return Heard::Nothing("it is from before the rollback that is known");
             }
             _ if is_earlier => {}
             None => return Heard::Nothing("it is the rollback of a deployment that is not known"),
+            Some(_) if is_overtaken(event, undoes.since, known) => {
+                return Heard::Nothing("another deployment took over from the rollback that is known");
+            }
             Some(undone) => return rollback_ends(event, undone),
         }
     }
@@ -751,5 +765,23 @@ mod tests {
         assert!(matches!(hear(&ends, None, Some(&blue_green), &[], at(61)), Heard::Nothing(_)));
         let month_later = at(60) + Duration::days(30);
         assert!(matches!(hear(&ends, None, None, &[], month_later), Heard::Nothing(_)));
+    }
+
+    #[test]
+    fn a_rollback_that_another_deployment_overtook_has_no_end() {
+        let undoes = Some(Undoes { deployment_id: Some("ecs-svc/2".to_owned()), since: at(20) });
+        let rollback = DeploymentItem { undoes, ..item("ecs-svc/1", 20) };
+        let written = Written::default();
+        let heard = |event: &DeploymentEvent, open: &[DeploymentItem]| {
+            let known = Known { head: None, item: Some(&rollback), open, written: &written, says: None };
+            hear(event, known, at(70))
+        };
+        let (undone, later) = (item("ecs-svc/2", 10), item("ecs-svc/3", 30));
+        let end = event("ecs-svc/1", Happened::Completed, "completed", 60);
+        assert!(matches!(heard(&end, std::slice::from_ref(&undone)), Heard::Ended { is_final: true, .. }));
+        assert!(matches!(heard(&end, &[undone, later]), Heard::Nothing(_)));
+        // The id is taken up again, for a deployment that is not known: it does not undo the noted one any more.
+        let again = event("ecs-svc/1", Happened::InProgress, "breaker: rolling back to deploymentId ecs-svc/1.", 50);
+        assert_eq!(heard(&again, &[]), Heard::RollsBack { undone: None });
     }
 }

@@ -242,6 +242,10 @@ fn note_rollback(
         let item = DeploymentItem::new(&event.service, arn, id, change_id, event.at, now);
         DeploymentItem { check_at: None, ..item }
     });
+    // ECS takes up the same id for each rollback: of the deployment that had it first nothing is known still.
+    if to.is_only_a_rollback() {
+        to.started_at = event.at;
+    }
     to.undoes = Some(Undoes { deployment_id: deployment_id.clone(), since: event.at });
     (Write::Deployment { from: read.item.clone().map(Box::new), to: Box::new(to) }, deployment_id)
 }

@@ -16,6 +16,7 @@ use crate::ledger::idempotency::Answer;
 use crate::ledger::record::{Attempt, ChangeFacts, Kind, Place, RawRecord, RecordKey, Said};
 use crate::ledger::write::{LedgerError, Write};
 use crate::outcome;
+use crate::plan::Change;
 use crate::request::UpdateRequest;
 use crate::response::{Response, Status};
 use crate::snapshot::{Recorded, Snapshot, rfc3339};
@@ -24,6 +25,8 @@ use crate::snapshot::{Recorded, Snapshot, rfc3339};
 const RESERVE: Duration = Duration::from_secs(1);
 /// The time that a result has where hardly any is left.
 const SHORTEST_RESULT: Duration = Duration::from_secs(1);
+/// The longest time to read what the change set out to do.
+const LONGEST_READ: Duration = Duration::from_secs(5);
 
 /// An attempt at a change whose `STARTED` record is in the table.
 pub struct Begun {
@@ -103,6 +106,12 @@ fn text<'a>(record: &'a RawRecord, name: &str) -> Option<&'a str> {
     record.get(name)?.as_str()
 }
 
+/// What a change set out to set, by its first `STARTED`.
+fn changes_of(records: &[RawRecord]) -> Option<Vec<Change>> {
+    let started = records.iter().find(|it| text(it, "record").and_then(place_of) == Some(Place::STARTED))?;
+    serde_json::from_str(text(started, "changes")?).ok()
+}
+
 fn place_of(key: &str) -> Option<Place> {
     RecordKey::parse(key).ok().map(|key| key.place)
 }
@@ -122,7 +131,7 @@ impl Updater {
         let facts = &begun.facts;
         let (kind, status) =
             if begun.has_acted() { (Kind::Applied, Status::Applied) } else { (Kind::Unchanged, Status::Unchanged) };
-        let deployment = outcome::started(facts, &begun.before, after, now).filter(|_| kind == Kind::Applied);
+        let deployment = if kind == Kind::Applied { self.started(&begun, after, now).await } else { None };
         let mut response = Response::new(
             &request.service_key,
             Some(&facts.change_id),
@@ -158,12 +167,38 @@ impl Updater {
         let failure = if facts.attempt == Attempt::LAST { messages::last_attempt(failure) } else { failure };
         let answer = (!failure.retryable).then(|| Answer::Failure(failure.clone()));
         let failure = failure.of_change(&facts.change_id);
-        let deployment = outcome::started(facts, &begun.before, after, now).filter(|_| begun.has_acted());
+        let deployment = if begun.has_acted() { self.started(&begun, after, now).await } else { None };
         let ended = Ended { kind: Kind::Failed, after: &recorded, deployment, error: Some(&failure), answer };
         match self.finish(&begun, &ended).await {
             Ok(_) => failure,
             Err(error) => failure.and(messages::failure_not_recorded(&error)),
         }
+    }
+
+    /// The deployment that the change started. What is there when an attempt goes on with a change may be somebody else's, or the rollback
+    /// of its own: then it does not run what the change set out to run, and is named by nobody's result. Where that cannot be read, none is
+    /// named: its events tell later.
+    async fn started(&self, begun: &Begun, after: &Snapshot, now: DateTime<Utc>) -> Option<DeploymentItem> {
+        let facts = &begun.facts;
+        let started = outcome::started(facts, &begun.before, after, now)?;
+        if !begun.acted_before {
+            return Some(started);
+        }
+        let left = (begun.deadline - now).to_std().unwrap_or_default().saturating_sub(RESERVE) / 2;
+        let read = self.store().records_of(&facts.service, &facts.change_id);
+        let records = match tokio::time::timeout(left.clamp(SHORTEST_RESULT, LONGEST_READ), read).await {
+            Ok(Ok(records)) => records,
+            Ok(Err(error)) => {
+                tracing::warn!(service = %facts.service, "whose deployment {} is could not be read: {error}", started.id);
+                return None;
+            }
+            Err(_) => {
+                tracing::warn!(service = %facts.service, "whose deployment {} is could not be read in time", started.id);
+                return None;
+            }
+        };
+        let changes = changes_of(&records);
+        outcome::is_its(changes.as_deref(), &begun.before, after, begun.lease.has_acted()).then_some(started)
     }
 
     /// Writes the result, as long as there is time to say afterwards that it could not be written. Gives what the key was answered by a
@@ -272,6 +307,38 @@ fn note_deployment(started: Option<&DeploymentItem>, noted: &Noted) -> Option<Wr
         Noted::This(noted) if noted.is_external() => {
             Some(Write::Deployment { from: Some(noted.clone()), to: Box::new(started.clone()) })
         }
+        // Its rollback was heard of first: what the deployment did before stays unknown no longer, and what it undoes stays known.
+        Noted::This(noted) if noted.is_only_a_rollback() => {
+            let to = DeploymentItem { undoes: noted.undoes.clone(), ..started.clone() };
+            Some(Write::Deployment { from: Some(noted.clone()), to: Box::new(to) })
+        }
         Noted::This(_) | Noted::Unreadable => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::deployment::Undoes;
+    use crate::names::{ChangeId, ServiceKey};
+
+    #[test]
+    fn a_deployment_whose_rollback_was_heard_of_first_is_noted_as_its_change_s() {
+        let at = DateTime::from_timestamp(1_795_000_000, 0).unwrap();
+        let service = ServiceKey::parse("222222222222/eu-west-1/prod/web").unwrap();
+        let item = |random, at| {
+            let change_id = ChangeId::new(at, [random; 10]);
+            DeploymentItem::new(&service, "arn:s", "ecs-svc/2", change_id, at, at)
+        };
+        let (started, since) = (item(1, at), at + chrono::Duration::seconds(90));
+        let undoes = Some(Undoes { deployment_id: None, since });
+        let heard = DeploymentItem { undoes: undoes.clone(), check_at: None, ..item(2, since) };
+        let write = note_deployment(Some(&started), &Noted::This(Box::new(heard.clone())));
+        let Some(Write::Deployment { from, to }) = write else { panic!("{write:?}") };
+        assert_eq!(from.as_deref(), Some(&heard));
+        assert_eq!((&to.change_id, &to.undoes, to.check_at), (&started.change_id, &undoes, started.check_at));
+        // What was noted as a change's stays.
+        let noted = DeploymentItem { undoes, ..item(1, at) };
+        assert_eq!(note_deployment(Some(&started), &Noted::This(Box::new(noted))), None);
     }
 }
