@@ -774,7 +774,7 @@ mod tests {
         let written = Written::default();
         let heard = |event: &DeploymentEvent, open: &[DeploymentItem]| {
             let known = Known { head: None, item: Some(&rollback), open, written: &written, says: None };
-            hear(event, known, at(70))
+            super::hear(event, known, at(70))
         };
         let (undone, later) = (item("ecs-svc/2", 10), item("ecs-svc/3", 30));
         let end = event("ecs-svc/1", Happened::Completed, "completed", 60);

@@ -95,10 +95,11 @@ class System:
         return found
 
     def items(self) -> int:
-        """How many items both tables hold."""
+        """How many items both tables hold, without the notes of events that changed nothing."""
         scan = self.client("dynamodb").scan
-        tables = (self.deployment.history, self.deployment.state)
-        return sum(scan(TableName=table, Select="COUNT")["Count"] for table in tables)
+        keys = {"FilterExpression": "NOT begins_with(id, :key)", "ExpressionAttributeValues": {":key": {"S": "key#"}}}
+        records = scan(TableName=self.deployment.history, Select="COUNT")["Count"]
+        return int(records + scan(TableName=self.deployment.state, Select="COUNT", **keys)["Count"])
 
     def described(self, service: Service) -> dict[str, Any]:
         """The service as ECS has it."""
