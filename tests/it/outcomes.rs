@@ -44,7 +44,8 @@ async fn a_late_rollback_event_does_not_end_a_newer_change() {
     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     let second = changed(&world, "httpd").await;
     world.tell(&dated(event(&site, IN_PROGRESS, &before, &rolls_back_to(&before)), began)).await.response();
-    world.tell(&event(&site, COMPLETED, &before, "")).await.response();
+    // Both are of the time before the newer change: behind its beginning the rollback would be overtaken, and have no end.
+    world.tell(&dated(event(&site, COMPLETED, &before, ""), began)).await.response();
     world.tell(&event(&site, COMPLETED, &second, "")).await.response();
     let records = world.records(&site);
     let of = |id: &str| {
