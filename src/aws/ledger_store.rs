@@ -8,6 +8,7 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::execute_transaction::ExecuteTransactionError;
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, KeysAndAttributes, ParameterizedStatement};
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::Intercept;
@@ -274,17 +275,20 @@ impl LedgerStore {
     ///
     /// Where the call failed.
     pub async fn newest_records(&self, service: &ServiceKey, about: i32) -> Result<Vec<RawRecord>, LedgerError> {
-        let request = self
-            .client
+        let answer = self.newest_first(service, about).send().await.map_err(|error| CallError::new(QUERY, &error))?;
+        Ok(answer.items.unwrap_or_default().iter().filter(|item| item.contains_key("seq")).map(json).collect())
+    }
+
+    /// Asks for a page of a service's records, from the newest on.
+    fn newest_first(&self, service: &ServiceKey, page: i32) -> QueryFluentBuilder {
+        self.client
             .query()
             .table_name(&self.history)
             .key_condition_expression("service = :service")
             .expression_attribute_values(":service", AttributeValue::S(service.to_string()))
             .scan_index_forward(false)
             .consistent_read(true)
-            .limit(about);
-        let answer = request.send().await.map_err(|error| CallError::new(QUERY, &error))?;
-        Ok(answer.items.unwrap_or_default().iter().filter(|item| item.contains_key("seq")).map(json).collect())
+            .limit(page)
     }
 
     /// The open deployments of one part of their index, those that are to be asked about first: of one service, or all
@@ -405,14 +409,7 @@ impl LedgerStore {
         let mut from = None;
         loop {
             let answer = self
-                .client
-                .query()
-                .table_name(&self.history)
-                .key_condition_expression("service = :service")
-                .expression_attribute_values(":service", AttributeValue::S(service.to_string()))
-                .scan_index_forward(false)
-                .consistent_read(true)
-                .limit(PREVIOUS_PAGE)
+                .newest_first(service, PREVIOUS_PAGE)
                 .set_exclusive_start_key(from)
                 .send()
                 .await
