@@ -112,10 +112,11 @@ pub fn is_read(action: &str) -> bool {
 }
 
 /// The calls that the product makes.
-pub const CALLS: [&str; 13] = [
+pub const CALLS: [&str; 14] = [
     "AssumeRole",
     "BatchGetItem",
     "DescribeServiceDeployments",
+    "DescribeServiceRevisions",
     "DescribeServices",
     "DescribeTaskDefinition",
     "ExecuteTransaction",

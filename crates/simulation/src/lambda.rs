@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use ecs_updater::aws::history_reader::HistoryReader;
 use ecs_updater::config::{Config, RecorderConfig, Tables};
+use ecs_updater::error::Failure;
 use ecs_updater::function::Function;
 use ecs_updater::names::{AccountId, FunctionArn, Region};
 use ecs_updater::recorder::{self, Recorder};
@@ -193,17 +194,18 @@ pub async fn updater(world: &World, invocation: &str, request_id: &str, event: &
     let ended = match run(world, environment, invocation, UPDATER_TIMEOUT, answer).await {
         None => Ended::Died,
         Some(Ok(answer)) => Ended::Answered(serde_json::to_value(answer).unwrap_or_default()),
-        Some(Err(failure)) => Ended::Failed {
-            code: failure.code.as_str().to_owned(),
-            message: failure.message.clone(),
-            is_retryable: failure.retryable,
-        },
+        Some(Err(failure)) => refused(&failure),
     };
     end(world, invocation, &ended);
     if !matches!(ended, Ended::Died) {
         pool.borrow_mut().push(waiting);
     }
     ended
+}
+
+fn refused(failure: &Failure) -> Ended {
+    let (code, message) = (failure.code.as_str().to_owned(), failure.message.clone());
+    Ended::Failed { code, message, is_retryable: failure.retryable }
 }
 
 fn end(world: &World, invocation: &str, ended: &Ended) {
@@ -254,11 +256,7 @@ pub async fn history(world: &World, invocation: &str, query: &Value) -> Ended {
     let ended = match run(world, &environment, invocation, HISTORY_TIMEOUT, answer).await {
         None => Ended::Died,
         Some(Ok(answer)) => Ended::Answered(serde_json::to_value(answer).unwrap_or_default()),
-        Some(Err(failure)) => Ended::Failed {
-            code: failure.code.as_str().to_owned(),
-            message: failure.message.clone(),
-            is_retryable: failure.retryable,
-        },
+        Some(Err(failure)) => refused(&failure),
     };
     end(world, invocation, &ended);
     ended
