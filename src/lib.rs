@@ -14,6 +14,8 @@
 //! | snapshot | [`snapshot`], [`task_definition`] | what the service is now, with every member that AWS sent |
 //! | plan | [`plan`] | pure: what differs, or why it cannot be done |
 //! | STARTED, APPLIED | [`ledger`], [`aws::ledger_store`] | records chained by hash ([`canonical`]), leases, idempotency keys |
+//! | a change that is taken up again | [`continuation`] | pure: what is left of it, and what somebody else set meanwhile |
+//! | each write to the ledger | [`commit`], [`backoff`] | read, decide, write; again where something moved |
 //! | apply | [`update`] | register, update, tag; read back where an answer was lost |
 //! | how it ended | [`outcome`], [`follow`], [`settle`], [`recorder`] ([`ledger::hear`]) | waited for, heard of, or asked about; recorded once |
 //! | response | [`response`], [`error`] | what the caller gets |

@@ -26,13 +26,13 @@ use crate::{
 const NEEDED: &str = "\"ecs_cluster_name\", \"ecs_service_name\", and at least one of \"ecs_image_name\", \"images\", \
                       \"ecs_tag\", \"service\", \"restore\", \"force_new_deployment\": true";
 
-/// What a text looks like, in words, by the definition of the schema that has the pattern. A test holds the two
-/// together.
 /// Why an event that forces a deployment and waits for it needs a key. Source of the clients' habit:
 /// <https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-retries.html>.
 const KEY_NEEDED: &str = "\"idempotency_key\" is a required property where \"force_new_deployment\" and \"wait_seconds\" come together: a client \
      whose read times out sends the event again as another request, and each would force a deployment of its own";
 
+/// What a text looks like, in words, by the definition of the schema that has the pattern. A test holds the two
+/// together.
 const EXPECTATIONS: &[(&str, &str)] = &[
     ("account_id", AccountId::EXPECTED),
     ("region", Region::EXPECTED),
