@@ -300,7 +300,7 @@ impl Applying<'_> {
             let time = self.budget.for_mutation(now).map_err(|left| messages::no_time(code, left))?;
             let error = match once(time).await {
                 Ok(done) => {
-                    self.lease.mark_acted();
+                    self.lease.mark_acted(now);
                     return Ok(done);
                 }
                 Err(error) => error,
@@ -308,7 +308,7 @@ impl Applying<'_> {
             sent += 1;
             if error.effect == Effect::Unknown {
                 unknown += 1;
-                self.lease.mark_acted();
+                self.lease.mark_acted(now);
                 // First of all: nobody else may begin while it can still act.
                 self.lease.lengthen(now).await;
                 if let Some(done) = self.read_back(&error, failed, &back).await? {

@@ -181,6 +181,9 @@ impl Updater {
     async fn started(&self, begun: &Begun, after: &Snapshot, now: DateTime<Utc>) -> Option<DeploymentItem> {
         let facts = &begun.facts;
         let started = outcome::started(facts, &begun.before, after, now)?;
+        if !begun.lease.may_have_acted_at(started.started_at) {
+            return None;
+        }
         if !begun.acted_before {
             return Some(started);
         }
@@ -197,6 +200,11 @@ impl Updater {
                 return None;
             }
         };
+        // A change starts one deployment: where its records name one, no other is its.
+        let mut named = records.iter().filter_map(|record| record.get("deployment_id")?.as_str());
+        if named.any(|id| !id.is_empty() && id != started.deployment_id()) {
+            return None;
+        }
         let changes = changes_of(&records);
         outcome::is_its(changes.as_deref(), &begun.before, after, begun.lease.has_acted()).then_some(started)
     }
