@@ -262,6 +262,9 @@ pub fn started(facts: &ChangeFacts, before: &Recorded, after: &Snapshot, now: Da
     if created_at < facts.change_id.time() - CLOCKS {
         return None;
     }
+    if said_of(service, id).is_some_and(|says| says.rolls_back) {
+        return None;
+    }
     let runs = service.deployed_task_definition();
     if let (Some(runs), Some(wanted)) = (runs, task_definition)
         && runs != wanted.arn

@@ -188,9 +188,14 @@ impl Updater {
             return Some(started);
         }
         let left = (begun.deadline - now).to_std().unwrap_or_default().saturating_sub(RESERVE) / 2;
-        let read = self.store().records_of(&facts.service, &facts.change_id);
-        let records = match tokio::time::timeout(left.clamp(SHORTEST_RESULT, LONGEST_READ), read).await {
-            Ok(Ok(records)) => records,
+        let read = async {
+            tokio::try_join!(
+                self.store().records_of(&facts.service, &facts.change_id),
+                self.store().read_deployment(&facts.service, Some(started.deployment_id()), None),
+            )
+        };
+        let (records, noted) = match tokio::time::timeout(left.clamp(SHORTEST_RESULT, LONGEST_READ), read).await {
+            Ok(Ok((records, (_, noted)))) => (records, noted),
             Ok(Err(error)) => {
                 tracing::warn!(service = %facts.service, "whose deployment {} is could not be read: {error}", started.id);
                 return None;
@@ -200,6 +205,9 @@ impl Updater {
                 return None;
             }
         };
+        if noted.is_some_and(|noted| noted.is_a_rollback_created_at(started.started_at)) {
+            return None;
+        }
         // A change starts one deployment: where its records name one, no other is its.
         let mut named = records.iter().filter_map(|record| record.get("deployment_id")?.as_str());
         if named.any(|id| !id.is_empty() && id != started.deployment_id()) {
