@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -525,6 +526,26 @@ impl Record {
         serde_json::from_str(self.changes.as_deref()?).ok()
     }
 
+    /// Whether what the plan set was too long to record.
+    #[must_use]
+    pub fn is_shortened(&self) -> bool {
+        self.changes.as_deref().is_some_and(is_shortened)
+    }
+
+    /// When the event was first sent, where it said so.
+    #[must_use]
+    pub fn sent_at(&self) -> Option<DateTime<Utc>> {
+        self.sent_at.as_deref()?.parse().ok()
+    }
+
+    /// Whether the change was sent no later than an event of the same sender: their times are by the same clock, so that they tell
+    /// which of the two is the earlier, however long each was held up on its way.
+    #[must_use]
+    pub fn was_sent_before(&self, caller: &str, requested_by: Option<&str>, sent_at: DateTime<Utc>) -> bool {
+        let is_its = self.caller.as_deref() == Some(caller) && self.requested_by.as_deref() == requested_by;
+        is_its && requested_by.is_some() && self.sent_at().is_some_and(|own| own <= sent_at)
+    }
+
     /// The images asked for, each with the digest it was pinned to.
     #[must_use]
     pub fn pins(&self) -> Pins {
@@ -581,8 +602,17 @@ fn changes_text(changes: &[Change]) -> serde_json::Result<String> {
         return Ok(text);
     }
     canonical::to_string(
-        &json!({"shortened": format!("left out: they would be {} bytes, and an item holds 400 KB", text.len())}),
+        &json!({SHORTENED: format!("left out: they would be {} bytes, and an item holds 400 KB", text.len())}),
     )
+}
+
+/// Stands in the place of what a plan set where that would not have fitted an item.
+const SHORTENED: &str = "shortened";
+
+/// Whether that is all that `changes` of a record say.
+#[must_use]
+pub fn is_shortened(changes: &str) -> bool {
+    serde_json::from_str::<Map<String, Value>>(changes).is_ok_and(|members| members.contains_key(SHORTENED))
 }
 
 fn error_text(error: &Failure) -> serde_json::Result<String> {
@@ -611,7 +641,7 @@ mod tests {
     use super::*;
     use crate::error::Code;
     use crate::names::{AccountId, EcsName, Region};
-    use chrono::DateTime;
+    use crate::plan::What;
     use serde_json::json;
 
     fn service_key() -> ServiceKey {
@@ -740,5 +770,24 @@ mod tests {
         let (record, _) = facts(&[]).record(Kind::Failed, Place::RESULT, DateTime::UNIX_EPOCH, &said, None).unwrap();
         let text = record.error.unwrap();
         assert!(text.len() < LONGEST_ERROR + 200 && text.contains("(shortened)"));
+    }
+
+    #[test]
+    fn changes_that_would_not_fit_an_item_are_left_out_and_say_so() {
+        let record = |length: usize| {
+            let (what, path, from) = (What::Parameter, "serviceConnectConfiguration".to_owned(), Value::Null);
+            let changes = [Change { what, path, from, to: "x".repeat(length).into() }];
+            let said = Said { changes: Some(&changes), ..Said::default() };
+            facts(&[]).record(Kind::Started, Place::STARTED, DateTime::UNIX_EPOCH, &said, None).unwrap().0
+        };
+        let whole = record(LONGEST_CHANGES - 200);
+        assert!(!whole.is_shortened() && whole.changes().is_some_and(|changes| changes.len() == 1));
+        let shortened = record(LONGEST_CHANGES);
+        assert!(shortened.is_shortened() && shortened.changes().is_none());
+        assert!(shortened.changes.unwrap().contains("left out"));
+        // Of a version before them.
+        let (none, _) =
+            facts(&[]).record(Kind::Started, Place::STARTED, DateTime::UNIX_EPOCH, &Said::default(), None).unwrap();
+        assert!(!none.is_shortened() && none.changes().is_none());
     }
 }

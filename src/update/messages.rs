@@ -270,6 +270,17 @@ pub fn changed_meanwhile(key: &ServiceKey, members: &[String]) -> Failure {
     )
 }
 
+/// What the change set out to set was too long to record.
+pub fn not_recorded(key: &ServiceKey) -> Failure {
+    Failure::new(
+        Code::TaskDefinitionChanged,
+        format!(
+            "service {key}: what this change set out to set was too long to record, so that nobody can tell what somebody else set since it \
+             began. It is not gone on with. Look at the service, then send the event under a new key if it is still wanted"
+        ),
+    )
+}
+
 /// What the change deployed was ended by ECS or by somebody: it is not deployed again.
 pub fn rolled_back_before(key: &ServiceKey, ended: &RolledBack) -> Failure {
     let RolledBack { deployment, reason, task_definition } = ended;
