@@ -181,6 +181,9 @@ pub struct Record {
     pub session: String,
     /// Lambda request id.
     pub request_id: String,
+    /// When the event was first sent, by its sender's clock (RFC 3339), where it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_at: Option<String>,
     /// The change whose before this change puts back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restores: Option<ChangeId>,
@@ -408,6 +411,8 @@ pub struct ChangeFacts {
     pub session: String,
     /// Lambda request id.
     pub request_id: String,
+    /// When the event was first sent, where it says so.
+    pub sent_at: Option<DateTime<Utc>>,
     /// The change whose before this change puts back.
     pub restores: Option<ChangeId>,
     /// The images asked for, each with the digest it was pinned to.
@@ -476,6 +481,7 @@ impl ChangeFacts {
             error: said.error.map(error_text).transpose()?,
             session: self.session.clone(),
             request_id: self.request_id.clone(),
+            sent_at: self.sent_at.map(rfc3339),
             restores: self.restores.clone(),
             lease_until: said.lease_until.map(rfc3339),
             outcome: said.outcome.map(outcome_text).transpose()?,
@@ -665,6 +671,7 @@ mod tests {
             attempt: Attempt::FIRST,
             session: "ecsu-1".to_owned(),
             request_id: "1".to_owned(),
+            sent_at: None,
             restores: None,
             pins: Pins::default(),
         }
@@ -761,6 +768,25 @@ mod tests {
         for other in ["07", "+7", "7.0", "", "x", "7e2", "99999999999999999999"] {
             assert_eq!(number(other), json!({"N": other}));
         }
+    }
+
+    #[test]
+    fn times_of_one_sender_tell_which_event_came_first() {
+        let at = |second: i64| DateTime::from_timestamp(1_795_000_000 + second, 0).unwrap();
+        let record = |sent_at, caller: &str, requested_by: Option<&str>| {
+            let caller = Some(caller.to_owned());
+            let facts = ChangeFacts { sent_at, caller, requested_by: requested_by.map(str::to_owned), ..facts(&[]) };
+            facts.record(Kind::Started, Place::STARTED, at(60), &Said::default(), None).unwrap().0
+        };
+        let before = |record: &Record| record.was_sent_before("alias:live", Some("ann"), at(5));
+        assert!(before(&record(Some(at(4)), "alias:live", Some("ann"))));
+        assert!(before(&record(Some(at(5)), "alias:live", Some("ann"))));
+        assert!(!before(&record(Some(at(6)), "alias:live", Some("ann"))));
+        assert!(!before(&record(None, "alias:live", Some("ann"))));
+        assert!(!before(&record(Some(at(4)), "alias:api", Some("ann"))), "perhaps by another clock");
+        assert!(!before(&record(Some(at(4)), "alias:live", Some("ben"))));
+        let nobody = record(Some(at(4)), "alias:live", None);
+        assert!(!nobody.was_sent_before("alias:live", None, at(5)), "who does not say who it is may be anybody");
     }
 
     #[test]

@@ -67,9 +67,10 @@ impl Updater {
                 pins: started.pins(),
                 identity: started.identity,
                 caller: started.caller.clone(),
+                sent_at: started.sent_at(),
                 ..facts
             },
-            None => ChangeFacts { requested_by: None, reason: None, ..facts },
+            None => ChangeFacts { requested_by: None, reason: None, sent_at: None, ..facts },
         };
         // What it deployed is its own, whoever closes it.
         let left = before.as_ref().and_then(|before| left(&facts, set, before, snapshot, lease.until, now));
