@@ -525,6 +525,18 @@ def test_a_function_that_comes_near_its_time_limit_is_heard_of(function: str, sh
     assert f"({limit} s)" in alarm["AlarmDescription"]
 
 
+def test_the_trigger_waits_as_long_as_the_updater_may_take() -> None:
+    """And a push that was not brought everywhere comes again when the function that had it has ended: Lambda takes no other queue."""
+    updater = template("hub.yaml")["Resources"]["UpdaterFunction"]["Properties"]["Timeout"]
+    trigger = template("trigger.yaml")["Resources"]
+    limit = trigger["TriggerFunction"]["Properties"]["Timeout"]
+    assert limit == updater
+    queue = trigger["TriggerQueue"]["Properties"]
+    assert queue["VisibilityTimeout"] > limit
+    # What the first delivery has begun ends before the last one begins, and can then be asked for.
+    assert queue["VisibilityTimeout"] * (queue["RedrivePolicy"]["maxReceiveCount"] - 1) > limit + updater
+
+
 def test_whatever_is_asynchronous_has_a_place_for_what_fails() -> None:
     for file in ("hub.yaml", "target-events.yaml"):
         for name, resource in template(file)["Resources"].items():
