@@ -452,8 +452,8 @@ def test_the_check_of_the_input_is_that_of_its_schema() -> None:
     )
     assert own == set(properties)
     entry = schemas["update-event"]["properties"]["updates"]["items"]["properties"]
-    # What the state machine says itself: the key of the rollout, that nothing is dry, and how long a wave bakes.
-    assert fields == set(entry) - {"idempotency_key", "dry_run", "wait_seconds"}
+    # What the state machine says itself: key and time of the rollout, that nothing is dry, and how long a wave bakes.
+    assert fields == set(entry) - {"idempotency_key", "sent_at", "dry_run", "wait_seconds"}
     assert fields == set(properties["change"]["properties"])
     assert fields == set(schemas["waves-input"]["$defs"]["target"]["properties"])
     begin = " ".join(str(value) for value in states["Begin"]["Assign"].values())
