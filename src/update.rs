@@ -212,14 +212,22 @@ impl Updater {
         turn: &mut Turn,
         key_id: &str,
     ) -> Result<Attempt, Stop> {
-        let event = EventFacts { hash: &request.event_hash, sent_at: request.sent_at };
-        let admission = read.value.admits(event, (self.clock)());
-        if let Some(decided) = messages::without_touching(&admission, request, &read.value) {
-            return decided.map(|response| Attempt::Ended(Box::new(response)));
-        }
+        let now = (self.clock)();
+        let mut admission = read.value.admits(event(request), now);
         if let Admission::Overtaken { own, by } = &admission {
             let record = self.last_begun(&request.service_key, by).await;
-            return Err(Stop::Failed(messages::overtaken(request, own.as_ref(), by, record.as_ref())));
+            let sent_at = request.sent_at.filter(|_| read.value.key(now).is_none());
+            let came_before = record.as_ref().zip(sent_at).is_some_and(|(record, sent_at)| {
+                record.was_sent_before(&invocation.caller(), request.requested_by.as_deref(), sent_at)
+            });
+            if !came_before {
+                let overtaken = messages::overtaken(request, own.as_ref(), by, record.as_ref(), sent_at);
+                return Err(Stop::Failed(overtaken));
+            }
+            admission = read.value.admits(EventFacts { sent_at: None, ..event(request) }, now);
+        }
+        if let Some(decided) = messages::without_touching(&admission, request, &read.value) {
+            return decided.map(|response| Attempt::Ended(Box::new(response)));
         }
         // Only now: a stored answer needs no session, and no clock.
         let begun = |failure| messages::of_begun(failure, &admission);
@@ -255,11 +263,24 @@ impl Updater {
         None
     }
 
-    /// Notes an event that failed before a change began, unless its key knows of it.
+    /// Notes an event that failed before a change began; where that could not be, the failure says so.
     async fn noted(&self, stop: Stop, request: &UpdateRequest, position: &Position, key_id: &str) -> Stop {
-        let now = (self.clock)();
-        if position.key(now).is_some() || matches!(stop, Stop::Failed(_)) {
+        if matches!(stop, Stop::Failed(_)) {
             return stop;
+        }
+        match self.note(request, position, key_id).await {
+            Ok(()) => stop,
+            Err(error) => stop.map(|failure| failure.and(messages::not_noted(&error))),
+        }
+    }
+
+    /// Notes that an event came, with what had begun by then, unless its key knows of it, or its own time tells what came after it: a
+    /// mark would forget that.
+    async fn note(&self, request: &UpdateRequest, position: &Position, key_id: &str) -> Result<(), LedgerError> {
+        let now = (self.clock)();
+        let is_overtaken = matches!(position.admits(event(request), now), Admission::Overtaken { .. });
+        if position.key(now).is_some() || is_overtaken {
+            return Ok(());
         }
         let to = KeyItem::seen(key_id, &request.event_hash, position.begun().cloned(), now);
         let writes = [Write::Key { from: position.key.clone(), to }];
@@ -267,8 +288,8 @@ impl Updater {
         let late = || Err(LedgerError::Time("DynamoDB did not answer in time".to_owned()));
         match written.unwrap_or_else(|_| late()) {
             // The first one counts.
-            Ok(()) | Err(LedgerError::Conflict(_)) => stop,
-            Err(error) => stop.map(|failure| failure.and(messages::not_noted(&error))),
+            Err(LedgerError::Conflict(_)) => Ok(()),
+            written => written,
         }
     }
 
@@ -434,6 +455,7 @@ impl Updater {
             attempt,
             session: session_name(&invocation.request_id),
             request_id: invocation.request_id.clone(),
+            sent_at: request.sent_at,
             restores: None,
             pins: request.pins.clone(),
         }
@@ -498,6 +520,11 @@ impl From<Failure> for Refused {
     fn from(failure: Failure) -> Self {
         Self { failure, is_too_large: false }
     }
+}
+
+/// What a request is besides its service.
+fn event(request: &UpdateRequest) -> EventFacts<'_> {
+    EventFacts { hash: &request.event_hash, sent_at: request.sent_at }
 }
 
 fn key_id(request: &UpdateRequest, invocation: &Invocation) -> String {

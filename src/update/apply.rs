@@ -361,6 +361,7 @@ impl Applying<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::head::{latest_effect, lease_until};
 
     #[test]
     fn no_mutating_call_starts_with_less_time_than_its_timeout() {
@@ -379,5 +380,25 @@ mod tests {
         // The last five seconds of a lease are nobody's.
         assert_eq!(timeout(3600, 8), of(3, 0));
         assert_eq!(timeout(3600, 7), Err(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn waves_try_again_for_longer_than_a_lease_keeps_others_out() {
+        let (began, seconds) = (DateTime::UNIX_EPOCH, chrono::Duration::seconds);
+        let deadline = began + seconds(900);
+        let until = lease_until(began, deadline);
+        let budget = Budget::new(deadline, until);
+        let last = (0..900).map(|second| began + seconds(second)).rfind(|at| budget.for_mutation(*at).is_ok()).unwrap();
+        let kept_out = [until, latest_effect(last)].map(|until| (until + LEASE_GRACE - began).num_seconds());
+        assert_eq!(kept_out, [130, 182]);
+        let batch = include_str!("../../infrastructure/step-functions/change-batch.asl.json");
+        for told in ["130 seconds after its attempt began", "182 where the answer", "465 in all"] {
+            assert!(batch.contains(told), "{told}");
+        }
+        assert!(batch.contains("{% 15 * $power(2, $attempt - 1) %}") && batch.contains("$attempt >= 6"));
+        let pauses: Vec<i64> = (1..6).map(|attempt| 15 << (attempt - 1)).collect();
+        assert_eq!(pauses, [15, 30, 60, 120, 240]);
+        assert_eq!(pauses.iter().sum::<i64>(), 465);
+        assert!(kept_out.into_iter().all(|kept_out| kept_out < 465));
     }
 }

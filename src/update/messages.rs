@@ -97,15 +97,23 @@ pub fn always_moved(request: &UpdateRequest, head: Option<&Head>, why: &str) -> 
 }
 
 /// Another change began after the event; `record` is what is known of that one.
-pub fn overtaken(request: &UpdateRequest, own: Option<&ChangeId>, by: &ChangeId, record: Option<&Record>) -> Failure {
+/// Another change began after the event: by the ledger, or else by the time `sent_at` that the event gives.
+pub fn overtaken(
+    request: &UpdateRequest,
+    own: Option<&ChangeId>,
+    by: &ChangeId,
+    record: Option<&Record>,
+    sent_at: Option<DateTime<Utc>>,
+) -> Failure {
     let who = record.and_then(|record| record.requested_by.as_deref());
     let who = who.map(|who| format!(", requested by {who}")).unwrap_or_default();
     let at = record.map_or_else(|| rfc3339(by.time()), |record| record.at.clone());
     let own = own.map(|own| format!(" of change {own}")).unwrap_or_default();
+    let sent = sent_at.map(|at| format!(", which says that it was sent at {}", rfc3339(at))).unwrap_or_default();
     Failure::new(
         Code::ChangeOvertaken,
         format!(
-            "{}: change {by}{who}, began at {at}, after this event{own}: doing it now would undo that one. This invocation changed \
+            "{}: change {by}{who}, began at {at}, after this event{own}{sent}: doing it now would undo that one. This invocation changed \
              nothing in the target account. Send the event under a new key if it is still wanted",
             request.service_key
         ),
@@ -266,6 +274,17 @@ pub fn changed_meanwhile(key: &ServiceKey, members: &[String]) -> Failure {
             "service {key}: since this change began, somebody else set what it sets: {}. It is left as it is. Look at what changed \
              it, then send the event under a new key if it is still wanted",
             members.join("; ")
+        ),
+    )
+}
+
+/// What the change set out to set was too long to record.
+pub fn not_recorded(key: &ServiceKey) -> Failure {
+    Failure::new(
+        Code::TaskDefinitionChanged,
+        format!(
+            "service {key}: what this change set out to set was too long to record, so that nobody can tell what somebody else set since it \
+             began. It is not gone on with. Look at the service, then send the event under a new key if it is still wanted"
         ),
     )
 }

@@ -86,7 +86,7 @@ impl Updater {
 
     /// What stands of a change: its first `STARTED`, or the only record of what has none.
     async fn past(&self, key: &ServiceKey, change_id: &ChangeId) -> Result<Option<Past>, LedgerError> {
-        for place in [Place::RESULT, Place::STARTED] {
+        for place in [Place::STARTED, Place::RESULT] {
             let record = RecordKey::new(change_id.clone(), place);
             if let Some(record) = self.store().record_json(key, &record).await? {
                 return Ok(Past::read(&record));
