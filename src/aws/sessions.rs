@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 
 use super::CallError;
+use crate::mask::Mask;
 use crate::names::ServiceKey;
 
 /// What a session may do: the document of `policies/session.json`.
@@ -125,7 +126,10 @@ impl Sessions {
             .duration_seconds(i32::try_from(seconds).unwrap_or(i32::MAX))
             .send()
             .await
-            .map_err(|error| CallError::new(OPERATION, &error).without(session.external_id.as_slice()))?;
+            .map_err(|error| {
+                let mask = session.external_id.iter().fold(Mask::default(), |mask, id| mask.and(id));
+                CallError::new(OPERATION, &error).without(&mask)
+            })?;
         let credentials =
             answer.credentials.ok_or_else(|| CallError::unreadable(OPERATION, "it has no credentials"))?;
         // Of an answer that was cut off the SDK gives what it has, and nothing for the rest.
