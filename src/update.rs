@@ -40,13 +40,13 @@ use crate::config::Config;
 use crate::error::{Code, Failure};
 use crate::ledger::admission::{Admission, EventFacts, Position};
 use crate::ledger::clock::Reading;
-use crate::ledger::hidden::HiddenKey;
+use crate::ledger::hidden::{HiddenKey, hidden, holds_secrets};
 use crate::ledger::idempotency::KeyItem;
 use crate::ledger::record::{Attempt as Try, ChangeFacts, Identity, Place, Record, RecordKey};
 use crate::ledger::write::{LedgerError, Write};
 use crate::names::{ChangeId, FunctionArn, ServiceKey};
 use crate::pace::Pace;
-use crate::plan::{self, Plan};
+use crate::plan::{self, Change, Plan};
 use crate::request::UpdateRequest;
 use crate::response::{Response, Status};
 use crate::settle::Settler;
@@ -428,11 +428,28 @@ impl Updater {
         }
         let mut response =
             Response::new(&request.service_key, None, Status::Planned, rfc3339((self.clock)()), before, after);
-        response.body.changes = Some(changes.iter().filter_map(|change| serde_json::to_value(change).ok()).collect());
+        let told = changes.iter().map(Change::told);
+        response.body.changes = Some(told.filter_map(|change| serde_json::to_value(change).ok()).collect());
         response.body.notes = notes;
         response.body.restores = restoring.change_id().map(ToString::to_string);
         response.body.resolved_images = request.pins.some().cloned();
         Ok(response)
+    }
+
+    /// What records keep of a service, what may be secret as keyed hashes. Where the key cannot be read, a word stands there, which equals
+    /// nothing.
+    async fn recorded(&self, service: &ServiceKey, snapshot: &Snapshot, container: Option<&str>) -> Recorded {
+        let mut recorded = snapshot.recorded(container);
+        if !recorded.service.values().any(holds_secrets) {
+            return recorded;
+        }
+        let key = self.hidden.get_or_try_init(|| self.store().hidden_key()).await.inspect_err(|error| {
+            tracing::warn!(service = %service, "the key of hidden values could not be read: {error}");
+        });
+        for (name, value) in &mut recorded.service {
+            *value = hidden(key.as_ref().ok().copied(), service, name, value).unwrap_or_default();
+        }
+        recorded
     }
 
     /// What an attempt at a change has in common in all its records.

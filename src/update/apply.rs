@@ -16,6 +16,7 @@ use crate::aws::{CallError, Effect};
 use crate::backoff::Backoff;
 use crate::error::{Code, Failure};
 use crate::ledger::head::LEASE_GRACE;
+use crate::mask::Mask;
 use crate::names::ServiceKey;
 use crate::pace::Call;
 use crate::plan::{Registration, Update, covers_parameters};
@@ -104,7 +105,7 @@ impl Applying<'_> {
         let definition = match (&update.register, revision) {
             (_, Revision::Shared(definition)) => Some(definition),
             (Some(Registration { family, document }), Revision::Lead(leader)) => {
-                let definition = Arc::new(self.register(document, family).await?);
+                let definition = Arc::new(self.register(document, family, after).await?);
                 leader.registered(&definition);
                 done.push(format!("task definition {} was registered", definition.family_and_revision()));
                 Some(definition)
@@ -116,7 +117,7 @@ impl Applying<'_> {
         }
         if update.updates_service() {
             let before = after.service.clone();
-            after.service = self.update_service(definition.as_deref(), is_new, &before).await?;
+            after.service = self.update_service(definition.as_deref(), is_new, after).await?;
             after.task_definition = self.running(definition, after).await;
             done.push(messages::service_updated(after, &before));
         }
@@ -137,17 +138,34 @@ impl Applying<'_> {
         }
     }
 
-    async fn register(&self, document: &str, family: &str) -> Result<TaskDefinition, Stopped> {
+    async fn register(&self, document: &str, family: &str, now: &Snapshot) -> Result<TaskDefinition, Stopped> {
         let what = format!("of family {family} for service {}", self.key);
         let rejected = |error: &CallError| messages::rejected(Code::TaskDefinitionRejected, &what, error);
+        let mask = || self.mask(now);
         if self.target.definitions.may_be_there()
-            && let Some(definition) = self.newest(family, document).await.map_err(|error| rejected(&error))?
+            && let Some(definition) =
+                self.newest(family, document).await.map_err(|error| rejected(&error.without(&mask())))?
         {
             return Ok(definition);
         }
         let once = async |time| self.target.ecs.register_task_definition(document, time).await;
         let back = async || self.newest(family, document).await.map_err(DescribeError::Call);
-        self.send(Call::RegisterTaskDefinition, Code::TaskDefinitionRejected, &rejected, once, back).await
+        self.send(Call::RegisterTaskDefinition, Code::TaskDefinitionRejected, &rejected, mask, once, back).await
+    }
+
+    /// What no error of a call shows: what may be secret in the definition and the service as they were read, and in what is set.
+    fn mask(&self, now: &Snapshot) -> Mask {
+        let definition = now.task_definition.as_deref().map(TaskDefinition::document);
+        let restored = self.update.revision.as_deref().map(TaskDefinition::document);
+        let registered = self.update.register.as_ref().and_then(|it| serde_json::from_str(&it.document).ok());
+        let set = Value::Object(self.update.parameters.clone());
+        let documents = [definition, restored, registered, Some(set), Some(now.service.document())];
+        let mask = documents.iter().flatten().fold(Mask::default(), Mask::and_of);
+        let key = self.key;
+        let images = self.update.images.values().flat_map(|(from, to)| [from.as_str(), to.as_str()]);
+        let shown =
+            [key.account_id().as_str(), key.region().as_str(), key.cluster(), key.service()].into_iter().chain(images);
+        shown.fold(mask, Mask::but)
     }
 
     /// The family's newest revision, where it already is what `document` would make.
@@ -164,8 +182,9 @@ impl Applying<'_> {
         &self,
         definition: Option<&TaskDefinition>,
         is_new: bool,
-        before: &Service,
+        now: &Snapshot,
     ) -> Result<Service, Stopped> {
+        let before = &now.service;
         let body = self.update_body(definition);
         let what = definition.map_or_else(
             || format!("for service {}", self.key),
@@ -189,7 +208,8 @@ impl Applying<'_> {
             })
         };
         let once = async |time| once(time).await.map(Ok);
-        let updated = self.send(Call::UpdateService, Code::ServiceUpdateFailed, &rejected, once, back).await?;
+        let updated =
+            self.send(Call::UpdateService, Code::ServiceUpdateFailed, &rejected, || self.mask(now), once, back).await?;
         // Whether this call was done before is not known: what was deployed behind it stays.
         updated.map_err(|running| {
             let failure = messages::changed_meanwhile(self.key, &[format!("it runs {running}")]);
@@ -250,7 +270,7 @@ impl Applying<'_> {
         tags.extend(set.clone());
         let once = async |time| self.target.ecs.tag(&arn, set, time).await.map(|()| tags.clone());
         let is_done = |tags: &Tags| set.iter().all(|(key, value)| tags.get(key) == Some(value));
-        after.service.tags = self.send_tags(once, is_done).await?;
+        after.service.tags = self.send_tags(after, once, is_done).await?;
         done.push(format!("tags {} were set", messages::listed(set.keys())));
         Ok(())
     }
@@ -265,7 +285,7 @@ impl Applying<'_> {
         tags.retain(|key, _| !remove.contains(key));
         let once = async |time| self.target.ecs.untag(&arn, remove.iter().cloned(), time).await.map(|()| tags.clone());
         let is_done = |tags: &Tags| !remove.iter().any(|key| tags.contains_key(key));
-        after.service.tags = self.send_tags(once, is_done).await?;
+        after.service.tags = self.send_tags(after, once, is_done).await?;
         done.push(format!("tags {} were removed", messages::listed(remove)));
         Ok(())
     }
@@ -273,6 +293,7 @@ impl Applying<'_> {
     /// The tags after a call for them.
     async fn send_tags(
         &self,
+        now: &Snapshot,
         once: impl AsyncFn(MutationTime) -> Result<Tags, CallError>,
         is_done: impl Fn(&Tags) -> bool,
     ) -> Result<Tags, Stopped> {
@@ -281,7 +302,7 @@ impl Applying<'_> {
             let service = self.target.ecs.describe_service(self.key).await?;
             Ok(Some(service.tags).filter(&is_done))
         };
-        self.send(Call::TagResource, Code::TagUpdateFailed, &failed, once, back).await
+        self.send(Call::TagResource, Code::TagUpdateFailed, &failed, || self.mask(now), once, back).await
     }
 
     /// Sends until it is done, refused, or has been sent often enough. Each time it is one request, the budget is asked, and where its
@@ -291,6 +312,7 @@ impl Applying<'_> {
         call: Call,
         code: Code,
         failed: &impl Fn(&CallError) -> Failure,
+        mask: impl Fn() -> Mask,
         once: impl AsyncFn(MutationTime) -> Result<T, CallError>,
         back: impl AsyncFn() -> Result<Option<T>, DescribeError>,
     ) -> Result<T, Stopped> {
@@ -303,7 +325,7 @@ impl Applying<'_> {
                     self.lease.mark_acted(now);
                     return Ok(done);
                 }
-                Err(error) => error,
+                Err(error) => error.without(&mask()),
             };
             sent += 1;
             if error.effect == Effect::Unknown {
@@ -311,7 +333,7 @@ impl Applying<'_> {
                 self.lease.mark_acted(now);
                 // First of all: nobody else may begin while it can still act.
                 self.lease.lengthen(now).await;
-                if let Some(done) = self.read_back(&error, failed, &back).await? {
+                if let Some(done) = self.read_back(&error, failed, &mask, &back).await? {
                     self.lease.settle(now);
                     return Ok(done);
                 }
@@ -336,6 +358,7 @@ impl Applying<'_> {
         &self,
         error: &CallError,
         failed: &impl Fn(&CallError) -> Failure,
+        mask: &impl Fn() -> Mask,
         back: &impl AsyncFn() -> Result<Option<T>, DescribeError>,
     ) -> Result<Option<T>, Stopped> {
         let mut unread = None;
@@ -344,7 +367,7 @@ impl Applying<'_> {
             match back().await {
                 Ok(Some(done)) => return Ok(Some(done)),
                 Ok(None) => unread = None,
-                Err(DescribeError::Call(reading)) => unread = Some(reading),
+                Err(DescribeError::Call(reading)) => unread = Some(reading.without(&mask())),
                 Err(gone) => return Err(failed(error).and(format!("Reading it back: {gone}.")).into()),
             }
         }

@@ -127,7 +127,8 @@ impl Updater {
         notes: Vec<String>,
     ) -> Result<Response, Failure> {
         let now = (self.clock)();
-        let recorded = after.recorded(begun.before.state.task_definition_name.as_deref());
+        let container = begun.before.state.task_definition_name.as_deref();
+        let recorded = self.recorded(&begun.facts.service, after, container).await;
         let facts = &begun.facts;
         let (kind, status) =
             if begun.has_acted() { (Kind::Applied, Status::Applied) } else { (Kind::Unchanged, Status::Unchanged) };
@@ -158,7 +159,8 @@ impl Updater {
     /// Records that the change failed and how far it got, and gives the failure back.
     pub(super) async fn failed(&self, begun: Begun, after: &Snapshot, failure: Failure) -> Failure {
         let now = (self.clock)();
-        let recorded = after.recorded(begun.before.state.task_definition_name.as_deref());
+        let container = begun.before.state.task_definition_name.as_deref();
+        let recorded = self.recorded(&begun.facts.service, after, container).await;
         let facts = &begun.facts;
         let failure = match begun.lease.kept_until().filter(|until| *until > now) {
             Some(until) => failure.and(messages::kept_until(until)),

@@ -48,7 +48,7 @@ impl Updater {
         let orphan_key = self.store().read(key, &lease.key).await.map_err(unavailable)?.value.key;
         let before = started.as_ref().and_then(Record::before);
         let container = before.as_ref().and_then(|before| before.state.task_definition_name.clone());
-        let after = snapshot.recorded(container.as_deref());
+        let after = self.recorded(key, snapshot, container.as_deref()).await;
         let changes = started.as_ref().and_then(Record::changes);
         let set = changes.as_deref();
         let failure = messages::abandoned(work.request, lease, &after);

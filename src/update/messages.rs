@@ -405,8 +405,7 @@ pub fn done_so_far(done: &[String], is_known: bool) -> String {
 }
 
 /// What an earlier invocation of the same change did, by what the service was before it and is now.
-pub fn done_earlier(before: &Recorded, now: &Snapshot) -> Vec<String> {
-    let now = now.recorded(before.state.task_definition_name.as_deref());
+pub fn done_earlier(before: &Recorded, now: &Recorded) -> Vec<String> {
     let mut done = Vec::new();
     if before.state.task_definition_arn != now.state.task_definition_arn {
         let arn = now.state.task_definition_arn.as_deref().unwrap_or("no task definition of its own");

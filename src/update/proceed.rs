@@ -89,7 +89,9 @@ impl Updater {
             Ok(lease) => lease,
             Err(moved) => return Ok(moved),
         };
-        let earlier = messages::done_earlier(&first.before, &snapshot);
+        let container = first.before.state.task_definition_name.as_deref();
+        let recorded = self.recorded(service, &snapshot, container).await;
+        let earlier = messages::done_earlier(&first.before, &recorded);
         let begun =
             Begun { facts, before: first.before, lease, deadline: invocation.deadline, acted_before: progress.acted };
         let ended = match next {
