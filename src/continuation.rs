@@ -55,11 +55,10 @@ impl Resumed<'_> {
     /// Whether it wants another revision, or another deployment, than the service had before, and the service has that one still.
     #[must_use]
     pub fn deploys_again(&self) -> bool {
-        let members = self
-            .changes
-            .unwrap_or_default()
-            .iter()
-            .filter(|change| matches!(change.what, What::Image | What::Revision | What::Deployment));
+        let members =
+            self.changes.unwrap_or_default().iter().filter(|change| {
+                matches!(change.what, What::Image | What::Revision | What::Definition | What::Deployment)
+            });
         members.clone().count() > 0 && members.map(|change| self.member(change)).all(|member| member == Member::Before)
     }
 
@@ -127,7 +126,7 @@ impl Resumed<'_> {
 
     fn member(&self, change: &Change) -> Member {
         match change.what {
-            What::Image | What::Revision => self.definition(),
+            What::Image | What::Revision | What::Definition => self.definition(),
             What::Tag => {
                 let has =
                     self.snapshot.service.tags.get(&change.path).map_or(Value::Null, |value| value.as_str().into());
@@ -172,7 +171,7 @@ impl Resumed<'_> {
     /// A member as it is now, for people.
     fn told(&self, change: &Change) -> String {
         let name = match change.what {
-            What::Image | What::Revision | What::Deployment => {
+            What::Image | What::Revision | What::Definition | What::Deployment => {
                 let running = self.snapshot.service.task_definition_arn().unwrap_or("no task definition of its own");
                 return format!("it runs {running}");
             }

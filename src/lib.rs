@@ -12,7 +12,7 @@
 //! | images | [`registry`], [`aws::images`] | checked and pinned, where the request asks for it |
 //! | session | [`aws::sessions`] | the role in the target account, for exactly this service |
 //! | snapshot | [`snapshot`], [`task_definition`] | what the service is now, with every member that AWS sent |
-//! | plan | [`plan`] | pure: what differs, or why it cannot be done |
+//! | plan | [`plan`] ([`definition_difference`]) | pure: what differs, or why it cannot be done |
 //! | STARTED, APPLIED | [`ledger`], [`aws::ledger_store`] | records chained by hash ([`canonical`]), leases, idempotency keys |
 //! | a change that is taken up again | [`continuation`] | pure: what is left of it, and what somebody else set meanwhile |
 //! | each write to the ledger | [`commit`], [`backoff`] | read, decide, write; again where something moved |
@@ -34,6 +34,7 @@ pub mod canonical;
 pub mod commit;
 pub mod config;
 pub mod continuation;
+pub mod definition_difference;
 pub mod error;
 pub mod event;
 pub mod follow;

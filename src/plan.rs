@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::definition_difference::differences;
 use crate::error::{Code, Failure, Fault};
 use crate::ledger::hidden::{HiddenKey, in_words, revealed};
 use crate::names::ChangeId;
@@ -128,6 +129,8 @@ pub enum What {
     Image,
     /// The registered revision that runs.
     Revision,
+    /// A member of the task definition that comes with another revision.
+    Definition,
     /// A tag of the service.
     Tag,
     /// A parameter of `UpdateService`.
@@ -225,7 +228,10 @@ fn decide(request: &UpdateRequest, snapshot: &Snapshot, restore: Option<&Restore
     let is_copy = restore.is_some() && register.is_some();
     let to = revision.as_ref().map(|revision| Value::from(revision.arn.as_str()));
     let revised = to.or_else(|| is_copy.then_some(Value::Null));
-    let changes = changes(&images, revised, &tags, &parameters, force_new_deployment, snapshot);
+    let mut changes = changes(&images, revised, &tags, &parameters, force_new_deployment, snapshot);
+    if restore.is_some() {
+        changes.extend(definition_changes(snapshot, revision.as_deref(), register.as_ref()));
+    }
     Ok(Plan::Update(Box::new(Update {
         container: images.keys().next().or_else(|| targets.keys().next()).cloned(),
         targets,
@@ -651,6 +657,21 @@ fn is_nothing(value: &Value) -> bool {
         Value::Object(members) => members.values().all(is_nothing),
         _ => false,
     }
+}
+
+/// What comes with another revision beside its images.
+fn definition_changes(
+    snapshot: &Snapshot,
+    revision: Option<&TaskDefinition>,
+    register: Option<&Registration>,
+) -> Vec<Change> {
+    let to = match (revision, register) {
+        (Some(revision), _) => revision.document(),
+        (None, Some(copy)) => serde_json::from_str(&copy.document).unwrap_or_default(),
+        (None, None) => return Vec::new(),
+    };
+    let from = snapshot.task_definition.as_deref().map(TaskDefinition::document).unwrap_or_default();
+    differences(&from, &to)
 }
 
 fn changes(

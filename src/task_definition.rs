@@ -210,7 +210,7 @@ fn set_images(containers: &RawValue, images: &BTreeMap<String, String>) -> serde
 
 /// A document whose lists of objects have no order, so that two of them can be compared: AWS describes environment,
 /// tags and others in another order than they were registered in. Lists of texts (`command`) keep theirs.
-fn comparable(document: Value) -> Value {
+pub(crate) fn comparable(document: Value) -> Value {
     match document {
         Value::Array(entries) => {
             let mut entries: Vec<Value> = entries.into_iter().map(comparable).collect();

@@ -69,7 +69,7 @@ pub fn may_deploy(change: &Change) -> bool {
     match change.what {
         What::Tag => false,
         What::Parameter => !START_NONE.contains(&change.path.as_str()),
-        What::Image | What::Revision | What::Deployment => true,
+        What::Image | What::Revision | What::Definition | What::Deployment => true,
     }
 }
 

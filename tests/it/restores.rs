@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::harness::journal::Fault;
 use crate::harness::ledger;
-use crate::harness::{Site, TARGET, World, web_definition};
+use crate::harness::{SECRET_MARKER, Site, TARGET, World, web_definition};
 
 fn arn(site: &Site, revision: usize) -> String {
     format!("arn:aws:ecs:{}:{}:task-definition/web:{revision}", site.region, site.account)
@@ -91,6 +91,36 @@ async fn a_plan_to_restore_touches_nothing_and_says_what_would_be() {
     assert_eq!(body["changes"][0], json!({"what": "image", "path": "web", "from": "nginx", "to": "busybox"}));
     assert_eq!(body["AFTER"]["taskDefinitionArn"], arn(&site, 1));
     assert_eq!((world.kinds(&site), state(&world, &site)), (kinds, before));
+}
+
+/// The images are the same, and the role is another one: "nothing differs" would be a lie.
+#[tokio::test]
+async fn a_plan_to_restore_says_what_comes_with_the_revision() {
+    let world = World::new().await;
+    let site = Site::target();
+    change(&world, json!({"ecs_tag": {"a": "1"}})).await;
+    let mut by_hand = web_definition("busybox");
+    by_hand["taskRoleArn"] = json!("arn:aws:iam::222222222222:role/other");
+    let token = json!({"name": "TOKEN", "value": SECRET_MARKER});
+    by_hand["containerDefinitions"][0]["environment"].as_array_mut().unwrap().push(token);
+    world.cloud().register(&site, &by_hand.to_string(), json!([]));
+    world.cloud().edit(&site, |service| service["taskDefinition"] = arn(&site, 2).into());
+    let restore = json!({"restore": "previous"});
+    let mut planned = restore.clone();
+    planned["dry_run"] = json!(true);
+    let planned = world.update(planned).await.status("PLANNED")["changes"].clone();
+    let of =
+        |what: &str| planned.as_array().unwrap().iter().filter(|it| it["what"] == what).cloned().collect::<Vec<_>>();
+    assert_eq!(of("revision")[0]["to"], arn(&site, 1));
+    let role = json!({"what": "definition", "path": "taskRoleArn", "from": by_hand["taskRoleArn"], "to": null});
+    let token =
+        json!({"what": "definition", "path": "containers.web.environment.TOKEN", "from": "removed", "to": null});
+    assert_eq!(of("definition"), [role.clone(), token.clone()]);
+    world.update(restore).await.status("APPLIED");
+    let started = world.records(&site).into_iter().rfind(|record| record["kind"] == "STARTED").unwrap();
+    let recorded: Value = serde_json::from_str(started["changes"].as_str().unwrap()).unwrap();
+    let recorded = recorded.as_array().unwrap();
+    assert!(recorded.contains(&role) && recorded.contains(&token), "{recorded:?}");
 }
 
 #[tokio::test]
