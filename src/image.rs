@@ -91,6 +91,10 @@ fn check(image: &str) -> Result<(), String> {
     if repository.contains("://") {
         return Err("it is a URL; write registry/repository:tag".to_owned());
     }
+    // Source: "Grammar" in <https://pkg.go.dev/github.com/distribution/reference>: an anchored identifier is no name.
+    if image.len() == 64 && image.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        return Err("it is the id of an image, which nobody can pull: write registry/repository:tag".to_owned());
+    }
     check_repository(repository)?;
     tag.map_or(Ok(()), check_tag)?;
     digest.map_or(Ok(()), check_digest)
@@ -293,6 +297,7 @@ mod tests {
             ("registry.example:/x", "is no number"),
             ("registry.example:5a/x", "is no number"),
             ("https://registry.example/x", "it is a URL"),
+            (&"0".repeat(64), "it is the id of an image"),
             ("my_registry.example/x", "the registry \"my_registry.example\" is no host name"),
             ("-a.example/x", "is no host name"),
             ("a-.example/x", "is no host name"),

@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_change_whose_changes_were_too_long_cannot_be_restored() {
-        let before = json!({"clusterArn": "c", "serviceArn": "s", "service": {}}).to_string();
+        let before = json!({"clusterArn": "c", "serviceArn": "s", "images": {}, "tags": [], "service": {}}).to_string();
         let past = |changes: &str| {
             let record = json!({"change_id": "1", "kind": "STARTED", "before": before, "changes": changes});
             Past::read(&record).unwrap().into_before()
