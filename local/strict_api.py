@@ -174,6 +174,17 @@ def create_deployment(api_id: str, data: dict[str, Any]) -> Response:
     return answer
 
 
+def api_summary(api_id: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """What a deployment says of its methods: how they know their callers too
+    (https://docs.aws.amazon.com/apigateway/latest/api/API_MethodSnapshot.html)."""
+    summary: dict[str, dict[str, dict[str, Any]]] = {}
+    for resource in api._resources.get(api_id, {}).values():
+        for verb, method in resource["resourceMethods"].items():
+            known_by = {name: method[name] for name in ("authorizationType", "apiKeyRequired")}
+            summary.setdefault(resource["path"], {})[verb] = known_by
+    return summary
+
+
 original_delete: Callable[..., Response] = api._delete_deployment
 
 
@@ -433,6 +444,7 @@ def mend() -> None:
     """Puts the functions of this file in place of MiniStack's."""
     for name in SERVED:
         setattr(api, name, Served(name))
+    api._build_api_summary = api_summary
     api._create_deployment = create_deployment
     api._delete_deployment = delete_deployment
     api._execute_in_scope = execute_in_scope
