@@ -296,6 +296,18 @@ airspeed.__additional_methods__[str].update(
 )
 
 
+class Members(dict[str, Any]):
+    """A JSON object that a template made, with the members that it names twice: the function is to see them."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self._pairs = pairs
+
+    def items(self) -> Any:
+        """What is written as JSON."""
+        return self._pairs
+
+
 class Input:
     """`$input` over a JSON text. An empty body is an empty object, as API Gateway has it."""
 
@@ -365,7 +377,8 @@ async def invoke_lambda(integration: dict[str, Any], api_id: str, stage_name: st
         "responseOverride": {},
     }
     try:
-        event = json.loads(render(integration["requestTemplates"]["application/json"], body.decode(), context))
+        made = render(integration["requestTemplates"]["application/json"], body.decode(), context)
+        event = json.loads(made, object_pairs_hook=Members)
     except (ValueError, airspeed.TemplateError):
         return 400, {}, b'{"message": "Could not parse request body into json"}'
     sent = {

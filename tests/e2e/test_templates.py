@@ -564,6 +564,7 @@ def test_what_counts_as_a_broken_door_stands_in_its_access_log() -> None:
     counted = resources["BrokenRequests"]["Properties"]["MetricTransformations"][0]
     watched = resources["BrokenAlarm"]["Properties"]
     assert (counted["MetricNamespace"], counted["MetricName"]) == (watched["Namespace"], watched["MetricName"])
+    assert counted["MetricNamespace"] == {"Ref": "MetricsNamespace"}
 
 
 def test_history_and_state_outlive_the_stack() -> None:
