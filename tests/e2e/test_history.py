@@ -253,7 +253,7 @@ def test_a_token_is_good_for_its_own_query_only(system: System, story: Story) ->
 def test_the_matrix_has_every_action() -> None:
     assert set(HISTORY) == in_matrix("history.json")
     assert {action for kinds in HISTORY.values() for action in kinds} == {
-        "service", "account", "image", "change", "organization", "verify",
+        "service", "account", "image", "change", "key", "organization", "verify",
     }  # fmt: skip
 
 
