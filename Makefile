@@ -136,6 +136,10 @@ lint-permissions: $(VENV)/stamp $(TOOLS)/node/stamp
 lint-terraform: $(VENV)/stamp
 	@$(VENV)/bin/python local/terraform.py lint
 
+.PHONY: check-api
+check-api: $(VENV)/stamp ## how each method of a deployed API door knows its callers (API=its id); fails where one lets everybody in
+	@$(VENV)/bin/python infrastructure/check_api.py "$(API)"
+
 .PHONY: render
 render: $(VENV)/stamp ## write policies, state machine, schemas and API into what is made of them; variables into Terraform's READMEs
 	@$(VENV)/bin/python infrastructure/models.py

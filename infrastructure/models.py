@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Makes the API door's request models from `schema/`, and its template from `infrastructure/api/openapi.yaml`.
 
-API Gateway checks a request's body against a model, which is JSON Schema draft 4 in what OpenAPI 3.0 has of it.
-`schema/` is JSON Schema 2020-12. So, between marker lines, as in render.py:
+A model is JSON Schema draft 4 in what OpenAPI 3.0 has of it, and `schema/` is JSON Schema 2020-12. So, between marker
+lines, as in render.py:
 
     schema/*.schema.json  ->  infrastructure/api/openapi.yaml           # begin models … # end models
     openapi.yaml          ->  infrastructure/cloudformation/api.yaml    # begin api/openapi.yaml … # end …
@@ -10,9 +10,12 @@ API Gateway checks a request's body against a model, which is JSON Schema draft 
     infrastructure/models.py           rewrite both in place
     infrastructure/models.py --check   change nothing; exit 1 where one is not up to date
 
-A model takes whatever the schema takes, but for `requested_by`, which is the door's to say. It refuses less: what
-LEFT_OUT lists is left to the function, which checks every event against the whole schema and names each fault with its
-place.
+A model takes whatever the schema takes, but for `requested_by`, which is the door's to say. It refuses less: LEFT_OUT
+lists what. It tells callers and their tools what to send. The function checks every event against the whole schema and
+names each fault with its place, which API Gateway cannot; so what is deployed checks for a JSON object only, but for the
+asynchronous paths, whose callers would not hear what the function says.
+
+An operation without `security` of its own is an error here: on AWS it would be open to everybody.
 """
 
 from __future__ import annotations
@@ -158,6 +161,15 @@ def by_authorization(ways: dict[str, Any]) -> Any:
     return chosen
 
 
+# What is checked of a body whose faults the function will name.
+BODY = {"type": "object"}
+BODY_MODEL = {"required": True, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Body"}}}}
+
+
+# Models of answers, and of bodies that the function checks.
+NOT_DEPLOYED = ("Answer", "Accepted", "Failure", "PlanEvent", "HistoryQuery")
+
+
 def slim(node: Any) -> Any:
     """A schema or an operation without what is for people: openapi.yaml has it, and a template is short."""
     if isinstance(node, list):
@@ -169,17 +181,35 @@ def slim(node: Any) -> Any:
     return {name: slim(member) for name, member in node.items() if name not in for_people or isinstance(member, dict)}
 
 
-def slim_operation(operation: dict[str, Any]) -> dict[str, Any]:
-    """An operation; of its responses, that there are such."""
-    return {**slim(operation), "responses": {status: {"description": ""} for status in operation["responses"]}}
+def slim_operation(path: str, operation: dict[str, Any]) -> dict[str, Any]:
+    """An operation; of its responses, that there are such. Where nobody waits for the function, its model stays."""
+    return {
+        **slim(operation),
+        "requestBody": operation["requestBody"] if path.endswith("/async") else BODY_MODEL,
+        "responses": {status: {"description": ""} for status in operation["responses"]},
+    }
+
+
+def open_operations(document: dict[str, Any]) -> list[str]:
+    """The operations that anybody could call."""
+    return [
+        f"{method.upper()} {path}"
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        # An empty requirement is met by everybody; all others name a scheme that there is.
+        if not operation.get("security")
+        or not all(requirement and set(requirement) <= {"caller"} for requirement in operation["security"])
+    ]
 
 
 def body(document: dict[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
     """The OpenAPI document as the property Body of AWS::ApiGateway::RestApi, and its mapping templates as Mappings.
 
-    Most operations share their templates, and a mapping can be named again and again. The line that says who calls has
-    a mapping of its own, with a text for each way to know callers.
+    Most operations share their templates, and a mapping can be named again and again. The lines that say who calls have
+    a mapping of their own, with a text for each way to know callers.
     """
+    if found := open_operations(document):
+        raise ValueError(f"{', '.join(found)}: without security of its own, anybody may call it")
     ways = document["x-ecs-updater-authorization"]
     templates: dict[str, dict[str, str]] = {}
 
@@ -190,9 +220,9 @@ def body(document: dict[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, 
 
     def template(text: str) -> Any:
         first, _, rest = text.partition("\n")
-        if "__CALLER__" not in first:
+        if first != "__CALLER__":
             return {"Fn::FindInMap": [mapping({"Any": text}), "Any", "Text"]}
-        caller = mapping({way: first.replace("__CALLER__", ways[way]["caller"]) for way in ways})
+        caller = mapping({way: ways[way]["caller"] for way in ways})
         by_way = {"Fn::FindInMap": [caller, {"Ref": "ApiAuthorization"}, "Text"]}
         return {"Fn::Join": ["\n", [by_way, template(rest)]]}
 
@@ -213,15 +243,18 @@ def body(document: dict[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, 
     dropped = ("x-ecs-updater-authorization", "servers", "tags")
     kept = {name: member for name, member in document.items() if name not in dropped}
     kept["paths"] = {
-        path: {method: slim_operation(operation) for method, operation in item.items()}
+        path: {method: slim_operation(path, operation) for method, operation in item.items()}
         for path, item in document["paths"].items()
     }
     kept["components"] = {
         "securitySchemes": {"caller": {way: ways[way]["scheme"] for way in ways}},
         "schemas": {
-            name: slim(schema)
-            for name, schema in document["components"]["schemas"].items()
-            if name not in ("Answer", "Accepted", "Failure")
+            "Body": BODY,
+            **{
+                name: slim(schema)
+                for name, schema in document["components"]["schemas"].items()
+                if name not in NOT_DEPLOYED
+            },
         },
     }
     filled: dict[str, Any] = fill(kept)
@@ -238,28 +271,9 @@ def outline(node: Any, depth: int) -> str:
     return "{\n" + "\n".join(f"  {line}" for line in inner.split("\n")) + "\n}"
 
 
-def deployments(document: dict[str, Any]) -> tuple[list[str], str]:
-    """The template's deployments, and the one that the stage takes.
-
-    A deployment is a picture of the API when it was made; only a new logical id makes a new one. So the id carries a
-    hash of the document, and there is one for each way to know callers, which changes the API too.
-    """
-    digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:10]
-    lines = []
-    chosen: Any = {"Ref": f"DeploymentIam{digest}"}
-    for way, condition in {"IAM": "KnowsCallersByIam", **WAYS}.items():
-        logical_id = f"Deployment{way.title()}{digest}"
-        lines += [
-            f"{logical_id}:",
-            "  Type: AWS::ApiGateway::Deployment",
-            f"  Condition: {condition}",
-            "  Properties:",
-            "    RestApiId: !Ref Api",
-            f"    Description: openapi.yaml {digest}, callers known by {way}",
-        ]
-        if way in WAYS:
-            chosen = {"Fn::If": [condition, {"Ref": logical_id}, chosen]}
-    return lines, json.dumps(chosen)
+def digest(api: Any, templates: Any) -> str:
+    """What tells this API from any other, whatever the parameters: another one is another deployment."""
+    return hashlib.sha256(json.dumps([api, templates], sort_keys=True).encode()).hexdigest()[:10]
 
 
 # ---- between the markers ---------------------------------------------------------------------------------------------
@@ -290,9 +304,8 @@ def render_openapi(text: str) -> str:
 
 
 def render_template(text: str, openapi: str) -> str:
-    """The template with the API, its deployments and the stage's choice written anew."""
+    """The template with the API, and what tells it from any other, written anew."""
     document = yaml.safe_load(openapi)
-    declared, chosen = deployments(document)
     api, templates = body(document)
     lines = []
     for name, texts in templates.items():
@@ -301,8 +314,7 @@ def render_template(text: str, openapi: str) -> str:
             lines += [f"  {way}:", "    Text: |-", *(f"      {line}" for line in template.split("\n"))]
     text = between(text, "templates", lines)
     text = between(text, "api/openapi.yaml", outline(api, 3).split("\n"))
-    text = between(text, "deployments", declared)
-    return between(text, "deployment", [f"DeploymentId: {chosen}"])
+    return between(text, "digest", [f"Document: openapi.yaml {digest(api, templates)}"])
 
 
 def main(arguments: list[str]) -> int:

@@ -80,6 +80,10 @@ TOKENS: dict[str, Any] = {
     "__TARGET_RULE_ARNS__": [{"Fn::GetAtt": [rule, "Arn"]} for rule in ("DeploymentsRule", "AlarmsRule")],
     "__RULE_ARNS__": [{"Fn::GetAtt": [rule, "Arn"]} for rule in ("RecorderRule", "TargetAlarmsRule", "SweepRule")],
     "__API_ARN__": "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${Api}",
+    "__API_DEPLOYMENTS_ARN__": "arn:${AWS::Partition}:apigateway:${AWS::Region}::/restapis/${Api}/deployments",
+    "__DEPLOYER_LOG_GROUP_ARN__": (
+        "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:${DeployerLogGroup}"
+    ),
     "__TASK_ROLE_ARNS__": {"Fn::Split": [",", {"Ref": "TaskRoleArns"}]},
     "__INFRASTRUCTURE_ROLE_ARNS__": {"Fn::Split": [",", {"Ref": "InfrastructureRoleArns"}]},
     "__REGISTRY_REPOSITORY_ARNS__": {"Fn::Split": [",", {"Ref": "RegistryRepositoryArns"}]},

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import dataclasses
+import graphlib
 import json
 import os
 import re
@@ -35,7 +36,7 @@ import strict_watch
 from ministack.app import main
 from ministack.services import dynamodb, ec2, iam
 from ministack.services._dynamodb_keywords import parse_statement
-from ministack.services.cloudformation import provisioners
+from ministack.services.cloudformation import engine, provisioners, stacks
 
 # The organization, and who is in it: MiniStack has none.
 ORGANIZATION_ID = os.environ["LOCAL_AWS_ORGANIZATION_ID"]
@@ -365,6 +366,30 @@ def role_create(logical_id: str, properties: dict[str, Any], stack: str) -> Crea
     return name, attributes
 
 
+original_order: Callable[..., list[str]] = stacks._topological_sort
+
+
+def order(resources: dict[str, Any], conditions: dict[str, bool]) -> list[str]:
+    """In which order a stack makes its resources. CloudFormation makes side by side what does not depend on each other
+    (https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-attribute-dependson.html), so these come in any order;
+    in MiniStack, in that of the alphabet. Here, what nothing waits for comes last, and the alphabet backwards: so a dependency
+    that nobody wrote down is missed."""
+    names = original_order(resources, conditions)
+    known = set(names)
+    needs = {name: engine._extract_deps(resources[name], known) - {name} for name in names}
+    needed = set().union(*needs.values())
+    waiting = graphlib.TopologicalSorter(needs)
+    waiting.prepare()
+    ready: list[str] = []
+    made: list[str] = []
+    while waiting.is_active():
+        ready.extend(waiting.get_ready())
+        made.append(max(ready, key=lambda name: (name in needed, name)))
+        ready.remove(made[-1])
+        waiting.done(made[-1])
+    return made
+
+
 def with_count(handler: Callable[..., Created]) -> Callable[..., Created]:
     """A handler of services whose `DesiredCount` is a number, as AWS makes of a parameter of type Number."""
 
@@ -406,6 +431,7 @@ def mend() -> None:
     evaluator._RESOURCE_POLICY_LOOKUPS["dynamodb"] = ("dynamodb", "table_policy_for_arn")
     provisioners._RESOURCE_HANDLERS["AWS::DynamoDB::Table"]["create"] = table_create
     provisioners._RESOURCE_HANDLERS["AWS::IAM::Role"]["create"] = role_create
+    stacks._topological_sort = order
     strict_api.mend()
     strict_states.mend()
     strict_watch.mend()

@@ -2,9 +2,10 @@
 
 MiniStack routes requests, checks signatures, permissions and models, and answers with gateway responses. Of an OpenAPI
 document it takes paths and authorization only, and a Lambda integration that is no proxy hands the function a proxy's
-event. Mended here: PutRestApi, the import of models, validators, integrations and gateway responses; mapping templates (by
-airspeed, a Velocity engine), selection patterns, overrides, time limits and asynchronous invocations; the function's
-own policy; callers of other accounts; and what a model found.
+event. Mended here: PutRestApi, the import of models, validators, integrations and gateway responses, but not of `security`
+at the document's root; deployments, which MiniStack does not tell from the API as it is now; stages that want a log which
+API Gateway has no role to write; mapping templates (by airspeed, a Velocity engine), selection patterns, overrides, time
+limits and asynchronous invocations; the function's own policy; and callers of other accounts.
 
 A mapping template sees what this door's use, no more: $input.json, $input.path, $util.escapeJavaScript, $context.
 """
@@ -12,23 +13,27 @@ A mapping template sees what this door's use, no more: $input.json, $input.path,
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import copy
 import json
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import airspeed
-import jsonschema
 from ministack import app
 from ministack.core import arn as arns
 from ministack.core.iam_evaluator import EvalContext, evaluate_resource_policy
+from ministack.core.responses import AccountRegionScopedDict
 from ministack.core.router import extract_access_key_id
 from ministack.services import apigateway_v1 as api
 from ministack.services import lambda_svc
+from ministack.services.cloudformation import provisioners
 
 Response = tuple[int, dict[str, str], bytes]
+Created = tuple[str, dict[str, str]]
 
 INTEGRATION = "x-amazon-apigateway-integration"
 MODEL_URL = "https://apigateway.amazonaws.com/restapis/{}/models/"
@@ -40,8 +45,10 @@ original_import: Callable[..., str] = api._import_rest_api
 
 
 def import_rest_api(document: dict[str, Any], base: dict[str, Any] | None = None) -> str:
-    """An API, with everything that the document says about it."""
-    api_id = original_import(document, base)
+    """An API, with everything that the document says about it, but for `security` at its root. API Gateway ignores that of
+    a REST API, and a method without its own has no authorization ("Amazon API Gateway important notes for REST APIs",
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-known-issues.html)."""
+    api_id = original_import({name: member for name, member in document.items() if name != "security"}, base)
     for name, schema in ((document.get("components") or {}).get("schemas") or {}).items():
         text = json.dumps(schema).replace("#/components/schemas/", MODEL_URL.format(api_id))
         api._create_model(api_id, {"name": name, "contentType": "application/json", "schema": text})
@@ -66,13 +73,33 @@ async def handle_request(method: str, path: str, headers: Any, body: bytes, quer
     put = re.fullmatch(r"/restapis/(\w+)", path)
     if method != "PUT" or not put or put[1] not in api._rest_apis:
         return await original_request(method, path, headers, body, query)
-    kept = {id(store): store[put[1]] for store in (api._rest_apis, api._stages_v1, api._deployments_v1)}
-    api._delete_rest_api(put[1])
-    import_rest_api(json.loads(body), {"tags": {"ms-custom-id": put[1]}})
-    for store in (api._rest_apis, api._stages_v1, api._deployments_v1):
-        store[put[1]] = kept[id(store)]
+    overwrite(put[1], json.loads(body))
     answer: Response = api._get_rest_api(put[1])
     return answer
+
+
+def overwrite(api_id: str, document: dict[str, Any]) -> None:
+    """An API made of another document. Its stages serve what they served, until they get another deployment."""
+    stores = (api._rest_apis, api._stages_v1, api._deployments_v1, api._deployed_gateway_responses)
+    kept = [(store, store[api_id]) for store in stores if api_id in store]
+    api._delete_rest_api(api_id)
+    import_rest_api(document, {"tags": {"ms-custom-id": api_id}})
+    for store, value in kept:
+        store[api_id] = value
+
+
+original_api_update: Callable[..., Created] = provisioners._apigw_rest_api_update
+
+
+def rest_api_update(
+    api_id: str, old: dict[str, Any], new: dict[str, Any], stack: str, logical_id: str | None = None
+) -> Created:
+    """A stack's API with another document stays the API it is: `Body` is updated without interruption
+    (https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-resource-apigateway-restapi.html). MiniStack
+    makes another one, which deploys whatever depends on it anew."""
+    if new["Body"] != old["Body"]:
+        overwrite(api_id, new["Body"])
+    return original_api_update(api_id, {**old, "Body": new["Body"]}, new, stack, logical_id)
 
 
 def import_operation(api_id: str, path: str, verb: str, operation: dict[str, Any], validator: str | None) -> None:
@@ -95,6 +122,145 @@ def import_operation(api_id: str, path: str, verb: str, operation: dict[str, Any
     )
 
 
+# ---- deployments -----------------------------------------------------------------------------------------------------
+
+# A stage serves the API as it was when its deployment was made, whatever became of it since ("Every time you update an API,
+# you must redeploy the API", https://docs.aws.amazon.com/apigateway/latest/developerguide/how-to-deploy-api.html).
+SERVED = ("_rest_apis", "_resources", "_authorizers_v1", "_models", "_request_validators")
+Snapshot = dict[str, Any]
+snapshots: dict[str, Snapshot] = {}
+serving: contextvars.ContextVar[Snapshot | None] = contextvars.ContextVar("serving", default=None)
+
+
+class Served(AccountRegionScopedDict):  # type: ignore[misc]  (MiniStack has no types)
+    """A store of MiniStack's whose entries a stage's callers meet as they were deployed."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+        self._data = getattr(api, name)._data
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The entry; the deployed one where a request is being served."""
+        snapshot = serving.get()
+        return snapshot[self._name] if snapshot is not None else super().get(key, default)
+
+    def get_scoped(self, account_id: str, region: str, key: str, default: Any = None) -> Any:
+        """The same, of an account and a region."""
+        snapshot = serving.get()
+        return snapshot[self._name] if snapshot is not None else super().get_scoped(account_id, region, key, default)
+
+
+@contextlib.contextmanager
+def as_deployed(api_id: str, stage_name: str) -> Iterator[None]:
+    """What is read meanwhile is what the stage's deployment has."""
+    scope = find_api_scope(api_id)
+    stages = api._stages_v1.get_scoped(*scope, api_id, {}) if scope else {}
+    token = serving.set(snapshots.get(stages.get(stage_name, {}).get("deploymentId", "")))
+    try:
+        yield
+    finally:
+        serving.reset(token)
+
+
+original_deployment: Callable[..., Response] = api._create_deployment
+
+
+def create_deployment(api_id: str, data: dict[str, Any]) -> Response:
+    """A deployment, with a picture of the API."""
+    answer = original_deployment(api_id, data)
+    if answer[0] == 201:
+        deployment = json.loads(answer[2])["id"]
+        snapshots[deployment] = {name: copy.deepcopy(getattr(api, name).get(api_id, {})) for name in SERVED}
+    return answer
+
+
+def api_summary(api_id: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """What a deployment says of its methods: how they know their callers too
+    (https://docs.aws.amazon.com/apigateway/latest/api/API_MethodSnapshot.html)."""
+    summary: dict[str, dict[str, dict[str, Any]]] = {}
+    for resource in api._resources.get(api_id, {}).values():
+        for verb, method in resource["resourceMethods"].items():
+            known_by = {name: method[name] for name in ("authorizationType", "apiKeyRequired")}
+            summary.setdefault(resource["path"], {})[verb] = known_by
+    return summary
+
+
+original_delete: Callable[..., Response] = api._delete_deployment
+
+
+def delete_deployment(api_id: str, deployment_id: str) -> Response:
+    """No deployment that a stage serves can be deleted."""
+    if any(stage["deploymentId"] == deployment_id for stage in api._stages_v1.get(api_id, {}).values()):
+        said = "Active stages pointing to this deployment must be moved or deleted"
+        return api._v1_error("BadRequestException", said, 400)  # type: ignore[no-any-return]
+    return original_delete(api_id, deployment_id)
+
+
+original_execute: Callable[..., Coroutine[Any, Any, Any]] = api._execute_in_scope
+
+
+async def execute_in_scope(request: Any, api_id: str, stage_name: str, *rest: Any) -> Any:
+    """A request to a stage."""
+    with as_deployed(api_id, stage_name):
+        return await original_execute(request, api_id, stage_name, *rest)
+
+
+original_type: Callable[..., str | None] = api.method_authorization_type
+
+
+def method_authorization_type(api_id: str, stage_name: str, *request: str) -> str | None:
+    """How a stage's method knows its callers."""
+    with as_deployed(api_id, stage_name):
+        return original_type(api_id, stage_name, *request)
+
+
+original_policy: Callable[..., tuple[str, str] | None] = api.rest_api_policy_for_arn
+
+
+def rest_api_policy_for_arn(arn: str) -> tuple[str, str] | None:
+    """The API's own policy, for a call of one of its stages."""
+    called = re.fullmatch(r"arn:aws:execute-api:[^:]+:\d+:(\w+)/([^/]+)/.*", arn)
+    with as_deployed(*called.groups()) if called else contextlib.nullcontext():
+        return original_policy(arn)
+
+
+# ---- stages ----------------------------------------------------------------------------------------------------------
+
+
+def log_fault(wants_log: Any) -> str:
+    """Why a stage cannot have its log: API Gateway has to have a role of the account, one per region, to write it with
+    (https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-logging.html)."""
+    has_role = (api._account_settings.get("settings") or {}).get("cloudwatchRoleArn")
+    return "CloudWatch Logs role ARN must be set in account settings to enable logging" if wants_log and not has_role else ""
+
+
+original_stage_create: Callable[..., Created] = provisioners._apigw_stage_create
+original_stage_update: Callable[..., Created] = provisioners._apigw_stage_update
+original_update_stage: Callable[..., Response] = api._update_stage
+
+
+def stage_create(logical_id: str, properties: dict[str, Any], stack: str) -> Created:
+    """A stack's stage."""
+    if fault := log_fault(properties.get("AccessLogSetting")):
+        raise ValueError(fault)
+    return original_stage_create(logical_id, properties, stack)
+
+
+def stage_update(physical_id: str, old: dict[str, Any], new: dict[str, Any], stack: str) -> Created:
+    """The same, in an update."""
+    if fault := log_fault(new.get("AccessLogSetting")):
+        raise ValueError(fault)
+    return original_stage_update(physical_id, old, new, stack)
+
+
+def update_stage(api_id: str, stage_name: str, data: dict[str, Any]) -> Response:
+    """UpdateStage, by which Terraform gives a stage its log."""
+    if fault := log_fault(any(each["path"].startswith("/accessLog") for each in data.get("patchOperations", []))):
+        return api._v1_error("BadRequestException", fault, 400)  # type: ignore[no-any-return]
+    return original_update_stage(api_id, stage_name, data)
+
+
 # ---- mapping templates -----------------------------------------------------------------------------------------------
 
 
@@ -112,7 +278,35 @@ class JavaMap(dict[str, Any]):
 for literal, quote in ((airspeed.StringLiteral, "'"), (airspeed.InterpolatedStringLiteral, '"')):
     literal.STRING = re.compile(f"{quote}([^{quote}]*){quote}")
     literal.ESCAPED_CHAR = re.compile("(?!)")
-airspeed.__additional_methods__[str]["substring"] = lambda text, begin, end=None: text[begin:end]
+
+
+# Java's strings count and cut UTF-16 units: a character beyond U+FFFF is two of them, which a cut may tear apart.
+def units(text: str, begin: int = 0, end: int | None = None) -> str:
+    """String.substring."""
+    whole = text.encode("utf-16-le", "surrogatepass")
+    return whole[2 * begin : None if end is None else 2 * end].decode("utf-16-le", "surrogatepass")
+
+
+def code_point(text: str, index: int) -> int:
+    """String.codePointAt: of a pair's first unit, the whole character."""
+    return ord(units(text, index)[0])
+
+
+airspeed.__additional_methods__[str].update(
+    length=lambda text: len(text.encode("utf-16-le", "surrogatepass")) // 2, substring=units, codePointAt=code_point
+)
+
+
+class Members(dict[str, Any]):
+    """A JSON object that a template made, with the members that it names twice: the function is to see them."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self._pairs = pairs
+
+    def items(self) -> Any:
+        """What is written as JSON."""
+        return self._pairs
 
 
 class Input:
@@ -185,7 +379,8 @@ async def invoke_lambda(integration: dict[str, Any], api_id: str, stage_name: st
         "responseOverride": {},
     }
     try:
-        event = json.loads(render(integration["requestTemplates"]["application/json"], body.decode(), context))
+        made = render(integration["requestTemplates"]["application/json"], body.decode(), context)
+        event = json.loads(made, object_pairs_hook=Members)
     except (ValueError, airspeed.TemplateError):
         return 400, {}, b'{"message": "Could not parse request body into json"}'
     sent = {
@@ -251,65 +446,33 @@ def iam_caller_identity(headers: Any, query: Any) -> Any:
 
 # ---- what API Gateway itself answers ---------------------------------------------------------------------------------
 
-original_validation: Callable[..., Any] = api._check_request_validation
 original_gateway_response: Callable[..., Response] = api._gateway_error_response
 
 
-def faults(schema: Any, api_id: str, document: Any) -> str:
-    """What a body's model found, in the words of the validator that AWS uses: they name members, but no places."""
-    # With the models' addresses made local again, any validator can tell.
-    models = {name: json.loads(model["schema"]) for name, model in api._models.get(api_id, {}).items()}
-    whole = json.loads(json.dumps({**schema, "m": models}).replace(MODEL_URL.format(api_id), "#/m/"))
-    said = []
-    for error in jsonschema.Draft4Validator(whole).iter_errors(document):
-        match error.validator:
-            case "additionalProperties":
-                extra = sorted(set(error.instance) - set(error.schema.get("properties", {})))
-                said.append(f"object instance has properties which are not allowed by the schema: {json.dumps(extra)}")
-            case "required":
-                missing = sorted(set(error.validator_value) - set(error.instance))
-                said.append(f"object has missing required properties ({json.dumps(missing)})")
-            case "pattern":
-                pattern, text = json.dumps(error.validator_value), json.dumps(error.instance)
-                said.append(f"ECMA 262 regex {pattern} does not match input string {text}")
-            case "type":
-                allowed = json.dumps([error.validator_value])
-                found = type(error.instance).__name__
-                said.append(f"instance type ({found}) does not match any allowed primitive type (allowed: {allowed})")
-            case _:
-                said.append(error.message)
-    return f"[{', '.join(dict.fromkeys(said))}]"
-
-
-def check_request_validation(
-    method: dict[str, Any], api_id: str, request: Any, headers: Any, body: bytes, query: Any
-) -> Any:
-    """A request against its model; the error knows what the model found."""
-    error = original_validation(method, api_id, request, headers, body, query)
-    if error is not None and error.response_type == "BAD_REQUEST_BODY":
-        try:
-            schema = api._model_schema(api_id, method["requestModels"]["application/json"])
-            error.validation = faults(schema, api_id, json.loads(body))
-        except ValueError:
-            error.validation = "Invalid request body"
-    return error
-
-
 def gateway_error_response(error: Any, request: dict[str, Any]) -> Response:
-    """A gateway response, with the context's variables that MiniStack does not have."""
+    """A gateway response, that of a request which took too long with the id that its function got."""
     request = {**request, "request_id": getattr(error, "request_id", request["request_id"])}
-    status, headers, body = original_gateway_response(error, request)
-    found = json.dumps(getattr(error, "validation", ""))[1:-1]
-    return status, headers, body.replace(b"$context.error.validationErrorString", found.encode())
+    return original_gateway_response(error, request)
 
 
 def mend() -> None:
     """Puts the functions of this file in place of MiniStack's."""
+    for name in SERVED:
+        setattr(api, name, Served(name))
+    api._build_api_summary = api_summary
+    api._create_deployment = create_deployment
+    api._delete_deployment = delete_deployment
+    api._execute_in_scope = execute_in_scope
+    api.method_authorization_type = method_authorization_type
+    api.rest_api_policy_for_arn = rest_api_policy_for_arn
+    api._update_stage = update_stage
+    handlers = provisioners._RESOURCE_HANDLERS
+    handlers["AWS::ApiGateway::RestApi"]["update"] = rest_api_update
+    handlers["AWS::ApiGateway::Stage"].update(create=stage_create, update=stage_update)
     api._import_rest_api = import_rest_api
     api.handle_request = handle_request
     invoke: Callable[..., Coroutine[Any, Any, Any]] = invoke_lambda
     api._invoke_lambda_custom_v1 = invoke
-    api._check_request_validation = check_request_validation
     api._gateway_error_response = gateway_error_response
     api.find_api_scope = find_api_scope
     arns.execute_api_arn = execute_api_arn

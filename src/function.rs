@@ -5,8 +5,8 @@ use lambda_runtime::{Context, Diagnostic, LambdaEvent, service_fn};
 
 use crate::aws;
 use crate::config::Config;
-use crate::error::Failure;
-use crate::lambda::{self, EventText};
+use crate::error::{Code, Failure};
+use crate::lambda::{self, DOOR_WAITS, EventText};
 use crate::names::{FunctionArn, Region, ServiceKey};
 use crate::request::{self, Defaults, Event, UpdateRequest};
 use crate::response::{Answer, Outcome, Response, Status};
@@ -79,7 +79,8 @@ impl Function {
         };
         match request::parse(event, &defaults) {
             Ok(Event::One(request)) => {
-                let answer = self.updater.update(&request, invocation).await;
+                let waits = request.dry_run && invocation.is_verified();
+                let answer = in_time(waits, self.updater.update(&request, invocation)).await.and_then(|answer| answer);
                 tell(Some(&request), answer.as_ref());
                 answer.map(|response| Answer::One(Box::new(response)))
             }
@@ -89,7 +90,9 @@ impl Function {
                     Outcome::Failed(failure) => tell(Some(request), Err(failure)),
                     Outcome::NotStarted => log_not_started(request, invocation),
                 };
-                Ok(Answer::Many(self.updater.update_many(&batch, invocation, &ended).await))
+                let waits = batch.updates.iter().all(|update| update.dry_run) && invocation.is_verified();
+                let answer = in_time(waits, self.updater.update_many(&batch, invocation, &ended)).await;
+                answer.inspect_err(|failure| tell(None, Err(failure))).map(Answer::Many)
             }
             Err(failure) => {
                 tell(None, Err(&failure));
@@ -97,6 +100,17 @@ impl Function {
             }
         }
     }
+}
+
+/// What a plan is, where the API door waits for it in the time that it does: it touches nothing and may end anywhere.
+async fn in_time<T>(waits: bool, plan: impl Future<Output = T>) -> Result<T, Failure> {
+    if !waits {
+        return Ok(plan.await);
+    }
+    tokio::time::timeout(DOOR_WAITS, plan).await.map_err(|_| {
+        let why = format!("the plan was not made within {} seconds. Nothing was changed.", DOOR_WAITS.as_secs());
+        Failure::new(Code::ServiceReadFailed, why).and("Ask again, or for fewer services at once.").retryable(true)
+    })
 }
 
 fn invocation(context: &Context) -> Invocation {
@@ -170,4 +184,21 @@ pub(crate) fn random() -> [u8; 10] {
         tracing::warn!("the kernel gives no random bytes: change ids carry their time only");
     }
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_plan_that_the_door_waits_for_ends_before_it_gives_up() {
+        let begun = tokio::time::Instant::now();
+        let failure = in_time(true, std::future::pending::<()>()).await.unwrap_err();
+        assert_eq!(begun.elapsed(), DOOR_WAITS);
+        assert!(failure.code == Code::ServiceReadFailed && failure.retryable, "{failure}");
+        assert!(failure.message.contains("within 27 seconds. Nothing was changed. Ask again"), "{failure}");
+        // Whatever else, and whoever else waits, goes on.
+        let later = tokio::time::sleep(DOOR_WAITS * 2);
+        assert!(in_time(false, later).await.is_ok());
+    }
 }

@@ -9,7 +9,7 @@ use crate::aws::CallError;
 use crate::aws::history_reader::{Cost, HistoryReader};
 use crate::config::{self, Tables};
 use crate::error::{Code, Failure};
-use crate::lambda::{self, EventText};
+use crate::lambda::{self, DOOR_WAITS, EventText};
 use crate::ledger::query::{self, Ask, Page, Query, Scope};
 use crate::ledger::verify::Verification;
 use crate::names::ServiceKey;
@@ -75,8 +75,15 @@ pub async fn answer(
     let answered = match query::parse(event, now) {
         Err(failure) => Err((String::new(), failure)),
         Ok(Ask::Changes(query)) => {
-            let page = Box::pin(reader.page(&query, now)).await.map_err(|error| unavailable(&error));
+            let page = in_time(Box::pin(reader.page(&query, now))).await;
             page.map(|(page, cost)| (asked(&query), Body::Page(page), cost)).map_err(|failure| (asked(&query), failure))
+        }
+        Ok(Ask::Key(service, key)) => {
+            let asked = format!("key of {service}");
+            match in_time(Box::pin(reader.of_key(&service, &key, now))).await {
+                Ok((page, cost)) => Ok((asked, Body::Page(page), cost)),
+                Err(failure) => Err((asked, failure)),
+            }
         }
         Ok(Ask::Verify(service)) => {
             let asked = format!("verify {service}");
@@ -106,6 +113,17 @@ async fn verified(reader: &HistoryReader, service: &ServiceKey) -> Result<(Verif
         Failure::new(Code::HistoryUnavailable, why).retryable(true)
     })?;
     Ok((verification, cost))
+}
+
+/// What was read, in the time that the API door waits for it.
+async fn in_time<T>(read: impl Future<Output = Result<T, CallError>>) -> Result<T, Failure> {
+    match tokio::time::timeout(DOOR_WAITS, read).await {
+        Ok(read) => read.map_err(|error| unavailable(&error)),
+        Err(_) => {
+            let why = format!("the history could not be read within {} seconds", DOOR_WAITS.as_secs());
+            Err(Failure::new(Code::HistoryUnavailable, why).retryable(true))
+        }
+    }
 }
 
 fn unavailable(error: &CallError) -> Failure {
@@ -138,5 +156,20 @@ fn log(asked: &str, body: &Body, Cost { calls, items }: Cost, request_id: &str) 
                 tracing::error!(request_id, asked, ok, verified, calls, items, record, what, "the ledger has a fault");
             }
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_comes_before_the_door_gives_up() {
+        let begun = tokio::time::Instant::now();
+        let failure = in_time(std::future::pending::<Result<(), CallError>>()).await.unwrap_err();
+        assert_eq!(begun.elapsed(), DOOR_WAITS);
+        assert!(failure.code == Code::HistoryUnavailable && failure.retryable, "{failure}");
+        assert!(failure.message.ends_with("the history could not be read within 27 seconds"), "{failure}");
+        assert!(in_time(std::future::ready(Ok(()))).await.is_ok());
     }
 }

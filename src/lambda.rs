@@ -1,6 +1,7 @@
 //! What all of this project's functions have in common towards Lambda.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use chrono::Utc;
 use lambda_runtime::tower::Service;
@@ -9,6 +10,10 @@ use lambda_runtime::{Diagnostic, LambdaEvent, LambdaInvocation, Runtime, service
 use serde::{Deserialize, Serialize};
 
 use crate::{config, telemetry};
+
+/// How long the API door waits for a plan or a question, less what carrying the answer takes. API Gateway gives up after 29
+/// seconds, and says then that a change goes on.
+pub const DOOR_WAITS: Duration = Duration::from_secs(27);
 
 /// The event as it came. The runtime would answer an event that is no JSON in its own words; so the body travels to
 /// the schema check as a JSON string of its text.

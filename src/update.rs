@@ -41,7 +41,7 @@ use crate::error::{Code, Failure};
 use crate::ledger::admission::{Admission, EventFacts, Position};
 use crate::ledger::clock::Reading;
 use crate::ledger::hidden::{HiddenKey, hidden, holds_secrets};
-use crate::ledger::idempotency::KeyItem;
+use crate::ledger::idempotency::{self, KeyItem};
 use crate::ledger::record::{Attempt as Try, ChangeFacts, Identity, Place, Record, RecordKey};
 use crate::ledger::write::{LedgerError, Write};
 use crate::names::{ChangeId, FunctionArn, ServiceKey};
@@ -85,17 +85,19 @@ impl Invocation {
     /// Who invoked the function, as far as its alias tells: idempotency keys belong to their caller.
     fn caller(&self) -> String {
         let qualifier = self.function.as_ref().and_then(|function| function.qualifier.as_deref());
-        format!("alias:{}", qualifier.unwrap_or("$LATEST"))
+        idempotency::caller(qualifier.unwrap_or(UNQUALIFIED))
     }
 
     /// Whether the API door vouches for `requested_by`: it alone may invoke the function by this alias.
-    fn is_verified(&self) -> bool {
+    pub(crate) fn is_verified(&self) -> bool {
         self.function.as_ref().and_then(|function| function.qualifier.as_deref()) == Some(VERIFIED_ALIAS)
     }
 }
 
 /// The function's alias whose only caller is the API door.
-const VERIFIED_ALIAS: &str = "api";
+pub(crate) const VERIFIED_ALIAS: &str = "api";
+/// What Lambda calls a function that was invoked by neither version nor alias.
+pub(crate) const UNQUALIFIED: &str = "$LATEST";
 
 /// One request, and what it is worked on with.
 #[derive(Clone, Copy)]

@@ -1,4 +1,4 @@
-//! Reads the history, and nothing else: `Query` on the history table and its indexes, `GetItem` on the heads.
+//! Reads the history, and nothing else: `Query` on the history table and its indexes, `GetItem` on heads and idempotency keys.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,17 +11,21 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use serde_json::Value;
 
 use super::CallError;
-use super::ledger_store::{Item, head, json};
+use super::ledger_store::{Item, begun_under, head, json};
 use crate::config::Tables;
 use crate::ledger::fold::{Change, fold, may_be_partial};
 use crate::ledger::head::Head;
+use crate::ledger::idempotency::{self, KeyItem};
 use crate::ledger::merge::{Keyed, Merge, Step};
 use crate::ledger::query::{Index, Order, Page, Position, Query, Scope, Section, keys_of};
 use crate::ledger::record::{RawRecord, RecordKey};
 use crate::ledger::verify::{Chain, End, Verification};
 use crate::names::{ChangeId, ServiceKey};
+use crate::update::{UNQUALIFIED, VERIFIED_ALIAS};
 
 const QUERY: &str = "dynamodb:Query";
+/// All that is read of an idempotency key: the answers that it holds are none of this function's business.
+const CHANGE_ID: &str = "change_id";
 /// The most calls for one page.
 const MOST_CALLS: u32 = 64;
 /// The most items that one call reads where a filter leaves many of them out.
@@ -35,6 +39,9 @@ const VERIFY_ATTEMPTS: u32 = 5;
 /// The pause before a fault is looked at again.
 const VERIFY_PAUSE: Duration = Duration::from_millis(200);
 
+/// The aliases by which the updater is invoked: an idempotency key belongs to one of them.
+const CALLERS: [&str; 3] = [VERIFIED_ALIAS, "live", UNQUALIFIED];
+
 /// What an answer took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cost {
@@ -44,7 +51,7 @@ pub struct Cost {
     pub items: usize,
 }
 
-/// The history table and the heads of the state table, to read.
+/// The history table, and heads and idempotency keys of the state table, to read.
 #[derive(Debug, Clone)]
 pub struct HistoryReader {
     client: Client,
@@ -99,6 +106,36 @@ impl HistoryReader {
         let next_token = position.filter(|position| query.section(position).is_some());
         let next_token = next_token.map(|position| query.token(&position));
         Ok((Page { changes: paging.changes, next_token }, paging.cost))
+    }
+
+    /// The changes of a service that began under an idempotency key, whoever of the updater's callers sent it, and what it
+    /// took to know.
+    ///
+    /// # Errors
+    ///
+    /// Where a call failed.
+    pub async fn of_key(
+        &self,
+        service: &ServiceKey,
+        idempotency_key: &str,
+        now: DateTime<Utc>,
+    ) -> Result<(Page, Cost), CallError> {
+        let (mut changes, mut cost) = (Vec::new(), Cost::default());
+        for alias in CALLERS {
+            let id = KeyItem::id(&idempotency::caller(alias), idempotency_key, service);
+            let Some(item) = self.state_item(id, Some(CHANGE_ID), &mut cost).await? else { continue };
+            let change_id = match begun_under(&item) {
+                Ok(Some(change_id)) => change_id,
+                Ok(None) => continue,
+                Err(attribute) => {
+                    tracing::warn!(%service, attribute, "an idempotency key is not what this project writes");
+                    continue;
+                }
+            };
+            let items = self.records(&service.to_string(), &change_id, &mut cost).await?;
+            changes.extend(fold(items.iter().filter(|item| item.contains_key("kind")).collect(), now));
+        }
+        Ok((Page { changes, next_token: None }, cost))
     }
 
     /// Whether the ledger of a service is as it was written, and what it took to know. None where it was written again
@@ -157,20 +194,50 @@ impl HistoryReader {
         service: &ServiceKey,
         cost: &mut Cost,
     ) -> Result<Option<Result<Head, &'static str>>, CallError> {
+        Ok(self.state_item(Head::id(service), None, cost).await?.map(|item| head(&item)))
+    }
+
+    /// An item of the state table; of its attributes, those that are asked for.
+    async fn state_item(
+        &self,
+        id: String,
+        attributes: Option<&str>,
+        cost: &mut Cost,
+    ) -> Result<Option<Item>, CallError> {
         const OPERATION: &str = "dynamodb:GetItem";
         cost.calls += 1;
         let answer = self
             .client
             .get_item()
             .table_name(&self.tables.state)
-            .key("id", AttributeValue::S(Head::id(service)))
+            .key("id", AttributeValue::S(id))
+            .set_projection_expression(attributes.map(str::to_owned))
             .consistent_read(true)
             .send()
             .await
             .map_err(|error| CallError::new(OPERATION, &error))?;
-        let Some(item) = answer.item else { return Ok(None) };
-        cost.items += 1;
-        Ok(Some(head(&item)))
+        cost.items += usize::from(answer.item.is_some());
+        Ok(answer.item)
+    }
+
+    /// All records of a change, from the table itself.
+    async fn records(&self, service: &str, change_id: &ChangeId, cost: &mut Cost) -> Result<Vec<RawRecord>, CallError> {
+        let (low, high) = keys_of(change_id);
+        let between = Some((low.as_str(), high.as_str()));
+        let mut items = Vec::new();
+        let mut from = None;
+        loop {
+            let read =
+                Read { index: Index::Table, partition: service, between, newest_first: false, limit: None, from };
+            let answer = self.query(read).await?;
+            cost.calls += 1;
+            cost.items += answer.read;
+            items.extend(answer.items);
+            from = answer.rest;
+            if from.is_none() {
+                return Ok(items);
+            }
+        }
     }
 
     async fn query(&self, read: Read<'_>) -> Result<Answer, CallError> {
@@ -314,7 +381,7 @@ impl Paging<'_> {
                 if !self.may_call(1) {
                     return Ok(Taken::NoRoom);
                 }
-                items = self.whole(&service, change_id).await?;
+                items = self.reader.records(&service, change_id, &mut self.cost).await?;
             }
             let records = items.iter().filter(|item| item.contains_key("kind")).collect();
             changes.extend(fold(records, self.now).filter(|change| self.query.accepts(change)));
@@ -326,26 +393,6 @@ impl Paging<'_> {
         self.bytes += bytes;
         self.changes.extend(changes);
         Ok(Taken::Yes)
-    }
-
-    /// All records of a change, from the table itself.
-    async fn whole(&mut self, service: &str, change_id: &ChangeId) -> Result<Vec<RawRecord>, CallError> {
-        let (low, high) = keys_of(change_id);
-        let between = Some((low.as_str(), high.as_str()));
-        let mut items = Vec::new();
-        let mut from = None;
-        loop {
-            let read =
-                Read { index: Index::Table, partition: service, between, newest_first: false, limit: None, from };
-            let answer = self.reader.query(read).await?;
-            self.cost.calls += 1;
-            self.cost.items += answer.read;
-            items.extend(answer.items);
-            from = answer.rest;
-            if from.is_none() {
-                return Ok(items);
-            }
-        }
     }
 }
 

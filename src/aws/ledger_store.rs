@@ -783,8 +783,13 @@ pub(super) fn head(item: &Item) -> Result<Head, &'static str> {
     })
 }
 
+/// The change that began under an idempotency key, if one did; or the attribute that is not what this project writes.
+pub(super) fn begun_under(item: &Item) -> Result<Option<ChangeId>, &'static str> {
+    change_id(item, "change_id")
+}
+
 fn key(item: &Item) -> Result<KeyItem, &'static str> {
-    let stage = match change_id(item, "change_id")? {
+    let stage = match begun_under(item)? {
         None => Stage::Seen { mark: change_id(item, "mark")? },
         Some(change_id) => Stage::Begun(Progress {
             change_id,

@@ -53,6 +53,12 @@ pub struct Progress {
     pub answer: Option<String>,
 }
 
+/// Who invoked the updater by this alias, as idempotency keys know callers.
+#[must_use]
+pub fn caller(alias: &str) -> String {
+    format!("alias:{alias}")
+}
+
 impl KeyItem {
     /// Id of a key's item: hash of caller, key and service key, with a character between that callers and service keys cannot hold.
     #[must_use]

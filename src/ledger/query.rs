@@ -28,8 +28,8 @@ const DAY: i64 = 24 * 60 * 60 * 1000;
 
 /// What a query needs, for the second line of the message.
 const NEEDED: &str = "one of {\"account_id\", \"region\", \"ecs_cluster_name\", \"ecs_service_name\"}, {\"account_id\"}, \
-                      {\"image\"}, {\"change_id\"}, or none of these (the whole organization); for \"verify\": true \
-                      the first";
+                      {\"image\"}, {\"change_id\"}, or none of these (the whole organization); for \"verify\": true and \
+                      \"idempotency_key\" the first";
 
 /// What a text looks like, in words, by the definition of the schema that has the pattern. A test holds the two
 /// together.
@@ -56,6 +56,8 @@ pub(crate) static FORMAT: EventFormat = EventFormat {
 pub enum Ask {
     /// A page of changes.
     Changes(Box<Query>),
+    /// The change of a service that an event with this idempotency key began.
+    Key(ServiceKey, String),
     /// Whether the ledger of a service is as it was written.
     Verify(ServiceKey),
 }
@@ -193,6 +195,7 @@ struct Fields {
     ecs_service_name: Option<String>,
     image: Option<String>,
     change_id: Option<String>,
+    idempotency_key: Option<String>,
     from: Option<String>,
     to: Option<String>,
     status: Option<String>,
@@ -216,9 +219,12 @@ pub fn parse(event: &[u8], now: DateTime<Utc>) -> Result<Ask, Failure> {
     // The schema has seen to all of this. Should it and the types ever differ, these are the errors to see.
     let fields = Fields::deserialize(&event).map_err(|error| FORMAT.refuse(&[format!("(event): {error}")]))?;
     let scope = scope(&fields).map_err(|fault| FORMAT.refuse(&[fault]))?;
-    match scope {
-        Scope::Service(service) if fields.verify => Ok(Ask::Verify(service)),
-        scope => query(fields, scope, now).map(|query| Ask::Changes(Box::new(query))).map_err(|f| FORMAT.refuse(&f)),
+    match (scope, &fields.idempotency_key) {
+        (Scope::Service(service), _) if fields.verify => Ok(Ask::Verify(service)),
+        (Scope::Service(service), Some(key)) => Ok(Ask::Key(service, key.clone())),
+        (scope, _) => {
+            query(fields, scope, now).map(|query| Ask::Changes(Box::new(query))).map_err(|f| FORMAT.refuse(&f))
+        }
     }
 }
 
@@ -643,6 +649,9 @@ mod tests {
                 "/change_id: \"previous\" is not accepted: expected a change id (UUID of version 7)",
             ),
             (with(json!({"verify": true, "limit": 5})), "/limit: not together with \"verify\""),
+            (with(json!({"idempotency_key": "k", "limit": 5})), "/limit: not together with \"idempotency_key\""),
+            (with(json!({"idempotency_key": "k", "verify": false})), "/verify: not together with \"idempotency_key\""),
+            (with(json!({"idempotency_key": ""})), "/idempotency_key: \"\" is shorter than 1 character"),
             (json!({"requested_by": "a\0"}), "/requested_by: \"a\\0\" holds a NUL character"),
             (json!({"next_token": "made up!"}), "/next_token: it is no token of an answer: made up, or cut off"),
         ];

@@ -1,5 +1,7 @@
 """The API door: who comes in, what it refuses, whose name stands in the history, and what its callers get to see.
 
+Each of the three ways to know callers has a door of its own.
+
 The real template and the real functions, with requests signed as AWS's own clients sign them. The local AWS renders the
 mapping templates with another engine than AWS's; see local/strict_api.py.
 """
@@ -16,8 +18,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import check_api
 import deploy
 import pytest
+import stacks
 import urllib3
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -94,6 +98,103 @@ def door(system: System) -> Door:
     return Door(aws, outputs, caller, reader, user(aws, None))
 
 
+AUTHORIZER = """
+import os
+
+def handler(event, context):
+    name = event["headers"].get("authorization", "")
+    effect = "Allow" if name.startswith(os.environ["FRIEND"]) or name == "nameless" else "Deny"
+    resource = event["methodArn"].split("/")[0] + "/*"
+    statement = {"Effect": effect, "Action": "execute-api:Invoke", "Resource": resource}
+    policy = {"policyDocument": {"Version": "2012-10-17", "Statement": [statement]}}
+    return policy if name == "nameless" else {**policy, "principalId": name}
+"""
+
+
+def authorizer(system: System, name: str, friend: str = "ann") -> str:
+    """A Lambda authorizer that lets in whose name begins so, and somebody without a name; its ARN."""
+    package = io.BytesIO()
+    with zipfile.ZipFile(package, "w") as archive:
+        archive.writestr("authorizer.py", AUTHORIZER)
+    trust = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        ],
+    }
+    role = system.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+    function = system.client("lambda").create_function(
+        FunctionName=name,
+        Runtime="python3.11",
+        Handler="authorizer.handler",
+        Environment={"Variables": {"FRIEND": friend}},
+        Role=role,
+        Code={"ZipFile": package.getvalue()},
+    )
+    return str(function["FunctionArn"])
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A user pool with one user, and what her token says."""
+
+    arn: str
+    name: str
+    subject: str
+    token: str
+
+
+def user_pool(system: System, name: str = "ann'\"\\o") -> Pool:
+    """A new user pool."""
+    cognito, password = system.client("cognito-idp"), "Correct-horse-7"
+    pool = cognito.create_user_pool(PoolName="door")["UserPool"]
+    client = cognito.create_user_pool_client(
+        UserPoolId=pool["Id"],
+        ClientName="door",
+        ExplicitAuthFlows=["ALLOW_USER_PASSWORD_AUTH", "ALLOW_REFRESH_TOKEN_AUTH"],
+    )["UserPoolClient"]["ClientId"]
+    cognito.admin_create_user(UserPoolId=pool["Id"], Username=name, MessageAction="SUPPRESS")
+    cognito.admin_set_user_password(UserPoolId=pool["Id"], Username=name, Password=password, Permanent=True)
+    tokens = cognito.initiate_auth(
+        ClientId=client, AuthFlow="USER_PASSWORD_AUTH", AuthParameters={"USERNAME": name, "PASSWORD": password}
+    )["AuthenticationResult"]
+    found = cognito.admin_get_user(UserPoolId=pool["Id"], Username=name)["UserAttributes"]
+    (subject,) = (attribute["Value"] for attribute in found if attribute["Name"] == "sub")
+    return Pool(pool["Arn"], name, subject, tokens["IdToken"])
+
+
+NOBODY = Credentials("", "")
+
+
+@pytest.fixture(scope="module")
+def pool(system: System) -> Pool:
+    """The user pool of the door that knows its callers by one."""
+    return user_pool(system)
+
+
+@pytest.fixture(scope="module")
+def cognito_door(system: System, door: Door, pool: Pool) -> Door:
+    """A door that knows its callers by their user pool. (The first door has made the account's role.)"""
+    given = {"ApiAuthorization": "COGNITO", "UserPoolArn": pool.arn, "AccountLogRole": "EXISTING"}
+    outputs = deploy.deploy_api(system.aws, "ecs-updater-api-cognito", **given)
+    assert "CallerPolicyArn" not in outputs
+    return Door(system.aws, outputs, NOBODY, NOBODY, NOBODY)
+
+
+@pytest.fixture(scope="module")
+def lambda_door(system: System, door: Door) -> Door:
+    """A door that knows its callers by an authorizer."""
+    given = {"ApiAuthorization": "LAMBDA", "AuthorizerFunctionArn": authorizer(system, "authorizer")}
+    outputs = deploy.deploy_api(system.aws, "ecs-updater-api-lambda", **given, AccountLogRole="EXISTING")
+    return Door(system.aws, outputs, NOBODY, NOBODY, NOBODY)
+
+
+@pytest.fixture
+def doors(door: Door, cognito_door: Door, lambda_door: Door) -> dict[str, Door]:
+    """A door for each way to know callers."""
+    return {"IAM": door, "COGNITO": cognito_door, "LAMBDA": lambda_door}
+
+
 @contextmanager
 def held(system: System, operation: str) -> Iterator[Any]:
     """Holds up the next call of `operation` by whatever the door's alias invokes."""
@@ -113,7 +214,7 @@ def held(system: System, operation: str) -> Iterator[Any]:
 
 @contextmanager
 def impatient(system: System, door: Door, path: str, milliseconds: int) -> Iterator[None]:
-    """The door waits no longer than this for the function; on AWS at least 50 ms, at most 29 s."""
+    """The door waits no longer than this for the function; on AWS at least 50 ms, at most 29 s. It takes a deployment each."""
     api = system.client("apigateway")
     names = {"restApiId": door.outputs["ApiId"], "httpMethod": "POST"}
     resources = api.get_resources(restApiId=door.outputs["ApiId"], limit=500)["items"]
@@ -122,6 +223,7 @@ def impatient(system: System, door: Door, path: str, milliseconds: int) -> Itera
     def wait(value: int) -> None:
         patch = [{"op": "replace", "path": "/timeoutInMillis", "value": str(value)}]
         api.update_integration(**names, patchOperations=patch)
+        api.create_deployment(restApiId=names["restApiId"], stageName="live")
 
     wait(milliseconds)
     yield
@@ -149,6 +251,78 @@ def test_who_is_not_known_or_not_allowed_stays_outside(system: System, door: Doo
     wrong = Credentials(door.caller.access_key, "a" * 40)
     assert door.post(path, body, wrong).status == 403
     assert system.running(service)[0] == "busybox"
+
+
+def invocations(system: System) -> dict[str, int]:
+    """How often each function of the hub was invoked."""
+    logs = system.client("logs")
+    said = {}
+    for name in (system.deployment.function, system.deployment.history_function):
+        group = system.client("lambda").get_function_configuration(FunctionName=name)["LoggingConfig"]["LogGroup"]
+        pages = logs.get_paginator("filter_log_events").paginate(logGroupName=group)
+        said[name] = sum(len(page["events"]) for page in pages)
+    return said
+
+
+@pytest.mark.parametrize("way", ["IAM", "COGNITO", "LAMBDA"])
+@pytest.mark.parametrize("path", PATHS)
+def test_an_unsigned_request_reaches_no_function(system: System, doors: dict[str, Door], way: str, path: str) -> None:
+    """Not even a body that no function would take: nobody who is not known gets to hear what is wrong with it."""
+    before = invocations(system)
+    for body in (b"{}", b"[]", json.dumps(system.service().event(ecs_image_name="nginx")).encode()):
+        refused = doors[way].send(path, body, {"content-type": "application/json"})
+        assert refused.status == (403 if way == "IAM" else 401), refused
+        assert refused.body["code"] == ("MISSING_AUTHENTICATION_TOKEN" if way == "IAM" else "UNAUTHORIZED")
+    assert invocations(system) == before
+
+
+def test_security_at_the_root_alone_leaves_the_door_open(system: System, door: Door) -> None:
+    """What the template was. Functions then hear of people whom nobody knows, and refuse them for want of a name."""
+    text = (stacks.TEMPLATES / "api.yaml").read_text()
+    security = '"security": [{"caller": []}], '
+    assert text.count(security) == len(PATHS)
+    text = text.replace(security, "").replace('"x-amazon-apigateway-request-validator": "body",', security, 1)
+    parameters = {name: system.deployment.outputs[name] for name in ("UpdaterApiAliasArn", "HistoryAliasArn")}
+    cloudformation = system.client("cloudformation")
+    outputs = stacks.put(cloudformation, "ecs-updater-api-open", {"TemplateBody": text}, parameters).outputs
+    open_door = Door(system.aws, outputs, NOBODY, NOBODY, NOBODY)
+    service = system.service()
+    for path in ("/updates", "/plans", "/restores", "/history"):
+        asked = {"restore": "previous"} if path == "/restores" else {"ecs_image_name": "nginx"}
+        body = service.event(**asked) if path != "/history" else {"account_id": service.account}
+        before = invocations(system)
+        refused = open_door.send(path, json.dumps(body).encode(), {"content-type": "application/json"})
+        assert (refused.status, refused.body["code"]) == (400, "JsonValidation"), path
+        assert "/requested_by" in refused.body["message"], path
+        assert invocations(system) != before
+    assert system.records(service) == []
+    # And whoever looks, sees it.
+    with pytest.raises(check_api.Open, match="POST /updates/async") as found:
+        check_api.check(system.client("apigateway"), outputs["ApiId"])
+    assert all(f"POST {path}" in str(found.value) for path in PATHS)
+
+
+def test_whoever_looks_sees_that_each_door_is_shut(system: System, doors: dict[str, Door]) -> None:
+    for way, each in doors.items():
+        methods = check_api.check(system.client("apigateway"), each.outputs["ApiId"])
+        known_by = {"IAM": "AWS_IAM", "COGNITO": "COGNITO_USER_POOLS", "LAMBDA": "CUSTOM"}[way]
+        assert methods == {f"POST {path}": known_by for path in PATHS}
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_whom_an_authorizer_does_not_name_may_do_nothing(system: System, lambda_door: Door, path: str) -> None:
+    service = system.service()
+    asked = {"restore": "previous"} if "restores" in path else {"ecs_image_name": "nginx"}
+    body = service.event(**asked) if path != "/history" else {"account_id": service.account}
+    headers = {"content-type": "application/json", "authorization": "nameless"}
+    answer = lambda_door.send(path, json.dumps(body).encode(), headers)
+    if path.endswith("/async"):
+        assert answer.status == 202
+        time.sleep(1)
+    else:
+        assert (answer.status, answer.body["code"]) == (400, "JsonValidation")
+        assert "/requested_by" in answer.body["message"]
+    assert system.records(service) == []
 
 
 def test_a_reader_plans_and_asks_and_changes_nothing(system: System, door: Door) -> None:
@@ -265,7 +439,7 @@ def test_a_forged_requested_by_does_not_get_through(system: System, door: Door, 
     for body in forged:
         refused = door.post(path, body.encode())
         assert (refused.status, refused.body["code"]) == (400, "JsonValidation"), body
-        assert "requested_by" in refused.body["message"], body
+        assert "requested_by" in refused.body["message"] or path.endswith("/async"), body
     assert system.records(service) == []
 
 
@@ -295,8 +469,12 @@ def test_the_session_of_a_role_is_named_as_such(system: System, door: Door) -> N
 
 
 def test_other_accounts_of_the_organization_decide_for_themselves(system: System, door: Door) -> None:
-    outputs = deploy.deploy_api(system.aws, "ecs-updater-api-organization", OrganizationId=ORGANIZATION_ID)
-    open_door = Door(system.aws, outputs, door.caller, door.reader, door.stranger)
+    """And as soon as the stack has its parameter, without anybody deploying the API by hand."""
+
+    def put(**parameters: str) -> Door:
+        outputs = deploy.deploy_api(system.aws, "ecs-updater-api-organization", AccountLogRole="EXISTING", **parameters)
+        return Door(system.aws, outputs, door.caller, door.reader, door.stranger)
+
     allowed = {
         "Version": "2012-10-17",
         "Statement": [{"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": "arn:aws:execute-api:*:*:*/*"}],
@@ -314,97 +492,76 @@ def test_other_accounts_of_the_organization_decide_for_themselves(system: System
     event = service.event(ecs_image_name="nginx")
     target, outsider = of(TARGETS[0], allowed), of(OUTSIDER, allowed)
     # Without the parameter, only principals of the hub come in.
-    assert door.post("/updates", event, target).status == 403
+    assert put().post("/updates", event, target).status == 403
     # With it, those of the organization whom their own account lets; in the hub as before.
+    open_door = put(OrganizationId=ORGANIZATION_ID)
     for stranger in (outsider, of(TARGETS[0], None), open_door.stranger):
         assert open_door.post("/updates", event, stranger).status == 403
     assert system.records(service) == []
     assert open_door.post("/updates", event, target).status == 200
     assert {record["requested_by"] for record in system.records(service)} == {arn(system, target)}
+    assert put(OrganizationId="o-another000").post("/updates", event, target).status == 403
+    assert_one_deployment(system, open_door)
 
 
-def test_users_of_a_pool_are_named_by_their_token(system: System) -> None:
-    cognito = system.client("cognito-idp")
-    pool = cognito.create_user_pool(PoolName="door")["UserPool"]
-    client = cognito.create_user_pool_client(
-        UserPoolId=pool["Id"],
-        ClientName="door",
-        ExplicitAuthFlows=["ALLOW_USER_PASSWORD_AUTH", "ALLOW_REFRESH_TOKEN_AUTH"],
-    )["UserPoolClient"]["ClientId"]
-    name, password = "ann'\"\\o", "Correct-horse-7"
-    cognito.admin_create_user(UserPoolId=pool["Id"], Username=name, MessageAction="SUPPRESS")
-    cognito.admin_set_user_password(UserPoolId=pool["Id"], Username=name, Password=password, Permanent=True)
-    tokens = cognito.initiate_auth(
-        ClientId=client, AuthFlow="USER_PASSWORD_AUTH", AuthParameters={"USERNAME": name, "PASSWORD": password}
-    )["AuthenticationResult"]
-    outputs = deploy.deploy_api(
-        system.aws,
-        "ecs-updater-api-cognito",
-        ApiAuthorization="COGNITO",
-        UserPoolArn=pool["Arn"],
-        AccountLogRole="EXISTING",
-    )
-    assert "CallerPolicyArn" not in outputs
-    nobody = Credentials("", "")
-    door = Door(system.aws, outputs, nobody, nobody, nobody)
+def assert_one_deployment(system: System, door: Door) -> None:
+    """The API has the deployment that its stage serves, and none of those before."""
+    gateway, api = system.client("apigateway"), door.outputs["ApiId"]
+    (deployment,) = gateway.get_deployments(restApiId=api)["items"]
+    assert gateway.get_stage(restApiId=api, stageName="live")["deploymentId"] == deployment["id"]
+
+
+def test_another_user_pool_is_asked_as_soon_as_the_stack_has_it(system: System, door: Door, pool: Pool) -> None:
+    def put(of: Pool) -> Door:
+        given = {"ApiAuthorization": "COGNITO", "UserPoolArn": of.arn, "AccountLogRole": "EXISTING"}
+        outputs = deploy.deploy_api(system.aws, "ecs-updater-api-pools", **given)
+        return Door(system.aws, outputs, NOBODY, NOBODY, NOBODY)
+
+    another = user_pool(system, "bob")
+    query = json.dumps({"account_id": HUB}).encode()
+    for asked, refused in ((pool, another), (another, pool)):
+        of_pool = put(asked)
+        headers = {"content-type": "application/json"}
+        assert of_pool.send("/history", query, {**headers, "authorization": asked.token}).status == 200
+        assert of_pool.send("/history", query, {**headers, "authorization": refused.token}).status == 401
+    assert_one_deployment(system, of_pool)
+
+
+def test_another_authorizer_is_asked_as_soon_as_the_stack_has_it(system: System, door: Door) -> None:
+    query = json.dumps({"account_id": HUB}).encode()
+    for friend, stranger in (("ann", "bob"), ("bob", "ann")):
+        function = authorizer(system, f"authorizer-{friend}", friend)
+        given = {"ApiAuthorization": "LAMBDA", "AuthorizerFunctionArn": function, "AccountLogRole": "EXISTING"}
+        outputs = deploy.deploy_api(system.aws, "ecs-updater-api-authorizers", **given)
+        of_authorizer = Door(system.aws, outputs, NOBODY, NOBODY, NOBODY)
+        headers = {"content-type": "application/json"}
+        assert of_authorizer.send("/history", query, {**headers, "authorization": friend}).status == 200
+        assert of_authorizer.send("/history", query, {**headers, "authorization": stranger}).status == 403
+    assert_one_deployment(system, of_authorizer)
+
+
+def test_users_of_a_pool_are_named_by_their_token(system: System, cognito_door: Door, pool: Pool) -> None:
     service = system.service()
     data = json.dumps(service.event(ecs_image_name="nginx")).encode()
     headers = {"content-type": "application/json"}
-    for token in ({}, {"authorization": "x"}, {"authorization": tokens["IdToken"][:-4] + "AAAA"}):
-        assert door.send("/updates", data, {**headers, **token}).status in (401, 403)
+    for token in ({}, {"authorization": "x"}, {"authorization": pool.token[:-4] + "AAAA"}):
+        assert cognito_door.send("/updates", data, {**headers, **token}).status in (401, 403)
     assert system.records(service) == []
-    answer = door.send("/updates", data, {**headers, "authorization": tokens["IdToken"]})
+    answer = cognito_door.send("/updates", data, {**headers, "authorization": pool.token})
     assert (answer.status, answer.body["status"]) == (200, "APPLIED")
-    found = cognito.admin_get_user(UserPoolId=pool["Id"], Username=name)["UserAttributes"]
-    (subject,) = (attribute["Value"] for attribute in found if attribute["Name"] == "sub")
     who = {(record["requested_by"], record["identity"]) for record in system.records(service)}
-    assert who == {(f"cognito:{subject}:{name}", "verified")}
+    assert who == {(f"cognito:{pool.subject}:{pool.name}", "verified")}
 
 
-AUTHORIZER = """
-def handler(event, context):
-    name = event["headers"].get("authorization", "")
-    effect = "Allow" if name.startswith("ann") else "Deny"
-    statement = {"Effect": effect, "Action": "execute-api:Invoke", "Resource": event["methodArn"]}
-    return {"principalId": name, "policyDocument": {"Version": "2012-10-17", "Statement": [statement]}}
-"""
-
-
-def test_whom_an_authorizer_lets_in_is_named_by_it(system: System) -> None:
-    package = io.BytesIO()
-    with zipfile.ZipFile(package, "w") as archive:
-        archive.writestr("authorizer.py", AUTHORIZER)
-    trust = {
-        "Version": "2012-10-17",
-        "Statement": [
-            {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
-        ],
-    }
-    role = system.client("iam").create_role(RoleName="authorizer", AssumeRolePolicyDocument=json.dumps(trust))
-    function = system.client("lambda").create_function(
-        FunctionName="authorizer",
-        Runtime="python3.11",
-        Handler="authorizer.handler",
-        Role=role["Role"]["Arn"],
-        Code={"ZipFile": package.getvalue()},
-    )["FunctionArn"]
-    outputs = deploy.deploy_api(
-        system.aws,
-        "ecs-updater-api-lambda",
-        ApiAuthorization="LAMBDA",
-        AuthorizerFunctionArn=function,
-        AccountLogRole="EXISTING",
-    )
-    nobody = Credentials("", "")
-    door = Door(system.aws, outputs, nobody, nobody, nobody)
+def test_whom_an_authorizer_lets_in_is_named_by_it(system: System, lambda_door: Door) -> None:
     service = system.service()
     data = json.dumps(service.event(ecs_image_name="nginx")).encode()
     headers = {"content-type": "application/json"}
-    assert door.send("/updates", data, headers).status == 401
-    assert door.send("/updates", data, {**headers, "authorization": "bob"}).status == 403
+    assert lambda_door.send("/updates", data, headers).status == 401
+    assert lambda_door.send("/updates", data, {**headers, "authorization": "bob"}).status == 403
     assert system.records(service) == []
     name = "ann 'o\" \\"
-    assert door.send("/updates", data, {**headers, "authorization": name}).body["status"] == "APPLIED"
+    assert lambda_door.send("/updates", data, {**headers, "authorization": name}).body["status"] == "APPLIED"
     who = {(record["requested_by"], record["identity"]) for record in system.records(service)}
     assert who == {(name.strip(), "verified")}
 
@@ -415,19 +572,22 @@ def test_whom_an_authorizer_lets_in_is_named_by_it(system: System) -> None:
 @pytest.mark.parametrize(
     ("path", "members", "place"),
     [
-        ("/updates", {"ecs_cluster": "x"}, "ecs_cluster"),
-        ("/updates", {"account_id": 222222222222}, "instance type (int"),
-        ("/updates", {"account_id": "12"}, '"12"'),
-        ("/updates", {"updates": [{}, {"ecs_image": "nginx"}]}, "ecs_image"),
-        ("/updates", {"service": {"taskDefinition": "web:7"}}, "taskDefinition"),
+        ("/updates", {"ecs_cluster": "x"}, '(event): unknown field "ecs_cluster"'),
+        ("/updates", {"account_id": 222222222222}, "/account_id: "),
+        ("/updates", {"account_id": "12"}, '/account_id: "12"'),
+        ("/updates", {"updates": [{}, {"ecs_image": "nginx"}]}, '/updates/1: unknown field "ecs_image"'),
+        ("/updates", {"service": {"taskDefinition": "web:7"}}, '/service: unknown field "taskDefinition"'),
+        ("/updates", {"ecs_cluster_name": '"\\\n\u2028'}, "/ecs_cluster_name: "),
+        ("/updates", {'"\\\n': 1}, r'(event): unknown field "\"\\\n"'),
+        ("/updates", {"idempotency_key": {"a": 1}}, "/idempotency_key: "),
         ("/plans", {"dry_run": False}, "dry_run"),
-        ("/restores", {}, "restore"),
-        ("/restores", {"restore": "previous", "ecs_image_name": "nginx"}, "ecs_image_name"),
-        ("/history", {"ecs_service": "x"}, "ecs_service"),
-        ("/history", {"limit": 101}, "101"),
+        ("/restores", {}, "/restore: "),
+        ("/restores", {"restore": "previous", "ecs_image_name": "nginx"}, "/ecs_image_name: not together with"),
+        ("/history", {"ecs_service": "x"}, '(event): unknown field "ecs_service"'),
+        ("/history", {"limit": 101}, "/limit: "),
     ],
 )
-def test_a_body_that_fails_its_model_is_400_with_the_place(
+def test_a_body_that_is_wrong_is_400_with_the_place(
     system: System, door: Door, path: str, members: Event, place: str
 ) -> None:
     event = {"account_id": TARGETS[0], "ecs_cluster_name": "c", "ecs_service_name": "s"}
@@ -437,6 +597,28 @@ def test_a_body_that_fails_its_model_is_400_with_the_place(
     assert (refused.status, refused.body["code"], refused.body["retryable"]) == (400, "JsonValidation", False)
     assert place in refused.body["message"]
     assert system.items() == before
+
+
+@pytest.mark.parametrize(
+    ("path", "members"),
+    [
+        ("/updates/async", {"ecs_cluster": "x"}),
+        ("/updates/async", {"account_id": '"\\\n\u2028'}),
+        ("/updates/async", {"service": {"taskDefinition": "web:7"}}),
+        ("/restores/async", {"ecs_image_name": "nginx"}),
+        ("/restores/async", {"restore": "last"}),
+    ],
+)
+def test_where_nobody_waits_for_the_function_the_model_refuses(
+    system: System, door: Door, path: str, members: Event
+) -> None:
+    restore = {"restore": "previous"} if "restores" in path else {}
+    before = invocations(system)
+    refused = door.post(path, {**system.service().event(**restore), **members})
+    assert (refused.status, refused.body["code"], refused.body["retryable"]) == (400, "JsonValidation", False)
+    assert "/plans says what is wrong with it, and where" in refused.body["message"]
+    time.sleep(1)
+    assert invocations(system) == before
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"null", b"{}", b"{} {}", b'{"a": }'])
@@ -455,7 +637,7 @@ def test_what_is_no_event_is_400(door: Door, body: bytes) -> None:
         ({"restore": "previous"}, "/ecs_image_name: not together with"),
     ],
 )
-def test_what_the_model_leaves_to_the_function_is_400_with_the_place(
+def test_what_does_not_go_together_is_400_with_the_place(
     system: System, door: Door, members: Event, place: str
 ) -> None:
     event = {**system.service().event(ecs_image_name="nginx"), **members}
@@ -537,6 +719,15 @@ def test_a_change_that_takes_longer_than_the_door_waits_is_202_and_goes_on(syste
         assert (late.status, late.body["status"]) == (202, "ACCEPTED")
         key = late.body["request_id"]
         assert f'"idempotency_key": "{key}"' in late.body["message"]
+        by_key = {
+            "account_id": service.account,
+            "region": service.region,
+            "ecs_cluster_name": deploy.CLUSTER,
+            "ecs_service_name": service.name,
+            "idempotency_key": key,
+        }
+        (going_on,) = door.post("/history", by_key).body["changes"]
+        assert (going_on["status"], going_on["requested_by"]) == ("STARTED", arn(system, door.caller))
         busy = door.post("/updates", {**event, "idempotency_key": key})
         assert (busy.status, busy.body["code"], busy.body["retryable"]) == (409, "ChangeInProgress", True)
         call.released.set()
@@ -547,6 +738,8 @@ def test_a_change_that_takes_longer_than_the_door_waits_is_202_and_goes_on(syste
             time.sleep(0.1)
     answered = door.post("/updates", {**event, "idempotency_key": key})
     assert (answered.status, answered.body["status"], answered.body["replayed"]) == (200, "APPLIED", True)
+    (ended,) = door.post("/history", by_key).body["changes"]
+    assert (ended["status"], ended["change_id"]) == ("APPLIED", answered.body["change_id"])
     assert len(system.records(service)) == 2
 
 

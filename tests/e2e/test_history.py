@@ -29,10 +29,11 @@ Query = dict[str, Any]
 
 # (statement, action) -> the kinds of question that fail without it.
 HISTORY: dict[tuple[str, str], set[str]] = {
-    ("ReadHistory", "dynamodb:Query"): {"service", "verify"},
+    ("ReadHistory", "dynamodb:Query"): {"service", "verify", "key"},
     ("ReadHistory", "dynamodb:GetItem"): set(),  # a record by its key; what Query gives too
     ("SearchHistory", "dynamodb:Query"): {"account", "image", "change", "organization"},
     ("ReadHeads", "dynamodb:GetItem"): {"verify"},
+    ("ReadChangesOfKeys", "dynamodb:GetItem"): {"key"},
     ("WriteItsLog", "logs:CreateLogStream"): set(),  # by Lambda itself, which the local AWS does without asking
     ("WriteItsLog", "logs:PutLogEvents"): set(),  # as above
 }
@@ -63,13 +64,14 @@ class Story:
         return names_of(self.service)
 
     def questions(self) -> dict[str, Query]:
-        """One query of each kind; all but `change` and `verify` find exactly the three changes."""
+        """One query of each kind; all but `change`, `key` and `verify` find exactly the three changes."""
         mine = {"requested_by": self.who}
         return {
             "service": self.names,
             "account": {"account_id": self.service.account, **mine},
             "image": {"image": self.repository},
             "change": {"change_id": self.changes[0]},
+            "key": {**self.names, "idempotency_key": f"first of {self.who}"},
             "organization": {"from": today(), **mine},
             "verify": {**self.names, "verify": True},
         }
@@ -86,8 +88,9 @@ def story(system: System) -> Story:
     service = system.service(TARGETS[1])
     repository, who = f"registry.example:5000/{service.name}", f"ann {uuid.uuid4()}"
     asked = {"requested_by": who, "reason": "release 7"}
+    first = {"ecs_image_name": f"{repository}:1", "ecs_tag": {"release": "1"}, "idempotency_key": f"first of {who}"}
     changes = [
-        system.invoke(service.event(**asked, ecs_image_name=f"{repository}:1", ecs_tag={"release": "1"})).body,
+        system.invoke(service.event(**asked, **first)).body,
         system.invoke(service.event(**asked, ecs_image_name=f"{repository}:2")).body,
         system.invoke(service.event(**asked, ecs_image_name=f"{repository}:2")).body,
     ]
@@ -128,6 +131,21 @@ def test_changes_are_found_by_every_kind_of_query_in_pages_of_any_size(
 
 def test_the_last_31_days_of_the_organization_are_asked_for_where_none_are_named(system: System, story: Story) -> None:
     assert ids(pages(system, {"requested_by": story.who})) == list(reversed(story.changes))
+
+
+def test_a_change_is_found_by_the_key_of_its_event(system: System, story: Story) -> None:
+    by_key = story.questions()["key"]
+    answer = system.ask(by_key).body
+    assert (ids(answer["changes"]), answer["next_token"]) == (story.changes[:1], None)
+    assert answer["changes"] == system.ask({"change_id": story.changes[0]}).body["changes"]
+    # Keys are of a service, and nothing is under one that nobody sent.
+    other = system.service()
+    for query in ({**by_key, "idempotency_key": "another"}, {**by_key, **names_of(other)}):
+        assert system.ask(query).body == {"changes": [], "next_token": None}
+    # The key of an event that failed before its change began has none.
+    missing = {**other.event(ecs_image_name="nginx", idempotency_key="k"), "container_name": "missing"}
+    assert system.invoke(missing).error
+    assert system.ask({**names_of(other), "idempotency_key": "k"}).body["changes"] == []
 
 
 def test_a_change_is_told_from_before_to_after(system: System, story: Story) -> None:
@@ -235,7 +253,7 @@ def test_a_token_is_good_for_its_own_query_only(system: System, story: Story) ->
 def test_the_matrix_has_every_action() -> None:
     assert set(HISTORY) == in_matrix("history.json")
     assert {action for kinds in HISTORY.values() for action in kinds} == {
-        "service", "account", "image", "change", "organization", "verify",
+        "service", "account", "image", "change", "key", "organization", "verify",
     }  # fmt: skip
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import stacks
+import urllib3
 from botocore.exceptions import ClientError
 from conftest import System
-from local_aws import HUB
+from local_aws import HUB, OUTSIDER
 from test_permissions import Replace, updater_policy
 
 LOCAL = Path(__file__).resolve().parents[2] / "local"
@@ -70,3 +74,82 @@ def test_it_listens_on_loopback_only(system: System) -> None:
     ]
     assert listening
     assert set(listening) == {"0100007F"}
+
+
+# ---- API Gateway -----------------------------------------------------------------------------------------------------
+
+SIGNED = [{"caller": []}]
+SCHEME = {
+    "caller": {"type": "apiKey", "name": "Authorization", "in": "header", "x-amazon-apigateway-authtype": "awsSigv4"}
+}
+
+
+def mock_api(status: str = "200", root: list[Any] | None = None, **operation: Any) -> dict[str, Any]:
+    """A REST API whose one method, GET /, answers with this status by itself."""
+    integration = {
+        "type": "mock",
+        "requestTemplates": {"application/json": json.dumps({"statusCode": int(status)})},
+        "responses": {"default": {"statusCode": status, "responseTemplates": {"application/json": "{}"}}},
+    }
+    document = {
+        "openapi": "3.0.3",
+        "info": {"title": "mock", "version": "1"},
+        **({"security": root} if root else {}),
+        "paths": {"/": {"get": {"responses": {}, "x-amazon-apigateway-integration": integration, **operation}}},
+        "components": {"securitySchemes": SCHEME},
+    }
+    return {"Type": "AWS::ApiGateway::RestApi", "Properties": {"Name": "mock", "Body": document}}
+
+
+def deployed(system: System, stack: str, api: dict[str, Any], account: str = HUB, **more: Any) -> str:
+    """Puts a stack with this API, its deployment and its stage; the API's id."""
+    deployment = {"Type": "AWS::ApiGateway::Deployment", "Properties": {"RestApiId": {"Ref": "Api"}}}
+    stage = {"RestApiId": {"Ref": "Api"}, "DeploymentId": {"Ref": "Deployment"}, "StageName": "live", **more.pop("stage", {})}
+    resources = {"Api": api, "Deployment": deployment, "Stage": {"Type": "AWS::ApiGateway::Stage", "Properties": stage}}
+    template = {"Resources": {**resources, **more}, "Outputs": {"Id": {"Value": {"Ref": "Api"}}}}
+    cloudformation = system.client("cloudformation", account)
+    return stacks.put(cloudformation, stack, {"TemplateBody": json.dumps(template)}, {}).outputs["Id"]
+
+
+def asked(system: System, api: str) -> int:
+    """The status of an unsigned request."""
+    answer = urllib3.PoolManager(retries=False).request("GET", f"{system.aws.endpoint}/_aws/execute-api/{api}/live/")
+    return answer.status
+
+
+def test_security_at_the_root_of_a_rest_api_is_ignored(system: System) -> None:
+    assert asked(system, deployed(system, "mock-root", mock_api(root=SIGNED))) == 200
+    assert asked(system, deployed(system, "mock-operation", mock_api(security=SIGNED))) == 403
+
+
+def test_a_stage_serves_what_its_deployment_was_made_of(system: System) -> None:
+    api = deployed(system, "mock-deployment", mock_api("200"))
+    # Another document is another state of the same API, and the same deployment.
+    assert deployed(system, "mock-deployment", mock_api("201", security=SIGNED)) == api
+    assert asked(system, api) == 200
+    gateway = system.client("apigateway")
+    served = gateway.get_stage(restApiId=api, stageName="live")["deploymentId"]
+    with pytest.raises(ClientError, match="Active stages"):
+        gateway.delete_deployment(restApiId=api, deploymentId=served)
+    gateway.create_deployment(restApiId=api, stageName="live")
+    assert asked(system, api) == 403
+    gateway.delete_deployment(restApiId=api, deploymentId=served)
+
+
+def test_a_stage_has_no_log_before_the_account_has_a_role_for_it(system: System) -> None:
+    """In an account where nobody has set one."""
+    log = {"Type": "AWS::Logs::LogGroup", "Properties": {}}
+    account = {
+        "Type": "AWS::ApiGateway::Account",
+        "Properties": {"CloudWatchRoleArn": f"arn:aws:iam::{OUTSIDER}:role/logs"},
+    }
+    arn = {"Fn::GetAtt": ["Log", "Arn"]}
+
+    def put(destination: Any, **resources: Any) -> str:
+        stage = {"AccessLogSetting": {"DestinationArn": destination, "Format": "{}"}}
+        return deployed(system, "mock-log", mock_api(), OUTSIDER, stage=stage, Log=log, **resources)
+
+    for resources in ({}, {"Account": account}):
+        with pytest.raises(stacks.StackError, match="CloudWatch Logs role ARN must be set"):
+            put(arn, **resources)
+    assert put({"Fn::Select": [0, [arn, {"Ref": "Account"}]]}, Account=account)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import copy
 import json
 import random
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import regex
 import strict_api
 import yaml
 from jsonschema import validators
+from test_templates import resolve, template
 
 Event = dict[str, Any]
 SCHEMA = models.ROOT / "schema"
@@ -209,20 +211,100 @@ def test_openapi_and_template_are_up_to_date() -> None:
     assert len(models.TEMPLATE.read_bytes()) <= 51_200
 
 
+def operations(document: Any) -> list[tuple[str, Any]]:
+    """Every operation of an OpenAPI document, by its path."""
+    return [(path, each) for path, item in document["paths"].items() for each in item.values()]
+
+
+@pytest.mark.parametrize("condition", ["KnowsCallersByIam", "KnowsCallersByCognito", "KnowsCallersByLambda"])
+def test_no_operation_that_is_deployed_is_without_security(condition: str) -> None:
+    """In each of the three ways to know callers; API Gateway ignores what stands at the root."""
+    conditions = dict.fromkeys(["KnowsCallersByIam", "KnowsCallersByCognito", "KnowsCallersByLambda"], False)
+    values = {"AuthorizerFunctionArn": "arn:who", "UserPoolArn": "arn:pool", "ApiAuthorization": "IAM"}
+    values |= {name: name for name in ("AWS::Partition", "AWS::Region", "UpdaterApiAliasArn", "HistoryAliasArn")}
+    whole = template("api.yaml")
+    body = whole["Resources"]["Api"]["Properties"]["Body"]
+    document = resolve(body, {**values, "Mappings": whole["Mappings"]}, {**conditions, condition: True})
+    assert "security" not in document
+    assert {path for path, _ in operations(document)} == set(DOCUMENT["paths"])
+    for path, operation in operations(document):
+        assert operation["security"] == [{"caller": []}], path
+    way = document["components"]["securitySchemes"]["caller"]["x-amazon-apigateway-authtype"]
+    assert f"KnowsCallersBy{ {'awsSigv4': 'Iam', 'cognito_user_pools': 'Cognito', 'custom': 'Lambda'}[way] }" == condition
+
+
+@pytest.mark.parametrize("security", [None, [], [{}], [{"caller": []}, {}], [{"another": []}]])
+def test_an_operation_that_anybody_may_call_is_not_rendered(security: Any) -> None:
+    document = copy.deepcopy(DOCUMENT)
+    document["security"] = [{"caller": []}]
+    operation = document["paths"]["/history"]["post"]
+    del operation["security"]
+    if security is not None:
+        operation["security"] = security
+    with pytest.raises(ValueError, match="POST /history: without security"):
+        models.body(document)
+
+
+def test_the_function_says_what_is_wrong_where_somebody_waits_for_it() -> None:
+    """API Gateway would not say where. A body is a JSON object, so that the mapping template can add to it."""
+    whole = template("api.yaml")
+    document = whole["Resources"]["Api"]["Properties"]["Body"]
+    for path, operation in operations(document):
+        model = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[-1]
+        expected = {"/updates/async": "UpdateEvent", "/restores/async": "RestoreEvent"}.get(path, "Body")
+        assert (model, operation["requestBody"]["required"]) == (expected, True), path
+    schemas = document["components"]["schemas"]
+    assert schemas["Body"] == {"type": "object"}
+    assert schemas["UpdateEvent"] == models.slim(DOCUMENT["components"]["schemas"]["UpdateEvent"])
+
+
+def test_what_api_gateway_answers_itself_is_json_whatever_was_sent() -> None:
+    """Its templates know no functions, so nothing that a caller wrote may stand between quotes."""
+    for name, response in DOCUMENT["x-amazon-apigateway-gateway-responses"].items():
+        text = response["responseTemplates"]["application/json"]
+        quoted = set(regex.findall(r"\$context[.\w]*", regex.sub(r"\": \$context[.\w]+", "", text)))
+        assert quoted <= {"$context.requestId", "$context.error.responseType"}, name
+        filled = text.replace("$context.error.messageString", '"m"').replace("$context.requestId", "id")
+        assert {"message"} <= set(json.loads(filled)), name
+
+
+def named(node: Any) -> set[str]:
+    """The names that a part of a template refers to."""
+    if isinstance(node, list):
+        return set().union(*map(named, node)) if node else set()
+    if not isinstance(node, dict):
+        return set()
+    match node:
+        case {"Ref": name}:
+            return {name}
+        case {"Fn::If": [condition, *branches]}:
+            return {condition, *named(branches)}
+        case {"Fn::Sub": str(text)}:
+            return set(regex.findall(r"\$\{([^!}.]+)", text))
+    return set().union(*map(named, node.values())) if node else set()
+
+
 def test_what_changes_the_api_deploys_it_anew() -> None:
-    """A stage serves the deployment it has, whatever becomes of the API; and only a new logical id is a new deployment."""
-    before, chosen = models.deployments(DOCUMENT)
-    after, _ = models.deployments({**DOCUMENT, "info": {**DOCUMENT["info"], "version": "2"}})
-    assert not {line for line in before if line.startswith("Deployment")} & set(after)
-    conditions = {line.split()[-1] for line in before if "Condition:" in line}
-    assert conditions == {"KnowsCallersByIam", "KnowsCallersByCognito", "KnowsCallersByLambda"}
-    assert [line[:-1] in chosen for line in before if line.startswith("Deployment")] == [True] * 3
+    """A stage serves the deployment that it has, whatever becomes of the API."""
+    before, after = (
+        models.digest(*models.body({**DOCUMENT, "info": {**DOCUMENT["info"], "version": version}})) for version in "12"
+    )
+    assert before != after
+    whole = template("api.yaml")
+    resources, conditions = whole["Resources"], whole["Conditions"]
+    deployment = resources["Deployment"]["Properties"]
+    assert deployment["Document"].endswith(models.digest(*models.body(DOCUMENT)))
+    used = named(resources["Api"]["Properties"])
+    used |= set().union(*(named(conditions[name]) for name in used & set(conditions)))
+    parameters = used & set(whole["Parameters"])
+    assert {"UserPoolArn", "AuthorizerFunctionArn", "OrganizationId", "ApiAuthorization"} <= parameters
+    assert {name: deployment.get(name) for name in parameters} == {name: {"Ref": name} for name in parameters}
+    assert resources["Stage"]["Properties"]["DeploymentId"] == {"Ref": "Deployment"}
 
 
 # ---- templates -------------------------------------------------------------------------------------------------------
 
 WAYS = DOCUMENT["x-ecs-updater-authorization"]
-TEMPLATE = DOCUMENT["paths"]["/updates"]["post"][models.INTEGRATION]["requestTemplates"]["application/json"]
 SENT = {"sent_at": "2026-11-09T08:30:00+00:00"}
 UPDATE = {"ecs_cluster_name": "c", "ecs_service_name": "s", "ecs_image_name": "nginx"}
 NASTY = [
@@ -234,7 +316,6 @@ NASTY = [
 def rendered(body: Any, way: str, path: str = "/updates", **context: Any) -> str:
     """What the function would get for a body that no model has seen."""
     text = body if isinstance(body, str) else json.dumps(body)
-    template = TEMPLATE.replace("__CALLER__", WAYS[way]["caller"])
     known = {
         "requestId": "request-1",
         "requestTime": "09/Nov/2026:08:30:00 +0000",
@@ -243,7 +324,8 @@ def rendered(body: Any, way: str, path: str = "/updates", **context: Any) -> str
         "requestOverride": {"path": {}},
         **context,
     }
-    return strict_api.render(template, text, known)
+    asked = DOCUMENT["paths"][path]["post"][models.INTEGRATION]["requestTemplates"]["application/json"]
+    return strict_api.render(asked.replace("__CALLER__", WAYS[way]["caller"]), text, known)
 
 
 def once(text: str) -> Event:
@@ -310,10 +392,44 @@ def test_a_name_is_cut_to_what_the_history_keeps() -> None:
         assert event["requested_by"] == "'" * kept
 
 
-def test_a_caller_without_a_name_is_nobody() -> None:
-    """An empty requested_by, which the event's schema refuses."""
-    assert once(rendered({}, "LAMBDA", authorizer={}))["requested_by"] == ""
-    assert once(rendered({}, "IAM", identity={}))["requested_by"] == ""
+@pytest.mark.parametrize("before", range(4))
+def test_a_name_is_not_cut_inside_a_character(before: int) -> None:
+    """One beyond U+FFFF has two units in Java, which counts and cuts these; one of them alone is no text."""
+    name = "a" * before + "\N{GRINNING FACE}" * 300
+    kept = once(rendered({}, "LAMBDA", authorizer={"principalId": name}))["requested_by"]
+    assert name.startswith(kept)
+    assert len(kept.encode("utf-16-le")) // 2 in (255, 256)
+
+
+NOBODY: list[tuple[str, Any]] = [
+    ("IAM", {"identity": {}}),
+    ("LAMBDA", {"authorizer": {}}),
+    ("LAMBDA", {"authorizer": {"principalId": ""}}),
+    ("COGNITO", {"authorizer": {}}),
+    ("COGNITO", {"authorizer": {"claims": strict_api.JavaMap()}}),
+    ("COGNITO", {"authorizer": {"claims": strict_api.JavaMap({"sub": "", "cognito:username": ""})}}),
+    ("COGNITO", {"authorizer": {"claims": strict_api.JavaMap({"cognito:username": "ann"})}}),
+    ("COGNITO", {"authorizer": {"claims": strict_api.JavaMap({"sub": "1-2"})}}),
+]
+
+
+@pytest.mark.parametrize("path", list(DOCUMENT["paths"]))
+@pytest.mark.parametrize(("way", "context"), NOBODY)
+def test_a_caller_without_a_name_is_nobody(way: str, context: Any, path: str) -> None:
+    """An empty requested_by, which the schemas of events and of queries refuse, whatever else was asked."""
+    body = {"restore": "previous"} if "restores" in path else {}
+    event = once(rendered(body, way, path, **context))
+    assert event["requested_by"] == ""
+    name = "history-query" if path == "/history" else "update-event"
+    faults = [error.json_path for error in schema(name).iter_errors(event)]
+    assert "$.requested_by" in faults
+
+
+@pytest.mark.parametrize("way", list(WAYS))
+def test_a_question_of_somebody_goes_through_as_it_is(way: str) -> None:
+    query = {"account_id": "222222222222", "requested_by": "it's \"ü\" \\ $x #end"}
+    claims = strict_api.JavaMap({"sub": "1-2", "username": "ann"})
+    assert once(rendered(query, way, "/history", authorizer={"principalId": "ann", "claims": claims})) == query
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,8 @@ TOKENS: dict[str, Any] = {
     "__LOG_GROUP_ARN__": "arn:aws:logs:eu-west-1:222222222222:log-group:group",
     "__HISTORY_LOG_GROUP_ARN__": "arn:aws:logs:eu-west-1:222222222222:log-group:history-group",
     "__API_ARN__": "arn:aws:execute-api:eu-west-1:222222222222:api",
+    "__API_DEPLOYMENTS_ARN__": "arn:aws:apigateway:eu-west-1::/restapis/api/deployments",
+    "__DEPLOYER_LOG_GROUP_ARN__": "arn:aws:logs:eu-west-1:222222222222:log-group:deployer-group",
     "__HUB_ACCOUNT_ID__": "111111111111",
     "__UPDATER_ROLE_ARN__": UPDATER_ROLE,
     "__ORGANIZATION_ID__": "o-a1b2c3d4e5",
@@ -141,6 +143,7 @@ VALUES = {
     "HistoryTable.Arn": "arn:history",
     "StateTable.Arn": "arn:state",
     "Api": "api",
+    "DeployerLogGroup": "deployer-group",
     "LogGroup": "group",
     "HistoryLogGroup": "history-group",
     "UpdaterRoleArn": UPDATER_ROLE,
@@ -200,6 +203,7 @@ PLACES = {
     "api-reader.json": ("api.yaml", "ReaderPolicy", "PolicyDocument"),
     "api-organization.json": ("api.yaml", "Api", "Policy", "Fn::If", 1),
     "api-log-trust.json": ("api.yaml", "LogRole", "AssumeRolePolicyDocument"),
+    "api-deployer.json": ("api.yaml", "DeployerRole", "Policies", 0, "PolicyDocument"),
     "target-role.json": ("target-role.yaml", "TargetRole", "Policies", 0, "PolicyDocument"),
     "target-trust.json": ("target-role.yaml", "TargetRole", "AssumeRolePolicyDocument"),
     "target-boundary.json": ("target-role.yaml", "Boundary", "PolicyDocument"),
@@ -374,6 +378,7 @@ def test_a_statement_without_its_parameter_is_gone_whole() -> None:
             ["who", "arn:aws:lambda:eu-west-1:111111111111:function:*"],
         ),
         ("api.yaml", "OrganizationId", ["", "o-a1b2c3d4e5"], ["o-A1B2C3D4E5"]),
+        ("api.yaml", "MetricsNamespace", ["EcsUpdater", "a/b"], ["", "a b"]),
         ("target-role.yaml", "UpdaterRoleArn", [UPDATER_ROLE], ["", "updater", "arn:aws:iam::*:role/x"]),
         (
             "target-role.yaml",
@@ -648,6 +653,7 @@ def test_what_counts_as_a_broken_door_stands_in_its_access_log() -> None:
     counted = resources["BrokenRequests"]["Properties"]["MetricTransformations"][0]
     watched = resources["BrokenAlarm"]["Properties"]
     assert (counted["MetricNamespace"], counted["MetricName"]) == (watched["Namespace"], watched["MetricName"])
+    assert counted["MetricNamespace"] == {"Ref": "MetricsNamespace"}
 
 
 def test_history_and_state_outlive_the_stack() -> None:

@@ -43,6 +43,8 @@ MODULES = {
 }
 # Terraform publishes a version with every change of a function; CloudFormation has to be told by a new name.
 ONLY_CLOUDFORMATION = {"Release"}
+# Terraform deploys the API itself, where CloudFormation needs a function for it.
+ONLY_CLOUDFORMATION_MAKES = {"DeployerFunction", "DeployerRole", "DeployerLogGroup"}
 
 
 def snake(name: str) -> str:
@@ -169,9 +171,19 @@ class Kind(NamedTuple):
 
 KINDS = {
     "AWS::ApiGateway::Account": Kind("aws_api_gateway_account", "id", {"CloudWatchRoleArn": "cloudwatch_role_arn"}),
-    # Its description has a hash of the API, which is a trigger in Terraform.
-    "AWS::ApiGateway::Deployment": Kind(
-        "aws_api_gateway_deployment", "id", {"RestApiId": "rest_api_id", "Description": None}
+    # Made anew by its function where anything of this changes; in Terraform, by its triggers.
+    "Custom::Deployment": Kind(
+        "aws_api_gateway_deployment",
+        "id",
+        {
+            "RestApiId": "rest_api_id",
+            **dict.fromkeys(
+                (
+                    "ServiceToken", "ServiceTimeout", "Document", "ApiAuthorization", "UpdaterApiAliasArn",
+                    "HistoryAliasArn", "UserPoolArn", "AuthorizerFunctionArn", "OrganizationId",
+                )
+            ),
+        },
     ),
     "AWS::ApiGateway::RestApi": Kind(
         "aws_api_gateway_rest_api",
@@ -523,9 +535,7 @@ ATTRIBUTES = {"Name": "name", "QueueName": "name"}
 
 def address_of(type_: str, logical_id: str) -> str:
     """Where Terraform has a resource."""
-    # Its logical id has a hash of the API.
-    name = "deployment" if type_ == "AWS::ApiGateway::Deployment" else snake(logical_id)
-    return f"{KINDS[type_].terraform}.{name}"
+    return f"{KINDS[type_].terraform}.{snake(logical_id)}"
 
 
 class Resource(NamedTuple):
@@ -589,7 +599,7 @@ def bucket(name: str, properties: dict[str, Any]) -> Iterator[Resource]:
 def resources(file: str, values: dict[str, Any], conditions: dict[str, bool]) -> Iterator[Resource]:
     """A template's resources as Terraform has them."""
     for logical_id, definition in template(file)["Resources"].items():
-        if not conditions.get(definition.get("Condition", ""), True):
+        if not conditions.get(definition.get("Condition", ""), True) or logical_id in ONLY_CLOUDFORMATION_MAKES:
             continue
         if definition["Type"] == PUBLISHED:
             continue
@@ -717,6 +727,9 @@ def known(file: str, given: dict[str, Any], made: Made) -> tuple[dict[str, Any],
     parsed = template(file)
     values["Mappings"] = parsed.get("Mappings")
     for logical_id, definition in parsed["Resources"].items():
+        if logical_id in ONLY_CLOUDFORMATION_MAKES:
+            values[f"{logical_id}.Arn"] = values[logical_id] = logical_id
+            continue
         if definition["Type"] == PUBLISHED:
             function = snake(definition["Properties"]["FunctionName"]["Ref"])
             values[f"{logical_id}.Version"] = made.get(f"aws_lambda_function.{function}", {}).get("version")

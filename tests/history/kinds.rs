@@ -1,10 +1,12 @@
 //! Each kind of query finds what it asks for, all of it, and nothing else.
 
 use chrono::Duration;
+use ecs_updater::ledger::idempotency::{self, KeyItem};
+use ecs_updater::names::ServiceKey;
 use serde_json::{Value, json};
 
 use crate::made::{Made, Shape, now, of_service};
-use crate::table::{HISTORY, World};
+use crate::table::{HISTORY, STATE, World};
 
 async fn world() -> (World, Made) {
     let world = World::new().await;
@@ -51,6 +53,38 @@ async fn one_change_takes_eight_calls() {
     }
     let (page, _) = world.page(&json!({"change_id": "019aab3e-7f60-7000-8000-000000000000"}), now()).await;
     assert_eq!((page.changes.len(), page.next_token), (0, None));
+}
+
+#[tokio::test]
+async fn a_change_is_found_by_the_key_of_its_event() {
+    let (world, made) = world().await;
+    let (change, later) = (&made.changes[7], &made.changes[8]);
+    let key = |alias: &str, key: &str, change: Value| {
+        let id = KeyItem::id(&idempotency::caller(alias), key, &made.changes[7].service);
+        json!({"id": id, "event_hash": "h", "answer": "not read", "change_id": change}).as_object().unwrap().clone()
+    };
+    // An event that failed before its change began has a key too, without a change.
+    let seen = key("live", "seen", "".into());
+    let known = ["api", "live", "$LATEST"].map(|alias| key(alias, alias, change.change_id.as_str().into()));
+    world.put(STATE, &[&known[..], &[seen]].concat());
+    let found = async |service: &ServiceKey, key: &str| {
+        let (page, cost) = world.reader.of_key(service, key, now()).await.unwrap();
+        assert_eq!(page.next_token, None);
+        (page.changes.into_iter().map(|change| (change.change_id, change.status)).collect::<Vec<_>>(), cost)
+    };
+    for key in ["api", "live", "$LATEST"] {
+        let (changes, cost) = found(&change.service, key).await;
+        assert_eq!(changes, [(change.change_id.clone(), change.status.to_owned())]);
+        assert_eq!(cost.calls, 4);
+    }
+    for key in ["seen", "another", ""] {
+        assert!(found(&change.service, key).await.0.is_empty(), "{key}");
+    }
+    assert_ne!(later.service, change.service, "the test has to look for another service");
+    assert!(found(&later.service, "api").await.0.is_empty());
+    // Another caller may have used the same key: both changes are told.
+    world.put(STATE, &[key("live", "api", change.change_id.as_str().into())]);
+    assert_eq!(found(&change.service, "api").await.0.len(), 2);
 }
 
 #[tokio::test]

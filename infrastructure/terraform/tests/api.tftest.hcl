@@ -23,6 +23,7 @@ run "api_refuses_what_is_wrong" {
     account_log_role        = "NONE"
     log_retention_days      = 2
     notices_topic_arn       = "topic"
+    metrics_namespace       = "a b"
     name                    = "1"
   }
   expect_failures = [
@@ -36,6 +37,7 @@ run "api_refuses_what_is_wrong" {
     var.account_log_role,
     var.log_retention_days,
     var.notices_topic_arn,
+    var.metrics_namespace,
     var.name,
   ]
 }
@@ -97,5 +99,49 @@ run "callers_known_by_an_authorizer" {
   assert {
     condition     = !strcontains(aws_api_gateway_rest_api.api.body, "__")
     error_message = "no token is left"
+  }
+  assert {
+    condition     = alltrue([for path, item in jsondecode(aws_api_gateway_rest_api.api.body).paths : jsonencode(item.post.security) == "[{\"caller\":[]}]"])
+    error_message = "each operation has security of its own: API Gateway ignores it at the root"
+  }
+  assert {
+    condition     = aws_api_gateway_deployment.deployment.triggers.body == sha1(aws_api_gateway_rest_api.api.body)
+    error_message = "another authorizer is another deployment"
+  }
+}
+
+run "callers_known_by_a_user_pool" {
+  module {
+    source = "./modules/api"
+  }
+  variables {
+    api_authorization = "COGNITO"
+    user_pool_arn     = "arn:aws:cognito-idp:eu-west-1:111111111111:userpool/eu-west-1_AbCdEfGhI"
+  }
+  assert {
+    condition     = alltrue([for path, item in jsondecode(aws_api_gateway_rest_api.api.body).paths : jsonencode(item.post.security) == "[{\"caller\":[]}]"])
+    error_message = "each operation has security of its own"
+  }
+  assert {
+    condition     = strcontains(aws_api_gateway_rest_api.api.body, var.user_pool_arn) && aws_api_gateway_deployment.deployment.triggers.body == sha1(aws_api_gateway_rest_api.api.body)
+    error_message = "another user pool is another deployment"
+  }
+}
+
+run "callers_known_by_iam" {
+  module {
+    source = "./modules/api"
+  }
+  variables {
+    organization_id  = "o-a1b2c3d4e5"
+    account_log_role = "CREATE"
+  }
+  assert {
+    condition     = alltrue([for path, item in jsondecode(aws_api_gateway_rest_api.api.body).paths : jsonencode(item.post.security) == "[{\"caller\":[]}]"])
+    error_message = "each operation has security of its own"
+  }
+  assert {
+    condition     = strcontains(aws_api_gateway_rest_api_policy.api[0].policy, var.organization_id) && aws_api_gateway_deployment.deployment.triggers.policy == sha1(aws_api_gateway_rest_api_policy.api[0].policy)
+    error_message = "another organization is another deployment"
   }
 }

@@ -34,7 +34,7 @@ fn parse(mut event: Value, token: Option<&str>) -> Result<Query, String> {
     }
     match query::parse(event.to_string().as_bytes(), super::query::now()) {
         Ok(Ask::Changes(query)) => Ok(*query),
-        Ok(Ask::Verify(service)) => panic!("{service}"),
+        Ok(Ask::Verify(service) | Ask::Key(service, _)) => panic!("{service}"),
         Err(failure) => Err(failure.message),
     }
 }

@@ -16,18 +16,26 @@ locals {
   api = merge(
     { for name, member in local.document : name => member if !contains(["x-ecs-updater-authorization", "servers", "tags", "paths", "components"], name) },
     {
-      # Of an operation's responses, that there are such: API Gateway checks what comes in.
+      # Of an operation's responses, that there are such: API Gateway checks what comes in, and of that its model only where
+      # nobody waits for the function, which says more.
       paths = {
         for path, item in local.document.paths : path => {
-          for method, operation in item : method => merge(operation, {
-            responses = { for status in keys(operation.responses) : status => { description = "" } }
-          })
+          for method, operation in item : method => merge(
+            operation,
+            { responses = { for status in keys(operation.responses) : status => { description = "" } } },
+            endswith(path, "/async") ? {} : {
+              requestBody = { required = true, content = { "application/json" = { schema = { "$ref" = "#/components/schemas/Body" } } } }
+            },
+          )
         }
       }
       components = {
         securitySchemes = { caller = local.way.scheme }
-        # And no models of answers.
-        schemas = { for name, schema in local.document.components.schemas : name => schema if !contains(["Answer", "Accepted", "Failure"], name) }
+        # And no models of answers, nor of what the function checks.
+        schemas = merge(
+          { Body = { type = "object" } },
+          { for name, schema in local.document.components.schemas : name => schema if !contains(["Answer", "Accepted", "Failure", "PlanEvent", "HistoryQuery"], name) },
+        )
       }
     },
   )
@@ -142,7 +150,7 @@ resource "aws_cloudwatch_log_metric_filter" "broken_requests" {
   pattern        = "{ $.status = \"5*\" && $.error != \"-\" }"
 
   metric_transformation {
-    namespace     = "EcsUpdater"
+    namespace     = var.metrics_namespace
     name          = "${var.name}-BrokenRequests"
     value         = "1"
     default_value = 0
@@ -154,7 +162,7 @@ resource "aws_cloudwatch_metric_alarm" "broken_alarm" {
 
   alarm_name          = "${var.name}-broken-requests"
   alarm_description   = "The API door failed by itself, before a function was asked or answered. The field error of its access log says how: API_CONFIGURATION_ERROR, it may not invoke a function; INTEGRATION_FAILURE, Lambda had no room; AUTHORIZER_*, the authorizer is broken."
-  namespace           = "EcsUpdater"
+  namespace           = var.metrics_namespace
   metric_name         = "${var.name}-BrokenRequests"
   statistic           = "Sum"
   period              = 300

@@ -137,6 +137,17 @@ variable "notices_topic_arn" {
   }
 }
 
+variable "metrics_namespace" {
+  description = "CloudWatch namespace of the door's metric, as that of module hub."
+  type        = string
+  default     = "EcsUpdater"
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9._/#-]{1,255}$", var.metrics_namespace))
+    error_message = "metrics_namespace must be 1 to 255 letters, digits and . _ / # -"
+  }
+}
+
 # ---- what CloudFormation does by itself ----
 
 variable "name" {
