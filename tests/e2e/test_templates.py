@@ -542,6 +542,13 @@ def test_whatever_is_asynchronous_has_a_place_for_what_fails() -> None:
     assert configured == expected | {("RecorderFunction", name) for name in ("$LATEST", "live")}
 
 
+def test_the_sweeps_rule_says_what_the_recorder_takes_for_a_sweep() -> None:
+    """EventBridge's own event of a schedule is none of a deployment: the recorder refuses it."""
+    (target,) = template("hub.yaml")["Resources"]["SweepRule"]["Properties"]["Targets"]
+    assert json.loads(target["Input"]) == {"sweep": {}}
+    assert 'event.get("sweep").is_some()' in (ROOT / "src" / "recorder.rs").read_text()
+
+
 def test_the_dashboard_is_that_of_its_file() -> None:
     body, variables = template("hub.yaml")["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
     assert resolve(variables, {}, {"HasRecorder": False}) == {"Recorder": "-"}

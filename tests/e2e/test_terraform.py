@@ -528,6 +528,7 @@ def address_of(type_: str, logical_id: str) -> str:
     return f"{KINDS[type_].terraform}.{name}"
 
 
+    attributes["input"] = json.loads(value["Input"]) if "Input" in value else None
 class Resource(NamedTuple):
     """What Terraform is to have made."""
 
