@@ -470,6 +470,8 @@ def test_no_alarm_that_pages_fills_or_reckons(deployed: Deployed) -> None:
 
 
 def test_every_alarm_looks_back_for_longer_than_its_metric_is_late(deployed: Deployed) -> None:
+    for function, limit in LIMITS.items():
+        assert template("hub.yaml")["Resources"][function]["Properties"]["Timeout"] == limit
     limits = {deployed.names[function]: limit for function, limit in LIMITS.items()}
     for name, each in deployed.alarms.items():
         if isinstance(each, Alarm):

@@ -176,6 +176,22 @@ def test_a_rollout_that_does_not_go_through_is_heard_of(watched: System, notices
     notices.wait(about("WavesFailedAlarm"))
 
 
+def test_an_alarm_that_is_set_by_hand_is_heard_of(watched: System, notices: Queue) -> None:
+    """The check of docs/DEPLOY.md after a deployment."""
+    cloudwatch = watched.client("cloudwatch")
+    stack = watched.client("cloudformation").describe_stacks()["Stacks"]
+    (hub,) = [each["StackName"] for each in stack if "UpdaterAliasArn" in str(each.get("Outputs"))]
+    found = watched.client("cloudformation").describe_stack_resource(
+        StackName=hub, LogicalResourceId="DeadLettersAlarm"
+    )
+    name = found["StackResourceDetail"]["PhysicalResourceId"]
+    cloudwatch.set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="do notices arrive?")
+    assert json.loads(notices.wait(about("DeadLettersAlarm"))["Message"])["AlarmName"] == name
+    # It goes back by itself.
+    time.sleep(SOON)
+    assert cloudwatch.describe_alarms(AlarmNames=[name])["MetricAlarms"][0]["StateValue"] == "OK"
+
+
 @pytest.mark.parametrize("lock", ["key", "topic"])
 def test_alarms_need_leave_of_the_topic_and_of_its_key(watched: System, notices: Queue, lock: str) -> None:
     topic = watched.deployment.outputs["NoticesTopicArn"]
