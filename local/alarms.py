@@ -20,7 +20,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +63,8 @@ class Sample:
     value: float = 1
 
 
-Samples = Callable[[Series], Iterable[Sample]]
+Samples = Callable[[Series], Sequence[Sample]]
+"""What there is of a series, in the order of the times that it is dated."""
 
 
 @dataclass(frozen=True)
@@ -179,12 +181,11 @@ Values = list[float | None]
 def periods(asked: Metric, samples: Samples, now: float, count: int) -> Values:
     """A metric in its last `count` periods, as far as CloudWatch knows it `now`."""
     found: list[list[float]] = [[] for _ in range(count)]
-    for sample in samples(asked.series):
-        if sample.arrives > now:
-            continue
-        back = math.floor((now - sample.at) / asked.period)
-        if 0 <= back < count:
-            found[back].append(sample.value)
+    dated = samples(asked.series)
+    first = bisect_right(dated, now - asked.period * count, key=lambda sample: sample.at)
+    for sample in dated[first : bisect_right(dated, now, key=lambda sample: sample.at)]:
+        if sample.arrives <= now:
+            found[math.floor((now - sample.at) / asked.period)].append(sample.value)
     return [STATISTICS[asked.statistic](values) if values else None for values in found]
 
 
@@ -253,9 +254,11 @@ def watched(
     """What alarms that are made at `start` tell until `end`."""
     known = {each.name: INSUFFICIENT_DATA for each in alarms}
     plain = [each for each in alarms if isinstance(each, Alarm)]
+    # What has no data has one state only.
+    silent = {each.name for each in plain if not any(samples(asked.series) for asked in each.metrics.values())}
     for now in range(math.ceil(start / MINUTE) * MINUTE, math.ceil(end), MINUTE):
         for each in plain:
-            if now % each.every == 0 or known[each.name] == INSUFFICIENT_DATA:
+            if known[each.name] == INSUFFICIENT_DATA or now % each.every == 0 and each.name not in silent:
                 new = state(each, samples, now, reading)
                 if new != known[each.name]:
                     known[each.name] = new

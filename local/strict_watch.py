@@ -12,7 +12,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import alarms
@@ -79,18 +79,23 @@ original_dispatch: Callable[..., Any] = lambda_svc._execute_function_dispatch
 
 def dispatch(func: dict[str, Any], config: dict[str, Any], event: Any, request_id: str, started: float) -> Any:
     """An invocation, with the line in which Lambda reports it to a log in JSON, which MiniStack writes as text. What the function
-    answered, an error too, is a success there: https://github.com/aws-samples/aws-lambda-extensions/issues/85."""
+    answered, an error too, is a success there: https://github.com/aws-samples/aws-lambda-extensions/issues/85. Where it ends when it
+    starts, another line says so: https://github.com/cargo-lambda/cargo-lambda/issues/572."""
     result = original_dispatch(func, config, event, request_id, started)
     logging = config.get("LoggingConfig") or {}
     if logging.get("LogFormat") == "JSON" and logging.get("LogGroup"):
         body = result.get("body")
         kind = str(body.get("errorType")) if result.get("error") and isinstance(body, dict) else ""
-        record = {"requestId": request_id, "status": "success"}
+        record = {"status": "success"}
         if kind == "Sandbox.Timedout":
             record["status"] = "timeout"
+        elif kind == "Runtime.Unknown" and "during init" in str(body):
+            failed = {"phase": "invoke", "status": "error", "errorType": "Runtime.ExitError"}
+            filter_line(logging["LogGroup"], {"type": "platform.initReport", "record": failed})
+            record = {}
         elif kind.startswith("Runtime."):
-            record |= {"status": "error", "errorType": kind}
-        filter_line(logging["LogGroup"], {"type": "platform.report", "record": record})
+            record = {"status": "error", "errorType": kind}
+        filter_line(logging["LogGroup"], {"type": "platform.report", "record": {"requestId": request_id, **record}})
     return result
 
 
@@ -106,17 +111,16 @@ def execution_status(execution: dict[str, Any]) -> None:
         cloudwatch.record_metric("AWS/States", name, 1, "Count", machine)
 
 
-def samples(series: alarms.Series) -> Iterator[alarms.Sample]:
+def samples(series: alarms.Series) -> list[alarms.Sample]:
     """What is known of a metric."""
     named = dict(series.dimensions)
     if (series.namespace, series.name) == ("AWS/SQS", "ApproximateNumberOfMessagesVisible"):
         arn = f"arn:aws:sqs:{get_region()}:{get_account_id()}:{named['QueueName']}"
-        if queue := sqs._queue_by_arn(arn):
-            yield alarms.Sample(time.time() - 1, 0, len(queue["messages"]))
-        return
+        queue = sqs._queue_by_arn(arn)
+        return [alarms.Sample(time.time() - 1, 0, len(queue["messages"]))] if queue else []
     key = (series.namespace, series.name, cloudwatch._dims_key(named))
-    for point in list(cloudwatch._metrics.get(key) or []):
-        yield alarms.Sample(point["Timestamp"], 0, point["Value"])
+    points = [alarms.Sample(point["Timestamp"], 0, point["Value"]) for point in list(cloudwatch._metrics.get(key) or [])]
+    return sorted(points, key=lambda point: point.at)
 
 
 # ---- alarms ----------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import pytest
@@ -81,6 +82,7 @@ def prefix(file: str, logical_id: str) -> str:
     return logical_id if file == "hub.yaml" else f"{file.removesuffix('.yaml')}: {logical_id}"
 
 
+@cache
 def cloudformation() -> Deployed:
     """What CloudFormation makes, with the logical ids for names."""
     made = Deployed()
@@ -222,7 +224,8 @@ class World:
 
     def tells(self, alarms: list[Alarm | Composite], start: float, end: float, reading: Reading) -> list[Change]:
         """What these alarms, made at `start`, tell until `end`."""
-        return list(watched(alarms, lambda series: self.samples.get(series, ()), start, end, reading))
+        dated = {series: sorted(samples, key=lambda sample: sample.at) for series, samples in self.samples.items()}
+        return list(watched(alarms, lambda series: dated.get(series, ()), start, end, reading))
 
 
 Happening = Callable[[World, float], None]
@@ -470,8 +473,8 @@ def test_no_alarm_that_pages_fills_or_reckons(deployed: Deployed) -> None:
 
 
 def test_every_alarm_looks_back_for_longer_than_its_metric_is_late(deployed: Deployed) -> None:
-    for function, limit in LIMITS.items():
-        assert template("hub.yaml")["Resources"][function]["Properties"]["Timeout"] == limit
+    resources = template("hub.yaml")["Resources"]
+    assert {function: resources[function]["Properties"]["Timeout"] for function in LIMITS} == LIMITS
     limits = {deployed.names[function]: limit for function, limit in LIMITS.items()}
     for name, each in deployed.alarms.items():
         if isinstance(each, Alarm):
@@ -539,8 +542,9 @@ def test_both_functions_count_what_ends_without_an_answer_alike(deployed: Deploy
     patterns = {" ".join(each.pattern.split()) for each in deployed.filters if each.series.name.endswith("Unanswered")}
     assert len(patterns) == 1
     # And they count what Lambda writes as JSON.
+    resources = template("hub.yaml")["Resources"]
     for function in ("UpdaterFunction", "HistoryFunction"):
-        assert template("hub.yaml")["Resources"][function]["Properties"]["LoggingConfig"]["LogFormat"] == "JSON"
+        assert resources[function]["Properties"]["LoggingConfig"]["LogFormat"] == "JSON"
 
 
 # ---- what CloudWatch is here -----------------------------------------------------------------------------------------
