@@ -1,8 +1,8 @@
 """What strict.py mends of watching: metrics from log lines, alarms, asynchronous failures, events between accounts.
 
-MiniStack's alarms know no metric math, no dimensions and no missing data; its functions write no embedded metrics; its
-rules reach no bus of another account, and lose what they cannot deliver. Only what the templates of this project use is
-here: one window per alarm (period times evaluation periods), and sums and differences in expressions.
+MiniStack's alarms know no data points, no dimensions and no missing data, and its templates no composite ones; its metrics
+have the time at which they come, and its metric filters count nothing; its functions write no embedded metrics; its rules
+reach no bus of another account, and lose what they cannot deliver. How alarms are evaluated stands in alarms.py.
 """
 
 from __future__ import annotations
@@ -10,30 +10,25 @@ from __future__ import annotations
 import contextvars
 import json
 import os
-import re
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
+import alarms
 import ministack.core.iam_evaluator as evaluator
 from ministack.core.arn import parse_arn
 from ministack.core.lambda_runtime import execution_credentials
 from ministack.core.responses import get_account_id, get_region, set_request_account_id, set_request_region
-from ministack.services import cloudwatch, eventbridge, kms, lambda_svc, sns, sqs, stepfunctions
+from ministack.services import cloudwatch, cloudwatch_logs, eventbridge, kms, lambda_svc, sns, sqs, stepfunctions
 from ministack.services.cloudformation import provisioners
 
 Created = tuple[str, dict[str, str]]
 ACCOUNTS = os.environ["LOCAL_AWS_ORGANIZATION_ACCOUNTS"].split(",")
 REGION = os.environ["MINISTACK_REGION"]
 LOOK_SECONDS = 0.25
-# What it takes to be over, in the words of CloudWatch.
-OVER: dict[str, Callable[[float, float], bool]] = {
-    "GreaterThanOrEqualToThreshold": lambda value, threshold: value >= threshold,
-    "GreaterThanThreshold": lambda value, threshold: value > threshold,
-    "LessThanThreshold": lambda value, threshold: value < threshold,
-    "LessThanOrEqualToThreshold": lambda value, threshold: value <= threshold,
-}
+# Of what the documentation of alarms leaves open, the least.
+READING = alarms.Reading()
 
 
 # ---- metrics ---------------------------------------------------------------------------------------------------------
@@ -53,8 +48,12 @@ def emit_logs(func: dict[str, Any], request_id: str, text: str, error: bool, ms:
     metrics that CloudWatch makes of lines in embedded metric format."""
     original_logs(func, request_id, text, error, ms, **options)
     own = {"FunctionName": func["config"]["FunctionName"]}
+    # "The timestamp on a metric reflects when the function was invoked":
+    # https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-view.html.
+    started = time.time() - ms / 1000
     for name, value in (("Invocations", 1), ("Errors", int(error)), ("Duration", ms)):
-        cloudwatch.record_metric("AWS/Lambda", name, value, "Count", own)
+        point = {"Timestamp": started, "Value": float(value), "Unit": "Count", "Dimensions": dict(own)}
+        cloudwatch._metric_bucket(("AWS/Lambda", name, cloudwatch._dims_key(own))).append(point)
     for line in text.splitlines():
         if '"_aws"' not in line:
             continue
@@ -64,6 +63,40 @@ def emit_logs(func: dict[str, Any], request_id: str, text: str, error: bool, ms:
                 for dimensions in directive["Dimensions"]:
                     values, name = {each: entry[each] for each in dimensions}, metric["Name"]
                     cloudwatch.record_metric(directive["Namespace"], name, entry[name], "Count", values)
+
+
+def filter_line(group: str, line: dict[str, Any]) -> None:
+    """The metrics that a log group's metric filters make of a line: MiniStack keeps filters, and counts nothing."""
+    for found in list(cloudwatch_logs._metric_filters.values()):
+        if found["logGroupName"] == group and alarms.matches(found["filterPattern"], json.dumps(line)):
+            for counted in found["metricTransformations"]:
+                value = float(counted["metricValue"])
+                cloudwatch.record_metric(counted["metricNamespace"], counted["metricName"], value, "Count")
+
+
+original_dispatch: Callable[..., Any] = lambda_svc._execute_function_dispatch
+
+
+def dispatch(func: dict[str, Any], config: dict[str, Any], event: Any, request_id: str, started: float) -> Any:
+    """An invocation, with the line in which Lambda reports it to a log in JSON, which MiniStack writes as text. What the function
+    answered, an error too, is a success there: https://github.com/aws-samples/aws-lambda-extensions/issues/85. Where it ends when it
+    starts, another line says so: https://github.com/cargo-lambda/cargo-lambda/issues/572."""
+    result = original_dispatch(func, config, event, request_id, started)
+    logging = config.get("LoggingConfig") or {}
+    if logging.get("LogFormat") == "JSON" and logging.get("LogGroup"):
+        body = result.get("body")
+        kind = str(body.get("errorType")) if result.get("error") and isinstance(body, dict) else ""
+        record = {"status": "success"}
+        if kind == "Sandbox.Timedout":
+            record["status"] = "timeout"
+        elif kind == "Runtime.Unknown" and "during init" in str(body):
+            failed = {"phase": "invoke", "status": "error", "errorType": "Runtime.ExitError"}
+            filter_line(logging["LogGroup"], {"type": "platform.initReport", "record": failed})
+            record = {}
+        elif kind.startswith("Runtime."):
+            record = {"status": "error", "errorType": kind}
+        filter_line(logging["LogGroup"], {"type": "platform.report", "record": {"requestId": request_id, **record}})
+    return result
 
 
 original_execution_status: Callable[..., None] = stepfunctions._emit_execution_status_event
@@ -78,80 +111,46 @@ def execution_status(execution: dict[str, Any]) -> None:
         cloudwatch.record_metric("AWS/States", name, 1, "Count", machine)
 
 
-def statistic(namespace: str, name: str, dimensions: list[dict[str, str]], stat: str, seconds: float) -> float | None:
-    """A metric over the last `seconds`; None where there is none."""
-    named = {dimension["Name"]: dimension["Value"] for dimension in dimensions}
-    if (namespace, name) == ("AWS/SQS", "ApproximateNumberOfMessagesVisible"):
+def samples(series: alarms.Series) -> list[alarms.Sample]:
+    """What is known of a metric."""
+    named = dict(series.dimensions)
+    if (series.namespace, series.name) == ("AWS/SQS", "ApproximateNumberOfMessagesVisible"):
         arn = f"arn:aws:sqs:{get_region()}:{get_account_id()}:{named['QueueName']}"
         queue = sqs._queue_by_arn(arn)
-        return len(queue["messages"]) if queue else None
-    key = (namespace, name, cloudwatch._dims_key(named))
-    points = [p for p in list(cloudwatch._metrics.get(key) or []) if p["Timestamp"] >= time.time() - seconds]
-    return cloudwatch._stat_value(cloudwatch._calc_stats(points), stat, points) if points else None
+        return [alarms.Sample(time.time() - 1, 0, len(queue["messages"]))] if queue else []
+    key = (series.namespace, series.name, cloudwatch._dims_key(named))
+    points = [alarms.Sample(point["Timestamp"], 0, point["Value"]) for point in list(cloudwatch._metrics.get(key) or [])]
+    return sorted(points, key=lambda point: point.at)
 
 
 # ---- alarms ----------------------------------------------------------------------------------------------------------
 
 
-original_alarm_put: Callable[..., Created] = provisioners._cw_metric_alarm_put
+def composite_put(logical_id: str, properties: dict[str, Any], stack: str) -> Created:
+    """A composite alarm: MiniStack has it by its API only."""
+    name = properties.get("AlarmName") or provisioners._physical_name(stack, logical_id, max_len=255)
+    status, _, body = cloudwatch._put_composite_alarm({}, {**properties, "AlarmName": name}, False, is_json=True)
+    if status >= 300:
+        raise ValueError(f"AWS::CloudWatch::CompositeAlarm: {body!r}")
+    return name, {"Arn": cloudwatch._composite_alarms[name]["AlarmArn"]}
 
 
-def alarm_put(name: str, properties: dict[str, Any]) -> Created:
-    """An alarm, on metric math too."""
-    metrics = properties.get("Metrics")
-    if metrics:
-        stand_in = {"Namespace": "math", "MetricName": "math", "Statistic": "Sum"}
-        properties = {**{key: value for key, value in properties.items() if key != "Metrics"}, **stand_in}
-    made = original_alarm_put(name, properties)
-    cloudwatch._alarms[name]["Metrics"] = metrics
-    return made
-
-
-def calculated(metrics: list[dict[str, Any]], periods: int) -> float | None:
-    """The value of an alarm's expression; None where it has none."""
-    values: dict[str, float | None] = {}
-    expression = ""
-    for metric in metrics:
-        if expression_of := metric.get("Expression"):
-            expression = expression_of
-            continue
-        found = metric["MetricStat"]
-        what, seconds = found["Metric"], int(found["Period"]) * periods
-        dimensions = what.get("Dimensions", [])
-        values[metric["Id"]] = statistic(what["Namespace"], what["MetricName"], dimensions, found["Stat"], seconds)
-    filled = re.sub(r"FILL\((\w+), 0\)", lambda call: str(values[call[1]] or 0), expression)
-    total, sign = 0.0, 1
-    for term in filled.split():
-        if term in "+-":
-            sign = -1 if term == "-" else 1
-            continue
-        value = values[term] if term in values else float(term)
-        if value is None:
-            return None
-        total += sign * value
-    return total
+def composite_delete(name: str, properties: dict[str, Any]) -> None:
+    """Removes a composite alarm."""
+    cloudwatch._composite_alarms.pop(name, None)
 
 
 def evaluate_alarm(alarm: dict[str, Any]) -> None:
     """Sets the alarm's state by what its metrics are now, and tells of a new one."""
-    periods = int(alarm["EvaluationPeriods"])
-    if alarm.get("Metrics"):
-        value = calculated(alarm["Metrics"], periods)
-    else:
-        stat = alarm.get("ExtendedStatistic") or alarm["Statistic"]
-        seconds = int(alarm["Period"]) * periods
-        value = statistic(alarm["Namespace"], alarm["MetricName"], alarm["Dimensions"], stat, seconds)
-    if value is None:
-        state = {"breaching": "ALARM", "notBreaching": "OK"}.get(alarm["TreatMissingData"], alarm["StateValue"])
-    else:
-        state = "ALARM" if OVER[alarm["ComparisonOperator"]](value, alarm["Threshold"]) else "OK"
+    state = alarms.state(alarms.alarm(alarm["AlarmName"], alarm), samples, time.time(), READING)
     old = alarm["StateValue"]
     if state == old:
         return
-    reason = f"Threshold Crossed: {value} {alarm['ComparisonOperator']} {alarm['Threshold']}"
+    reason = f"Threshold Crossed: {alarm['MetricName']} {alarm['ComparisonOperator']} {alarm['Threshold']}"
     alarm.update(StateValue=state, StateReason=reason, StateUpdatedTimestamp=int(time.time()))
     cloudwatch._record_history(alarm["AlarmName"], old, state, reason)
     cloudwatch._dispatch_alarm_actions(alarm, old, state, reason)
+    cloudwatch._evaluate_parent_alarms(alarm)
     detail = {"alarmName": alarm["AlarmName"], "state": {"value": state, "reason": reason}}
     event = {
         "Source": "aws.cloudwatch",
@@ -356,7 +355,11 @@ def mend() -> None:
     lambda_svc._emit_lambda_metrics = count_throttles
     lambda_svc._emit_lambda_logs = emit_logs
     stepfunctions._emit_execution_status_event = execution_status
-    provisioners._cw_metric_alarm_put = alarm_put
+    lambda_svc._execute_function_dispatch = dispatch
+    provisioners._RESOURCE_HANDLERS["AWS::CloudWatch::CompositeAlarm"] = {
+        "create": composite_put,
+        "delete": composite_delete,
+    }
     cloudwatch._evaluate_alarm = evaluate_alarm
     sns._fanout = fanout
     lambda_svc.invoke_async_with_retry = invoke_async

@@ -3,13 +3,10 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use chrono::Utc;
 use lambda_runtime::tower::Service;
 use lambda_runtime::tower::util::MapRequestLayer;
-use lambda_runtime::{Diagnostic, LambdaEvent, LambdaInvocation, Runtime, service_fn};
+use lambda_runtime::{Diagnostic, LambdaEvent, LambdaInvocation, Runtime};
 use serde::{Deserialize, Serialize};
-
-use crate::{config, telemetry};
 
 /// How long the API door waits for a plan or a question, less what carrying the answer takes. API Gateway gives up after 29
 /// seconds, and says then that a change goes on.
@@ -43,7 +40,7 @@ impl EventText {
     }
 }
 
-/// Answers invocations until Lambda ends the process, and counts those that are answered with a failure.
+/// Answers invocations until Lambda ends the process.
 ///
 /// # Errors
 ///
@@ -55,23 +52,12 @@ where
     H::Error: Into<Diagnostic> + Debug,
     A: Serialize,
 {
-    let mut handler = handler;
-    let namespace = config::metrics_namespace(|name| std::env::var(name).ok());
-    let counted = service_fn(move |event: LambdaEvent<EventText>| {
-        let (function, started) = (event.context.env_config.function_name.clone(), Utc::now());
-        let answer = handler.call(event);
-        let namespace = namespace.clone();
-        async move {
-            let failed = |_: &_| telemetry::print(&telemetry::answered_error_line(&namespace, &function, started));
-            answer.await.inspect_err(failed)
-        }
-    });
     let as_text = MapRequestLayer::new(|mut invocation: LambdaInvocation| {
         let event = EventText::new(&invocation.body);
         invocation.body = serde_json::to_vec(&event).unwrap_or_default().into();
         invocation
     });
-    Box::pin(Runtime::new(counted).layer(as_text).run())
+    Box::pin(Runtime::new(handler).layer(as_text).run())
         .await
         .map_err(|error| format!("the Lambda runtime ended: {error}"))
 }

@@ -165,6 +165,7 @@ impl Recorder {
             serde_json::from_slice(event).map_err(|error| unknown(format!("the event is no JSON: {error}")))?;
         if event.get("sweep").is_some() {
             let swept = self.sweep(invocation).await.map_err(|error| Failure::unavailable(&error))?;
+            self.count(Ended::Swept);
             return Ok(json!({"swept": swept}));
         }
         match DeploymentEvent::parse(&event).map_err(unknown)? {

@@ -53,6 +53,8 @@ pub enum Ended {
     Deployment(Kind),
     /// A deployment that is open for long could not be asked about.
     NotAsked,
+    /// A sweep came to its end: where none does any more, an alarm hears that it is silent.
+    Swept,
 }
 
 /// Where lines of metrics go. It comes from outside: only a process of its own has a standard output of its own.
@@ -72,8 +74,10 @@ pub fn metric_line(namespace: &str, ended: Ended, at: DateTime<Utc>) -> Value {
         Ended::Unchanged => count(namespace, "Unchanged", &json!([[]]), at),
         Ended::Deployment(kind) => count(namespace, deployment_metric(kind), &json!([[]]), at),
         Ended::NotAsked => count(namespace, "DeploymentsNotAsked", &json!([[]]), at),
+        Ended::Swept => count(namespace, "SweepsDone", &json!([[]]), at),
+        // One set of dimensions: each further one is another metric that is paid for, and sums need none.
         Ended::Failed(code, fault) => {
-            let mut line = count(namespace, "Failed", &json!([["code", "fault"], ["code"], []]), at);
+            let mut line = count(namespace, "Failed", &json!([["code", "fault"]]), at);
             line["code"] = code.as_str().into();
             line["fault"] = fault.as_str().into();
             line
@@ -81,22 +85,12 @@ pub fn metric_line(namespace: &str, ended: Ended, at: DateTime<Utc>) -> Value {
     }
 }
 
-/// A question to the history that was answered with this failure.
+/// A question to the history that was answered with this failure. Counted by whose fault it is; the code is for readers.
 #[must_use]
 pub fn question_failed_line(namespace: &str, failure: &Failure, at: DateTime<Utc>) -> Value {
-    let mut line = count(namespace, "QuestionFailed", &json!([["code", "fault"], ["fault"]]), at);
+    let mut line = count(namespace, "QuestionFailed", &json!([["fault"]]), at);
     line["code"] = failure.code.as_str().into();
     line["fault"] = failure.fault.as_str().into();
-    line
-}
-
-/// An invocation that ended as a function error by our own answer. Lambda's metric `Errors` counts it too, and beside it
-/// what no answer came from: crashes, time-outs, memory. The difference is what nobody was told of. `started` is when
-/// the invocation did, since that is the time that Lambda gives its count.
-#[must_use]
-pub fn answered_error_line(namespace: &str, function: &str, started: DateTime<Utc>) -> Value {
-    let mut line = count(namespace, "AnsweredErrors", &json!([["FunctionName"]]), started);
-    line["FunctionName"] = function.into();
     line
 }
 
@@ -131,33 +125,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_is_counted_in_all_by_code_and_by_fault() {
+    fn a_failure_is_counted_once_by_code_and_fault() {
         let ended = Ended::Failed(Code::TagUpdateFailed, Fault::Operator);
         let line = metric_line("EcsUpdater", ended, DateTime::UNIX_EPOCH);
         assert_eq!(line["Failed"], 1);
         assert_eq!(line["code"], "TagUpdateFailed");
         assert_eq!(line["fault"], "operator");
-        assert_eq!(line["_aws"]["CloudWatchMetrics"][0]["Dimensions"], json!([["code", "fault"], ["code"], []]));
+        assert_eq!(line["_aws"]["CloudWatchMetrics"][0]["Dimensions"], json!([["code", "fault"]]));
         let line = metric_line("EcsUpdater", Ended::Applied, DateTime::UNIX_EPOCH);
         assert_eq!(line["Applied"], 1);
         assert_eq!(line.get("code"), None);
     }
 
     #[test]
-    fn a_question_that_failed_is_counted_by_fault_alone_too() {
+    fn a_question_that_failed_is_counted_once_by_fault() {
         let failure = Failure::new(Code::HistoryUnavailable, "no");
         let line = question_failed_line("EcsUpdater", &failure, DateTime::UNIX_EPOCH);
         assert_eq!(line["QuestionFailed"], 1);
         assert_eq!((&line["code"], &line["fault"]), (&json!("HistoryUnavailable"), &json!("operator")));
-        assert_eq!(line["_aws"]["CloudWatchMetrics"][0]["Dimensions"], json!([["code", "fault"], ["fault"]]));
+        assert_eq!(line["_aws"]["CloudWatchMetrics"][0]["Dimensions"], json!([["fault"]]));
     }
 
     #[test]
-    fn an_answered_error_is_counted_for_its_function_at_the_time_it_began() {
-        let line = answered_error_line("EcsUpdater", "updater", DateTime::UNIX_EPOCH);
-        assert_eq!(line["AnsweredErrors"], 1);
-        assert_eq!(line["FunctionName"], "updater");
-        assert_eq!(line["_aws"]["Timestamp"], 0);
-        assert_eq!(line["_aws"]["CloudWatchMetrics"][0]["Dimensions"], json!([["FunctionName"]]));
+    fn a_sweep_is_counted_without_dimensions() {
+        let line = metric_line("EcsUpdater", Ended::Swept, DateTime::UNIX_EPOCH);
+        assert_eq!(line["SweepsDone"], 1);
+        assert_eq!(line["_aws"]["CloudWatchMetrics"][0]["Dimensions"], json!([[]]));
     }
 }

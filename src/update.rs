@@ -178,13 +178,18 @@ impl Updater {
         let Opening { position, mut seen } = opening;
         let mut read = position.map_err(|error| messages::history_unavailable(&request.service_key, &error))?;
         let mut turn = Turn::default();
+        let found = read.value.head.clone();
         for tries in 1..=ATTEMPTS {
             let tried = self.step(request, invocation, target, images, &mut read, &mut seen, slot, &mut turn, &key_id);
             match Box::pin(tried).await {
                 Ok(Attempt::Ended(response)) => return Ok(*response),
-                Ok(Attempt::Moved(why, _)) if tries == ATTEMPTS => {
-                    let stop = messages::always_moved(request, read.value.head.as_ref(), &why).into();
-                    return Err(self.noted(stop, request, &read.value, &key_id).await);
+                Ok(Attempt::Moved(why, newer)) if tries == ATTEMPTS => {
+                    let failure = if newer.is_none() && read.value.head == found {
+                        messages::never_written(request, &why)
+                    } else {
+                        messages::always_moved(request, read.value.head.as_ref(), &why)
+                    };
+                    return Err(self.noted(failure.into(), request, &read.value, &key_id).await);
                 }
                 Ok(Attempt::Moved(_, Some(position))) => {
                     read.value = *position;
@@ -228,7 +233,7 @@ impl Updater {
             }
             admission = read.value.admits(EventFacts { sent_at: None, ..event(request) }, now);
         }
-        if let Some(decided) = messages::without_touching(&admission, request, &read.value) {
+        if let Some(decided) = messages::without_touching(&admission, request, &read.value, now) {
             return decided.map(|response| Attempt::Ended(Box::new(response)));
         }
         // Only now: a stored answer needs no session, and no clock.

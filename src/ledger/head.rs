@@ -13,6 +13,10 @@ const LONGEST_LEASE: Duration = Duration::seconds(120);
 pub const LEASE_GRACE: Duration = Duration::seconds(5);
 /// How long after it was sent a call whose answer was lost may act at the most, as far as a lease can provide for it.
 const LATEST_EFFECT: Duration = Duration::seconds(60);
+/// How long after its attempt began a lease ends at the latest: one that was lengthened for a call of its last moment. The
+/// grace stands for two clocks.
+const LATEST_END: Duration =
+    Duration::seconds(LONGEST_LEASE.num_seconds() + LATEST_EFFECT.num_seconds() + 2 * LEASE_GRACE.num_seconds());
 
 /// Where the ledger of a service ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +61,14 @@ impl Lease {
     #[must_use]
     pub fn holds(&self, now: DateTime<Utc>) -> bool {
         self.until + LEASE_GRACE > now
+    }
+
+    /// Whether it ends later than any lease does. Nobody waits that out who tries again, so it is not its caller's to mend.
+    #[must_use]
+    pub fn outlasts(&self, now: DateTime<Utc>) -> bool {
+        // When a later attempt began the lease does not say: not after now.
+        let began = if self.attempt == Attempt::FIRST { self.change_id.time().min(now) } else { now };
+        self.until - began > LATEST_END
     }
 
     /// The same lease, long enough for the late effect of a call that was sent then.
@@ -153,6 +165,27 @@ mod tests {
         };
         assert_eq!(lease.lengthened(between).until, at(125_000), "long enough already");
         assert_eq!(lease.lengthened(at(100_000) + Duration::nanoseconds(1)).until, at(160_000));
+    }
+
+    #[test]
+    fn no_lease_outlasts_what_the_longest_one_lasts() {
+        let lease = |attempt, until| Lease {
+            change_id: ChangeId::new(at(0), [1; 10]),
+            attempt,
+            until: at(until),
+            key: String::new(),
+        };
+        let second = Attempt::FIRST.next().unwrap();
+        // Taken for as long as there is, and lengthened for a call of its last moment.
+        let longest = lease(Attempt::FIRST, 125_000).lengthened(at(120_000));
+        assert_eq!(longest.until, at(180_000));
+        for now in [0, 100_000, 184_000] {
+            assert!(!longest.outlasts(at(now)), "{now}");
+            assert!(!lease(second, now + 180_000).outlasts(at(now)), "a later attempt, which began now: {now}");
+        }
+        let broken = 191_000;
+        assert!(lease(Attempt::FIRST, broken).outlasts(at(0)) && lease(Attempt::FIRST, broken).outlasts(at(broken)));
+        assert!(lease(second, broken).outlasts(at(0)));
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub fn without_touching(
     admission: &Admission,
     request: &UpdateRequest,
     position: &Position,
+    now: DateTime<Utc>,
 ) -> Option<Result<Response, Stop>> {
     match admission {
         Admission::Begin { .. } | Admission::Continue(_) | Admission::Overtaken { .. } => None,
@@ -41,7 +42,7 @@ pub fn without_touching(
                 ),
             ))))
         }
-        Admission::Busy(lease) => Some(Err(in_progress(request, lease).into())),
+        Admission::Busy(lease) => Some(Err(in_progress(request, lease, now).into())),
     }
 }
 
@@ -69,8 +70,8 @@ pub fn replayed(answer: &str, request: &UpdateRequest, position: &Position) -> R
     }
 }
 
-fn in_progress(request: &UpdateRequest, lease: &Lease) -> Failure {
-    Failure::new(
+fn in_progress(request: &UpdateRequest, lease: &Lease, now: DateTime<Utc>) -> Failure {
+    let failure = Failure::new(
         Code::ChangeInProgress,
         format!(
             "{} is being changed by change {}, which holds it until {} at the latest. {NOTHING_CHANGED} \
@@ -80,7 +81,28 @@ fn in_progress(request: &UpdateRequest, lease: &Lease) -> Failure {
             rfc3339(lease.until + LEASE_GRACE)
         ),
     )
+    .retryable(true);
+    if lease.outlasts(now) {
+        failure.by(Fault::Operator).and(
+            "No change holds a service that long: look at the service's head in the state table, and at its records",
+        )
+    } else {
+        failure
+    }
+}
+
+/// The ledger was not written on any attempt. Where nobody else wrote to it meanwhile, whoever tries again meets the same.
+pub fn never_written(request: &UpdateRequest, why: &str) -> Failure {
+    Failure::new(
+        Code::ChangeInProgress,
+        format!(
+            "{}: its ledger could not be written on any of several attempts, though nobody else wrote to it ({why}). \
+             {NOTHING_CHANGED} Try again; where it stays so, look at the tables",
+            request.service_key
+        ),
+    )
     .retryable(true)
+    .by(Fault::Operator)
 }
 
 pub fn always_moved(request: &UpdateRequest, head: Option<&Head>, why: &str) -> Failure {

@@ -122,7 +122,7 @@ def test_a_change_that_fails_is_heard_of_and_a_typo_is_only_counted(watched: Sys
     time.sleep(SOON)
     assert notices.drain() == []
     assert counted(watched, code="JsonValidation", fault="caller") == 1
-    assert counted(watched, code="ClusterNotFound") == 1
+    assert counted(watched, code="ClusterNotFound", fault="caller") == 1
 
     watched.invoke({**service.event(ecs_image_name="nginx"), "account_id": OUTSIDER})
     notice = notices.wait(about("AssumeRoleFailedAlarm"))
@@ -142,6 +142,24 @@ def test_a_function_that_gives_no_answer_is_heard_of(watched: System, notices: Q
     notices.wait(about("UpdaterErrorsAlarm"))
 
 
+def test_a_new_hub_has_nothing_to_tell_and_sweeps_that_stop_are_heard_of(watched: System, notices: Queue) -> None:
+    cloudwatch = watched.client("cloudwatch")
+
+    def states() -> dict[str, str]:
+        told = cloudwatch.describe_alarms(AlarmTypes=["MetricAlarm", "CompositeAlarm"])
+        found = told["MetricAlarms"] + told["CompositeAlarms"]
+        return {each["AlarmName"].split("-")[-2]: each["StateValue"] for each in found if "Sweep" in each["AlarmName"]}
+
+    time.sleep(SOON)
+    assert notices.drain() == []
+    assert states() == {"SweepSilentAlarm": "ALARM", "SweepSeenAlarm": "OK", "SweepAlarm": "OK", "SweepRuleAlarm": "OK"}
+    # Sweeps some hours ago, and none since.
+    for hours in (2, 4):
+        point = {"MetricName": "SweepsDone", "Value": 1, "Timestamp": time.time() - 3600 * hours}
+        cloudwatch.put_metric_data(Namespace="EcsUpdater", MetricData=[point])
+    notices.wait(about("SweepAlarm"))
+
+
 def test_a_history_that_cannot_read_is_heard_of_and_a_wrong_question_is_not(watched: System, notices: Queue) -> None:
     assert watched.ask({"nonsense": 1}).error
     time.sleep(SOON)
@@ -155,7 +173,23 @@ def test_a_history_that_cannot_read_is_heard_of_and_a_wrong_question_is_not(watc
 
 def test_a_rollout_that_does_not_go_through_is_heard_of(watched: System, notices: Queue) -> None:
     watched.client("stepfunctions").start_execution(stateMachineArn=watched.deployment.waves, input="{}")
-    notices.wait(about("WavesAlarm"))
+    notices.wait(about("WavesFailedAlarm"))
+
+
+def test_an_alarm_that_is_set_by_hand_is_heard_of(watched: System, notices: Queue) -> None:
+    """The check of docs/DEPLOY.md after a deployment."""
+    cloudwatch = watched.client("cloudwatch")
+    stack = watched.client("cloudformation").describe_stacks()["Stacks"]
+    (hub,) = [each["StackName"] for each in stack if "UpdaterAliasArn" in str(each.get("Outputs"))]
+    found = watched.client("cloudformation").describe_stack_resource(
+        StackName=hub, LogicalResourceId="DeadLettersAlarm"
+    )
+    name = found["StackResourceDetail"]["PhysicalResourceId"]
+    cloudwatch.set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="do notices arrive?")
+    assert json.loads(notices.wait(about("DeadLettersAlarm"))["Message"])["AlarmName"] == name
+    # It goes back by itself.
+    time.sleep(SOON)
+    assert cloudwatch.describe_alarms(AlarmNames=[name])["MetricAlarms"][0]["StateValue"] == "OK"
 
 
 @pytest.mark.parametrize("lock", ["key", "topic"])
@@ -196,7 +230,7 @@ def test_a_dead_letter_that_cannot_be_kept_is_heard_of(
     policy["Statement"] = [statement for statement in policy["Statement"] if statement["Sid"] != "KeepDeadLetters"]
     iam.put_role_policy(**names, PolicyDocument=json.dumps(policy))
     watched.client("lambda").invoke(FunctionName=watched.deployment.function, InvocationType="Event", Payload=b"{}")
-    notices.wait(about("UpdaterDroppedAlarm"))
+    notices.wait(about("UpdaterLostAlarm"))
     assert letters.drain() == []
 
 
@@ -273,7 +307,7 @@ def test_a_deployment_reaches_the_recorder_by_leave_of_its_alias_only(
 
     watched.client("sqs").set_queue_attributes(QueueUrl=letters.url, Attributes={"Policy": ""})
     put(watched, TARGETS[1], Detail=json.dumps({**DEPLOYMENT, "reason": "lost"}))
-    notices.wait(about("RulesAlarm"))
+    notices.wait(about("RecorderRuleAlarm"))
 
 
 def test_events_that_do_not_get_to_the_hub_are_heard_of_there(watched: System, notices: Queue, letters: Queue) -> None:

@@ -80,8 +80,11 @@ def test_the_sweep_settles_what_no_event_tells(system: System) -> None:
         ConditionExpression="attribute_exists(check_at)",
         ExpressionAttributeValues={":past": {"S": "2026-01-01T00:00:00.000Z"}},
     )
-    recorder = system.deployment.outputs["RecorderFunctionName"]
-    answer = system.client("lambda").invoke(FunctionName=recorder, Payload=b'{"sweep": {}}')
+    # What the rule sends, as it was deployed.
+    events = system.client("events")
+    (rule,) = [rule["Name"] for rule in events.list_rules()["Rules"] if rule.get("ScheduleExpression")]
+    (target,) = events.list_targets_by_rule(Rule=rule)["Targets"]
+    answer = system.client("lambda").invoke(FunctionName=target["Arn"], Payload=target["Input"])
     swept = json.loads(answer["Payload"].read())["swept"]
     assert "FunctionError" not in answer, swept
     assert (swept["settled"], swept["failed"]) == (1, 0), swept

@@ -95,20 +95,6 @@ def dimensions(value: list[dict[str, str]]) -> dict[str, Any]:
     return {"dimensions": {dimension["Name"]: dimension["Value"] for dimension in value}}
 
 
-def query(value: dict[str, Any]) -> dict[str, Any]:
-    """One metric, or the expression, of an alarm on several."""
-    asked: dict[str, Any] = {
-        "id": value["Id"],
-        "expression": value.get("Expression"),
-        "return_data": value.get("ReturnData", True),
-    }
-    if statistic := value.get("MetricStat"):
-        metric = {"period": statistic["Period"], "stat": statistic["Stat"]}
-        metric |= {"namespace": statistic["Metric"]["Namespace"], "metric_name": statistic["Metric"]["MetricName"]}
-        asked["metric"] = [metric | dimensions(statistic["Metric"]["Dimensions"])]
-    return asked
-
-
 def network(value: dict[str, Any]) -> dict[str, Any]:
     """A service's network."""
     vpc = value["AwsvpcConfiguration"]
@@ -225,13 +211,17 @@ KINDS = {
             "EvaluationPeriods": "evaluation_periods",
             "ExtendedStatistic": "extended_statistic",
             "MetricName": "metric_name",
-            "Metrics": lambda value: {"metric_query": [query(part) for part in value]},
             "Namespace": "namespace",
             "Period": "period",
             "Statistic": "statistic",
             "Threshold": "threshold",
             "TreatMissingData": "treat_missing_data",
         },
+    ),
+    "AWS::CloudWatch::CompositeAlarm": Kind(
+        "aws_cloudwatch_composite_alarm",
+        "alarm_name",
+        {"AlarmActions": "alarm_actions", "AlarmDescription": "alarm_description", "AlarmRule": "alarm_rule"},
     ),
     "AWS::CloudWatch::Dashboard": Kind(
         "aws_cloudwatch_dashboard",
@@ -462,7 +452,7 @@ KINDS = {
                         "namespace": part["MetricNamespace"],
                         "name": part["MetricName"],
                         "value": part["MetricValue"],
-                        "default_value": str(part["DefaultValue"]),
+                        "default_value": str(part["DefaultValue"]) if "DefaultValue" in part else None,
                     }
                     for part in value
                 ]
@@ -548,6 +538,7 @@ class Resource(NamedTuple):
 def target(value: dict[str, Any]) -> dict[str, Any]:
     """Where a rule sends."""
     attributes = {"target_id": value["Id"], "arn": value["Arn"], "role_arn": value.get("RoleArn")}
+    attributes["input"] = json.loads(value["Input"]) if "Input" in value else None
     retry = block(
         "retry_policy",
         maximum_event_age_in_seconds="MaximumEventAgeInSeconds",

@@ -143,13 +143,12 @@ async fn queries_are_answered_and_logged() {
     let levels: Vec<_> = log.iter().map(|line| line["level"].as_str().unwrap()).collect();
     assert_eq!(levels, ["INFO", "INFO", "ERROR", "ERROR", "ERROR"]);
     assert_eq!(log[3]["code"], "JsonValidation");
-    // A wrong question is its asker's fault, and was answered.
-    assert_eq!(metrics.len(), 4, "two for each of two errors: {metrics:#?}");
+    // A wrong question is its asker's fault.
+    assert_eq!(metrics.len(), 2, "one for each of two errors: {metrics:#?}");
     assert_eq!(
         (&metrics[0]["QuestionFailed"], &metrics[0]["code"], &metrics[0]["fault"]),
         (&json!(1), &json!("JsonValidation"), &json!("caller"))
     );
-    assert_eq!((&metrics[1]["AnsweredErrors"], &metrics[1]["FunctionName"]), (&json!(1), &json!("history")));
 }
 
 /// The metrics, and the other lines.

@@ -282,6 +282,8 @@ async fn the_sweep_asks_about_what_is_due_and_nothing_else() {
     ledger::make_due(world.tables(), &own);
     let swept = sweep(&world).await;
     assert_eq!((&swept["asked"], &swept["settled"]), (&json!(1), &json!(1)));
+    // Each that came to its end is counted: an alarm hears where none does any more.
+    assert_eq!(world.logs().iter().filter(|line| line.contains("SweepsDone")).count(), 4);
     assert_eq!(world.kinds(&site), ["STARTED", "APPLIED", "COMPLETED"]);
     let session = world.sessions().pop().unwrap();
     assert_eq!(session.role_arn, format!("arn:aws:iam::{}:role/ecs-updater/ecs-updater-reader", site.account));

@@ -1,9 +1,11 @@
 //! What stands in the log: JSON lines that lead to the change, one line per failure, and metrics.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::harness::journal::Fault;
-use crate::harness::{Site, TARGET, World};
+use crate::harness::{Site, TARGET, World, ledger};
 
 /// Every line of the log is a JSON object.
 fn lines(world: &World) -> Vec<Value> {
@@ -109,15 +111,11 @@ async fn changes_are_counted_as_embedded_metrics() {
             }
         }
     }
-    assert_eq!(
-        counted,
-        ["applied", "unchanged", "failed", "answerederrors"],
-        "a plan and a replay are no change; a failure is a function error too"
-    );
+    assert_eq!(counted, ["applied", "unchanged", "failed"], "a plan and a replay are no change");
     let failed = &metrics[2];
-    let dimensions = &failed["_aws"]["CloudWatchMetrics"][0]["Dimensions"];
-    let by_code = dimensions.as_array().unwrap().iter().any(|set| set.as_array().unwrap().len() == 1);
-    assert!(by_code && holds(failed, "InvalidImage"), "the dimension is the code: {failed}");
+    // Once: each set of dimensions is a metric of its own.
+    assert_eq!(failed["_aws"]["CloudWatchMetrics"][0]["Dimensions"], json!([["code", "fault"]]));
+    assert!(holds(failed, "InvalidImage"), "{failed}");
 }
 
 /// Alarms page operators for their faults only, and for what ended without an answer.
@@ -170,8 +168,55 @@ async fn a_failure_is_counted_as_its_callers_or_as_the_operators() {
         .map(|line| (line["code"].as_str().unwrap().to_owned(), line["fault"].as_str().unwrap().to_owned()))
         .collect();
     assert_eq!(counted, expected);
-    let answered = metrics(&world).into_iter().filter(|line| line.get("AnsweredErrors").is_some()).count();
-    assert_eq!(answered, expected.len());
+}
+
+/// A lease that lasts is nobody's to wait for: another change for a while is its caller's matter, longer than any can is the operator's.
+#[tokio::test]
+async fn a_change_in_progress_that_lasts_is_the_operators() {
+    let world = World::new().await;
+    let site = Site::target();
+    world.journal.on("RegisterTaskDefinition", 1, Fault::HangBefore);
+    world
+        .kill_at(&site.event(json!({"ecs_image_name": "nginx"})), world.invocation(), "RegisterTaskDefinition", 1)
+        .await;
+    world.restart().await;
+    for minutes in [2, 30] {
+        ledger::expire_lease_at(world.tables(), &site.key(), chrono::Utc::now() + chrono::Duration::minutes(minutes));
+        world.update(json!({"ecs_image_name": "httpd"})).await.error("ChangeInProgress");
+    }
+    assert_eq!(faults(&world), ["caller", "operator"]);
+}
+
+#[tokio::test]
+async fn a_ledger_that_moves_is_the_callers_and_one_that_is_not_written_the_operators() {
+    let site = Site::target();
+    let moves = World::new().await;
+    moves.journal.from("DescribeServices", 1, Fault::Delay(Duration::from_millis(150)));
+    let other = async {
+        for attempt in 1..=5 {
+            moves.journal.reached("DescribeServices", attempt).await;
+            ledger::append_external(moves.tables(), &site);
+        }
+    };
+    let (outcome, ()) = tokio::join!(moves.update(json!({"ecs_image_name": "nginx"})), other);
+    outcome.error("ChangeInProgress");
+    assert_eq!(faults(&moves), ["caller"]);
+
+    let stands = World::new().await;
+    let conflict = json!({"__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
+        "Message": "Transaction cancelled, please refer cancellation reasons for specific reasons [TransactionConflict, None]",
+        "CancellationReasons": [{"Code": "TransactionConflict", "Message": "Transaction is ongoing for the item"}, {"Code": "None"}]});
+    stands.journal.from("ExecuteTransaction", 1, Fault::Answer { status: 400, body: conflict.to_string() });
+    let outcome = stands.update(json!({"ecs_image_name": "nginx"})).await;
+    let message = outcome.error("ChangeInProgress");
+    assert!(message.contains("nobody else wrote to it") && message.contains("TransactionConflict"), "{message}");
+    assert_eq!(faults(&stands), ["operator"]);
+}
+
+/// Whose fault each counted `ChangeInProgress` was.
+fn faults(world: &World) -> Vec<String> {
+    let counted = metrics(world).into_iter().filter(|line| line["code"] == "ChangeInProgress");
+    counted.map(|line| line["fault"].as_str().unwrap().to_owned()).collect()
 }
 
 #[tokio::test]

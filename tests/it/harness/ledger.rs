@@ -99,12 +99,12 @@ pub fn expire_lease(tables: &Tables, service: &str) {
     expire_lease_at(tables, service, chrono::Utc::now() - chrono::Duration::seconds(30));
 }
 
-pub fn expire_lease_at(tables: &Tables, service: &str, past: chrono::DateTime<chrono::Utc>) {
+pub fn expire_lease_at(tables: &Tables, service: &str, at: chrono::DateTime<chrono::Utc>) {
     let id = format!("service#{service}");
     let items = tables.scan(STATE_TABLE);
     let mut head = items.iter().find(|item| item["id"]["S"] == id.as_str()).cloned().expect("a head");
     assert_ne!(head["lease_until"]["S"], "", "nothing is leased: {head}");
-    head["lease_until"]["S"] = past.to_rfc3339_opts(chrono::SecondsFormat::Millis, true).into();
+    head["lease_until"]["S"] = at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true).into();
     tables.put(STATE_TABLE, &head);
 }
 

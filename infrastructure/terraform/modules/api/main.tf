@@ -166,7 +166,8 @@ resource "aws_cloudwatch_metric_alarm" "broken_alarm" {
   metric_name         = "${var.name}-BrokenRequests"
   statistic           = "Sum"
   period              = 300
-  evaluation_periods  = 1
+  evaluation_periods  = 6
+  datapoints_to_alarm = 1
   comparison_operator = "GreaterThanOrEqualToThreshold"
   threshold           = 1
   treat_missing_data  = "notBreaching"

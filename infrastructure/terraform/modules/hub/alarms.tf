@@ -14,45 +14,43 @@ locals {
   hub_alarms = {
     updater_errors_alarm = {
       description = "The updater ended without an answer: it crashed, or ran out of time or memory. Its log says where. What it answered itself, callers' typos among it, is not counted here."
-      expression  = "errors - FILL(answered, 0)"
-      metrics = {
-        errors   = { namespace = "AWS/Lambda", metric = "Errors", dimensions = { FunctionName = aws_lambda_function.updater_function.function_name } }
-        answered = { namespace = var.metrics_namespace, metric = "AnsweredErrors", dimensions = { FunctionName = aws_lambda_function.updater_function.function_name } }
-      }
+      namespace   = var.metrics_namespace
+      metric      = "UpdaterUnanswered"
     }
     updater_throttles_alarm = {
       description         = "Lambda had no room for the updater again and again. The account's concurrency, or the function's own, is too small."
       namespace           = "AWS/Lambda"
       metric              = "Throttles"
       dimensions          = { FunctionName = aws_lambda_function.updater_function.function_name }
-      evaluation_periods  = 3
       datapoints_to_alarm = 2
     }
     updater_duration_alarm = {
-      description         = "The updater came within a fiftieth of its time limit (900 s). What does not fit is not started or cut off."
-      namespace           = "AWS/Lambda"
-      metric              = "Duration"
-      dimensions          = { FunctionName = aws_lambda_function.updater_function.function_name }
-      extended_statistic  = "p99"
-      evaluation_periods  = 3
+      description        = "The updater came within a fiftieth of its time limit (900 s). What does not fit is not started or cut off."
+      namespace          = "AWS/Lambda"
+      metric             = "Duration"
+      dimensions         = { FunctionName = aws_lambda_function.updater_function.function_name }
+      extended_statistic = "p99"
+      # Dated up to 900 seconds back.
+      evaluation_periods  = 12
       datapoints_to_alarm = 2
       threshold           = 882000
     }
     updater_dropped_alarm = {
-      description = "Lambda gave up asynchronous invocations of the updater. They are dead letters; where the metric DestinationDeliveryFailures is not zero, those are lost."
-      expression  = "FILL(dropped, 0) + FILL(lost, 0)"
-      metrics = {
-        dropped = { namespace = "AWS/Lambda", metric = "AsyncEventsDropped", dimensions = { FunctionName = aws_lambda_function.updater_function.function_name } }
-        lost    = { namespace = "AWS/Lambda", metric = "DestinationDeliveryFailures", dimensions = { FunctionName = aws_lambda_function.updater_function.function_name } }
-      }
+      description = "Lambda gave up asynchronous invocations of the updater: they failed each time, or waited for too long. They are dead letters."
+      namespace   = "AWS/Lambda"
+      metric      = "AsyncEventsDropped"
+      dimensions  = { FunctionName = aws_lambda_function.updater_function.function_name }
+    }
+    updater_lost_alarm = {
+      description = "Lambda gave up asynchronous invocations of the updater, and could not keep them as dead letters: they are lost. Look at the role's permission for the queue."
+      namespace   = "AWS/Lambda"
+      metric      = "DestinationDeliveryFailures"
+      dimensions  = { FunctionName = aws_lambda_function.updater_function.function_name }
     }
     history_errors_alarm = {
       description = "The history function ended without an answer: it crashed, or ran out of time or memory. Its log says where. What it answered itself, callers' typos among it, is not counted here."
-      expression  = "errors - FILL(answered, 0)"
-      metrics = {
-        errors   = { namespace = "AWS/Lambda", metric = "Errors", dimensions = { FunctionName = aws_lambda_function.history_function.function_name } }
-        answered = { namespace = var.metrics_namespace, metric = "AnsweredErrors", dimensions = { FunctionName = aws_lambda_function.history_function.function_name } }
-      }
+      namespace   = var.metrics_namespace
+      metric      = "HistoryUnanswered"
     }
     history_questions_alarm = {
       description = "Questions to the history fail, and not for what they ask: its tables could not be read. Look at the role and the tables of the history function."
@@ -65,7 +63,6 @@ locals {
       namespace           = "AWS/Lambda"
       metric              = "Throttles"
       dimensions          = { FunctionName = aws_lambda_function.history_function.function_name }
-      evaluation_periods  = 3
       datapoints_to_alarm = 2
     }
     history_duration_alarm = {
@@ -74,7 +71,6 @@ locals {
       metric              = "Duration"
       dimensions          = { FunctionName = aws_lambda_function.history_function.function_name }
       extended_statistic  = "p99"
-      evaluation_periods  = 3
       datapoints_to_alarm = 2
       threshold           = 54000
     }
@@ -132,6 +128,12 @@ locals {
       metric      = "Failed"
       dimensions  = { code = "TagUpdateFailed", fault = "operator" }
     }
+    change_in_progress_alarm = {
+      description = "Changes fail with ChangeInProgress, and not because of another change: a lease lasts for longer than any may, or a ledger cannot be written though nobody else writes to it."
+      namespace   = var.metrics_namespace
+      metric      = "Failed"
+      dimensions  = { code = "ChangeInProgress", fault = "operator" }
+    }
     dead_letters_alarm = {
       description = "Something asynchronous failed for good, and waits in the dead-letter queue. Each message says what it was and why it failed; send it again once that is mended."
       namespace   = "AWS/SQS"
@@ -139,15 +141,23 @@ locals {
       dimensions  = { QueueName = aws_sqs_queue.dead_letters.name }
       statistic   = "Maximum"
     }
-    waves_alarm = {
-      description = "A rollout in waves stopped, or did not begin. The cause of the failed execution of the state machine is its summary: which services changed, which did not, and the event that puts them back. InputRefused means that its caller erred and nothing was changed. One that was aborted, or took too long, has no summary. See docs/ROLLOUTS.md."
-      expression  = "FILL(failed, 0) + FILL(late, 0) + FILL(aborted, 0)"
-      metrics = {
-        failed  = { namespace = "AWS/States", metric = "ExecutionsFailed", dimensions = { StateMachineArn = aws_sfn_state_machine.waves.arn } }
-        late    = { namespace = "AWS/States", metric = "ExecutionsTimedOut", dimensions = { StateMachineArn = aws_sfn_state_machine.waves.arn } }
-        aborted = { namespace = "AWS/States", metric = "ExecutionsAborted", dimensions = { StateMachineArn = aws_sfn_state_machine.waves.arn } }
-      }
-      period = 60
+    waves_failed_alarm = {
+      description = "A rollout in waves stopped, or did not begin. The cause of the failed execution of the state machine is its summary: which services changed, which did not, and the event that puts them back. InputRefused means that its caller erred and nothing was changed. See docs/ROLLOUTS.md."
+      namespace   = "AWS/States"
+      metric      = "ExecutionsFailed"
+      dimensions  = { StateMachineArn = aws_sfn_state_machine.waves.arn }
+    }
+    waves_timed_out_alarm = {
+      description = "A rollout in waves took too long, and has no summary. What it did is in its bucket. See docs/ROLLOUTS.md."
+      namespace   = "AWS/States"
+      metric      = "ExecutionsTimedOut"
+      dimensions  = { StateMachineArn = aws_sfn_state_machine.waves.arn }
+    }
+    waves_aborted_alarm = {
+      description = "A rollout in waves was aborted, and has no summary. What it did is in its bucket. See docs/ROLLOUTS.md."
+      namespace   = "AWS/States"
+      metric      = "ExecutionsAborted"
+      dimensions  = { StateMachineArn = aws_sfn_state_machine.waves.arn }
     }
   }
 
@@ -157,7 +167,6 @@ locals {
       namespace           = "AWS/Lambda"
       metric              = "Errors"
       dimensions          = { FunctionName = local.recorder_function }
-      evaluation_periods  = 3
       datapoints_to_alarm = 2
     }
     recorder_throttles_alarm = {
@@ -165,7 +174,6 @@ locals {
       namespace           = "AWS/Lambda"
       metric              = "Throttles"
       dimensions          = { FunctionName = local.recorder_function }
-      evaluation_periods  = 3
       datapoints_to_alarm = 2
     }
     recorder_duration_alarm = {
@@ -174,86 +182,127 @@ locals {
       metric              = "Duration"
       dimensions          = { FunctionName = local.recorder_function }
       extended_statistic  = "p99"
-      evaluation_periods  = 3
       datapoints_to_alarm = 2
       threshold           = 108000
     }
     recorder_dropped_alarm = {
-      description = "Lambda gave up asynchronous invocations of the recorder. They are dead letters; where the metric DestinationDeliveryFailures is not zero, those are lost."
-      expression  = "FILL(dropped, 0) + FILL(lost, 0)"
-      metrics = {
-        dropped = { namespace = "AWS/Lambda", metric = "AsyncEventsDropped", dimensions = { FunctionName = local.recorder_function } }
-        lost    = { namespace = "AWS/Lambda", metric = "DestinationDeliveryFailures", dimensions = { FunctionName = local.recorder_function } }
-      }
+      description = "Lambda gave up asynchronous invocations of the recorder: they failed each time, or waited for too long. They are dead letters."
+      namespace   = "AWS/Lambda"
+      metric      = "AsyncEventsDropped"
+      dimensions  = { FunctionName = local.recorder_function }
     }
-    sweep_alarm = {
-      description = "The recorder has not come to an end in the last half hour, though it is called every five minutes: deployments whose end no event tells of stay open."
-      expression  = "invocations - FILL(errors, 0)"
-      metrics = {
-        invocations = { namespace = "AWS/Lambda", metric = "Invocations", dimensions = { FunctionName = local.recorder_function } }
-        errors      = { namespace = "AWS/Lambda", metric = "Errors", dimensions = { FunctionName = local.recorder_function } }
-      }
-      period              = 1800
+    recorder_lost_alarm = {
+      description = "Lambda gave up asynchronous invocations of the recorder, and could not keep them as dead letters: they are lost. Look at the role's permission for the queue."
+      namespace   = "AWS/Lambda"
+      metric      = "DestinationDeliveryFailures"
+      dimensions  = { FunctionName = local.recorder_function }
+    }
+    # These two are parts of sweep_alarm, which tells of them.
+    sweep_silent_alarm = {
+      description         = "No sweep of the recorder came to its end in the last half hour. Part of SweepAlarm, which tells of it."
+      namespace           = var.metrics_namespace
+      metric              = "SweepsDone"
+      datapoints_to_alarm = 6
       comparison_operator = "LessThanThreshold"
       treat_missing_data  = "breaching"
+      actions             = []
     }
-    rules_alarm = {
-      description = "A rule could neither deliver an event to the recorder nor keep it as a dead letter: it is lost. The sweep finds what it told of; look at the permissions of rules, alias and queue."
-      expression  = "FILL(deployments, 0) + FILL(alarms, 0) + FILL(sweeps, 0)"
-      metrics = {
-        deployments = { namespace = "AWS/Events", metric = "InvocationsFailedToBeSentToDlq", dimensions = { EventBusName = local.event_bus, RuleName = local.rules.recorder } }
-        alarms      = { namespace = "AWS/Events", metric = "FailedInvocations", dimensions = { EventBusName = local.event_bus, RuleName = local.rules.target_alarms } }
-        sweeps      = { namespace = "AWS/Events", metric = "InvocationsFailedToBeSentToDlq", dimensions = { RuleName = local.rules.sweep } }
-      }
+    sweep_seen_alarm = {
+      description        = "A sweep of the recorder came to its end within the last week, as it should be. Part of SweepAlarm, which would else tell of each new hub."
+      namespace          = var.metrics_namespace
+      metric             = "SweepsDone"
+      period             = 3600
+      evaluation_periods = 168
+      # Two hours of sweeps: the first one makes sweep_silent_alarm OK, and this alarm must not be faster.
+      datapoints_to_alarm = 2
+      actions             = []
+    }
+    recorder_rule_alarm = {
+      description = "RecorderRule could neither deliver an event to the recorder nor keep it as a dead letter: it is lost. The sweep finds what it told of; look at the permissions of rule, alias and queue."
+      namespace   = "AWS/Events"
+      metric      = "InvocationsFailedToBeSentToDlq"
+      dimensions  = { EventBusName = local.event_bus, RuleName = local.rules.recorder }
+    }
+    target_alarms_rule_alarm = {
+      description = "TargetAlarmsRule could not keep an alarm of a target account as a dead letter: nobody heard of it. Look at the queue's policy."
+      namespace   = "AWS/Events"
+      metric      = "FailedInvocations"
+      dimensions  = { EventBusName = local.event_bus, RuleName = local.rules.target_alarms }
+    }
+    sweep_rule_alarm = {
+      description = "SweepRule could neither call the recorder nor keep that as a dead letter: there are no sweeps. Look at the permissions of rule, alias and queue."
+      namespace   = "AWS/Events"
+      metric      = "InvocationsFailedToBeSentToDlq"
+      dimensions  = { RuleName = local.rules.sweep }
     }
   }
 }
 
-# One metric (namespace, metric, dimensions, a statistic over a period in seconds), or several and an expression of them.
+# Metrics come late: Lambda dates its own at the invocation's start, and others may need a quarter of an hour. So each alarm looks
+# back for half an hour or longer, and none has an expression, in which FILL would make the latest period 0 for ever (docs/ALARMS.md).
 resource "aws_cloudwatch_metric_alarm" "alarms" {
   for_each = merge(local.hub_alarms, { for name, alarm in local.recorder_alarms : name => alarm if local.recorder > 0 })
 
   alarm_name          = "${var.name}-${replace(trimsuffix(each.key, "_alarm"), "_", "-")}"
   alarm_description   = each.value.description
-  evaluation_periods  = try(each.value.evaluation_periods, 1)
-  datapoints_to_alarm = try(each.value.datapoints_to_alarm, null)
+  namespace           = each.value.namespace
+  metric_name         = each.value.metric
+  dimensions          = try(each.value.dimensions, null)
+  statistic           = can(each.value.extended_statistic) ? null : try(each.value.statistic, "Sum")
+  extended_statistic  = try(each.value.extended_statistic, null)
+  period              = try(each.value.period, 300)
+  evaluation_periods  = try(each.value.evaluation_periods, 6)
+  datapoints_to_alarm = try(each.value.datapoints_to_alarm, 1)
   comparison_operator = try(each.value.comparison_operator, "GreaterThanOrEqualToThreshold")
   threshold           = try(each.value.threshold, 1)
   treat_missing_data  = try(each.value.treat_missing_data, "notBreaching")
-  alarm_actions       = [aws_sns_topic.notices_topic.arn]
+  alarm_actions       = try(each.value.actions, [aws_sns_topic.notices_topic.arn])
   tags                = var.tags
+}
 
-  namespace          = try(each.value.namespace, null)
-  metric_name        = try(each.value.metric, null)
-  dimensions         = try(each.value.dimensions, null)
-  statistic          = can(each.value.metrics) || can(each.value.extended_statistic) ? null : try(each.value.statistic, "Sum")
-  extended_statistic = try(each.value.extended_statistic, null)
-  period             = can(each.value.metrics) ? null : try(each.value.period, 300)
+# Without sweeps for half an hour, though there were some in the last week: a new hub has none yet, and that is nothing to hear of.
+resource "aws_cloudwatch_composite_alarm" "sweep_alarm" {
+  count = local.recorder
 
-  dynamic "metric_query" {
-    for_each = can(each.value.metrics) ? [each.value.expression] : []
+  alarm_name        = "${var.name}-sweep"
+  alarm_description = "The recorder's sweeps stopped: none came to its end in the last half hour, though one is due every five minutes. Deployments whose end no event tells of stay open."
+  alarm_rule        = join(" AND ", [for part in ["sweep_silent_alarm", "sweep_seen_alarm"] : "ALARM(\"${aws_cloudwatch_metric_alarm.alarms[part].alarm_name}\")"])
+  alarm_actions     = [aws_sns_topic.notices_topic.arn]
+  tags              = var.tags
+}
 
-    content {
-      id          = "watched"
-      expression  = metric_query.value
-      return_data = true
-    }
+# Invocations that ended without an answer, by what Lambda itself writes into the log about each. What the function answered, an error
+# too, has status `success` there; `Runtime.Unknown` is what Lambda makes of the error type that Rust's runtime gives an answered error.
+# Dated at the end, unlike Lambda's metric Errors. The template has the sources.
+locals {
+  unanswered = join(" || ", [
+    "($.type = \"platform.report\" && $.record.status = \"timeout\")",
+    "($.type = \"platform.report\" && $.record.status = \"failure\" && $.record.errorType != \"Runtime.Unknown\")",
+    "($.type = \"platform.report\" && $.record.status = \"error\" && $.record.errorType != \"Runtime.Unknown\")",
+    "($.type = \"platform.initReport\" && $.record.phase = \"invoke\" && $.record.status = \"error\")",
+  ])
+}
+
+resource "aws_cloudwatch_log_metric_filter" "updater_unanswered" {
+  name           = "${var.name}-updater-unanswered"
+  log_group_name = aws_cloudwatch_log_group.log_group.name
+  pattern        = "{ ${local.unanswered} }"
+
+  metric_transformation {
+    namespace = var.metrics_namespace
+    name      = "UpdaterUnanswered"
+    value     = "1"
   }
+}
 
-  dynamic "metric_query" {
-    for_each = try(each.value.metrics, {})
+resource "aws_cloudwatch_log_metric_filter" "history_unanswered" {
+  name           = "${var.name}-history-unanswered"
+  log_group_name = aws_cloudwatch_log_group.history_log_group.name
+  pattern        = "{ ${local.unanswered} }"
 
-    content {
-      id          = metric_query.key
-      return_data = false
-
-      metric {
-        namespace   = metric_query.value.namespace
-        metric_name = metric_query.value.metric
-        dimensions  = metric_query.value.dimensions
-        period      = try(each.value.period, 300)
-        stat        = "Sum"
-      }
-    }
+  metric_transformation {
+    namespace = var.metrics_namespace
+    name      = "HistoryUnanswered"
+    value     = "1"
   }
 }

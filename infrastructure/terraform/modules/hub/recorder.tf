@@ -105,6 +105,8 @@ resource "aws_cloudwatch_event_target" "sweep_rule" {
   rule      = aws_cloudwatch_event_rule.sweep_rule[0].name
   target_id = "recorder"
   arn       = aws_lambda_alias.recorder_alias[0].arn
+  # In place of EventBridge's own event, of which the recorder would understand nothing.
+  input = jsonencode({ sweep = {} })
 
   retry_policy {
     maximum_event_age_in_seconds = 300

@@ -115,7 +115,8 @@ resource "aws_cloudwatch_metric_alarm" "dead_letters_alarm" {
   dimensions          = { QueueName = aws_sqs_queue.dead_letters.name }
   statistic           = "Maximum"
   period              = 300
-  evaluation_periods  = 1
+  evaluation_periods  = 6
+  datapoints_to_alarm = 1
   comparison_operator = "GreaterThanOrEqualToThreshold"
   threshold           = 1
   treat_missing_data  = "notBreaching"
@@ -131,7 +132,8 @@ resource "aws_cloudwatch_metric_alarm" "lost_alarm" {
   dimensions          = { RuleName = aws_cloudwatch_event_rule.deployments_rule.name }
   statistic           = "Sum"
   period              = 300
-  evaluation_periods  = 1
+  evaluation_periods  = 6
+  datapoints_to_alarm = 1
   comparison_operator = "GreaterThanOrEqualToThreshold"
   threshold           = 1
   treat_missing_data  = "notBreaching"

@@ -148,7 +148,8 @@ resource "aws_cloudwatch_metric_alarm" "trigger_dead_letters_alarm" {
   dimensions          = { QueueName = aws_sqs_queue.trigger_dead_letters.name }
   statistic           = "Maximum"
   period              = 300
-  evaluation_periods  = 1
+  evaluation_periods  = 6
+  datapoints_to_alarm = 1
   comparison_operator = "GreaterThanOrEqualToThreshold"
   threshold           = 1
   treat_missing_data  = "notBreaching"
@@ -166,7 +167,8 @@ resource "aws_cloudwatch_metric_alarm" "trigger_rule_alarm" {
   dimensions          = { RuleName = aws_cloudwatch_event_rule.trigger_rule.name }
   statistic           = "Sum"
   period              = 300
-  evaluation_periods  = 1
+  evaluation_periods  = 6
+  datapoints_to_alarm = 1
   comparison_operator = "GreaterThanOrEqualToThreshold"
   threshold           = 1
   treat_missing_data  = "notBreaching"
