@@ -96,7 +96,7 @@ def ecs_checks(operation: str, body: dict[str, Any], region: str, account: str) 
     match operation:
         case "DescribeServices":
             return [Check(action, service(name)) for name in body.get("services") or []] or [Check(action, "*")]
-        case "UpdateService" | "DeleteService" | "ListServiceDeployments":
+        case "UpdateService" | "DeleteService" | "ListServiceDeployments" | "UpdateServicePrimaryTaskSet":
             # Roles that the service hands to ECS itself: volumes, Service Connect, load balancers, VPC Lattice.
             passed = [
                 Check("iam:PassRole", role, {"iam:PassedToService": "ecs.amazonaws.com"})
@@ -112,6 +112,12 @@ def ecs_checks(operation: str, body: dict[str, Any], region: str, account: str) 
             # AWS asks for the deployment, or the revision, and for the service it belongs to.
             services = [re.sub(r":service-(?:deployment|revision)/(.+)/[^/]+$", r":service/\1", arn) for arn in named]
             return [Check(action, arn) for arn in [*named, *services]] or None
+        case "StopServiceDeployment" | "ContinueServiceDeployment":
+            arn = str(body.get("serviceDeploymentArn"))
+            return [Check(action, arn), Check(action, re.sub(r":service-deployment/(.+)/[^/]+$", r":service/\1", arn))]
+        case "CreateTaskSet" | "UpdateTaskSet" | "DeleteTaskSet":
+            of = service(body.get("service")).replace(":service/", ":task-set/")
+            return [Check(action, f"{of}/{str(body.get('taskSet') or '*').rsplit('/', 1)[-1]}")]
         case "TagResource" | "UntagResource" | "ListTagsForResource":
             return [Check(action, str(body.get("resourceArn")))]
         case "DescribeTaskDefinition":
