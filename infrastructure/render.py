@@ -106,6 +106,7 @@ OPTIONAL_KEYS = {
 }
 OPTIONAL_STATEMENTS = {
     "OnlyBreakGlassChangesThisPolicy": "HasBreakGlassRole",
+    "NobodyDeletesTheTable": "ProtectsTables",
     "UseTheTablesKey": "HasTableKey",
     "LookUpImages": "HasRegistryRepositories",
     "ReadRegistryCredentials": "HasRegistrySecrets",

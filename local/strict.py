@@ -30,6 +30,7 @@ from typing import Any
 import ministack.core.iam_actions as actions
 import ministack.core.iam_evaluator as evaluator
 import strict_api
+import strict_stacks
 import strict_states
 import strict_watch
 from ministack.app import main
@@ -349,17 +350,6 @@ def table_policy_for_arn(arn: str) -> tuple[str, str] | None:
     return (entry["Policy"], account) if entry else None
 
 
-original_table_create: Callable[..., Created] = provisioners._ddb_create
-
-
-def table_create(logical_id: str, properties: dict[str, Any], stack: str) -> Created:
-    """A table, with its policy."""
-    name, attributes = original_table_create(logical_id, properties, stack)
-    if policy := properties.get("ResourcePolicy", {}).get("PolicyDocument"):
-        dynamodb._put_resource_policy({"ResourceArn": attributes["Arn"], "Policy": json.dumps(policy)})
-    return name, attributes
-
-
 original_role_create: Callable[..., Created] = provisioners._iam_role_create
 
 
@@ -410,9 +400,9 @@ def mend() -> None:
     ec2._parse_ip_permissions = ip_permissions
     dynamodb.table_policy_for_arn = table_policy_for_arn
     evaluator._RESOURCE_POLICY_LOOKUPS["dynamodb"] = ("dynamodb", "table_policy_for_arn")
-    provisioners._RESOURCE_HANDLERS["AWS::DynamoDB::Table"]["create"] = table_create
     provisioners._RESOURCE_HANDLERS["AWS::IAM::Role"]["create"] = role_create
     strict_api.mend()
+    strict_stacks.mend()
     strict_states.mend()
     strict_watch.mend()
     for operation in ("create", "update"):

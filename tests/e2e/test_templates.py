@@ -211,6 +211,7 @@ CONDITIONS = (
     "HasExternalId",
     "HasExternalIdOrHasOrganization",
     "HasBreakGlassRole",
+    "ProtectsTables",
     "HasTaskRoles",
     "HasInfrastructureRoles",
     "HasRecorder",
@@ -475,7 +476,7 @@ def test_only_what_may_pass_is_tried_again() -> None:
 
 def test_results_are_private_encrypted_and_outlive_the_stack() -> None:
     bucket = template("hub.yaml")["Resources"]["WavesBucket"]
-    assert bucket["DeletionPolicy"] == bucket["UpdateReplacePolicy"] == "Retain"
+    assert (bucket["DeletionPolicy"], bucket["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
     assert all(bucket["Properties"]["PublicAccessBlockConfiguration"].values())
     assert bucket["Properties"]["BucketEncryption"]
     assert bucket["Properties"]["LifecycleConfiguration"]
@@ -564,9 +565,11 @@ def test_what_counts_as_a_broken_door_stands_in_its_access_log() -> None:
 def test_history_and_state_outlive_the_stack() -> None:
     resources = template("hub.yaml")["Resources"]
     for table in ("HistoryTable", "StateTable"):
-        assert resources[table]["DeletionPolicy"] == resources[table]["UpdateReplacePolicy"] == "Retain"
+        assert resources[table]["DeletionPolicy"] == "RetainExceptOnCreate"
+        assert resources[table]["UpdateReplacePolicy"] == "Retain"
         properties = resources[table]["Properties"]
-        assert properties["DeletionProtectionEnabled"] is True
+        assert properties["DeletionProtectionEnabled"] == {"Fn::If": ["ProtectsTables", True, False]}
+        assert template("hub.yaml")["Parameters"]["ProtectTables"]["Default"] == "YES"
         assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
         assert properties["BillingMode"] == "PAY_PER_REQUEST"
         key = resolve(properties["SSESpecification"], {"TableKeyArn": "arn:key"}, {"HasTableKey": True})
