@@ -210,6 +210,12 @@ run-lambda-test-aws: $(VENV)/stamp ## the first version's eight events to the de
 run-lambda-test-unittest: $(VENV)/stamp ## the first version's checks, 1.1.1 to 4.3.4, over the deployed function
 	@$(RULES) test-unittest
 
+# CloudFormation neither sees nor mends a table policy that somebody took away.
+STACK ?= ecs-updater
+.PHONY: check-tables
+check-tables: $(VENV)/stamp ## whether both tables of the hub (STACK) have the policies and protections that were deployed
+	@$(VENV)/bin/python local/check_tables.py $(STACK)
+
 # What was made in AWS goes first: without it the record, and with it the way to find it, would be gone.
 .PHONY: clean clean-deployed
 clean: clean-deployed ## remove what these rules made, in AWS too, and everything that was built or installed here

@@ -39,6 +39,9 @@ ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = sorted((ROOT / "infrastructure" / "cloudformation").glob("*.yaml"))
 STATE_MACHINES = ROOT / "infrastructure" / "step-functions"
 
+# Rules of hub.yaml about what the stack itself made.
+WATCH_RULES = ("TablesWatch", "KeysWatch", "FunctionsWatch", "RolesWatch", "EventsWatch")
+
 # Token -> what stands for it: a fragment of an Fn::Sub string, or a whole value (lists).
 TOKENS: dict[str, Any] = {
     "__PARTITION__": "${AWS::Partition}",
@@ -78,7 +81,16 @@ TOKENS: dict[str, Any] = {
     "__EVENT_BUS_NAME__": "${AWS::StackName}",
     "__HUB_EVENT_BUS_ARN__": "${HubEventBusArn}",
     "__TARGET_RULE_ARNS__": [{"Fn::GetAtt": [rule, "Arn"]} for rule in ("DeploymentsRule", "AlarmsRule")],
-    "__RULE_ARNS__": [{"Fn::GetAtt": [rule, "Arn"]} for rule in ("RecorderRule", "TargetAlarmsRule", "SweepRule")],
+    "__RULE_ARNS__": [
+        *({"Fn::GetAtt": [rule, "Arn"]} for rule in WATCH_RULES),
+        *(
+            {"Fn::If": ["HasRecorder", {"Fn::GetAtt": [rule, "Arn"]}, {"Ref": "AWS::NoValue"}]}
+            for rule in ("RecorderRule", "TargetAlarmsRule", "SweepRule")
+        ),
+    ],
+    "__TAMPERING_QUEUE_ARN__": "${TamperingQueue.Arn}",
+    "__WATCH_RULE_ARNS__": [{"Fn::GetAtt": [rule, "Arn"]} for rule in WATCH_RULES],
+    "__HUB_REGION__": "${HubRegion}",
     "__API_ARN__": "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${Api}",
     "__TASK_ROLE_ARNS__": {"Fn::Split": [",", {"Ref": "TaskRoleArns"}]},
     "__INFRASTRUCTURE_ROLE_ARNS__": {"Fn::Split": [",", {"Ref": "InfrastructureRoleArns"}]},

@@ -48,6 +48,11 @@ def table_create(logical_id: str, properties: dict[str, Any], stack: str) -> Cre
         raise ValueError(f"{name} already exists")
     name, attributes = original_table(logical_id, properties, stack)
     put_policy(attributes["Arn"], properties)
+    # What else MiniStack drops.
+    if backups := properties.get("PointInTimeRecoverySpecification"):
+        dynamodb._update_continuous_backups({"TableName": name, "PointInTimeRecoverySpecification": backups})
+    if live := properties.get("TimeToLiveSpecification"):
+        dynamodb._update_ttl({"TableName": name, "TimeToLiveSpecification": live})
     return name, attributes
 
 

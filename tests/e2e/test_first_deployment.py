@@ -92,8 +92,7 @@ def test_a_first_deployment_without_protection_leaves_nothing_and_is_made_again(
     for table in tables:
         described = dynamodb.describe_table(TableName=table)["Table"]
         assert described["DeletionProtectionEnabled"]
-        if "History" in table:
-            assert "NobodyDeletesTheTable" in dynamodb.get_resource_policy(ResourceArn=described["TableArn"])["Policy"]
+        assert "NobodyDeletesTheTable" in dynamodb.get_resource_policy(ResourceArn=described["TableArn"])["Policy"]
     assert sorted(kind for kind, *_ in map(str.split, hub.delete())).count("AWS::DynamoDB::Table") == 2
     assert hub.left()["tables"] == tables
 

@@ -88,6 +88,7 @@ def resolve(node: Any, values: dict[str, Any], conditions: dict[str, bool]) -> A
 # What the tokens of policies/ stand for, and what the templates' names are, in one deployment.
 UPDATER_ROLE = "arn:aws:iam::111111111111:role/ecs-updater/updater"
 RECORDER_ROLE = "arn:aws:iam::111111111111:role/ecs-updater/recorder"
+WATCH_RULES = [f"arn:rule:{rule}" for rule in render.WATCH_RULES]
 TOKENS: dict[str, Any] = {
     "__PARTITION__": "aws",
     "__ACCOUNT_ID__": "222222222222",
@@ -111,7 +112,10 @@ TOKENS: dict[str, Any] = {
     "__DEAD_LETTERS_ARN__": "arn:dead-letters",
     "__EVENT_BUS_NAME__": "stack",
     "__HUB_EVENT_BUS_ARN__": "arn:bus",
-    "__RULE_ARNS__": ["arn:rule:recorder", "arn:rule:alarms", "arn:rule:sweep"],
+    "__RULE_ARNS__": [*WATCH_RULES, "arn:rule:recorder", "arn:rule:alarms", "arn:rule:sweep"],
+    "__TAMPERING_QUEUE_ARN__": "arn:tampering-queue",
+    "__WATCH_RULE_ARNS__": WATCH_RULES,
+    "__HUB_REGION__": "eu-central-1",
     "__TARGET_RULE_ARNS__": ["arn:rule:deployments", "arn:rule:target-alarms"],
     "__BREAK_GLASS_ROLE_ARN__": "arn:aws:iam::111111111111:role/break-glass",
     "__REGISTRY_REPOSITORY_ARNS__": ["arn:repository:1", "arn:repository:2"],
@@ -151,6 +155,9 @@ VALUES = {
     "DeadLetters.Arn": "arn:dead-letters",
     "HubEventBusArn": "arn:bus",
     "RecorderRule.Arn": "arn:rule:recorder",
+    **{f"{rule}.Arn": f"arn:rule:{rule}" for rule in render.WATCH_RULES},
+    "TamperingQueue.Arn": "arn:tampering-queue",
+    "HubRegion": "eu-central-1",
     "TargetAlarmsRule.Arn": "arn:rule:alarms",
     "SweepRule.Arn": "arn:rule:sweep",
     "DeploymentsRule.Arn": "arn:rule:deployments",
@@ -178,6 +185,9 @@ PLACES = {
     "history.json": ("hub.yaml", "HistoryRole", "Policies", 0, "PolicyDocument"),
     "lambda-trust.json": ("hub.yaml", "UpdaterRole", "AssumeRolePolicyDocument"),
     "history-table.json": ("hub.yaml", "HistoryTable", "ResourcePolicy", "PolicyDocument"),
+    "state-table.json": ("hub.yaml", "StateTable", "ResourcePolicy", "PolicyDocument"),
+    "tampering-queue.json": ("hub.yaml", "TamperingQueuePolicy", "PolicyDocument"),
+    "global-events.json": ("global-events.yaml", "EventsRole", "Policies", 0, "PolicyDocument"),
     "waves.json": ("hub.yaml", "WavesRole", "Policies", 0, "PolicyDocument"),
     "waves-children.json": ("hub.yaml", "WavesChildrenPolicy", "PolicyDocument"),
     "waves-trust.json": ("hub.yaml", "WavesRole", "AssumeRolePolicyDocument"),
@@ -289,6 +299,8 @@ def test_a_statement_without_its_parameter_is_gone_whole() -> None:
     nothing = dict.fromkeys(CONDITIONS, False)
     table = resolve(in_template("history-table.json"), VALUES, nothing)["Statement"]
     assert [statement["Sid"] for statement in table] == ["NobodyRewritesHistory", "OnlyTheWritersAppend"]
+    state = resolve(in_template("state-table.json"), VALUES, nothing)["Statement"]
+    assert [statement["Sid"] for statement in state] == ["OnlyTheWritersKeepState", "NobodyWritesInAnotherWay"]
     assert table[1]["Condition"] == {"ArnNotEquals": {"aws:PrincipalArn": [UPDATER_ROLE]}}
     for document in ("updater.json", "history.json", "recorder.json"):
         assert "kms:" not in json.dumps(resolve(in_template(document), VALUES, nothing))
@@ -311,9 +323,10 @@ def test_a_statement_without_its_parameter_is_gone_whole() -> None:
         (
             "hub.yaml",
             "BreakGlassRoleArn",
-            ["", UPDATER_ROLE],
-            ["role", "arn:aws:iam::1:role/x", "arn:aws:iam::111111111111:user/x"],
+            ["NONE", UPDATER_ROLE],
+            ["", "none", "role", "arn:aws:iam::1:role/x", "arn:aws:iam::111111111111:user/x"],
         ),
+        ("global-events.yaml", "HubRegion", ["eu-west-1", "us-gov-east-1"], ["", "eu", "EU-WEST-1"]),
         ("hub.yaml", "CodeBucket", ["my-packages.eu"], ["", "A", "my_packages", "-a"]),
         ("hub.yaml", "Release", ["1", "2026-11-25T18:00", "v1.2.3_a"], ["", "a b", "a" * 33]),
         ("hub.yaml", "NoticesEmail", ["", "team@example.com"], ["team", "a@b c", "a@b@c"]),
@@ -541,6 +554,15 @@ def test_whatever_is_asynchronous_has_a_place_for_what_fails() -> None:
     }
     expected = {("UpdaterFunction", name) for name in ("$LATEST", "live", "api")}
     assert configured == expected | {("RecorderFunction", name) for name in ("$LATEST", "live")}
+
+
+def test_the_dead_letters_are_read_over_tls_with_a_recorder_and_without() -> None:
+    assert "Condition" not in template("hub.yaml")["Resources"]["DeadLettersPolicy"]
+    for recorder in (True, False):
+        conditions = {**dict.fromkeys(CONDITIONS, True), "HasRecorder": recorder}
+        send, wire = resolve(in_template("dead-letters.json"), VALUES, conditions)["Statement"]
+        assert ("arn:rule:recorder" in send["Condition"]["ArnEquals"]["aws:SourceArn"]) is recorder
+        assert (wire["Effect"], wire["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
 
 
 def test_the_dashboard_is_that_of_its_file() -> None:

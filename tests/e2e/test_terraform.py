@@ -37,6 +37,7 @@ MODULES = {
     "api.yaml": "api",
     "target-role.yaml": "target-role",
     "target-events.yaml": "target-events",
+    "global-events.yaml": "global-events",
     "trigger.yaml": "trigger",
     "sandbox-vpc.yaml": "sandbox-vpc",
     "sandbox-ecs.yaml": "sandbox-ecs",

@@ -3,9 +3,13 @@ resource "terraform_data" "names" {}
 
 locals {
   random = substr(terraform_data.names.id, 0, 8)
+  table_policy_tokens = {
+    WRITER_ROLE_ARNS     = concat([aws_iam_role.updater_role.arn], aws_iam_role.recorder_role[*].arn)
+    BREAK_GLASS_ROLE_ARN = var.break_glass_role_arn
+  }
   # Whole: a Deny that merely lost its condition would deny everybody.
   without_in_table_policies = concat(
-    var.break_glass_role_arn == "" ? ["OnlyBreakGlassChangesThisPolicy"] : [],
+    var.break_glass_role_arn == "NONE" ? ["OnlyBreakGlassChangesThisPolicy"] : [],
     var.keep_records ? [] : ["NobodyDeletesTheTable"],
   )
 }
@@ -61,11 +65,8 @@ resource "aws_dynamodb_table" "history_table" {
 module "history_table_policy" {
   source   = "../policy"
   document = "history-table"
-  tokens = {
-    WRITER_ROLE_ARNS     = concat([aws_iam_role.updater_role.arn], aws_iam_role.recorder_role[*].arn)
-    BREAK_GLASS_ROLE_ARN = var.break_glass_role_arn
-  }
-  without = local.without_in_table_policies
+  tokens   = local.table_policy_tokens
+  without  = local.without_in_table_policies
 }
 
 resource "aws_dynamodb_resource_policy" "history_table" {
@@ -120,4 +121,16 @@ resource "aws_dynamodb_table" "state_table" {
   lifecycle {
     ignore_changes = [name]
   }
+}
+
+module "state_table_policy" {
+  source   = "../policy"
+  document = "state-table"
+  tokens   = local.table_policy_tokens
+  without  = local.without_in_table_policies
+}
+
+resource "aws_dynamodb_resource_policy" "state_table" {
+  resource_arn = aws_dynamodb_table.state_table.arn
+  policy       = module.state_table_policy.json
 }

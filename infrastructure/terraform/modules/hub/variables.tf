@@ -109,13 +109,12 @@ variable "allowed_accounts" {
 }
 
 variable "break_glass_role_arn" {
-  description = "The one role that may change or remove the history table's policy; this module must then be applied as that role. Left empty, whoever has dynamodb:PutResourcePolicy may."
+  description = "The one role that may change or remove the tables' policies; Terraform must then run as that role. NONE: any administrator of this account may."
   type        = string
-  default     = ""
 
   validation {
-    condition     = can(regex("^(arn:aws[a-z-]*:iam::[0-9]{12}:role/[!-~]{1,576})?$", var.break_glass_role_arn))
-    error_message = "break_glass_role_arn must be the ARN of an IAM role, or empty"
+    condition     = can(regex("^(NONE|arn:aws[a-z-]*:iam::[0-9]{12}:role/[!-~]{1,576})$", var.break_glass_role_arn))
+    error_message = "break_glass_role_arn must be the ARN of an IAM role, or NONE"
   }
 }
 
