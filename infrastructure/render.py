@@ -60,6 +60,8 @@ TOKENS: dict[str, Any] = {
     "__EXTERNAL_ID__": "${ExternalId}",
     "__UPDATER_FUNCTION_ARN__": "${UpdaterAlias}",
     "__HISTORY_FUNCTION_ARN__": "${HistoryAlias}",
+    "__UPDATER_SOURCE_ARN__": "${UpdaterFunction.Arn}",
+    "__RECORDER_SOURCE_ARN__": "${RecorderFunction.Arn}",
     "__STATE_MACHINES__": "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:stateMachine:*",
     "__WAVES_ARN__": "${Waves}",
     "__WAVES_EXECUTIONS__": ("arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:execution:${Waves.Name}"),

@@ -34,7 +34,7 @@ import strict_stacks
 import strict_states
 import strict_watch
 from ministack.app import main
-from ministack.services import dynamodb, ec2, iam
+from ministack.services import dynamodb, ec2, iam, lambda_svc
 from ministack.services._dynamodb_keywords import parse_statement
 from ministack.services.cloudformation import provisioners
 
@@ -313,6 +313,15 @@ def resolve_condition_key(key: str, context: Any) -> Any:
         if name == "aws:resourceorgid":
             account = evaluator._account_from_arn(context.resource_arn) or account
         return ORGANIZATION_ID if account in ORGANIZATION_ACCOUNTS else None
+    if name == "lambda:sourcefunctionarn":
+        # The function whose environment has these credentials; Lambda, and root that stands in for it, names the session after it.
+        # https://docs.aws.amazon.com/lambda/latest/dg/permissions-source-function-arn.html
+        *_, role, session = [*context.principal_arn.rsplit("/", 2), ""][:3]
+        config = lambda_svc._functions.get_scoped(context.principal_account, REGION, session, {}).get("config", {})
+        return config.get("FunctionArn") if str(config.get("Role")).endswith(f"/{role}") else None
+    if name == "aws:principalisawsservice":
+        # There in every signed request. https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html
+        return "false"
     if name == "aws:securetransport":
         # Loopback stands in for HTTPS here.
         return "true"

@@ -116,6 +116,8 @@ TOKENS: dict[str, Any] = {
     "__TAMPERING_QUEUE_ARN__": "arn:tampering-queue",
     "__WATCH_RULE_ARNS__": WATCH_RULES,
     "__HUB_REGION__": "eu-central-1",
+    "__UPDATER_SOURCE_ARN__": "arn:updater-function",
+    "__RECORDER_SOURCE_ARN__": "arn:recorder-function",
     "__TARGET_RULE_ARNS__": ["arn:rule:deployments", "arn:rule:target-alarms"],
     "__BREAK_GLASS_ROLE_ARN__": "arn:aws:iam::111111111111:role/break-glass",
     "__REGISTRY_REPOSITORY_ARNS__": ["arn:repository:1", "arn:repository:2"],
@@ -158,6 +160,8 @@ VALUES = {
     **{f"{rule}.Arn": f"arn:rule:{rule}" for rule in render.WATCH_RULES},
     "TamperingQueue.Arn": "arn:tampering-queue",
     "HubRegion": "eu-central-1",
+    "UpdaterFunction.Arn": "arn:updater-function",
+    "RecorderFunction.Arn": "arn:recorder-function",
     "TargetAlarmsRule.Arn": "arn:rule:alarms",
     "SweepRule.Arn": "arn:rule:sweep",
     "DeploymentsRule.Arn": "arn:rule:deployments",
@@ -281,7 +285,8 @@ def test_a_lone_account_asks_for_no_organization_and_no_external_id() -> None:
         "StringLike": {"sts:RoleSessionName": "ecsu-*"},
     }
     assert name["Condition"] == {"ArnEquals": {"aws:PrincipalArn": UPDATER_ROLE}}
-    assert "Condition" not in resolve(in_template("updater.json"), VALUES, nothing)["Statement"][0]
+    enter = resolve(in_template("updater.json"), VALUES, nothing)["Statement"][0]
+    assert enter["Condition"] == {"ArnEquals": {"lambda:SourceFunctionArn": "arn:updater-function"}}
     only_external_id = {**nothing, "HasExternalId": True, "HasExternalIdOrHasOrganization": True}
     enter, _ = resolve(in_template("target-trust.json"), VALUES, only_external_id)["Statement"]
     assert enter["Condition"]["StringEquals"] == {"sts:ExternalId": "external"}

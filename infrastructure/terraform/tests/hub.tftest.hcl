@@ -46,7 +46,7 @@ run "a_lone_account_asks_for_no_organization_and_no_break_glass_role" {
     break_glass_role_arn = "NONE"
   }
   assert {
-    condition     = !contains(keys(jsondecode(aws_iam_role_policy.updater_policy.policy).Statement[0]), "Condition")
+    condition     = keys(jsondecode(aws_iam_role_policy.updater_policy.policy).Statement[0].Condition) == ["ArnEquals"]
     error_message = "no organization to ask for"
   }
   assert {

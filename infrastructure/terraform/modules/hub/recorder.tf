@@ -161,6 +161,7 @@ module "recorder_policy" {
     DEAD_LETTERS_ARN       = aws_sqs_queue.dead_letters.arn
     TABLE_KEY_ARN          = var.table_key_arn
     RECORDER_LOG_GROUP_ARN = aws_cloudwatch_log_group.recorder_log_group[0].arn
+    RECORDER_SOURCE_ARN    = aws_lambda_function.recorder_function[0].arn
   }
   without = concat(local.without_organization, local.without_table_key)
 }
@@ -216,8 +217,6 @@ resource "aws_lambda_function" "recorder_function" {
       var.external_id == "" ? {} : { EXTERNAL_ID = var.external_id },
     )
   }
-
-  depends_on = [aws_iam_role_policy.recorder_policy]
 }
 
 resource "aws_lambda_alias" "recorder_alias" {
@@ -227,6 +226,8 @@ resource "aws_lambda_alias" "recorder_alias" {
   description      = "What the rules invoke."
   function_name    = aws_lambda_function.recorder_function[0].function_name
   function_version = aws_lambda_function.recorder_function[0].version
+
+  depends_on = [aws_iam_role_policy.recorder_policy]
 }
 
 resource "aws_lambda_function_event_invoke_config" "recorder_alias_async" {

@@ -21,6 +21,7 @@ module "updater_policy" {
     REGION                   = local.region
     URL_SUFFIX               = local.url_suffix
     LOG_GROUP_ARN            = aws_cloudwatch_log_group.log_group.arn
+    UPDATER_SOURCE_ARN       = aws_lambda_function.updater_function.arn
   }
   without = concat(
     local.without_organization,
@@ -77,15 +78,16 @@ resource "aws_lambda_function" "updater_function" {
       var.registry_credentials == "" ? {} : { REGISTRY_CREDENTIALS = var.registry_credentials },
     )
   }
-
-  depends_on = [aws_iam_role_policy.updater_policy]
 }
 
+# Its policy names the function, and is there before anybody invokes it: the aliases wait for the policy.
 resource "aws_lambda_alias" "updater_alias" {
   name             = "live"
   description      = "What callers invoke."
   function_name    = aws_lambda_function.updater_function.function_name
   function_version = aws_lambda_function.updater_function.version
+
+  depends_on = [aws_iam_role_policy.updater_policy]
 }
 
 # The updater takes the requested_by of whoever invokes this alias for verified.
@@ -94,4 +96,6 @@ resource "aws_lambda_alias" "updater_api_alias" {
   description      = "For the API door alone, which knows who asks."
   function_name    = aws_lambda_function.updater_function.function_name
   function_version = aws_lambda_function.updater_function.version
+
+  depends_on = [aws_iam_role_policy.updater_policy]
 }
