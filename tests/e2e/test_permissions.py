@@ -402,12 +402,8 @@ def reading(system: System, session: Credentials, service: Service) -> dict[str,
     return {
         "ecs:ListClusters": ecs.list_clusters,
         "ecs:ListServices": lambda: ecs.list_services(cluster=deploy.CLUSTER),
-        "tag:GetResources": lambda: system.aws.client("resourcegroupstaggingapi", session).get_resources(
-            ResourceTypeFilters=["ecs:service"]
-        ),
         "ecs:DescribeServices": lambda: ecs.describe_services(cluster=deploy.CLUSTER, services=[service.name]),
         "ecs:ListServiceDeployments": lambda: ecs.list_service_deployments(**names),
-        "ecs:ListTagsForResource": lambda: ecs.list_tags_for_resource(resourceArn=service.arn),
         "ecs:DescribeServiceDeployments": lambda: ecs.describe_service_deployments(
             serviceDeploymentArns=[service.arn.replace(":service/", ":service-deployment/") + "/d"]
         ),

@@ -140,8 +140,8 @@ resource "aws_cloudwatch_event_rule" "roles_watch" {
     detail = {
       requestParameters = {
         roleName = concat(
-          [aws_iam_role.updater_role.name, aws_iam_role.history_role.name, aws_iam_role.waves_role.name],
-          aws_iam_role.recorder_role[*].name,
+          [aws_iam_role.updater_role.id, aws_iam_role.history_role.id, aws_iam_role.waves_role.id],
+          aws_iam_role.recorder_role[*].id,
         )
       }
     }
