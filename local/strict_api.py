@@ -16,6 +16,7 @@ import copy
 import json
 import re
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
 from typing import Any
 
 import airspeed
@@ -176,6 +177,7 @@ async def invoke_lambda(integration: dict[str, Any], api_id: str, stage_name: st
     authorizer = copy.deepcopy(caller["authorizer_context"] or {})
     context = {
         "requestId": api.new_uuid(),
+        "requestTime": datetime.now(UTC).strftime("%d/%b/%Y:%H:%M:%S %z"),
         "resourcePath": resource["path"],
         "identity": caller["caller_identity"] or {},
         "authorizer": {**authorizer, "claims": JavaMap(authorizer.get("claims") or {})},

@@ -30,6 +30,8 @@ pub enum Remaining {
     Update(Box<Update>),
     /// Somebody else set these members meanwhile: what each is now.
     Foreign(Vec<String>),
+    /// Nobody can tell: what it set out to set was too long to record, and the service is not as wanted.
+    NotRecorded,
     /// The service cannot take it any more.
     Refused(Failure),
 }
@@ -39,6 +41,8 @@ pub enum Remaining {
 pub struct Resumed<'a> {
     /// What it set out to set; none where its record does not say.
     pub changes: Option<&'a [Change]>,
+    /// Whether its record does not say since it was too long.
+    pub is_shortened: bool,
     /// The state before it.
     pub before: &'a Recorded,
     /// The service now.
@@ -99,6 +103,10 @@ impl Resumed<'_> {
             Plan::Unchanged { .. } => return Remaining::Nothing,
             Plan::Refused(failure) => return Remaining::Refused(failure),
         };
+        // What is left could be what somebody else set, or force a deployment a second time.
+        if self.is_shortened {
+            return Remaining::NotRecorded;
+        }
         // Records of the time before attempts do not say what was to be set.
         if self.changes.is_none() {
             return Remaining::Update(update);
@@ -183,5 +191,42 @@ fn one_of(has: &Value, from: &Value, to: &Value, same: impl Fn(&Value, &Value) -
         Member::Before
     } else {
         Member::Foreign
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::{Defaults, Event, parse};
+    use crate::snapshot::Service;
+    use serde_json::json;
+
+    fn snapshot(count: i64) -> Snapshot {
+        let members = json!({"serviceArn": "arn:s", "clusterArn": "arn:c", "status": "ACTIVE", "desiredCount": count});
+        let service = Service::new(members.as_object().unwrap().clone(), None);
+        Snapshot { service, task_definition: None }
+    }
+
+    fn plan(snapshot: &Snapshot) -> Plan {
+        let event = json!({"account_id": "222222222222", "ecs_cluster_name": "prod", "ecs_service_name": "web",
+            "service": {"desiredCount": 3}});
+        let defaults = Defaults { account_id: None, region: crate::names::Region::parse("eu-west-1").unwrap() };
+        let Ok(Event::One(request)) = parse(event.to_string().as_bytes(), &defaults) else { panic!("one") };
+        crate::plan::plan(&request, snapshot, None)
+    }
+
+    #[test]
+    fn what_was_too_long_to_record_is_not_gone_on_with_blindly() {
+        let before = snapshot(1).recorded(None);
+        let remaining = |is_shortened, now: i64| {
+            let snapshot = &snapshot(now);
+            let resumed = Resumed { changes: None, is_shortened, before: &before, snapshot, wanted: None };
+            resumed.remaining(plan(snapshot), &|_, value| value.clone())
+        };
+        assert!(matches!(remaining(true, 1), Remaining::NotRecorded));
+        assert!(matches!(remaining(true, 2), Remaining::NotRecorded));
+        assert!(matches!(remaining(true, 3), Remaining::Nothing), "all of it is done");
+        // Records of the time before attempts do not say.
+        assert!(matches!(remaining(false, 1), Remaining::Update(_)));
     }
 }

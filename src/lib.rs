@@ -18,7 +18,7 @@
 //! | each write to the ledger | [`commit`], [`backoff`] | read, decide, write; again where something moved |
 //! | apply | [`update`] | register, update, tag; read back where an answer was lost |
 //! | how it ended | [`outcome`], [`follow`], [`settle`], [`recorder`] ([`ledger::hear`]) | waited for, heard of, or asked about; recorded once |
-//! | response | [`response`], [`error`] | what the caller gets |
+//! | response | [`response`], [`error`], [`mask`] | what the caller gets, and never a value that may be secret |
 //! | many at once | [`batch`], [`pace`] | sessions, calls shared, token buckets, the deadline |
 //!
 //! What was done is read back through another function, which can do nothing else: [`history`] ([`ledger::query`],
@@ -43,6 +43,7 @@ pub mod image;
 pub mod lambda;
 mod later;
 pub mod ledger;
+pub mod mask;
 pub mod names;
 pub mod outcome;
 pub mod pace;

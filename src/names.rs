@@ -5,6 +5,8 @@
 use std::fmt::{self, Write};
 
 use chrono::{DateTime, Utc};
+use icu_properties::CodePointSetData;
+use icu_properties::props::DefaultIgnorableCodePoint;
 use uuid::{Builder, Uuid};
 
 /// Declares a validated text type: `parse`, `as_str`, `Display`, and `EXPECTED`, the rule in words.
@@ -331,11 +333,27 @@ pub(crate) fn shown(value: &dyn fmt::Display) -> String {
     line.text
 }
 
-/// Line ends and direction marks, which would let a text forge lines of a log.
-pub(crate) fn is_unseen(character: char) -> bool {
+/// Whether a character would forge lines of a log, or let one text look like another: control characters, line ends, marks of direction,
+/// and what takes no room or looks like room. Source of most of them: `Default_Ignorable_Code_Point`,
+/// <https://www.unicode.org/reports/tr44/#Default_Ignorable_Code_Point>.
+#[must_use]
+pub fn is_unseen(character: char) -> bool {
     character.is_control()
-        || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
-        || matches!(character, '\u{2060}'..='\u{2069}' | '\u{feff}')
+        // Ends of lines, a letter of Braille without a dot, and marks of annotations.
+        || matches!(character, '\u{2028}' | '\u{2029}' | '\u{2800}' | '\u{fff9}'..='\u{fffb}')
+        || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(character)
+}
+
+/// The text on one line, with `�` for each character that [`is_unseen`]. Line ends and tabs become spaces.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    text.chars()
+        .map(|character| match character {
+            '\n' | '\r' | '\t' | '\u{2028}' | '\u{2029}' => ' ',
+            unseen if is_unseen(unseen) => '\u{fffd}',
+            seen => seen,
+        })
+        .collect()
 }
 
 /// Takes characters until its room is used up, then fails, which ends the rendering.
@@ -498,7 +516,9 @@ mod tests {
     #[test]
     fn messages_show_values_on_one_short_line() {
         assert_eq!(shown_text("a\"b"), r#""a\"b""#);
-        for text in ["a\nb\r", "\u{202e}gnp.exe", "\u{2028}", "\u{85}\u{1b}[31m", "\u{feff}", "\0"] {
+        for text in
+            ["a\nb\r", "\u{202e}gnp.exe", "\u{2028}", "\u{85}\u{1b}[31m", "\u{feff}", "\0", "\u{3164}", "\u{2800}"]
+        {
             for line in [shown_text(text), shown(&text)] {
                 assert!(line.is_ascii() && !line.contains(char::is_control), "{line:?}");
             }

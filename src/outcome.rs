@@ -262,6 +262,9 @@ pub fn started(facts: &ChangeFacts, before: &Recorded, after: &Snapshot, now: Da
     if created_at < facts.change_id.time() - CLOCKS {
         return None;
     }
+    if said_of(service, id).is_some_and(|says| says.rolls_back) {
+        return None;
+    }
     let runs = service.deployed_task_definition();
     if let (Some(runs), Some(wanted)) = (runs, task_definition)
         && runs != wanted.arn
@@ -344,7 +347,7 @@ fn family_of(arn: &str) -> Option<&str> {
 #[must_use]
 pub fn left(
     facts: &ChangeFacts,
-    changes: &[Change],
+    changes: Option<&[Change]>,
     before: &Recorded,
     now: &Snapshot,
     until: DateTime<Utc>,
@@ -353,7 +356,7 @@ pub fn left(
     let item = started(facts, before, now, at)?;
     let images = now.task_definition.as_deref().map(TaskDefinition::images);
     let says = Says { images, ..said_of(&now.service, item.deployment_id())? };
-    let is_its = item.started_at <= until + LATE_EFFECT && runs(Some(changes), Some(before), &says) == Runs::Wanted;
+    let is_its = item.started_at <= until + LATE_EFFECT && runs(changes, Some(before), &says) == Runs::Wanted;
     is_its.then_some(item)
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::{Code, Failure, Fault};
+use crate::ledger::hidden::{HiddenKey, in_words, revealed};
 use crate::names::ChangeId;
 use crate::request::{ImageChange, TagChange, TagMode, UpdateRequest};
 use crate::snapshot::{PARAMETERS, Recorded, Service, Snapshot, State, TagState};
@@ -74,6 +75,8 @@ pub struct Restore {
     pub before: Recorded,
     /// The task definition from before that change, as AWS has it now.
     pub definition: OldDefinition,
+    /// The key by which values that may be secret are compared, where the record has any.
+    pub hidden: Option<HiddenKey>,
 }
 
 /// A task definition that a restore goes back to, as AWS has it now.
@@ -144,6 +147,18 @@ pub struct Change {
     pub from: Value,
     /// What it would be; null where it goes.
     pub to: Value,
+}
+
+impl Change {
+    /// The same for people: of what may be secret, only whether it changes.
+    #[must_use]
+    pub fn told(&self) -> Self {
+        let (from, to) = match self.what {
+            What::Parameter => in_words(&self.from, &self.to),
+            _ => (self.from.clone(), self.to.clone()),
+        };
+        Self { from, to, ..self.clone() }
+    }
 }
 
 /// Repositories of the images that change, each once; where none does, that of the container the change is about.
@@ -349,6 +364,21 @@ fn restore_parameters(wanted: &mut Wanted, request: &UpdateRequest, snapshot: &S
     for name in PARAMETERS.into_iter().filter(|name| !["desiredCount", "monitoring"].contains(name)) {
         let is = snapshot.service.parameter(name);
         let was = restore.before.service.get(name).filter(|was| !was.is_null());
+        let known = was.map(|was| {
+            let is = is.unwrap_or(&Value::Null);
+            revealed(restore.hidden.as_ref(), &request.service_key, name, was, is)
+        });
+        let was = match &known {
+            Some(None) => {
+                wanted.notes.push(format!(
+                    "{name} held values that may be secret, which records do not have, and has others now: it stays as it is. \
+                     Set it with `service`"
+                ));
+                continue;
+            }
+            Some(was) => was.as_ref(),
+            None => None,
+        };
         let in_order = name == "placementStrategy";
         let same = |was: Option<&Value>| {
             covers(is, was.unwrap_or_default(), in_order) && covers(was, is.unwrap_or_default(), in_order)
@@ -892,7 +922,12 @@ mod tests {
         before.state.task_definition_arn = Some("arn:aws:ecs:eu-west-1:222222222222:task-definition/web:6".to_owned());
         before.state.images = BTreeMap::from([("web".to_owned(), "nginx:1".to_owned())]);
         before.service = was.as_object().unwrap().clone();
-        let restore = Restore { change_id: ChangeId::new(chrono::DateTime::UNIX_EPOCH, [1; 10]), before, definition };
+        let restore = Restore {
+            change_id: ChangeId::new(chrono::DateTime::UNIX_EPOCH, [1; 10]),
+            before,
+            definition,
+            hidden: None,
+        };
         let mut event = json!({"restore": "previous"});
         event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         plan(&request(&event), &snapshot(is, &one()), Some(&restore))

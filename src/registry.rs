@@ -5,12 +5,13 @@
 
 pub mod client;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::Uri;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::de::{Error as _, IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Code, Failure, Fault};
@@ -29,6 +30,9 @@ pub const MEDIA_TYPES: [&str; 4] = [
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v2+json",
 ];
+
+/// The most entries of an index that is read. An image has some tens, with its attestations.
+const MAX_INDEX_ENTRIES: usize = 1_000;
 
 /// What is configured about registries.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -139,20 +143,72 @@ impl Manifest {
     }
 }
 
-/// The platforms of an index. Attestations stand in it as `unknown/unknown`.
+/// The platforms of an index, each once. Attestations stand in it as `unknown/unknown`. None where this is no manifest, or an index
+/// that no image has: it is read entry by entry, since a tree of four megabytes of small members takes a hundred times their memory.
 #[must_use]
 pub fn platforms(manifest: &[u8]) -> Option<Vec<String>> {
-    let manifest: Value = serde_json::from_slice(manifest).ok()?;
-    let Some(entries) = manifest.get("manifests").and_then(Value::as_array) else {
-        return (manifest.get("config").is_some() && manifest.get("layers").is_some()).then(Vec::new);
-    };
-    let platforms = entries.iter().filter_map(|entry| {
-        let platform = entry.get("platform")?;
-        let (os, architecture) = (platform.get("os")?.as_str()?, platform.get("architecture")?.as_str()?);
-        (os != "unknown").then(|| shown(&format!("{os}/{architecture}")))
-    });
-    let platforms: BTreeSet<String> = platforms.collect();
-    Some(platforms.into_iter().collect())
+    let manifest: Document = serde_json::from_slice(manifest).ok()?;
+    match manifest.manifests {
+        Some(Platforms(platforms)) => Some(platforms.into_iter().collect()),
+        None => (manifest.config.is_some() && manifest.layers.is_some()).then(Vec::new),
+    }
+}
+
+/// What is read of a manifest or index; whatever else is in it is passed over.
+#[derive(Deserialize)]
+struct Document {
+    manifests: Option<Platforms>,
+    config: Option<IgnoredAny>,
+    layers: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Entry<'a> {
+    #[serde(borrow)]
+    platform: Option<Platform<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Platform<'a> {
+    #[serde(borrow)]
+    os: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    architecture: Option<Cow<'a, str>>,
+}
+
+/// The platforms of a list of entries, read one after the other.
+struct Platforms(BTreeSet<String>);
+
+impl<'de> Deserialize<'de> for Platforms {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(Entries).map(Self)
+    }
+}
+
+struct Entries;
+
+impl<'de> Visitor<'de> for Entries {
+    type Value = BTreeSet<String>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "at most {MAX_INDEX_ENTRIES} manifests")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        let mut platforms = BTreeSet::new();
+        let mut count = 0;
+        while let Some(entry) = entries.next_element::<Entry<'de>>()? {
+            count += 1;
+            if count > MAX_INDEX_ENTRIES {
+                return Err(A::Error::invalid_length(count, &self));
+            }
+            let Some(Platform { os: Some(os), architecture: Some(architecture) }) = entry.platform else { continue };
+            if os != "unknown" {
+                platforms.insert(shown(&format!("{os}/{architecture}")));
+            }
+        }
+        Ok(platforms)
+    }
 }
 
 /// An image as it was found.

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::ledger::record::is_shortened;
 use crate::snapshot::Recorded;
 
 /// What a restore needs of a record of any version: its change, its kind, and the states before and after.
@@ -12,6 +13,8 @@ pub struct Past {
     kind: String,
     before: Option<Recorded>,
     after: Option<Recorded>,
+    /// Whether what it set was too long to record.
+    is_shortened: bool,
 }
 
 impl Past {
@@ -25,6 +28,7 @@ impl Past {
             kind: text("kind")?.to_owned(),
             before: state("before"),
             after: state("after"),
+            is_shortened: text("changes").is_some_and(is_shortened),
         })
     }
 
@@ -51,6 +55,12 @@ impl Past {
     ///
     /// A sentence, where the record does not have it.
     pub fn into_before(self) -> Result<Recorded, String> {
+        if self.is_shortened {
+            return Err(format!(
+                "what change {} set was too long to record, and only what is recorded is put back",
+                self.change_id
+            ));
+        }
         if self.before.as_ref().is_some_and(Recorded::is_shortened) {
             return Err(format!("the parameters before change {} were too long to record", self.change_id));
         }
@@ -71,5 +81,17 @@ mod tests {
         assert!(!external.changed_something());
         assert!(external.into_before().unwrap_err().contains("EXTERNAL record of change 1"));
         assert_eq!(Past::read(&json!({"change_id": "1"})), None);
+    }
+
+    #[test]
+    fn a_change_whose_changes_were_too_long_cannot_be_restored() {
+        let before = json!({"clusterArn": "c", "serviceArn": "s", "service": {}}).to_string();
+        let past = |changes: &str| {
+            let record = json!({"change_id": "1", "kind": "STARTED", "before": before, "changes": changes});
+            Past::read(&record).unwrap().into_before()
+        };
+        let refused = past(r#"{"shortened": "left out: they would be 70000 bytes"}"#).unwrap_err();
+        assert!(refused.contains("what change 1 set was too long to record"), "{refused}");
+        assert!(past("[]").is_ok());
     }
 }

@@ -265,6 +265,7 @@ fn facts(service: &ServiceKey, change_id: &ChangeId, witness: &Witness) -> Chang
         attempt: Attempt::FIRST,
         session: witness.session.clone(),
         request_id: witness.request_id.clone(),
+        sent_at: None,
         restores: None,
         pins: Pins::default(),
     }

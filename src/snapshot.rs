@@ -59,6 +59,12 @@ impl Service {
         Self { members, tags: tags.or(answered).unwrap_or_default() }
     }
 
+    /// Every member that ECS answered, for who looks through them.
+    #[must_use]
+    pub fn document(&self) -> Value {
+        Value::Object(self.members.clone())
+    }
+
     fn text(&self, name: &str) -> Option<&str> {
         self.members.get(name)?.as_str()
     }

@@ -166,6 +166,13 @@ impl TaskDefinition {
         serde_json::to_string(&members)
     }
 
+    /// The definition as it would be registered anew, for who looks through it; null where it cannot be read.
+    #[must_use]
+    pub fn document(&self) -> Value {
+        let text = self.with_images(&BTreeMap::new()).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
     /// Whether registering `document` anew would make a revision equal to this one.
     #[must_use]
     pub fn is_what_would_be_registered(&self, document: &str) -> bool {
@@ -175,38 +182,6 @@ impl TaskDefinition {
             (Ok(own), Ok(other)) => comparable(own) == comparable(other),
             _ => false,
         }
-    }
-}
-
-/// What in a document may be a secret, the longest first: values of the environment, command lines, and options and labels,
-/// where people put tokens. References to secrets are none. What has less than six characters is too common a word to be
-/// looked for in a message.
-#[must_use]
-pub fn secrets(document: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    if let Ok(document) = serde_json::from_str(document) {
-        collect_secrets(&document, false, &mut found);
-    }
-    found.retain(|text| text.len() >= 6);
-    found.sort_unstable_by_key(|text| std::cmp::Reverse(text.len()));
-    found.dedup();
-    found
-}
-
-fn collect_secrets(value: &Value, is_secret: bool, found: &mut Vec<String>) {
-    const MEMBERS: [&str; 7] =
-        ["environment", "command", "entryPoint", "options", "driverOpts", "dockerLabels", "properties"];
-    match value {
-        Value::String(text) if is_secret => found.push(text.clone()),
-        Value::Array(items) => items.iter().for_each(|item| collect_secrets(item, is_secret, found)),
-        Value::Object(members) => {
-            for (name, value) in members {
-                // Of an environment, the names are none.
-                let is_name = name == "name" && members.contains_key("value");
-                collect_secrets(value, (is_secret || MEMBERS.contains(&name.as_str())) && !is_name, found);
-            }
-        }
-        _ => {}
     }
 }
 
@@ -330,25 +305,6 @@ mod tests {
         assert!(!described(&registered, &tags).is_what_would_be_registered(&wanted));
         registered["cpu"] = json!("256");
         assert!(!described(&registered, &json!([])).is_what_would_be_registered(&wanted));
-    }
-
-    #[test]
-    fn values_that_may_be_secret_are_known() {
-        let document = json!({"family": "family", "containerDefinitions": [{
-            "name": "container", "image": "registry/image",
-            "environment": [{"name": "PASSWORD", "value": "environment"}, {"name": "SHORT", "value": "short"}],
-            "command": ["server", "--password=command"], "healthCheck": {"command": ["CMD-SHELL", "health"], "retries": 3},
-            "logConfiguration": {"logDriver": "splunk", "options": {"splunk-token": "option"},
-                                 "secretOptions": [{"name": "splunk-token", "valueFrom": "arn:reference"}]},
-            "secrets": [{"name": "SECRET", "valueFrom": "arn:reference"}],
-        }]});
-        let expected =
-            ["--password=command", "environment", "CMD-SHELL", "health", "option", "server"].map(str::to_owned);
-        let mut found = secrets(&document.to_string());
-        assert_eq!(found[0], expected[0]);
-        found.sort_unstable_by_key(|text| (std::cmp::Reverse(text.len()), text.clone()));
-        assert_eq!(found, expected);
-        assert_eq!(secrets("no JSON"), Vec::<String>::new());
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! Pushes of images to Amazon ECR, and the changes that they start. Pure, but for [`function`].
 //!
 //! An event of ECR names no principal, and its time is in whole seconds. So which of several pushes of a tag is the newest is
-//! told by the tag itself: the one whose digest it has now.
+//! told by the tag itself: the one whose digest it has now. The time is good enough for `sent_at`, which tells a push from what
+//! somebody changed after it, however late or often the push is delivered.
 
 pub mod function;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
+use chrono::{DateTime, Utc};
 use jsonschema::Validator;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -16,6 +18,7 @@ use wildmatch::WildMatch;
 use crate::image::ImageReference;
 use crate::registry::Location;
 use crate::request::{self, Defaults};
+use crate::snapshot::rfc3339;
 
 /// Who a change by a push says asked for it.
 pub const REQUESTED_BY: &str = "ecr-push";
@@ -80,6 +83,7 @@ impl Mapping {
                 repository: rule.repository.clone(),
                 tag: "0".to_owned(),
                 digest: format!("sha256:{}", "0".repeat(64)),
+                at: Some(DateTime::UNIX_EPOCH),
             };
             for event in rule.events(&push) {
                 request::parse(event.to_string().as_bytes(), defaults)
@@ -123,6 +127,7 @@ impl Rule {
                     ("summary_only".to_owned(), true.into()),
                     ("updates".to_owned(), json!(targets)),
                 ]);
+                event.extend(push.at.map(|at| ("sent_at".to_owned(), rfc3339(at).into())));
                 Value::Object(event)
             })
             .collect()
@@ -140,6 +145,8 @@ pub struct Push {
     pub tag: String,
     /// `sha256:…`.
     pub digest: String,
+    /// When it was; the same where the event is delivered again.
+    pub at: Option<DateTime<Utc>>,
 }
 
 impl Push {
@@ -163,6 +170,8 @@ impl Push {
             repository: format!("{account}.dkr.ecr.{region}.{suffix}/{}", text("/detail/repository-name")?),
             tag: text("/detail/image-tag").filter(|tag| !tag.is_empty())?.to_owned(),
             digest: text("/detail/image-digest")?.to_owned(),
+            // A push without a time is a push all the same.
+            at: text("/time").and_then(|time| time.parse().ok()),
         };
         let is_image =
             push.image().is_some() && ImageReference::parse(&format!("{}@{}", push.repository, push.digest)).is_ok();
@@ -249,7 +258,7 @@ mod tests {
             [
                 json!({"ecs_cluster_name": "prod", "ecs_service_name": "app", "requested_by": "ecr-push", "summary_only": true,
                 "ecs_image_name": format!("{REPOSITORY}@{}", digest(1)),
-                "reason": format!("push of {REPOSITORY}:release-7 (event e-1)"),
+                "reason": format!("push of {REPOSITORY}:release-7 (event e-1)"), "sent_at": "2026-11-22T09:30:00.000Z",
                 "idempotency_key": format!("ecr-push/{}/e-1", digest(1)),
                 "updates": [{"account_id": "222222222222"}, {"account_id": "333333333333", "ecs_service_name": "app-2"}]})
             ]
@@ -276,6 +285,16 @@ mod tests {
         unknown[0]["dry_run"] = true.into();
         assert!(Mapping::parse(&unknown.to_string(), &defaults()).is_err());
         assert!(Mapping::parse("{", &defaults()).unwrap_err().contains("no JSON"));
+    }
+
+    #[test]
+    fn a_push_without_a_time_is_a_push() {
+        let mapping = Mapping::parse(&mapping().to_string(), &defaults()).unwrap();
+        for time in [Value::Null, json!("yesterday"), json!(1_795_000_000)] {
+            let mut event = event("e-1", "release-7", &digest(1));
+            event["time"] = time;
+            assert_eq!(mapping.events(&Push::read(&event).unwrap())[0].get("sent_at"), None);
+        }
     }
 
     #[test]

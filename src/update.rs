@@ -40,13 +40,13 @@ use crate::config::Config;
 use crate::error::{Code, Failure};
 use crate::ledger::admission::{Admission, EventFacts, Position};
 use crate::ledger::clock::Reading;
-use crate::ledger::hidden::HiddenKey;
+use crate::ledger::hidden::{HiddenKey, hidden, holds_secrets};
 use crate::ledger::idempotency::KeyItem;
 use crate::ledger::record::{Attempt as Try, ChangeFacts, Identity, Place, Record, RecordKey};
 use crate::ledger::write::{LedgerError, Write};
 use crate::names::{ChangeId, FunctionArn, ServiceKey};
 use crate::pace::Pace;
-use crate::plan::{self, Plan};
+use crate::plan::{self, Change, Plan};
 use crate::request::UpdateRequest;
 use crate::response::{Response, Status};
 use crate::settle::Settler;
@@ -212,14 +212,22 @@ impl Updater {
         turn: &mut Turn,
         key_id: &str,
     ) -> Result<Attempt, Stop> {
-        let event = EventFacts { hash: &request.event_hash, sent_at: request.sent_at };
-        let admission = read.value.admits(event, (self.clock)());
-        if let Some(decided) = messages::without_touching(&admission, request, &read.value) {
-            return decided.map(|response| Attempt::Ended(Box::new(response)));
-        }
+        let now = (self.clock)();
+        let mut admission = read.value.admits(event(request), now);
         if let Admission::Overtaken { own, by } = &admission {
             let record = self.last_begun(&request.service_key, by).await;
-            return Err(Stop::Failed(messages::overtaken(request, own.as_ref(), by, record.as_ref())));
+            let sent_at = request.sent_at.filter(|_| read.value.key(now).is_none());
+            let came_before = record.as_ref().zip(sent_at).is_some_and(|(record, sent_at)| {
+                record.was_sent_before(&invocation.caller(), request.requested_by.as_deref(), sent_at)
+            });
+            if !came_before {
+                let overtaken = messages::overtaken(request, own.as_ref(), by, record.as_ref(), sent_at);
+                return Err(Stop::Failed(overtaken));
+            }
+            admission = read.value.admits(EventFacts { sent_at: None, ..event(request) }, now);
+        }
+        if let Some(decided) = messages::without_touching(&admission, request, &read.value) {
+            return decided.map(|response| Attempt::Ended(Box::new(response)));
         }
         // Only now: a stored answer needs no session, and no clock.
         let begun = |failure| messages::of_begun(failure, &admission);
@@ -255,11 +263,24 @@ impl Updater {
         None
     }
 
-    /// Notes an event that failed before a change began, unless its key knows of it.
+    /// Notes an event that failed before a change began; where that could not be, the failure says so.
     async fn noted(&self, stop: Stop, request: &UpdateRequest, position: &Position, key_id: &str) -> Stop {
-        let now = (self.clock)();
-        if position.key(now).is_some() || matches!(stop, Stop::Failed(_)) {
+        if matches!(stop, Stop::Failed(_)) {
             return stop;
+        }
+        match self.note(request, position, key_id).await {
+            Ok(()) => stop,
+            Err(error) => stop.map(|failure| failure.and(messages::not_noted(&error))),
+        }
+    }
+
+    /// Notes that an event came, with what had begun by then, unless its key knows of it, or its own time tells what came after it: a
+    /// mark would forget that.
+    async fn note(&self, request: &UpdateRequest, position: &Position, key_id: &str) -> Result<(), LedgerError> {
+        let now = (self.clock)();
+        let is_overtaken = matches!(position.admits(event(request), now), Admission::Overtaken { .. });
+        if position.key(now).is_some() || is_overtaken {
+            return Ok(());
         }
         let to = KeyItem::seen(key_id, &request.event_hash, position.begun().cloned(), now);
         let writes = [Write::Key { from: position.key.clone(), to }];
@@ -267,8 +288,8 @@ impl Updater {
         let late = || Err(LedgerError::Time("DynamoDB did not answer in time".to_owned()));
         match written.unwrap_or_else(|_| late()) {
             // The first one counts.
-            Ok(()) | Err(LedgerError::Conflict(_)) => stop,
-            Err(error) => stop.map(|failure| failure.and(messages::not_noted(&error))),
+            Err(LedgerError::Conflict(_)) => Ok(()),
+            written => written,
         }
     }
 
@@ -407,11 +428,28 @@ impl Updater {
         }
         let mut response =
             Response::new(&request.service_key, None, Status::Planned, rfc3339((self.clock)()), before, after);
-        response.body.changes = Some(changes.iter().filter_map(|change| serde_json::to_value(change).ok()).collect());
+        let told = changes.iter().map(Change::told);
+        response.body.changes = Some(told.filter_map(|change| serde_json::to_value(change).ok()).collect());
         response.body.notes = notes;
         response.body.restores = restoring.change_id().map(ToString::to_string);
         response.body.resolved_images = request.pins.some().cloned();
         Ok(response)
+    }
+
+    /// What records keep of a service, what may be secret as keyed hashes. Where the key cannot be read, a word stands there, which equals
+    /// nothing.
+    async fn recorded(&self, service: &ServiceKey, snapshot: &Snapshot, container: Option<&str>) -> Recorded {
+        let mut recorded = snapshot.recorded(container);
+        if !recorded.service.values().any(holds_secrets) {
+            return recorded;
+        }
+        let key = self.hidden.get_or_try_init(|| self.store().hidden_key()).await.inspect_err(|error| {
+            tracing::warn!(service = %service, "the key of hidden values could not be read: {error}");
+        });
+        for (name, value) in &mut recorded.service {
+            *value = hidden(key.as_ref().ok().copied(), service, name, value).unwrap_or_default();
+        }
+        recorded
     }
 
     /// What an attempt at a change has in common in all its records.
@@ -434,6 +472,7 @@ impl Updater {
             attempt,
             session: session_name(&invocation.request_id),
             request_id: invocation.request_id.clone(),
+            sent_at: request.sent_at,
             restores: None,
             pins: request.pins.clone(),
         }
@@ -498,6 +537,11 @@ impl From<Failure> for Refused {
     fn from(failure: Failure) -> Self {
         Self { failure, is_too_large: false }
     }
+}
+
+/// What a request is besides its service.
+fn event(request: &UpdateRequest) -> EventFacts<'_> {
+    EventFacts { hash: &request.event_hash, sent_at: request.sent_at }
 }
 
 fn key_id(request: &UpdateRequest, invocation: &Invocation) -> String {

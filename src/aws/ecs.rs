@@ -36,7 +36,7 @@ use super::{CONNECT_TIMEOUT, CallError, TooLateToSend};
 use crate::names::ServiceKey;
 use crate::outcome::{Listed, ServiceDeployment};
 use crate::snapshot::Service;
-use crate::task_definition::{self, TaskDefinition};
+use crate::task_definition::TaskDefinition;
 
 /// Keeps the body of an answer as it came.
 #[derive(Debug, Clone, Default)]
@@ -345,7 +345,7 @@ impl Ecs {
             .mutate_request(move |request| set_body(request, &body))
             .send()
             .await;
-        let body = capture.body(OPERATION, sent).map_err(|error| error.without(&task_definition::secrets(document)))?;
+        let body = capture.body(OPERATION, sent)?;
         TaskDefinition::from_answer(&body).map_err(|error| CallError::unreadable(OPERATION, error))
     }
 

@@ -55,6 +55,8 @@ impl Registries {
             Some(digest) => ImageIdentifier::builder().image_digest(digest),
             None => ImageIdentifier::builder().image_tag(wanted(image)),
         };
+        // A manifest comes whole, as a text within the answer.
+        let _turn = self.client.turn().await;
         let config = aws_sdk_ecr::config::Builder::from(&self.shared).region(Region::new(region)).build();
         let sent = aws_sdk_ecr::Client::from_conf(config)
             .batch_get_image()

@@ -26,6 +26,9 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use bounded::Bounded;
 
+use crate::mask::{HIDDEN, Mask};
+use crate::names::one_line;
+
 /// Longest time to a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest time for one attempt of a call that the SDK may repeat.
@@ -218,18 +221,12 @@ impl CallError {
         }
     }
 
-    /// The same error without `secrets` in its message, in which AWS may have repeated what it was sent.
+    /// The same error without what the mask hides, which AWS may have repeated.
     #[must_use]
-    pub fn without<S: AsRef<str>>(mut self, secrets: &[S]) -> Self {
-        for secret in secrets.iter().map(AsRef::as_ref).filter(|secret| !secret.is_empty()) {
-            self.message = self.message.replace(secret, HIDDEN);
-            // As it stood in a JSON body.
-            let json = serde_json::to_string(secret).unwrap_or_default();
-            let escaped = json.trim_matches('"');
-            if escaped != secret && !escaped.is_empty() {
-                self.message = self.message.replace(escaped, HIDDEN);
-            }
-        }
+    pub fn without(mut self, mask: &Mask) -> Self {
+        self.message = mask.hide(&self.message).unwrap_or_else(|| {
+            "its message may repeat a value that is not shown: look for its request id in CloudTrail".to_owned()
+        });
         self
     }
 
@@ -274,7 +271,8 @@ impl fmt::Display for CallError {
         if let Some(code) = &self.code {
             write!(f, "{code}: ")?;
         }
-        f.write_str(&self.message)?;
+        // What AWS repeats of a caller's text must not look like lines of ours.
+        f.write_str(&one_line(&self.message))?;
         if let Some(request_id) = &self.request_id {
             write!(f, " (request id {request_id})")?;
         }
@@ -285,9 +283,6 @@ impl fmt::Display for CallError {
 fn request_id(response: &Response) -> Option<&str> {
     response.headers().get("x-amzn-requestid").or_else(|| response.headers().get("x-amz-request-id"))
 }
-
-/// Stands for what a message must not show.
-const HIDDEN: &str = "***";
 
 /// A message without the session token: where a signature does not match, AWS answers with the headers that it was sent.
 fn without_token(message: &str) -> String {
@@ -405,21 +400,16 @@ mod tests {
     }
 
     #[test]
-    fn secrets_that_aws_repeats_are_not_shown() {
-        let error = CallError::unreadable("ecs:X", "a \"b and a \\\"b and c").without(&["a \"b", ""]);
-        assert_eq!(error.message, "the answer cannot be read: *** and *** and c");
-    }
-
-    #[test]
     fn a_message_has_code_text_and_request_id() {
         let error = CallError {
             operation: "ecs:UpdateService",
             effect: Effect::Refused,
             code: Some("AccessDeniedException".to_owned()),
-            message: "no".to_owned(),
+            message: "no\n[ERROR] forged".to_owned(),
             request_id: Some("r-1".to_owned()),
         };
-        assert_eq!(error.to_string(), "ecs:UpdateService: AccessDeniedException: no (request id r-1)");
+        let text = "ecs:UpdateService: AccessDeniedException: no [ERROR] forged (request id r-1)";
+        assert_eq!(error.to_string(), text);
         assert!(!error.retryable());
     }
 }

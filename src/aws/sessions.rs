@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 
 use super::CallError;
+use crate::mask::Mask;
 use crate::names::ServiceKey;
 
 /// What a session may do: the document of `policies/session.json`.
@@ -42,19 +43,32 @@ pub struct SessionRequest {
 /// `ecsu-` and the Lambda request id, in the characters and length that STS takes.
 #[must_use]
 pub fn session_name(request_id: &str) -> String {
-    identity_characters(&format!("ecsu-{request_id}"))
+    identity_characters(format!("ecsu-{request_id}").chars())
 }
 
-/// A requester as `SourceIdentity` takes it; none where too little is left of it.
+/// A requester as `SourceIdentity` takes it; none where too little is left of it. Of an assumed role it is the name of the session, which
+/// tells people of one role apart, and then the role; of anybody else the end of the name.
 #[must_use]
 pub fn source_identity(requested_by: &str) -> Option<String> {
-    let reduced = identity_characters(requested_by);
+    let assumed = requested_by.split_once(":assumed-role/").and_then(|(_, name)| name.rsplit_once('/'));
+    let reduced = match assumed {
+        Some((role, session)) => identity_characters(format!("{session},{role}").chars()),
+        None => {
+            let beyond = requested_by.chars().count().saturating_sub(MAX_IDENTITY_CHARACTERS);
+            identity_characters(requested_by.chars().skip(beyond))
+        }
+    };
     (reduced.len() >= 2).then_some(reduced)
 }
 
+/// The most characters of a `SourceIdentity`, and of a `RoleSessionName`.
+/// Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>.
+const MAX_IDENTITY_CHARACTERS: usize = 64;
+
 /// STS takes 2 to 64 of `[\w+=,.@-]`.
-fn identity_characters(text: &str) -> String {
-    text.chars().map(|c| if c.is_ascii_alphanumeric() || "_+=,.@-".contains(c) { c } else { '-' }).take(64).collect()
+fn identity_characters(text: impl Iterator<Item = char>) -> String {
+    let taken = |c: char| if c.is_ascii_alphanumeric() || "_+=,.@-".contains(c) { c } else { '-' };
+    text.map(taken).take(MAX_IDENTITY_CHARACTERS).collect()
 }
 
 /// The most characters of an inline session policy.
@@ -71,20 +85,59 @@ const RENEWED_BEFORE_END: Duration = Duration::from_mins(1);
 /// Where `policies/session.json` is no JSON.
 pub fn session_policy(services: &[&ServiceKey]) -> serde_json::Result<String> {
     let mut document: Value = serde_json::from_str(SESSION_POLICY)?;
-    let statements = document.get_mut("Statement").and_then(Value::as_array_mut).into_iter().flatten();
-    for resources in statements.filter_map(|statement| statement.get_mut("Resource")?.as_array_mut()) {
-        let templates = std::mem::take(resources);
-        for key in services {
-            resources.extend(templates.iter().filter_map(Value::as_str).map(|template| {
-                let resource = template
-                    .replace("__REGION__", key.region().as_str())
-                    .replace("__CLUSTER__", key.cluster())
-                    .replace("__SERVICE__", key.service());
-                Value::from(resource)
-            }));
-        }
-    }
+    for_services(&mut document, services);
     Ok(document.to_string())
+}
+
+/// Makes of each text with a token, in a list, one for each service.
+fn for_services(value: &mut Value, services: &[&ServiceKey]) {
+    match value {
+        Value::Object(members) => members.values_mut().for_each(|member| for_services(member, services)),
+        Value::Array(items) => {
+            for mut item in std::mem::take(items) {
+                match item.as_str().filter(|text| TOKENS.iter().any(|(token, _)| text.contains(token))) {
+                    Some(template) => {
+                        let filled = services.iter().map(|service| Value::from(filled(template, service)));
+                        // Services of one cluster share its ARN.
+                        for one in filled {
+                            if !items.contains(&one) {
+                                items.push(one);
+                            }
+                        }
+                    }
+                    None => {
+                        for_services(&mut item, services);
+                        items.push(item);
+                    }
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What stands in the policy for parts of a service's name.
+const TOKENS: [(&str, fn(&ServiceKey) -> &str); 3] = [
+    ("__REGION__", |service| service.region().as_str()),
+    ("__CLUSTER__", |service| service.cluster()),
+    ("__SERVICE__", |service| service.service()),
+];
+
+/// A template with its tokens filled in, all at once: a name that looks like a token is a name.
+fn filled(template: &str, service: &ServiceKey) -> String {
+    let mut filled = String::new();
+    let mut rest = template;
+    while let Some((at, token, value)) = TOKENS
+        .iter()
+        .filter_map(|(token, value)| Some((rest.find(token)?, token, value(service))))
+        .min_by_key(|(at, ..)| *at)
+    {
+        let (before, behind) = rest.split_at(at);
+        filled.push_str(before);
+        filled.push_str(value);
+        rest = behind.strip_prefix(token).unwrap_or_default();
+    }
+    filled + rest
 }
 
 /// The hub's STS, at its regional endpoint.
@@ -125,7 +178,10 @@ impl Sessions {
             .duration_seconds(i32::try_from(seconds).unwrap_or(i32::MAX))
             .send()
             .await
-            .map_err(|error| CallError::new(OPERATION, &error).without(session.external_id.as_slice()))?;
+            .map_err(|error| {
+                let mask = session.external_id.iter().fold(Mask::default(), |mask, id| mask.and(id));
+                CallError::new(OPERATION, &error).without(&mask)
+            })?;
         let credentials =
             answer.credentials.ok_or_else(|| CallError::unreadable(OPERATION, "it has no credentials"))?;
         // Of an answer that was cut off the SDK gives what it has, and nothing for the rest.
@@ -184,6 +240,24 @@ mod tests {
             Some("arn-aws-iam--1-user-ann@example".to_owned())
         );
         assert_eq!(source_identity("a"), None);
+        let path = format!("arn:aws:iam::1:user/{}/ann", "p".repeat(60));
+        assert!(source_identity(&path).unwrap().ends_with("p-ann"));
+    }
+
+    #[test]
+    fn two_users_of_one_permission_set_are_told_apart() {
+        let role = "AWSReservedSSO_AdministratorAccess-for-everybody_0123456789abcdef";
+        let user = |name: &str| source_identity(&format!("arn:aws:sts::111111111111:assumed-role/{role}/{name}"));
+        assert_eq!(user("ann@example.com").unwrap(), format!("ann@example.com,{role}")[..64]);
+        assert_ne!(user("ann@example.com"), user("bob@example.com"));
+        // The longest name of a session leaves no room for the role.
+        assert_eq!(user(&"n".repeat(64)), Some("n".repeat(64)));
+    }
+
+    #[test]
+    fn a_name_that_looks_like_a_token_is_a_name() {
+        let policy = session_policy(&[&key("eu-west-1", "prod-__SERVICE__", "__CLUSTER__")]).unwrap();
+        assert!(policy.contains("service/prod-__SERVICE__/__CLUSTER__\""), "{policy}");
     }
 
     #[test]
@@ -211,8 +285,8 @@ mod tests {
             services["Resource"],
             serde_json::json!([
                 "arn:*:ecs:eu-west-1:*:service/c/s",
-                "arn:*:ecs:eu-west-1:*:service/s",
                 "arn:*:ecs:us-east-1:*:service/d/s",
+                "arn:*:ecs:eu-west-1:*:service/s",
                 "arn:*:ecs:us-east-1:*:service/s"
             ])
         );

@@ -25,7 +25,7 @@ pub struct Position {
 pub struct EventFacts<'a> {
     /// Hash of what it asks for.
     pub hash: &'a str,
-    /// When it was first sent, where it says so.
+    /// When it was first sent, where it says so and is to be judged by it.
     pub sent_at: Option<DateTime<Utc>>,
 }
 
@@ -95,17 +95,21 @@ impl Position {
         if let Some(answer) = progress.and_then(|progress| progress.answer.as_ref()) {
             return Admission::Answered(answer.clone());
         }
+        let last = self.begun();
+        // Where its own time tells, it tells so whatever lease stands: a mark that is noted while it waits would forget it.
+        let sent_at = event.sent_at.filter(|_| key.is_none()).map(|sent_at| sent_at.min(now));
+        if let (Some(sent_at), Some(by)) = (sent_at, last)
+            && by.time() > sent_at + SENT_TOLERANCE
+        {
+            return Admission::Overtaken { own: None, by: by.clone() };
+        }
         if let Some(lease) = self.lease().filter(|lease| lease.holds(now)) {
             return Admission::Busy(lease.clone());
         }
-        let last = self.begun();
         let is_overtaken = match key.map(|key| &key.stage) {
             Some(Stage::Begun(progress)) => last != Some(&progress.change_id),
             Some(Stage::Seen { mark }) => last != mark.as_ref(),
-            None => {
-                let sent_at = event.sent_at.map(|sent_at| sent_at.min(now));
-                sent_at.zip(last).is_some_and(|(sent_at, last)| last.time() > sent_at + SENT_TOLERANCE)
-            }
+            None => false,
         };
         match (last, progress) {
             (Some(by), _) if is_overtaken => {
@@ -252,6 +256,20 @@ mod tests {
         // A time in the future counts as now.
         assert_eq!(sent(1_000_000, 5), Admission::Overtaken { own: None, by: other.clone() });
         assert_eq!(there.admits(event("e"), at(61)), begin);
+    }
+
+    #[test]
+    fn an_old_event_does_not_wait_for_the_change_that_overtook_it() {
+        // Noted while it waits, with that change as its mark, it would undo it afterwards.
+        let other = change(10);
+        let held = position(Some(head(&other, Some(lease(&other, 60)))), None);
+        let sent = |second: i64| held.admits(EventFacts { hash: "e", sent_at: Some(at(second)) }, at(20));
+        assert_eq!(sent(5), Admission::Overtaken { own: None, by: other.clone() });
+        assert_eq!(sent(6), Admission::Busy(lease(&other, 60)), "the two meet");
+        let seen = Some(KeyItem::seen("key#1", "e", Some(other.clone()), at(1)));
+        let noted = position(held.head.clone(), seen);
+        let again = noted.admits(EventFacts { hash: "e", sent_at: Some(at(5)) }, at(20));
+        assert_eq!(again, Admission::Busy(lease(&other, 60)), "its note tells, and no time");
     }
 
     #[test]

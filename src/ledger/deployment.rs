@@ -4,6 +4,7 @@ use chrono::{DateTime, Duration, Utc};
 
 use super::record::Kind;
 use crate::names::{ChangeId, ServiceKey};
+use crate::outcome::ROUNDING;
 
 /// How long it is known which change started a deployment.
 const DEPLOYMENT_LIFETIME: Duration = Duration::days(30);
@@ -107,6 +108,12 @@ impl DeploymentItem {
     #[must_use]
     pub fn is_only_a_rollback(&self) -> bool {
         self.outcomes.is_empty() && self.undoes.as_ref().is_some_and(|undoes| self.started_at >= undoes.since)
+    }
+
+    /// Whether it is a rollback, and one with an id of its own: ECS created the deployment when the rollback began.
+    #[must_use]
+    pub fn is_a_rollback_created_at(&self, created_at: DateTime<Utc>) -> bool {
+        self.undoes.as_ref().is_some_and(|undoes| created_at + ROUNDING >= undoes.since)
     }
 
     /// Whether an outcome goes on from those that are recorded: each comes once, and behind an end comes nothing.

@@ -126,9 +126,12 @@ pub fn hear(event: &DeploymentEvent, known: Known<'_>, now: DateTime<Utc>) -> He
 
 /// Whether the open deployments of the service and its newest records matter.
 #[must_use]
-pub fn needs_ledger(event: &DeploymentEvent, item: Option<&DeploymentItem>) -> bool {
-    let ends = |item: &DeploymentItem| item.undoes.is_some() && event.happened != Happened::InProgress;
-    event.rolls_back() || item.is_none_or(|item| may_end_a_rollback(event, item) || ends(item))
+pub fn needs_ledger(event: &DeploymentEvent, head: Option<&Head>, item: Option<&DeploymentItem>) -> bool {
+    let Some(item) = item else { return true };
+    // What no change came behind had nothing that took its place, as far as the ledger knows.
+    let is_behind = || head.and_then(|head| head.begun.as_ref()).is_some_and(|begun| *begun != item.change_id);
+    let ends_more = || item.undoes.is_some() || !item.outcomes.is_empty() || is_behind();
+    event.rolls_back() || (event.happened != Happened::InProgress && ends_more())
 }
 
 /// What began with the words of a rollback undoes the newest open deployment that began before.
@@ -176,14 +179,31 @@ fn latest(event: &DeploymentEvent) -> DateTime<Utc> {
     if event.at.timestamp_subsec_millis() == 0 { event.at + Duration::milliseconds(999) } else { event.at }
 }
 
-/// Whether the event may tell the end of a rollback whose beginning was not heard: ECS takes up the id from before.
-fn may_end_a_rollback(event: &DeploymentEvent, item: &DeploymentItem) -> bool {
-    event.happened != Happened::InProgress && item.undoes.is_none() && !item.outcomes.is_empty()
+/// Whether the event may tell the end of a rollback whose beginning was not heard: ECS takes up the id from before. That one had ended
+/// before, whether that was heard or not, or another deployment had taken its place.
+fn may_end_a_rollback(event: &DeploymentEvent, item: &DeploymentItem, known: Known<'_>) -> bool {
+    let has_ended = !item.outcomes.is_empty() || is_replaced(event, item, known);
+    event.happened != Happened::InProgress && item.undoes.is_none() && has_ended
+}
+
+/// Whether another deployment had begun behind the event's own when the event happened.
+fn is_replaced(event: &DeploymentEvent, item: &DeploymentItem, known: Known<'_>) -> bool {
+    began(event, known).any(|time| item.started_at < time && time + ROUNDING < event.at)
+}
+
+/// When other deployments than the event's began, as far as is known.
+fn began<'a>(event: &'a DeploymentEvent, known: Known<'a>) -> impl Iterator<Item = DateTime<Utc>> + 'a {
+    let open = known.open.iter().map(|it| (it.deployment_id(), it.started_at));
+    // Records say when it was created at the earliest: of an open one more is known.
+    let is_open = |id: &str| known.open.iter().any(|it| it.deployment_id() == id);
+    let named = known.written.named.iter().filter(move |it| !is_open(&it.deployment_id));
+    let named = named.map(|it| (it.deployment_id.as_str(), it.since));
+    open.chain(named).filter(|(id, _)| *id != event.deployment_id).map(|(_, time)| time)
 }
 
 /// The deployment whose rollback an end is: it is open, and the event's deployment, which it had replaced, ended once more after it began.
 fn undone_by_end<'a>(event: &DeploymentEvent, known: Known<'a>) -> Option<&'a DeploymentItem> {
-    if event.happened == Happened::InProgress || !known.item.is_none_or(|item| may_end_a_rollback(event, item)) {
+    if event.happened == Happened::InProgress || !known.item.is_none_or(|item| may_end_a_rollback(event, item, known)) {
         return None;
     }
     undone(event, known).filter(|it| it.before.as_deref() == Some(&event.deployment_id) && it.started_at < event.at)
@@ -203,9 +223,7 @@ fn rollback_ends(event: &DeploymentEvent, undone: &str) -> Heard {
 /// Whether another deployment began after a rollback and before this event: the rollback came to no end, and the event tells how a later
 /// rollback ended whose beginning was not heard yet.
 fn is_overtaken(event: &DeploymentEvent, since: DateTime<Utc>, known: Known<'_>) -> bool {
-    let began = known.open.iter().map(|it| (it.deployment_id(), it.started_at));
-    let named = known.written.named.iter().map(|it| (it.deployment_id.as_str(), it.since));
-    began.chain(named).any(|(id, time)| id != event.deployment_id && since < time && time < event.at)
+    began(event, known).any(|time| since < time && time < event.at)
 }
 
 fn of_known(event: &DeploymentEvent, item: &DeploymentItem, known: Known<'_>) -> Heard {
@@ -227,6 +245,11 @@ fn of_known(event: &DeploymentEvent, item: &DeploymentItem, known: Known<'_>) ->
     }
     if item.is_external() {
         return Heard::Nothing("the deployment is known, and no change started it");
+    }
+    if event.happened != Happened::InProgress && item.outcomes.is_empty() && is_replaced(event, item, known) {
+        return Heard::Nothing(
+            "another deployment had taken its place: it is the end of a rollback, and the sweep asks how it ended",
+        );
     }
     if !item.by_events {
         return Heard::Nothing("events do not tell how deployments of this strategy end: the sweep asks");
@@ -686,7 +709,7 @@ mod tests {
             for (happened, kind) in [(Happened::Completed, Kind::RolledBack), (Happened::Failed, Kind::RollbackFailed)]
             {
                 let ends = event("ecs-svc/1", happened, "", 60);
-                assert!(needs_ledger(&ends, known));
+                assert!(needs_ledger(&ends, None, known));
                 let heard = hear(&ends, None, known, std::slice::from_ref(&own), at(61));
                 let Heard::Ended { deployment_id, ending, is_final: true } = heard else { panic!("{heard:?}") };
                 assert_eq!((deployment_id.as_str(), ending.kind), ("ecs-svc/2", kind));
@@ -710,6 +733,30 @@ mod tests {
         let Heard::Ended { ending, is_final: false, .. } = heard(Happened::Failed) else { panic!() };
         assert_eq!((ending.kind, ending.detail.reason.as_deref()), (Kind::DeploymentFailed, Some("why")));
         assert_eq!(ending.detail.happened_at, Some(rfc3339(at(60))));
+    }
+
+    #[test]
+    fn an_end_of_what_was_replaced_is_not_its_own() {
+        // Its own end was not heard yet: the one that is heard is of the rollback to it.
+        let old = item("ecs-svc/1", 0);
+        let own = DeploymentItem { before: Some("ecs-svc/1".to_owned()), ..item("ecs-svc/2", 30) };
+        let end = |happened, second| {
+            hear(&event("ecs-svc/1", happened, "", second), None, Some(&old), std::slice::from_ref(&own), at(61))
+        };
+        let Heard::Ended { deployment_id, ending, .. } = end(Happened::Failed, 60) else { panic!() };
+        assert_eq!((deployment_id.as_str(), ending.kind), ("ecs-svc/2", Kind::RollbackFailed));
+        let Heard::Ended { deployment_id, ending, .. } = end(Happened::Completed, 20) else { panic!() };
+        assert_eq!((deployment_id.as_str(), ending.kind), ("ecs-svc/1", Kind::Completed));
+        let mut newer = head(None);
+        newer.begun = Some(change(30));
+        assert!(needs_ledger(&event("ecs-svc/1", Happened::Failed, "", 60), Some(&newer), Some(&old)));
+        newer.begun = Some(old.change_id.clone());
+        assert!(!needs_ledger(&event("ecs-svc/1", Happened::Failed, "", 60), Some(&newer), Some(&old)));
+        // What replaced it was nobody's, or has ended: the sweep asks.
+        let named = crate::ledger::begun::Named { deployment_id: "ecs-svc/9".to_owned(), since: at(30) };
+        let written = Written { named: vec![named], ..Written::default() };
+        let known = Known { head: None, item: Some(&old), open: &[], written: &written, says: None };
+        assert!(matches!(super::hear(&event("ecs-svc/1", Happened::Failed, "", 60), known, at(61)), Heard::Nothing(_)));
     }
 
     #[test]

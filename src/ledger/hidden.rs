@@ -10,6 +10,7 @@ use sha2::Sha256;
 
 use super::record::hex;
 use crate::canonical;
+use crate::mask::may_be_secret;
 use crate::names::ServiceKey;
 
 /// A key of the state table. A new one may be made at any time; the old ones stay, to compare.
@@ -49,12 +50,8 @@ impl HiddenKey {
     }
 }
 
-/// Whether a member of a service parameter may hold a secret: what logs, drivers and hooks are told.
-/// Source: free texts of `UpdateService`,
-/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_UpdateService.html>.
-fn may_be_secret(name: &str) -> bool {
-    ["options", "driverOpts", "hookDetails"].contains(&name)
-}
+/// Stands for a value of which nothing is told.
+const UNKNOWN: &str = "hidden";
 
 /// Whether a parameter holds something that may be secret.
 #[must_use]
@@ -98,9 +95,90 @@ fn hide(
         Value::Null => Ok(Value::Null),
         value if is_secret => match key {
             Some(key) => key.hash(service, path, value).map(Value::from),
-            None => Ok(Value::from("hidden")),
+            None => Ok(Value::from(UNKNOWN)),
         },
         value => Ok(value.clone()),
+    }
+}
+
+/// Whether a value stands there as [`hidden`] writes it.
+#[must_use]
+pub fn is_hidden(value: &Value) -> bool {
+    match value {
+        Value::Object(members) => members.values().any(is_hidden),
+        Value::Array(items) => items.iter().any(is_hidden),
+        Value::String(text) => text == UNKNOWN || is_hash(text),
+        _ => false,
+    }
+}
+
+fn is_hash(text: &str) -> bool {
+    let digits = text.strip_prefix('h').and_then(|rest| rest.split_once(':'));
+    digits.is_some_and(|(name, hash)| {
+        !name.is_empty()
+            && name.bytes().all(|byte| byte.is_ascii_digit())
+            && hash.len() == 32
+            && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+    })
+}
+
+/// A value as it was before it was hidden, where each of what is hidden in it is what `is` has in the same place; else none.
+#[must_use]
+pub fn revealed(key: Option<&HiddenKey>, service: &ServiceKey, path: &str, was: &Value, is: &Value) -> Option<Value> {
+    match (was, is) {
+        (Value::Object(was), is) => {
+            let revealed = was.iter().map(|(name, was)| {
+                let is = is.get(name).unwrap_or(&Value::Null);
+                Some((name.clone(), revealed(key, service, &format!("{path}.{name}"), was, is)?))
+            });
+            revealed.collect::<Option<Map<_, _>>>().map(Value::Object)
+        }
+        (Value::Array(was), is) => {
+            let revealed = was.iter().enumerate().map(|(index, was)| {
+                let is = is.get(index).unwrap_or(&Value::Null);
+                self::revealed(key, service, &format!("{path}[{index}]"), was, is)
+            });
+            revealed.collect::<Option<Vec<_>>>().map(Value::Array)
+        }
+        (was, is) if is_hidden(was) => {
+            let hash = key?.hash(service, path, is).ok()?;
+            (was.as_str() == Some(&hash)).then(|| is.clone())
+        }
+        (was, _) => Some(was.clone()),
+    }
+}
+
+/// Two values of a parameter as people are told them: of each leaf that may be secret only that it is there, and on the other side whether
+/// it is another one.
+#[must_use]
+pub fn in_words(from: &Value, to: &Value) -> (Value, Value) {
+    (words(from, to, false, false), words(to, from, false, true))
+}
+
+fn words(value: &Value, other: &Value, is_secret: bool, is_new: bool) -> Value {
+    let missing = &Value::Null;
+    match value {
+        Value::Object(members) => {
+            let worded = members.iter().map(|(name, value)| {
+                let other = other.get(name).unwrap_or(missing);
+                (name.clone(), words(value, other, is_secret || may_be_secret(name), is_new))
+            });
+            Value::Object(worded.collect())
+        }
+        Value::Array(items) => {
+            let items = items.iter().enumerate();
+            items.map(|(index, value)| words(value, other.get(index).unwrap_or(missing), is_secret, is_new)).collect()
+        }
+        Value::Null => Value::Null,
+        value if is_secret => match (is_new, other) {
+            (_, other) if other == value => UNKNOWN,
+            (true, Value::Null) => "added",
+            (true, _) => "changed",
+            (false, Value::Null) => "removed",
+            (false, _) => UNKNOWN,
+        }
+        .into(),
+        value => value.clone(),
     }
 }
 
@@ -143,5 +221,25 @@ mod tests {
         assert_eq!(hidden["logConfiguration"]["secretOptions"], connect["logConfiguration"]["secretOptions"]);
         let token = hidden["logConfiguration"]["options"]["splunk-token"].as_str().unwrap();
         assert!(token.starts_with("h2:"), "{token}");
+        assert!(is_hidden(&hidden) && !is_hidden(&connect));
+        let back = |is: &Value| revealed(Some(&key("2")), &service("web"), "serviceConnectConfiguration", &hidden, is);
+        assert_eq!(back(&connect), Some(connect.clone()));
+        let mut other = connect.clone();
+        other["enabled"] = json!(false);
+        assert_eq!(back(&other), Some(connect.clone()), "what is not hidden is known");
+        other["logConfiguration"]["options"]["splunk-token"] = json!("another");
+        assert_eq!(back(&other), None);
+        assert_eq!(back(&json!({})), None);
+    }
+
+    #[test]
+    fn people_are_told_whether_a_secret_is_another_one() {
+        let options = |options: Value| json!({"logDriver": "splunk", "options": options});
+        let from = options(json!({"same": "1", "other": "2", "gone": "3"}));
+        let to = options(json!({"same": "1", "other": "9", "new": "4"}));
+        let told = in_words(&from, &to);
+        assert_eq!(told.0, options(json!({"same": "hidden", "other": "hidden", "gone": "removed"})));
+        assert_eq!(told.1, options(json!({"same": "hidden", "other": "changed", "new": "added"})));
+        assert_eq!(in_words(&Value::Null, &json!({"a": 1})), (Value::Null, json!({"a": 1})));
     }
 }

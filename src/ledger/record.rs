@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -180,6 +181,9 @@ pub struct Record {
     pub session: String,
     /// Lambda request id.
     pub request_id: String,
+    /// When the event was first sent, by its sender's clock (RFC 3339), where it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_at: Option<String>,
     /// The change whose before this change puts back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restores: Option<ChangeId>,
@@ -407,6 +411,8 @@ pub struct ChangeFacts {
     pub session: String,
     /// Lambda request id.
     pub request_id: String,
+    /// When the event was first sent, where it says so.
+    pub sent_at: Option<DateTime<Utc>>,
     /// The change whose before this change puts back.
     pub restores: Option<ChangeId>,
     /// The images asked for, each with the digest it was pinned to.
@@ -475,6 +481,7 @@ impl ChangeFacts {
             error: said.error.map(error_text).transpose()?,
             session: self.session.clone(),
             request_id: self.request_id.clone(),
+            sent_at: self.sent_at.map(rfc3339),
             restores: self.restores.clone(),
             lease_until: said.lease_until.map(rfc3339),
             outcome: said.outcome.map(outcome_text).transpose()?,
@@ -523,6 +530,26 @@ impl Record {
     #[must_use]
     pub fn changes(&self) -> Option<Vec<Change>> {
         serde_json::from_str(self.changes.as_deref()?).ok()
+    }
+
+    /// Whether what the plan set was too long to record.
+    #[must_use]
+    pub fn is_shortened(&self) -> bool {
+        self.changes.as_deref().is_some_and(is_shortened)
+    }
+
+    /// When the event was first sent, where it said so.
+    #[must_use]
+    pub fn sent_at(&self) -> Option<DateTime<Utc>> {
+        self.sent_at.as_deref()?.parse().ok()
+    }
+
+    /// Whether the change was sent no later than an event of the same sender: their times are by the same clock, so that they tell
+    /// which of the two is the earlier, however long each was held up on its way.
+    #[must_use]
+    pub fn was_sent_before(&self, caller: &str, requested_by: Option<&str>, sent_at: DateTime<Utc>) -> bool {
+        let is_its = self.caller.as_deref() == Some(caller) && self.requested_by.as_deref() == requested_by;
+        is_its && requested_by.is_some() && self.sent_at().is_some_and(|own| own <= sent_at)
     }
 
     /// The images asked for, each with the digest it was pinned to.
@@ -581,8 +608,17 @@ fn changes_text(changes: &[Change]) -> serde_json::Result<String> {
         return Ok(text);
     }
     canonical::to_string(
-        &json!({"shortened": format!("left out: they would be {} bytes, and an item holds 400 KB", text.len())}),
+        &json!({SHORTENED: format!("left out: they would be {} bytes, and an item holds 400 KB", text.len())}),
     )
+}
+
+/// Stands in the place of what a plan set where that would not have fitted an item.
+const SHORTENED: &str = "shortened";
+
+/// Whether that is all that `changes` of a record say.
+#[must_use]
+pub fn is_shortened(changes: &str) -> bool {
+    serde_json::from_str::<Map<String, Value>>(changes).is_ok_and(|members| members.contains_key(SHORTENED))
 }
 
 fn error_text(error: &Failure) -> serde_json::Result<String> {
@@ -611,7 +647,7 @@ mod tests {
     use super::*;
     use crate::error::Code;
     use crate::names::{AccountId, EcsName, Region};
-    use chrono::DateTime;
+    use crate::plan::What;
     use serde_json::json;
 
     fn service_key() -> ServiceKey {
@@ -635,6 +671,7 @@ mod tests {
             attempt: Attempt::FIRST,
             session: "ecsu-1".to_owned(),
             request_id: "1".to_owned(),
+            sent_at: None,
             restores: None,
             pins: Pins::default(),
         }
@@ -734,11 +771,49 @@ mod tests {
     }
 
     #[test]
+    fn times_of_one_sender_tell_which_event_came_first() {
+        let at = |second: i64| DateTime::from_timestamp(1_795_000_000 + second, 0).unwrap();
+        let record = |sent_at, caller: &str, requested_by: Option<&str>| {
+            let caller = Some(caller.to_owned());
+            let facts = ChangeFacts { sent_at, caller, requested_by: requested_by.map(str::to_owned), ..facts(&[]) };
+            facts.record(Kind::Started, Place::STARTED, at(60), &Said::default(), None).unwrap().0
+        };
+        let before = |record: &Record| record.was_sent_before("alias:live", Some("ann"), at(5));
+        assert!(before(&record(Some(at(4)), "alias:live", Some("ann"))));
+        assert!(before(&record(Some(at(5)), "alias:live", Some("ann"))));
+        assert!(!before(&record(Some(at(6)), "alias:live", Some("ann"))));
+        assert!(!before(&record(None, "alias:live", Some("ann"))));
+        assert!(!before(&record(Some(at(4)), "alias:api", Some("ann"))), "perhaps by another clock");
+        assert!(!before(&record(Some(at(4)), "alias:live", Some("ben"))));
+        let nobody = record(Some(at(4)), "alias:live", None);
+        assert!(!nobody.was_sent_before("alias:live", None, at(5)), "who does not say who it is may be anybody");
+    }
+
+    #[test]
     fn texts_that_would_not_fit_an_item_are_shortened_and_say_so() {
         let error = Failure::new(Code::ServiceUpdateFailed, "ü".repeat(LONGEST_ERROR));
         let said = Said { error: Some(&error), ..Said::default() };
         let (record, _) = facts(&[]).record(Kind::Failed, Place::RESULT, DateTime::UNIX_EPOCH, &said, None).unwrap();
         let text = record.error.unwrap();
         assert!(text.len() < LONGEST_ERROR + 200 && text.contains("(shortened)"));
+    }
+
+    #[test]
+    fn changes_that_would_not_fit_an_item_are_left_out_and_say_so() {
+        let record = |length: usize| {
+            let (what, path, from) = (What::Parameter, "serviceConnectConfiguration".to_owned(), Value::Null);
+            let changes = [Change { what, path, from, to: "x".repeat(length).into() }];
+            let said = Said { changes: Some(&changes), ..Said::default() };
+            facts(&[]).record(Kind::Started, Place::STARTED, DateTime::UNIX_EPOCH, &said, None).unwrap().0
+        };
+        let whole = record(LONGEST_CHANGES - 200);
+        assert!(!whole.is_shortened() && whole.changes().is_some_and(|changes| changes.len() == 1));
+        let shortened = record(LONGEST_CHANGES);
+        assert!(shortened.is_shortened() && shortened.changes().is_none());
+        assert!(shortened.changes.unwrap().contains("left out"));
+        // Of a version before them.
+        let (none, _) =
+            facts(&[]).record(Kind::Started, Place::STARTED, DateTime::UNIX_EPOCH, &Said::default(), None).unwrap();
+        assert!(!none.is_shortened() && none.changes().is_none());
     }
 }

@@ -508,6 +508,7 @@ mod tests {
             attempt: Attempt::FIRST,
             session: "ecsu-1".to_owned(),
             request_id: "1".to_owned(),
+            sent_at: None,
             restores: None,
             pins: crate::registry::Pins::default(),
         }

@@ -126,7 +126,7 @@ impl Recorder {
     async fn read(&self, event: &DeploymentEvent) -> Result<Read, LedgerError> {
         let (store, service) = (&self.settler.store, &event.service);
         let (position, item) = store.read_deployment(service, Some(&event.deployment_id), None).await?;
-        if !needs_ledger(event, item.as_ref()) {
+        if !needs_ledger(event, position.head.as_ref(), item.as_ref()) {
             return Ok(Read { position, item, open: Vec::new(), written: Written::default() });
         }
         let (open, records) =

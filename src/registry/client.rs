@@ -13,6 +13,7 @@ use aws_smithy_types::byte_stream::ByteStream;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::{Challenge, Credentials, MEDIA_TYPES, Manifest, RegistryError, Settings, Target, not_allowed, shown};
@@ -25,6 +26,10 @@ const OVERALL_TIMEOUT: Duration = Duration::from_secs(15);
 const MAX_REDIRECTS: usize = 3;
 /// The most bytes of a manifest. Source: the distribution specification, "Pushing manifests", has registries take 4 MiB.
 const MAX_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
+/// An answer up to that many bytes is read at once, a longer one when its turn has come: manifests have some thousand.
+const SMALL_BODY_BYTES: usize = 64 * 1024;
+/// How many longer ones are in memory at a time. The updater has 256 MB (`MemorySize` of its template) for all the changes of an event.
+const MAX_LARGE_BODIES: usize = 2;
 /// The most bytes of an answer with a token.
 const MAX_TOKEN_BYTES: usize = 64 * 1024;
 
@@ -34,6 +39,8 @@ pub struct Client {
     settings: Settings,
     /// Made when it is first needed: it reads the system's certificates.
     connector: OnceLock<SharedHttpConnector>,
+    /// The turns of answers that are long.
+    large_bodies: Semaphore,
 }
 
 /// Where an answer came from, and the answer.
@@ -46,13 +53,19 @@ impl Client {
     /// A client with these settings.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { settings, connector: OnceLock::new() }
+        Self { settings, connector: OnceLock::new(), large_bodies: Semaphore::new(MAX_LARGE_BODIES) }
     }
 
     /// The settings.
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// The turn of an answer that may be long, for who asks by other means.
+    pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        // The semaphore is never closed.
+        self.large_bodies.acquire().await.ok()
     }
 
     /// The manifest of `repository` on `host` under `wanted`, a tag or a digest. `credentials` is asked where the
@@ -100,9 +113,9 @@ impl Client {
             _ => return Err(unexpected(&from, &answer.response)),
         }
         let said = answer.response.headers().get("docker-content-digest").map(str::to_owned);
-        let body = body(&from, answer.response, MAX_MANIFEST_BYTES).await?;
+        let body = self.body(&from, answer.response, MAX_MANIFEST_BYTES).await?;
         let digests = said.iter().map(String::as_str).chain(wanted.starts_with("sha256:").then_some(wanted));
-        Manifest::read(&body, digests).map_err(|what| RegistryError::refused(format!("{from}: {what}")))
+        Manifest::read(&body.bytes, digests).map_err(|what| RegistryError::refused(format!("{from}: {what}")))
     }
 
     /// What the registry's challenge asks to be sent.
@@ -144,8 +157,9 @@ impl Client {
             400 | 401 | 403 | 404 => return Err(denied(&from, repository)),
             _ => return Err(unexpected(&from, &answer.response)),
         }
-        let body = body(&from, answer.response, MAX_TOKEN_BYTES).await?;
-        let token = serde_json::from_slice::<Token>(&body).ok().and_then(|token| token.token.or(token.access_token));
+        let body = self.body(&from, answer.response, MAX_TOKEN_BYTES).await?;
+        let token =
+            serde_json::from_slice::<Token>(&body.bytes).ok().and_then(|token| token.token.or(token.access_token));
         let token = token.ok_or_else(|| RegistryError::refused(format!("{from} sent no token")))?;
         Ok(format!("Bearer {token}"))
     }
@@ -165,6 +179,33 @@ impl Client {
             })?;
         }
         Err(RegistryError::refused(format!("{} redirects more than {MAX_REDIRECTS} times", shown(&url.host))))
+    }
+
+    /// The body, where it is no longer than `limit`.
+    async fn body(&self, host: &str, response: HttpResponse, limit: usize) -> Result<Body<'_>, RegistryError> {
+        let mut stream = ByteStream::new(response.into_body());
+        let mut body = Body { bytes: Vec::new(), turn: None };
+        loop {
+            match timeout(ANSWER_TIMEOUT, stream.next()).await {
+                Err(_) => return Err(too_slow(host, ANSWER_TIMEOUT)),
+                Ok(None) => return Ok(body),
+                Ok(Some(Err(error))) => {
+                    return Err(RegistryError::busy(format!("{} ended within its answer: {error}", shown(host))));
+                }
+                Ok(Some(Ok(more))) => {
+                    let length = body.bytes.len() + more.len();
+                    if length > limit {
+                        return Err(RegistryError::refused(format!("{} sent more than {limit} bytes", shown(host))));
+                    }
+                    if length > SMALL_BODY_BYTES && body.turn.is_none() {
+                        body.turn = self.turn().await;
+                        // At once: a buffer that grows leaves its smaller ones behind.
+                        body.bytes.reserve_exact(limit - body.bytes.len());
+                    }
+                    body.bytes.extend_from_slice(&more);
+                }
+            }
+        }
     }
 
     async fn send(
@@ -197,6 +238,13 @@ impl Client {
             }
         }
     }
+}
+
+/// The bytes of an answer. While a long one is there, others wait.
+struct Body<'a> {
+    bytes: Vec<u8>,
+    /// Given back with the bytes.
+    turn: Option<SemaphorePermit<'a>>,
 }
 
 const USER_AGENT: &str = concat!("ecs-updater/", env!("CARGO_PKG_VERSION"));
@@ -251,25 +299,6 @@ fn unexpected(host: &str, response: &HttpResponse) -> RegistryError {
         }
         status @ 500.. => RegistryError::busy(format!("{host} answered {status}")),
         status => RegistryError::refused(format!("{host} answered {status}")),
-    }
-}
-
-/// The body, where it is no longer than `limit`.
-async fn body(host: &str, response: HttpResponse, limit: usize) -> Result<Vec<u8>, RegistryError> {
-    let mut stream = ByteStream::new(response.into_body());
-    let mut bytes = Vec::new();
-    loop {
-        match timeout(ANSWER_TIMEOUT, stream.next()).await {
-            Err(_) => return Err(too_slow(host, ANSWER_TIMEOUT)),
-            Ok(None) => return Ok(bytes),
-            Ok(Some(Err(error))) => {
-                return Err(RegistryError::busy(format!("{} ended within its answer: {error}", shown(host))));
-            }
-            Ok(Some(Ok(more))) if bytes.len() + more.len() > limit => {
-                return Err(RegistryError::refused(format!("{} sent more than {limit} bytes", shown(host))));
-            }
-            Ok(Some(Ok(more))) => bytes.extend_from_slice(&more),
-        }
     }
 }
 

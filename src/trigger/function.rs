@@ -1,12 +1,13 @@
 //! The edge of the trigger function: messages of its queue, each an event of Amazon ECR.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
 use aws_config::timeout::TimeoutConfig;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Mapping, Push, Pushes, folded};
 use crate::aws;
@@ -18,8 +19,13 @@ use crate::registry::Settings;
 use crate::request::Defaults;
 use crate::telemetry;
 
-/// How long the updater may take: its own time limit in the templates, and a little.
-const UPDATER_TIMEOUT: Duration = Duration::from_secs(310);
+/// How long an invocation of Lambda may last at the most. Source:
+/// <https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html>.
+const LONGEST_INVOCATION: Duration = Duration::from_mins(15);
+/// What is kept of this function's own time to answer in: without an answer, all of its messages are delivered again.
+const TO_ANSWER: Duration = Duration::from_secs(5);
+/// With less time left nothing is sent to the updater: the message comes again, and has more time then.
+const TO_SEND: Duration = Duration::from_secs(10);
 
 /// Messages of SQS.
 #[derive(Deserialize)]
@@ -66,16 +72,21 @@ pub async fn run() -> Result<(), String> {
     let mapping = Mapping::parse(&required("TRIGGER_MAPPING")?, &Defaults { account_id, region })
         .map_err(|error| format!("environment variable TRIGGER_MAPPING: {error}"))?;
     let trigger = &Trigger::new(&shared, updater, mapping);
-    lambda::serve(service_fn(async |event: LambdaEvent<EventText>| trigger.answer(event.payload.bytes()).await)).await
+    lambda::serve(service_fn(async |event: LambdaEvent<EventText>| {
+        let left = event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
+        trigger.answer(event.payload.bytes(), Instant::now() + left).await
+    }))
+    .await
 }
 
-/// One attempt only: a second one while the first is at work would find the service held. SQS delivers again.
+/// One attempt only: a second one while the first is at work would find the service held. SQS delivers again. The updater may
+/// take as long as a function may; who waits for it ends sooner ([`Trigger::answer`]).
 fn client(shared: &SdkConfig) -> aws_sdk_lambda::Client {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(3))
-        .read_timeout(UPDATER_TIMEOUT)
-        .operation_attempt_timeout(UPDATER_TIMEOUT)
-        .operation_timeout(UPDATER_TIMEOUT)
+        .read_timeout(LONGEST_INVOCATION)
+        .operation_attempt_timeout(LONGEST_INVOCATION)
+        .operation_timeout(LONGEST_INVOCATION)
         .build();
     let config = aws_sdk_lambda::config::Builder::from(shared)
         .timeout_config(timeouts)
@@ -102,12 +113,13 @@ impl Trigger {
         Self { registries, lambda: client(shared), updater, mapping }
     }
 
-    /// Answers messages of SQS: which of them shall come again.
+    /// Answers messages of SQS: which of them shall come again. `until` is when Lambda ends the invocation: what the updater has not
+    /// answered a little before goes on, and its message comes again.
     ///
     /// # Errors
     ///
     /// Where they are no messages of SQS.
-    pub async fn answer(&self, event: &[u8]) -> Result<Again, Diagnostic> {
+    pub async fn answer(&self, event: &[u8], until: Instant) -> Result<Again, Diagnostic> {
         let messages: Messages = serde_json::from_slice(event).map_err(|error| Diagnostic {
             error_type: "JsonValidation".to_owned(),
             error_message: format!("this function takes messages of SQS: {error}"),
@@ -119,7 +131,7 @@ impl Trigger {
         let mut again = Again::default();
         // One after the other: of two changes of one service, the second would find it held.
         for pushes in &pushes {
-            if let Err(why) = self.one(pushes).await {
+            if let Err(why) = self.one(pushes, until).await {
                 let push = pushes.by_message.values().next();
                 let (repository, tag) = push.map_or(("", ""), |push| (push.repository.as_str(), push.tag.as_str()));
                 tracing::error!(repository, tag, messages = pushes.by_message.len(), "{why}");
@@ -130,7 +142,7 @@ impl Trigger {
     }
 
     /// Changes what the newest push of a tag is mapped to.
-    async fn one(&self, pushes: &Pushes) -> Result<(), String> {
+    async fn one(&self, pushes: &Pushes, until: Instant) -> Result<(), String> {
         let Some(any) = pushes.by_message.values().next().filter(|push| self.mapping.is_about(push)) else {
             return Ok(());
         };
@@ -149,15 +161,21 @@ impl Trigger {
             return Ok(());
         };
         for event in self.mapping.events(push) {
-            self.send(push, &event).await?;
+            self.send(push, &event, until).await?;
         }
         Ok(())
     }
 
-    async fn send(&self, push: &Push, event: &Value) -> Result<(), String> {
+    async fn send(&self, push: &Push, event: &Value, until: Instant) -> Result<(), String> {
         const OPERATION: &str = "lambda:InvokeFunction";
+        if Instant::now() + TO_SEND > until {
+            return Err("no time is left to change anything: the push comes again".to_owned());
+        }
         let payload = aws_sdk_lambda::primitives::Blob::new(event.to_string());
-        let sent = self.lambda.invoke().function_name(&self.updater).payload(payload).send().await;
+        let sent = self.lambda.invoke().function_name(&self.updater).payload(payload).send();
+        let sent = timeout_at(until - TO_ANSWER, sent).await;
+        let sent = sent
+            .map_err(|_| "the updater has not answered yet, and goes on: the push comes again, to ask how it ended")?;
         let answer = sent.map_err(|error| CallError::new(OPERATION, &error).to_string())?;
         let body = answer.payload().map(aws_sdk_lambda::primitives::Blob::as_ref).unwrap_or_default();
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
@@ -166,7 +184,7 @@ impl Trigger {
             return Err(format!("the updater refused: {}: {}", text("errorType"), text("errorMessage")));
         }
         let summary = body.pointer("/body/summary").map(Value::to_string).unwrap_or_default();
-        let Push { id, repository, tag, digest } = push;
+        let Push { id, repository, tag, digest, .. } = push;
         tracing::info!(repository, tag, digest, event = id, summary, "changed");
         if body.get("statusCode") == Some(&200.into()) { Ok(()) } else { Err(format!("not everywhere: {summary}")) }
     }

@@ -16,6 +16,7 @@ use crate::aws::{CallError, Effect};
 use crate::backoff::Backoff;
 use crate::error::{Code, Failure};
 use crate::ledger::head::LEASE_GRACE;
+use crate::mask::Mask;
 use crate::names::ServiceKey;
 use crate::pace::Call;
 use crate::plan::{Registration, Update, covers_parameters};
@@ -104,7 +105,7 @@ impl Applying<'_> {
         let definition = match (&update.register, revision) {
             (_, Revision::Shared(definition)) => Some(definition),
             (Some(Registration { family, document }), Revision::Lead(leader)) => {
-                let definition = Arc::new(self.register(document, family).await?);
+                let definition = Arc::new(self.register(document, family, after).await?);
                 leader.registered(&definition);
                 done.push(format!("task definition {} was registered", definition.family_and_revision()));
                 Some(definition)
@@ -116,7 +117,7 @@ impl Applying<'_> {
         }
         if update.updates_service() {
             let before = after.service.clone();
-            after.service = self.update_service(definition.as_deref(), is_new, &before).await?;
+            after.service = self.update_service(definition.as_deref(), is_new, after).await?;
             after.task_definition = self.running(definition, after).await;
             done.push(messages::service_updated(after, &before));
         }
@@ -137,17 +138,34 @@ impl Applying<'_> {
         }
     }
 
-    async fn register(&self, document: &str, family: &str) -> Result<TaskDefinition, Stopped> {
+    async fn register(&self, document: &str, family: &str, now: &Snapshot) -> Result<TaskDefinition, Stopped> {
         let what = format!("of family {family} for service {}", self.key);
         let rejected = |error: &CallError| messages::rejected(Code::TaskDefinitionRejected, &what, error);
+        let mask = || self.mask(now);
         if self.target.definitions.may_be_there()
-            && let Some(definition) = self.newest(family, document).await.map_err(|error| rejected(&error))?
+            && let Some(definition) =
+                self.newest(family, document).await.map_err(|error| rejected(&error.without(&mask())))?
         {
             return Ok(definition);
         }
         let once = async |time| self.target.ecs.register_task_definition(document, time).await;
         let back = async || self.newest(family, document).await.map_err(DescribeError::Call);
-        self.send(Call::RegisterTaskDefinition, Code::TaskDefinitionRejected, &rejected, once, back).await
+        self.send(Call::RegisterTaskDefinition, Code::TaskDefinitionRejected, &rejected, mask, once, back).await
+    }
+
+    /// What no error of a call shows: what may be secret in the definition and the service as they were read, and in what is set.
+    fn mask(&self, now: &Snapshot) -> Mask {
+        let definition = now.task_definition.as_deref().map(TaskDefinition::document);
+        let restored = self.update.revision.as_deref().map(TaskDefinition::document);
+        let registered = self.update.register.as_ref().and_then(|it| serde_json::from_str(&it.document).ok());
+        let set = Value::Object(self.update.parameters.clone());
+        let documents = [definition, restored, registered, Some(set), Some(now.service.document())];
+        let mask = documents.iter().flatten().fold(Mask::default(), Mask::and_of);
+        let key = self.key;
+        let images = self.update.images.values().flat_map(|(from, to)| [from.as_str(), to.as_str()]);
+        let shown =
+            [key.account_id().as_str(), key.region().as_str(), key.cluster(), key.service()].into_iter().chain(images);
+        shown.fold(mask, Mask::but)
     }
 
     /// The family's newest revision, where it already is what `document` would make.
@@ -164,8 +182,9 @@ impl Applying<'_> {
         &self,
         definition: Option<&TaskDefinition>,
         is_new: bool,
-        before: &Service,
+        now: &Snapshot,
     ) -> Result<Service, Stopped> {
+        let before = &now.service;
         let body = self.update_body(definition);
         let what = definition.map_or_else(
             || format!("for service {}", self.key),
@@ -189,7 +208,8 @@ impl Applying<'_> {
             })
         };
         let once = async |time| once(time).await.map(Ok);
-        let updated = self.send(Call::UpdateService, Code::ServiceUpdateFailed, &rejected, once, back).await?;
+        let updated =
+            self.send(Call::UpdateService, Code::ServiceUpdateFailed, &rejected, || self.mask(now), once, back).await?;
         // Whether this call was done before is not known: what was deployed behind it stays.
         updated.map_err(|running| {
             let failure = messages::changed_meanwhile(self.key, &[format!("it runs {running}")]);
@@ -250,7 +270,7 @@ impl Applying<'_> {
         tags.extend(set.clone());
         let once = async |time| self.target.ecs.tag(&arn, set, time).await.map(|()| tags.clone());
         let is_done = |tags: &Tags| set.iter().all(|(key, value)| tags.get(key) == Some(value));
-        after.service.tags = self.send_tags(once, is_done).await?;
+        after.service.tags = self.send_tags(after, once, is_done).await?;
         done.push(format!("tags {} were set", messages::listed(set.keys())));
         Ok(())
     }
@@ -265,7 +285,7 @@ impl Applying<'_> {
         tags.retain(|key, _| !remove.contains(key));
         let once = async |time| self.target.ecs.untag(&arn, remove.iter().cloned(), time).await.map(|()| tags.clone());
         let is_done = |tags: &Tags| !remove.iter().any(|key| tags.contains_key(key));
-        after.service.tags = self.send_tags(once, is_done).await?;
+        after.service.tags = self.send_tags(after, once, is_done).await?;
         done.push(format!("tags {} were removed", messages::listed(remove)));
         Ok(())
     }
@@ -273,6 +293,7 @@ impl Applying<'_> {
     /// The tags after a call for them.
     async fn send_tags(
         &self,
+        now: &Snapshot,
         once: impl AsyncFn(MutationTime) -> Result<Tags, CallError>,
         is_done: impl Fn(&Tags) -> bool,
     ) -> Result<Tags, Stopped> {
@@ -281,7 +302,7 @@ impl Applying<'_> {
             let service = self.target.ecs.describe_service(self.key).await?;
             Ok(Some(service.tags).filter(&is_done))
         };
-        self.send(Call::TagResource, Code::TagUpdateFailed, &failed, once, back).await
+        self.send(Call::TagResource, Code::TagUpdateFailed, &failed, || self.mask(now), once, back).await
     }
 
     /// Sends until it is done, refused, or has been sent often enough. Each time it is one request, the budget is asked, and where its
@@ -291,6 +312,7 @@ impl Applying<'_> {
         call: Call,
         code: Code,
         failed: &impl Fn(&CallError) -> Failure,
+        mask: impl Fn() -> Mask,
         once: impl AsyncFn(MutationTime) -> Result<T, CallError>,
         back: impl AsyncFn() -> Result<Option<T>, DescribeError>,
     ) -> Result<T, Stopped> {
@@ -300,18 +322,18 @@ impl Applying<'_> {
             let time = self.budget.for_mutation(now).map_err(|left| messages::no_time(code, left))?;
             let error = match once(time).await {
                 Ok(done) => {
-                    self.lease.mark_acted();
+                    self.lease.mark_acted(now);
                     return Ok(done);
                 }
-                Err(error) => error,
+                Err(error) => error.without(&mask()),
             };
             sent += 1;
             if error.effect == Effect::Unknown {
                 unknown += 1;
-                self.lease.mark_acted();
+                self.lease.mark_acted(now);
                 // First of all: nobody else may begin while it can still act.
                 self.lease.lengthen(now).await;
-                if let Some(done) = self.read_back(&error, failed, &back).await? {
+                if let Some(done) = self.read_back(&error, failed, &mask, &back).await? {
                     self.lease.settle(now);
                     return Ok(done);
                 }
@@ -336,6 +358,7 @@ impl Applying<'_> {
         &self,
         error: &CallError,
         failed: &impl Fn(&CallError) -> Failure,
+        mask: &impl Fn() -> Mask,
         back: &impl AsyncFn() -> Result<Option<T>, DescribeError>,
     ) -> Result<Option<T>, Stopped> {
         let mut unread = None;
@@ -344,7 +367,7 @@ impl Applying<'_> {
             match back().await {
                 Ok(Some(done)) => return Ok(Some(done)),
                 Ok(None) => unread = None,
-                Err(DescribeError::Call(reading)) => unread = Some(reading),
+                Err(DescribeError::Call(reading)) => unread = Some(reading.without(&mask())),
                 Err(gone) => return Err(failed(error).and(format!("Reading it back: {gone}.")).into()),
             }
         }
@@ -361,6 +384,7 @@ impl Applying<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::head::{latest_effect, lease_until};
 
     #[test]
     fn no_mutating_call_starts_with_less_time_than_its_timeout() {
@@ -379,5 +403,25 @@ mod tests {
         // The last five seconds of a lease are nobody's.
         assert_eq!(timeout(3600, 8), of(3, 0));
         assert_eq!(timeout(3600, 7), Err(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn waves_try_again_for_longer_than_a_lease_keeps_others_out() {
+        let (began, seconds) = (DateTime::UNIX_EPOCH, chrono::Duration::seconds);
+        let deadline = began + seconds(900);
+        let until = lease_until(began, deadline);
+        let budget = Budget::new(deadline, until);
+        let last = (0..900).map(|second| began + seconds(second)).rfind(|at| budget.for_mutation(*at).is_ok()).unwrap();
+        let kept_out = [until, latest_effect(last)].map(|until| (until + LEASE_GRACE - began).num_seconds());
+        assert_eq!(kept_out, [130, 182]);
+        let batch = include_str!("../../infrastructure/step-functions/change-batch.asl.json");
+        for told in ["130 seconds after its attempt began", "182 where the answer", "465 in all"] {
+            assert!(batch.contains(told), "{told}");
+        }
+        assert!(batch.contains("{% 15 * $power(2, $attempt - 1) %}") && batch.contains("$attempt >= 6"));
+        let pauses: Vec<i64> = (1..6).map(|attempt| 15 << (attempt - 1)).collect();
+        assert_eq!(pauses, [15, 30, 60, 120, 240]);
+        assert_eq!(pauses.iter().sum::<i64>(), 465);
+        assert!(kept_out.into_iter().all(|kept_out| kept_out < 465));
     }
 }

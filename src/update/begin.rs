@@ -67,7 +67,7 @@ impl Updater {
         let budget = Budget::new(invocation.deadline, until);
         budget.for_mutation(now).map_err(not_started)?;
         let change_id = ChangeId::new(position.next_change_time(now), (self.random)());
-        let before = snapshot.recorded(update.container.as_deref());
+        let before = self.recorded(&request.service_key, &snapshot, update.container.as_deref()).await;
         let changes = self.recorded_changes(work, &update.changes).await?;
         let facts = ChangeFacts { restores, ..Self::facts(work, change_id.clone(), Try::FIRST, &changes, &before) };
         let said = Said { changes: Some(&changes), before: Some(&before), lease_until: Some(until), ..Said::default() };
@@ -203,7 +203,7 @@ impl Updater {
         let unavailable = |error: LedgerError| Stop::from(messages::history_unavailable(service, &error));
         let now = (self.clock)();
         let change_id = ChangeId::new(position.next_change_time(now), (self.random)());
-        let state = snapshot.recorded(container);
+        let state = self.recorded(service, snapshot, container).await;
         let facts = ChangeFacts { restores, ..Self::facts(work, change_id.clone(), Try::FIRST, &[], &state) };
         let said = Said { before: Some(&state), after: Some(&state), ..Said::default() };
         let place = Place::RESULT;

@@ -127,7 +127,8 @@ impl Updater {
         notes: Vec<String>,
     ) -> Result<Response, Failure> {
         let now = (self.clock)();
-        let recorded = after.recorded(begun.before.state.task_definition_name.as_deref());
+        let container = begun.before.state.task_definition_name.as_deref();
+        let recorded = self.recorded(&begun.facts.service, after, container).await;
         let facts = &begun.facts;
         let (kind, status) =
             if begun.has_acted() { (Kind::Applied, Status::Applied) } else { (Kind::Unchanged, Status::Unchanged) };
@@ -158,7 +159,8 @@ impl Updater {
     /// Records that the change failed and how far it got, and gives the failure back.
     pub(super) async fn failed(&self, begun: Begun, after: &Snapshot, failure: Failure) -> Failure {
         let now = (self.clock)();
-        let recorded = after.recorded(begun.before.state.task_definition_name.as_deref());
+        let container = begun.before.state.task_definition_name.as_deref();
+        let recorded = self.recorded(&begun.facts.service, after, container).await;
         let facts = &begun.facts;
         let failure = match begun.lease.kept_until().filter(|until| *until > now) {
             Some(until) => failure.and(messages::kept_until(until)),
@@ -181,13 +183,21 @@ impl Updater {
     async fn started(&self, begun: &Begun, after: &Snapshot, now: DateTime<Utc>) -> Option<DeploymentItem> {
         let facts = &begun.facts;
         let started = outcome::started(facts, &begun.before, after, now)?;
+        if !begun.lease.may_have_acted_at(started.started_at) {
+            return None;
+        }
         if !begun.acted_before {
             return Some(started);
         }
         let left = (begun.deadline - now).to_std().unwrap_or_default().saturating_sub(RESERVE) / 2;
-        let read = self.store().records_of(&facts.service, &facts.change_id);
-        let records = match tokio::time::timeout(left.clamp(SHORTEST_RESULT, LONGEST_READ), read).await {
-            Ok(Ok(records)) => records,
+        let read = async {
+            tokio::try_join!(
+                self.store().records_of(&facts.service, &facts.change_id),
+                self.store().read_deployment(&facts.service, Some(started.deployment_id()), None),
+            )
+        };
+        let (records, noted) = match tokio::time::timeout(left.clamp(SHORTEST_RESULT, LONGEST_READ), read).await {
+            Ok(Ok((records, (_, noted)))) => (records, noted),
             Ok(Err(error)) => {
                 tracing::warn!(service = %facts.service, "whose deployment {} is could not be read: {error}", started.id);
                 return None;
@@ -197,6 +207,14 @@ impl Updater {
                 return None;
             }
         };
+        if noted.is_some_and(|noted| noted.is_a_rollback_created_at(started.started_at)) {
+            return None;
+        }
+        // A change starts one deployment: where its records name one, no other is its.
+        let mut named = records.iter().filter_map(|record| record.get("deployment_id")?.as_str());
+        if named.any(|id| !id.is_empty() && id != started.deployment_id()) {
+            return None;
+        }
         let changes = changes_of(&records);
         outcome::is_its(changes.as_deref(), &begun.before, after, begun.lease.has_acted()).then_some(started)
     }

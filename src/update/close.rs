@@ -48,11 +48,17 @@ impl Updater {
         let orphan_key = self.store().read(key, &lease.key).await.map_err(unavailable)?.value.key;
         let before = started.as_ref().and_then(Record::before);
         let container = before.as_ref().and_then(|before| before.state.task_definition_name.clone());
-        let after = snapshot.recorded(container.as_deref());
-        let changes = started.as_ref().and_then(Record::changes).unwrap_or_default();
+        let after = self.recorded(key, snapshot, container.as_deref()).await;
+        let changes = started.as_ref().and_then(Record::changes);
+        let set = changes.as_deref();
         let failure = messages::abandoned(work.request, lease, &after);
-        let facts =
-            Self::facts(work, lease.change_id.clone(), lease.attempt, &changes, before.as_ref().unwrap_or(&after));
+        let facts = Self::facts(
+            work,
+            lease.change_id.clone(),
+            lease.attempt,
+            set.unwrap_or_default(),
+            before.as_ref().unwrap_or(&after),
+        );
         let facts = match &started {
             Some(started) => ChangeFacts {
                 requested_by: started.requested_by.clone(),
@@ -61,12 +67,13 @@ impl Updater {
                 pins: started.pins(),
                 identity: started.identity,
                 caller: started.caller.clone(),
+                sent_at: started.sent_at(),
                 ..facts
             },
-            None => ChangeFacts { requested_by: None, reason: None, ..facts },
+            None => ChangeFacts { requested_by: None, reason: None, sent_at: None, ..facts },
         };
         // What it deployed is its own, whoever closes it.
-        let left = before.as_ref().and_then(|before| left(&facts, &changes, before, snapshot, lease.until, now));
+        let left = before.as_ref().and_then(|before| left(&facts, set, before, snapshot, lease.until, now));
         let noted = match &left {
             Some(left) => {
                 self.store().read_deployment(key, Some(left.deployment_id()), None).await.map_err(unavailable)?.1

@@ -29,8 +29,8 @@ pub struct HeldLease {
 #[derive(Debug)]
 struct State {
     position: Position,
-    /// Whether a call may have changed something.
-    acted: bool,
+    /// When the last call was sent that changed something, or may have.
+    acted: Option<DateTime<Utc>>,
     /// When calls were sent whose answer was lost and whose effect was not seen.
     unsettled: Vec<DateTime<Utc>>,
 }
@@ -43,7 +43,7 @@ impl HeldLease {
         store: LedgerStore,
         random: fn() -> [u8; 10],
     ) -> Self {
-        let state = Mutex::new(State { position, acted: false, unsettled: Vec::new() });
+        let state = Mutex::new(State { position, acted: None, unsettled: Vec::new() });
         Self { service, lease, store, random, state }
     }
 
@@ -61,14 +61,19 @@ impl HeldLease {
         lease.is_of(&self.lease.change_id, self.lease.attempt)
     }
 
-    /// A call has changed something, or may have.
-    pub fn mark_acted(&self) {
-        self.with(|state| state.acted = true);
+    /// A call that was sent at `sent_at` has changed something, or may have.
+    pub fn mark_acted(&self, sent_at: DateTime<Utc>) {
+        self.with(|state| state.acted = Some(sent_at));
     }
 
     /// Whether a call may have changed something.
     pub fn has_acted(&self) -> bool {
-        self.with(|state| state.acted)
+        self.with(|state| state.acted.is_some())
+    }
+
+    /// Whether a call of this change may have done what was done at this time: an environment that stood still sees much later what there is.
+    pub fn may_have_acted_at(&self, at: DateTime<Utc>) -> bool {
+        self.with(|state| state.acted).is_none_or(|sent_at| at <= latest_effect(sent_at))
     }
 
     /// Until when nobody else may begin, since a call may still act; none where each is known to have acted or not.

@@ -15,11 +15,11 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use super::images::Images;
 use super::slot::Slot;
 use super::target::{Definitions, Target};
-use super::{Invocation, Opening, Seen, Stop, Updater, key_id, wait};
+use super::{Invocation, NOTE_TIMEOUT, Opening, Seen, Stop, Updater, event, key_id, wait};
 use crate::aws::ecs::SERVICES_PER_CALL;
 use crate::batch;
 use crate::error::Failure;
-use crate::ledger::admission::EventFacts;
+use crate::ledger::admission::Position;
 use crate::names::Region;
 use crate::request::{Batch, UpdateRequest};
 use crate::response::{ManyResponse, Outcome, Response, Results};
@@ -27,6 +27,9 @@ use crate::response::{ManyResponse, Outcome, Response, Results};
 /// How many sessions of one account are at work at a time. More would only wait for the same buckets, with snapshots
 /// that grow old meanwhile.
 const SESSIONS_PER_ACCOUNT: usize = 2;
+
+/// What is kept of an invocation's time to answer in, where something is left to note.
+const TO_ANSWER: Duration = Duration::from_secs(1);
 
 /// How many services may be prepared and not have begun, half as many again as may be at work: the next ones are ready
 /// when a place comes free, and not so many that what was read about them grows old and fills the memory. Those at work
@@ -174,8 +177,7 @@ impl Run<'_> {
         let now = (updater.clock)();
         let is_open = |index: &usize| {
             positions.get(index).is_none_or(|position| {
-                let request = &self.updates[*index];
-                let event = EventFacts { hash: &request.event_hash, sent_at: request.sent_at };
+                let event = event(&self.updates[*index]);
                 position.as_ref().is_ok_and(|read| read.value.admits(event, now).needs_the_service())
             })
         };
@@ -256,10 +258,13 @@ impl Run<'_> {
         ahead: Option<OwnedSemaphorePermit>,
     ) {
         let slot = Slot::of(&self.slots, ahead).await;
+        let request = &self.updates[index];
         if !self.has_time() {
+            if let Some(Opening { position: Ok(read), .. }) = &opening {
+                self.note(request, &read.value).await;
+            }
             return self.end(index, &Outcome::NotStarted);
         }
-        let request = &self.updates[index];
         let begun = self.now();
         let ended = match (opening, target) {
             (Some(opening), target) => {
@@ -289,6 +294,17 @@ impl Run<'_> {
         );
     }
 
+    /// Notes an update that time does not allow to begin: sent again, it does not undo what began meanwhile.
+    async fn note(&self, request: &UpdateRequest, position: &Position) {
+        // What is said of all of them must not come too late for it.
+        if self.left() < NOTE_TIMEOUT + TO_ANSWER {
+            return;
+        }
+        if let Err(error) = self.updater.note(request, position, &key_id(request, self.invocation)).await {
+            tracing::warn!(service = %request.service_key, "an event that was not started could not be noted: {error}");
+        }
+    }
+
     async fn wait(&self, ToWait { index, response, target }: ToWait) {
         let response = self.updater.wait(&self.updates[index], self.invocation, &target, response).await;
         self.end(index, &Outcome::Answered(Box::new(response)));
@@ -304,7 +320,11 @@ impl Run<'_> {
         (self.updater.clock)()
     }
 
+    fn left(&self) -> Duration {
+        (self.invocation.deadline - self.now()).to_std().unwrap_or_default()
+    }
+
     fn has_time(&self) -> bool {
-        batch::fits((self.invocation.deadline - self.now()).to_std().unwrap_or_default(), self.slowest.get())
+        batch::fits(self.left(), self.slowest.get())
     }
 }

@@ -97,15 +97,23 @@ pub fn always_moved(request: &UpdateRequest, head: Option<&Head>, why: &str) -> 
 }
 
 /// Another change began after the event; `record` is what is known of that one.
-pub fn overtaken(request: &UpdateRequest, own: Option<&ChangeId>, by: &ChangeId, record: Option<&Record>) -> Failure {
+/// Another change began after the event: by the ledger, or else by the time `sent_at` that the event gives.
+pub fn overtaken(
+    request: &UpdateRequest,
+    own: Option<&ChangeId>,
+    by: &ChangeId,
+    record: Option<&Record>,
+    sent_at: Option<DateTime<Utc>>,
+) -> Failure {
     let who = record.and_then(|record| record.requested_by.as_deref());
     let who = who.map(|who| format!(", requested by {who}")).unwrap_or_default();
     let at = record.map_or_else(|| rfc3339(by.time()), |record| record.at.clone());
     let own = own.map(|own| format!(" of change {own}")).unwrap_or_default();
+    let sent = sent_at.map(|at| format!(", which says that it was sent at {}", rfc3339(at))).unwrap_or_default();
     Failure::new(
         Code::ChangeOvertaken,
         format!(
-            "{}: change {by}{who}, began at {at}, after this event{own}: doing it now would undo that one. This invocation changed \
+            "{}: change {by}{who}, began at {at}, after this event{own}{sent}: doing it now would undo that one. This invocation changed \
              nothing in the target account. Send the event under a new key if it is still wanted",
             request.service_key
         ),
@@ -270,6 +278,17 @@ pub fn changed_meanwhile(key: &ServiceKey, members: &[String]) -> Failure {
     )
 }
 
+/// What the change set out to set was too long to record.
+pub fn not_recorded(key: &ServiceKey) -> Failure {
+    Failure::new(
+        Code::TaskDefinitionChanged,
+        format!(
+            "service {key}: what this change set out to set was too long to record, so that nobody can tell what somebody else set since it \
+             began. It is not gone on with. Look at the service, then send the event under a new key if it is still wanted"
+        ),
+    )
+}
+
 /// What the change deployed was ended by ECS or by somebody: it is not deployed again.
 pub fn rolled_back_before(key: &ServiceKey, ended: &RolledBack) -> Failure {
     let RolledBack { deployment, reason, task_definition } = ended;
@@ -386,8 +405,7 @@ pub fn done_so_far(done: &[String], is_known: bool) -> String {
 }
 
 /// What an earlier invocation of the same change did, by what the service was before it and is now.
-pub fn done_earlier(before: &Recorded, now: &Snapshot) -> Vec<String> {
-    let now = now.recorded(before.state.task_definition_name.as_deref());
+pub fn done_earlier(before: &Recorded, now: &Recorded) -> Vec<String> {
     let mut done = Vec::new();
     if before.state.task_definition_arn != now.state.task_definition_arn {
         let arn = now.state.task_definition_arn.as_deref().unwrap_or("no task definition of its own");

@@ -89,7 +89,9 @@ impl Updater {
             Ok(lease) => lease,
             Err(moved) => return Ok(moved),
         };
-        let earlier = messages::done_earlier(&first.before, &snapshot);
+        let container = first.before.state.task_definition_name.as_deref();
+        let recorded = self.recorded(service, &snapshot, container).await;
+        let earlier = messages::done_earlier(&first.before, &recorded);
         let begun =
             Begun { facts, before: first.before, lease, deadline: invocation.deadline, acted_before: progress.acted };
         let ended = match next {
@@ -194,8 +196,13 @@ impl Updater {
         let Work { request, target, .. } = work;
         let service = &request.service_key;
         let changes = first.record.changes();
-        let resumed =
-            Resumed { changes: changes.as_deref(), before: &first.before, snapshot, wanted: wanted.as_deref() };
+        let resumed = Resumed {
+            changes: changes.as_deref(),
+            is_shortened: first.record.is_shortened(),
+            before: &first.before,
+            snapshot,
+            wanted: wanted.as_deref(),
+        };
         let is_hidden = changes.iter().flatten().any(|change| holds_secrets(&change.to) || holds_secrets(&change.from));
         let key = if is_hidden {
             let key = self.hidden.get_or_try_init(|| self.store().hidden_key()).await;
@@ -208,6 +215,7 @@ impl Updater {
         };
         Ok(match resumed.remaining(now, &hide) {
             Remaining::Foreign(members) => Next::Failed(messages::changed_meanwhile(service, &members)),
+            Remaining::NotRecorded => Next::Failed(messages::not_recorded(service)),
             Remaining::Refused(failure) => Next::Failed(failure),
             Remaining::Nothing => Next::Nothing,
             Remaining::Update(update) if may_have_acted && resumed.deploys_again() => {

@@ -4,6 +4,7 @@ use super::target::Target;
 use super::{Updater, messages};
 use crate::aws::ecs::DescribeError;
 use crate::error::Failure;
+use crate::ledger::hidden::is_hidden;
 use crate::ledger::previous::Previous;
 use crate::ledger::record::{Place, RecordKey};
 use crate::ledger::write::LedgerError;
@@ -81,12 +82,17 @@ impl Updater {
             }
             _ => OldDefinition::InPlace,
         };
-        Ok(Restoring::Yes(Box::new(Restore { change_id, before, definition })))
+        let hidden = if before.service.values().any(is_hidden) {
+            Some(self.hidden.get_or_try_init(|| self.store().hidden_key()).await.map_err(unavailable)?.clone())
+        } else {
+            None
+        };
+        Ok(Restoring::Yes(Box::new(Restore { change_id, before, definition, hidden })))
     }
 
     /// What stands of a change: its first `STARTED`, or the only record of what has none.
     async fn past(&self, key: &ServiceKey, change_id: &ChangeId) -> Result<Option<Past>, LedgerError> {
-        for place in [Place::RESULT, Place::STARTED] {
+        for place in [Place::STARTED, Place::RESULT] {
             let record = RecordKey::new(change_id.clone(), place);
             if let Some(record) = self.store().record_json(key, &record).await? {
                 return Ok(Past::read(&record));

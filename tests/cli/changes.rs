@@ -1,5 +1,6 @@
 //! `update`, `plan`, `restore` and `invoke`.
 
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use crate::stub::{CHANGE, HOSTILE, Reply, Stub, change, page, state, updated};
@@ -43,6 +44,7 @@ async fn an_update_sends_the_event_and_shows_what_became_different() {
     assert_eq!(function, "ecs-updater");
     let key = event.as_object_mut().unwrap().remove("idempotency_key").unwrap();
     assert!(key.as_str().unwrap().len() > 20, "{key}");
+    assert!(is_now(&event.as_object_mut().unwrap().remove("sent_at").unwrap()));
     assert_eq!(
         event,
         json!({"account_id": "222222222222", "region": "eu-west-1", "ecs_cluster_name": "prod", "ecs_service_name": "web",
@@ -62,6 +64,39 @@ async fn each_update_has_a_key_of_its_own_unless_it_is_given() {
     let keys: Vec<Value> = stub.seen().iter().map(|(_, event)| event["idempotency_key"].clone()).collect();
     assert_ne!(keys[0], keys[1]);
     assert_eq!(keys[2], "release-7");
+}
+
+/// Whether it is a time within the last minute.
+fn is_now(time: &Value) -> bool {
+    let time: DateTime<Utc> = time.as_str().unwrap().parse().unwrap();
+    (0..60).contains(&(Utc::now() - time).num_seconds())
+}
+
+#[tokio::test]
+async fn an_event_that_is_sent_again_keeps_the_time_of_its_first_sending() {
+    let made = "cli-018bcfe5-687b-7a1a-9c1d-3f5b7d9e1234";
+    let stub = Stub::start(|_, _| updated(&json!({"status": "UNCHANGED", "deployment_id": null}))).await;
+    let (update, restore) = (["update", SERVICE, "--image", "nginx"], ["restore", SERVICE, "--previous"]);
+    for (command, again, sent_at) in [
+        // Who knows the key that this command made knows when.
+        (&update[..], &["--idempotency-key", made][..], Some("2023-11-14T22:13:20.123Z")),
+        (&restore, &["--idempotency-key", made], Some("2023-11-14T22:13:20.123Z")),
+        (
+            &update,
+            &["--idempotency-key", "release-7", "--sent-at", "2026-11-22T09:30:00+01:00"],
+            Some("2026-11-22T08:30:00.000Z"),
+        ),
+        (&update, &["--idempotency-key", "release-7"], None),
+        (&update, &["--idempotency-key", "cli-release-7"], None),
+        (&restore, &[], None),
+    ] {
+        let ran = stub.run(&[command, again].concat()).await;
+        assert_eq!(ran.code, 0, "{ran:?}");
+        let sent = stub.seen().last().unwrap().1["sent_at"].clone();
+        assert!(sent_at.map_or_else(|| is_now(&sent), |sent_at| sent == sent_at), "{again:?}: {sent}");
+    }
+    let ran = stub.run(&[&update[..], &["--sent-at", "yesterday"]].concat()).await;
+    assert!(ran.code == 2 && ran.err.contains("--sent-at"), "{ran:?}");
 }
 
 #[tokio::test]
@@ -113,7 +148,7 @@ async fn a_plan_is_a_diff_and_touches_nothing() {
     }
     for (_, event) in stub.seen() {
         assert_eq!(event["dry_run"], true);
-        assert!(event.get("idempotency_key").is_none(), "{event}");
+        assert!(event.get("idempotency_key").is_none() && event.get("sent_at").is_none(), "{event}");
     }
     assert_eq!(stub.run(&["plan", SERVICE, "--image", "nginx", "--exit-code"]).await.code, 6);
 }

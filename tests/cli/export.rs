@@ -39,6 +39,7 @@ fn ledger(service: &str) -> Vec<String> {
             request_id: "1".to_owned(),
             restores: None,
             pins: ecs_updater::registry::Pins::default(),
+            sent_at: None,
         };
         let (record, _) = facts.record(kind, place, at, &Said::default(), head.as_ref()).unwrap();
         head = Some(Head::behind(&record, head.as_ref(), None));

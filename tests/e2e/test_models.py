@@ -6,6 +6,7 @@ import collections
 import json
 import random
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import airspeed
@@ -222,6 +223,8 @@ def test_what_changes_the_api_deploys_it_anew() -> None:
 
 WAYS = DOCUMENT["x-ecs-updater-authorization"]
 TEMPLATE = DOCUMENT["paths"]["/updates"]["post"][models.INTEGRATION]["requestTemplates"]["application/json"]
+SENT = {"sent_at": "2026-11-09T08:30:00+00:00"}
+UPDATE = {"ecs_cluster_name": "c", "ecs_service_name": "s", "ecs_image_name": "nginx"}
 NASTY = [
     "it's", '"', "\\", "\\'", '", "requested_by": "x', "$context.requestId", "#set($x = 1)$x", "ü\n\t\x00\u2028", "😀",
     "</script>",
@@ -234,6 +237,7 @@ def rendered(body: Any, way: str, path: str = "/updates", **context: Any) -> str
     template = TEMPLATE.replace("__CALLER__", WAYS[way]["caller"])
     known = {
         "requestId": "request-1",
+        "requestTime": "09/Nov/2026:08:30:00 +0000",
         "resourcePath": path,
         "identity": {"userArn": "arn:aws:iam::111111111111:user/ann"},
         "requestOverride": {"path": {}},
@@ -262,11 +266,11 @@ def refused(text: str) -> bool:
 
 
 @pytest.mark.parametrize("path", ["/updates", "/updates/async", "/plans", "/restores", "/restores/async"])
-def test_the_door_adds_who_asks_and_a_key_and_leaves_the_rest_alone(path: str) -> None:
+def test_the_door_adds_who_asks_a_key_and_the_time_and_leaves_the_rest_alone(path: str) -> None:
     restore = {"restore": "previous"} if "restores" in path else {}
     body = {"reason": 'it\'s "ü" \\ $x #end', "service": {"a": [1, 1.5, None, {}]}, **restore}
     dry = {"dry_run": True} if path == "/plans" else {}
-    said = {"requested_by": "arn:aws:iam::111111111111:user/ann", **dry}
+    said = {"requested_by": "arn:aws:iam::111111111111:user/ann", **SENT, **dry}
     assert once(rendered(body, "IAM", path)) == {**body, **said, "idempotency_key": "request-1"}
     keyed = {**body, "idempotency_key": "k'\"\\"}
     assert once(rendered(keyed, "IAM", path)) == {**keyed, **said}
@@ -277,10 +281,27 @@ def test_the_door_adds_who_asks_and_a_key_and_leaves_the_rest_alone(path: str) -
 @pytest.mark.parametrize("text", NASTY)
 def test_a_name_of_any_characters_stays_a_name(text: str) -> None:
     by_lambda = once(rendered({"reason": "r"}, "LAMBDA", authorizer={"principalId": text}))
-    assert by_lambda == {"reason": "r", "requested_by": text, "idempotency_key": "request-1"}
+    assert by_lambda == {"reason": "r", "requested_by": text, "idempotency_key": "request-1", **SENT}
     claims = strict_api.JavaMap({"sub": "1-2", "cognito:username": text})
     by_cognito = once(rendered({"reason": text}, "COGNITO", authorizer={"claims": claims}))
-    assert by_cognito == {"reason": text, "requested_by": f"cognito:1-2:{text}", "idempotency_key": "request-1"}
+    who = {"requested_by": f"cognito:1-2:{text}", "idempotency_key": "request-1"}
+    assert by_cognito == {"reason": text, **who, **SENT}
+
+
+def test_an_event_is_sent_when_the_door_has_it_unless_it_says_when_it_was_first() -> None:
+    """What API Gateway calls the time of a request, as RFC 3339."""
+    for month in range(1, 13):
+        for zone in ("+0000", "-0930"):
+            at = datetime(2026, month, 5, 14, 3, 59)
+            event = once(rendered({}, "IAM", requestTime=at.strftime(f"%d/%b/%Y:%H:%M:%S {zone}")))
+            assert event["sent_at"] == f"2026-{month:02}-05T14:03:59{zone[:3]}:{zone[3:]}"
+            assert schema("update-event").is_valid({**UPDATE, **event})
+    own = {"sent_at": "2026-11-01T00:00:00Z"}
+    assert once(rendered(own, "IAM"))["sent_at"] == own["sent_at"]
+    many = {"updates": [own, {}]}
+    assert once(rendered(many, "IAM")) == {**once(rendered({}, "IAM")), **many}
+    # Without a time, the door is no narrower than without sent_at.
+    assert "sent_at" not in once(rendered({}, "IAM", requestTime=""))
 
 
 def test_a_name_is_cut_to_what_the_history_keeps() -> None:

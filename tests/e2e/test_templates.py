@@ -9,9 +9,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import render
 import yaml
+from jsonata import Jsonata
 
 ROOT = render.ROOT
 CLOUDFORMATION = ROOT / "infrastructure" / "cloudformation"
@@ -471,8 +473,8 @@ def test_the_check_of_the_input_is_that_of_its_schema() -> None:
     )
     assert own == set(properties)
     entry = schemas["update-event"]["properties"]["updates"]["items"]["properties"]
-    # What the state machine says itself: the key of the rollout, that nothing is dry, and how long a wave bakes.
-    assert fields == set(entry) - {"idempotency_key", "dry_run", "wait_seconds"}
+    # What the state machine says itself: key and time of the rollout, that nothing is dry, and how long a wave bakes.
+    assert fields == set(entry) - {"idempotency_key", "sent_at", "dry_run", "wait_seconds"}
     assert fields == set(properties["change"]["properties"])
     assert fields == set(schemas["waves-input"]["$defs"]["target"]["properties"])
     begin = " ".join(str(value) for value in states["Begin"]["Assign"].values())
@@ -481,6 +483,81 @@ def test_the_check_of_the_input_is_that_of_its_schema() -> None:
             assert f"$states.input.{name} : {json.dumps(schema['default'])} " in begin
         if "maximum" in schema:
             assert f"$number('{name}', {schema['minimum']}, {schema['maximum']}, " in check
+
+
+def evaluated(expression: str, **bindings: Any) -> Any:
+    """What an expression of the state machine comes to."""
+    return Jsonata.jsonata(expression.removeprefix("{%").removesuffix("%}")).evaluate(None, bindings)
+
+
+def test_a_rollout_was_sent_when_it_was_started_however_often_it_is_redriven() -> None:
+    """StartTime stays: https://docs.aws.amazon.com/step-functions/latest/dg/input-output-contextobject.html has RedriveTime beside it."""
+    states = render.definition()["States"]
+    started = {"Execution": {"Id": "arn", "StartTime": "2026-11-22T09:30:00.123Z", "RedriveTime": "2026-11-24T00:00:00Z"}}
+    begun = states["Begin"]["Assign"]["sent"]
+    assert evaluated(begun, states={"input": {}, "context": started}) == "2026-11-22T09:30:00.123Z"
+    given = {"sent_at": "2026-11-20T00:00:00Z"}
+    assert evaluated(begun, states={"input": given, "context": started}) == given["sent_at"]
+    for wave in ("ChangeTargets", "ChangeObject"):
+        told = states[wave]["ItemBatcher"]["BatchInput"]["sent_at"]
+        batch = next(iter(states[wave]["ItemProcessor"]["States"].values()))
+        kept = batch["Assign"]["sent"]
+        sent = evaluated(told, sent="then")
+        assert evaluated(kept, states={"input": {"BatchInput": {"sent_at": sent}}}) == "then"
+    payload = states["ChangeTargets"]["ItemProcessor"]["States"]["Change"]["Arguments"]["Payload"]
+    event = evaluated(payload, shared={"reason": "r"}, key="k", sent="then", items=[{}])
+    assert event == {"reason": "r", "idempotency_key": "k", "sent_at": "then", "summary_only": True, "updates": [{}]}
+
+
+@pytest.mark.parametrize(
+    ("sent_at", "good"),
+    [
+        ("2026-11-22T09:30:00Z", True),
+        ("2026-11-22T09:30:00.123456789+01:00", True),
+        ("2026-11-22", False),
+        ("2026-11-22 09:30:00Z", False),
+        ("2026-11-22T09:30:00", False),
+        ("", False),
+        (7, False),
+        (None, False),
+    ],
+)
+def test_a_time_of_a_rollout_is_one_that_the_updater_takes(sent_at: Any, good: bool) -> None:
+    check = render.definition()["States"]["Check"]["Assign"]["faults"]
+    waves = [[{"ecs_cluster_name": "c", "ecs_service_name": "s"}]]
+    faults = evaluated(check, states={"input": {"change": {}, "waves": waves, "sent_at": sent_at}}) or []
+    assert (faults == []) is good, faults
+    schema = json.loads((ROOT / "schema" / "waves-input.schema.json").read_text())["properties"]["sent_at"]
+    assert jsonschema.Draft202012Validator(schema).is_valid(sent_at) is good
+    if good:
+        time = json.loads((ROOT / "schema" / "update-event.schema.json").read_text())["$defs"]["time"]
+        assert jsonschema.Draft202012Validator(time).is_valid(sent_at)
+
+
+def test_who_was_overtaken_did_not_fail_and_is_not_undone_and_an_undo_is_of_its_judging() -> None:
+    judge = render.definition()["States"]["Judge"]["ItemProcessor"]["States"]
+    name = {"account_id": "2", "region": "r", "ecs_cluster_name": "c", "ecs_service_name": "s"}
+    told = [
+        {**name, "status": "APPLIED", "change_id": "1"},
+        {**name, "status": "FAILED", "code": "ChangeOvertaken"},
+        {**name, "status": "FAILED", "code": "ServiceNotFound"},
+    ]
+    batch = {"BatchInput": {"strict": False}}
+    results = evaluated(judge["Ask"]["Assign"]["results"], states={"input": batch, "result": told})
+    assert [result["failed"] for result in results] == [False, False, True]
+    assert [result["overtaken"] for result in results] == [False, True, False]
+    assert [result["restores"] for result in results] == [True, False, False]
+    counts = evaluated(judge["Count"]["Output"], states={"input": {}}, results=results)
+    assert (counts["targets"], counts["changed"], counts["failed"], counts["overtaken"]) == (3, 1, 1, 1)
+    assert [failure["code"] for failure in counts["failures"]] == ["ChangeOvertaken", "ServiceNotFound"]
+    now = {"context": {"Execution": {"StartTime": "2026-11-22T09:30:00.123Z"}}}
+    undo = evaluated(judge["StoreRestore"]["Arguments"]["Body"], states=now, results=results, why="w", undo="undo/r")
+    assert undo == {
+        "reason": "w",
+        "idempotency_key": "undo/r",
+        "summary_only": True,
+        "updates": [{**name, "restore": "1", "sent_at": "2026-11-22T09:30:00.123Z"}],
+    }
 
 
 def test_only_what_may_pass_is_tried_again() -> None:
@@ -542,6 +619,18 @@ def test_a_function_that_comes_near_its_time_limit_is_heard_of(function: str, sh
     alarm = alarms("hub.yaml")[f"{function}DurationAlarm"]
     assert alarm["Threshold"] == limit * share
     assert f"({limit} s)" in alarm["AlarmDescription"]
+
+
+def test_the_trigger_waits_as_long_as_the_updater_may_take() -> None:
+    """And a push that was not brought everywhere comes again when the function that had it has ended: Lambda takes no other queue."""
+    updater = template("hub.yaml")["Resources"]["UpdaterFunction"]["Properties"]["Timeout"]
+    trigger = template("trigger.yaml")["Resources"]
+    limit = trigger["TriggerFunction"]["Properties"]["Timeout"]
+    assert limit == updater
+    queue = trigger["TriggerQueue"]["Properties"]
+    assert queue["VisibilityTimeout"] > limit
+    # What the first delivery has begun ends before the last one begins, and can then be asked for.
+    assert queue["VisibilityTimeout"] * (queue["RedrivePolicy"]["maxReceiveCount"] - 1) > limit + updater
 
 
 def test_whatever_is_asynchronous_has_a_place_for_what_fails() -> None:

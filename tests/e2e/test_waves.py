@@ -253,6 +253,8 @@ def test_a_batch_that_the_updater_refuses_changes_nothing(system: System) -> Non
         ({"max_concurrency": 0}, '"max_concurrency": expected a whole number from 1 to 50'),
         ({"require_completion": "yes"}, '"require_completion": expected true or false'),
         ({"rollout_id": "a b"}, '"rollout_id": expected 1 to 128 letters'),
+        ({"sent_at": "yesterday"}, '"sent_at": expected a time as 2026-11-22T09:30:00Z'),
+        ({"sent_at": 7}, '"sent_at": expected a time'),
         ({"colour": "red"}, 'unknown field "colour"'),
         ({"c" * 40_000: "red"}, 'unknown field "ccc'),  # more than a cause holds
         ({"change": {**CHANGE, "dry_run": True}}, 'change: unknown field "dry_run"'),

@@ -121,6 +121,7 @@ impl Made {
             attempt: Attempt::FIRST,
             session: "ecsu-1".to_owned(),
             request_id: "1".to_owned(),
+            sent_at: None,
             restores: None,
             pins: ecs_updater::registry::Pins::default(),
         };

@@ -269,6 +269,29 @@ async fn what_the_time_left_does_not_allow_is_not_started() {
 }
 
 #[tokio::test]
+async fn what_was_not_started_does_not_undo_what_came_after() {
+    let sites = sites(TARGET, 5);
+    let world = World::with_environment(&[("MAX_CONCURRENCY", "1")]).await;
+    seed(&world, &sites);
+    world.journal.from("UpdateService", 1, Fault::Delay(Duration::from_millis(1500)));
+    let batch = event(&sites, json!({"idempotency_key": "batch"}));
+    let invocation = world.invocation().deadline_in(Duration::from_secs(11));
+    let outcome = world.invoke_with(&batch, invocation).await;
+    let body = outcome.many(207);
+    let late: Vec<usize> = (0..5).filter(|index| results(body)[*index]["status"] == "NOT_STARTED").collect();
+    assert!(late.len() >= 2, "{:?}", codes(body));
+
+    world.journal.mend();
+    let hotfix = sites[late[0]].event(json!({"ecs_image_name": "nginx:hotfix"}));
+    world.invoke(&hotfix).await.status("APPLIED");
+    let outcome = world.invoke(&batch).await;
+    let body = outcome.many(207);
+    let told = codes(body);
+    assert_eq!(told[late[0]], "ChangeOvertaken", "its head and key were read then: {told:?}");
+    assert_eq!(told[late[1]], "APPLIED", "{told:?}");
+}
+
+#[tokio::test]
 async fn no_more_changes_are_at_work_than_configured() {
     let sites: Vec<Site> =
         (0..9).map(|n| Site::new(&format!("{:012}", 700_000_000_000_u64 + n), REGION, "prod", "edge")).collect();

@@ -376,6 +376,30 @@ async fn a_registry_that_means_no_good_is_not_followed_and_not_believed() {
 }
 
 #[tokio::test]
+async fn an_index_of_a_million_members_costs_little_memory_and_stops_no_other_change() {
+    // 4 MiB of the smallest entries: as a tree of JSON values each of them takes a hundred bytes.
+    let huge = format!("{{\"manifests\":[{}{{}}]}}", "{},".repeat((4 * 1024 * 1024 - 20) / 3));
+    assert!(huge.len() <= 4 * 1024 * 1024);
+    let registry = Registry::start(move |_: &Request| has(&huge)).await;
+    let world = world(&[&registry], &[]).await;
+    let sites: Vec<Site> = (0..64).map(|n| Site::new(TARGET, REGION, "prod", &format!("s{n:02}"))).collect();
+    let entry = |(n, site): (usize, &Site)| {
+        world.seed(site);
+        site.event(json!({"ecs_image_name": format!("{}/app:{n}", registry.host()), "resolve_digest": true}))
+    };
+    let mut updates: Vec<Value> = sites.iter().enumerate().map(entry).collect();
+    updates.push(Site::target().event(json!({"ecs_image_name": "nginx:1.27"})));
+    let answer = body(world.invoke(&json!({"updates": updates})).await);
+    assert_eq!(answer["summary"], json!({"applied": 1, "unchanged": 0, "failed": 64, "not_started": 0}), "{answer}");
+    // On a busy machine some of them have no turn in time.
+    let is_read =
+        |result: &Value| result["error"]["message"].as_str().is_some_and(|it| it.contains("no image manifest"));
+    assert!(answer["results"].as_array().unwrap().iter().any(is_read), "{answer}");
+    let peak = world.process().peak_memory().unwrap();
+    assert!(peak < 100 * 1024 * 1024, "{peak} bytes");
+}
+
+#[tokio::test]
 async fn a_slow_registry_is_not_waited_for() {
     let registry = Registry::start(|request: &Request| match request.path.as_str() {
         "/v2/app/manifests/slow" => Reply::Late(Duration::from_mins(1), status(404)),

@@ -119,6 +119,25 @@ async fn a_deployment_noted_for_a_dead_change_is_settled_by_the_sweep() {
 }
 
 #[tokio::test]
+async fn what_took_over_between_two_attempts_is_not_the_changes() {
+    let (world, site) = (World::new().await, Site::target());
+    let forced = json!({"force_new_deployment": true, "ecs_tag": {"release": "1"}, "idempotency_key": "k"});
+    let change = site.event(forced);
+    world.journal.from("TagResource", 1, Fault::refuse(500, "ServerException", "try again"));
+    world.invoke(&change).await.error("TagUpdateFailed");
+    world.journal.mend();
+    ledger::expire_lease(world.tables(), &site.key());
+    let own = world.cloud().deployment(&site);
+    // As after a rollback: another deployment, and it runs what ran before, which is what a forced deployment wants.
+    let other = world.cloud().take_over(&site, "COMPLETED", "");
+    world.invoke(&change).await.status("APPLIED");
+    let named =
+        world.records(&site).into_iter().filter_map(|record| record["deployment_id"].as_str().map(str::to_owned));
+    let named: Vec<String> = named.filter(|id| !id.is_empty()).collect();
+    assert_eq!(named, [own], "and not {other}");
+}
+
+#[tokio::test]
 async fn a_change_that_is_closed_keeps_its_deployment() {
     let (world, site) = (World::new().await, Site::target());
     let (own, _) = died(&world).await;

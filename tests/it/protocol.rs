@@ -235,6 +235,68 @@ async fn an_event_that_nobody_noted_is_late_by_its_own_time() {
 }
 
 #[tokio::test]
+async fn events_of_one_sender_are_in_the_order_of_their_sending() {
+    let world = World::new().await;
+    let start = Utc::now();
+    let sent = |ago: i64, image: &str, who: &str| {
+        let at = start - chrono::Duration::seconds(ago);
+        json!({"ecs_image_name": image, "requested_by": who, "sent_at": at.to_rfc3339()})
+    };
+    // A queue held up both: the first began after the second was sent.
+    world.update(sent(60, "nginx:1", "ecr-push")).await.status("APPLIED");
+    world.update(sent(59, "nginx:2", "ecr-push")).await.status("APPLIED");
+    let late = world.update(sent(61, "nginx:0", "ecr-push")).await;
+    assert!(late.error("ChangeOvertaken").contains("which says that it was sent at "), "{late:?}");
+    // Of others' clocks nobody knows.
+    world.update(sent(30, "nginx:other", "ann")).await.error("ChangeOvertaken");
+    assert_eq!(image(&world), "nginx:2");
+    let many = |sent: Value| json!({"updates": [Site::target().event(sent)]});
+    assert_eq!(world.invoke(&many(sent(58, "nginx:3", "ecr-push"))).await.many(200)["summary"]["applied"], 1);
+    // Whatever came from anybody else since is later.
+    world.update(json!({"ecs_image_name": "nginx:hotfix"})).await.status("APPLIED");
+    let outcome = world.invoke(&many(sent(57, "nginx:4", "ecr-push"))).await;
+    assert_eq!(outcome.many(207)["results"][0]["error"]["code"], "ChangeOvertaken");
+    assert_eq!(image(&world), "nginx:hotfix");
+}
+
+/// Waiting for the change that overtook it, it would be noted with that change as its mark, and undo it.
+#[tokio::test]
+async fn an_old_event_does_not_wait_for_what_overtook_it() {
+    let world = World::new().await;
+    world.journal.on("UpdateService", 1, Fault::Delay(Duration::from_millis(1500)));
+    let old = event(
+        "k",
+        json!({"ecs_image_name": "nginx:old", "sent_at": (Utc::now() - chrono::Duration::minutes(1)).to_rfc3339()}),
+    );
+    let meets = async {
+        world.journal.reached("UpdateService", 1).await;
+        world.invoke(&old).await
+    };
+    let (hotfix, met) = tokio::join!(world.update(json!({"ecs_image_name": "nginx:hotfix"})), meets);
+    hotfix.status("APPLIED");
+    met.error("ChangeOvertaken");
+    world.invoke(&old).await.error("ChangeOvertaken");
+    assert_eq!(image(&world), "nginx:hotfix");
+}
+
+#[tokio::test]
+async fn what_was_too_long_to_record_is_not_gone_on_with_and_not_restored() {
+    let world = World::new().await;
+    let long = json!({"service": {"serviceConnectConfiguration": {"enabled": true, "namespace": "n".repeat(70_000)}}});
+    let event = event("k", long.clone());
+    world.journal.on("UpdateService", 1, expired_token());
+    world.invoke(&event).await.error("ServiceUpdateFailed");
+    world.journal.mend();
+    for _ in 0..2 {
+        let again = world.invoke(&event).await;
+        assert!(again.error("TaskDefinitionChanged").contains("too long to record"), "{again:?}");
+    }
+    world.update(long).await.status("APPLIED");
+    let restored = world.update(json!({"restore": "previous"})).await;
+    assert!(restored.error("JsonValidation").contains("set was too long to record"), "{restored:?}");
+}
+
+#[tokio::test]
 async fn a_batch_that_is_sent_again_sets_nobodys_hotfix_back() {
     let world = World::new().await;
     let neighbour = Site::new(TARGET, "eu-west-1", "ECSCluster", "neighbour");

@@ -7,16 +7,20 @@ use crate::harness::journal::Fault;
 use crate::harness::lambda::Outcome;
 use crate::harness::{SECRET_MARKER, Site, World, ledger, web_definition};
 
+/// A secret of three bytes, and one that is a common word.
+const SHORT: &str = "q7Z";
+const WORD: &str = "standard";
 const EXTERNAL_ID: &str = "do-not-show-me-external-id";
 
 /// A task definition with a marker wherever a secret may stand.
 fn definition() -> Value {
-    let secret = |place: &str| format!("{SECRET_MARKER}-{place}");
     let mut definition = web_definition("busybox");
     let members = json!({
         "environment": [
             {"name": "PASSWORD", "value": secret("environment")},
             {"name": "QUOTED", "value": format!("\"{}\"\n\u{fc}", secret("quoted"))},
+            {"name": "SHORT", "value": SHORT},
+            {"name": "WORD", "value": WORD},
         ],
         "command": ["server", format!("--password={}", secret("command"))],
         "entryPoint": ["sh", "-c", secret("entry-point")],
@@ -38,8 +42,23 @@ fn definition() -> Value {
 async fn world() -> World {
     let environment = [("AWS_LAMBDA_LOG_LEVEL", "trace"), ("RUST_LOG", "trace"), ("EXTERNAL_ID", EXTERNAL_ID)];
     let world = World::with_environment(&environment).await;
-    world.seed_definition(&Site::target(), &definition().to_string(), json!([]), |_| {});
+    world.seed_definition(&Site::target(), &definition().to_string(), json!([]), |service| {
+        service["deployments"][0]["serviceConnectConfiguration"] = connect("service-connect");
+        let hook = json!({"hookTargetArn": "arn:aws:lambda:eu-west-1:222222222222:function:hook", "lifecycleStages": [],
+            "hookDetails": {"token": secret("hook")}});
+        service["deploymentConfiguration"]["lifecycleHooks"] = json!([hook]);
+    });
     world
+}
+
+fn secret(place: &str) -> String {
+    format!("{SECRET_MARKER}-{place}")
+}
+
+/// Service Connect with a secret among the options of its log.
+fn connect(place: &str) -> Value {
+    let log = json!({"logDriver": "splunk", "options": {"splunk-token": secret(place), "splunk-url": "https://splunk.example"}});
+    json!({"enabled": true, "logConfiguration": log})
 }
 
 const CALLS: [(&str, &str); 8] = [
@@ -72,6 +91,43 @@ async fn the_markers_pass_the_updater_and_do_not_come_out() {
         assert!(sent.contains(&format!("{SECRET_MARKER}-{place}")), "{place} is not in {sent}");
     }
     assert!(world.journal.of("AssumeRole")[0].body.contains(EXTERNAL_ID));
+}
+
+#[tokio::test]
+async fn what_an_event_sets_of_service_connect_does_not_come_out() {
+    let world = world().await;
+    let event = |place: &str, more: Value| {
+        let mut event = json!({"service": {"serviceConnectConfiguration": connect(place)}});
+        event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        event
+    };
+    let planned = world.update(event("set", json!({"dry_run": true}))).await;
+    let shown = planned.status("PLANNED")["changes"].to_string();
+    assert!(shown.contains("serviceConnectConfiguration") && shown.contains("\"changed\""), "{shown}");
+    world.update(event("set", json!({}))).await.status("APPLIED");
+    assert!(world.journal.of("UpdateService")[0].body.contains(&secret("set")));
+    world.journal.on("UpdateService", 1, Fault::Echo { status: 400, code: "InvalidParameterException".into() });
+    let outcome = world.update(event("refused", json!({}))).await;
+    assert!(outcome.error("ServiceUpdateFailed").contains("***"));
+    world.update(json!({"restore": "previous", "dry_run": true})).await.status("PLANNED");
+}
+
+#[tokio::test]
+async fn a_short_secret_and_a_common_word_are_not_repeated() {
+    let world = world().await;
+    for action in ["RegisterTaskDefinition", "UpdateService", "TagResource"] {
+        for repeated in [format!("\"{SHORT}\" is {WORD}"), format!("token={SHORT}; mode={WORD}")] {
+            let body = json!({"__type": "ClientException", "message": repeated}).to_string();
+            world.journal.on(action, 1, Fault::Answer { status: 400, body });
+            let outcome = world.update(change(world.journal.calls().len())).await;
+            let Outcome::Error { message, .. } = outcome else { panic!("{outcome:?}") };
+            assert!(!message.contains(SHORT) && !message.contains(WORD), "{message}");
+            assert!(message.contains("***") || message.contains("request id"), "{message}");
+            let records = world.records(&Site::target());
+            assert!(!json!(records).to_string().contains(SHORT), "{records:?}");
+            assert!(world.journal.mend() > 0);
+        }
+    }
 }
 
 #[tokio::test]

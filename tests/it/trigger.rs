@@ -2,6 +2,7 @@
 //! others.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -98,9 +99,7 @@ impl Trigger {
 
     /// Ids of the messages that it wants again.
     async fn receives(&mut self, world: &World, messages: &[Value]) -> Vec<String> {
-        let event = json!({"Records": messages}).to_string().into_bytes();
-        let arn = "arn:aws:lambda:eu-west-1:111111111111:function:trigger";
-        let mut running = Box::pin(self.process.invoke(event, Invocation::new(arn)));
+        let mut running = Box::pin(self.process.invoke(records(messages), invocation()));
         let answer = loop {
             tokio::select! {
                 outcome = &mut running => break outcome,
@@ -110,10 +109,22 @@ impl Trigger {
                 }
             }
         };
-        let Outcome::Response(answer) = answer else { panic!("{answer:?}") };
-        let again = answer["batchItemFailures"].as_array().unwrap();
-        again.iter().map(|it| it["itemIdentifier"].as_str().unwrap().to_owned()).collect()
+        again(&answer)
     }
+}
+
+fn records(messages: &[Value]) -> Vec<u8> {
+    json!({"Records": messages}).to_string().into_bytes()
+}
+
+fn invocation() -> Invocation {
+    Invocation::new("arn:aws:lambda:eu-west-1:111111111111:function:trigger")
+}
+
+fn again(answer: &Outcome) -> Vec<String> {
+    let Outcome::Response(answer) = answer else { panic!("{answer:?}") };
+    let again = answer["batchItemFailures"].as_array().unwrap();
+    again.iter().map(|it| it["itemIdentifier"].as_str().unwrap().to_owned()).collect()
 }
 
 fn image(world: &World, site: &Site) -> String {
@@ -184,4 +195,54 @@ async fn what_did_not_go_well_is_delivered_again() {
     assert!(trigger.receives(&world, &[message]).await.is_empty());
     assert_eq!(image(&world, &other), format!("{REPOSITORY}@{}", digest(7)));
     assert_eq!(world.kinds(&Site::target()), ["STARTED", "APPLIED"], "the other one was not done twice");
+}
+
+#[tokio::test]
+async fn an_updater_that_takes_longer_than_the_trigger_has_is_asked_again() {
+    let (world, ..) = world().await;
+    let mut trigger = Trigger::start(&Arc::new(Mutex::new(digest(7)))).await;
+    let message = push("1", "release-7", &digest(7));
+    // A function that Lambda ends says nothing: all of its messages would come again.
+    let within = invocation().deadline_in(Duration::from_secs(11));
+    let mut running = Box::pin(trigger.process.invoke(records(std::slice::from_ref(&message)), within));
+    let (event, answer) = tokio::select! {
+        ended = &mut running => panic!("{ended:?}"),
+        call = trigger.calls.recv() => call.unwrap(),
+    };
+    assert_eq!(again(&running.await), ["m-1"]);
+    // It went on, and is done by then.
+    let _ = answer.send(world.invoke(&event).await);
+    assert!(trigger.receives(&world, std::slice::from_ref(&message)).await.is_empty());
+    assert_eq!(world.kinds(&Site::target()), ["STARTED", "APPLIED"]);
+
+    // With no time left, nothing is begun.
+    let late = invocation().deadline_in(Duration::from_secs(9));
+    let ended = trigger.process.invoke(records(&[push("2", "release-7", &digest(7))]), late).await;
+    assert_eq!(again(&ended), ["m-2"]);
+    assert!(trigger.calls.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn pushes_come_in_their_order_and_undo_nobodys_later_change() {
+    let (world, other, _) = world().await;
+    let now = Arc::new(Mutex::new(String::new()));
+    let mut trigger = Trigger::start(&now).await;
+    // Under tags of their own, and long ago: the change of the first begins after the second was pushed.
+    for n in [7, 8] {
+        sync(&now).clone_from(&digest(n));
+        let message = push(&n.to_string(), &format!("release-{n}"), &digest(n));
+        assert!(trigger.receives(&world, &[message]).await.is_empty());
+    }
+    assert_eq!(trigger.sent[0]["sent_at"], "2026-11-22T09:30:00.000Z");
+    for site in [Site::target(), other.clone()] {
+        assert_eq!(image(&world, &site), format!("{REPOSITORY}@{}", digest(8)));
+    }
+    world.update(json!({"ecs_image_name": "nginx:hotfix"})).await.status("APPLIED");
+    sync(&now).clone_from(&digest(9));
+    for _ in 0..2 {
+        let message = push("9", "release-9", &digest(9));
+        assert_eq!(trigger.receives(&world, &[message]).await, ["m-9"]);
+    }
+    assert_eq!(image(&world, &Site::target()), "nginx:hotfix");
+    assert_eq!(image(&world, &other), format!("{REPOSITORY}@{}", digest(9)));
 }

@@ -275,6 +275,6 @@ async fn push(world: &Rc<World>, name: &str, site: &Site, tag: u32) {
             return;
         }
         // The queue's visibility timeout.
-        sleep(Duration::from_mins(11)).await;
+        sleep(Duration::from_mins(16)).await;
     }
 }

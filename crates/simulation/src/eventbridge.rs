@@ -151,9 +151,8 @@ async fn hear(world: &Rc<World>, event: &Value, name: &str) {
         let ended = lambda::recorder(world, &format!("{name}.{attempt}"), name, event).await;
         if let Ended::Answered(answer) = ended {
             let id = event["detail"]["deploymentId"].as_str().unwrap_or_default();
-            let mut truth = world.truth.borrow_mut();
-            let id = truth.rollbacks.get(id).cloned().unwrap_or_else(|| id.to_owned());
-            if let Some(deployment) = truth.deployments.get_mut(&id) {
+            // The events of a rollback do not name what it undoes: where that one's own events are lost and its function died, nobody can tell.
+            if let Some(deployment) = world.truth.borrow_mut().deployments.get_mut(id) {
                 deployment.is_heard |= answer.get("refused").is_none();
             }
             return;

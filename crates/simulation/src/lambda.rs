@@ -19,7 +19,7 @@ use ecs_updater::update::{self, Updater};
 use ecs_updater::{history, telemetry};
 use lambda_runtime::Diagnostic;
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::counts::Counts;
 use crate::environment::{Environment, Run};
@@ -33,7 +33,7 @@ use crate::world::{World, clock, metrics, random};
 pub const UPDATER_TIMEOUT: u64 = 900;
 const RECORDER_TIMEOUT: u64 = 120;
 const HISTORY_TIMEOUT: u64 = 60;
-const TRIGGER_TIMEOUT: u64 = 600;
+const TRIGGER_TIMEOUT: u64 = 900;
 
 /// The account of the functions.
 pub const HUB: &str = aws_stub::site::HUB;
@@ -276,7 +276,9 @@ pub async fn trigger(world: &World, invocation: &str, mapping: &Value, messages:
     let environment = environment(world, "trigger");
     let trigger = Trigger::new(&world.shared, "ecs-updater".to_owned(), mapping);
     let messages = messages.to_string();
-    let ended = match run(world, &environment, invocation, TRIGGER_TIMEOUT, trigger.answer(messages.as_bytes())).await {
+    let until = Instant::now() + Duration::from_secs(TRIGGER_TIMEOUT);
+    let answer = trigger.answer(messages.as_bytes(), until);
+    let ended = match run(world, &environment, invocation, TRIGGER_TIMEOUT, answer).await {
         None => Ended::Died,
         Some(Ok(again)) => Ended::Answered(serde_json::to_value(again).unwrap_or_default()),
         Some(Err(failure)) => failed(failure),

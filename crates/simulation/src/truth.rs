@@ -98,7 +98,7 @@ pub struct Deployment {
     pub end: End,
     /// When that was first clear.
     pub ended: Option<DateTime<Utc>>,
-    /// Whether any event about it has come to the recorder and was taken.
+    /// Whether any event that names it has come to the recorder and was taken.
     pub is_heard: bool,
 }
 

@@ -6,6 +6,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use chrono::{DateTime, Utc};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use ecs_updater::image::repository_of;
@@ -333,6 +334,9 @@ pub struct Asked {
     /// The same key again gives the first answer again. Left out: a new one
     #[arg(long, value_name = "KEY", hide_short_help = true)]
     pub idempotency_key: Option<String>,
+    /// When the event was first sent (RFC 3339), where it is sent again under a key of your own. Left out: now
+    #[arg(long, value_name = "TIME", hide_short_help = true)]
+    pub sent_at: Option<DateTime<Utc>>,
 }
 
 /// `update`.

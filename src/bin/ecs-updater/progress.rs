@@ -232,8 +232,9 @@ pub fn services(count: u64) -> String {
 pub fn counts(wave: &Value) -> String {
     let member = |name: &str| wave.get(name).and_then(Value::as_u64);
     let usual = ["changed", "unchanged", "failed"].map(|name| member(name).map(|count| format!("{count} {name}")));
-    let rare = member("unfinished").filter(|count| *count > 0).map(|count| format!("{count} without an end yet"));
-    usual.into_iter().chain([rare]).flatten().collect::<Vec<_>>().join(", ")
+    let rare = [("overtaken", "left alone, since others changed them"), ("unfinished", "without an end yet")]
+        .map(|(name, what)| member(name).filter(|count| *count > 0).map(|count| format!("{count} {what}")));
+    usual.into_iter().chain(rare).flatten().collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -290,6 +291,12 @@ mod tests {
         assert_eq!(told(&progress), Vec::<String>::new());
         progress.judged(&json!({"wave": 3, "status": "INTERRUPTED"}));
         assert_eq!(told(&progress), ["wave 3 of 3: INTERRUPTED"]);
+    }
+
+    #[test]
+    fn what_is_rare_is_told_where_it_is_there() {
+        let wave = json!({"changed": 1, "unchanged": 0, "failed": 0, "overtaken": 2, "unfinished": 0});
+        assert_eq!(counts(&wave), "1 changed, 0 unchanged, 0 failed, 2 left alone, since others changed them");
     }
 
     #[test]

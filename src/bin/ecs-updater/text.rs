@@ -2,27 +2,9 @@
 
 use std::fmt::Write;
 
+use ecs_updater::names::is_unseen;
+pub use ecs_updater::names::one_line as clean;
 use serde::Serialize;
-
-/// Characters that a terminal or a page would obey, or that would make a text look like another one: control characters
-/// (C0, DEL, C1), marks of direction, and what takes no room.
-fn is_unseen(character: char) -> bool {
-    character.is_control()
-        || matches!(character,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-}
-
-/// The text on one line, with `�` for each character that must not reach a terminal. Line ends and tabs become spaces.
-pub fn clean(text: &str) -> String {
-    text.chars()
-        .map(|character| match character {
-            '\n' | '\r' | '\t' | '\u{2028}' | '\u{2029}' => ' ',
-            unseen if is_unseen(unseen) => '\u{fffd}',
-            seen => seen,
-        })
-        .collect()
-}
 
 /// The same for a text of several lines, such as an error message: its lines stay.
 pub fn clean_lines(text: &str) -> String {

@@ -90,7 +90,7 @@ fn heard(value: &Value, event: &DeploymentEvent) {
                 sensible(event, item, &judged);
             }
         }
-        let _ = needs_ledger(event, item);
+        let _ = needs_ledger(event, None, item);
     }
     let nothing = Known { head: None, item: None, open: &[], written: &writings[0], says: None };
     let late = hear(event, nothing, event.at + chrono::Duration::days(30));

@@ -129,6 +129,7 @@ fn facts(at: DateTime<Utc>) -> ChangeFacts {
         attempt: Attempt::FIRST,
         session: "ecsu-1".to_owned(),
         request_id: "1".to_owned(),
+        sent_at: None,
         restores: None,
         pins: Pins::default(),
     }

@@ -47,6 +47,7 @@ fn mapped(text: &str, value: &Value) {
                 repository: REPOSITORY.to_owned(),
                 tag: "release-7".to_owned(),
                 digest: format!("sha256:{}", "7".repeat(64)),
+                at: None,
             });
             for rule in value.as_array().unwrap() {
                 let repository = rule["repository"].as_str().unwrap().to_owned();

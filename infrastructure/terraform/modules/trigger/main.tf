@@ -28,7 +28,7 @@ resource "aws_sqs_queue" "trigger_queue" {
   fifo_queue                  = true
   content_based_deduplication = true
   sqs_managed_sse_enabled     = true
-  visibility_timeout_seconds  = 660
+  visibility_timeout_seconds  = 960
   message_retention_seconds   = 86400
   redrive_policy              = jsonencode({ deadLetterTargetArn = aws_sqs_queue.trigger_dead_letters.arn, maxReceiveCount = 3 })
   tags                        = var.tags
@@ -102,7 +102,7 @@ resource "aws_lambda_function" "trigger_function" {
   architectures     = [var.architecture]
   role              = aws_iam_role.trigger_role.arn
   memory_size       = 128
-  timeout           = 600
+  timeout           = 900
   s3_bucket         = var.code_bucket
   s3_key            = var.code_key
   s3_object_version = var.code_version == "" ? null : var.code_version

@@ -1,7 +1,8 @@
 //! `update`, `plan` and `restore`: what goes through the updater.
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use ecs_updater::names::ChangeId;
+use ecs_updater::snapshot::rfc3339;
 use serde_json::{Map, Value};
 
 use super::ask_history;
@@ -148,6 +149,8 @@ async fn send(
         if let Some(seconds) = asked.wait {
             event.insert("wait_seconds".to_owned(), seconds.into());
         }
+        let sent_at = asked.sent_at.or_else(|| made_at(&key)).unwrap_or_else(Utc::now);
+        event.insert("sent_at".to_owned(), rfc3339(sent_at).into());
         event.insert("idempotency_key".to_owned(), key.as_str().into());
     }
     let answer = functions.ask(Function::Updater, &Value::Object(event), true).await.map_err(|mut failure| {
@@ -187,12 +190,20 @@ fn run_again(key: &str) -> String {
     format!("Run it again with --idempotency-key {key}: then nothing is done twice.")
 }
 
+/// What keys begin with that this command makes.
+const MADE_HERE: &str = "cli-";
+
 /// A key that nobody had before; it may also name an execution.
 pub fn new_key() -> Result<String, Failure> {
     let mut random = [0; 10];
     getrandom::fill(&mut random)
         .map_err(|fault| Failure::new(Exit::NotAsked, format!("this machine has no random numbers: {fault}")))?;
-    Ok(format!("cli-{}", ChangeId::new(Utc::now(), random)))
+    Ok(format!("{MADE_HERE}{}", ChangeId::new(Utc::now(), random)))
+}
+
+/// When this command made a key, where it did: then the event was first sent, however often it is sent again.
+fn made_at(key: &str) -> Option<DateTime<Utc>> {
+    ChangeId::parse(key.strip_prefix(MADE_HERE)?).ok().map(|id| id.time())
 }
 
 fn show(screen: &Screen, answer: &Updated) -> Result<(), Failure> {
