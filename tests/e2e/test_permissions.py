@@ -270,7 +270,7 @@ TRIED: dict[str, tuple[str, set[str]]] = {
     "tag the service": ("ecs:TagResource", set()),
     "untag the service": ("ecs:UntagResource", set()),
     "register with tags and a task role": ("ecs:RegisterTaskDefinition", set()),
-    "tag the service by its old, short ARN": ("ecs:TagResource", set()),
+    "tag the service by its old, short ARN": ("ecs:TagResource", {"session"}),
     "read the task definition": ("ecs:DescribeTaskDefinition", set()),
     "list its deployments": ("ecs:ListServiceDeployments", set()),
     "read a deployment": ("ecs:DescribeServiceDeployments", set()),
