@@ -879,6 +879,20 @@ def test_the_comparison_uses_every_parameter(file: str) -> None:
     assert set(given("mirror_bare", MODULES[file])) == required
 
 
+# ---- local/terraform.py ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("of_before", [False, True])
+def test_terraform_goes_on_where_it_was(terraform: Terraform, tmp_path: Path, of_before: bool) -> None:
+    """In TF_DATA_DIR terraform.tfstate is Terraform's own: with a state there, no `init` would do any more."""
+    state = json.dumps({"version": 4, "terraform_version": "1.9.0", "serial": 1, "lineage": "x", "outputs": {}, "resources": []})
+    kept = Path(terraform.options("plan")[0].removeprefix("-state=")).name
+    (tmp_path / ("terraform.tfstate" if of_before else kept)).write_text(state)
+    again = Terraform(tmp_path)
+    assert again.options("output") == [f"-state={tmp_path / kept}"]
+    assert json.loads((tmp_path / kept).read_text())["lineage"] == "x"
+
+
 # ---- on the local AWS ------------------------------------------------------------------------------------------------
 
 
