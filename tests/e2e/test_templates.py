@@ -334,6 +334,7 @@ def test_a_statement_without_its_parameter_is_gone_whole() -> None:
             ["", "none", "role", "arn:aws:iam::1:role/x", "arn:aws:iam::111111111111:user/x"],
         ),
         ("global-events.yaml", "HubRegion", ["eu-west-1", "us-gov-east-1"], ["", "eu", "EU-WEST-1"]),
+        ("hub.yaml", "UpdaterConcurrency", ["", "1", "99999"], ["0", "-1", "100000", "many"]),
         ("hub.yaml", "CodeBucket", ["my-packages.eu"], ["", "A", "my_packages", "-a"]),
         ("hub.yaml", "Release", ["1", "2026-11-25T18:00", "v1.2.3_a"], ["", "a b", "a" * 33]),
         ("hub.yaml", "NoticesEmail", ["", "team@example.com"], ["team", "a@b c", "a@b@c"]),
@@ -648,6 +649,16 @@ def test_whatever_is_asynchronous_has_a_place_for_what_fails() -> None:
     }
     expected = {("UpdaterFunction", name) for name in ("$LATEST", "live", "api")}
     assert configured == expected | {("RecorderFunction", name) for name in ("$LATEST", "live")}
+
+
+@pytest.mark.parametrize("function", ["Updater", "History", "Recorder"])
+def test_a_function_may_have_concurrency_of_its_own(function: str) -> None:
+    properties = template("hub.yaml")["Resources"][f"{function}Function"]["Properties"]
+    name = f"{function}Concurrency"
+    wanted = properties["ReservedConcurrentExecutions"]
+    assert resolve(wanted, {name: "7"}, {f"Has{name}": True}) == "7"
+    assert resolve(wanted, {name: ""}, {f"Has{name}": False}) is NOTHING
+    assert template("hub.yaml")["Parameters"][name]["Default"] == ""
 
 
 def test_the_dead_letters_are_read_over_tls_with_a_recorder_and_without() -> None:

@@ -426,6 +426,7 @@ KINDS = {
             "Handler": "handler",
             "LoggingConfig": block("logging_config", log_format="LogFormat", log_group="LogGroup"),
             "MemorySize": "memory_size",
+            "ReservedConcurrentExecutions": "reserved_concurrent_executions",
             "Role": "role",
             "Runtime": "runtime",
             "Timeout": "timeout",

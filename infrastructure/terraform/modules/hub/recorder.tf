@@ -197,7 +197,9 @@ resource "aws_lambda_function" "recorder_function" {
   s3_bucket         = var.code_bucket
   s3_key            = var.recorder_code_key
   s3_object_version = var.recorder_code_version == "" ? null : var.recorder_code_version
-  tags              = var.tags
+  # -1: none of its own.
+  reserved_concurrent_executions = var.recorder_concurrency == "" ? -1 : tonumber(var.recorder_concurrency)
+  tags                           = var.tags
   # A version with every change of package or settings: old ones stay, to go back to.
   publish = true
 

@@ -56,7 +56,9 @@ resource "aws_lambda_function" "updater_function" {
   s3_bucket         = var.code_bucket
   s3_key            = var.code_key
   s3_object_version = var.code_version == "" ? null : var.code_version
-  tags              = var.tags
+  # -1: none of its own.
+  reserved_concurrent_executions = var.updater_concurrency == "" ? -1 : tonumber(var.updater_concurrency)
+  tags                           = var.tags
   # A version with every change of package or settings: old ones stay, to go back to.
   publish = true
 

@@ -273,6 +273,39 @@ variable "registry_secret_arns" {
   }
 }
 
+variable "updater_concurrency" {
+  description = "How many invocations of the updater are at work at a time at the most; as many of the account's concurrency are kept for it. Left empty, it shares what the account has."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^([1-9][0-9]{0,4})?$", var.updater_concurrency))
+    error_message = "updater_concurrency must be a number from 1 to 99999, or empty"
+  }
+}
+
+variable "history_concurrency" {
+  description = "How many invocations of the history are at work at a time at the most; as many of the account's concurrency are kept for it. Left empty, it shares what the account has."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^([1-9][0-9]{0,4})?$", var.history_concurrency))
+    error_message = "history_concurrency must be a number from 1 to 99999, or empty"
+  }
+}
+
+variable "recorder_concurrency" {
+  description = "How many invocations of the recorder are at work at a time at the most; as many of the account's concurrency are kept for it. Left empty, it shares what the account has."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^([1-9][0-9]{0,4})?$", var.recorder_concurrency))
+    error_message = "recorder_concurrency must be a number from 1 to 99999, or empty"
+  }
+}
+
 # ---- what CloudFormation does by itself ----
 
 variable "name" {
