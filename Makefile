@@ -108,6 +108,12 @@ lint-dependencies: $(TOOLS)/rust/stamp
 .PHONY: lint-advisories
 lint-advisories: $(TOOLS)/rust/stamp
 	$(TOOLS)/rust/bin/cargo-deny --locked check advisories
+# The same in .ci/run: skipped, and said so, where the database cannot be fetched.
+.PHONY: lint-advisories-if-any
+lint-advisories-if-any: $(TOOLS)/rust/stamp
+	@if $(TOOLS)/rust/bin/cargo-deny --locked fetch db >/dev/null 2>&1; \
+	then $(TOOLS)/rust/bin/cargo-deny --locked check --disable-fetch advisories; \
+	else echo "skipped: lint-advisories: RustSec's database cannot be fetched here"; fi
 lint-templates: $(VENV)/stamp
 	$(VENV)/bin/cfn-lint $(TEMPLATES)
 lint-policies: $(VENV)/stamp
