@@ -108,6 +108,12 @@ lint-dependencies: $(TOOLS)/rust/stamp
 .PHONY: lint-advisories
 lint-advisories: $(TOOLS)/rust/stamp
 	$(TOOLS)/rust/bin/cargo-deny --locked check advisories
+# The same in .ci/run: skipped, and said so, where the database cannot be fetched.
+.PHONY: lint-advisories-if-any
+lint-advisories-if-any: $(TOOLS)/rust/stamp
+	@if $(TOOLS)/rust/bin/cargo-deny --locked fetch db >/dev/null 2>&1; \
+	then $(TOOLS)/rust/bin/cargo-deny --locked check --disable-fetch advisories; \
+	else echo "skipped: lint-advisories: RustSec's database cannot be fetched here"; fi
 lint-templates: $(VENV)/stamp
 	$(VENV)/bin/cfn-lint $(TEMPLATES)
 lint-policies: $(VENV)/stamp
@@ -213,6 +219,12 @@ run-lambda-test-aws: $(VENV)/stamp ## the first version's eight events to the de
 	@$(RULES) test-events
 run-lambda-test-unittest: $(VENV)/stamp ## the first version's checks, 1.1.1 to 4.3.4, over the deployed function
 	@$(RULES) test-unittest
+
+# CloudFormation neither sees nor mends a table policy that somebody took away.
+STACK ?= ecs-updater
+.PHONY: check-tables
+check-tables: $(VENV)/stamp ## whether both tables of the hub (STACK) have the policies and protections that were deployed
+	@$(VENV)/bin/python local/check_tables.py $(STACK)
 
 # What was made in AWS goes first: without it the record, and with it the way to find it, would be gone.
 .PHONY: clean clean-deployed

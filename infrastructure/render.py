@@ -39,6 +39,9 @@ ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = sorted((ROOT / "infrastructure" / "cloudformation").glob("*.yaml"))
 STATE_MACHINES = ROOT / "infrastructure" / "step-functions"
 
+# Rules of hub.yaml about what the stack itself made.
+WATCH_RULES = ("TablesWatch", "KeysWatch", "FunctionsWatch", "RolesWatch", "EventsWatch")
+
 # Token -> what stands for it: a fragment of an Fn::Sub string, or a whole value (lists).
 TOKENS: dict[str, Any] = {
     "__PARTITION__": "${AWS::Partition}",
@@ -57,6 +60,8 @@ TOKENS: dict[str, Any] = {
     "__EXTERNAL_ID__": "${ExternalId}",
     "__UPDATER_FUNCTION_ARN__": "${UpdaterAlias}",
     "__HISTORY_FUNCTION_ARN__": "${HistoryAlias}",
+    "__UPDATER_SOURCE_ARN__": "${UpdaterFunction.Arn}",
+    "__RECORDER_SOURCE_ARN__": "${RecorderFunction.Arn}",
     "__STATE_MACHINES__": "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:stateMachine:*",
     "__WAVES_ARN__": "${Waves}",
     "__WAVES_EXECUTIONS__": ("arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:execution:${Waves.Name}"),
@@ -78,7 +83,16 @@ TOKENS: dict[str, Any] = {
     "__EVENT_BUS_NAME__": "${AWS::StackName}",
     "__HUB_EVENT_BUS_ARN__": "${HubEventBusArn}",
     "__TARGET_RULE_ARNS__": [{"Fn::GetAtt": [rule, "Arn"]} for rule in ("DeploymentsRule", "AlarmsRule")],
-    "__RULE_ARNS__": [{"Fn::GetAtt": [rule, "Arn"]} for rule in ("RecorderRule", "TargetAlarmsRule", "SweepRule")],
+    "__RULE_ARNS__": [
+        *({"Fn::GetAtt": [rule, "Arn"]} for rule in WATCH_RULES),
+        *(
+            {"Fn::If": ["HasRecorder", {"Fn::GetAtt": [rule, "Arn"]}, {"Ref": "AWS::NoValue"}]}
+            for rule in ("RecorderRule", "TargetAlarmsRule", "SweepRule")
+        ),
+    ],
+    "__TAMPERING_QUEUE_ARN__": "${TamperingQueue.Arn}",
+    "__WATCH_RULE_ARNS__": [{"Fn::GetAtt": [rule, "Arn"]} for rule in WATCH_RULES],
+    "__HUB_REGION__": "${HubRegion}",
     "__API_ARN__": "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${Api}",
     "__API_DEPLOYMENTS_ARN__": "arn:${AWS::Partition}:apigateway:${AWS::Region}::/restapis/${Api}/deployments",
     "__DEPLOYER_LOG_GROUP_ARN__": (
@@ -110,6 +124,7 @@ OPTIONAL_KEYS = {
 }
 OPTIONAL_STATEMENTS = {
     "OnlyBreakGlassChangesThisPolicy": "HasBreakGlassRole",
+    "NobodyDeletesTheTable": "ProtectsTables",
     "UseTheTablesKey": "HasTableKey",
     "LookUpImages": "HasRegistryRepositories",
     "ReadRegistryCredentials": "HasRegistrySecrets",

@@ -191,6 +191,7 @@ def aws_place(state: Path, packages: Path) -> Place:
         "OrganizationId": os.environ.get("ORGANIZATION_ID", ""),
         "ExternalId": os.environ.get("EXTERNAL_ID", ""),
         "Architecture": os.environ.get("ARCH", "x86_64"),
+        "BreakGlassRoleArn": "NONE",  # a trial
     }
     return Place(
         accounts=(account,),

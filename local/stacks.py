@@ -105,7 +105,7 @@ def put(
 
 
 def remove(cloudformation: Any, arn: str, *, pause: float = 0.1) -> list[str]:
-    """Removes exactly this stack and waits; names what its template keeps (`DeletionPolicy: Retain`)."""
+    """Removes exactly this stack and waits; names what its template keeps (a `DeletionPolicy` that retains)."""
     if not find(cloudformation, arn):
         return []
     token = f"ecs-updater-{uuid.uuid4()}"

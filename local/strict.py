@@ -31,10 +31,11 @@ from typing import Any
 import ministack.core.iam_actions as actions
 import ministack.core.iam_evaluator as evaluator
 import strict_api
+import strict_stacks
 import strict_states
 import strict_watch
 from ministack.app import main
-from ministack.services import dynamodb, ec2, iam
+from ministack.services import dynamodb, ec2, iam, lambda_svc
 from ministack.services._dynamodb_keywords import parse_statement
 from ministack.services.cloudformation import engine, provisioners, stacks
 
@@ -97,7 +98,7 @@ def ecs_checks(operation: str, body: dict[str, Any], region: str, account: str) 
     match operation:
         case "DescribeServices":
             return [Check(action, service(name)) for name in body.get("services") or []] or [Check(action, "*")]
-        case "UpdateService" | "DeleteService" | "ListServiceDeployments":
+        case "UpdateService" | "DeleteService" | "ListServiceDeployments" | "UpdateServicePrimaryTaskSet":
             # Roles that the service hands to ECS itself: volumes, Service Connect, load balancers, VPC Lattice.
             passed = [
                 Check("iam:PassRole", role, {"iam:PassedToService": "ecs.amazonaws.com"})
@@ -113,6 +114,12 @@ def ecs_checks(operation: str, body: dict[str, Any], region: str, account: str) 
             # AWS asks for the deployment, or the revision, and for the service it belongs to.
             services = [re.sub(r":service-(?:deployment|revision)/(.+)/[^/]+$", r":service/\1", arn) for arn in named]
             return [Check(action, arn) for arn in [*named, *services]] or None
+        case "StopServiceDeployment" | "ContinueServiceDeployment":
+            arn = str(body.get("serviceDeploymentArn"))
+            return [Check(action, arn), Check(action, re.sub(r":service-deployment/(.+)/[^/]+$", r":service/\1", arn))]
+        case "CreateTaskSet" | "UpdateTaskSet" | "DeleteTaskSet":
+            of = service(body.get("service")).replace(":service/", ":task-set/")
+            return [Check(action, f"{of}/{str(body.get('taskSet') or '*').rsplit('/', 1)[-1]}")]
         case "TagResource" | "UntagResource" | "ListTagsForResource":
             return [Check(action, str(body.get("resourceArn")))]
         case "DescribeTaskDefinition":
@@ -307,6 +314,15 @@ def resolve_condition_key(key: str, context: Any) -> Any:
         if name == "aws:resourceorgid":
             account = evaluator._account_from_arn(context.resource_arn) or account
         return ORGANIZATION_ID if account in ORGANIZATION_ACCOUNTS else None
+    if name == "lambda:sourcefunctionarn":
+        # The function whose environment has these credentials; Lambda, and root that stands in for it, names the session after it.
+        # https://docs.aws.amazon.com/lambda/latest/dg/permissions-source-function-arn.html
+        *_, role, session = [*context.principal_arn.rsplit("/", 2), ""][:3]
+        config = lambda_svc._functions.get_scoped(context.principal_account, REGION, session, {}).get("config", {})
+        return config.get("FunctionArn") if str(config.get("Role")).endswith(f"/{role}") else None
+    if name == "aws:principalisawsservice":
+        # There in every signed request. https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html
+        return "false"
     if name == "aws:securetransport":
         # Loopback stands in for HTTPS here.
         return "true"
@@ -342,17 +358,6 @@ def table_policy_for_arn(arn: str) -> tuple[str, str] | None:
     _, _, _, region, account, _ = table.split(":", 5)
     entry = dynamodb._resource_policies.get_scoped(account, region, table)
     return (entry["Policy"], account) if entry else None
-
-
-original_table_create: Callable[..., Created] = provisioners._ddb_create
-
-
-def table_create(logical_id: str, properties: dict[str, Any], stack: str) -> Created:
-    """A table, with its policy."""
-    name, attributes = original_table_create(logical_id, properties, stack)
-    if policy := properties.get("ResourcePolicy", {}).get("PolicyDocument"):
-        dynamodb._put_resource_policy({"ResourceArn": attributes["Arn"], "Policy": json.dumps(policy)})
-    return name, attributes
 
 
 original_role_create: Callable[..., Created] = provisioners._iam_role_create
@@ -429,10 +434,10 @@ def mend() -> None:
     ec2._parse_ip_permissions = ip_permissions
     dynamodb.table_policy_for_arn = table_policy_for_arn
     evaluator._RESOURCE_POLICY_LOOKUPS["dynamodb"] = ("dynamodb", "table_policy_for_arn")
-    provisioners._RESOURCE_HANDLERS["AWS::DynamoDB::Table"]["create"] = table_create
     provisioners._RESOURCE_HANDLERS["AWS::IAM::Role"]["create"] = role_create
     stacks._topological_sort = order
     strict_api.mend()
+    strict_stacks.mend()
     strict_states.mend()
     strict_watch.mend()
     for operation in ("create", "update"):

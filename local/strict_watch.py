@@ -342,6 +342,15 @@ def invoke_target(target: dict[str, Any], event: dict[str, Any], rule: dict[str,
     cloudwatch.record_metric("AWS/Events", lost, 1, "Count", named)
 
 
+original_to_queue: Callable[..., None] = eventbridge._dispatch_to_sqs
+
+
+def to_queue(spec: Any, *rest: Any) -> None:
+    """A rule's message to a queue, which SQS counts."""
+    original_to_queue(spec, *rest)
+    cloudwatch.record_metric("AWS/SQS", "NumberOfMessagesSent", 1, "Count", {"QueueName": spec.resource})
+
+
 original_put_events: Callable[..., Any] = eventbridge._put_events
 
 
@@ -366,6 +375,7 @@ def mend() -> None:
     lambda_svc._route_async_failure = async_failure
     eventbridge._dispatch_to_lambda = invoke_lambda
     eventbridge._invoke_target = invoke_target
+    eventbridge._dispatch_to_sqs = to_queue
     eventbridge._put_events = put_events
     eventbridge._put_permission = put_permission
     eventbridge.bus_policy_for_arn = bus_policy_for_arn

@@ -9,7 +9,7 @@ Neither Terraform nor the AWS provider is installed here. The provider is taken 
 where people keep one; else Terraform gets it from where its own configuration says. Without them `lint` says so and
 succeeds: what was not checked is listed in the summary of `.ci/run`.
 
-Downloads and state go to TF_DATA_DIR, by default target/terraform. Region, credentials and endpoint (for a local AWS)
+Downloads and state (trial.tfstate) go to TF_DATA_DIR, by default target/terraform. Region, credentials and endpoint (for a local AWS)
 come from the environment: AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL.
 """
 
@@ -27,6 +27,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 DIRECTORY = ROOT / "infrastructure" / "terraform"
 NEEDED = (1, 9)  # validations that look at several variables
+STATE = "trial.tfstate"
 
 # Terraform's own implied mirrors, and what people put below /opt: folders of HOST/NAMESPACE/TYPE/VERSION.
 PLUGIN_FOLDERS = ("~/.terraform.d/plugins", "/usr/local/share/terraform/plugins", "/usr/share/terraform/plugins", "/opt/*")
@@ -44,6 +45,7 @@ class Terraform:
         configured = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target") / "terraform"
         self.data = (data or Path(os.environ.get("TF_DATA_DIR") or configured)).absolute()
         self.data.mkdir(parents=True, exist_ok=True)
+        self._free_backend()
         executable = shutil.which("terraform")
         if not executable:
             raise Missing("terraform is not on this machine")
@@ -66,6 +68,13 @@ class Terraform:
         if tuple(int(number) for number in version.split("-")[0].split(".")[:2]) < NEEDED:
             raise Missing(f"terraform {version} is older than {'.'.join(map(str, NEEDED))}")
         self._initialize()
+
+    def _free_backend(self) -> None:
+        """In this folder terraform.tfstate is Terraform's own, for its backend. Once the trial's state lay there, and no `init` was
+        possible any more: it goes to its place."""
+        taken = self.data / "terraform.tfstate"
+        if taken.exists() and "resources" in json.loads(taken.read_text()):
+            taken.rename(self.data / STATE)
 
     def _initialize(self) -> None:
         folder = [f"-plugin-dir={self._plugins}"] if self._plugins else []
@@ -93,7 +102,7 @@ class Terraform:
     def options(self, command: str, state: Path | None = None) -> list[str]:
         """The options by which `command` does not ask, and keeps its state beside the downloads, or in `state`."""
         approve = ["-auto-approve"] if command in ("apply", "destroy") else []
-        return [*approve, f"-state={state or self.data / 'terraform.tfstate'}"]
+        return [*approve, f"-state={state or self.data / STATE}"]
 
 
 def plugin_folder() -> Path | None:

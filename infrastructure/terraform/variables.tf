@@ -67,9 +67,9 @@ variable "external_id" {
 }
 
 variable "break_glass_role_arn" {
-  description = "The one role that may change the history table's policy. Left empty, whoever has dynamodb:PutResourcePolicy may."
+  description = "The one role that may change the tables' policies. NONE, as for a trial: any administrator may."
   type        = string
-  default     = ""
+  default     = "NONE"
 }
 
 variable "log_retention_days" {

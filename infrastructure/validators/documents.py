@@ -9,6 +9,8 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 POLICIES = HERE.parent.parent / "policies"
+# Service control policies: samples, which an organization adapts. They have no tokens.
+ORGANIZATION_POLICIES = HERE.parent / "organizations"
 SAMPLES: dict[str, Any] = json.loads((HERE / "samples.json").read_text())
 TOKEN = re.compile(r"__[A-Z_]+?__")
 

@@ -285,10 +285,18 @@ mod tests {
             services["Resource"],
             serde_json::json!([
                 "arn:*:ecs:eu-west-1:*:service/c/s",
-                "arn:*:ecs:us-east-1:*:service/d/s",
-                "arn:*:ecs:eu-west-1:*:service/s",
-                "arn:*:ecs:us-east-1:*:service/s"
+                "arn:*:ecs:us-east-1:*:service/d/s"
             ])
+        );
+        // An ARN without a cluster is that of any cluster: the condition says which.
+        let old = statements.iter().find(|statement| statement["Sid"] == "ByItsOldArn").unwrap();
+        assert_eq!(
+            old["Resource"],
+            serde_json::json!(["arn:*:ecs:eu-west-1:*:service/s", "arn:*:ecs:us-east-1:*:service/s"])
+        );
+        assert_eq!(
+            old["Condition"]["ArnLike"]["ecs:cluster"],
+            serde_json::json!(["arn:*:ecs:eu-west-1:*:cluster/c", "arn:*:ecs:us-east-1:*:cluster/d"])
         );
         assert_eq!(statements.iter().filter(|statement| statement["Resource"] == "*").count(), 1);
     }

@@ -142,8 +142,8 @@ class System:
         return self.deployment.role_arn.rsplit("/", 1)[-1]
 
     def updater(self) -> Credentials:
-        """Credentials of the updater's role."""
-        return self.assume(self.deployment.role_arn)
+        """Credentials of the updater's role, as the function has them: Lambda names its sessions after the function."""
+        return self.assume(self.deployment.role_arn, RoleSessionName=self.deployment.function)
 
     @property
     def history_role_arn(self) -> str:

@@ -1,4 +1,5 @@
-"""The sample service control policy: nobody but the updater changes services, and everything else goes on.
+"""The sample service control policy: nobody but the updater changes services, and everything else goes on. It is simulated as what
+it is in tests/policies/cases/only-door.yaml.
 
 The local AWS has no organizations. As an inline policy beside "everything", a document that only denies decides the
 same.
@@ -39,9 +40,10 @@ def made(system: System, role: str) -> str:
 
 @pytest.fixture(scope="module")
 def roles(system: System) -> Iterator[dict[str, str]]:
-    """A developer, break-glass, and what StackSets deploys as."""
+    """A developer, break-glass, what StackSets deploys as, and who makes services."""
     iam = system.client("iam", ACCOUNT)
-    arns = {role: made(system, role) for role in ("developer", "break-glass", "stacksets-exec-0123")}
+    names = ("developer", "break-glass", "stacksets-exec-0123", "ecs-service-maker")
+    arns = {role: made(system, role) for role in names}
     yield arns
     for role in arns:
         for policy in ("everything", "only-door"):
@@ -65,17 +67,27 @@ def test_services_change_through_the_updater_or_break_glass_only(system: System,
     names = {"cluster": deploy.CLUSTER, "service": service.name}
     tags = [{"key": "k", "value": "v"}]
     developer = client(system, roles, "developer", "ecs")
+    deployment = f"{service.arn.replace(':service/', ':service-deployment/')}/0123456789"
+    new = {"cluster": deploy.CLUSTER, "serviceName": "developers", "taskDefinition": service.name}
     for call in (
         lambda: developer.update_service(**names, desiredCount=2),
         lambda: developer.tag_resource(resourceArn=service.arn, tags=tags),
         lambda: developer.untag_resource(resourceArn=service.arn, tagKeys=["k"]),
+        # What would change it by another name, or by making it anew.
+        lambda: developer.stop_service_deployment(serviceDeploymentArn=deployment),
+        lambda: developer.create_task_set(**names, taskDefinition=service.name),
+        lambda: developer.delete_service(**names, force=True),
+        lambda: developer.create_service(**new, desiredCount=0),
     ):
         with pytest.raises(ClientError, match="AccessDenied"):
             call()
-    # All else goes on: services are created, with tags, and deleted; other things have tags of their own.
-    new = {"cluster": deploy.CLUSTER, "serviceName": "developers", "taskDefinition": service.name}
-    developer.create_service(**new, desiredCount=0, tags=tags)
-    developer.delete_service(cluster=deploy.CLUSTER, service="developers", force=True)
+    # Who makes services makes them, with tags, and deletes them, and no more.
+    maker = client(system, roles, "ecs-service-maker", "ecs")
+    maker.create_service(**new, desiredCount=0, tags=tags)
+    with pytest.raises(ClientError, match="AccessDenied"):
+        maker.update_service(cluster=deploy.CLUSTER, service="developers", desiredCount=2)
+    maker.delete_service(cluster=deploy.CLUSTER, service="developers", force=True)
+    # All else goes on; other things have tags of their own.
     assert developer.describe_services(cluster=deploy.CLUSTER, services=[service.name])["services"]
     cluster = developer.describe_clusters(clusters=[deploy.CLUSTER])["clusters"][0]["clusterArn"]
     developer.tag_resource(resourceArn=cluster, tags=tags)

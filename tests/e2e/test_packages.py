@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -56,3 +57,12 @@ def test_what_is_linked_is_listed_with_checksums_and_without_a_path(tmp_path: Pa
     assert listed == document(parse(TREE), {("one", "1.2.3"): "ab" * 32}, package)
     package.write_bytes(b"another")
     assert listed["serialNumber"] != document(parse(TREE), {}, package)["serialNumber"]
+
+
+def test_the_rust_of_packages_is_named() -> None:
+    """By an exact version, which this checkout's own minimum does not exceed."""
+    pinned = tomllib.loads((ROOT / "rust-toolchain.toml").read_text())["toolchain"]["channel"]
+    least = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["rust-version"]
+    version, minimum = (tuple(map(int, text.split("."))) for text in (pinned, least))
+    assert len(version) == 3
+    assert version >= minimum

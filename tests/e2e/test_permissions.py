@@ -270,7 +270,7 @@ TRIED: dict[str, tuple[str, set[str]]] = {
     "tag the service": ("ecs:TagResource", set()),
     "untag the service": ("ecs:UntagResource", set()),
     "register with tags and a task role": ("ecs:RegisterTaskDefinition", set()),
-    "tag the service by its old, short ARN": ("ecs:TagResource", set()),
+    "tag the service by its old, short ARN": ("ecs:TagResource", {"session"}),
     "read the task definition": ("ecs:DescribeTaskDefinition", set()),
     "list its deployments": ("ecs:ListServiceDeployments", set()),
     "read a deployment": ("ecs:DescribeServiceDeployments", set()),
@@ -402,12 +402,8 @@ def reading(system: System, session: Credentials, service: Service) -> dict[str,
     return {
         "ecs:ListClusters": ecs.list_clusters,
         "ecs:ListServices": lambda: ecs.list_services(cluster=deploy.CLUSTER),
-        "tag:GetResources": lambda: system.aws.client("resourcegroupstaggingapi", session).get_resources(
-            ResourceTypeFilters=["ecs:service"]
-        ),
         "ecs:DescribeServices": lambda: ecs.describe_services(cluster=deploy.CLUSTER, services=[service.name]),
         "ecs:ListServiceDeployments": lambda: ecs.list_service_deployments(**names),
-        "ecs:ListTagsForResource": lambda: ecs.list_tags_for_resource(resourceArn=service.arn),
         "ecs:DescribeServiceDeployments": lambda: ecs.describe_service_deployments(
             serviceDeploymentArns=[service.arn.replace(":service/", ":service-deployment/") + "/d"]
         ),
@@ -525,6 +521,43 @@ def test_history_is_appended_to_by_the_updater_only_and_in_transactions_only(
     dynamodb.execute_transaction(TransactStatements=transaction)
     for action, call in history_writes(system, system.updater()).items():
         assert action in refused(call)
+
+
+def test_heads_are_written_by_nobody_else(system: System, administrator: Credentials) -> None:
+    """By the state table's own policy: the administrator may do everything else."""
+    state = system.deployment.state
+    dynamodb = system.aws.client("dynamodb", administrator)
+    item = {"id": {"S": "service#x"}}
+    for action, call in (
+        ("dynamodb:PutItem", lambda: dynamodb.put_item(TableName=state, Item=item)),
+        ("dynamodb:UpdateItem", lambda: dynamodb.update_item(TableName=state, Key=item)),
+        ("dynamodb:DeleteItem", lambda: dynamodb.delete_item(TableName=state, Key=item)),
+        ("dynamodb:PartiQLInsert", lambda: dynamodb.execute_statement(Statement=f"INSERT INTO \"{state}\" VALUE {{'id': 'service#x'}}")),
+        ("dynamodb:PartiQLUpdate", lambda: dynamodb.execute_statement(Statement=f"UPDATE \"{state}\" SET seq = 1 WHERE id = 'service#x'")),
+        ("dynamodb:DeleteTable", lambda: dynamodb.delete_table(TableName=state)),
+    ):
+        message = refused(call)
+        assert action in message
+        assert "explicit deny in a resource-based policy" in message
+    dynamodb.scan(TableName=state)
+
+
+def test_the_writers_roles_write_as_their_functions_only(system: System) -> None:
+    """Whoever gets into the role in another way than as the function reads, and no more."""
+    for role in (system.deployment.role_arn, system.deployment.outputs["RecorderRoleArn"]):
+        stolen = system.assume(role)
+        dynamodb = system.aws.client("dynamodb", stolen)
+        for action, statement in (
+            ("dynamodb:PartiQLInsert", f"INSERT INTO \"{system.deployment.history}\" VALUE {{'service': 'stolen', 'record': 'r'}}"),
+            ("dynamodb:PartiQLInsert", f"INSERT INTO \"{system.deployment.state}\" VALUE {{'id': 'service#stolen'}}"),
+            ("dynamodb:PartiQLUpdate", f"UPDATE \"{system.deployment.state}\" SET seq = 1 WHERE id = 'service#stolen'"),
+        ):
+            message = refused(
+                lambda statement=statement, dynamodb=dynamodb: dynamodb.execute_transaction(TransactStatements=[{"Statement": statement}])
+            )
+            assert action in message
+        for target in (TARGET_ROLE_ARN, READER_ROLE_ARN):
+            refused(lambda stolen=stolen, target=target: system.assume(target, stolen, ExternalId=deploy.EXTERNAL_ID))
 
 
 def test_only_the_break_glass_role_changes_the_tables_policy(system: System, administrator: Credentials) -> None:

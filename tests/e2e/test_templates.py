@@ -90,6 +90,7 @@ def resolve(node: Any, values: dict[str, Any], conditions: dict[str, bool]) -> A
 # What the tokens of policies/ stand for, and what the templates' names are, in one deployment.
 UPDATER_ROLE = "arn:aws:iam::111111111111:role/ecs-updater/updater"
 RECORDER_ROLE = "arn:aws:iam::111111111111:role/ecs-updater/recorder"
+WATCH_RULES = [f"arn:rule:{rule}" for rule in render.WATCH_RULES]
 TOKENS: dict[str, Any] = {
     "__PARTITION__": "aws",
     "__ACCOUNT_ID__": "222222222222",
@@ -115,7 +116,12 @@ TOKENS: dict[str, Any] = {
     "__DEAD_LETTERS_ARN__": "arn:dead-letters",
     "__EVENT_BUS_NAME__": "stack",
     "__HUB_EVENT_BUS_ARN__": "arn:bus",
-    "__RULE_ARNS__": ["arn:rule:recorder", "arn:rule:alarms", "arn:rule:sweep"],
+    "__RULE_ARNS__": [*WATCH_RULES, "arn:rule:recorder", "arn:rule:alarms", "arn:rule:sweep"],
+    "__TAMPERING_QUEUE_ARN__": "arn:tampering-queue",
+    "__WATCH_RULE_ARNS__": WATCH_RULES,
+    "__HUB_REGION__": "eu-central-1",
+    "__UPDATER_SOURCE_ARN__": "arn:updater-function",
+    "__RECORDER_SOURCE_ARN__": "arn:recorder-function",
     "__TARGET_RULE_ARNS__": ["arn:rule:deployments", "arn:rule:target-alarms"],
     "__BREAK_GLASS_ROLE_ARN__": "arn:aws:iam::111111111111:role/break-glass",
     "__REGISTRY_REPOSITORY_ARNS__": ["arn:repository:1", "arn:repository:2"],
@@ -156,6 +162,11 @@ VALUES = {
     "DeadLetters.Arn": "arn:dead-letters",
     "HubEventBusArn": "arn:bus",
     "RecorderRule.Arn": "arn:rule:recorder",
+    **{f"{rule}.Arn": f"arn:rule:{rule}" for rule in render.WATCH_RULES},
+    "TamperingQueue.Arn": "arn:tampering-queue",
+    "HubRegion": "eu-central-1",
+    "UpdaterFunction.Arn": "arn:updater-function",
+    "RecorderFunction.Arn": "arn:recorder-function",
     "TargetAlarmsRule.Arn": "arn:rule:alarms",
     "SweepRule.Arn": "arn:rule:sweep",
     "DeploymentsRule.Arn": "arn:rule:deployments",
@@ -183,6 +194,9 @@ PLACES = {
     "history.json": ("hub.yaml", "HistoryRole", "Policies", 0, "PolicyDocument"),
     "lambda-trust.json": ("hub.yaml", "UpdaterRole", "AssumeRolePolicyDocument"),
     "history-table.json": ("hub.yaml", "HistoryTable", "ResourcePolicy", "PolicyDocument"),
+    "state-table.json": ("hub.yaml", "StateTable", "ResourcePolicy", "PolicyDocument"),
+    "tampering-queue.json": ("hub.yaml", "TamperingQueuePolicy", "PolicyDocument"),
+    "global-events.json": ("global-events.yaml", "EventsRole", "Policies", 0, "PolicyDocument"),
     "waves.json": ("hub.yaml", "WavesRole", "Policies", 0, "PolicyDocument"),
     "waves-children.json": ("hub.yaml", "WavesChildrenPolicy", "PolicyDocument"),
     "waves-trust.json": ("hub.yaml", "WavesRole", "AssumeRolePolicyDocument"),
@@ -217,6 +231,7 @@ CONDITIONS = (
     "HasExternalId",
     "HasExternalIdOrHasOrganization",
     "HasBreakGlassRole",
+    "ProtectsTables",
     "HasTaskRoles",
     "HasInfrastructureRoles",
     "HasRecorder",
@@ -276,7 +291,8 @@ def test_a_lone_account_asks_for_no_organization_and_no_external_id() -> None:
         "StringLike": {"sts:RoleSessionName": "ecsu-*"},
     }
     assert name["Condition"] == {"ArnEquals": {"aws:PrincipalArn": UPDATER_ROLE}}
-    assert "Condition" not in resolve(in_template("updater.json"), VALUES, nothing)["Statement"][0]
+    enter = resolve(in_template("updater.json"), VALUES, nothing)["Statement"][0]
+    assert enter["Condition"] == {"ArnEquals": {"lambda:SourceFunctionArn": "arn:updater-function"}}
     only_external_id = {**nothing, "HasExternalId": True, "HasExternalIdOrHasOrganization": True}
     enter, _ = resolve(in_template("target-trust.json"), VALUES, only_external_id)["Statement"]
     assert enter["Condition"]["StringEquals"] == {"sts:ExternalId": "external"}
@@ -294,6 +310,8 @@ def test_a_statement_without_its_parameter_is_gone_whole() -> None:
     nothing = dict.fromkeys(CONDITIONS, False)
     table = resolve(in_template("history-table.json"), VALUES, nothing)["Statement"]
     assert [statement["Sid"] for statement in table] == ["NobodyRewritesHistory", "OnlyTheWritersAppend"]
+    state = resolve(in_template("state-table.json"), VALUES, nothing)["Statement"]
+    assert [statement["Sid"] for statement in state] == ["OnlyTheWritersKeepState", "NobodyWritesInAnotherWay"]
     assert table[1]["Condition"] == {"ArnNotEquals": {"aws:PrincipalArn": [UPDATER_ROLE]}}
     for document in ("updater.json", "history.json", "recorder.json"):
         assert "kms:" not in json.dumps(resolve(in_template(document), VALUES, nothing))
@@ -316,9 +334,11 @@ def test_a_statement_without_its_parameter_is_gone_whole() -> None:
         (
             "hub.yaml",
             "BreakGlassRoleArn",
-            ["", UPDATER_ROLE],
-            ["role", "arn:aws:iam::1:role/x", "arn:aws:iam::111111111111:user/x"],
+            ["NONE", UPDATER_ROLE],
+            ["", "none", "role", "arn:aws:iam::1:role/x", "arn:aws:iam::111111111111:user/x"],
         ),
+        ("global-events.yaml", "HubRegion", ["eu-west-1", "us-gov-east-1"], ["", "eu", "EU-WEST-1"]),
+        ("hub.yaml", "UpdaterConcurrency", ["", "1", "99999"], ["0", "-1", "100000", "many"]),
         ("hub.yaml", "CodeBucket", ["my-packages.eu"], ["", "A", "my_packages", "-a"]),
         ("hub.yaml", "Release", ["1", "2026-11-25T18:00", "v1.2.3_a"], ["", "a b", "a" * 33]),
         ("hub.yaml", "NoticesEmail", ["", "team@example.com"], ["team", "a@b c", "a@b@c"]),
@@ -557,7 +577,7 @@ def test_only_what_may_pass_is_tried_again() -> None:
 
 def test_results_are_private_encrypted_and_outlive_the_stack() -> None:
     bucket = template("hub.yaml")["Resources"]["WavesBucket"]
-    assert bucket["DeletionPolicy"] == bucket["UpdateReplacePolicy"] == "Retain"
+    assert (bucket["DeletionPolicy"], bucket["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
     assert all(bucket["Properties"]["PublicAccessBlockConfiguration"].values())
     assert bucket["Properties"]["BucketEncryption"]
     assert bucket["Properties"]["LifecycleConfiguration"]
@@ -646,6 +666,25 @@ def test_the_sweeps_rule_says_what_the_recorder_takes_for_a_sweep() -> None:
     assert 'event.get("sweep").is_some()' in (ROOT / "src" / "recorder.rs").read_text()
 
 
+@pytest.mark.parametrize("function", ["Updater", "History", "Recorder"])
+def test_a_function_may_have_concurrency_of_its_own(function: str) -> None:
+    properties = template("hub.yaml")["Resources"][f"{function}Function"]["Properties"]
+    name = f"{function}Concurrency"
+    wanted = properties["ReservedConcurrentExecutions"]
+    assert resolve(wanted, {name: "7"}, {f"Has{name}": True}) == "7"
+    assert resolve(wanted, {name: ""}, {f"Has{name}": False}) is NOTHING
+    assert template("hub.yaml")["Parameters"][name]["Default"] == ""
+
+
+def test_the_dead_letters_are_read_over_tls_with_a_recorder_and_without() -> None:
+    assert "Condition" not in template("hub.yaml")["Resources"]["DeadLettersPolicy"]
+    for recorder in (True, False):
+        conditions = {**dict.fromkeys(CONDITIONS, True), "HasRecorder": recorder}
+        send, wire = resolve(in_template("dead-letters.json"), VALUES, conditions)["Statement"]
+        assert ("arn:rule:recorder" in send["Condition"]["ArnEquals"]["aws:SourceArn"]) is recorder
+        assert (wire["Effect"], wire["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+
+
 def test_the_dashboard_is_that_of_its_file() -> None:
     body, variables = template("hub.yaml")["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
     assert resolve(variables, {}, {"HasRecorder": False}) == {"Recorder": "-"}
@@ -669,9 +708,11 @@ def test_what_counts_as_a_broken_door_stands_in_its_access_log() -> None:
 def test_history_and_state_outlive_the_stack() -> None:
     resources = template("hub.yaml")["Resources"]
     for table in ("HistoryTable", "StateTable"):
-        assert resources[table]["DeletionPolicy"] == resources[table]["UpdateReplacePolicy"] == "Retain"
+        assert resources[table]["DeletionPolicy"] == "RetainExceptOnCreate"
+        assert resources[table]["UpdateReplacePolicy"] == "Retain"
         properties = resources[table]["Properties"]
-        assert properties["DeletionProtectionEnabled"] is True
+        assert properties["DeletionProtectionEnabled"] == {"Fn::If": ["ProtectsTables", True, False]}
+        assert template("hub.yaml")["Parameters"]["ProtectTables"]["Default"] == "YES"
         assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
         assert properties["BillingMode"] == "PAY_PER_REQUEST"
         key = resolve(properties["SSESpecification"], {"TableKeyArn": "arn:key"}, {"HasTableKey": True})

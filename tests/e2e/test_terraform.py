@@ -37,12 +37,14 @@ MODULES = {
     "api.yaml": "api",
     "target-role.yaml": "target-role",
     "target-events.yaml": "target-events",
+    "global-events.yaml": "global-events",
     "trigger.yaml": "trigger",
     "sandbox-vpc.yaml": "sandbox-vpc",
     "sandbox-ecs.yaml": "sandbox-ecs",
 }
-# Terraform publishes a version with every change of a function; CloudFormation has to be told by a new name.
-ONLY_CLOUDFORMATION = {"Release"}
+# Terraform publishes a version with every change of a function; CloudFormation has to be told by a new name. And what failed at first
+# is gone on with by Terraform, and taken back by CloudFormation.
+ONLY_CLOUDFORMATION = {"Release", "ProtectTables"}
 # Terraform deploys the API itself, where CloudFormation needs a function for it.
 ONLY_CLOUDFORMATION_MAKES = {"DeployerFunction", "DeployerRole", "DeployerLogGroup"}
 
@@ -50,6 +52,10 @@ ONLY_CLOUDFORMATION_MAKES = {"DeployerFunction", "DeployerRole", "DeployerLogGro
 def snake(name: str) -> str:
     """`UpdaterRoleArn` as Terraform writes it."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().replace("-", "_")
+
+
+# The first part of the stack's id.
+STACK_ID = "01234567"
 
 
 # ---- resources: template -> Terraform --------------------------------------------------------------------------------
@@ -422,6 +428,7 @@ KINDS = {
             "Handler": "handler",
             "LoggingConfig": block("logging_config", log_format="LogFormat", log_group="LogGroup"),
             "MemorySize": "memory_size",
+            "ReservedConcurrentExecutions": "reserved_concurrent_executions",
             "Role": "role",
             "Runtime": "runtime",
             "Timeout": "timeout",
@@ -438,7 +445,13 @@ KINDS = {
         },
     ),
     "AWS::Logs::LogGroup": Kind(
-        "aws_cloudwatch_log_group", "name", {"LogGroupName": "name", "RetentionInDays": "retention_in_days"}
+        "aws_cloudwatch_log_group",
+        "name",
+        {
+            # Behind it a part that is random in both.
+            "LogGroupName": lambda value: {"name_prefix": value.removesuffix(STACK_ID)},
+            "RetentionInDays": "retention_in_days",
+        },
     ),
     "AWS::Logs::MetricFilter": Kind(
         "aws_cloudwatch_log_metric_filter",
@@ -712,6 +725,7 @@ def known(file: str, given: dict[str, Any], made: Made) -> tuple[dict[str, Any],
         "AWS::AccountId": "111111111111",
         "AWS::Region": "eu-west-1",
         "AWS::StackName": stack_name(file),
+        "AWS::StackId": f"arn:aws:cloudformation:eu-west-1:111111111111:stack/name/{STACK_ID}-89ab-cdef-0123-456789abcdef",
         "AWS::URLSuffix": "amazonaws.com",
         **parameters(file, given),
     }
@@ -765,7 +779,8 @@ def same(wanted: Any, is_: Any) -> bool:
 def test_terraform_makes_what_the_template_makes(file: str, mirror: str, made: dict[str, Made]) -> None:
     module = made[snake(MODULES[file])]
     wanted = list(resources(file, *known(file, given(mirror, MODULES[file]), module)))
-    managed = {address for address in module if not address.startswith("data.")}
+    # Where Terraform takes what is random from: no resource of AWS.
+    managed = {address for address in module if not address.startswith(("data.", "terraform_data."))}
     assert managed == {resource.address for resource in wanted}
     differences = {
         f"{address}.{attribute}": {"template": value, "terraform": module[address].get(attribute)}
@@ -867,6 +882,20 @@ def test_the_comparison_uses_every_parameter(file: str) -> None:
     required = {snake(name) for name, definition in parameters_of(file).items() if "Default" not in definition}
     assert set(given("mirror", MODULES[file])) == set(variables(MODULES[file]))
     assert set(given("mirror_bare", MODULES[file])) == required
+
+
+# ---- local/terraform.py ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("of_before", [False, True])
+def test_terraform_goes_on_where_it_was(terraform: Terraform, tmp_path: Path, of_before: bool) -> None:
+    """In TF_DATA_DIR terraform.tfstate is Terraform's own: with a state there, no `init` would do any more."""
+    state = json.dumps({"version": 4, "terraform_version": "1.9.0", "serial": 1, "lineage": "x", "outputs": {}, "resources": []})
+    kept = Path(terraform.options("plan")[0].removeprefix("-state=")).name
+    (tmp_path / ("terraform.tfstate" if of_before else kept)).write_text(state)
+    again = Terraform(tmp_path)
+    assert again.options("output") == [f"-state={tmp_path / kept}"]
+    assert json.loads((tmp_path / kept).read_text())["lineage"] == "x"
 
 
 # ---- on the local AWS ------------------------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ def needed_keys(statement: Statement) -> set[str]:
 
 
 def actions(statement: Statement, reference: Reference) -> Changes:
-    """Each action taken away; of an Allow each other action of the same services added, all of a service, and all."""
+    """Each action taken away; of an Allow each other action of the same services added; all of a service, and all."""
     present = listed(statement["Action"])
     if len(present) > 1:
         for action, put in items(statement, "Action"):
@@ -105,6 +105,11 @@ def actions(statement: Statement, reference: Reference) -> Changes:
         for action, put in items(statement, "Action"):
             if action.endswith(":*"):
                 yield f"reading only of {action}", put(action.replace(":*", ":Get*"), action.replace(":*", ":List*"))
+        # Of a service control policy, which has no principals: what it refuses beside is an outage.
+        if "Principal" not in statement:
+            yield "every action", {**statement, "Action": "*"}
+            for service in sorted({action.split(":")[0] for action in present}):
+                yield f"and {service}:*", {**statement, "Action": [*present, f"{service}:*"]}
         return
     yield "and every action", {**statement, "Action": [*present, "*"]}
     for service in sorted({action.split(":")[0] for action in present}):
@@ -145,13 +150,13 @@ def wider(resource: str) -> list[str]:
 
 
 def resources(statement: Statement, _: Reference) -> Changes:
-    """Each resource taken away; of an Allow each one widened."""
+    """Each resource taken away; each one widened, but of a Deny with principals: that is attached to one thing."""
     if "Resource" not in statement:
         return
     if len(listed(statement["Resource"])) > 1:
         for resource, put in items(statement, "Resource"):
             yield f"without {resource}", put()
-    if statement["Effect"] == "Deny":
+    if statement["Effect"] == "Deny" and "Principal" in statement:
         return
     for resource, put in items(statement, "Resource"):
         # What names principals is attached to one thing, and asked about nothing else.

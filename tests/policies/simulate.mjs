@@ -36,6 +36,11 @@ function policies(layer, document, question) {
   switch (layer) {
     case 'identity': return { ...around, identityPolicies: [{ name: 'document', policy: document }] }
     case 'session': return { ...around, sessionPolicy: document }
+    // Beside AWS's own policy that allows everything, as Organizations attaches it to the root.
+    case 'scp': {
+      const attached = [{ name: 'FullAWSAccess', policy: everything }, { name: 'document', policy: document }]
+      return { ...around, serviceControlPolicies: [{ orgIdentifier: 'root', policies: attached }] }
+    }
     case 'boundary': return { ...around, permissionBoundaryPolicies: [{ name: 'document', policy: document }] }
     case 'trust':
     case 'resource': return { ...around, resourcePolicy: document }

@@ -40,16 +40,17 @@ run "a_lone_account_asks_for_no_organization_and_no_break_glass_role" {
     source = "./modules/hub"
   }
   variables {
-    code_bucket      = "packages"
-    code_key         = "updater.zip"
-    history_code_key = "history.zip"
+    code_bucket          = "packages"
+    code_key             = "updater.zip"
+    history_code_key     = "history.zip"
+    break_glass_role_arn = "NONE"
   }
   assert {
-    condition     = !contains(keys(jsondecode(aws_iam_role_policy.updater_policy.policy).Statement[0]), "Condition")
+    condition     = keys(jsondecode(aws_iam_role_policy.updater_policy.policy).Statement[0].Condition) == ["ArnEquals"]
     error_message = "no organization to ask for"
   }
   assert {
-    condition     = length(jsondecode(aws_dynamodb_resource_policy.history_table.policy).Statement) == 2
+    condition     = length(jsondecode(aws_dynamodb_resource_policy.history_table.policy).Statement) == 3
     error_message = "the table's policy without the break-glass statement"
   }
   assert {
@@ -72,10 +73,18 @@ run "a_trial_can_be_thrown_away" {
     source = "./modules/hub"
   }
   variables {
-    code_bucket      = "packages"
-    code_key         = "updater.zip"
-    history_code_key = "history.zip"
-    keep_records     = false
+    code_bucket          = "packages"
+    code_key             = "updater.zip"
+    history_code_key     = "history.zip"
+    break_glass_role_arn = "NONE"
+    keep_records         = false
+  }
+  assert {
+    condition = !anytrue([
+      for policy in [aws_dynamodb_resource_policy.history_table.policy, aws_dynamodb_resource_policy.state_table.policy] :
+      strcontains(policy, "dynamodb:DeleteTable")
+    ])
+    error_message = "its tables can be deleted"
   }
   assert {
     condition = !anytrue([

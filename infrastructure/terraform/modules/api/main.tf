@@ -8,7 +8,7 @@ data "aws_region" "current" {}
 locals {
   partition  = data.aws_partition.current.partition
   account_id = data.aws_caller_identity.current.account_id
-  region     = data.aws_region.current.name
+  region     = data.aws_region.current.id
 
   # infrastructure/api/openapi.yaml, with what differs per deployment filled in.
   document = yamldecode(file("${path.module}/../../../api/openapi.yaml"))

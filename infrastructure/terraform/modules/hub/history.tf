@@ -47,7 +47,9 @@ resource "aws_lambda_function" "history_function" {
   s3_bucket         = var.code_bucket
   s3_key            = var.history_code_key
   s3_object_version = var.history_code_version == "" ? null : var.history_code_version
-  tags              = var.tags
+  # -1: none of its own.
+  reserved_concurrent_executions = var.history_concurrency == "" ? -1 : tonumber(var.history_concurrency)
+  tags                           = var.tags
   # A version with every change of package or settings: old ones stay, to go back to.
   publish = true
 

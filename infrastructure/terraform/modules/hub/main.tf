@@ -11,7 +11,7 @@ data "aws_region" "current" {}
 locals {
   partition  = data.aws_partition.current.partition
   account_id = data.aws_caller_identity.current.account_id
-  region     = data.aws_region.current.name
+  region     = data.aws_region.current.id
   url_suffix = data.aws_partition.current.dns_suffix
 
   # What a document loses that is about an organization, where there is none.

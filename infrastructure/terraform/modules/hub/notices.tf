@@ -8,25 +8,22 @@ resource "aws_sqs_queue" "dead_letters" {
 }
 
 module "dead_letters_policy" {
-  count  = local.recorder
-  source = "../policy"
-
+  source   = "../policy"
   document = "dead-letters"
   tokens = {
     DEAD_LETTERS_ARN = aws_sqs_queue.dead_letters.arn
-    RULE_ARNS = [
-      aws_cloudwatch_event_rule.recorder_rule[0].arn,
-      aws_cloudwatch_event_rule.target_alarms_rule[0].arn,
-      aws_cloudwatch_event_rule.sweep_rule[0].arn,
-    ]
+    RULE_ARNS = concat(
+      local.watch_rule_arns,
+      aws_cloudwatch_event_rule.recorder_rule[*].arn,
+      aws_cloudwatch_event_rule.target_alarms_rule[*].arn,
+      aws_cloudwatch_event_rule.sweep_rule[*].arn,
+    )
   }
 }
 
 resource "aws_sqs_queue_policy" "dead_letters_policy" {
-  count = local.recorder
-
   queue_url = aws_sqs_queue.dead_letters.url
-  policy    = module.dead_letters_policy[0].json
+  policy    = module.dead_letters_policy.json
 }
 
 resource "aws_lambda_function_event_invoke_config" "updater_async" {

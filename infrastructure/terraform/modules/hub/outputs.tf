@@ -107,3 +107,8 @@ output "waves_log_group_name" {
   description = "The state machine's log."
   value       = aws_cloudwatch_log_group.waves_log_group.name
 }
+
+output "tampering_queue_url" {
+  description = "What somebody changed of this module's resources, as CloudTrail tells it, for two weeks."
+  value       = aws_sqs_queue.tampering_queue.url
+}

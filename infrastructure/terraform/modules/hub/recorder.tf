@@ -163,6 +163,7 @@ module "recorder_policy" {
     DEAD_LETTERS_ARN       = aws_sqs_queue.dead_letters.arn
     TABLE_KEY_ARN          = var.table_key_arn
     RECORDER_LOG_GROUP_ARN = aws_cloudwatch_log_group.recorder_log_group[0].arn
+    RECORDER_SOURCE_ARN    = aws_lambda_function.recorder_function[0].arn
   }
   without = concat(local.without_organization, local.without_table_key)
 }
@@ -198,7 +199,9 @@ resource "aws_lambda_function" "recorder_function" {
   s3_bucket         = var.code_bucket
   s3_key            = var.recorder_code_key
   s3_object_version = var.recorder_code_version == "" ? null : var.recorder_code_version
-  tags              = var.tags
+  # -1: none of its own.
+  reserved_concurrent_executions = var.recorder_concurrency == "" ? -1 : tonumber(var.recorder_concurrency)
+  tags                           = var.tags
   # A version with every change of package or settings: old ones stay, to go back to.
   publish = true
 
@@ -218,8 +221,6 @@ resource "aws_lambda_function" "recorder_function" {
       var.external_id == "" ? {} : { EXTERNAL_ID = var.external_id },
     )
   }
-
-  depends_on = [aws_iam_role_policy.recorder_policy]
 }
 
 resource "aws_lambda_alias" "recorder_alias" {
@@ -229,6 +230,8 @@ resource "aws_lambda_alias" "recorder_alias" {
   description      = "What the rules invoke."
   function_name    = aws_lambda_function.recorder_function[0].function_name
   function_version = aws_lambda_function.recorder_function[0].version
+
+  depends_on = [aws_iam_role_policy.recorder_policy]
 }
 
 resource "aws_lambda_function_event_invoke_config" "recorder_alias_async" {

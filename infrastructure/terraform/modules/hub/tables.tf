@@ -1,6 +1,22 @@
+# Tables have no name_prefix: a random part of their names, so that those that an earlier hub of this name left are in nobody's way.
+resource "terraform_data" "names" {}
+
+locals {
+  random = substr(terraform_data.names.id, 0, 8)
+  table_policy_tokens = {
+    WRITER_ROLE_ARNS     = concat([aws_iam_role.updater_role.arn], aws_iam_role.recorder_role[*].arn)
+    BREAK_GLASS_ROLE_ARN = var.break_glass_role_arn
+  }
+  # Whole: a Deny that merely lost its condition would deny everybody.
+  without_in_table_policies = concat(
+    var.break_glass_role_arn == "NONE" ? ["OnlyBreakGlassChangesThisPolicy"] : [],
+    var.keep_records ? [] : ["NobodyDeletesTheTable"],
+  )
+}
+
 # Who changed what, from what, to what: one item per record, appended and never rewritten.
 resource "aws_dynamodb_table" "history_table" {
-  name                        = "${var.name}-history"
+  name                        = "${var.name}-history-${local.random}"
   billing_mode                = "PAY_PER_REQUEST"
   deletion_protection_enabled = var.keep_records
   hash_key                    = "service"
@@ -39,17 +55,18 @@ resource "aws_dynamodb_table" "history_table" {
       kms_key_arn = server_side_encryption.value
     }
   }
+
+  # Tables of before names had a random part keep theirs.
+  lifecycle {
+    ignore_changes = [name]
+  }
 }
 
 module "history_table_policy" {
   source   = "../policy"
   document = "history-table"
-  tokens = {
-    WRITER_ROLE_ARNS     = concat([aws_iam_role.updater_role.arn], aws_iam_role.recorder_role[*].arn)
-    BREAK_GLASS_ROLE_ARN = var.break_glass_role_arn
-  }
-  # Whole: a Deny that merely lost its condition would deny everybody.
-  without = var.break_glass_role_arn == "" ? ["OnlyBreakGlassChangesThisPolicy"] : []
+  tokens   = local.table_policy_tokens
+  without  = local.without_in_table_policies
 }
 
 resource "aws_dynamodb_resource_policy" "history_table" {
@@ -60,7 +77,7 @@ resource "aws_dynamodb_resource_policy" "history_table" {
 # Heads, leases and idempotency keys. Kept as carefully as the history: a ledger whose head is lost has no end
 # that anything could be checked against, and its chain would start anew.
 resource "aws_dynamodb_table" "state_table" {
-  name                        = "${var.name}-state"
+  name                        = "${var.name}-state-${local.random}"
   billing_mode                = "PAY_PER_REQUEST"
   deletion_protection_enabled = var.keep_records
   hash_key                    = "id"
@@ -100,4 +117,20 @@ resource "aws_dynamodb_table" "state_table" {
     attribute_name = "expires_at"
     enabled        = true
   }
+
+  lifecycle {
+    ignore_changes = [name]
+  }
+}
+
+module "state_table_policy" {
+  source   = "../policy"
+  document = "state-table"
+  tokens   = local.table_policy_tokens
+  without  = local.without_in_table_policies
+}
+
+resource "aws_dynamodb_resource_policy" "state_table" {
+  resource_arn = aws_dynamodb_table.state_table.arn
+  policy       = module.state_table_policy.json
 }

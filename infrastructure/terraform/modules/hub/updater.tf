@@ -21,6 +21,7 @@ module "updater_policy" {
     REGION                   = local.region
     URL_SUFFIX               = local.url_suffix
     LOG_GROUP_ARN            = aws_cloudwatch_log_group.log_group.arn
+    UPDATER_SOURCE_ARN       = aws_lambda_function.updater_function.arn
   }
   without = concat(
     local.without_organization,
@@ -55,7 +56,9 @@ resource "aws_lambda_function" "updater_function" {
   s3_bucket         = var.code_bucket
   s3_key            = var.code_key
   s3_object_version = var.code_version == "" ? null : var.code_version
-  tags              = var.tags
+  # -1: none of its own.
+  reserved_concurrent_executions = var.updater_concurrency == "" ? -1 : tonumber(var.updater_concurrency)
+  tags                           = var.tags
   # A version with every change of package or settings: old ones stay, to go back to.
   publish = true
 
@@ -77,15 +80,16 @@ resource "aws_lambda_function" "updater_function" {
       var.registry_credentials == "" ? {} : { REGISTRY_CREDENTIALS = var.registry_credentials },
     )
   }
-
-  depends_on = [aws_iam_role_policy.updater_policy]
 }
 
+# Its policy names the function, and is there before anybody invokes it: the aliases wait for the policy.
 resource "aws_lambda_alias" "updater_alias" {
   name             = "live"
   description      = "What callers invoke."
   function_name    = aws_lambda_function.updater_function.function_name
   function_version = aws_lambda_function.updater_function.version
+
+  depends_on = [aws_iam_role_policy.updater_policy]
 }
 
 # The updater takes the requested_by of whoever invokes this alias for verified.
@@ -94,4 +98,6 @@ resource "aws_lambda_alias" "updater_api_alias" {
   description      = "For the API door alone, which knows who asks."
   function_name    = aws_lambda_function.updater_function.function_name
   function_version = aws_lambda_function.updater_function.version
+
+  depends_on = [aws_iam_role_policy.updater_policy]
 }

@@ -109,13 +109,12 @@ variable "allowed_accounts" {
 }
 
 variable "break_glass_role_arn" {
-  description = "The one role that may change or remove the history table's policy; this module must then be applied as that role. Left empty, whoever has dynamodb:PutResourcePolicy may."
+  description = "The one role that may change or remove the tables' policies; Terraform must then run as that role. NONE: any administrator of this account may."
   type        = string
-  default     = ""
 
   validation {
-    condition     = can(regex("^(arn:aws[a-z-]*:iam::[0-9]{12}:role/[!-~]{1,576})?$", var.break_glass_role_arn))
-    error_message = "break_glass_role_arn must be the ARN of an IAM role, or empty"
+    condition     = can(regex("^(NONE|arn:aws[a-z-]*:iam::[0-9]{12}:role/[!-~]{1,576})$", var.break_glass_role_arn))
+    error_message = "break_glass_role_arn must be the ARN of an IAM role, or NONE"
   }
 }
 
@@ -271,6 +270,39 @@ variable "registry_secret_arns" {
       for arn in var.registry_secret_arns : can(regex("^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/_+=.@-]+$", arn))
     ])
     error_message = "registry_secret_arns must be ARNs of secrets"
+  }
+}
+
+variable "updater_concurrency" {
+  description = "How many invocations of the updater are at work at a time at the most; as many of the account's concurrency are kept for it. Left empty, it shares what the account has."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^([1-9][0-9]{0,4})?$", var.updater_concurrency))
+    error_message = "updater_concurrency must be a number from 1 to 99999, or empty"
+  }
+}
+
+variable "history_concurrency" {
+  description = "How many invocations of the history are at work at a time at the most; as many of the account's concurrency are kept for it. Left empty, it shares what the account has."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^([1-9][0-9]{0,4})?$", var.history_concurrency))
+    error_message = "history_concurrency must be a number from 1 to 99999, or empty"
+  }
+}
+
+variable "recorder_concurrency" {
+  description = "How many invocations of the recorder are at work at a time at the most; as many of the account's concurrency are kept for it. Left empty, it shares what the account has."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^([1-9][0-9]{0,4})?$", var.recorder_concurrency))
+    error_message = "recorder_concurrency must be a number from 1 to 99999, or empty"
   }
 }
 

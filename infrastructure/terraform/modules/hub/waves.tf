@@ -117,7 +117,7 @@ resource "aws_iam_role_policy" "waves_children_policy" {
 
 resource "aws_cloudwatch_log_group" "waves_log_group" {
   # Under this prefix Step Functions needs no statement of its own for each log group: there is room for ten.
-  name              = "/aws/vendedlogs/states/${var.name}-waves"
+  name_prefix       = "/aws/vendedlogs/states/${var.name}-waves-"
   retention_in_days = var.log_retention_days
   skip_destroy      = var.keep_records
   tags              = var.tags

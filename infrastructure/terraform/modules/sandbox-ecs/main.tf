@@ -85,7 +85,7 @@ resource "aws_ecs_task_definition" "task_definition" {
       logDriver = "awslogs"
       options = {
         awslogs-group         = aws_cloudwatch_log_group.log_group[0].name
-        awslogs-region        = data.aws_region.current.name
+        awslogs-region        = data.aws_region.current.id
         awslogs-stream-prefix = "web"
       }
     }

@@ -19,7 +19,7 @@ mock_resource "aws_dynamodb_table" {
 }
 
 mock_data "aws_region" {
-  defaults = { name = "eu-west-1" }
+  defaults = { id = "eu-west-1" }
 }
 
 mock_data "aws_availability_zones" {

@@ -1,0 +1,206 @@
+# Who changes what this module made, by CloudTrail's management events.
+
+# A queue and not the topic itself: its policy takes events of these rules alone, while the topic's key would have to be opened to
+# EventBridge as a whole. What happened stays there for two weeks; the alarm tells.
+resource "aws_sqs_queue" "tampering_queue" {
+  name_prefix               = "${var.name}-tampering-"
+  message_retention_seconds = 1209600
+  sqs_managed_sse_enabled   = true
+  tags                      = var.tags
+}
+
+module "tampering_queue_policy" {
+  source   = "../policy"
+  document = "tampering-queue"
+  tokens = {
+    TAMPERING_QUEUE_ARN = aws_sqs_queue.tampering_queue.arn
+    WATCH_RULE_ARNS     = local.watch_rule_arns
+  }
+}
+
+resource "aws_sqs_queue_policy" "tampering_queue_policy" {
+  queue_url = aws_sqs_queue.tampering_queue.url
+  policy    = module.tampering_queue_policy.json
+}
+
+locals {
+  table_arns  = [aws_dynamodb_table.history_table.arn, aws_dynamodb_table.state_table.arn]
+  table_names = [aws_dynamodb_table.history_table.name, aws_dynamodb_table.state_table.name]
+  watch_rule_arns = [
+    aws_cloudwatch_event_rule.tables_watch.arn,
+    aws_cloudwatch_event_rule.keys_watch.arn,
+    aws_cloudwatch_event_rule.functions_watch.arn,
+    aws_cloudwatch_event_rule.roles_watch.arn,
+    aws_cloudwatch_event_rule.events_watch.arn,
+  ]
+}
+
+resource "aws_cloudwatch_event_rule" "tables_watch" {
+  name_prefix = "${var.name}-"
+  description = "Changes of the tables themselves and of their policies."
+  event_pattern = jsonencode({
+    source      = ["aws.dynamodb"]
+    detail-type = ["AWS API Call via CloudTrail"]
+    detail = {
+      eventName = [
+        "DeleteResourcePolicy",
+        "DeleteTable",
+        "PutResourcePolicy",
+        "RestoreTableToPointInTime",
+        "UpdateContinuousBackups",
+        "UpdateTable",
+        "UpdateTimeToLive",
+      ]
+      "$or" = [
+        { requestParameters = { resourceArn = local.table_arns } },
+        { requestParameters = { tableName = concat(local.table_names, local.table_arns) } },
+        { requestParameters = { sourceTableName = concat(local.table_names, local.table_arns) } },
+      ]
+    }
+  })
+  tags = var.tags
+}
+
+resource "aws_cloudwatch_event_target" "tables_watch" {
+  rule      = aws_cloudwatch_event_rule.tables_watch.name
+  target_id = "tampering"
+  arn       = aws_sqs_queue.tampering_queue.arn
+
+  dead_letter_config {
+    arn = aws_sqs_queue.dead_letters.arn
+  }
+}
+
+resource "aws_cloudwatch_event_rule" "keys_watch" {
+  name_prefix = "${var.name}-"
+  description = "Changes of the keys of tables and notices."
+  event_pattern = jsonencode({
+    source      = ["aws.kms"]
+    detail-type = ["AWS API Call via CloudTrail"]
+    detail = {
+      eventName = ["DisableKey", "DisableKeyRotation", "PutKeyPolicy", "ScheduleKeyDeletion"]
+      requestParameters = {
+        keyId = concat(
+          [aws_kms_key.notices_key.key_id, aws_kms_key.notices_key.arn],
+          var.table_key_arn == "" ? [] : [var.table_key_arn, split("/", var.table_key_arn)[1]],
+        )
+      }
+    }
+  })
+  tags = var.tags
+}
+
+resource "aws_cloudwatch_event_target" "keys_watch" {
+  rule      = aws_cloudwatch_event_rule.keys_watch.name
+  target_id = "tampering"
+  arn       = aws_sqs_queue.tampering_queue.arn
+
+  dead_letter_config {
+    arn = aws_sqs_queue.dead_letters.arn
+  }
+}
+
+resource "aws_cloudwatch_event_rule" "functions_watch" {
+  name_prefix = "${var.name}-"
+  description = "Changes of the functions, their aliases and who may invoke them."
+  event_pattern = jsonencode({
+    source      = ["aws.lambda"]
+    detail-type = ["AWS API Call via CloudTrail"]
+    detail = {
+      requestParameters = {
+        functionName = concat([
+          for function in concat([aws_lambda_function.updater_function, aws_lambda_function.history_function], aws_lambda_function.recorder_function) : [
+            function.function_name,
+            { prefix = function.arn },
+            { suffix = ":function:${function.function_name}" },
+          ]
+        ]...)
+      }
+    }
+  })
+  tags = var.tags
+}
+
+resource "aws_cloudwatch_event_target" "functions_watch" {
+  rule      = aws_cloudwatch_event_rule.functions_watch.name
+  target_id = "tampering"
+  arn       = aws_sqs_queue.tampering_queue.arn
+
+  dead_letter_config {
+    arn = aws_sqs_queue.dead_letters.arn
+  }
+}
+
+resource "aws_cloudwatch_event_rule" "roles_watch" {
+  name_prefix = "${var.name}-"
+  description = "Changes of the roles. IAM tells them in one region of a partition alone; global-events.yaml brings them here."
+  event_pattern = jsonencode({
+    source      = ["aws.iam"]
+    detail-type = ["AWS API Call via CloudTrail"]
+    detail = {
+      requestParameters = {
+        roleName = concat(
+          [aws_iam_role.updater_role.id, aws_iam_role.history_role.id, aws_iam_role.waves_role.id],
+          aws_iam_role.recorder_role[*].id,
+        )
+      }
+    }
+  })
+  tags = var.tags
+}
+
+resource "aws_cloudwatch_event_target" "roles_watch" {
+  rule      = aws_cloudwatch_event_rule.roles_watch.name
+  target_id = "tampering"
+  arn       = aws_sqs_queue.tampering_queue.arn
+
+  dead_letter_config {
+    arn = aws_sqs_queue.dead_letters.arn
+  }
+}
+
+resource "aws_cloudwatch_event_rule" "events_watch" {
+  name_prefix = "${var.name}-"
+  description = "Changes of the rules and of the event bus."
+  event_pattern = jsonencode({
+    source      = ["aws.events"]
+    detail-type = ["AWS API Call via CloudTrail"]
+    detail = {
+      "$or" = [
+        { requestParameters = { name = [var.name, { prefix = "${var.name}-" }] } },
+        { requestParameters = { rule = [{ prefix = "${var.name}-" }] } },
+        { requestParameters = { eventBusName = [var.name, { suffix = ":event-bus/${var.name}" }] } },
+      ]
+    }
+  })
+  tags = var.tags
+}
+
+resource "aws_cloudwatch_event_target" "events_watch" {
+  rule      = aws_cloudwatch_event_rule.events_watch.name
+  target_id = "tampering"
+  arn       = aws_sqs_queue.tampering_queue.arn
+
+  dead_letter_config {
+    arn = aws_sqs_queue.dead_letters.arn
+  }
+}
+
+# One datum of six is enough: SQS tells up to 15 minutes late of a queue that nobody used for hours.
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-monitoring-using-cloudwatch.html
+resource "aws_cloudwatch_metric_alarm" "tampering_alarm" {
+  alarm_name          = "${var.name}-tampering"
+  alarm_description   = "Somebody changed, or tried to change, tables, policies, keys, functions, aliases, roles or rules of the hub. Who and how stands in the messages of the queue TamperingQueue. After a deployment of yours this is what you did."
+  namespace           = "AWS/SQS"
+  metric_name         = "NumberOfMessagesSent"
+  dimensions          = { QueueName = aws_sqs_queue.tampering_queue.name }
+  statistic           = "Sum"
+  period              = 300
+  evaluation_periods  = 6
+  datapoints_to_alarm = 1
+  comparison_operator = "GreaterThanOrEqualToThreshold"
+  threshold           = 1
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.notices_topic.arn]
+  tags                = var.tags
+}
