@@ -261,10 +261,10 @@ define virtual_environment
 	@echo "installing $(2) into $(1)"
 	@if $(PYTHON) -c 'import ensurepip' 2>/dev/null; then \
 	  $(PYTHON) -m venv --clear $(1) && \
-	  $(1)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $(2); \
+	  $(1)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(2); \
 	else \
 	  $(PYTHON) -m venv --clear --without-pip $(1) && \
-	  $(PYTHON) -m pip --python $(1)/bin/python install --quiet --disable-pip-version-check \
+	  $(PYTHON) -m pip --python $(1)/bin/python install --quiet --disable-pip-version-check --require-hashes \
 	    --requirement $(2); \
 	fi
 	@touch $@

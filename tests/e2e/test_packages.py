@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tomllib
 import zipfile
@@ -11,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "local"))
 
+import hashes  # noqa: E402
 from package import pack, pack_small  # noqa: E402
 from sbom import document, parse  # noqa: E402
 
@@ -66,3 +68,16 @@ def test_the_rust_of_packages_is_named() -> None:
     version, minimum = (tuple(map(int, text.split("."))) for text in (pinned, least))
     assert len(version) == 3
     assert version >= minimum
+
+
+def test_pip_takes_nothing_without_its_hash() -> None:
+    """Each pin has the hashes of its files, and every installation asks for them."""
+    for path in hashes.FILES:
+        blocks = re.findall(r"^([A-Za-z0-9._-]+==\S+)((?: \\\n    --hash=sha256:[0-9a-f]{64})*)$", path.read_text(), re.M)
+        assert [pin for pin, found in blocks if not found] == [], path
+        # Nothing stands there that is no pin.
+        left = [line for line in hashes.pins(path.read_text()) if line and not line.startswith("#")]
+        assert left == [pin for pin, _ in blocks], path
+    installs = re.findall(r"pip (?:--python \S+ )?install .*", (ROOT / "Makefile").read_text())
+    assert installs
+    assert all("--require-hashes" in line for line in installs)
