@@ -26,7 +26,7 @@ pub fn pump(world: &Rc<World>, by: Option<&Intent>, is_late: bool) -> Option<Str
         world.began(&started.site, &started.id, by.cloned(), is_late);
         world.note("ecs", &format_args!("deployment {name} is {}", started.id));
         first.get_or_insert_with(|| started.id.clone());
-        spawn_local(life(Rc::clone(world), started, name));
+        spawn_local(life(Rc::clone(world), started, name, by.map(|by| format!("fate {}", by.key))));
     }
     for event in world.cloud.take_events() {
         deliver(world, &event);
@@ -46,10 +46,11 @@ fn set_end(world: &World, id: &str, end: End) {
 }
 
 /// The life of a deployment. It ends where another one takes its place.
-async fn life(world: Rc<World>, started: Started, name: String) {
+async fn life(world: Rc<World>, started: Started, name: String, fate: Option<String>) {
     let Started { site, id, .. } = started;
     let mut draw = Stream::new(world.plan.seed, &format!("life {name}"));
-    let fate = world.deviation(Of::Deployment, &format!("deployment {name}"));
+    let told = fate.filter(|fate| world.plan.deviations.contains_key(fate));
+    let fate = world.deviation(Of::Deployment, &told.unwrap_or_else(|| format!("deployment {name}")));
     let goes_on = |world: &World| world.cloud.is_primary(&site, &id) && has_end(world, &id, &End::Open);
     sleep(draw.pause(50.0, 3_000.0)).await;
     if !goes_on(&world) {
@@ -152,8 +153,9 @@ async fn hear(world: &Rc<World>, event: &Value, name: &str) {
         if let Ended::Answered(answer) = ended {
             let id = event["detail"]["deploymentId"].as_str().unwrap_or_default();
             let mut truth = world.truth.borrow_mut();
-            let id = truth.rollbacks.get(id).cloned().unwrap_or_else(|| id.to_owned());
-            if let Some(deployment) = truth.deployments.get_mut(&id) {
+            // An event about a rollback does not name what is rolled back: of that one nothing may have been heard.
+            let is_rollback = truth.rollbacks.contains_key(id);
+            if let Some(deployment) = truth.deployments.get_mut(id).filter(|_| !is_rollback) {
                 deployment.is_heard |= answer.get("refused").is_none();
             }
             return;
