@@ -125,7 +125,8 @@ fn deliver(world: &Rc<World>, event: &Value) {
         &format_args!("{name}: {what} of {}: {}", text("/detail/deploymentId"), text("/detail/reason")),
     );
     let usual = Stream::new(world.plan.seed, &format!("arrival {name}")).millis(100.0, 1_500.0);
-    let arrivals = match world.deviation(Of::Event, &format!("event {name}")) {
+    let told = about(world, text("/detail/deploymentId")).filter(|told| world.plan.deviations.contains_key(told));
+    let arrivals = match world.deviation(Of::Event, &told.unwrap_or_else(|| format!("event {name}"))) {
         Some(Deviation::Arrivals(arrivals)) => {
             let kind = match arrivals.len() {
                 0 => "event lost",
@@ -144,6 +145,13 @@ fn deliver(world: &Rc<World>, event: &Value) {
             hear(&world, &event, &name).await;
         });
     }
+}
+
+/// The name under which a plan speaks of the events about what a key deployed.
+fn about(world: &World, id: &str) -> Option<String> {
+    let truth = world.truth.borrow();
+    let deployment = truth.deployments.get(truth.rollbacks.get(id).map_or(id, String::as_str))?;
+    Some(format!("events {}", deployment.by.as_ref()?.key))
 }
 
 /// Lambda's queue: an event that fails comes again after one and after two minutes.

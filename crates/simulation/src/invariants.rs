@@ -378,7 +378,8 @@ fn nobody_is_refused_for_his_own_work(world: &World, told: &Told) {
     let end = last.started.as_ref().and_then(|id| truth.deployments.get(id)).map(|it| &it.end);
     let lasts = matches!(end, Some(End::Open | End::Completed));
     let could_be_seen = looked.is_some_and(|looked| last.at < looked);
-    if last.intent.as_ref() == Some(&told.intent) && !last.is_late && lasts && could_be_seen {
+    let is_there = lasts && !truth.is_gone(&told.intent.site, last.at);
+    if last.intent.as_ref() == Some(&told.intent) && !last.is_late && is_there && could_be_seen {
         world.violated(
             "nobody is refused for his own work",
             &format_args!("{} at {}, which {} deployed", told.invocation, told.intent.site.service, last.invocation),
@@ -536,7 +537,7 @@ fn the_service_runs_what_the_ledger_says(world: &World, site: &Site, records: &[
     else {
         return;
     };
-    let is_gone = truth.deleted.get(site).is_some_and(|times| times.iter().any(|at| *at > last.at));
+    let is_gone = truth.is_gone(site, last.at);
     let went_back = |id: &String| {
         let end = truth.deployments.get(id).map(|it| &it.end);
         !matches!(end, Some(End::Completed | End::Open | End::Superseded))

@@ -30,7 +30,8 @@ pub struct Plan {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rates: Option<Rates>,
     /// What goes wrong, by the name of what it happens to: `call c3.1 UpdateService 1`, `lag c3.1 DescribeServices 2`, `invocation c3.1`,
-    /// `environment updater-2`, `event s0/e4`, `deployment s0/3`, or `fate key-c3` for the deployment that this key starts.
+    /// `environment updater-2`, `event s0/e4`, `deployment s0/3`, `fate key-c3` for the deployment that this key starts,
+    /// or `events key-c3` for what is told of that.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub deviations: BTreeMap<String, Deviation>,
 }

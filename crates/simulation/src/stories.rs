@@ -8,7 +8,7 @@ use crate::plan::{Act, Change, Deviation, Fate, Outage, Sent, What, When};
 use crate::random::Stream;
 
 /// All stories.
-const STORIES: [fn(&mut Teller); 15] = [
+const STORIES: [fn(&mut Teller); 17] = [
     Teller::half_done,
     Teller::half_done_and_its_retries_die,
     Teller::restored_by_halves,
@@ -24,6 +24,8 @@ const STORIES: [fn(&mut Teller); 15] = [
     Teller::no_room,
     Teller::its_result_is_not_taken,
     Teller::acts_late_and_the_next_one_comes,
+    Teller::thaws_beside_its_successor,
+    Teller::clocks_are_ahead,
 ];
 
 /// What stories are made of.
@@ -122,19 +124,27 @@ impl Teller {
         self.told.outages.push(outage);
     }
 
+    /// Those of what a change deploys, and of its rollback; or of others as they like.
+    fn events_are_late(&mut self, act: &str) {
+        if self.draw.chance(0.5) {
+            let late = self.millis(20_000.0, 200_000.0);
+            self.deviate(format!("events key-{act}"), Deviation::Arrivals(vec![late]));
+        }
+    }
+
     /// What the service has left of a change is its tags.
     fn half_done(&mut self) {
-        let (is_forced, is_expected) = (self.draw.chance(0.3), self.draw.chance(0.3));
-        let change = Change { force: is_forced, expect: is_expected, ..self.plain() };
+        let how = self.draw.below(3);
+        let change = Change { force: how == 1, expect: how == 2, ..self.plain() };
         self.change(0, change);
-        let lasts = self.millis(5_000.0, 50_000.0);
+        let lasts = self.millis(12_000.0, 50_000.0);
         self.outage("TagResource", Fault::Refused, lasts);
     }
 
     fn half_done_and_its_retries_die(&mut self) {
         let plain = self.plain();
         let name = self.change(0, Change { sent: Sent::Queued, ..plain });
-        let lasts = self.millis(5_000.0, 50_000.0);
+        let lasts = self.millis(12_000.0, 50_000.0);
         self.outage("TagResource", Fault::Refused, lasts);
         for attempt in 2..=3 {
             let call = 6 + self.draw.below(5);
@@ -163,6 +173,7 @@ impl Teller {
         self.deviate(format!("invocation {name}.1"), Deviation::Kill(When::Sent(call)));
         let after = self.millis(3_000.0, 170_000.0);
         self.deploy(after);
+        self.events_are_late(&name);
     }
 
     /// And its result meets another write, or finds no room.
@@ -193,9 +204,10 @@ impl Teller {
         let fates = [Fate::FailsOldId, Fate::FailsNewId, Fate::RollbackFails, Fate::RollbackFails];
         let fate = self.draw.pick(&fates);
         self.deviate(format!("fate key-{name}"), Deviation::Fate(fate));
-        if self.draw.chance(0.5) {
+        self.events_are_late(&name);
+        if self.draw.chance(0.7) {
             let next = self.plain();
-            let after = after + self.millis(10_000.0, 100_000.0);
+            let after = after + self.millis(20_000.0, 130_000.0);
             self.change(after, next);
         }
     }
@@ -207,9 +219,10 @@ impl Teller {
         let name = self.change(0, Change { wait, sent: Sent::Impatient, ..plain });
         let takes = self.millis(200_000.0, 500_000.0);
         self.deviate(format!("fate key-{name}"), Deviation::Fate(Fate::Takes(takes)));
-        let stop = self.millis(65_000.0, 140_000.0);
+        // The second one has just begun to look, and looks more often.
+        let stop = self.millis(62_500.0, 72_000.0);
         self.act(stop, What::Stop { service: self.service });
-        let after = stop + self.millis(500.0, 12_000.0);
+        let after = stop + self.millis(2_000.0, 10_000.0);
         self.deploy(after);
     }
 
@@ -266,6 +279,31 @@ impl Teller {
         let fault = self.draw.pick(&[Fault::CancelledThrottling, Fault::Refused, Fault::LostBefore]);
         let of = "ExecuteTransaction".to_owned();
         self.told.outages.push(Outage { of, from, until: from + lasts, fault });
+    }
+
+    /// The same event twice: the first stands still until its successor is at work.
+    fn thaws_beside_its_successor(&mut self) {
+        let plain = self.plain();
+        let apart = 131_000 + self.draw.below(120_000);
+        let name = self.change(0, Change { sent: Sent::Doubled(apart), ..plain });
+        let call = 5 + self.draw.below(4);
+        let freeze = apart + self.draw.below(4_000);
+        self.deviate(format!("invocation {name}.1"), Deviation::Freeze(When::Sent(call), freeze));
+    }
+
+    /// Those of the first environments, by minutes; and somebody asks what is.
+    fn clocks_are_ahead(&mut self) {
+        for environment in 1..=3 {
+            let ahead = i64::try_from(self.millis(60_000.0, 300_000.0)).unwrap_or_default();
+            self.deviate(format!("environment updater-{environment}"), Deviation::Skew(ahead));
+        }
+        let first = self.plain();
+        self.change(0, first);
+        let next = self.plain();
+        let after = self.millis(300.0, 4_000.0);
+        self.change(after, next);
+        let ask = self.millis(6_000.0, 60_000.0);
+        self.act(ask, What::Ask { service: self.service });
     }
 
     fn acts_late_and_the_next_one_comes(&mut self) {

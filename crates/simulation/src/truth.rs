@@ -217,6 +217,12 @@ impl Truth {
         self.began.iter().find(|it| it.change_id == change_id)?.intent.as_ref()
     }
 
+    /// Whether a service was deleted after a time.
+    #[must_use]
+    pub fn is_gone(&self, site: &Site, at: DateTime<Utc>) -> bool {
+        self.deleted.get(site).is_some_and(|times| times.iter().any(|deleted| *deleted > at))
+    }
+
     /// Whether an intent was first seen at a time; the first time counts.
     pub fn seen(&mut self, intent: &Intent, at: DateTime<Utc>) {
         self.first_seen.entry(intent.clone()).or_insert(at);
