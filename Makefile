@@ -80,6 +80,11 @@ simulate: cargo ## runs of the whole system, SEEDS of them (1000) from seed FROM
 	cargo build --locked --profile sim -p ecs-updater-simulation
 	@$(TARGET)/sim/simulate --seeds $(SEEDS) --from $(FROM) --jobs $(JOBS) $(SIMULATE)
 
+# Faults that were mended, put back one at a time in a copy of the tree under target/mutants (crates/simulation/mutants).
+.PHONY: simulate-mutants
+simulate-mutants: cargo ## known faults, put back one at a time: which seed finds each (MUTANTS="03 08d": some; SEEDS at the most)
+	@$(PYTHON) crates/simulation/mutants/run.py --seeds $(SEEDS) --from $(FROM) --jobs $(JOBS) $(MUTANTS)
+
 # A registry to test against, where Debian has it.
 $(TARGET)/docker-registry/stamp: tests/registry/unpack
 	@tests/registry/unpack $(@D)

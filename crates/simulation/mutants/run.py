@@ -1,7 +1,8 @@
 """Puts known faults back, one at a time, and shows which seed finds each: `make simulate-mutants` calls it.
 
-Each patch beside this file is applied to a copy of the tree under target/mutants, which is built there and run until a seed breaks an
-invariant that the unpatched code keeps at that seed. What was found is kept in found.json, and that seed is tried first next time.
+Each patch beside this file says which invariants it is to be found by. It is applied to a copy of the tree under target/mutants, which is
+built there and run until a seed breaks one of them that the unpatched code keeps at that seed. What was found is kept in found.json, and
+that seed is tried first next time.
 """
 
 import argparse
@@ -26,6 +27,14 @@ ENVIRONMENT = {**os.environ, "CARGO_TARGET_DIR": str(BUILD), "GIT_CEILING_DIRECT
 CHUNKS = (50, 150, 300, 500)
 # A run takes some hundredths of a second: beyond this something hangs.
 SECONDS_FOR_A_SEED = 2
+
+
+def wanted_of(patch):
+    """The invariants that are to find a mutant, by its second line."""
+    line = re.search(r"^To be found by: (.+)\.$", patch.read_text(), re.MULTILINE)
+    if line is None:
+        sys.exit(f"{patch.name} does not say what it is to be found by")
+    return set(line[1].split("; "))
 
 
 def copy_tree():
@@ -91,25 +100,27 @@ class Unpatched:
         return self.known[seed]
 
 
-def first_new(binary, unpatched, first, seeds, jobs):
-    """The first seed that breaks what the unpatched code keeps there, and what."""
+def first_new(binary, unpatched, wanted, first, seeds, jobs):
+    """The first seed that breaks what is wanted and the unpatched code keeps there, and what."""
     for seed, names in sorted(broken(binary, first, seeds, jobs).items()):
-        new = names - unpatched.breaks(seed)
+        if not names & wanted:
+            continue
+        new = names & wanted - unpatched.breaks(seed)
         if new:
             return seed, sorted(new)
     return None
 
 
-def search(binary, unpatched, known, arguments):
+def search(binary, unpatched, wanted, known, arguments):
     """The seed that finds a fault, what it breaks, and after how many runs."""
     if known is not None:
-        found = first_new(binary, unpatched, known["seed"], 1, 1)
+        found = first_new(binary, unpatched, wanted, known["seed"], 1, 1)
         if found:
             return *found, known["after"], True
     done = 0
     while done < arguments.seeds:
         part = min(CHUNKS[min(done and 1 + done // 500, len(CHUNKS) - 1)], arguments.seeds - done)
-        found = first_new(binary, unpatched, arguments.start + done, part, arguments.jobs)
+        found = first_new(binary, unpatched, wanted, arguments.start + done, part, arguments.jobs)
         if found:
             return *found, found[0] - arguments.start + 1, False
         done += part
@@ -119,7 +130,7 @@ def search(binary, unpatched, known, arguments):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="mutants to run, by the beginnings of their names (all)")
-    parser.add_argument("--seeds", type=int, default=3000, help="how many seeds each gets at the most (3000)")
+    parser.add_argument("--seeds", type=int, default=1000, help="how many seeds each gets at the most (1000)")
     parser.add_argument("--from", dest="start", type=int, default=0, help="the first one (0)")
     parser.add_argument("--jobs", type=int, default=2, help="how many processes share them (2)")
     arguments = parser.parse_args()
@@ -147,7 +158,7 @@ def main():
             print(f"{name}: {'does not build' if not applied.returncode else 'does not apply'}\n{error}", flush=True)
             missing.append(name)
             continue
-        found = search(mutant, unpatched, known.get(name), arguments)
+        found = search(mutant, unpatched, wanted_of(patch), known.get(name), arguments)
         took = time.monotonic() - began
         if found is None:
             print(f"{name}: NOT FOUND in {arguments.seeds} runs ({took:.0f} s)", flush=True)

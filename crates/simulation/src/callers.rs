@@ -85,7 +85,7 @@ async fn delete(world: &Rc<World>, site: &Site, gone: u64) {
         truth.deleted.entry(site.clone()).or_default().push(now);
         let open = |end: &End| matches!(end, End::Open | End::RollingBack);
         for deployment in truth.deployments.values_mut().filter(|it| it.site == *site && open(&it.end)) {
-            deployment.is(End::Stopped, now);
+            deployment.is(End::Deleted, now);
         }
     }
     sleep(Duration::from_millis(gone / 2)).await;
@@ -202,7 +202,7 @@ pub async fn send(world: &World, invocation: &str, request_id: &str, event: &Val
     let updates = event["updates"].as_array().cloned().unwrap_or_else(|| vec![event.clone()]);
     let sites: Vec<Site> = updates.iter().filter_map(|update| site_of(world, update)).collect();
     let key = event["idempotency_key"].as_str().unwrap_or(request_id).to_owned();
-    let purpose = Purpose { key, sites: sites.clone(), is_hampered: false, looked: std::collections::BTreeMap::new() };
+    let purpose = Purpose { key, sites: sites.clone(), ..Purpose::default() };
     world.purposes.borrow_mut().insert(invocation.to_owned(), purpose.clone());
     world.sent.borrow_mut().insert(invocation.to_owned(), (request_id.to_owned(), event.clone()));
     let ended = lambda::updater(world, invocation, request_id, event).await;
@@ -240,7 +240,7 @@ pub async fn send(world: &World, invocation: &str, request_id: &str, event: &Val
 /// An attempt that failed by itself, and could call DynamoDB as it liked, has noted its event: what begins after its answer is
 /// later. What began while it ran met it, and either of the two may be first.
 fn seen(world: &World, invocation: &str, all: &[Told]) {
-    if world.purposes.borrow().get(invocation).is_none_or(|it| it.is_hampered) {
+    if world.purposes.borrow().get(invocation).is_none_or(Purpose::is_hampered) {
         return;
     }
     for told in all.iter().filter(|told| told.code.as_deref().is_some_and(|code| code != "JsonValidation")) {

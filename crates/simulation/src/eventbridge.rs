@@ -26,7 +26,7 @@ pub fn pump(world: &Rc<World>, by: Option<&Intent>, is_late: bool) -> Option<Str
         world.began(&started.site, &started.id, by.cloned(), is_late);
         world.note("ecs", &format_args!("deployment {name} is {}", started.id));
         first.get_or_insert_with(|| started.id.clone());
-        spawn_local(life(Rc::clone(world), started, name));
+        spawn_local(life(Rc::clone(world), started, name, by.map(|by| format!("fate {}", by.key))));
     }
     for event in world.cloud.take_events() {
         deliver(world, &event);
@@ -46,10 +46,11 @@ fn set_end(world: &World, id: &str, end: End) {
 }
 
 /// The life of a deployment. It ends where another one takes its place.
-async fn life(world: Rc<World>, started: Started, name: String) {
+async fn life(world: Rc<World>, started: Started, name: String, fate: Option<String>) {
     let Started { site, id, .. } = started;
     let mut draw = Stream::new(world.plan.seed, &format!("life {name}"));
-    let fate = world.deviation(Of::Deployment, &format!("deployment {name}"));
+    let told = fate.filter(|fate| world.plan.deviations.contains_key(fate));
+    let fate = world.deviation(Of::Deployment, &told.unwrap_or_else(|| format!("deployment {name}")));
     let goes_on = |world: &World| world.cloud.is_primary(&site, &id) && has_end(world, &id, &End::Open);
     sleep(draw.pause(50.0, 3_000.0)).await;
     if !goes_on(&world) {
@@ -124,7 +125,8 @@ fn deliver(world: &Rc<World>, event: &Value) {
         &format_args!("{name}: {what} of {}: {}", text("/detail/deploymentId"), text("/detail/reason")),
     );
     let usual = Stream::new(world.plan.seed, &format!("arrival {name}")).millis(100.0, 1_500.0);
-    let arrivals = match world.deviation(Of::Event, &format!("event {name}")) {
+    let told = about(world, text("/detail/deploymentId")).filter(|told| world.plan.deviations.contains_key(told));
+    let arrivals = match world.deviation(Of::Event, &told.unwrap_or_else(|| format!("event {name}"))) {
         Some(Deviation::Arrivals(arrivals)) => {
             let kind = match arrivals.len() {
                 0 => "event lost",
@@ -145,14 +147,23 @@ fn deliver(world: &Rc<World>, event: &Value) {
     }
 }
 
+/// The name under which a plan speaks of the events about what a key deployed.
+fn about(world: &World, id: &str) -> Option<String> {
+    let truth = world.truth.borrow();
+    let deployment = truth.deployments.get(truth.rollbacks.get(id).map_or(id, String::as_str))?;
+    Some(format!("events {}", deployment.by.as_ref()?.key))
+}
+
 /// Lambda's queue: an event that fails comes again after one and after two minutes.
 async fn hear(world: &Rc<World>, event: &Value, name: &str) {
     for attempt in 1..=3 {
         let ended = lambda::recorder(world, &format!("{name}.{attempt}"), name, event).await;
         if let Ended::Answered(answer) = ended {
             let id = event["detail"]["deploymentId"].as_str().unwrap_or_default();
-            // The events of a rollback do not name what it undoes: where that one's own events are lost and its function died, nobody can tell.
-            if let Some(deployment) = world.truth.borrow_mut().deployments.get_mut(id) {
+            let mut truth = world.truth.borrow_mut();
+            // An event about a rollback does not name what is rolled back: of that one nothing may have been heard.
+            let is_rollback = truth.rollbacks.contains_key(id);
+            if let Some(deployment) = truth.deployments.get_mut(id).filter(|_| !is_rollback) {
                 deployment.is_heard |= answer.get("refused").is_none();
             }
             return;

@@ -36,11 +36,17 @@ pub enum Fault {
     Unprocessed,
     /// The role may not do it, for a while.
     Denied,
+    /// ECS refuses it for what passes by itself: there are five deployments of the service already.
+    Passing,
 }
+
+/// What ECS says of [`Fault::Passing`]. Which code that comes with is not documented.
+/// Source: <https://github.com/aws/containers-roadmap/issues/2836>
+pub const PASSING: &str = "5 active deployments exist, unable to create new deployment";
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Refused,
         Self::DoneAndRefused,
         Self::CutBefore,
@@ -56,6 +62,7 @@ impl Fault {
         Self::CancelledThroughput,
         Self::Unprocessed,
         Self::Denied,
+        Self::Passing,
     ];
 
     /// Its name in plans and reports.
@@ -77,6 +84,7 @@ impl Fault {
             Self::CancelledThroughput => "cancelled_throughput",
             Self::Unprocessed => "unprocessed",
             Self::Denied => "denied",
+            Self::Passing => "passing",
         }
     }
 
@@ -99,6 +107,7 @@ impl Fault {
             }
             Self::Unprocessed if action != "BatchGetItem" => Some("only BatchGetItem leaves keys out"),
             Self::Late if is_read(action) => Some("when a read is done makes no difference: it is slow, or lost"),
+            Self::Passing if action != "UpdateService" => Some("only UpdateService starts deployments"),
             Self::Throttled if is_transaction => Some("a transaction is cancelled with the reason instead"),
             _ => None,
         }

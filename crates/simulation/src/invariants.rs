@@ -8,28 +8,35 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aws_stub::{SECRET_MARKER, Site};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::aws::{running_image, site_of};
 use crate::counts::Counts;
 use crate::environment;
-use crate::fault::is_read;
+use crate::fault::{Fault, PASSING, is_read};
 use crate::lambda::{self, Ended};
 use crate::network::Call;
 use crate::plan::Deviation;
+use crate::random::Stream;
 use crate::tables::Record;
 use crate::truth::{End, Intent, Mutation, Told, Truth, UnderWay};
-use crate::world::{World, clock};
+use crate::world::{Purpose, World, clock, image};
 
 /// Statuses of answers and kinds of records that say how a deployment ended.
 const OUTCOMES: [&str; 6] =
     ["COMPLETED", "DEPLOYMENT_FAILED", "ROLLED_BACK", "ROLLBACK_FAILED", "STOPPED", "SUPERSEDED"];
+/// Failures of changes that began, final where they are not retryable.
+pub const FINAL: [&str; 3] = ["ServiceUpdateFailed", "TaskDefinitionRejected", "TagUpdateFailed"];
 /// How long somebody may hold a service before he begins to change it.
 const IDLE: chrono::TimeDelta = chrono::TimeDelta::seconds(5);
+/// Within this time of its beginning no change has reason to give its result up: an invocation may take 900 s.
+const LONG: chrono::TimeDelta = chrono::TimeDelta::seconds(600);
 
 // ---- when a call is sent
 
-/// A mutating call is sent.
+/// A call is sent.
 pub fn at_sending(world: &World, call: &Call, will_be_done: bool, is_late: bool) {
+    nothing_is_asked_again_at_once(world, call);
     if call.service != "ecs" || is_read(&call.action) {
         return;
     }
@@ -46,6 +53,48 @@ pub fn at_sending(world: &World, call: &Call, will_be_done: bool, is_late: bool)
         let (invocation, action) = (call.invocation.clone(), call.action.clone());
         let sent = world.now();
         truth.under_way.insert(call.number, UnderWay { invocation, site, action, is_late, sent, lease_until });
+    }
+}
+
+/// What DynamoDB had no room for, or what met somebody else's write, comes again after a pause.
+fn nothing_is_asked_again_at_once(world: &World, call: &Call) {
+    let now = Instant::now();
+    let refused = world.refused.borrow();
+    for asked in Asked::of(call).0 {
+        if refused.get(&asked) == Some(&now) {
+            let (invocation, service) = asked;
+            world.violated(
+                "nothing is asked again at once",
+                &format_args!("{invocation} sends {} about {service}", call.action),
+            );
+        }
+    }
+}
+
+/// What a call asks DynamoDB, as invocation and service.
+pub struct Asked(Vec<(String, String)>);
+
+impl Asked {
+    /// Nothing, of calls that ask something else. A sweep asks about several deployments of one service at the same time.
+    #[must_use]
+    pub fn of(call: &Call) -> Self {
+        if call.service != "dynamodb" || call.invocation.contains("sweep") {
+            return Self(Vec::new());
+        }
+        let names = call.body.split("service#").skip(1).filter_map(|rest| rest.split('"').next());
+        let mut asked: Vec<(String, String)> = names.map(|name| (call.invocation.clone(), name.to_owned())).collect();
+        asked.dedup();
+        Self(asked)
+    }
+
+    /// Notes an answer that says to try again.
+    pub fn answered(self, status: u16, body: &str) {
+        let is_refused = status == 400 && body.contains("TransactionCanceledException");
+        let is_unprocessed = status == 200 && body.contains("\"UnprocessedKeys\":{\"");
+        if is_refused || is_unprocessed {
+            let now = Instant::now();
+            crate::world::world().refused.borrow_mut().extend(self.0.into_iter().map(|asked| (asked, now)));
+        }
     }
 }
 
@@ -68,11 +117,10 @@ fn nobody_holds_a_service_idly(world: &World, call: &Call, site: &Site) {
     let Some(held) = truth.held.get(&site.key()).filter(|held| held.by == call.invocation && !held.is_used) else {
         return;
     };
-    let stood_still = world.met.borrow().get(&format!("invocation {}", call.invocation)).cloned();
     let waited = world.now() - held.since;
     // The answer of its STARTED may have been lost.
-    let is_hampered = world.purposes.borrow().get(&call.invocation).is_none_or(|it| it.is_hampered);
-    if waited > IDLE && held.faults == 0 && !is_hampered && !matches!(stood_still, Some(Deviation::Freeze(..))) {
+    let is_hampered = world.purposes.borrow().get(&call.invocation).is_none_or(Purpose::is_hampered);
+    if waited > IDLE && held.faults == 0 && !is_hampered && !stood_still(world, &call.invocation) {
         let waited = waited.as_seconds_f64();
         let Call { action, invocation, .. } = call;
         world.violated(
@@ -193,7 +241,7 @@ fn no_retry_undoes_a_later_change(world: &World, call: &Call, site: &Site) {
     }
 }
 
-/// Where it could see that before: between the last look and the call nothing helps.
+/// Where it could see that before: between the last look and the call nothing helps. What ECS took back is not there any more.
 fn no_continuation_overwrites_what_somebody_else_deployed(world: &World, call: &Call, site: &Site) {
     let Some(own) = intent(world, call, site) else { return };
     let looked = world.purposes.borrow().get(&call.invocation).and_then(|it| it.looked.get(site).copied());
@@ -208,6 +256,7 @@ fn no_continuation_overwrites_what_somebody_else_deployed(world: &World, call: &
             && it.is_done
             && it.at > first.at
             && could_be_seen
+            && !it.started.as_ref().and_then(|id| truth.deployments.get(id)).is_some_and(|it| it.end.is_taken_back())
     });
     if let Some(foreign) = foreign {
         let image = foreign.image.clone().unwrap_or_default();
@@ -287,7 +336,12 @@ fn one_key_registers_a_revision_once(world: &World, done: &Mutation) {
     if done.action != "RegisterTaskDefinition" {
         return;
     }
-    if earlier(&truth, done).any(|it| it.image == done.image) {
+    // What is not the newest of its family any more is not found again: a spare revision.
+    let is_newest = |first: &Mutation| {
+        let mut between = truth.mutations.iter().filter(|it| it.site == done.site && it.at > first.at);
+        !between.any(|it| it.intent != done.intent)
+    };
+    if earlier(&truth, done).any(|it| it.image == done.image && is_newest(it)) {
         world.violated(
             "one key registers a revision once",
             &format_args!("{} registers {} again", done.invocation, done.image.clone().unwrap_or_default()),
@@ -302,6 +356,132 @@ pub fn at_answering(world: &World, all: &[Told]) {
     for told in all {
         what_is_told_of_a_deployment_is_what_became_of_it(world, told);
         after_is_what_was_done(world, told);
+        nobody_is_refused_for_his_own_work(world, told);
+        nobody_gives_up_before_his_own_lease(world, told);
+        nobody_leaves_his_lease_behind(world, told);
+        nobody_fails_for_want_of_room_once(world, told);
+        what_passes_is_told_so(world, told);
+        what_failed_for_good_is_kept_under_its_key(world, told);
+        a_result_is_tried_as_long_as_there_is_time(world, told);
+    }
+}
+
+/// Neither by the task definition that he expects, nor by what he set himself. What he could not see yet is not counted.
+fn nobody_is_refused_for_his_own_work(world: &World, told: &Told) {
+    if told.code.as_deref() != Some("TaskDefinitionChanged") {
+        return;
+    }
+    let looked = world.purposes.borrow().get(&told.invocation).and_then(|it| it.looked.get(&told.intent.site).copied());
+    let truth = world.truth.borrow();
+    let mut deployed = truth.mutations.iter().filter(|it| it.site == told.intent.site && it.started.is_some());
+    let Some(last) = deployed.next_back() else { return };
+    let end = last.started.as_ref().and_then(|id| truth.deployments.get(id)).map(|it| &it.end);
+    let lasts = matches!(end, Some(End::Open | End::Completed));
+    let could_be_seen = looked.is_some_and(|looked| last.at < looked);
+    let is_there = lasts && !truth.is_gone(&told.intent.site, last.at);
+    if last.intent.as_ref() == Some(&told.intent) && !last.is_late && is_there && could_be_seen {
+        world.violated(
+            "nobody is refused for his own work",
+            &format_args!("{} at {}, which {} deployed", told.invocation, told.intent.site.service, last.invocation),
+        );
+    }
+}
+
+/// The lease that keeps him out is not his own.
+fn nobody_gives_up_before_his_own_lease(world: &World, told: &Told) {
+    let truth = world.truth.borrow();
+    let held = truth.held.get(&told.intent.site.key()).filter(|held| held.by == told.invocation);
+    if let Some(held) = held.filter(|_| told.code.as_deref() == Some("ChangeInProgress")) {
+        world.violated(
+            "nobody gives up before his own lease",
+            &format_args!("{} at {}, of change {}", told.invocation, told.intent.site.service, held.change_id),
+        );
+    }
+}
+
+/// Where none of his calls met a fault, nothing of them can act any more.
+fn nobody_leaves_his_lease_behind(world: &World, told: &Told) {
+    let is_hampered = world.purposes.borrow().get(&told.invocation).is_none_or(Purpose::is_hampered);
+    let truth = world.truth.borrow();
+    let held = truth.held.get(&told.intent.site.key()).filter(|held| held.by == told.invocation);
+    if held.is_some_and(|held| held.faults == 0) && !is_hampered {
+        world.violated(
+            "nobody leaves his lease behind",
+            &format_args!("{} has answered, and holds {}", told.invocation, told.intent.site.service),
+        );
+    }
+}
+
+/// One refusal that says to try again is no reason to fail.
+fn nobody_fails_for_want_of_room_once(world: &World, told: &Told) {
+    const PASSING: [Fault; 5] =
+        [Fault::Conflict, Fault::CancelledThrottling, Fault::CancelledThroughput, Fault::Throttled, Fault::Unprocessed];
+    let purposes = world.purposes.borrow();
+    let met = purposes.get(&told.invocation).map_or(&[][..], |it| &it.hampered_by);
+    let stood_still = stood_still(world, &told.invocation);
+    if let ([fault], Some("HistoryUnavailable"), false) = (met, told.code.as_deref(), stood_still)
+        && PASSING.contains(fault)
+    {
+        world.violated(
+            "nobody fails for want of room once",
+            &format_args!("{} at {}, of {}", told.invocation, told.intent.site.service, fault.name()),
+        );
+    }
+}
+
+fn stood_still(world: &World, invocation: &str) -> bool {
+    matches!(world.met.borrow().get(&format!("invocation {invocation}")), Some(Deviation::Freeze(..)))
+}
+
+/// Not a few seconds of fifteen minutes: the service was changed, and nobody knows.
+fn a_result_is_tried_as_long_as_there_is_time(world: &World, told: &Told) {
+    let purposes = world.purposes.borrow();
+    let met = purposes.get(&told.invocation).map_or(&[][..], |it| &it.hampered_by);
+    if told.code.as_deref() != Some("HistoryUnavailable") || met.contains(&Fault::Denied) {
+        return;
+    }
+    let truth = world.truth.borrow();
+    let held = truth.held.get(&told.intent.site.key()).filter(|held| held.by == told.invocation && held.is_used);
+    let Some(held) = held.filter(|_| !stood_still(world, &told.invocation)) else { return };
+    let tried = world.now() - held.since;
+    if tried < LONG {
+        let (invocation, service) = (&told.invocation, &told.intent.site.service);
+        world.violated(
+            "a result is tried as long as there is time",
+            &format_args!("{invocation} gives up at {service}, {:.1} s after it began", tried.as_seconds_f64()),
+        );
+    }
+}
+
+/// A refusal of ECS that passes is worth another try, and its caller is told so.
+fn what_passes_is_told_so(world: &World, told: &Told) {
+    let message = told.body.pointer("/error/message").or(told.body.get("message")).and_then(Value::as_str);
+    if told.code.is_some() && !told.is_retryable && message.is_some_and(|it| it.contains(PASSING)) {
+        world.violated(
+            "what passes is told so",
+            &format_args!("{} at {} fails for good", told.invocation, told.intent.site.service),
+        );
+    }
+}
+
+/// Where its record stands in the place of its attempt, and no later attempt began.
+fn what_failed_for_good_is_kept_under_its_key(world: &World, told: &Told) {
+    let is_final = told.code.as_deref().is_some_and(|code| FINAL.contains(&code)) && !told.is_retryable;
+    let site = &told.intent.site;
+    let truth = world.truth.borrow();
+    let own = truth.began.iter().rfind(|it| it.site == *site && it.invocation == told.invocation);
+    let Some(own) = own.filter(|_| is_final) else { return };
+    if truth.began.iter().rfind(|it| it.change_id == own.change_id).is_none_or(|it| it.invocation != own.invocation) {
+        return;
+    }
+    let request_id = world.sent.borrow().get(&told.invocation).map(|(id, _)| id.clone()).unwrap_or_default();
+    let result = world.tables.newest(&site.key(), &own.change_id, 1);
+    let is_its = |it: &Record| it.kind() == "FAILED" && it.text("request_id") == request_id;
+    if result.is_some_and(|it| is_its(&it)) && !world.tables.is_answered(&own.change_id) {
+        world.violated(
+            "what failed for good is kept under its key",
+            &format_args!("{} at {}, change {}", told.invocation, site.service, own.change_id),
+        );
     }
 }
 
@@ -357,7 +537,7 @@ fn the_service_runs_what_the_ledger_says(world: &World, site: &Site, records: &[
     else {
         return;
     };
-    let is_gone = truth.deleted.get(site).is_some_and(|times| times.iter().any(|at| *at > last.at));
+    let is_gone = truth.is_gone(site, last.at);
     let went_back = |id: &String| {
         let end = truth.deployments.get(id).map(|it| &it.end);
         !matches!(end, Some(End::Completed | End::Open | End::Superseded))
@@ -428,8 +608,12 @@ pub fn a_plain_change_succeeds(world: &World, site: &Site, last: &Ended) {
 
 /// Everything has come to its end.
 pub async fn at_the_end(world: &World) {
-    for site in world.sites() {
+    let mut fullest: Option<(Site, usize)> = None;
+    for site in world.touched_sites() {
         let records = world.tables.records(&site.key());
+        if fullest.as_ref().is_none_or(|(_, most)| *most < records.len()) {
+            fullest = Some((site.clone(), records.len()));
+        }
         every_outcome_is_of_its_own_change(world, &site, &records);
         nothing_of_the_door_is_external(world, &site, &records);
         no_outcome_stands_twice(world, &site, &records);
@@ -440,7 +624,12 @@ pub async fn at_the_end(world: &World) {
         every_chain_verifies(world, &site).await;
         every_query_is_complete(world, &site, &records).await;
     }
-    every_page_of_the_organization_is_complete(world).await;
+    // Either costs a call for each part of its index.
+    match fullest.filter(|_| Stream::new(world.plan.seed, "last query").chance(0.5)) {
+        Some((site, _)) => an_image_tells_what_its_service_tells(world, &site).await,
+        None => every_page_of_the_organization_is_complete(world).await,
+    }
+    what_no_ecs_sends_is_refused(world).await;
     nothing_secret_is_said(world);
 }
 
@@ -538,7 +727,11 @@ fn what_was_told_stands_in_the_ledger(world: &World, site: &Site, records: &[Rec
         if ["PLANNED", "PROPOSED"].contains(&status) {
             continue;
         }
-        if !records.iter().any(|it| it.change_id() == id && it.kind() == wanted) {
+        let deployment = told.body["deployment_id"].as_str().unwrap_or_default();
+        let is_told_so = told.body["notes"].to_string().contains("could not be recorded yet");
+        let is_end = |it: &Record| it.text("deployment_id") == deployment && it.kind() == status;
+        let stands = !OUTCOMES.contains(&status) || is_told_so || records.iter().any(is_end);
+        if !stands || !records.iter().any(|it| it.change_id() == id && it.kind() == wanted) {
             world.violated(
                 "what was told stands in the ledger",
                 &format_args!("{} was told {status} of {id} at {}", told.invocation, site.service),
@@ -566,15 +759,15 @@ fn service_query(site: &Site, more: Value) -> Value {
     site.event(more)
 }
 
-/// The changes of all pages of a query, in order; none where a page failed.
-async fn pages(world: &World, name: &str, query: &Value) -> Option<Vec<String>> {
+/// The changes of all pages of a query with their statuses, in order; none where a page failed.
+async fn pages(world: &World, name: &str, query: &Value) -> Option<Vec<(String, String)>> {
     let mut query = query.clone();
     let mut found = Vec::new();
     for page in 0..500 {
         match lambda::history(world, &format!("{name}.{page}"), &query).await {
             Ended::Answered(answer) => {
                 let changes = answer["body"]["changes"].as_array().cloned().unwrap_or_default();
-                found.extend(changes.iter().filter_map(|it| it["change_id"].as_str().map(str::to_owned)));
+                found.extend(changes.iter().filter_map(id_and_status));
                 let token = answer["body"]["next_token"].clone();
                 if token.is_null() {
                     return Some(found);
@@ -591,19 +784,61 @@ async fn pages(world: &World, name: &str, query: &Value) -> Option<Vec<String>> 
     None
 }
 
+fn id_and_status(change: &Value) -> Option<(String, String)> {
+    Some((change["change_id"].as_str()?.to_owned(), change["status"].to_string()))
+}
+
 async fn every_query_is_complete(world: &World, site: &Site, records: &[Record]) {
+    let mut draw = Stream::new(world.plan.seed, &format!("query {}", site.service));
     let all: BTreeSet<&str> = records.iter().map(Record::change_id).collect();
-    let oldest_first: Vec<&str> = all.iter().copied().collect();
-    let newest_first: Vec<&str> = all.iter().rev().copied().collect();
-    for (order, wanted) in [("oldest_first", oldest_first), ("newest_first", newest_first)] {
-        let query = service_query(site, json!({"limit": 4, "order": order}));
-        let Some(found) = pages(world, &format!("{order}-{}", site.service), &query).await else { continue };
-        if found != wanted {
+    let (order, wanted): (_, Vec<&str>) = match draw.chance(0.5) {
+        true => ("oldest_first", all.into_iter().collect()),
+        false => ("newest_first", all.into_iter().rev().collect()),
+    };
+    let query = service_query(site, json!({"limit": 3 + draw.below(6), "order": order}));
+    let Some(found) = pages(world, &format!("{order}-{}", site.service), &query).await else { return };
+    if !found.iter().map(|(id, _)| id.as_str()).eq(wanted.iter().copied()) {
+        world.violated(
+            "every query is complete, in order and without doubles",
+            &format_args!("{order} of {}: {found:?} instead of {wanted:?}", site.service),
+        );
+    }
+}
+
+/// Whoever asks by an image is told of a change what whoever asks by its service is told.
+async fn an_image_tells_what_its_service_tells(world: &World, site: &Site) {
+    let image = image(site, 0);
+    let repository = image.rsplit_once(':').map_or(image.as_str(), |(repository, _)| repository);
+    let Some(by_image) = pages(world, "by-image", &json!({"image": repository, "limit": 50})).await else { return };
+    let query = service_query(site, json!({"limit": 50}));
+    let Some(by_service) = pages(world, "by-service", &query).await else { return };
+    let by_service: BTreeMap<String, String> = by_service.into_iter().collect();
+    for (id, status) in by_image {
+        let by_service = by_service.get(&id);
+        if by_service != Some(&status) {
             world.violated(
-                "every query is complete, in order and without doubles",
-                &format_args!("{order} of {}: {found:?} instead of {wanted:?}", site.service),
+                "an image tells what its service tells",
+                &format_args!("{id} at {}: {status} instead of {by_service:?}", site.service),
             );
         }
+    }
+}
+
+/// At once and for good: an id that no key of a table could have.
+async fn what_no_ecs_sends_is_refused(world: &World) {
+    let site = world.site(0);
+    let event = json!({
+        "version": "0", "id": "ddca6449-b258-46c0-8653-e0e3a6d0ad3a", "detail-type": "ECS Deployment State Change",
+        "source": "aws.ecs", "account": site.account, "time": world.now().to_rfc3339(), "region": site.region,
+        "resources": [site.service_arn()],
+        "detail": {"eventType": "INFO", "eventName": "SERVICE_DEPLOYMENT_COMPLETED",
+                   "deploymentId": format!("ecs-svc/{}", "1".repeat(3_000)), "updatedAt": world.now().to_rfc3339(),
+                   "reason": "ECS deployment completed."},
+    });
+    let ended = lambda::recorder(world, "strange.1", "strange", &event).await;
+    if !matches!(&ended, Ended::Failed { code, .. } if code == "EventNotUnderstood") {
+        let shown: String = format!("{ended:?}").chars().take(200).collect();
+        world.violated("what no ECS sends is refused", &shown);
     }
 }
 
@@ -611,14 +846,14 @@ async fn every_query_is_complete(world: &World, site: &Site, records: &[Record])
 async fn every_page_of_the_organization_is_complete(world: &World) {
     let mut wanted = BTreeSet::new();
     let mut known = BTreeSet::new();
-    for site in world.sites() {
+    for site in world.touched_sites() {
         let records = world.tables.records(&site.key());
         known.extend(records.iter().map(|it| it.change_id().to_owned()));
         wanted.extend(records.iter().filter(|it| it.kind() != "EXTERNAL").map(|it| it.change_id().to_owned()));
     }
     let query = json!({"limit": 50, "from": world.start().to_rfc3339()});
     let Some(found) = pages(world, "organization", &query).await else { return };
-    let distinct: BTreeSet<String> = found.iter().cloned().collect();
+    let distinct: BTreeSet<String> = found.iter().map(|(id, _)| id.clone()).collect();
     if distinct.len() != found.len() || !wanted.is_subset(&distinct) || !distinct.is_subset(&known) {
         let missing: Vec<&String> = wanted.difference(&distinct).collect();
         world.violated(
@@ -641,6 +876,9 @@ fn nothing_secret_is_said(world: &World) {
 
 /// Somebody asks the history while things go wrong: it answers, or says that it may pass.
 pub async fn ask(world: &World, name: &str, site: &Site) {
+    if Stream::new(world.plan.seed, &format!("ask {name}")).chance(0.5) {
+        return what_stands_is_shown(world, name).await;
+    }
     let asked = service_query(site, json!({"limit": 5}));
     if let Ended::Failed { code, message, is_retryable: false } = lambda::history(world, name, &asked).await
         && !message.contains("AccessDenied")
@@ -648,4 +886,20 @@ pub async fn ask(world: &World, name: &str, site: &Site) {
         world.violated("every query is answered", &format_args!("{code}: {message}"));
     }
     debug_assert!(environment::current().is_none());
+}
+
+/// The organization until now: what stood when it was asked, by the clock of who answers, if that one is right.
+async fn what_stands_is_shown(world: &World, name: &str) {
+    let all = world.touched_sites().into_iter().flat_map(|site| world.tables.records(&site.key()));
+    let all: BTreeSet<String> = all.filter(|it| it.kind() != "EXTERNAL").map(|it| it.change_id().to_owned()).collect();
+    let query = json!({"limit": 100, "from": world.start().to_rfc3339()});
+    let (ended, skew) = lambda::history_by_its_clock(world, &format!("{name}.all"), &query).await;
+    let Ended::Answered(answer) = ended else { return };
+    let changes = answer["body"]["changes"].as_array().cloned().unwrap_or_default();
+    let shown: BTreeSet<String> = changes.iter().filter_map(id_and_status).map(|(id, _)| id).collect();
+    let is_right = skew.num_seconds().abs() <= 2;
+    if is_right && answer["body"]["next_token"].is_null() && !all.is_subset(&shown) {
+        let missing: Vec<&String> = all.difference(&shown).collect();
+        world.violated("what stands is shown", &format_args!("the organization until now lacks {missing:?}"));
+    }
 }

@@ -248,7 +248,12 @@ fn failed(failure: Diagnostic) -> Ended {
 
 /// Asks the history.
 pub async fn history(world: &World, invocation: &str, query: &Value) -> Ended {
-    let Ok(tables) = Tables::from_variables(variable) else { return Ended::Died };
+    history_by_its_clock(world, invocation, query).await.0
+}
+
+/// The same, and how far the clock of who answers is ahead.
+pub async fn history_by_its_clock(world: &World, invocation: &str, query: &Value) -> (Ended, TimeDelta) {
+    let Ok(tables) = Tables::from_variables(variable) else { return (Ended::Died, TimeDelta::zero()) };
     let environment = environment(world, "history");
     let reader = HistoryReader::new(&world.shared, tables);
     let query = query.to_string();
@@ -259,7 +264,7 @@ pub async fn history(world: &World, invocation: &str, query: &Value) -> Ended {
         Some(Err(failure)) => refused(&failure),
     };
     end(world, invocation, &ended);
-    ended
+    (ended, environment.skew)
 }
 
 /// Brings messages of the queue to the trigger.

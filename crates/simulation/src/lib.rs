@@ -3,7 +3,7 @@
 //!
 //! | step | where |
 //! |---|---|
-//! | a seed becomes decisions | [`plan`] ([`random`], [`fault`]) |
+//! | a seed becomes decisions | [`plan`] (`stories`, [`random`], [`fault`]) |
 //! | decisions become a run | [`run`] ([`world`], [`callers`], [`lambda`], [`environment`]) |
 //! | calls go out, AWS acts | [`network`], [`aws`], [`tables`], [`eventbridge`] |
 //! | what happened is judged | [`invariants`], by [`truth`] |
@@ -28,6 +28,7 @@ pub mod random;
 pub mod report;
 pub mod run;
 pub mod shrink;
+mod stories;
 pub mod tables;
 pub mod trace;
 pub mod truth;

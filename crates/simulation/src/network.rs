@@ -20,7 +20,7 @@ use tokio::time::sleep;
 use crate::aws;
 use crate::counts::Counts;
 use crate::environment;
-use crate::fault::{Fault, is_read};
+use crate::fault::{Fault, PASSING, is_read};
 use crate::gist::gist;
 use crate::invariants;
 use crate::plan::{Deviation, Of};
@@ -81,6 +81,7 @@ impl HttpConnector for Network {
         }
         let kind = if call.service == "sts" { "text/xml" } else { "application/x-amz-json-1.1" };
         let number = call.number;
+        let asked = invariants::Asked::of(&call);
         invariants::at_sending(&world, &call, trip.is_done(), trip.is_late);
         let (give, take) = oneshot::channel();
         spawn_local(serve(world, call, trip, give));
@@ -88,6 +89,9 @@ impl HttpConnector for Network {
             let answer = take.await;
             if let Some(sender) = environment::current().filter(|_| !matches!(&answer, Ok(Ok((200, _))))) {
                 sender.failures.set(sender.failures.get() + 1);
+            }
+            if let Ok(Ok((status, body))) = &answer {
+                asked.answered(*status, body);
             }
             match answer {
                 Ok(Ok((status, body))) => response(status, body, kind, number),
@@ -147,7 +151,7 @@ impl Trip {
         if let Some(fault) = fault {
             Counts::one(&mut world.counts.borrow_mut().faults, &format!("{action} {}", fault.name()));
             if service == "dynamodb" {
-                world.purposes.borrow_mut().entry(call.invocation.clone()).and_modify(|it| it.is_hampered = true);
+                world.purposes.borrow_mut().entry(call.invocation.clone()).and_modify(|it| it.hampered_by.push(fault));
             }
             for held in world.truth.borrow_mut().held.values_mut().filter(|held| held.by == call.invocation) {
                 held.faults += 1;
@@ -187,6 +191,7 @@ async fn serve(world: Rc<World>, call: Call, trip: Trip, give: oneshot::Sender<A
             "sts" => Ok((403, aws_stub::sts::error("r", "AccessDenied", "not authorized to perform: sts:AssumeRole"))),
             _ => refused("AccessDeniedException", "User is not authorized to perform this action"),
         },
+        Some(Fault::Passing) => refused("InvalidParameterException", PASSING),
         Some(Fault::Conflict) => Ok(cancelled("TransactionConflict")),
         Some(Fault::CancelledThrottling) => Ok(cancelled("ThrottlingError")),
         Some(Fault::CancelledThroughput) => Ok(cancelled("ProvisionedThroughputExceeded")),

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
 use crate::random::Stream;
+use crate::stories;
 
 /// The decisions of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,7 +29,9 @@ pub struct Plan {
     /// How often something else goes wrong. None: only what `deviations` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rates: Option<Rates>,
-    /// What goes wrong, by the name of what it happens to.
+    /// What goes wrong, by the name of what it happens to: `call c3.1 UpdateService 1`, `lag c3.1 DescribeServices 2`, `invocation c3.1`,
+    /// `environment updater-2`, `event s0/e4`, `deployment s0/3`, `fate key-c3` for the deployment that this key starts,
+    /// or `events key-c3` for what is told of that.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub deviations: BTreeMap<String, Deviation>,
 }
@@ -247,20 +250,27 @@ impl Plan {
     pub fn of_seed(seed: u64) -> Self {
         let mut draw = Stream::new(seed, "plan");
         let crowd = draw.chance(0.02);
-        let count = if crowd { 26 } else { 3 + draw.place(3) };
+        let count = if crowd { 26 } else { 3 + draw.place(2) };
         let services = (0..count).map(|n| ServicePlan {
             name: format!("s{n}"),
             account: if crowd { ACCOUNTS[0] } else { draw.pick(&ACCOUNTS) }.to_owned(),
             rolls_back: draw.chance(0.7),
         });
         let services: Vec<ServicePlan> = services.collect();
-        // Half of the runs have most of what they do on one service: there it meets.
-        let focus = draw.chance(0.6).then(|| draw.place(count.min(3)));
+        // Most runs have most of what they do on one service: there it meets.
+        let focus = draw.chance(0.7).then(|| draw.place(count.min(3)));
         let mut acts = acts(seed, count, focus, crowd);
-        acts.sort_by_key(|act| act.at);
         let mut outages = outages(seed);
         let mut deviations = BTreeMap::new();
         hurt(seed, &acts, &mut outages, &mut deviations);
+        if !crowd {
+            let service = |draw: &mut Stream| focus.filter(|_| draw.chance(0.7)).unwrap_or_else(|| draw.place(count));
+            let told = stories::tell(seed, SPAN - SPAN / 4, service);
+            acts.extend(told.acts);
+            outages.extend(told.outages);
+            deviations.extend(told.deviations);
+        }
+        acts.sort_by_key(|act| act.at);
         Self {
             seed,
             nanoseconds: if draw.chance(0.3) { 0 } else { u32::try_from(draw.below(1_000_000)).unwrap_or_default() },
@@ -288,7 +298,7 @@ fn acts(seed: u64, services: usize, focus: Option<usize>, crowd: bool) -> Vec<Ac
             Change { services: (0..services).collect(), image: Some(1), sent: Sent::Queued, ..Change::default() };
         acts.push(Act { name: "rollout".to_owned(), at: 1_000, what: What::Change(change) });
     }
-    let changes = if crowd { 3 } else { 9 + draw.below(7) };
+    let changes = if crowd { 3 } else { 3 + draw.below(3) };
     let mut keys: Vec<Change> = Vec::new();
     for n in 0..changes {
         // Often at the same time as another: there they meet.
@@ -318,7 +328,7 @@ fn acts(seed: u64, services: usize, focus: Option<usize>, crowd: bool) -> Vec<Ac
         }
         acts.push(Act { name, at, what: What::Change(change) });
     }
-    let others = draw.below(4);
+    let others = draw.below(3);
     for n in 0..others {
         let at = draw.below(SPAN);
         let service = focus.filter(|_| draw.chance(0.7)).unwrap_or_else(|| draw.place(services));
@@ -332,12 +342,12 @@ fn acts(seed: u64, services: usize, focus: Option<usize>, crowd: bool) -> Vec<Ac
         };
         acts.push(Act { name: format!("o{n}"), at, what });
     }
-    for n in 0..=draw.below(2) {
-        acts.push(Act { name: format!("sweep{n}"), at: 300_000 * (n + 1), what: What::Sweep });
+    if draw.chance(0.5) {
+        acts.push(Act { name: "sweep0".to_owned(), at: 300_000 * (1 + draw.below(2)), what: What::Sweep });
     }
-    for n in 0..=draw.below(3) {
-        let service = draw.place(services);
-        acts.push(Act { name: format!("ask{n}"), at: draw.below(SPAN * 2), what: What::Ask { service } });
+    for n in 0..1 + draw.below(2) {
+        let service = focus.filter(|_| draw.chance(0.5)).unwrap_or_else(|| draw.place(services));
+        acts.push(Act { name: format!("ask{n}"), at: draw.below(SPAN), what: What::Ask { service } });
     }
     acts
 }
@@ -403,7 +413,8 @@ fn outages(seed: u64) -> Vec<Outage> {
         "ecs",
         "BatchGetItem",
     ];
-    const HOW: [Fault; 8] = [
+    const HOW: [Fault; 9] = [
+        Fault::Passing,
         Fault::Refused,
         Fault::Refused,
         Fault::DoneAndRefused,
@@ -414,7 +425,7 @@ fn outages(seed: u64) -> Vec<Outage> {
         Fault::Denied,
     ];
     let mut draw = Stream::new(seed, "outages");
-    let count = if draw.chance(0.7) { 1 + draw.below(4) } else { 0 };
+    let count = if draw.chance(0.5) { 1 + draw.below(3) } else { 0 };
     let outage = |_| {
         let from = draw.below(SPAN);
         let (of, mut fault) = (draw.pick(&OF), draw.pick(&HOW));
@@ -526,11 +537,14 @@ impl Rates {
                     return Some(Deviation::Arrivals(Vec::new()));
                 }
                 let (late, twice) = (draw.chance(self.delayed), draw.chance(self.doubled));
-                let mut after = || if late { draw.millis(1_000.0, 200_000.0) } else { draw.millis(100.0, 2_000.0) };
+                let after = |draw: &mut Stream| {
+                    if late { draw.millis(1_000.0, 200_000.0) } else { draw.millis(100.0, 2_000.0) }
+                };
                 match (late, twice) {
                     (false, false) => None,
-                    (_, false) => Some(Deviation::Arrivals(vec![after()])),
-                    (_, true) => Some(Deviation::Arrivals(vec![after(), after()])),
+                    (_, false) => Some(Deviation::Arrivals(vec![after(&mut draw)])),
+                    // The second copy often comes when much else has happened.
+                    (_, true) => Some(Deviation::Arrivals(vec![after(&mut draw), draw.millis(100.0, 200_000.0)])),
                 }
             }
             Of::Deployment => {

@@ -62,11 +62,19 @@ pub enum End {
     Superseded,
     /// Another one took its place while it was rolled back.
     SupersededRollingBack,
-    /// Somebody stopped it, or deleted the service.
+    /// Somebody stopped it.
     Stopped,
+    /// Somebody deleted its service. What is made under that name later takes over from nothing.
+    Deleted,
 }
 
 impl End {
+    /// Whether ECS went, or is going, back from it.
+    #[must_use]
+    pub fn is_taken_back(&self) -> bool {
+        matches!(self, Self::RollingBack | Self::RolledBack | Self::RollbackFailed)
+    }
+
     /// The outcomes that may be told of it.
     #[must_use]
     pub fn outcomes(&self) -> &'static [&'static str] {
@@ -79,6 +87,7 @@ impl End {
             Self::Superseded => &["SUPERSEDED", "STOPPED"],
             Self::SupersededRollingBack => &["DEPLOYMENT_FAILED", "SUPERSEDED", "STOPPED"],
             Self::Stopped => &["STOPPED", "SUPERSEDED", "DEPLOYMENT_FAILED"],
+            Self::Deleted => &["STOPPED", "DEPLOYMENT_FAILED"],
         }
     }
 }
@@ -206,6 +215,12 @@ impl Truth {
     #[must_use]
     pub fn intent_of(&self, change_id: &str) -> Option<&Intent> {
         self.began.iter().find(|it| it.change_id == change_id)?.intent.as_ref()
+    }
+
+    /// Whether a service was deleted after a time.
+    #[must_use]
+    pub fn is_gone(&self, site: &Site, at: DateTime<Utc>) -> bool {
+        self.deleted.get(site).is_some_and(|times| times.iter().any(|deleted| *deleted > at))
     }
 
     /// Whether an intent was first seen at a time; the first time counts.

@@ -30,19 +30,25 @@ thread_local! {
 }
 
 /// What an invocation is for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Purpose {
     /// The idempotency key, or the request id.
     pub key: String,
     /// The services that it is about.
     pub sites: Vec<Site>,
-    /// Whether a call of it to DynamoDB met a fault: then the product could not note what it saw.
-    pub is_hampered: bool,
+    /// The faults that its calls to DynamoDB met: then the product could perhaps not note what it saw.
+    pub hampered_by: Vec<Fault>,
     /// When it last read a service.
     pub looked: BTreeMap<Site, DateTime<Utc>>,
 }
 
 impl Purpose {
+    /// Whether a call of it to DynamoDB met a fault.
+    #[must_use]
+    pub fn is_hampered(&self) -> bool {
+        !self.hampered_by.is_empty()
+    }
+
     /// Whose wish it is for a service.
     #[must_use]
     pub fn intent(&self, site: &Site) -> Intent {
@@ -91,6 +97,8 @@ pub struct World {
     pub sent: RefCell<BTreeMap<String, (String, Value)>>,
     /// Log lines, metrics and answers: nothing secret may stand in them.
     pub said: RefCell<String>,
+    /// When an invocation last heard from DynamoDB, about a service, that it has to try again: by both names.
+    pub refused: RefCell<BTreeMap<(String, String), Instant>>,
     /// Nothing goes wrong any more.
     pub is_quiet: Cell<bool>,
     ids: RefCell<Stream>,
@@ -169,6 +177,7 @@ impl World {
             events: RefCell::default(),
             sent: RefCell::default(),
             said: RefCell::default(),
+            refused: RefCell::default(),
             is_quiet: Cell::new(false),
             ids: RefCell::new(Stream::new(seed, "ids")),
             numbers: RefCell::default(),
@@ -215,6 +224,12 @@ impl World {
     #[must_use]
     pub fn sites(&self) -> Vec<Site> {
         (0..self.plan.services.len()).map(|n| self.site(n)).collect()
+    }
+
+    /// The services that the ledger knows: of others there is nothing to be judged.
+    #[must_use]
+    pub fn touched_sites(&self) -> Vec<Site> {
+        self.sites().into_iter().filter(|site| self.tables.has_head(&site.key())).collect()
     }
 
     /// Whether the service's breaker rolls back.
