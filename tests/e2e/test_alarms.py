@@ -292,6 +292,11 @@ def rule(name: str, metric: str, bus: str = "") -> Happening:
     return happening
 
 
+def tampering(world: World, at: float) -> None:
+    """A change of the hub's own resources, told by CloudTrail."""
+    world.aws("AWS/SQS", "NumberOfMessagesSent", at, QueueName=world.name("TamperingQueue"))
+
+
 def execution(metric: str) -> Happening:
     """An execution of the state machine that ends so."""
     return lambda world, at: world.aws("AWS/States", metric, at, StateMachineArn=world.name("Waves"))
@@ -355,6 +360,7 @@ CAUSES: dict[str, dict[str, Happening]] = {
         )
     },
     "DeadLettersAlarm": {"a dead letter": letters("DeadLetters")},
+    "TamperingAlarm": {"a policy taken away": tampering},
     "RecorderErrorsAlarm": {"three time-outs of 120 s": recorder_fails},
     "RecorderThrottlesAlarm": {"throttled for 10 minutes": of_function("Throttles", "RecorderFunction", 10)},
     "RecorderDurationAlarm": {"two of 114 s, 10 minutes apart": slow("RecorderFunction", 0.95)},
