@@ -33,7 +33,7 @@ pub async fn run() -> Result<(), String> {
     let function = &function;
     lambda::serve(service_fn(async |event: LambdaEvent<EventText>| {
         let invocation = invocation(&event.context);
-        function.answer(event.payload.bytes(), &invocation).await.map_err(Diagnostic::from)
+        Box::pin(function.answer(event.payload.bytes(), &invocation)).await.map_err(Diagnostic::from)
     }))
     .await
 }
@@ -80,7 +80,8 @@ impl Function {
         match request::parse(event, &defaults) {
             Ok(Event::One(request)) => {
                 let waits = request.dry_run && invocation.is_verified();
-                let answer = in_time(waits, self.updater.update(&request, invocation)).await.and_then(|answer| answer);
+                let update = Box::pin(self.updater.update(&request, invocation));
+                let answer = in_time(waits, update).await.and_then(|answer| answer);
                 tell(Some(&request), answer.as_ref());
                 answer.map(|response| Answer::One(Box::new(response)))
             }

@@ -117,13 +117,11 @@ async fn verified(reader: &HistoryReader, service: &ServiceKey) -> Result<(Verif
 
 /// What was read, in the time that the API door waits for it.
 async fn in_time<T>(read: impl Future<Output = Result<T, CallError>>) -> Result<T, Failure> {
-    match tokio::time::timeout(DOOR_WAITS, read).await {
-        Ok(read) => read.map_err(|error| unavailable(&error)),
-        Err(_) => {
-            let why = format!("the history could not be read within {} seconds", DOOR_WAITS.as_secs());
-            Err(Failure::new(Code::HistoryUnavailable, why).retryable(true))
-        }
+    if let Ok(read) = tokio::time::timeout(DOOR_WAITS, read).await {
+        return read.map_err(|error| unavailable(&error));
     }
+    let why = format!("the history could not be read within {} seconds", DOOR_WAITS.as_secs());
+    Err(Failure::new(Code::HistoryUnavailable, why).retryable(true))
 }
 
 fn unavailable(error: &CallError) -> Failure {

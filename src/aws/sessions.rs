@@ -51,12 +51,11 @@ pub fn session_name(request_id: &str) -> String {
 #[must_use]
 pub fn source_identity(requested_by: &str) -> Option<String> {
     let assumed = requested_by.split_once(":assumed-role/").and_then(|(_, name)| name.rsplit_once('/'));
-    let reduced = match assumed {
-        Some((role, session)) => identity_characters(format!("{session},{role}").chars()),
-        None => {
-            let beyond = requested_by.chars().count().saturating_sub(MAX_IDENTITY_CHARACTERS);
-            identity_characters(requested_by.chars().skip(beyond))
-        }
+    let reduced = if let Some((role, session)) = assumed {
+        identity_characters(format!("{session},{role}").chars())
+    } else {
+        let beyond = requested_by.chars().count().saturating_sub(MAX_IDENTITY_CHARACTERS);
+        identity_characters(requested_by.chars().skip(beyond))
     };
     (reduced.len() >= 2).then_some(reduced)
 }
@@ -95,20 +94,17 @@ fn for_services(value: &mut Value, services: &[&ServiceKey]) {
         Value::Object(members) => members.values_mut().for_each(|member| for_services(member, services)),
         Value::Array(items) => {
             for mut item in std::mem::take(items) {
-                match item.as_str().filter(|text| TOKENS.iter().any(|(token, _)| text.contains(token))) {
-                    Some(template) => {
-                        let filled = services.iter().map(|service| Value::from(filled(template, service)));
-                        // Services of one cluster share its ARN.
-                        for one in filled {
-                            if !items.contains(&one) {
-                                items.push(one);
-                            }
+                let template = item.as_str().filter(|text| TOKENS.iter().any(|(token, _)| text.contains(token)));
+                if let Some(template) = template {
+                    // Services of one cluster share its ARN.
+                    for filled in services.iter().map(|service| Value::from(filled(template, service))) {
+                        if !items.contains(&filled) {
+                            items.push(filled);
                         }
                     }
-                    None => {
-                        for_services(&mut item, services);
-                        items.push(item);
-                    }
+                } else {
+                    for_services(&mut item, services);
+                    items.push(item);
                 }
             }
         }
@@ -116,8 +112,11 @@ fn for_services(value: &mut Value, services: &[&ServiceKey]) {
     }
 }
 
+/// A part of a service's name.
+type Part = fn(&ServiceKey) -> &str;
+
 /// What stands in the policy for parts of a service's name.
-const TOKENS: [(&str, fn(&ServiceKey) -> &str); 3] = [
+const TOKENS: [(&str, Part); 3] = [
     ("__REGION__", |service| service.region().as_str()),
     ("__CLUSTER__", |service| service.cluster()),
     ("__SERVICE__", |service| service.service()),
@@ -283,10 +282,7 @@ mod tests {
         let services = statements.iter().find(|statement| statement["Sid"] == "ThisServiceOnly").unwrap();
         assert_eq!(
             services["Resource"],
-            serde_json::json!([
-                "arn:*:ecs:eu-west-1:*:service/c/s",
-                "arn:*:ecs:us-east-1:*:service/d/s"
-            ])
+            serde_json::json!(["arn:*:ecs:eu-west-1:*:service/c/s", "arn:*:ecs:us-east-1:*:service/d/s"])
         );
         // An ARN without a cluster is that of any cluster: the condition says which.
         let old = statements.iter().find(|statement| statement["Sid"] == "ByItsOldArn").unwrap();

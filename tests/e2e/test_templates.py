@@ -580,7 +580,10 @@ def test_results_are_private_encrypted_and_outlive_the_stack() -> None:
     assert (bucket["DeletionPolicy"], bucket["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
     assert all(bucket["Properties"]["PublicAccessBlockConfiguration"].values())
     assert bucket["Properties"]["BucketEncryption"]
-    assert bucket["Properties"]["LifecycleConfiguration"]
+    assert bucket["Properties"]["VersioningConfiguration"] == {"Status": "Enabled"}
+    (rule,) = bucket["Properties"]["LifecycleConfiguration"]["Rules"]
+    # Old versions go too: they would be kept for ever.
+    assert rule["ExpirationInDays"] and rule["NoncurrentVersionExpiration"]
 
 
 def test_a_bus_without_an_organization_is_open_to_nobody_else() -> None:

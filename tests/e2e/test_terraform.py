@@ -480,6 +480,7 @@ KINDS = {
             "LifecycleConfiguration": None,
             "OwnershipControls": None,
             "PublicAccessBlockConfiguration": None,
+            "VersioningConfiguration": None,
         },
     ),
     "AWS::S3::BucketPolicy": Kind("aws_s3_bucket_policy", "id", {"Bucket": "bucket", "PolicyDocument": "policy"}),
@@ -595,9 +596,12 @@ def bucket(name: str, properties: dict[str, Any]) -> Iterator[Resource]:
         "status": lifecycle["Status"],
         "filter": [{}],
         "expiration": [{"days": int(lifecycle["ExpirationInDays"])}],
+        "noncurrent_version_expiration": [{"noncurrent_days": lifecycle["NoncurrentVersionExpiration"]["NoncurrentDays"]}],
         "abort_incomplete_multipart_upload": [{"days_after_initiation": uploads}],
     }
     yield Resource(f"aws_s3_bucket_lifecycle_configuration.{name}", {"rule": [rule]})
+    status = {"status": properties["VersioningConfiguration"]["Status"]}
+    yield Resource(f"aws_s3_bucket_versioning.{name}", {"versioning_configuration": [status]})
 
 
 def resources(file: str, values: dict[str, Any], conditions: dict[str, bool]) -> Iterator[Resource]:
@@ -753,7 +757,7 @@ def known(file: str, given: dict[str, Any], made: Made) -> tuple[dict[str, Any],
 
 
 # What the pretended provider makes up inside of structures.
-MADE_UP = ("ip_address_type", "logging_level", "prefix", "unauthorized_cache_control_header_strategy")
+MADE_UP = ("ip_address_type", "logging_level", "mfa_delete", "prefix", "unauthorized_cache_control_header_strategy")
 
 
 def plain(value: Any) -> Any:

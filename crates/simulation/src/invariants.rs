@@ -791,9 +791,10 @@ fn id_and_status(change: &Value) -> Option<(String, String)> {
 async fn every_query_is_complete(world: &World, site: &Site, records: &[Record]) {
     let mut draw = Stream::new(world.plan.seed, &format!("query {}", site.service));
     let all: BTreeSet<&str> = records.iter().map(Record::change_id).collect();
-    let (order, wanted): (_, Vec<&str>) = match draw.chance(0.5) {
-        true => ("oldest_first", all.into_iter().collect()),
-        false => ("newest_first", all.into_iter().rev().collect()),
+    let (order, wanted): (_, Vec<&str>) = if draw.chance(0.5) {
+        ("oldest_first", all.into_iter().collect())
+    } else {
+        ("newest_first", all.into_iter().rev().collect())
     };
     let query = service_query(site, json!({"limit": 3 + draw.below(6), "order": order}));
     let Some(found) = pages(world, &format!("{order}-{}", site.service), &query).await else { return };

@@ -345,7 +345,7 @@ fn acts(seed: u64, services: usize, focus: Option<usize>, crowd: bool) -> Vec<Ac
     if draw.chance(0.5) {
         acts.push(Act { name: "sweep0".to_owned(), at: 300_000 * (1 + draw.below(2)), what: What::Sweep });
     }
-    for n in 0..1 + draw.below(2) {
+    for n in 0..=draw.below(2) {
         let service = focus.filter(|_| draw.chance(0.5)).unwrap_or_else(|| draw.place(services));
         acts.push(Act { name: format!("ask{n}"), at: draw.below(SPAN), what: What::Ask { service } });
     }

@@ -33,6 +33,15 @@ resource "aws_s3_bucket_public_access_block" "waves_bucket" {
   restrict_public_buckets = true
 }
 
+# What a caller overwrites or deletes by mistake can be had back for a month.
+resource "aws_s3_bucket_versioning" "waves_bucket" {
+  bucket = aws_s3_bucket.waves_bucket.id
+
+  versioning_configuration {
+    status = "Enabled"
+  }
+}
+
 resource "aws_s3_bucket_lifecycle_configuration" "waves_bucket" {
   bucket = aws_s3_bucket.waves_bucket.id
 
@@ -44,6 +53,10 @@ resource "aws_s3_bucket_lifecycle_configuration" "waves_bucket" {
 
     expiration {
       days = var.log_retention_days
+    }
+
+    noncurrent_version_expiration {
+      noncurrent_days = 30
     }
 
     abort_incomplete_multipart_upload {
