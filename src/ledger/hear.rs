@@ -97,6 +97,8 @@ pub struct Says {
     pub rolls_back: bool,
     /// Whether the newest open deployment was, or is being rolled back.
     pub is_rolled_back: Option<bool>,
+    /// Whether ECS could not be asked: what it would say may decide later.
+    pub is_unasked: bool,
 }
 
 /// Decides what an event means.
@@ -149,7 +151,12 @@ fn rollback_begins(event: &DeploymentEvent, known: Known<'_>) -> Heard {
         // The id was taken up again, for another deployment: how that rollback ends is not how the one that is noted ended.
         (Some(_), None) if noted == Some(None) => Heard::Nothing("the rollback is known"),
         (Some(_), None) if noted.is_none() => Heard::Nothing("nothing that is open is rolled back"),
-        (_, undone) => Heard::RollsBack { undone: undone.map(|it| Box::new(it.clone())) },
+        // It may be of one that nobody told of yet: ECS says whether this one was rolled back.
+        (_, Some(_)) if known.says.is_none() => Heard::Ask,
+        (_, undone) => {
+            let is_other = known.says.and_then(|says| says.is_rolled_back) == Some(false);
+            Heard::RollsBack { undone: undone.filter(|_| !is_other).map(|it| Box::new(it.clone())) }
+        }
     }
 }
 
@@ -293,7 +300,7 @@ fn of_unknown(event: &DeploymentEvent, known: Known<'_>, now: DateTime<Utc>) -> 
             Heard::RollsBack { undone: undone.map(|it| Box::new(it.clone())) }
         }
         Some(_) if says.is_rolled_back == Some(false) => external(event),
-        Some(older) if now - event.at < WAITED_OUT => Heard::TooEarly(format!(
+        Some(older) if now - event.at < WAITED_OUT || says.is_unasked => Heard::TooEarly(format!(
             "how deployment {} began was not heard yet: it may be the rollback of {}",
             event.deployment_id,
             older.deployment_id()
@@ -368,7 +375,7 @@ fn of_change(
     match (newest(Runs::Wanted), newest(Runs::Unknown)) {
         (Some(begun), _) | (None, Some(begun)) if is_live(begun) => Some(not_ended(event, &begun.change_id)),
         (Some(begun), _) => Some(Heard::OfOrphan(Box::new(of_orphan(event, begun, says, now)))),
-        (None, Some(begun)) if now - event.at < WAITED_OUT => Some(Heard::TooEarly(format!(
+        (None, Some(begun)) if now - event.at < WAITED_OUT || says.is_unasked => Some(Heard::TooEarly(format!(
             "deployment {} may be of change {}, and ECS does not tell yet what it runs",
             event.deployment_id, begun.change_id
         ))),
@@ -464,7 +471,13 @@ mod tests {
         now: DateTime<Utc>,
     ) -> Heard {
         let written = Written::default();
-        super::hear(event, Known { head, item, open, written: &written, says: None }, now)
+        let known = Known { head, item, open, written: &written, says: None };
+        match super::hear(event, known, now) {
+            Heard::Ask if event.rolls_back() => {
+                super::hear(event, Known { says: Some(&Says::default()), ..known }, now)
+            }
+            heard => heard,
+        }
     }
 
     const BEFORE: &str = "arn:aws:ecs:eu-west-1:222222222222:task-definition/web:7";
@@ -537,8 +550,15 @@ mod tests {
         let known = Known { written: &untold, ..known };
         assert_eq!(super::hear(&begins, known, at(200)), Heard::RollsBack { undone: None });
         let unacted = super::tests::written(&[Begun { left: Some("ecs-svc/0".to_owned()), ..began(20, "nginx:2") }]);
-        let heard = super::hear(&begins, Known { written: &unacted, ..known }, at(200));
-        assert!(matches!(heard, Heard::RollsBack { undone: Some(_) }), "{heard:?}");
+        let known = Known { written: &unacted, ..known };
+        assert_eq!(super::hear(&begins, known, at(200)), Heard::Ask, "nobody may have told of what it undoes");
+        let told = |is_rolled_back| {
+            let says = Says { is_rolled_back, ..Says::default() };
+            super::hear(&begins, Known { says: Some(&says), ..known }, at(200))
+        };
+        assert!(matches!(told(None), Heard::RollsBack { undone: Some(_) }));
+        assert!(matches!(told(Some(true)), Heard::RollsBack { undone: Some(_) }));
+        assert_eq!(told(Some(false)), Heard::RollsBack { undone: None });
     }
 
     #[test]

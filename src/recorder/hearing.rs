@@ -211,16 +211,20 @@ impl Recorder {
             Ok(session) => session,
             Err(why) => {
                 tracing::warn!(service = %service, "whose deployment {} is cannot be asked: {why}", event.deployment_id);
-                return Says::default();
+                return unasked();
             }
         };
         let ecs = Ecs::new(&self.shared, service.region().as_str(), session);
         let buckets = self.pace.of(service);
         asked(&ecs, &buckets, event, open).await.unwrap_or_else(|error| {
             tracing::warn!(service = %service, "whose deployment {} is cannot be told: {error}", event.deployment_id);
-            Says::default()
+            unasked()
         })
     }
+}
+
+fn unasked() -> Says {
+    Says { is_unasked: true, ..Says::default() }
 }
 
 fn too_early(why: &str) -> Failure {
@@ -277,7 +281,7 @@ async fn asked(
             Err(_) => None,
         };
     }
-    says.is_rolled_back = match open.filter(|_| event.happened != Happened::InProgress) {
+    says.is_rolled_back = match open.filter(|_| event.happened != Happened::InProgress || event.rolls_back()) {
         Some(open) => is_rolled_back(ecs, buckets, event, open).await?,
         None => None,
     };

@@ -80,6 +80,19 @@ pub struct Applying<'a> {
 
 type Tags = BTreeMap<String, String>;
 
+/// What is seen where an answer was lost.
+struct Seen<T> {
+    done: T,
+    /// Whether the call itself is seen to have acted.
+    is_ours: bool,
+}
+
+impl<T> Seen<T> {
+    fn ours(done: T) -> Self {
+        Self { done, is_ours: true }
+    }
+}
+
 /// A step that failed, and whether it is known what it did.
 struct Stopped {
     failure: Failure,
@@ -149,7 +162,7 @@ impl Applying<'_> {
             return Ok(definition);
         }
         let once = async |time| self.target.ecs.register_task_definition(document, time).await;
-        let back = async || self.newest(family, document).await.map_err(DescribeError::Call);
+        let back = async || Ok(self.newest(family, document).await.map_err(DescribeError::Call)?.map(Seen::ours));
         self.send(Call::RegisterTaskDefinition, Code::TaskDefinitionRejected, &rejected, mask, once, back).await
     }
 
@@ -199,10 +212,11 @@ impl Applying<'_> {
         let back = async || {
             let service = self.target.ecs.describe_service(self.key).await?;
             Ok(match self.is_updated(&service, definition, before) {
-                true => Some(Ok(service)),
+                true => Some(Seen::ours(Ok(service))),
                 // A read that lags behind shows an earlier deployment than the one before.
                 false if self.deploys(definition) && service.deployed_at() > before.deployed_at() => {
-                    Some(Err(service.task_definition_arn().unwrap_or("no task definition of its own").to_owned()))
+                    let running = service.task_definition_arn().unwrap_or("no task definition of its own").to_owned();
+                    Some(Seen { done: Err(running), is_ours: false })
                 }
                 false => None,
             })
@@ -300,7 +314,7 @@ impl Applying<'_> {
         let failed = |error: &CallError| messages::tags_failed(self.key, error);
         let back = async || {
             let service = self.target.ecs.describe_service(self.key).await?;
-            Ok(Some(service.tags).filter(&is_done))
+            Ok(Some(service.tags).filter(&is_done).map(Seen::ours))
         };
         self.send(Call::TagResource, Code::TagUpdateFailed, &failed, || self.mask(now), once, back).await
     }
@@ -314,7 +328,7 @@ impl Applying<'_> {
         failed: &impl Fn(&CallError) -> Failure,
         mask: impl Fn() -> Mask,
         once: impl AsyncFn(MutationTime) -> Result<T, CallError>,
-        back: impl AsyncFn() -> Result<Option<T>, DescribeError>,
+        back: impl AsyncFn() -> Result<Option<Seen<T>>, DescribeError>,
     ) -> Result<T, Stopped> {
         let (mut sent, mut unknown) = (0, 0);
         loop {
@@ -333,8 +347,11 @@ impl Applying<'_> {
                 self.lease.mark_acted(now);
                 // First of all: nobody else may begin while it can still act.
                 self.lease.lengthen(now).await;
-                if let Some(done) = self.read_back(&error, failed, &mask, &back).await? {
-                    self.lease.settle(now);
+                if let Some(Seen { done, is_ours }) = self.read_back(&error, failed, &mask, &back).await? {
+                    // Where somebody else has deployed, this call may still act.
+                    if is_ours {
+                        self.lease.settle(now);
+                    }
                     return Ok(done);
                 }
             }
@@ -359,8 +376,8 @@ impl Applying<'_> {
         error: &CallError,
         failed: &impl Fn(&CallError) -> Failure,
         mask: &impl Fn() -> Mask,
-        back: &impl AsyncFn() -> Result<Option<T>, DescribeError>,
-    ) -> Result<Option<T>, Stopped> {
+        back: &impl AsyncFn() -> Result<Option<Seen<T>>, DescribeError>,
+    ) -> Result<Option<Seen<T>>, Stopped> {
         let mut unread = None;
         for pause in READ_BACK_PAUSES {
             tokio::time::sleep(pause).await;
