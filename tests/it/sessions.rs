@@ -111,16 +111,14 @@ async fn the_session_may_change_this_service_and_no_other() {
     assert!(session.policy_text.unwrap().len() <= 2048);
     let ask = |action: &str, resource: &str| allows(&policy, &Question { action, resource, context: vec![] });
     for action in ["ecs:UpdateService", "ecs:TagResource", "ecs:UntagResource"] {
-        for own in ["service/prod/edge", "service/edge"] {
-            let arn = format!("arn:aws:ecs:{REGION}:{TARGET}:{own}");
-            assert!(ask(action, &arn), "{action} on {arn}, short form included");
-        }
+        assert!(ask(action, &site.service_arn()), "{action}");
         for other in [
             "service/prod/edge2",
             "service/prod/edg",
             "service/dev/edge",
             "service/prod/other",
             "service/edge/prod",
+            "service/edge",
             "service/edge2",
         ] {
             let arn = format!("arn:aws:ecs:{REGION}:{TARGET}:{other}");
@@ -129,6 +127,14 @@ async fn the_session_may_change_this_service_and_no_other() {
         let elsewhere = format!("arn:aws:ecs:us-east-1:{TARGET}:service/prod/edge");
         assert!(!ask(action, &elsewhere), "{action} on {elsewhere}");
     }
+    // An ARN of the old form does not say in which cluster.
+    let old = format!("arn:aws:ecs:{REGION}:{TARGET}:service/edge");
+    let in_cluster = |action: &str, cluster: &str| {
+        let cluster = format!("arn:aws:ecs:{REGION}:{TARGET}:cluster/{cluster}");
+        allows(&policy, &Question { action, resource: &old, context: vec![("ecs:cluster", cluster)] })
+    };
+    assert!(in_cluster("ecs:UpdateService", "prod") && !in_cluster("ecs:UpdateService", "dev"));
+    assert!(!in_cluster("ecs:TagResource", "prod"), "which AWS refuses for such ARNs");
     let own = site.service_arn();
     for action in [
         "ecs:DeleteService",
