@@ -461,7 +461,7 @@ fn hurt(seed: u64, acts: &[Act], outages: &mut Vec<Outage>, deviations: &mut BTr
             deviations.insert(format!("invocation {name}.1"), Deviation::Freeze(When::Sent(4 + draw.below(6)), freeze));
         }
         // It stands still between two attempts of a call until its lease has ended.
-        if change.tag.is_some() && draw.chance(0.03) {
+        if change.tag.is_some() && draw.chance(0.1) {
             outages.push(tags_fail(&mut draw, *at, 10_000.0));
             let freeze = draw.millis(126_000.0, 300_000.0);
             deviations.insert(format!("invocation {name}.1"), Deviation::Freeze(When::Failed(1), freeze));
