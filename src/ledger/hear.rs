@@ -476,7 +476,7 @@ mod tests {
             Heard::Ask if event.rolls_back() => {
                 super::hear(event, Known { says: Some(&Says::default()), ..known }, now)
             }
-            heard => heard,
+            other => other,
         }
     }
 
