@@ -57,7 +57,7 @@ run-lambda-test-sam: $(VENV)/stamp local-package ## the first version's eight ev
 # in the quick one some hundreds of seeds would take ten minutes.
 .PHONY: test
 test: $(VENV)/stamp $(TARGET)/docker-registry/stamp local-package ## every test: cargo test, then the end-to-end tests on a local AWS
-	@RUST_TEST_THREADS=4 cargo test --locked --workspace --exclude ecs-updater-simulation --no-fail-fast; rust=$$?; \
+	@RUST_TEST_THREADS=2 cargo test --locked --workspace --exclude ecs-updater-simulation --no-fail-fast; rust=$$?; \
 	cargo test --locked --profile sim -p ecs-updater-simulation --no-fail-fast || rust=1; \
 	BUILT=$(TARGET) $(VENV)/bin/python -m pytest -p no:cacheprovider tests/e2e; python=$$?; \
 	test $$rust -eq 0 -a $$python -eq 0
