@@ -130,8 +130,8 @@ pub fn hear(event: &DeploymentEvent, known: Known<'_>, now: DateTime<Utc>) -> He
 #[must_use]
 pub fn needs_ledger(event: &DeploymentEvent, head: Option<&Head>, item: Option<&DeploymentItem>) -> bool {
     let Some(item) = item else { return true };
-    // What no change came behind had nothing that took its place, as far as the ledger knows.
-    let is_behind = || head.and_then(|head| head.begun.as_ref()).is_some_and(|begun| *begun != item.change_id);
+    // What nothing came behind, no change and nobody's deployment, had nothing that took its place, as far as the ledger knows.
+    let is_behind = || head.is_some_and(|head| head.highest != item.change_id);
     let ends_more = || item.undoes.is_some() || !item.outcomes.is_empty() || is_behind();
     event.rolls_back() || (event.happened != Happened::InProgress && ends_more())
 }
@@ -768,9 +768,9 @@ mod tests {
         let Heard::Ended { deployment_id, ending, .. } = end(Happened::Completed, 20) else { panic!() };
         assert_eq!((deployment_id.as_str(), ending.kind), ("ecs-svc/1", Kind::Completed));
         let mut newer = head(None);
-        newer.begun = Some(change(30));
+        newer.highest = change(30);
         assert!(needs_ledger(&event("ecs-svc/1", Happened::Failed, "", 60), Some(&newer), Some(&old)));
-        newer.begun = Some(old.change_id.clone());
+        newer.highest = old.change_id.clone();
         assert!(!needs_ledger(&event("ecs-svc/1", Happened::Failed, "", 60), Some(&newer), Some(&old)));
         // What replaced it was nobody's, or has ended: the sweep asks.
         let named = crate::ledger::begun::Named { deployment_id: "ecs-svc/9".to_owned(), since: at(30) };
