@@ -109,6 +109,15 @@ struct Work<'a> {
     key_id: &'a str,
 }
 
+/// What became of the note of an event that failed before a change began.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Note {
+    /// It stands, or is not needed.
+    Stands,
+    /// Somebody else has written under the key since it was read.
+    Moved,
+}
+
 /// What changes services. Time and randomness come from outside.
 pub struct Updater {
     config: Config,
@@ -189,7 +198,7 @@ impl Updater {
                     } else {
                         messages::always_moved(request, read.value.head.as_ref(), &why)
                     };
-                    return Err(self.noted(failure.into(), request, &read.value, &key_id).await);
+                    return Err(self.noted(failure.into(), request, &read.value, &key_id).await.0);
                 }
                 Ok(Attempt::Moved(_, Some(position))) => {
                     read.value = *position;
@@ -197,7 +206,11 @@ impl Updater {
                 }
                 Ok(Attempt::Moved(_, None)) => tokio::time::sleep(PAUSE.pause(tries, self.random)).await,
                 Ok(Attempt::Again) => {}
-                Err(stop) => return Err(self.noted(stop, request, &read.value, &key_id).await),
+                // The same event is worked on elsewhere: what is refused here may be that one's own work.
+                Err(stop) => match self.noted(stop, request, &read.value, &key_id).await {
+                    (_, Note::Moved) if tries < ATTEMPTS => {}
+                    (stop, _) => return Err(stop),
+                },
             }
             let again = self.store().read(&request.service_key, &key_id).await;
             read = again.map_err(|error| messages::history_unavailable(&request.service_key, &error))?;
@@ -271,23 +284,23 @@ impl Updater {
     }
 
     /// Notes an event that failed before a change began; where that could not be, the failure says so.
-    async fn noted(&self, stop: Stop, request: &UpdateRequest, position: &Position, key_id: &str) -> Stop {
+    async fn noted(&self, stop: Stop, request: &UpdateRequest, position: &Position, key_id: &str) -> (Stop, Note) {
         if matches!(stop, Stop::Failed(_)) {
-            return stop;
+            return (stop, Note::Stands);
         }
         match self.note(request, position, key_id).await {
-            Ok(()) => stop,
-            Err(error) => stop.map(|failure| failure.and(messages::not_noted(&error))),
+            Ok(noted) => (stop, noted),
+            Err(error) => (stop.map(|failure| failure.and(messages::not_noted(&error))), Note::Stands),
         }
     }
 
     /// Notes that an event came, with what had begun by then, unless its key knows of it, or its own time tells what came after it: a
     /// mark would forget that.
-    async fn note(&self, request: &UpdateRequest, position: &Position, key_id: &str) -> Result<(), LedgerError> {
+    async fn note(&self, request: &UpdateRequest, position: &Position, key_id: &str) -> Result<Note, LedgerError> {
         let now = (self.clock)();
         let is_overtaken = matches!(position.admits(event(request), now), Admission::Overtaken { .. });
         if position.key(now).is_some() || is_overtaken {
-            return Ok(());
+            return Ok(Note::Stands);
         }
         let to = KeyItem::seen(key_id, &request.event_hash, position.begun().cloned(), now);
         let writes = [Write::Key { from: position.key.clone(), to }];
@@ -295,8 +308,8 @@ impl Updater {
         let late = || Err(LedgerError::Time("DynamoDB did not answer in time".to_owned()));
         match written.unwrap_or_else(|_| late()) {
             // The first one counts.
-            Err(LedgerError::Conflict(_)) => Ok(()),
-            written => written,
+            Err(LedgerError::Conflict(_)) => Ok(Note::Moved),
+            written => written.map(|()| Note::Stands),
         }
     }
 
