@@ -46,11 +46,11 @@ run "fills_in_lists" {
     without  = ["OnlyBreakGlassChangesThisPolicy"]
   }
   assert {
-    condition     = jsondecode(output.json).Statement[1].Condition.ArnNotEquals["aws:PrincipalArn"] == ["arn:1", "arn:2"]
+    condition     = jsondecode(output.json).Statement[2].Condition.ArnNotEquals["aws:PrincipalArn"] == ["arn:1", "arn:2"]
     error_message = "a list in place of a string"
   }
   assert {
-    condition     = [for statement in jsondecode(output.json).Statement : statement.Sid] == ["NobodyRewritesHistory", "OnlyTheWritersAppend"]
+    condition     = [for statement in jsondecode(output.json).Statement : statement.Sid] == ["NobodyRewritesHistory", "NobodyDeletesTheTable", "OnlyTheWritersAppend"]
     error_message = "a statement is left out whole, and only that"
   }
 }
