@@ -2,11 +2,9 @@
 //!
 //! Images have changes of their own. Of what may be a secret ([`may_be_secret`]) it is told that it was added, changed or removed.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value};
 
-use crate::ledger::hidden::in_words;
+use crate::ledger::hidden::{as_words, in_words};
 use crate::mask::may_be_secret;
 use crate::plan::{Change, What};
 use crate::task_definition::comparable;
@@ -15,27 +13,26 @@ use crate::task_definition::comparable;
 #[must_use]
 pub fn differences(from: &Value, to: &Value) -> Vec<Change> {
     let mut differences = Vec::new();
-    let members = |value: &Value| value.as_object().cloned().unwrap_or_default();
-    let (from, to) = (members(from), members(to));
-    let is_other = |name: &str| name != "containerDefinitions";
-    compare(&mut differences, "", &from, &to, is_other);
-    let (from, to) = (containers(&from), containers(&to));
-    for name in from.keys().chain(to.keys().filter(|name| !from.contains_key(*name))) {
+    let without = |value: &Value, names: &[&str]| -> Map<String, Value> {
+        let mut members = value.as_object().cloned().unwrap_or_default();
+        members.retain(|name, _| !names.contains(&name.as_str()));
+        members
+    };
+    let task = |value: &Value| without(value, &["containerDefinitions"]);
+    compare(&mut differences, "", &task(from), &task(to), may_be_secret);
+    let (from, to) = (containers(from), containers(to));
+    for name in names(&from, &to) {
         let path = format!("containers.{name}");
-        match (from.get(name), to.get(name)) {
-            (Some(from), Some(to)) => {
-                let is_other = |member: &str| !["name", "image", "environment", "secrets"].contains(&member);
-                compare(&mut differences, &format!("{path}."), from, to, is_other);
-                for list in ["environment", "secrets"] {
-                    let is_secret = may_be_secret(list);
-                    by_name(&mut differences, &format!("{path}.{list}"), (from, to), list, is_secret);
-                }
-            }
-            (is, _) => {
-                let word = |is: bool, word: &str| if is { Value::from(word) } else { Value::Null };
-                let (was, comes) = (word(is.is_some(), "removed"), word(is.is_none(), "added"));
-                differences.push(Change { what: What::Definition, path, from: was, to: comes });
-            }
+        let (Some(from), Some(to)) = (from.get(name), to.get(name)) else {
+            let (from, to) = as_words(from.get(name).unwrap_or_default(), to.get(name).unwrap_or_default());
+            differences.push(Change { what: What::Definition, path, from, to });
+            continue;
+        };
+        let container = |value: &Value| without(value, &["name", "image", "environment", "secrets"]);
+        compare(&mut differences, &format!("{path}."), &container(from), &container(to), may_be_secret);
+        for list in ["environment", "secrets"] {
+            let path = format!("{path}.{list}.");
+            compare(&mut differences, &path, &entries(from, list), &entries(to, list), |_| may_be_secret(list));
         }
     }
     differences
@@ -46,65 +43,32 @@ fn compare(
     path: &str,
     from: &Map<String, Value>,
     to: &Map<String, Value>,
-    is_wanted: impl Fn(&str) -> bool,
+    is_secret: impl Fn(&str) -> bool,
 ) {
-    for name in from.keys().chain(to.keys().filter(|name| !from.contains_key(*name))).filter(|name| is_wanted(name)) {
-        let (was, comes) = (from.get(name).unwrap_or(&Value::Null), to.get(name).unwrap_or(&Value::Null));
-        if comparable(was.clone()) == comparable(comes.clone()) {
-            continue;
+    for name in names(from, to) {
+        let (was, comes) = (from.get(name).unwrap_or_default(), to.get(name).unwrap_or_default());
+        if comparable(was.clone()) != comparable(comes.clone()) {
+            let (from, to) = if is_secret(name) { as_words(was, comes) } else { in_words(was, comes) };
+            differences.push(Change { what: What::Definition, path: format!("{path}{name}"), from, to });
         }
-        let (from, to) = told(name, was, comes);
-        differences.push(Change { what: What::Definition, path: format!("{path}{name}"), from, to });
     }
 }
 
-/// Entries with a name, such as variables of the environment.
-fn by_name(
-    differences: &mut Vec<Change>,
-    path: &str,
-    (from, to): (&Map<String, Value>, &Map<String, Value>),
-    list: &str,
-    is_secret: bool,
-) {
-    let entries = |container: &Map<String, Value>| -> BTreeMap<String, Value> {
-        let entries = container.get(list).and_then(Value::as_array).into_iter().flatten();
-        let value = |entry: &Value| entry.get("value").or_else(|| entry.get("valueFrom")).cloned();
-        entries
-            .filter_map(|entry| Some((entry.get("name")?.as_str()?.to_owned(), value(entry).unwrap_or_default())))
-            .collect()
-    };
-    let (from, to) = (entries(from), entries(to));
-    for name in from.keys().chain(to.keys().filter(|name| !from.contains_key(*name))) {
-        let (was, comes) = (from.get(name).unwrap_or(&Value::Null), to.get(name).unwrap_or(&Value::Null));
-        if was == comes {
-            continue;
-        }
-        let (from, to) = if is_secret { told("environment", was, comes) } else { (was.clone(), comes.clone()) };
-        differences.push(Change { what: What::Definition, path: format!("{path}.{name}"), from, to });
-    }
+/// The names in either, those of the first in front.
+fn names<'a>(from: &'a Map<String, Value>, to: &'a Map<String, Value>) -> impl Iterator<Item = &'a String> {
+    from.keys().chain(to.keys().filter(|name| !from.contains_key(*name)))
 }
 
-/// Two values of a member as people are told them; of one that may be secret as a whole only what becomes of it.
-fn told(name: &str, from: &Value, to: &Value) -> (Value, Value) {
-    if !may_be_secret(name) {
-        return in_words(from, to);
-    }
-    let word = |is: &Value, word: &str| if is.is_null() { Value::Null } else { word.into() };
-    let (was, comes) = if from.is_null() {
-        ("hidden", "added")
-    } else if to.is_null() {
-        ("removed", "hidden")
-    } else {
-        ("hidden", "changed")
-    };
-    (word(from, was), word(to, comes))
+/// Entries with a name, such as variables of the environment: each with its value, or where that is to be had.
+fn entries(container: &Value, list: &str) -> Map<String, Value> {
+    let entries = container.get(list).and_then(Value::as_array).into_iter().flatten();
+    let value = |entry: &Value| entry.get("value").or_else(|| entry.get("valueFrom")).cloned().unwrap_or_default();
+    entries.filter_map(|entry| Some((entry.get("name")?.as_str()?.to_owned(), value(entry)))).collect()
 }
 
-fn containers(definition: &Map<String, Value>) -> BTreeMap<String, Map<String, Value>> {
+fn containers(definition: &Value) -> Map<String, Value> {
     let containers = definition.get("containerDefinitions").and_then(Value::as_array).into_iter().flatten();
-    containers
-        .filter_map(|container| Some((container.get("name")?.as_str()?.to_owned(), container.as_object()?.clone())))
-        .collect()
+    containers.filter_map(|it| Some((it.get("name")?.as_str()?.to_owned(), it.clone()))).collect()
 }
 
 #[cfg(test)]

@@ -101,13 +101,19 @@ fn hide(
     }
 }
 
-/// Whether a value stands there as [`hidden`] writes it.
+/// Whether of what may be secret in a value something stands there as [`hidden`] writes it.
 #[must_use]
 pub fn is_hidden(value: &Value) -> bool {
+    has_hidden(value, false)
+}
+
+fn has_hidden(value: &Value, is_secret: bool) -> bool {
     match value {
-        Value::Object(members) => members.values().any(is_hidden),
-        Value::Array(items) => items.iter().any(is_hidden),
-        Value::String(text) => text == UNKNOWN || is_hash(text),
+        Value::Object(members) => {
+            members.iter().any(|(name, value)| has_hidden(value, is_secret || may_be_secret(name)))
+        }
+        Value::Array(items) => items.iter().any(|item| has_hidden(item, is_secret)),
+        Value::String(text) => is_secret && (text == UNKNOWN || is_hash(text)),
         _ => false,
     }
 }
@@ -125,26 +131,38 @@ fn is_hash(text: &str) -> bool {
 /// A value as it was before it was hidden, where each of what is hidden in it is what `is` has in the same place; else none.
 #[must_use]
 pub fn revealed(key: Option<&HiddenKey>, service: &ServiceKey, path: &str, was: &Value, is: &Value) -> Option<Value> {
-    match (was, is) {
-        (Value::Object(was), is) => {
-            let revealed = was.iter().map(|(name, was)| {
+    reveal(key, service, path, was, is, false)
+}
+
+fn reveal(
+    key: Option<&HiddenKey>,
+    service: &ServiceKey,
+    path: &str,
+    was: &Value,
+    is: &Value,
+    is_secret: bool,
+) -> Option<Value> {
+    match was {
+        Value::Object(members) => {
+            let revealed = members.iter().map(|(name, was)| {
                 let is = is.get(name).unwrap_or(&Value::Null);
-                Some((name.clone(), revealed(key, service, &format!("{path}.{name}"), was, is)?))
+                let was = reveal(key, service, &format!("{path}.{name}"), was, is, is_secret || may_be_secret(name))?;
+                Some((name.clone(), was))
             });
             revealed.collect::<Option<Map<_, _>>>().map(Value::Object)
         }
-        (Value::Array(was), is) => {
-            let revealed = was.iter().enumerate().map(|(index, was)| {
+        Value::Array(items) => {
+            let revealed = items.iter().enumerate().map(|(index, was)| {
                 let is = is.get(index).unwrap_or(&Value::Null);
-                self::revealed(key, service, &format!("{path}[{index}]"), was, is)
+                reveal(key, service, &format!("{path}[{index}]"), was, is, is_secret)
             });
             revealed.collect::<Option<Vec<_>>>().map(Value::Array)
         }
-        (was, is) if is_hidden(was) => {
+        was if has_hidden(was, is_secret) => {
             let hash = key?.hash(service, path, is).ok()?;
             (was.as_str() == Some(&hash)).then(|| is.clone())
         }
-        (was, _) => Some(was.clone()),
+        was => Some(was.clone()),
     }
 }
 
@@ -170,16 +188,28 @@ fn words(value: &Value, other: &Value, is_secret: bool, is_new: bool) -> Value {
             items.map(|(index, value)| words(value, other.get(index).unwrap_or(missing), is_secret, is_new)).collect()
         }
         Value::Null => Value::Null,
-        value if is_secret => match (is_new, other) {
-            (_, other) if other == value => UNKNOWN,
-            (true, Value::Null) => "added",
-            (true, _) => "changed",
-            (false, Value::Null) => "removed",
-            (false, _) => UNKNOWN,
-        }
-        .into(),
+        value if is_secret => word(value, other, is_new),
         value => value.clone(),
     }
+}
+
+/// The word for a value that may be secret as a whole; nothing where there is none.
+fn word(value: &Value, other: &Value, is_new: bool) -> Value {
+    match (is_new, other) {
+        _ if value.is_null() => return Value::Null,
+        (_, other) if other == value => UNKNOWN,
+        (true, Value::Null) => "added",
+        (true, _) => "changed",
+        (false, Value::Null) => "removed",
+        (false, _) => UNKNOWN,
+    }
+    .into()
+}
+
+/// Two values that may be secret as a whole, as people are told them.
+#[must_use]
+pub fn as_words(from: &Value, to: &Value) -> (Value, Value) {
+    (word(from, to, false), word(to, from, true))
 }
 
 #[cfg(test)]
@@ -230,6 +260,10 @@ mod tests {
         other["logConfiguration"]["options"]["splunk-token"] = json!("another");
         assert_eq!(back(&other), None);
         assert_eq!(back(&json!({})), None);
+        // Only where a secret may stand: elsewhere a text that looks so is a text.
+        let named = json!({"namespace": "hidden", "discoveryName": format!("h1:{}", "0".repeat(32))});
+        assert!(!is_hidden(&named));
+        assert_eq!(revealed(None, &service("web"), "serviceConnectConfiguration", &named, &json!({})), Some(named));
     }
 
     #[test]
