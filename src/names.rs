@@ -245,6 +245,13 @@ impl fmt::Display for ChangeId {
     }
 }
 
+/// The updater's alias whose only caller is the API door.
+pub const VERIFIED_ALIAS: &str = "api";
+/// The alias of the version that is in use, of each function.
+pub const LIVE_ALIAS: &str = "live";
+/// What Lambda calls a function that was invoked by neither version nor alias.
+pub const UNQUALIFIED: &str = "$LATEST";
+
 /// The ARN of a Lambda function, in its parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FunctionArn {

@@ -44,7 +44,7 @@ use crate::ledger::hidden::{HiddenKey, hidden, holds_secrets};
 use crate::ledger::idempotency::{self, KeyItem};
 use crate::ledger::record::{Attempt as Try, ChangeFacts, Identity, Place, Record, RecordKey};
 use crate::ledger::write::{LedgerError, Write};
-use crate::names::{ChangeId, FunctionArn, ServiceKey};
+use crate::names::{ChangeId, FunctionArn, ServiceKey, UNQUALIFIED, VERIFIED_ALIAS};
 use crate::pace::Pace;
 use crate::plan::{self, Change, Plan};
 use crate::request::UpdateRequest;
@@ -93,11 +93,6 @@ impl Invocation {
         self.function.as_ref().and_then(|function| function.qualifier.as_deref()) == Some(VERIFIED_ALIAS)
     }
 }
-
-/// The function's alias whose only caller is the API door.
-pub(crate) const VERIFIED_ALIAS: &str = "api";
-/// What Lambda calls a function that was invoked by neither version nor alias.
-pub(crate) const UNQUALIFIED: &str = "$LATEST";
 
 /// One request, and what it is worked on with.
 #[derive(Clone, Copy)]
@@ -456,6 +451,11 @@ impl Updater {
         Ok(response)
     }
 
+    /// The key of what is hidden in records, read or made once.
+    async fn hidden_key(&self) -> Result<&HiddenKey, LedgerError> {
+        self.hidden.get_or_try_init(|| self.store().hidden_key()).await
+    }
+
     /// What records keep of a service, what may be secret as keyed hashes. Where the key cannot be read, a word stands there, which equals
     /// nothing.
     async fn recorded(&self, service: &ServiceKey, snapshot: &Snapshot, container: Option<&str>) -> Recorded {
@@ -463,7 +463,7 @@ impl Updater {
         if !recorded.service.values().any(holds_secrets) {
             return recorded;
         }
-        let key = self.hidden.get_or_try_init(|| self.store().hidden_key()).await.inspect_err(|error| {
+        let key = self.hidden_key().await.inspect_err(|error| {
             tracing::warn!(service = %service, "the key of hidden values could not be read: {error}");
         });
         for (name, value) in &mut recorded.service {

@@ -20,8 +20,7 @@ use crate::ledger::merge::{Keyed, Merge, Step};
 use crate::ledger::query::{Index, Order, Page, Position, Query, Scope, Section, keys_of};
 use crate::ledger::record::{RawRecord, RecordKey};
 use crate::ledger::verify::{Chain, End, Verification};
-use crate::names::{ChangeId, ServiceKey};
-use crate::update::{UNQUALIFIED, VERIFIED_ALIAS};
+use crate::names::{ChangeId, LIVE_ALIAS, ServiceKey, UNQUALIFIED, VERIFIED_ALIAS};
 
 const QUERY: &str = "dynamodb:Query";
 /// All that is read of an idempotency key: the answers that it holds are none of this function's business.
@@ -40,7 +39,7 @@ const VERIFY_ATTEMPTS: u32 = 5;
 const VERIFY_PAUSE: Duration = Duration::from_millis(200);
 
 /// The aliases by which the updater is invoked: an idempotency key belongs to one of them.
-const CALLERS: [&str; 3] = [VERIFIED_ALIAS, "live", UNQUALIFIED];
+const CALLERS: [&str; 3] = [VERIFIED_ALIAS, LIVE_ALIAS, UNQUALIFIED];
 
 /// What an answer took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

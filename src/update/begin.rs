@@ -114,7 +114,7 @@ impl Updater {
         }
         let service = &work.request.service_key;
         let unavailable = |error: LedgerError| messages::history_unavailable(service, &error);
-        let key = self.hidden.get_or_try_init(|| self.store().hidden_key()).await.map_err(unavailable)?;
+        let key = self.hidden_key().await.map_err(unavailable)?;
         let hide = |change: &Change| -> serde_json::Result<Change> {
             let hide = |value| hidden(Some(key), service, &change.path, value);
             Ok(Change { from: hide(&change.from)?, to: hide(&change.to)?, ..change.clone() })

@@ -205,7 +205,7 @@ impl Updater {
         };
         let is_hidden = changes.iter().flatten().any(|change| holds_secrets(&change.to) || holds_secrets(&change.from));
         let key = if is_hidden {
-            let key = self.hidden.get_or_try_init(|| self.store().hidden_key()).await;
+            let key = self.hidden_key().await;
             Some(key.map_err(|error| messages::history_unavailable(service, &error))?)
         } else {
             None

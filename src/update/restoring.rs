@@ -83,7 +83,7 @@ impl Updater {
             _ => OldDefinition::InPlace,
         };
         let hidden = if before.service.values().any(is_hidden) {
-            Some(self.hidden.get_or_try_init(|| self.store().hidden_key()).await.map_err(unavailable)?.clone())
+            Some(self.hidden_key().await.map_err(unavailable)?.clone())
         } else {
             None
         };
