@@ -118,8 +118,8 @@ pub fn always_moved(request: &UpdateRequest, head: Option<&Head>, why: &str) -> 
     .retryable(true)
 }
 
-/// Another change began after the event; `record` is what is known of that one.
-/// Another change began after the event: by the ledger, or else by the time `sent_at` that the event gives.
+/// Another change began after the event: by the ledger, or else by the time `sent_at` that the event gives. `record` is what is known of
+/// that change.
 pub fn overtaken(
     request: &UpdateRequest,
     own: Option<&ChangeId>,
