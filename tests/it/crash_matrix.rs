@@ -497,6 +497,24 @@ async fn undisturbed(change: &Change) -> (Vec<Step>, End) {
     (steps, run.end(&bodies))
 }
 
+/// The same calls twice: on a busy machine an answer can take so long that it says nothing of the clock, and is asked for again.
+async fn usual(change: &Change) -> (Vec<Step>, End) {
+    let calls = |steps: &[Step]| {
+        let mut labels: Vec<String> = steps.iter().map(|step| step.label.clone()).collect();
+        labels.sort();
+        labels
+    };
+    let mut last = undisturbed(change).await;
+    for _ in 0..5 {
+        let again = undisturbed(change).await;
+        if calls(&again.0) == calls(&last.0) {
+            return last;
+        }
+        last = again;
+    }
+    panic!("no two runs in a row made the same calls");
+}
+
 /// One cell: killed, checked; sent again, checked; swept, checked; sent once more.
 async fn cell(change: &Change, step: &Step, side: Side, expected: &End) -> String {
     let run = Run::begin(change).await;
@@ -638,7 +656,7 @@ where
 }
 
 async fn matrix(change: Change) {
-    let (steps, expected) = undisturbed(&change).await;
+    let (steps, expected) = usual(&change).await;
     let cells = each(&steps, |step, side| cell(&change, step, side, &expected)).await;
     let all = if change.then == Then::AnotherChange {
         "In each cell the other change is done as asked, and the late event undoes nothing that was recorded before it."
