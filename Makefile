@@ -256,7 +256,7 @@ local-package: $(VENV)/stamp cargo
 	  $(VENV)/bin/python local/package.py $(TARGET)/debug/$$function $(LOCAL_PACKAGES)/$$function.zip || exit; done
 
 # As constraints too: without, a pip of 2023 looks for the newest of what is asked for with extras, and finds no hash.
-pinned = --require-hashes --requirement $(1) --constraint $(1)
+pinned = --requirement $(1) --constraint $(1)
 
 # A virtual environment in $(1) with exactly what $(2) pins. The stamp is written last: an installation that was cut
 # off is done again from the start.
@@ -269,10 +269,10 @@ define virtual_environment
 	@echo "installing $(2) into $(1)"
 	@if $(PYTHON) -c 'import ensurepip' 2>/dev/null; then \
 	  $(PYTHON) -m venv --clear $(1) && \
-	  $(1)/bin/python -m pip install --quiet --disable-pip-version-check $(call pinned,$(2)); \
+	  $(1)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes $(call pinned,$(2)); \
 	else \
 	  $(PYTHON) -m venv --clear --without-pip $(1) && \
-	  $(PYTHON) -m pip --python $(1)/bin/python install --quiet --disable-pip-version-check $(call pinned,$(2)); \
+	  $(PYTHON) -m pip --python $(1)/bin/python install --quiet --disable-pip-version-check --require-hashes $(call pinned,$(2)); \
 	fi
 	@touch $@
 endef
