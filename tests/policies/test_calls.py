@@ -46,6 +46,7 @@ BY_AWS = {
     "kms:DescribeKey": "DynamoDB",
     "kms:Encrypt": "DynamoDB",
     "kms:GenerateDataKey*": "DynamoDB",
+    "kms:GenerateDataKey": "SQS, with the key of its queues",
     "kms:ReEncrypt*": "DynamoDB",
     "logs:CreateLogStream": "Lambda",
     "logs:PutLogEvents": "Lambda",

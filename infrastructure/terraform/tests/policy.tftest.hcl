@@ -16,6 +16,7 @@ run "fills_in_text_and_lists_and_leaves_iam_its_variables" {
       UPDATER_SOURCE_ARN = "arn:updater"
       DEAD_LETTERS_ARN   = "arn:dead-letters"
       TABLE_KEY_ARN      = "arn:key"
+      DATA_KEY_ARN       = "arn:data-key"
       REGION             = "cn-north-1"
       URL_SUFFIX         = "amazonaws.com.cn"
     }

@@ -42,6 +42,17 @@ variable "architecture" {
   }
 }
 
+variable "code_signing_config_arn" {
+  description = "Lambda code signing configuration that says whose signed packages the function may run; the package at the key above must be the signed one. Left empty, any package."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^(arn:aws[a-z-]*:lambda:[a-z0-9-]+:[0-9]{12}:code-signing-config:csc-[a-z0-9]{17})?$", var.code_signing_config_arn))
+    error_message = "code_signing_config_arn must be the ARN of a Lambda code signing configuration, or empty"
+  }
+}
+
 variable "updater_alias" {
   description = "The output updater_alias_arn of module hub."
   type        = string
@@ -96,6 +107,17 @@ variable "log_retention_days" {
       var.log_retention_days
     )
     error_message = "log_retention_days must be a number of days that CloudWatch Logs has, such as 30, 365 or 3653"
+  }
+}
+
+variable "data_key_arn" {
+  description = "KMS key that log and queues are encrypted with; its policy has to let CloudWatch Logs, EventBridge and this account's IAM policies use it (docs/DEPLOY.md). Left empty, keys of AWS."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^(arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[a-z0-9-]{1,64})?$", var.data_key_arn))
+    error_message = "data_key_arn must be the ARN of a KMS key, or empty"
   }
 }
 
