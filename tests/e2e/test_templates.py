@@ -135,6 +135,8 @@ TOKENS: dict[str, Any] = {
     "__HISTORY_FUNCTION_ARN__": "arn:history-function",
     "__STATE_MACHINES__": "arn:aws:states:eu-west-1:222222222222:stateMachine:*",
     "__DATA_KEY_ARN__": "arn:data-key",
+    "__ALLOWED_ACCOUNTS_ARN__": "arn:accounts",
+    "__TRIGGER_MAPPING_ARN__": "arn:mapping",
     "__WAVES_ARN__": "arn:waves",
     "__WAVES_EXECUTIONS__": "arn:aws:states:eu-west-1:222222222222:execution:waves",
     "__WAVES_BUCKET_ARN__": "arn:aws:s3:::waves",
@@ -160,6 +162,8 @@ VALUES = {
     "ReaderRoleName": "path/reader",
     "TableKeyArn": "arn:key",
     "DataKeyArn": "arn:data-key",
+    "AllowedAccountsArn": "arn:accounts",
+    "TriggerMappingArn": "arn:mapping",
     "NoticesTopic": "arn:topic",
     "DeadLetters.Arn": "arn:dead-letters",
     "HubEventBusArn": "arn:bus",
@@ -239,6 +243,8 @@ CONDITIONS = (
     "HasRecorder",
     "HasTableKey",
     "HasDataKey",
+    "HasAllowedAccountsArn",
+    "HasTriggerMappingArn",
     "HasRegistryRepositories",
     "HasRegistrySecrets",
 )
@@ -330,9 +336,14 @@ def test_a_statement_without_its_parameter_is_gone_whole() -> None:
         (
             "hub.yaml",
             "AllowedAccounts",
-            ["", "111111111111", "111111111111,222222222222"],
-            ["1111", "111111111111,", "111111111111, 222222222222"],
+            ["", "111111111111", "111111111111,222222222222", "s3://settings/a/b.txt", "ssm:/a/b"],
+            ["1111", "111111111111,", "111111111111, 222222222222", "s3://settings", "ssm:a", "ou-a1b2-c3d4e5f6"],
         ),
+        *(
+            (file, name, ["", "arn:aws:s3:::settings/a", "arn:aws-cn:ssm:cn-north-1:111111111111:parameter/a"], ["*", "arn:aws:s3:::settings"])
+            for file, name in (("hub.yaml", "AllowedAccountsArn"), ("trigger.yaml", "TriggerMappingArn"))
+        ),
+        ("trigger.yaml", "TriggerMapping", ["[]", "[{}]\n", "s3://settings/a", "ssm:/a"], ["{}", "s3://settings", "http://a/b"]),
         ("hub.yaml", "ExternalId", ["", "ab", "a:b/c"], ["a", "a b"]),
         (
             "hub.yaml",

@@ -49,6 +49,8 @@ BY_AWS = {
     "kms:GenerateDataKey": "SQS, with the key of its queues",
     "kms:ReEncrypt*": "DynamoDB",
     "logs:CreateLogStream": "Lambda",
+    "s3:GetObject": "src/aws/documents.rs, which makes its request itself",
+    "ssm:GetParameter": "src/aws/documents.rs",
     "logs:PutLogEvents": "Lambda",
     "sqs:DeleteMessage": "Lambda, which polls the queue",
     "sqs:GetQueueAttributes": "Lambda",

@@ -17,6 +17,7 @@ module "updater_policy" {
     DEAD_LETTERS_ARN         = aws_sqs_queue.dead_letters.arn
     TABLE_KEY_ARN            = var.table_key_arn
     DATA_KEY_ARN             = var.data_key_arn
+    ALLOWED_ACCOUNTS_ARN     = var.allowed_accounts_arn
     REGISTRY_REPOSITORY_ARNS = var.registry_repository_arns
     REGISTRY_SECRET_ARNS     = var.registry_secret_arns
     REGION                   = local.region
@@ -28,6 +29,7 @@ module "updater_policy" {
     local.without_organization,
     local.without_table_key,
     local.without_data_key,
+    var.allowed_accounts_arn == "" ? ["ReadAllowedAccounts"] : [],
     length(var.registry_repository_arns) == 0 ? ["LookUpImages"] : [],
     length(var.registry_secret_arns) == 0 ? ["ReadRegistryCredentials"] : [],
   )

@@ -109,13 +109,24 @@ variable "external_id" {
 }
 
 variable "allowed_accounts" {
-  description = "The accounts that may be changed. Left empty, every account whose target role trusts this hub."
+  description = "The accounts that may be changed; or, alone in the list, where they are kept, as s3://bucket/key or ssm:/name (docs/DEPLOY.md). Left empty, every account whose target role trusts this hub."
   type        = list(string)
   default     = []
 
   validation {
-    condition     = alltrue([for account in var.allowed_accounts : can(regex("^[0-9]{12}$", account))])
-    error_message = "allowed_accounts must be 12-digit account ids"
+    condition     = alltrue([for account in var.allowed_accounts : can(regex("^([0-9]{12}|s3://[a-z0-9.-]{3,63}/[A-Za-z0-9/_.-]+|ssm:/[A-Za-z0-9/_.-]+)$", account))])
+    error_message = "allowed_accounts must be 12-digit account ids, or one s3://bucket/key or ssm:/name"
+  }
+}
+
+variable "allowed_accounts_arn" {
+  description = "ARN of the object or parameter that allowed_accounts names, which the updater may then read. Left empty, none."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^(arn:aws[a-z-]*:s3:::[a-z0-9.-]{3,63}/[A-Za-z0-9/_.-]+|arn:aws[a-z-]*:ssm:[a-z0-9-]+:[0-9]{12}:parameter/[A-Za-z0-9/_.-]+)?$", var.allowed_accounts_arn))
+    error_message = "allowed_accounts_arn must be the ARN of an S3 object or of a parameter, or empty"
   }
 }
 

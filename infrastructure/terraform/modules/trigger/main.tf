@@ -84,10 +84,14 @@ module "trigger_policy" {
     TRIGGER_QUEUE_ARN        = aws_sqs_queue.trigger_queue.arn
     TRIGGER_LOG_GROUP_ARN    = aws_cloudwatch_log_group.trigger_log_group.arn
     DATA_KEY_ARN             = var.data_key_arn
+    TRIGGER_MAPPING_ARN      = var.trigger_mapping_arn
     REGION                   = data.aws_region.current.id
     URL_SUFFIX               = data.aws_partition.current.dns_suffix
   }
-  without = var.data_key_arn == "" ? ["UseTheDataKey"] : []
+  without = concat(
+    var.data_key_arn == "" ? ["UseTheDataKey"] : [],
+    var.trigger_mapping_arn == "" ? ["ReadMapping"] : [],
+  )
 }
 
 resource "aws_iam_role_policy" "trigger_role" {

@@ -76,12 +76,23 @@ variable "registry_repository_arns" {
 }
 
 variable "trigger_mapping" {
-  description = "Which pushes change which services, as JSON of schema/trigger-mapping.schema.json."
+  description = "Which pushes change which services, as JSON of schema/trigger-mapping.schema.json; or where that is kept, as s3://bucket/key or ssm:/name."
   type        = string
 
   validation {
-    condition     = can(regex("^\\[[\\s\\S]*\\]\\s*$", var.trigger_mapping)) && length(var.trigger_mapping) <= 3500
-    error_message = "trigger_mapping must be a JSON array of at most 3500 characters"
+    condition     = can(regex("^(\\[[\\s\\S]*\\]|s3://[a-z0-9.-]{3,63}/[A-Za-z0-9/_.-]+|ssm:/[A-Za-z0-9/_.-]+)\\s*$", var.trigger_mapping)) && length(var.trigger_mapping) <= 3500
+    error_message = "trigger_mapping must be a JSON array of at most 3500 characters, or s3://bucket/key, or ssm:/name"
+  }
+}
+
+variable "trigger_mapping_arn" {
+  description = "ARN of the object or parameter that trigger_mapping names, which the trigger may then read. Left empty, none."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^(arn:aws[a-z-]*:s3:::[a-z0-9.-]{3,63}/[A-Za-z0-9/_.-]+|arn:aws[a-z-]*:ssm:[a-z0-9-]+:[0-9]{12}:parameter/[A-Za-z0-9/_.-]+)?$", var.trigger_mapping_arn))
+    error_message = "trigger_mapping_arn must be the ARN of an S3 object or of a parameter, or empty"
   }
 }
 
