@@ -10,6 +10,7 @@ from typing import Any
 
 import deploy
 import pytest
+from botocore.exceptions import ClientError
 from conftest import System
 from local_aws import HUB, REGION, TARGETS
 from test_permissions import Replace, updater_policy
@@ -119,6 +120,16 @@ def deploy_until(system: System) -> tuple[str, str]:
     while (ended := change(system, TARGETS[0]))[0] != "APPLIED" and time.monotonic() < deadline:
         time.sleep(1)
     return ended
+
+
+def test_a_parameter_has_room_for_three_hundred_accounts_and_no_more_than_aws_gives(system: System) -> None:
+    ssm, name = system.client("ssm"), f"/room-{uuid.uuid4()}"
+    ssm.put_parameter(Name=name, Value="x" * 4096, Type="String")
+    with pytest.raises(ClientError, match="ValidationException"):
+        ssm.put_parameter(Name=name, Value="x" * 4097, Type="String", Overwrite=True)
+    ssm.put_parameter(Name=name, Value="x" * 8192, Type="String", Tier="Advanced", Overwrite=True)
+    with pytest.raises(ClientError, match="ValidationException"):
+        ssm.put_parameter(Name=name, Value="x" * 8193, Type="String", Tier="Advanced", Overwrite=True)
 
 
 def test_a_secret_parameter_is_refused_and_not_taken_for_its_cipher_text(
