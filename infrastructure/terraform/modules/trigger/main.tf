@@ -38,7 +38,7 @@ resource "aws_sqs_queue" "trigger_queue" {
   tags                        = var.tags
 }
 
-# With SQS's own key, so that no key policy can lose a push.
+# With SQS's own key where none is given, so that no key policy can lose a push.
 resource "aws_sqs_queue" "trigger_dead_letters" {
   name_prefix               = "${var.name}-dead-letters-"
   fifo_queue                = true
