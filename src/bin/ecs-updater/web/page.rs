@@ -98,9 +98,9 @@ impl Filters {
         self.status == *status
     }
 
-    /// The address of a page with these filters.
+    /// The address of a page with these filters, seen from the page.
     fn link(&self) -> String {
-        let mut link = "/?show=1".to_owned();
+        let mut link = "?show=1".to_owned();
         let members = [
             ("service", &self.service),
             ("account", &self.account),
@@ -501,7 +501,7 @@ mod tests {
     #[test]
     fn links_carry_any_text() {
         let filters = Filters { requested_by: "a&b=c\"<é".to_owned(), ..Filters::default() };
-        assert_eq!(filters.link(), "/?show=1&requested_by=a%26b%3Dc%22%3C%C3%A9");
+        assert_eq!(filters.link(), "?show=1&requested_by=a%26b%3Dc%22%3C%C3%A9");
     }
 
     #[test]
