@@ -368,9 +368,10 @@ async fn verify(functions: &Functions, mut query: Map<String, Value>) -> Chain {
         Ok(body) => read::<Verdict>(&body),
         Err(failure) => return chain("unknown", format!("could not be checked: {}", clean(&failure.message)), ""),
     };
+    let is_empty = verdict.is_empty();
     let fault = verdict.fault.unwrap_or_default();
     match verdict.ok {
-        Some(true) if verdict.verified == 0 => chain("unknown", answers::NO_RECORDS.to_owned(), ""),
+        _ if is_empty => chain("unknown", answers::NO_RECORDS.to_owned(), ""),
         Some(true) => chain("whole", format!("whole: {} records verified", verdict.verified), ""),
         Some(false) => {
             let what = fault.what.as_deref().unwrap_or("the function did not say how");
