@@ -35,7 +35,7 @@ import strict_stacks
 import strict_states
 import strict_watch
 from ministack.app import main
-from ministack.services import dynamodb, ec2, iam, lambda_svc
+from ministack.services import dynamodb, ec2, iam, lambda_svc, ssm
 from ministack.services._dynamodb_keywords import parse_statement
 from ministack.services.cloudformation import engine, provisioners, stacks
 
@@ -436,6 +436,7 @@ def mend() -> None:
     evaluator._RESOURCE_POLICY_LOOKUPS["dynamodb"] = ("dynamodb", "table_policy_for_arn")
     provisioners._RESOURCE_HANDLERS["AWS::IAM::Role"]["create"] = role_create
     stacks._topological_sort = order
+    ssm._put_parameter = put_parameter
     strict_api.mend()
     strict_stacks.mend()
     strict_states.mend()
@@ -443,6 +444,20 @@ def mend() -> None:
     for operation in ("create", "update"):
         service = provisioners._RESOURCE_HANDLERS["AWS::ECS::Service"]
         service[operation] = with_count(service[operation])
+
+
+original_put_parameter: Callable[[dict[str, Any]], Any] = ssm._put_parameter
+
+
+def put_parameter(data: dict[str, Any]) -> Any:
+    """PutParameter, with the room that a parameter has: 4 KB, as an advanced one 8 KB.
+    <https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-advanced-parameters.html>"""
+    value, existing = data.get("Value", ""), ssm._parameters.get(data.get("Name"))
+    most = 4096 if (data.get("Tier") or ssm._default_tier(data, value, existing)) == "Standard" else 8192
+    if len(value.encode()) > most:
+        told = f"The parameter's value has more than {most} characters, which is what its tier has room for."
+        return ssm.error_response_json("ValidationException", told, 400)
+    return original_put_parameter(data)
 
 
 def end() -> None:

@@ -5,6 +5,7 @@
 * A child execution has its own name and ARN in its context, and none of its parent's variables.
 * A Map Run counts items, not batches.
 * All of `Assign` is worked out before any of it is assigned.
+* What a state takes, answers or keeps has at most 256 KiB, and nothing catches what passes that.
 """
 
 from __future__ import annotations
@@ -21,10 +22,26 @@ import boto3
 import ministack.core.iam_evaluator as evaluator
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from jsonata import Jsonata
 from ministack.services import stepfunctions as states
 
 State = dict[str, Any]
 Step = tuple[Any, str | None]  # a state's output, and the next state's name
+
+# "Maximum input or output size for a task, state, or execution: 256 KiB of data as a UTF-8 encoded string"
+# (docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html). A variable, and all of one `Assign` together, have
+# as much (…/workflow-variables.html); that it ends in the same error is taken to be so, since AWS does not say.
+MOST = 256 * 1024
+TOO_MUCH = "States.DataLimitExceeded"
+
+
+def within(what: str, value: Any) -> Any:
+    """The value, where it is no larger than Step Functions lets it be."""
+    size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+    if size > MOST:
+        raise states._ExecutionError(TOO_MUCH, f"{what} has {size} bytes, and {MOST} are allowed")
+    return value
+
 
 # The role of the state machine that this thread works for.
 role: contextvars.ContextVar[str] = contextvars.ContextVar("role", default="")
@@ -91,7 +108,12 @@ original_invoke: Callable[[str, Any], Any] = states._invoke_resource
 
 
 def invoke_resource(resource: str, arguments: Any) -> Any:
-    """A task: functions and objects over the wire, the rest as MiniStack does it."""
+    """A task: what it is given and what it answers have a limit."""
+    return within("the task's result", call_resource(resource, within("the task's input", arguments)))
+
+
+def call_resource(resource: str, arguments: Any) -> Any:
+    """Functions and objects over the wire, the rest as MiniStack does it."""
     name = resource.split(":::")[-1]
     if name == "lambda:invoke":
         payload = json.dumps(arguments.get("Payload", {})).encode()
@@ -202,7 +224,41 @@ def run_sub_machine(all_states: State, start: str, given: Any, execution: State,
     if "mapRunArn" in execution:
         own = {"Id": execution["executionArn"], "Name": execution["name"], "StartTime": execution["startDate"]}
         ctx["Execution"] = {**own, "Input": json.loads(execution["input"])}
-    return original_sub_machine(all_states, start, given, execution, ctx)
+    return original_sub_machine(all_states, start, within("the input", given), execution, ctx)
+
+
+original_output: Callable[..., Any] = states._apply_jsonata_output
+
+
+def apply_jsonata_output(state: State, given: Any, ctx: State, **given_to: Any) -> Any:
+    """A state's output: it has a limit, and so has the result that it is made from."""
+    within("the state's result", given_to.get("result"))
+    return within("the state's output", original_output(state, given, ctx, **given_to))
+
+
+original_start: Callable[[State], Any] = states._start_execution
+
+
+def start_execution(data: State) -> Any:
+    """StartExecution, whose input has a limit of its own."""
+    if len(data.get("input", "").encode()) > MOST:
+        told = "1 validation error detected: Value at 'input' failed to satisfy constraint: Member must have length less"
+        return states.error_response_json("ValidationException", f"{told} than or equal to {MOST}", 400)
+    return original_start(data)
+
+
+original_matches: Callable[[list[str], str], bool] = states._error_matches
+
+
+def error_matches(wanted: list[str], error: str) -> bool:
+    """Whether a catcher or retrier is for the error.
+
+    "States.ALL […] can't catch the States.DataLimitExceeded terminal error or Runtime error types"
+    (docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html).
+    """
+    if error in (TOO_MUCH, "States.Runtime"):
+        return error in wanted
+    return original_matches(wanted, error)
 
 
 def apply_state_assign(state: State, given: Any, ctx: State, result: Any = None, error_output: Any = None) -> None:
@@ -210,7 +266,16 @@ def apply_state_assign(state: State, given: Any, ctx: State, result: Any = None,
     if states._state_query_language(state, ctx) == "JSONata":
         given_to = {"result": result, "error_output": error_output}
         assigned = states._apply_jsonata_template(state.get("Assign") or {}, given, ctx, **given_to)
+        within("what Assign keeps", assigned)
         ctx.setdefault("variables", {}).update(assigned)
+
+
+compiled: Callable[..., Any] = Jsonata.jsonata
+
+
+def patient(expression: str, **bounds: Any) -> Any:
+    """An expression that has a minute: of many batches at a time, each waits for the others' on this machine."""
+    return compiled(expression, **{**bounds, **({"timeout": 60_000} if "timeout" in bounds else {})})
 
 
 def mend() -> None:
@@ -220,4 +285,8 @@ def mend() -> None:
     states._run_distributed_map = run_distributed_map
     states._run_sub_machine = run_sub_machine
     states._apply_state_assign = apply_state_assign
+    states._apply_jsonata_output = apply_jsonata_output
+    states._start_execution = start_execution
+    states._error_matches = error_matches
+    Jsonata.jsonata = staticmethod(patient)
     states._map_run_view = map_run_view

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::kept::{Given, Place};
 use crate::registry;
 
 /// The role assumed in a target account where `TARGET_ROLE_NAME` is not set.
@@ -22,8 +23,8 @@ pub struct Config {
     pub target_role_name: String,
     /// `EXTERNAL_ID`: sent with `AssumeRole` where it is set.
     pub external_id: Option<String>,
-    /// `ALLOWED_ACCOUNTS`: the only accounts that are changed; `None` leaves it to the trust of their roles.
-    pub allowed_accounts: Option<BTreeSet<String>>,
+    /// `ALLOWED_ACCOUNTS`: the only accounts that are changed, or where they are kept; `None` leaves it to the trust of their roles.
+    pub allowed_accounts: Option<Given<BTreeSet<String>>>,
     /// `MAX_CONCURRENCY`: how many services one invocation changes at a time.
     pub max_concurrency: usize,
     /// `METRICS_NAMESPACE`: CloudWatch namespace of the embedded metrics.
@@ -45,7 +46,7 @@ impl Config {
             tables,
             target_role_name: role_name("TARGET_ROLE_NAME", get("TARGET_ROLE_NAME"), DEFAULT_TARGET_ROLE_NAME)?,
             external_id: get("EXTERNAL_ID"),
-            allowed_accounts: get("ALLOWED_ACCOUNTS").map(|list| accounts(&list)).transpose()?,
+            allowed_accounts: get("ALLOWED_ACCOUNTS").map(|text| allowed_accounts(&text)).transpose()?,
             max_concurrency: get("MAX_CONCURRENCY")
                 .map_or(Ok(DEFAULT_MAX_CONCURRENCY), |number| concurrency(&number))?,
             metrics_namespace: metrics_namespace(get),
@@ -177,20 +178,35 @@ fn concurrency(number: &str) -> Result<usize, String> {
     }
 }
 
-fn accounts(list: &str) -> Result<BTreeSet<String>, String> {
-    list.split(',')
-        .map(str::trim)
-        .filter(|account| !account.is_empty())
-        .map(|account| {
-            if account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit()) {
-                Ok(account.to_owned())
-            } else {
-                Err(format!(
-                    "environment variable ALLOWED_ACCOUNTS holds {account:?}, which is no account id of 12 digits"
-                ))
-            }
+fn allowed_accounts(text: &str) -> Result<Given<BTreeSet<String>>, String> {
+    const NAME: &str = "ALLOWED_ACCOUNTS";
+    let given = match Place::parse(text) {
+        Some(place) => place.map(Given::There),
+        None => accounts(text).map(Given::Here),
+    };
+    given.map_err(|fault| format!("environment variable {NAME}: {fault}"))
+}
+
+/// The accounts of a list, commas or white space between them. What follows a `#` to the end of its line is a comment.
+///
+/// # Errors
+///
+/// A sentence naming what is no account, or saying that there is none: nobody means that no service shall ever change.
+pub fn accounts(list: &str) -> Result<BTreeSet<String>, String> {
+    let entries = list.lines().flat_map(|line| {
+        let line = line.split('#').next().unwrap_or_default();
+        line.split(|c: char| c == ',' || c.is_whitespace()).filter(|entry| !entry.is_empty())
+    });
+    let accounts: BTreeSet<String> = entries
+        .map(|entry| match entry {
+            _ if entry.len() == 12 && entry.bytes().all(|byte| byte.is_ascii_digit()) => Ok(entry.to_owned()),
+            _ if entry.starts_with("ou-") => Err(format!(
+                "{entry:?} is an organizational unit, and this function may not ask which accounts are in it: list those"
+            )),
+            _ => Err(format!("{entry:?} is no account id of 12 digits")),
         })
-        .collect()
+        .collect::<Result<_, _>>()?;
+    if accounts.is_empty() { Err("there is no account in it".to_owned()) } else { Ok(accounts) }
 }
 
 #[cfg(test)]
@@ -259,6 +275,29 @@ mod tests {
             ("ALLOWED_ACCOUNTS", "222222222222, 333333333333,"),
         ])
         .unwrap();
-        assert_eq!(config.allowed_accounts.unwrap().len(), 2);
+        assert!(matches!(config.allowed_accounts, Some(Given::Here(accounts)) if accounts.len() == 2));
+    }
+
+    #[test]
+    fn allowed_accounts_may_be_kept_elsewhere() {
+        let tables = [("HISTORY_TABLE", "history"), ("STATE_TABLE", "state")];
+        for kept in ["s3://bucket/allowed.txt", "ssm:/allowed"] {
+            let config = read(&[tables[0], tables[1], ("ALLOWED_ACCOUNTS", kept)]).unwrap();
+            assert!(matches!(config.allowed_accounts, Some(Given::There(place)) if place.to_string() == kept));
+        }
+        let fault = read(&[tables[0], tables[1], ("ALLOWED_ACCOUNTS", "s3://bucket")]).unwrap_err();
+        assert!(fault.contains("ALLOWED_ACCOUNTS") && fault.contains("s3://bucket/key"), "{fault}");
+    }
+
+    #[test]
+    fn a_document_of_accounts_has_lines_and_comments_and_no_units() {
+        let found =
+            accounts("# unit ou-a1b2-c3d4e5f6, 2026-11-29\n222222222222\r\n333333333333, 444444444444 # three\n")
+                .unwrap();
+        assert_eq!(found.len(), 3);
+        assert!(accounts("222222222222\nou-a1b2-c3d4e5f6").unwrap_err().contains("organizational unit"));
+        for nothing in ["", "# 222222222222\n", ",\n"] {
+            assert!(accounts(nothing).unwrap_err().contains("no account"), "{nothing:?}");
+        }
     }
 }

@@ -27,6 +27,7 @@ pub async fn run() -> Result<(), String> {
     let region = Region::parse(&region).map_err(|error| format!("environment variable AWS_REGION: {error}"))?;
     let namespace = config.metrics_namespace.clone();
     let updater = Updater::new(config, shared, Utc::now, random);
+    updater.read_settings().await;
 
     request::FORMAT.prepare();
     let function = Function::new(updater, region, namespace, Utc::now, telemetry::print);

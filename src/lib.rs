@@ -41,6 +41,7 @@ pub mod follow;
 pub mod function;
 pub mod history;
 pub mod image;
+pub mod kept;
 pub mod lambda;
 mod later;
 pub mod ledger;

@@ -23,6 +23,7 @@ mod target;
 mod turn;
 mod wait;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use chrono::{DateTime, Utc};
 use tokio::sync::{OnceCell, Semaphore};
 
+use crate::aws::documents::Setting;
 use crate::aws::ecs::{DescribeError, Ecs};
 use crate::aws::images::Registries;
 use crate::aws::ledger_store::{LedgerStore, Measured};
@@ -120,6 +122,8 @@ pub struct Updater {
     sessions: Sessions,
     settler: Settler,
     registries: Registries,
+    /// The only accounts that are changed, where there are such.
+    allowed: Option<Setting<BTreeSet<String>>>,
     pace: Pace,
     /// The key of what is hidden in records, once a change needs it.
     hidden: OnceCell<HiddenKey>,
@@ -134,8 +138,19 @@ impl Updater {
         let sessions = Sessions::new(&shared);
         let settler = Settler { store: LedgerStore::new(&shared, &config.tables, random), clock, random };
         let registries = Registries::new(&shared, config.registries.clone());
+        let allowed = config.allowed_accounts.clone();
+        let allowed = allowed.map(|given| Setting::new(given, &shared, crate::config::accounts));
         let (pace, hidden) = (Pace::default(), OnceCell::new());
-        Self { config, shared, sessions, settler, registries, pace, hidden, clock, random }
+        Self { config, shared, sessions, settler, registries, allowed, pace, hidden, clock, random }
+    }
+
+    /// Reads settings that are kept elsewhere, so that the first event does not wait for them. Where they cannot be read, the first
+    /// event says so.
+    pub async fn read_settings(&self) {
+        if let Some(allowed) = &self.allowed {
+            // A failure is logged where it happens.
+            let _ = allowed.at((self.clock)()).await;
+        }
     }
 
     /// Does what `request` asks.
@@ -352,8 +367,12 @@ impl Updater {
         let account = services.first().map_or("", |key| key.account_id().as_str());
         let partition = invocation.function.as_ref().map_or("aws", |function| function.partition.as_str());
         let role_arn = format!("arn:{partition}:iam::{account}:role/{}", self.config.target_role_name);
-        if self.config.allowed_accounts.as_ref().is_some_and(|allowed| !allowed.contains(account)) {
-            return Err(messages::account_not_allowed(&role_arn, account).into());
+        if let Some(allowed) = &self.allowed {
+            let allowed = allowed.at((self.clock)()).await;
+            let allowed = allowed.map_err(|why| messages::allowed_accounts_unknown(&role_arn, account, &why))?;
+            if !allowed.contains(account) {
+                return Err(messages::account_not_allowed(&role_arn, account).into());
+            }
         }
         let left = (invocation.deadline - (self.clock)()).to_std().unwrap_or_default();
         let session = SessionRequest {

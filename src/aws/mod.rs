@@ -1,6 +1,7 @@
 //! The edge: the only files that call AWS. They act and report; what to do about it is decided elsewhere.
 
 mod bounded;
+pub mod documents;
 pub mod ecs;
 pub mod history_reader;
 pub mod images;

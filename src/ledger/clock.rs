@@ -12,6 +12,8 @@ const LONGEST_ROUND_TRIP: Duration = Duration::seconds(1);
 const TOLERANCE: Duration = Duration::seconds(2);
 /// `Date` is cut to whole seconds.
 const PRECISION: Duration = Duration::seconds(1);
+/// How far a clock that passes is from DynamoDB's at the most.
+pub const FARTHEST: Duration = Duration::seconds(TOLERANCE.num_seconds() + PRECISION.num_seconds());
 
 /// One request and its answer, by this environment's clock and by the answer's `Date`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,6 +7,7 @@
 //! * [`begun`]: what records say of deployments that are not noted.
 //! * [`clock`]: whether a clock may be trusted with leases.
 //! * [`deployment`]: which change started a deployment, and what is recorded of its end.
+//! * [`growth`]: whether ids and times of a ledger grow.
 //! * [`hidden`]: values that may be secret, as records hold them.
 //! * [`hear`]: what an event about a deployment means for the ledger.
 //! * [`query`]: what is asked of the history, which parts of the table answer it, and the tokens between pages.
@@ -21,6 +22,7 @@ pub mod begun;
 pub mod clock;
 pub mod deployment;
 pub mod fold;
+pub mod growth;
 pub mod head;
 pub mod hear;
 pub mod hidden;

@@ -2,17 +2,25 @@
 //!
 //! Of a record that fits its hash only its place in the chain is kept, so that a long ledger takes little memory. One
 //! that does not fit is kept whole: what was done to it is told by trying what would make it fit again.
+//!
+//! An item that is the same to the letter is the same item: files of an export may overlap, and exports of several days may lie in
+//! one folder. Two items that have one key and differ are a fault, since a table has one of them.
+//!
+//! A chain that fits may still lie about when it was written: [`super::growth`] tells.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::io::BufRead;
 
+use chrono::DateTime;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::growth::{Growth, Step};
 use super::head::Head;
 use super::record::{Attempt, Place, RawRecord, RecordKey, hash, number};
+use crate::canonical;
 use crate::event;
 use crate::names::{ChangeId, shown_text};
 
@@ -35,9 +43,10 @@ pub struct Verification {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
     /// Sort key of the record that is wrong. Of one that is missing: of the record behind the gap; at the end of the
-    /// ledger the missing one's own.
+    /// ledger the missing one's own. Of an empty ledger: empty.
     pub record: String,
-    /// What is wrong: begins with `changed`, `missing`, `added`, `reordered`, `renumbered` or `head and tail disagree`.
+    /// What is wrong: begins with `changed`, `missing`, `added`, `reordered`, `renumbered`, `back-dated`, `post-dated`, `empty` or `head and
+    /// tail disagree`.
     pub what: String,
 }
 
@@ -66,6 +75,8 @@ pub struct Chain {
     /// Where the first suspect of each `seq` stands: who added as many as there are records must not be looked for among
     /// all of them at each record.
     suspect_at: BTreeMap<u64, usize>,
+    /// The content of each suspect.
+    suspect_digests: HashSet<Hash>,
     pointers: Vec<Pointer>,
 }
 
@@ -78,7 +89,10 @@ struct Link {
     key: Key,
     hash: Hash,
     prev: Option<Hash>,
+    /// Its time to the letter, as its pointers have it.
     at: u64,
+    /// The same in milliseconds since 1970; none where it is no time.
+    time: Option<i64>,
 }
 
 /// A record's sort key in little space.
@@ -104,12 +118,16 @@ impl fmt::Display for Key {
 #[derive(Debug)]
 struct Suspect {
     seq: Option<u64>,
+    /// Its content.
+    digest: Hash,
     record: RawRecord,
 }
 
 #[derive(Debug)]
 struct Pointer {
     key: RecordKey,
+    /// Its content.
+    digest: Hash,
     at: u64,
     names_its_change: bool,
 }
@@ -122,7 +140,8 @@ impl Chain {
         match key {
             Some(key) if key.pointer.is_some() && !item.contains_key("seq") && !item.contains_key("hash") => {
                 let names_its_change = text(&item, "change_id") == Some(key.change_id.as_str());
-                self.pointers.push(Pointer { key, at: fingerprint(text(&item, "at")), names_its_change });
+                let (digest, at) = (digest(&item), fingerprint(text(&item, "at")));
+                self.pointers.push(Pointer { key, digest, at, names_its_change });
             }
             Some(key) if key.pointer.is_none() => match (seq, Link::new(&key, &item)) {
                 (Some(_), Some(link)) => self.links.push(link),
@@ -133,13 +152,17 @@ impl Chain {
     }
 
     fn suspect(&mut self, seq: Option<u64>, mut record: RawRecord) {
+        let digest = digest(&record);
+        if !self.suspect_digests.insert(digest) {
+            return;
+        }
         if self.suspects.len() >= MOST_SUSPECTS {
             record.retain(|name, _| name == "record");
         }
         if let Some(seq) = seq {
             self.suspect_at.entry(seq).or_insert(self.suspects.len());
         }
-        self.suspects.push(Suspect { seq, record });
+        self.suspects.push(Suspect { seq, digest, record });
     }
 
     /// The first suspect that says it has this `seq`.
@@ -150,15 +173,86 @@ impl Chain {
     /// Judges what was added.
     #[must_use]
     pub fn verify(&mut self, end: End<'_>) -> Verification {
-        self.links.sort_by_key(|link| (link.seq, link.key));
+        self.sort();
         match self.check(end) {
             Ok(verified) => Verification { ok: true, verified, fault: None },
             Err((verified, fault)) => Verification { ok: false, verified, fault: Some(fault) },
         }
     }
 
+    /// Judges what was added, and whether everything that an older export of the same table had stands in it, to the letter. So the
+    /// head of then, which an export does not have, is in the chain of now.
+    #[must_use]
+    pub fn verify_against(&mut self, older: &mut Self, end: End<'_>) -> Verification {
+        older.sort();
+        let found = self.verify(end);
+        match self.lost(older) {
+            // What it is compared with says more than the chain does.
+            Some((verified, fault)) if found.ok || verified <= found.verified => {
+                Verification { ok: false, verified, fault: Some(fault) }
+            }
+            _ => found,
+        }
+    }
+
+    /// Brings the records into the order of the chain, each of them once.
+    fn sort(&mut self) {
+        self.links.sort_unstable_by_key(|link| (link.seq, link.key, link.hash));
+        // What has the same hash has the same content.
+        self.links.dedup_by_key(|link| link.hash);
+        self.pointers.sort_by(|one, other| (&one.key, one.digest).cmp(&(&other.key, other.digest)));
+        self.pointers.dedup_by_key(|pointer| pointer.digest);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.links.is_empty() && self.suspects.is_empty() && self.pointers.is_empty()
+    }
+
+    /// The first item of an older export that does not stand here as it stood there, and how many records are right before it.
+    fn lost(&self, older: &Self) -> Option<(u64, Fault)> {
+        let stands = |link: &&Link| {
+            let from = self.links.partition_point(|own| own.seq < link.seq);
+            self.links.iter().skip(from).take_while(|own| own.seq == link.seq).any(|own| own.hash == link.hash)
+        };
+        let fault = |place: String| {
+            let is_there = self.links.iter().any(|own| own.key.to_string() == place)
+                || self.suspects.iter().any(|own| own.place() == place)
+                || self.pointers.iter().any(|own| own.key.to_string() == place);
+            let what = if is_there {
+                "changed: it is not what the older export has under its key"
+            } else {
+                "missing: it stands in the older export"
+            };
+            Fault::new(place, what)
+        };
+        let link = older.links.iter().find(|link| !stands(link));
+        let link = link.map(|link| (link.seq.saturating_sub(1), link.key.to_string()));
+        let is_known = |suspect: &Suspect| self.suspect_digests.contains(&suspect.digest);
+        let suspect = older.suspects.iter().find(|suspect| !is_known(suspect)).map(|it| (0, it.place()));
+        let records = self.links.len().try_into().unwrap_or(u64::MAX);
+        let own: HashSet<Hash> = self.pointers.iter().map(|pointer| pointer.digest).collect();
+        let pointer = older.pointers.iter().find(|pointer| !own.contains(&pointer.digest));
+        let pointer = pointer.map(|pointer| (records, pointer.key.to_string()));
+        let first = [link, suspect, pointer].into_iter().flatten().min_by_key(|(right, _)| *right);
+        first.map(|(right, place)| (right.min(records), fault(place)))
+    }
+
+    /// Keys under which several items stand that differ.
+    fn disputed(&self) -> BTreeSet<Key> {
+        let mut keys: Vec<Key> = self.links.iter().map(|link| link.key).collect();
+        keys.extend(
+            self.suspects.iter().filter_map(|suspect| Some(Key::new(&RecordKey::parse(&suspect.place()).ok()?))),
+        );
+        keys.sort_unstable();
+        keys.windows(2).filter(|pair| pair.first() == pair.last()).filter_map(|pair| pair.first().copied()).collect()
+    }
+
     /// Walks along the chain: how many records are right, or how many are before the first fault.
     fn check(&self, end: End<'_>) -> Result<u64, (u64, Fault)> {
+        if self.is_empty() && !matches!(end, End::Head(Some(_)) | End::UnreadableHead(_)) {
+            return Err((0, Fault::new("", "empty: there is no record of this service, which proves nothing")));
+        }
+        let (disputed, mut growth) = (self.disputed(), Growth::default());
         let mut rest = self.links.as_slice();
         let mut before: Option<&Link> = None;
         let mut verified = 0;
@@ -166,9 +260,15 @@ impl Chain {
             let seq = verified + 1;
             let here = rest.iter().take_while(|link| link.seq <= seq).count();
             let (here, behind) = rest.split_at(here);
+            if let Some(link) = here.iter().find(|link| disputed.contains(&link.key)) {
+                return Err((verified, Fault::new(link.key, DIFFERS)));
+            }
             let fault = match here {
                 [] => self.nobody_at(seq, before, behind).map(|fault| (verified, fault)),
-                [link] if link.seq == seq => self.fault_at(before, link, behind, end),
+                [link] if link.seq == seq => self.fault_at(before, link, behind, end).or_else(|| {
+                    let what = growth.take(link.step())?;
+                    Some((verified, Fault::new(link.key, what)))
+                }),
                 several => Some((verified, intruder(seq, before, several, behind, end))),
             };
             if let Some(fault) = fault {
@@ -289,6 +389,11 @@ impl Chain {
         if self.pointers.is_empty() {
             return None;
         }
+        let differ =
+            self.pointers.windows(2).find(|pair| pair.first().map(|it| &it.key) == pair.last().map(|it| &it.key));
+        if let Some(pointer) = differ.and_then(<[Pointer]>::first) {
+            return Some(Fault::new(&pointer.key, DIFFERS));
+        }
         let records: BTreeMap<Key, u64> = self.links.iter().map(|link| (link.key, link.at)).collect();
         self.pointers.iter().find_map(|pointer| {
             let what = match records.get(&Key::new(&pointer.key)) {
@@ -303,6 +408,7 @@ impl Chain {
 }
 
 const CHANGED: &str = "changed: it does not fit its hash";
+const DIFFERS: &str = "changed: another item has the same key, and differs";
 
 impl Link {
     /// The link that a record makes, where it fits its hash.
@@ -323,7 +429,12 @@ impl Link {
             hash: unhex(claimed)?,
             prev,
             at: fingerprint(text(item, "at")),
+            time: text(item, "at").and_then(|at| Some(DateTime::parse_from_rfc3339(at).ok()?.timestamp_millis())),
         })
+    }
+
+    fn step(&self) -> Step {
+        Step { seq: self.seq, change_id: self.key.change_id, place: self.key.place, at: self.time }
     }
 }
 
@@ -394,6 +505,12 @@ fn fingerprint(text: Option<&str>) -> u64 {
     hash.first_chunk().copied().map_or(0, u64::from_be_bytes)
 }
 
+/// What tells an item from every other one, whatever it says of itself.
+fn digest(item: &RawRecord) -> Hash {
+    let json = canonical::to_string(item).unwrap_or_else(|_| Value::Object(item.clone()).to_string());
+    Sha256::digest(json).into()
+}
+
 fn hex(hash: Hash) -> String {
     super::record::hex(&hash)
 }
@@ -433,25 +550,70 @@ impl fmt::Display for ExportError {
 
 impl std::error::Error for ExportError {}
 
-/// Verifies each ledger of a full export of the history table to S3 (`DYNAMODB_JSON`, unpacked): one item a line,
-/// `{"Item": {"service": {"S": "…"}, …}}`, in any order. An export has no heads: what is missing at a ledger's end goes
-/// unnoticed, and so does a ledger that is missing as a whole.
+/// The ledgers of a full export of the history table to S3 (`DYNAMODB_JSON`, unpacked): one item a line,
+/// `{"Item": {"service": {"S": "…"}, …}}`, in any order, and as often as it likes. An export has no heads: what is missing at a
+/// ledger's end goes unnoticed, and so does a ledger that is missing as a whole, unless an older export has them.
+#[derive(Debug, Default)]
+pub struct Export {
+    chains: BTreeMap<String, Chain>,
+}
+
+impl Export {
+    /// Reads it.
+    ///
+    /// # Errors
+    ///
+    /// The first line that cannot be read or is no item of a history table.
+    pub fn read(export: impl BufRead) -> Result<Self, ExportError> {
+        let mut chains: BTreeMap<String, Chain> = BTreeMap::new();
+        for (line, content) in (1..).zip(export.lines()) {
+            let content = content.map_err(|error| ExportError { line, what: error.to_string() })?;
+            if content.trim().is_empty() {
+                continue;
+            }
+            let item = exported(&content).map_err(|what| ExportError { line, what })?;
+            let service = text(&item, "service").ok_or_else(|| ExportError { line, what: NO_ITEM.to_owned() })?;
+            chains.entry(service.to_owned()).or_default().add(item);
+        }
+        Ok(Self { chains })
+    }
+
+    /// Whether there is no item in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.chains.is_empty()
+    }
+
+    /// Verifies each of its ledgers.
+    #[must_use]
+    pub fn verify(mut self) -> BTreeMap<String, Verification> {
+        self.chains.iter_mut().map(|(service, chain)| (service.clone(), chain.verify(End::Unknown))).collect()
+    }
+
+    /// Verifies each of its ledgers, and that everything stands in them that an older export had.
+    #[must_use]
+    pub fn verify_against(mut self, older: Self) -> BTreeMap<String, Verification> {
+        let mut older = older.chains;
+        let services: BTreeSet<String> = self.chains.keys().chain(older.keys()).cloned().collect();
+        let judge = |service: String| {
+            let chain = self.chains.entry(service.clone()).or_default();
+            let found = match older.get_mut(&service) {
+                Some(older) => chain.verify_against(older, End::Unknown),
+                None => chain.verify(End::Unknown),
+            };
+            (service, found)
+        };
+        services.into_iter().map(judge).collect()
+    }
+}
+
+/// Verifies each ledger of an export.
 ///
 /// # Errors
 ///
-/// The first line that cannot be read or is no item of a history table.
+/// As [`Export::read`].
 pub fn verify_export(export: impl BufRead) -> Result<BTreeMap<String, Verification>, ExportError> {
-    let mut chains: BTreeMap<String, Chain> = BTreeMap::new();
-    for (line, content) in (1..).zip(export.lines()) {
-        let content = content.map_err(|error| ExportError { line, what: error.to_string() })?;
-        if content.trim().is_empty() {
-            continue;
-        }
-        let item = exported(&content).map_err(|what| ExportError { line, what })?;
-        let service = text(&item, "service").ok_or_else(|| ExportError { line, what: NO_ITEM.to_owned() })?;
-        chains.entry(service.to_owned()).or_default().add(item);
-    }
-    Ok(chains.into_iter().map(|(service, mut chain)| (service, chain.verify(End::Unknown))).collect())
+    Ok(Export::read(export)?.verify())
 }
 
 const NO_ITEM: &str = "it is no item of a history table in DynamoDB JSON: {\"Item\": {\"service\": {\"S\": \"…\"}, …}}";
@@ -697,7 +859,159 @@ mod tests {
             assert_eq!(judged(pointers.iter().chain(records.iter().rev()).cloned(), end), right);
         }
         assert_eq!(serde_json::to_value(right).unwrap(), json!({"ok": true, "verified": 11}));
-        assert_eq!(judged([], End::Head(None)), Verification { ok: true, verified: 0, fault: None });
+    }
+
+    #[test]
+    fn no_records_prove_nothing() {
+        for end in [End::Head(None), End::Unknown] {
+            let found = judged([], end);
+            assert!(!found.ok && found.verified == 0 && found.fault.unwrap().what.starts_with("empty"));
+        }
+        assert!(verify_export(&b"\n"[..]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_same_item_twice_is_one_item() {
+        let (records, pointers, head) = ledger();
+        let twice = || records.iter().chain(&pointers).chain(records[3..].iter().rev()).chain(&pointers);
+        assert_eq!(judged(twice().cloned(), End::Head(Some(&head))).verified, 11);
+        assert!(judged(twice().cloned(), End::Head(Some(&head))).ok);
+        // One that does not fit its hash is told once, as ever.
+        let mut edited = records.clone();
+        edited[4]["session"] = "another".into();
+        let found = judged(edited.iter().chain(&edited).cloned(), End::Head(Some(&head)));
+        assert_eq!((found.verified, found.fault), (4, Some(Fault::new(key(&records[4]), CHANGED))));
+    }
+
+    #[test]
+    fn two_items_of_one_key_that_differ_are_a_fault() {
+        let (records, pointers, head) = ledger();
+        let whole = || records.iter().chain(&pointers).cloned();
+        for (at, name, is_rehashed) in
+            [(4, "reason", false), (4, "reason", true), (4, "seq", true), (10, "reason", true), (0, "hash", false)]
+        {
+            let mut other = records[at].clone();
+            other.insert(name.to_owned(), if name == "seq" { 9.into() } else { "another".into() });
+            if is_rehashed {
+                rehash(&mut other);
+            }
+            for items in
+                [whole().chain([other.clone()]).collect::<Vec<_>>(), [other].into_iter().chain(whole()).collect()]
+            {
+                for end in [End::Head(Some(&head)), End::Unknown] {
+                    let found = judged(items.clone(), end);
+                    let right = u64::try_from(at).unwrap();
+                    let fault = Some(Fault::new(key(&records[at]), DIFFERS));
+                    assert_eq!((found.ok, found.verified, found.fault), (false, right, fault), "{at} {name}");
+                }
+            }
+        }
+        let mut other = pointers[1].clone();
+        other["image"] = "another#1".into();
+        let found = judged(whole().chain([other]), End::Unknown);
+        assert_eq!((found.verified, found.fault), (11, Some(Fault::new(key(&pointers[1]), DIFFERS))));
+    }
+
+    /// Writes the chain anew from `edit` on, with fitting hashes, as whoever may write may.
+    fn rewritten(records: &[RawRecord], edit: impl Fn(usize, &mut RawRecord)) -> Vec<RawRecord> {
+        let mut prev = String::new();
+        let write = |(at, record): (usize, &RawRecord)| {
+            let mut record = record.clone();
+            edit(at, &mut record);
+            record["prev_hash"] = std::mem::take(&mut prev).into();
+            rehash(&mut record);
+            text(&record, "hash").unwrap().clone_into(&mut prev);
+            record
+        };
+        records.iter().enumerate().map(write).collect()
+    }
+
+    #[test]
+    fn a_back_dated_record_is_a_fault_however_well_its_hash_fits() {
+        let (records, ..) = ledger();
+        assert_eq!(rewritten(&records, |_, _| {}), records);
+        let dated = |which: usize, second: i64| {
+            let at = crate::snapshot::rfc3339(time(second));
+            judged(
+                rewritten(&records, |at_, record| {
+                    if at_ == which {
+                        record["at"] = at.clone().into();
+                    }
+                }),
+                End::Unknown,
+            )
+        };
+        for (which, second) in [(8, 40 - 8), (5, -86_400), (9, -86_400)] {
+            let found = dated(which, second);
+            let fault = found.fault.unwrap_or_else(|| panic!("{which} {second}"));
+            assert_eq!((found.verified, fault.record), (u64::try_from(which).unwrap(), key(&records[which])));
+            assert!(fault.what.starts_with("back-dated"), "{}", fault.what);
+        }
+        // Within what the clocks of those may differ by who write without having compared them.
+        assert!(dated(9, 40 - 60).ok);
+        // A change of before, put behind the others.
+        let earlier = ChangeId::new(time(35), [9; 10]);
+        let found = judged(
+            rewritten(&records, |at, record| {
+                if at == 8 {
+                    record["change_id"] = earlier.as_str().into();
+                    record["record"] = format!("{earlier}#0").into();
+                }
+            }),
+            End::Unknown,
+        );
+        assert!(found.fault.unwrap().what.starts_with("back-dated: its change is not later"), "an id of before");
+    }
+
+    #[test]
+    fn what_an_older_export_had_has_to_stand_to_the_letter() {
+        let (records, pointers, _) = ledger();
+        let against = |newer: Vec<RawRecord>, older: Vec<RawRecord>| {
+            let chain = |items: Vec<RawRecord>| {
+                let mut chain = Chain::default();
+                for item in items {
+                    chain.add(item);
+                }
+                chain
+            };
+            chain(newer).verify_against(&mut chain(older), End::Unknown)
+        };
+        let all = || records.iter().chain(&pointers).cloned().collect::<Vec<_>>();
+        let older = || records[..6].iter().chain(&pointers[..3]).cloned().collect::<Vec<_>>();
+        assert_eq!(against(all(), older()), Verification { ok: true, verified: 11, fault: None });
+        assert!(against(all(), all()).ok && against(all(), Vec::new()).ok);
+
+        // Rewritten as a whole: its own chain is whole.
+        let forged = rewritten(&records, |at, record| {
+            if at == 4 {
+                record["requested_by"] = "bob".into();
+            }
+        });
+        assert!(judged(forged.clone(), End::Unknown).ok);
+        let found = against(forged.iter().chain(&pointers).cloned().collect(), older());
+        let fault = Fault::new(key(&records[4]), "changed: it is not what the older export has under its key");
+        assert_eq!((found.verified, found.fault), (4, Some(fault)));
+
+        // Cut off at its end: no export has a head.
+        let cut: Vec<_> = records[..4].iter().chain(&pointers[..2]).cloned().collect();
+        assert!(judged(cut.clone(), End::Unknown).ok);
+        let found = against(cut, older());
+        let missing = |place| Some(Fault::new(place, "missing: it stands in the older export"));
+        assert_eq!((found.verified, found.fault), (4, missing(key(&records[4]))));
+        assert_eq!(against(Vec::new(), older()).fault, missing(key(&records[0])));
+
+        // A pointer that is gone, or leads elsewhere.
+        let found = against(records.iter().chain(&pointers[1..]).cloned().collect(), older());
+        assert_eq!((found.verified, found.fault), (11, missing(key(&pointers[0]))));
+        let mut led = all();
+        led.iter_mut().find(|item| key(item) == key(&pointers[0])).unwrap()["image"] = "elsewhere#1".into();
+        assert!(judged(led.clone(), End::Unknown).ok, "its own chain does not tell");
+        assert_eq!(against(led, older()).fault.unwrap().record, key(&pointers[0]));
+
+        // What was wrong then and was set right since was touched twice.
+        let mut wrong = older();
+        wrong[2]["session"] = "another".into();
+        assert_eq!(against(all(), wrong).fault.unwrap().record, key(&records[2]));
     }
 
     #[test]

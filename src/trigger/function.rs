@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
 use aws_config::timeout::TimeoutConfig;
+use chrono::Utc;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -12,7 +13,9 @@ use tokio::time::{Instant, timeout_at};
 use super::{Mapping, Push, Pushes, folded};
 use crate::aws;
 use crate::aws::CallError;
+use crate::aws::documents::Setting;
 use crate::aws::images::Registries;
+use crate::kept::{Given, Place};
 use crate::lambda::{self, EventText};
 use crate::names::{FunctionArn, Region};
 use crate::registry::Settings;
@@ -69,8 +72,16 @@ pub async fn run() -> Result<(), String> {
         .map_err(|error| format!("environment variable AWS_REGION: {error}"))?;
     // What a mapping leaves out is the updater's own, where its ARN says whose it is.
     let account_id = FunctionArn::parse(&updater).map(|function| function.account_id);
-    let mapping = Mapping::parse(&required("TRIGGER_MAPPING")?, &Defaults { account_id, region })
-        .map_err(|error| format!("environment variable TRIGGER_MAPPING: {error}"))?;
+    let defaults = Defaults { account_id, region };
+    let text = required("TRIGGER_MAPPING")?;
+    let given = match Place::parse(text.trim()) {
+        Some(place) => place.map(Given::There),
+        None => Mapping::parse(&text, &defaults).map(Given::Here),
+    };
+    let given = given.map_err(|error| format!("environment variable TRIGGER_MAPPING: {error}"))?;
+    let mapping = Setting::new(given, &shared, move |text| Mapping::parse(text, &defaults));
+    // So that the first push does not wait for it. A failure is logged where it happens, and the push comes again.
+    let _ = mapping.at(Utc::now()).await;
     let trigger = &Trigger::new(&shared, updater, mapping);
     lambda::serve(service_fn(async |event: LambdaEvent<EventText>| {
         let left = event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
@@ -96,21 +107,20 @@ fn client(shared: &SdkConfig) -> aws_sdk_lambda::Client {
 }
 
 /// What turns messages of the queue into events of the updater.
-#[derive(Debug)]
 pub struct Trigger {
     registries: Registries,
     lambda: aws_sdk_lambda::Client,
     /// Name or ARN of the updater, with its alias.
     updater: String,
-    mapping: Mapping,
+    mapping: Setting<Mapping>,
 }
 
 impl Trigger {
     /// A trigger of this updater (name or ARN, with its alias).
     #[must_use]
-    pub fn new(shared: &SdkConfig, updater: String, mapping: Mapping) -> Self {
+    pub fn new(shared: &SdkConfig, updater: String, mapping: impl Into<Setting<Mapping>>) -> Self {
         let registries = Registries::new(shared, Settings::default());
-        Self { registries, lambda: client(shared), updater, mapping }
+        Self { registries, lambda: client(shared), updater, mapping: mapping.into() }
     }
 
     /// Answers messages of SQS: which of them shall come again. `until` is when Lambda ends the invocation: what the updater has not
@@ -118,11 +128,18 @@ impl Trigger {
     ///
     /// # Errors
     ///
-    /// Where they are no messages of SQS.
+    /// Where they are no messages of SQS, or the mapping cannot be read: SQS delivers all of them again.
     pub async fn answer(&self, event: &[u8], until: Instant) -> Result<Again, Diagnostic> {
         let messages: Messages = serde_json::from_slice(event).map_err(|error| Diagnostic {
             error_type: "JsonValidation".to_owned(),
             error_message: format!("this function takes messages of SQS: {error}"),
+        })?;
+        let mapping = self.mapping.at(Utc::now()).await.map_err(|why| Diagnostic {
+            error_type: "MappingUnavailable".to_owned(),
+            error_message: format!(
+                "what TRIGGER_MAPPING maps could not be read from {why}. Nothing was changed, and the pushes come again. Where it stays \
+                 so, mend the document or the trigger's right to read it"
+            ),
         })?;
         let (pushes, others) = folded(messages.records.into_iter().map(|message| (message.id, message.body)));
         if !others.is_empty() {
@@ -131,7 +148,7 @@ impl Trigger {
         let mut again = Again::default();
         // One after the other: of two changes of one service, the second would find it held.
         for pushes in &pushes {
-            if let Err(why) = self.one(pushes, until).await {
+            if let Err(why) = self.one(&mapping, pushes, until).await {
                 let push = pushes.by_message.values().next();
                 let (repository, tag) = push.map_or(("", ""), |push| (push.repository.as_str(), push.tag.as_str()));
                 tracing::error!(repository, tag, messages = pushes.by_message.len(), "{why}");
@@ -142,8 +159,8 @@ impl Trigger {
     }
 
     /// Changes what the newest push of a tag is mapped to.
-    async fn one(&self, pushes: &Pushes, until: Instant) -> Result<(), String> {
-        let Some(any) = pushes.by_message.values().next().filter(|push| self.mapping.is_about(push)) else {
+    async fn one(&self, mapping: &Mapping, pushes: &Pushes, until: Instant) -> Result<(), String> {
+        let Some(any) = pushes.by_message.values().next().filter(|push| mapping.is_about(push)) else {
             return Ok(());
         };
         let Some(image) = any.image() else { return Ok(()) };
@@ -160,7 +177,7 @@ impl Trigger {
             tracing::info!(repository, tag, digest, pushes = pushes.by_message.len(), "left out: the tag has moved on");
             return Ok(());
         };
-        for event in self.mapping.events(push) {
+        for event in mapping.events(push) {
             self.send(push, &event, until).await?;
         }
         Ok(())

@@ -191,6 +191,18 @@ pub fn start_unknown(key: &ServiceKey, lease: &Lease, error: &LedgerError) -> Fa
     }
 }
 
+/// Whether the account may be changed is not known: nobody is let in for that.
+pub fn allowed_accounts_unknown(role_arn: &str, account: &str, why: &str) -> Failure {
+    Failure::new(
+        Code::AssumeRoleFailed,
+        format!(
+            "{role_arn} in account {account} was not assumed: which accounts ALLOWED_ACCOUNTS of the updater names could not be read from \
+             {why}. {NOTHING_CHANGED} Try again; where it stays so, mend the document or the updater's right to read it"
+        ),
+    )
+    .retryable(true)
+}
+
 pub fn account_not_allowed(role_arn: &str, account: &str) -> Failure {
     Failure::new(
         Code::AssumeRoleFailed,

@@ -117,6 +117,75 @@ async fn an_edited_record_is_found_at_its_place() {
     }
 }
 
+/// The folder of OPERATIONS after two days, and files that were copied twice.
+#[tokio::test]
+async fn exports_of_several_days_in_one_folder_are_no_fault() {
+    let stub = Stub::start(|_, _| page(&[], None)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let web = ledger("web");
+    let old = gzipped(folder.path(), "monday.json.gz", &web[..2]);
+    let new = gzipped(folder.path(), "tuesday.json.gz", &[web.clone(), ledger("edge")].concat());
+    let (old, new) = (old.to_str().unwrap(), new.to_str().unwrap());
+    for files in [vec![old, new], vec![new, old, new]] {
+        let ran = stub.run(&[vec!["verify", "--export"], files].concat()).await;
+        assert_eq!(ran.code, 0, "{ran:?}");
+        assert!(ran.out.trim_end().ends_with("All 2 ledgers are whole."), "{}", ran.out);
+    }
+    // One of them holds another record under the same key.
+    let other = file(folder.path(), "other.json", &[web[1].replace(r#"{"S":"ann"}"#, r#"{"S":"bob"}"#)]);
+    let ran = stub.run(&["verify", "--export", new, other.to_str().unwrap()]).await;
+    assert_eq!(ran.code, 4, "{ran:?}");
+    assert!(ran.out.contains("another item has the same key, and differs"), "{}", ran.out);
+}
+
+#[tokio::test]
+async fn what_an_older_export_had_has_to_stand_in_the_newer() {
+    let stub = Stub::start(|_, _| page(&[], None)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (web, edge) = (ledger("web"), ledger("edge"));
+    let whole = file(folder.path(), "whole.json", &[web.clone(), edge.clone()].concat());
+    let earlier = gzipped(folder.path(), "earlier.json.gz", &[&web[..2], &edge[..1]].concat());
+    // A ledger that was cut off at its end, and one that is gone: their own export cannot tell.
+    let cut = file(folder.path(), "cut.json", &web[..1]);
+    let [whole, earlier, cut] = [&whole, &earlier, &cut].map(|path| path.to_str().unwrap());
+    assert_eq!(stub.run(&["verify", "--export", cut]).await.code, 0);
+
+    let ran = stub.run(&["verify", "--export", whole, "--against", earlier]).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let ran = stub.run(&["verify", "--export", cut, "--against", earlier]).await;
+    assert_eq!(ran.code, 4, "{ran:?}");
+    ran.is_legible();
+    let flat = ran.out.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(flat.matches("missing: it stands in the older export").count(), 2, "{flat}");
+    assert!(flat.contains("BROKEN: 2 of 2 ledgers"), "{flat}");
+    let ran = stub.run(&["verify", "--export", cut, "--against", earlier, "-o", "json"]).await;
+    assert_eq!((ran.code, &ran.json()["ok"]), (4, &json!(false)));
+
+    assert_eq!(stub.run(&["verify", "--against", earlier]).await.code, 2, "against what?");
+    assert_eq!(stub.run(&["verify", "--export", "-", "--against", "-"]).await.code, 2);
+    let nothing = file(folder.path(), "nothing.json", &[]);
+    let ran = stub.run(&["verify", "--export", whole, "--against", nothing.to_str().unwrap()]).await;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.err.contains("--against"), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn broken_ledgers_come_first_and_the_verdict_last() {
+    let stub = Stub::start(|_, _| page(&[], None)).await;
+    let mut lines = [ledger("a"), ledger("web"), ledger("z")].concat();
+    lines[4] = lines[4].replace(r#"{"S":"ann"}"#, r#"{"S":"bob"}"#);
+    let input = lines.join("\n");
+    let ran = stub.run_with_input(&["verify", "--export", "-"], input.as_bytes()).await;
+    assert_eq!(ran.code, 4, "{ran:?}");
+    ran.is_legible();
+    assert!(ran.out.trim_start().starts_with("BROKEN  222222222222/eu-west-1/prod/web"), "{}", ran.out);
+    let last = ran.out.trim_end().lines().last().unwrap();
+    assert_eq!(last, "BROKEN: 1 of 3 ledgers, 222222222222/eu-west-1/prod/web");
+    let ran = stub.run_with_input(&["verify", "--export", "-", "-o", "json"], input.as_bytes()).await;
+    let services = ran.json()["services"].as_array().unwrap().iter().map(|it| it["ok"].clone()).collect::<Vec<_>>();
+    assert_eq!(services, [json!(false), json!(true), json!(true)]);
+}
+
 #[tokio::test]
 async fn what_is_no_export_proves_nothing() {
     let stub = Stub::start(|_, _| page(&[], None)).await;

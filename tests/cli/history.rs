@@ -280,12 +280,16 @@ async fn a_change_of_a_moment_ago_is_asked_for_twice() {
 
 #[tokio::test]
 async fn a_chain_without_a_record_proves_nothing() {
-    let stub = Stub::start(|_, _| ok(&json!({"ok": true, "verified": 0}))).await;
-    for format in ["table", "json"] {
-        let ran = stub.run(&["verify", "222222222222/eu-west-1/prod/wbe", "--output", format]).await;
-        assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{ran:?}");
-        let flat = ran.err.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(flat.contains("no records of this service: check the name"), "{flat}");
+    // As an older function says it, and as it is said now.
+    let empty = json!({"ok": false, "verified": 0, "fault": {"record": "", "what": "empty: there is no record"}});
+    for answer in [json!({"ok": true, "verified": 0}), empty] {
+        let stub = Stub::start(move |_, _| ok(&answer)).await;
+        for format in ["table", "json"] {
+            let ran = stub.run(&["verify", "222222222222/eu-west-1/prod/wbe", "--output", format]).await;
+            assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{ran:?}");
+            let flat = ran.err.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(flat.contains("no records of this service: check the name"), "{flat}");
+        }
     }
 }
 

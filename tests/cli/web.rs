@@ -13,6 +13,8 @@ use crate::stub::{CHANGE, HOSTILE, Reply, Stub, change, ok, page};
 /// A page that is being served.
 struct Page {
     port: u16,
+    /// What every path begins with, without the slash at its end.
+    path: String,
     token: String,
     _child: Child,
 }
@@ -40,11 +42,17 @@ impl Page {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = timeout(Duration::from_secs(20), lines.next_line()).await.unwrap().unwrap().unwrap();
         let url = serde_json::from_str::<Value>(&line).unwrap()["url"].as_str().unwrap().to_owned();
-        let (port, token) = url.strip_prefix("http://127.0.0.1:").unwrap().split_once("/?token=").unwrap();
-        Self { port: port.parse().unwrap(), token: token.to_owned(), _child: child }
+        let (at, token) = url.strip_prefix("http://127.0.0.1:").unwrap().split_once("/?token=").unwrap();
+        let (port, path) = at.split_once('/').unwrap();
+        Self { port: port.parse().unwrap(), path: format!("/{path}"), token: token.to_owned(), _child: child }
     }
 
+    /// Asks for what lies below the page's own path.
     async fn ask(&self, method: &str, path: &str, host: &str, cookie: &str) -> Answer {
+        self.ask_at(method, &format!("{}{path}", self.path), host, cookie).await
+    }
+
+    async fn ask_at(&self, method: &str, path: &str, host: &str, cookie: &str) -> Answer {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
         let cookie = if cookie.is_empty() { String::new() } else { format!("Cookie: {cookie}\r\n") };
         let request = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{cookie}Connection: close\r\n\r\n");
@@ -63,7 +71,8 @@ impl Page {
         let answer = self.ask("GET", &format!("/?token={}", self.token), &self.host(), "").await;
         // No redirect: a strict cookie would not go along where a file led here.
         assert_eq!(answer.status, 200);
-        assert!(answer.body.contains(r#"http-equiv="refresh" content="0; url=/""#), "{}", answer.body);
+        let onwards = format!(r#"http-equiv="refresh" content="0; url={}/""#, self.path);
+        assert!(answer.body.contains(&onwards), "{}", answer.body);
         let cookie = answer.header("set-cookie").unwrap();
         assert!(cookie.contains("; HttpOnly") && cookie.contains("; SameSite=Strict"), "{cookie}");
         cookie.split(';').next().unwrap().to_owned()
@@ -100,6 +109,41 @@ async fn the_token_opens_once_and_the_cookie_afterwards() {
     assert_eq!(page.ask("POST", "/", &page.host(), &cookie).await.status, 405);
 }
 
+/// Whether a browser sends a cookie of `cookie_path` with a request for `path`: RFC 6265, section 5.1.4. It asks for no port.
+fn goes_along(cookie_path: &str, path: &str) -> bool {
+    path == cookie_path
+        || path.strip_prefix(cookie_path).is_some_and(|rest| cookie_path.ends_with('/') || rest.starts_with('/'))
+}
+
+#[tokio::test]
+async fn the_cookie_does_not_go_to_other_ports_of_this_machine() {
+    let stub = Stub::start(whole).await;
+    let (page, other) = (Page::open(&stub, &[]).await, Page::open(&stub, &[]).await);
+    let answer = page.get(&format!("/?token={}", page.token), "").await;
+    let set = answer.header("set-cookie").unwrap();
+    let path = set.split("; ").find_map(|attribute| attribute.strip_prefix("Path=")).unwrap();
+    assert!(!set.contains("Domain="), "{set}");
+    // Whoever serves on another port knows that there is such a page, and cannot know its path.
+    for elsewhere in ["/", "/index.html", "/style.css", &format!("{}/", other.path)] {
+        assert!(!goes_along(path, elsewhere), "{path} {elsewhere}");
+    }
+    for own in ["/", "/style.css"] {
+        assert!(goes_along(path, &format!("{}{own}", page.path)), "{path} {own}");
+    }
+    let secret = path.trim_matches('/');
+    assert!(secret.len() == 32 && secret.bytes().all(|byte| byte.is_ascii_hexdigit()), "{path}");
+    let cookie = set.split(';').next().unwrap();
+    assert_eq!(page.get("/", cookie).await.status, 200);
+    // Without the path nobody is let in, and no link of the page leads out of it.
+    for path in ["/", "/style.css", &format!("{}/", other.path), &format!("/?token={}", page.token)] {
+        assert_eq!(page.ask_at("GET", path, &page.host(), cookie).await.status, 403, "{path}");
+    }
+    let html = page.get("/?show=1", cookie).await.body;
+    for absolute in ["href=\"/", "action=\"/", "src="] {
+        assert!(!html.contains(absolute), "{absolute}: {html}");
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn the_browser_is_led_in_by_a_file_that_nobody_else_reads() {
@@ -128,7 +172,7 @@ async fn the_browser_is_led_in_by_a_file_that_nobody_else_reads() {
     let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(file), mode(file.parent().unwrap())), (0o600, 0o700));
     let html = std::fs::read_to_string(file).unwrap();
-    let url = format!("content=\"0; url=http://127.0.0.1:{}/?token={}\"", page.port, page.token);
+    let url = format!("content=\"0; url=http://127.0.0.1:{}{}/?token={}\"", page.port, page.path, page.token);
     assert!(html.contains(&url), "{html}");
     page.enter().await;
     exists(file.parent().unwrap(), false).await;
@@ -381,7 +425,8 @@ async fn pages_follow_each_other_with_their_filters() {
     let cookie = page.enter().await;
     let html = page.get("/?show=1&account=222222222222", &cookie).await.body;
     let link = html.split("<a href=\"").find(|rest| rest.contains("rel=\"next\"")).unwrap().split('"').next().unwrap();
-    let link = link.replace("&#38;", "&");
+    // Seen from the page.
+    let link = format!("/{}", link.replace("&#38;", "&"));
     let html = page.get(&link, &cookie).await.body;
     let event = stub.seen().last().unwrap().1.clone();
     assert_eq!((&event["next_token"], &event["account_id"]), (&json!("a/b+c="), &json!("222222222222")));

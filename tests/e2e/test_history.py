@@ -204,7 +204,9 @@ def test_a_failed_change_says_what_failed(system: System, role_policy: Replace) 
 def test_a_ledger_is_verified(system: System, story: Story) -> None:
     verify = {**story.names, "verify": True}
     assert system.ask(verify).body == {"ok": True, "verified": 5}
-    assert system.ask({**verify, "ecs_service_name": "never-changed"}).body == {"ok": True, "verified": 0}
+    nothing = system.ask({**verify, "ecs_service_name": "never-changed"}).body
+    assert (nothing["ok"], nothing["verified"], nothing["fault"]["record"]) == (False, 0, "")
+    assert nothing["fault"]["what"].startswith("empty")
 
 
 def test_a_rewritten_record_is_found_where_it_stands(system: System) -> None:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,55 @@ def test_it_listens_on_loopback_only(system: System) -> None:
     ]
     assert listening
     assert set(listening) == {"0100007F"}
+
+
+# ---- Step Functions --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "many",
+    [
+        {"Output": "{% $states.result %}"},
+        {"Output": {}, "Assign": {"kept": "{% [$states.result, $states.result] %}"}},
+        {"Output": {}},  # what the iterations answer has the same limit, whatever becomes of it
+    ],
+)
+@pytest.mark.parametrize(("characters", "ends"), [(60_000, "SUCCEEDED"), (100_000, "FAILED")])
+def test_more_than_256_kib_ends_an_execution_and_is_not_caught(
+    system: System, many: dict[str, Any], characters: int, ends: str
+) -> None:
+    states = system.client("stepfunctions")
+    role = states.describe_state_machine(stateMachineArn=system.deployment.waves)["roleArn"]
+    if "Assign" in many:
+        characters //= 2
+    long = {"Type": "Pass", "Output": f"{{% $pad('', {characters}, 'x') %}}", "End": True}
+    definition = {
+        "QueryLanguage": "JSONata",
+        "StartAt": "Many",
+        "States": {
+            "Many": {
+                "Type": "Map",
+                "Items": "{% [1..4] %}",
+                "ItemProcessor": {"StartAt": "Long", "States": {"Long": long}},
+                "Catch": [{"ErrorEquals": ["States.ALL"], "Output": {}, "Next": "Caught"}],
+                **many,
+                "End": True,
+            },
+            "Caught": {"Type": "Succeed"},
+        },
+    }
+    machine = states.create_state_machine(name=f"large-{uuid.uuid4()}", definition=json.dumps(definition), roleArn=role)
+    try:
+        started = states.start_execution(stateMachineArn=machine["stateMachineArn"], input="{}")
+        deadline = time.monotonic() + 20
+        while (ended := states.describe_execution(executionArn=started["executionArn"]))["status"] == "RUNNING":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        states.delete_state_machine(stateMachineArn=machine["stateMachineArn"])
+    assert (ended["status"], ended.get("error")) == (
+        (ends, None) if ends == "SUCCEEDED" else (ends, "States.DataLimitExceeded")
+    )
 
 
 # ---- API Gateway -----------------------------------------------------------------------------------------------------

@@ -88,9 +88,10 @@ def refused(call: Callable[[], Any]) -> str:
 
 def in_matrix(name: str) -> set[tuple[str, str]]:
     """What a matrix has of a document: what is proved elsewhere is left out."""
-    # Dead letters: test_notices.py. The tables' key: only where a deployment names one; the local DynamoDB knows none.
+    # Dead letters: test_notices.py. Keys: only where a deployment names one; the local services encrypt nothing.
+    # Allowed accounts that are kept elsewhere: test_settings.py.
     # Registries: only where a deployment names repositories and secrets; tests/policies simulates them.
-    elsewhere = ("KeepDeadLetters", "UseTheTablesKey", "LookUpImages", "ReadRegistryCredentials")
+    elsewhere = ("KeepDeadLetters", "UseTheTablesKey", "UseTheDataKey", "ReadAllowedAccounts", "LookUpImages", "ReadRegistryCredentials")
     return {(sid, action) for sid, action in in_document(name) if sid not in elsewhere}
 
 

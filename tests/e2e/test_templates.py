@@ -134,6 +134,9 @@ TOKENS: dict[str, Any] = {
     "__UPDATER_FUNCTION_ARN__": "arn:updater",
     "__HISTORY_FUNCTION_ARN__": "arn:history-function",
     "__STATE_MACHINES__": "arn:aws:states:eu-west-1:222222222222:stateMachine:*",
+    "__DATA_KEY_ARN__": "arn:data-key",
+    "__ALLOWED_ACCOUNTS_ARN__": "arn:accounts",
+    "__TRIGGER_MAPPING_ARN__": "arn:mapping",
     "__WAVES_ARN__": "arn:waves",
     "__WAVES_EXECUTIONS__": "arn:aws:states:eu-west-1:222222222222:execution:waves",
     "__WAVES_BUCKET_ARN__": "arn:aws:s3:::waves",
@@ -158,6 +161,9 @@ VALUES = {
     "RecorderLogGroup": "recorder-group",
     "ReaderRoleName": "path/reader",
     "TableKeyArn": "arn:key",
+    "DataKeyArn": "arn:data-key",
+    "AllowedAccountsArn": "arn:accounts",
+    "TriggerMappingArn": "arn:mapping",
     "NoticesTopic": "arn:topic",
     "DeadLetters.Arn": "arn:dead-letters",
     "HubEventBusArn": "arn:bus",
@@ -236,6 +242,9 @@ CONDITIONS = (
     "HasInfrastructureRoles",
     "HasRecorder",
     "HasTableKey",
+    "HasDataKey",
+    "HasAllowedAccountsArn",
+    "HasTriggerMappingArn",
     "HasRegistryRepositories",
     "HasRegistrySecrets",
 )
@@ -313,7 +322,7 @@ def test_a_statement_without_its_parameter_is_gone_whole() -> None:
     state = resolve(in_template("state-table.json"), VALUES, nothing)["Statement"]
     assert [statement["Sid"] for statement in state] == ["OnlyTheWritersKeepState", "NobodyWritesInAnotherWay"]
     assert table[1]["Condition"] == {"ArnNotEquals": {"aws:PrincipalArn": [UPDATER_ROLE]}}
-    for document in ("updater.json", "history.json", "recorder.json"):
+    for document in ("updater.json", "history.json", "recorder.json", "waves.json", "trigger.json"):
         assert "kms:" not in json.dumps(resolve(in_template(document), VALUES, nothing))
     role = resolve(in_template("target-role.json"), VALUES, nothing)["Statement"]
     assert not any("iam:PassRole" in statement["Action"] for statement in role)
@@ -327,9 +336,14 @@ def test_a_statement_without_its_parameter_is_gone_whole() -> None:
         (
             "hub.yaml",
             "AllowedAccounts",
-            ["", "111111111111", "111111111111,222222222222"],
-            ["1111", "111111111111,", "111111111111, 222222222222"],
+            ["", "111111111111", "111111111111,222222222222", "s3://settings/a/b.txt", "ssm:/a/b"],
+            ["1111", "111111111111,", "111111111111, 222222222222", "s3://settings", "ssm:a", "ou-a1b2-c3d4e5f6"],
         ),
+        *(
+            (file, name, ["", "arn:aws:s3:::settings/a", "arn:aws-cn:ssm:cn-north-1:111111111111:parameter/a"], ["*", "arn:aws:s3:::settings"])
+            for file, name in (("hub.yaml", "AllowedAccountsArn"), ("trigger.yaml", "TriggerMappingArn"))
+        ),
+        ("trigger.yaml", "TriggerMapping", ["[]", "[{}]\n", "s3://settings/a", "ssm:/a"], ["{}", "s3://settings", "http://a/b"]),
         ("hub.yaml", "ExternalId", ["", "ab", "a:b/c"], ["a", "a b"]),
         (
             "hub.yaml",
@@ -351,6 +365,24 @@ def test_a_statement_without_its_parameter_is_gone_whole() -> None:
             "TableKeyArn",
             ["", "arn:aws:kms:eu-west-1:111111111111:key/1234abcd-12ab-34cd-56ef-1234567890ab"],
             ["alias/x", "arn:aws:kms:eu-west-1:111111111111:alias/x"],
+        ),
+        *(
+            (
+                file,
+                "DataKeyArn",
+                ["", "arn:aws:kms:eu-west-1:111111111111:key/1234abcd-12ab-34cd-56ef-1234567890ab"],
+                ["alias/x", "arn:aws:kms:eu-west-1:111111111111:alias/x"],
+            )
+            for file in ("hub.yaml", "trigger.yaml", "api.yaml")
+        ),
+        *(
+            (
+                file,
+                "CodeSigningConfigArn",
+                ["", "arn:aws-cn:lambda:cn-north-1:111111111111:code-signing-config:csc-0123456789abcdef0"],
+                ["csc-0123456789abcdef0", "arn:aws:lambda:eu-west-1:111111111111:code-signing-config:csc-1"],
+            )
+            for file in ("hub.yaml", "trigger.yaml")
         ),
         ("hub.yaml", "ReaderRoleName", ["ecs-updater/ecs-updater-reader"], ["", "/role", "a b"]),
         (
@@ -553,10 +585,13 @@ def test_who_was_overtaken_did_not_fail_and_is_not_undone_and_an_undo_is_of_its_
     assert [result["failed"] for result in results] == [False, False, True]
     assert [result["overtaken"] for result in results] == [False, True, False]
     assert [result["restores"] for result in results] == [True, False, False]
-    counts = evaluated(judge["Count"]["Output"], states={"input": {}}, results=results)
+    now = {"context": {"Execution": {"Name": "batch", "StartTime": "2026-11-22T09:30:00.123Z"}}}
+    counts = evaluated(judge["Count"]["Output"], states=now, results=results)
     assert (counts["targets"], counts["changed"], counts["failed"], counts["overtaken"]) == (3, 1, 1, 1)
-    assert [failure["code"] for failure in counts["failures"]] == ["ChangeOvertaken", "ServiceNotFound"]
-    now = {"context": {"Execution": {"StartTime": "2026-11-22T09:30:00.123Z"}}}
+    failures = render.definition()["States"]["ReadFailures"]["ItemProcessor"]["States"]["ReadOutcomes"]["Output"]
+    # JSONata itself has no $parse: Step Functions adds it.
+    told = evaluated(failures.replace("$parse($states.result.Body)", "$body"), body=results)
+    assert [failure["code"] for failure in told] == ["ChangeOvertaken", "ServiceNotFound"]
     undo = evaluated(judge["StoreRestore"]["Arguments"]["Body"], states=now, results=results, why="w", undo="undo/r")
     assert undo == {
         "reason": "w",
@@ -721,3 +756,39 @@ def test_history_and_state_outlive_the_stack() -> None:
         key = resolve(properties["SSESpecification"], {"TableKeyArn": "arn:key"}, {"HasTableKey": True})
         assert key == {"SSEEnabled": True, "SSEType": "KMS", "KMSMasterKeyId": "arn:key"}
         assert resolve(properties["SSESpecification"], {}, {"HasTableKey": False}) is NOTHING
+
+
+@pytest.mark.parametrize("file", ["hub.yaml", "trigger.yaml", "api.yaml"])
+def test_a_customer_key_is_for_all_logs_queues_and_buckets(file: str) -> None:
+    given = {"DataKeyArn": "arn:data-key", "AWS::NoValue": NOTHING}
+    seen = set()
+    for name, resource in template(file)["Resources"].items():
+        if resource["Type"] not in ("AWS::Logs::LogGroup", "AWS::SQS::Queue", "AWS::S3::Bucket"):
+            continue
+        properties = resource["Properties"]
+        with_key, without = (
+            {member: resolve(properties[member], given, {"HasDataKey": has}) for member in ENCRYPTS if member in properties}
+            for has in (True, False)
+        )
+        match resource["Type"]:
+            case "AWS::Logs::LogGroup":
+                assert (with_key, without.get("KmsKeyId")) == ({"KmsKeyId": "arn:data-key"}, NOTHING), name
+            case "AWS::SQS::Queue":
+                assert with_key == {"KmsMasterKeyId": "arn:data-key", "SqsManagedSseEnabled": False}, name
+                assert (without["KmsMasterKeyId"], without["SqsManagedSseEnabled"]) == (NOTHING, True), name
+            case "AWS::S3::Bucket":
+                told = json.dumps([with_key, without], default=str)
+                assert told.count("arn:data-key") == told.count("aws:kms") == told.count("AES256") == 1, told
+        seen.add(resource["Type"])
+    assert "AWS::Logs::LogGroup" in seen
+
+
+ENCRYPTS = ("KmsKeyId", "KmsMasterKeyId", "SqsManagedSseEnabled", "BucketEncryption")
+
+
+@pytest.mark.parametrize("file", ["hub.yaml", "trigger.yaml"])
+def test_signed_packages_can_be_demanded_of_every_function(file: str) -> None:
+    for name, resource in template(file)["Resources"].items():
+        if resource["Type"] == "AWS::Lambda::Function":
+            demanded = {"Fn::If": ["HasCodeSigningConfig", {"Ref": "CodeSigningConfigArn"}, {"Ref": "AWS::NoValue"}]}
+            assert resource["Properties"]["CodeSigningConfigArn"] == demanded, name

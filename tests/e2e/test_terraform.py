@@ -417,6 +417,7 @@ KINDS = {
         "function_name",
         {
             "Architectures": "architectures",
+            "CodeSigningConfigArn": "code_signing_config_arn",
             "Code": lambda value: {
                 "s3_bucket": value["S3Bucket"],
                 "s3_key": value["S3Key"],
@@ -450,6 +451,7 @@ KINDS = {
         {
             # Behind it a part that is random in both.
             "LogGroupName": lambda value: {"name_prefix": value.removesuffix(STACK_ID)},
+            "KmsKeyId": "kms_key_id",
             "RetentionInDays": "retention_in_days",
         },
     ),
@@ -503,7 +505,9 @@ KINDS = {
             "FifoQueue": "fifo_queue",
             "MessageRetentionPeriod": "message_retention_seconds",
             "RedrivePolicy": "redrive_policy",
-            "SqsManagedSseEnabled": "sqs_managed_sse_enabled",
+            "KmsMasterKeyId": "kms_master_key_id",
+            # Beside a key Terraform takes none, where CloudFormation has to be told.
+            "SqsManagedSseEnabled": lambda value: {"sqs_managed_sse_enabled": True} if value else {},
             "VisibilityTimeout": "visibility_timeout_seconds",
         },
     ),
@@ -581,8 +585,9 @@ def method_settings(value: dict[str, Any]) -> dict[str, Any]:
 def bucket(name: str, properties: dict[str, Any]) -> Iterator[Resource]:
     """What is said of a bucket, each a resource of its own in Terraform."""
     (encryption,) = properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
-    default = {"sse_algorithm": encryption["ServerSideEncryptionByDefault"]["SSEAlgorithm"]}
-    rule = {"apply_server_side_encryption_by_default": [default]}
+    by_default = encryption["ServerSideEncryptionByDefault"]
+    default = {"sse_algorithm": by_default["SSEAlgorithm"], "kms_master_key_id": by_default.get("KMSMasterKeyID")}
+    rule = {"apply_server_side_encryption_by_default": [default], "bucket_key_enabled": encryption.get("BucketKeyEnabled")}
     yield Resource(f"aws_s3_bucket_server_side_encryption_configuration.{name}", {"rule": [rule]})
     (ownership,) = properties["OwnershipControls"]["Rules"]
     rule = {"object_ownership": ownership["ObjectOwnership"]}

@@ -14,6 +14,7 @@ import deploy
 import pytest
 from conftest import BUILT, Service, System
 from local_aws import HUB, REGION, TARGETS
+from test_permissions import Replace
 
 REPOSITORY = "team/app"
 IMAGES = f"{HUB}.dkr.ecr.{REGION}.amazonaws.com/{REPOSITORY}"
@@ -139,3 +140,36 @@ def test_a_hundred_pushes_in_a_second_end_with_the_newest(pushes: Pushes) -> Non
     for service, records in zip(pushes.mapped, before, strict=True):
         assert len(pushes.system.records(service)) == records + 2, "one change, not a hundred"
         assert pushes.system.running(service)[0] == f"{IMAGES}@{digests[-1]}"
+
+
+def test_a_mapping_may_be_kept_in_a_parameter(pushes: Pushes, role_policy: Replace) -> None:
+    """As long as the trigger may not read it, nothing is changed and the pushes come again."""
+    system = pushes.system
+    functions, parameter = system.client("lambda"), "/trigger/mapping"
+    stack = system.client("cloudformation").describe_stack_resource(
+        StackName="ecs-updater-trigger", LogicalResourceId="TriggerFunction"
+    )
+    name = stack["StackResourceDetail"]["PhysicalResourceId"]
+    found = functions.get_function_configuration(FunctionName=name)
+    variables, role = found["Environment"]["Variables"], found["Role"].rsplit("/", 1)[-1]
+    system.client("ssm").put_parameter(Name=parameter, Value=variables["TRIGGER_MAPPING"], Type="String")
+    functions.update_function_configuration(
+        FunctionName=name, Environment={"Variables": {**variables, "TRIGGER_MAPPING": f"ssm:{parameter}"}}
+    )
+    told = functions.invoke(FunctionName=name, Payload=b'{"Records": []}')
+    refused = json.loads(told["Payload"].read())
+    assert refused["errorType"] == "MappingUnavailable", refused
+    assert f"ssm:{parameter}" in refused["errorMessage"]
+    assert "AccessDenied" in refused["errorMessage"]
+    policy = system.client("iam").get_role_policy(RoleName=role, PolicyName="trigger")["PolicyDocument"]
+    right = {
+        "Sid": "ReadMapping",
+        "Effect": "Allow",
+        "Action": "ssm:GetParameter",
+        "Resource": f"arn:aws:ssm:{REGION}:{HUB}:parameter{parameter}",
+    }
+    role_policy(HUB, role, "trigger", {**policy, "Statement": [*policy["Statement"], right]})
+    time.sleep(6)  # the failure stands for five seconds; a push that met it would come again a quarter of an hour later
+    digest = pushes.push("release-9", "sha256:nine")
+    pushes.tell("release-9", [digest])
+    pushes.wait(f"{IMAGES}@{digest}")

@@ -104,7 +104,9 @@ impl Made {
         for byte in &mut random {
             *byte = u8::try_from(self.below(256)).unwrap();
         }
-        let change_id = ChangeId::new(at, random);
+        // Ids of one service only grow, as those of the function do.
+        let highest = self.heads[service].as_ref().map(|head| head.highest.time() + Duration::milliseconds(1));
+        let change_id = ChangeId::new(at.max(highest.unwrap_or(at)), random);
         let mut repositories = vec![format!("registry.example:5000/app-{}", self.below(40))];
         if self.below(20) == 0 {
             repositories.push("fluent".to_owned());

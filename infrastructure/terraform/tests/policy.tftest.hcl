@@ -8,16 +8,18 @@ run "fills_in_text_and_lists_and_leaves_iam_its_variables" {
   variables {
     document = "updater"
     tokens = {
-      PARTITION          = "aws-cn"
-      TARGET_ROLE_NAME   = "path/__PARTITION__"
-      HISTORY_TABLE_ARN  = "arn:history"
-      STATE_TABLE_ARN    = "arn:state\""
-      LOG_GROUP_ARN      = "arn:log"
-      UPDATER_SOURCE_ARN = "arn:updater"
-      DEAD_LETTERS_ARN   = "arn:dead-letters"
-      TABLE_KEY_ARN      = "arn:key"
-      REGION             = "cn-north-1"
-      URL_SUFFIX         = "amazonaws.com.cn"
+      PARTITION            = "aws-cn"
+      TARGET_ROLE_NAME     = "path/__PARTITION__"
+      HISTORY_TABLE_ARN    = "arn:history"
+      STATE_TABLE_ARN      = "arn:state\""
+      LOG_GROUP_ARN        = "arn:log"
+      UPDATER_SOURCE_ARN   = "arn:updater"
+      DEAD_LETTERS_ARN     = "arn:dead-letters"
+      TABLE_KEY_ARN        = "arn:key"
+      DATA_KEY_ARN         = "arn:data-key"
+      ALLOWED_ACCOUNTS_ARN = "arn:accounts"
+      REGION               = "cn-north-1"
+      URL_SUFFIX           = "amazonaws.com.cn"
     }
     without = ["LookUpImages", "ReadRegistryCredentials"]
   }

@@ -498,6 +498,14 @@ pub struct Verdict {
     pub fault: Option<ChainFault>,
 }
 
+impl Verdict {
+    /// Whether there is no record: then nothing is proved, whatever an older function says.
+    pub fn is_empty(&self) -> bool {
+        let what = self.fault.as_ref().and_then(|fault| fault.what.as_deref());
+        self.verified == 0 && (self.ok == Some(true) || what.is_some_and(|what| what.starts_with("empty")))
+    }
+}
+
 /// Where a chain is broken.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]

@@ -189,16 +189,21 @@ day). Without a service, account, image or change, at most 31 days are asked for
     /// Check that nobody has touched the history of a service
     #[command(after_long_help = "\
 Every record holds the hash of the one before it: a record changed, removed,
-added or moved breaks the chain. Exit code 4 where it is broken.
+added, moved or back-dated is found. Exit code 4 where a ledger is broken.
 
 Examples:
   Ask the history function
     ecs-updater verify 222222222222/eu-west-1/prod/web
   Trust nobody: check a DynamoDB export (JSON lines, also .gz) on this machine
     ecs-updater verify --export data/*.json.gz
+  Has anybody rewritten what the export of yesterday had?
+    ecs-updater verify --export today/*.json.gz --against yesterday/*.json.gz
 
 An administrator of the hub account who rewrites a whole ledger and its head is
-beyond any chain: keep exports where such a person has no access.")]
+beyond any chain: keep exports where such a person has no access, and compare.
+
+Files may overlap: an item that is there twice, to the letter, counts once.
+Broken ledgers are listed first, and the verdict of all comes last.")]
     Verify(Verify),
     /// List the services of many accounts, cut into waves for a rollout
     // clap's own would name every option on one line, however wide.
@@ -468,6 +473,9 @@ pub struct Verify {
     /// Files of a DynamoDB export (JSON lines, also gzipped; - for standard input) instead
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub export: Vec<PathBuf>,
+    /// Files of an older export: everything in them must stand in --export, to the letter
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "export")]
+    pub against: Vec<PathBuf>,
 }
 
 /// `targets`.

@@ -138,6 +138,7 @@ resource "aws_api_gateway_method_settings" "stage" {
 resource "aws_cloudwatch_log_group" "access_log" {
   name_prefix       = "/${var.name}/access-"
   retention_in_days = var.log_retention_days
+  kms_key_id        = var.data_key_arn == "" ? null : var.data_key_arn
   skip_destroy      = var.keep_records
   tags              = var.tags
 }

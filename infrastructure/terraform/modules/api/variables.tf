@@ -126,6 +126,17 @@ variable "log_retention_days" {
   }
 }
 
+variable "data_key_arn" {
+  description = "KMS key that logs are encrypted with; its policy has to let CloudWatch Logs use it (docs/DEPLOY.md). Left empty, keys of AWS."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^(arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[a-z0-9-]{1,64})?$", var.data_key_arn))
+    error_message = "data_key_arn must be the ARN of a KMS key, or empty"
+  }
+}
+
 variable "notices_topic_arn" {
   description = "The output notices_topic_arn of module hub, which hears when the door itself is broken. Left empty, there is no alarm."
   type        = string

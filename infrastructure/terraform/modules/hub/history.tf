@@ -30,6 +30,7 @@ resource "aws_iam_role_policy" "history_role" {
 resource "aws_cloudwatch_log_group" "history_log_group" {
   name_prefix       = "/${var.name}/history-"
   retention_in_days = var.log_retention_days
+  kms_key_id        = var.data_key_arn == "" ? null : var.data_key_arn
   skip_destroy      = var.keep_records
   tags              = var.tags
 }
@@ -42,11 +43,12 @@ resource "aws_lambda_function" "history_function" {
   architectures = [var.architecture]
   role          = aws_iam_role.history_role.arn
   # Verification reads a whole ledger and hashes it; processors come with memory.
-  memory_size       = 512
-  timeout           = 60
-  s3_bucket         = var.code_bucket
-  s3_key            = var.history_code_key
-  s3_object_version = var.history_code_version == "" ? null : var.history_code_version
+  memory_size             = 512
+  timeout                 = 60
+  s3_bucket               = var.code_bucket
+  s3_key                  = var.history_code_key
+  s3_object_version       = var.history_code_version == "" ? null : var.history_code_version
+  code_signing_config_arn = var.code_signing_config_arn == "" ? null : var.code_signing_config_arn
   # -1: none of its own.
   reserved_concurrent_executions = var.history_concurrency == "" ? -1 : tonumber(var.history_concurrency)
   tags                           = var.tags

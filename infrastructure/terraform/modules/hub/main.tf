@@ -18,6 +18,8 @@ locals {
   without_organization = var.organization_id == "" ? ["aws:ResourceOrgID"] : []
   # And what it loses that is about a key of the tables.
   without_table_key = var.table_key_arn == "" ? ["UseTheTablesKey"] : []
+  # And about a key of logs, queues and the bucket.
+  without_data_key = var.data_key_arn == "" ? ["UseTheDataKey"] : []
 }
 
 module "lambda_trust" {

@@ -1,9 +1,10 @@
-# Dead letters: what was asked for asynchronously and failed for good. With SQS's own key, so that no key policy can lose
-# one.
+# Dead letters: what was asked for asynchronously and failed for good. With SQS's own key where none is given, so that no key
+# policy can lose one.
 resource "aws_sqs_queue" "dead_letters" {
   name_prefix               = "${var.name}-dead-letters-"
   message_retention_seconds = 1209600
-  sqs_managed_sse_enabled   = true
+  sqs_managed_sse_enabled   = var.data_key_arn == "" ? true : null
+  kms_master_key_id         = var.data_key_arn == "" ? null : var.data_key_arn
   tags                      = var.tags
 }
 

@@ -162,10 +162,11 @@ module "recorder_policy" {
     STATE_TABLE_ARN        = aws_dynamodb_table.state_table.arn
     DEAD_LETTERS_ARN       = aws_sqs_queue.dead_letters.arn
     TABLE_KEY_ARN          = var.table_key_arn
+    DATA_KEY_ARN           = var.data_key_arn
     RECORDER_LOG_GROUP_ARN = aws_cloudwatch_log_group.recorder_log_group[0].arn
     RECORDER_SOURCE_ARN    = aws_lambda_function.recorder_function[0].arn
   }
-  without = concat(local.without_organization, local.without_table_key)
+  without = concat(local.without_organization, local.without_table_key, local.without_data_key)
 }
 
 resource "aws_iam_role_policy" "recorder_policy" {
@@ -181,6 +182,7 @@ resource "aws_cloudwatch_log_group" "recorder_log_group" {
 
   name_prefix       = "/${var.name}/recorder-"
   retention_in_days = var.log_retention_days
+  kms_key_id        = var.data_key_arn == "" ? null : var.data_key_arn
   skip_destroy      = var.keep_records
   tags              = var.tags
 }
@@ -188,17 +190,18 @@ resource "aws_cloudwatch_log_group" "recorder_log_group" {
 resource "aws_lambda_function" "recorder_function" {
   count = local.recorder
 
-  function_name     = "${var.name}-recorder"
-  description       = "Records how deployments ended, and those that nobody asked for here."
-  runtime           = "provided.al2023"
-  handler           = "bootstrap"
-  architectures     = [var.architecture]
-  role              = aws_iam_role.recorder_role[0].arn
-  memory_size       = 256
-  timeout           = 120
-  s3_bucket         = var.code_bucket
-  s3_key            = var.recorder_code_key
-  s3_object_version = var.recorder_code_version == "" ? null : var.recorder_code_version
+  function_name           = "${var.name}-recorder"
+  description             = "Records how deployments ended, and those that nobody asked for here."
+  runtime                 = "provided.al2023"
+  handler                 = "bootstrap"
+  architectures           = [var.architecture]
+  role                    = aws_iam_role.recorder_role[0].arn
+  memory_size             = 256
+  timeout                 = 120
+  s3_bucket               = var.code_bucket
+  s3_key                  = var.recorder_code_key
+  s3_object_version       = var.recorder_code_version == "" ? null : var.recorder_code_version
+  code_signing_config_arn = var.code_signing_config_arn == "" ? null : var.code_signing_config_arn
   # -1: none of its own.
   reserved_concurrent_executions = var.recorder_concurrency == "" ? -1 : tonumber(var.recorder_concurrency)
   tags                           = var.tags

@@ -5,7 +5,8 @@
 resource "aws_sqs_queue" "tampering_queue" {
   name_prefix               = "${var.name}-tampering-"
   message_retention_seconds = 1209600
-  sqs_managed_sse_enabled   = true
+  sqs_managed_sse_enabled   = var.data_key_arn == "" ? true : null
+  kms_master_key_id         = var.data_key_arn == "" ? null : var.data_key_arn
   tags                      = var.tags
 }
 

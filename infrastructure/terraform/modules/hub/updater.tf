@@ -16,6 +16,8 @@ module "updater_policy" {
     STATE_TABLE_ARN          = aws_dynamodb_table.state_table.arn
     DEAD_LETTERS_ARN         = aws_sqs_queue.dead_letters.arn
     TABLE_KEY_ARN            = var.table_key_arn
+    DATA_KEY_ARN             = var.data_key_arn
+    ALLOWED_ACCOUNTS_ARN     = var.allowed_accounts_arn
     REGISTRY_REPOSITORY_ARNS = var.registry_repository_arns
     REGISTRY_SECRET_ARNS     = var.registry_secret_arns
     REGION                   = local.region
@@ -26,6 +28,8 @@ module "updater_policy" {
   without = concat(
     local.without_organization,
     local.without_table_key,
+    local.without_data_key,
+    var.allowed_accounts_arn == "" ? ["ReadAllowedAccounts"] : [],
     length(var.registry_repository_arns) == 0 ? ["LookUpImages"] : [],
     length(var.registry_secret_arns) == 0 ? ["ReadRegistryCredentials"] : [],
   )
@@ -40,22 +44,24 @@ resource "aws_iam_role_policy" "updater_policy" {
 resource "aws_cloudwatch_log_group" "log_group" {
   name_prefix       = "/${var.name}/updater-"
   retention_in_days = var.log_retention_days
+  kms_key_id        = var.data_key_arn == "" ? null : var.data_key_arn
   skip_destroy      = var.keep_records
   tags              = var.tags
 }
 
 resource "aws_lambda_function" "updater_function" {
-  function_name     = var.name
-  description       = "Sets image, tags and parameters of an ECS service in a target account, and records the change."
-  runtime           = "provided.al2023"
-  handler           = "bootstrap"
-  architectures     = [var.architecture]
-  role              = aws_iam_role.updater_role.arn
-  memory_size       = 256
-  timeout           = 900
-  s3_bucket         = var.code_bucket
-  s3_key            = var.code_key
-  s3_object_version = var.code_version == "" ? null : var.code_version
+  function_name           = var.name
+  description             = "Sets image, tags and parameters of an ECS service in a target account, and records the change."
+  runtime                 = "provided.al2023"
+  handler                 = "bootstrap"
+  architectures           = [var.architecture]
+  role                    = aws_iam_role.updater_role.arn
+  memory_size             = 256
+  timeout                 = 900
+  s3_bucket               = var.code_bucket
+  s3_key                  = var.code_key
+  s3_object_version       = var.code_version == "" ? null : var.code_version
+  code_signing_config_arn = var.code_signing_config_arn == "" ? null : var.code_signing_config_arn
   # -1: none of its own.
   reserved_concurrent_executions = var.updater_concurrency == "" ? -1 : tonumber(var.updater_concurrency)
   tags                           = var.tags

@@ -64,6 +64,17 @@ variable "architecture" {
   }
 }
 
+variable "code_signing_config_arn" {
+  description = "Lambda code signing configuration that says whose signed packages the functions may run; the packages at the keys above must be the signed ones. Left empty, any package."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^(arn:aws[a-z-]*:lambda:[a-z0-9-]+:[0-9]{12}:code-signing-config:csc-[a-z0-9]{17})?$", var.code_signing_config_arn))
+    error_message = "code_signing_config_arn must be the ARN of a Lambda code signing configuration, or empty"
+  }
+}
+
 variable "organization_id" {
   description = "The organization whose accounts may be changed. Left empty, for an account that is in none, no organization is asked for."
   type        = string
@@ -98,13 +109,24 @@ variable "external_id" {
 }
 
 variable "allowed_accounts" {
-  description = "The accounts that may be changed. Left empty, every account whose target role trusts this hub."
+  description = "The accounts that may be changed; or, alone in the list, where they are kept, as s3://bucket/key or ssm:/name (docs/DEPLOY.md). Left empty, every account whose target role trusts this hub."
   type        = list(string)
   default     = []
 
   validation {
-    condition     = alltrue([for account in var.allowed_accounts : can(regex("^[0-9]{12}$", account))])
-    error_message = "allowed_accounts must be 12-digit account ids"
+    condition     = alltrue([for account in var.allowed_accounts : can(regex("^([0-9]{12}|s3://[a-z0-9.-]{3,63}/[A-Za-z0-9/_.-]+|ssm:/[A-Za-z0-9/_.-]+)$", account))])
+    error_message = "allowed_accounts must be 12-digit account ids, or one s3://bucket/key or ssm:/name"
+  }
+}
+
+variable "allowed_accounts_arn" {
+  description = "ARN of the object or parameter that allowed_accounts names, which the updater may then read. Left empty, none."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^(arn:aws[a-z-]*:s3:::[a-z0-9.-]{3,63}/[A-Za-z0-9/_.-]+|arn:aws[a-z-]*:ssm:[a-z0-9-]+:[0-9]{12}:parameter/[A-Za-z0-9/_.-]+)?$", var.allowed_accounts_arn))
+    error_message = "allowed_accounts_arn must be the ARN of an S3 object or of a parameter, or empty"
   }
 }
 
@@ -200,6 +222,17 @@ variable "table_key_arn" {
   validation {
     condition     = can(regex("^(arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[a-z0-9-]{1,64})?$", var.table_key_arn))
     error_message = "table_key_arn must be the ARN of a KMS key, or empty"
+  }
+}
+
+variable "data_key_arn" {
+  description = "KMS key that logs, queues and the waves' bucket are encrypted with; its policy has to let CloudWatch Logs, EventBridge and this account's IAM policies use it (docs/DEPLOY.md). Left empty, keys of AWS."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^(arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[a-z0-9-]{1,64})?$", var.data_key_arn))
+    error_message = "data_key_arn must be the ARN of a KMS key, or empty"
   }
 }
 

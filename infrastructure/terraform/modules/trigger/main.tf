@@ -1,6 +1,9 @@
 # ecs-updater, hub account: the trigger function, which changes services when images are pushed to Amazon ECR. Apart from module
 # hub: not every hub lets pushes change services. The same resources as infrastructure/cloudformation/trigger.yaml.
 
+data "aws_partition" "current" {}
+data "aws_region" "current" {}
+
 resource "aws_cloudwatch_event_rule" "trigger_rule" {
   name_prefix = "${var.name}-"
   description = "Images that were pushed to Amazon ECR in this account and region, to the trigger of ecs-updater."
@@ -27,18 +30,20 @@ resource "aws_sqs_queue" "trigger_queue" {
   name_prefix                 = "${var.name}-"
   fifo_queue                  = true
   content_based_deduplication = true
-  sqs_managed_sse_enabled     = true
+  sqs_managed_sse_enabled     = var.data_key_arn == "" ? true : null
+  kms_master_key_id           = var.data_key_arn == "" ? null : var.data_key_arn
   visibility_timeout_seconds  = 960
   message_retention_seconds   = 86400
   redrive_policy              = jsonencode({ deadLetterTargetArn = aws_sqs_queue.trigger_dead_letters.arn, maxReceiveCount = 3 })
   tags                        = var.tags
 }
 
-# With SQS's own key, so that no key policy can lose a push.
+# With SQS's own key where none is given, so that no key policy can lose a push.
 resource "aws_sqs_queue" "trigger_dead_letters" {
   name_prefix               = "${var.name}-dead-letters-"
   fifo_queue                = true
-  sqs_managed_sse_enabled   = true
+  sqs_managed_sse_enabled   = var.data_key_arn == "" ? true : null
+  kms_master_key_id         = var.data_key_arn == "" ? null : var.data_key_arn
   message_retention_seconds = 1209600
   tags                      = var.tags
 }
@@ -78,7 +83,15 @@ module "trigger_policy" {
     REGISTRY_REPOSITORY_ARNS = var.registry_repository_arns
     TRIGGER_QUEUE_ARN        = aws_sqs_queue.trigger_queue.arn
     TRIGGER_LOG_GROUP_ARN    = aws_cloudwatch_log_group.trigger_log_group.arn
+    DATA_KEY_ARN             = var.data_key_arn
+    TRIGGER_MAPPING_ARN      = var.trigger_mapping_arn
+    REGION                   = data.aws_region.current.id
+    URL_SUFFIX               = data.aws_partition.current.dns_suffix
   }
+  without = concat(
+    var.data_key_arn == "" ? ["UseTheDataKey"] : [],
+    var.trigger_mapping_arn == "" ? ["ReadMapping"] : [],
+  )
 }
 
 resource "aws_iam_role_policy" "trigger_role" {
@@ -90,23 +103,25 @@ resource "aws_iam_role_policy" "trigger_role" {
 resource "aws_cloudwatch_log_group" "trigger_log_group" {
   name_prefix       = "/${var.name}/trigger-"
   retention_in_days = var.log_retention_days
+  kms_key_id        = var.data_key_arn == "" ? null : var.data_key_arn
   skip_destroy      = var.keep_records
   tags              = var.tags
 }
 
 resource "aws_lambda_function" "trigger_function" {
-  function_name     = var.name
-  description       = "Changes the services that pushed images are mapped to, through the updater."
-  runtime           = "provided.al2023"
-  handler           = "bootstrap"
-  architectures     = [var.architecture]
-  role              = aws_iam_role.trigger_role.arn
-  memory_size       = 128
-  timeout           = 900
-  s3_bucket         = var.code_bucket
-  s3_key            = var.code_key
-  s3_object_version = var.code_version == "" ? null : var.code_version
-  tags              = var.tags
+  function_name           = var.name
+  description             = "Changes the services that pushed images are mapped to, through the updater."
+  runtime                 = "provided.al2023"
+  handler                 = "bootstrap"
+  architectures           = [var.architecture]
+  role                    = aws_iam_role.trigger_role.arn
+  memory_size             = 128
+  timeout                 = 900
+  s3_bucket               = var.code_bucket
+  s3_key                  = var.code_key
+  s3_object_version       = var.code_version == "" ? null : var.code_version
+  code_signing_config_arn = var.code_signing_config_arn == "" ? null : var.code_signing_config_arn
+  tags                    = var.tags
 
   logging_config {
     log_format = "JSON"

@@ -42,6 +42,17 @@ variable "architecture" {
   }
 }
 
+variable "code_signing_config_arn" {
+  description = "Lambda code signing configuration that says whose signed packages the function may run; the package at the key above must be the signed one. Left empty, any package."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^(arn:aws[a-z-]*:lambda:[a-z0-9-]+:[0-9]{12}:code-signing-config:csc-[a-z0-9]{17})?$", var.code_signing_config_arn))
+    error_message = "code_signing_config_arn must be the ARN of a Lambda code signing configuration, or empty"
+  }
+}
+
 variable "updater_alias" {
   description = "The output updater_alias_arn of module hub."
   type        = string
@@ -65,12 +76,23 @@ variable "registry_repository_arns" {
 }
 
 variable "trigger_mapping" {
-  description = "Which pushes change which services, as JSON of schema/trigger-mapping.schema.json."
+  description = "Which pushes change which services, as JSON of schema/trigger-mapping.schema.json; or where that is kept, as s3://bucket/key or ssm:/name."
   type        = string
 
   validation {
-    condition     = can(regex("^\\[[\\s\\S]*\\]\\s*$", var.trigger_mapping)) && length(var.trigger_mapping) <= 3500
-    error_message = "trigger_mapping must be a JSON array of at most 3500 characters"
+    condition     = can(regex("^(\\[[\\s\\S]*\\]|s3://[a-z0-9.-]{3,63}/[A-Za-z0-9/_.-]+|ssm:/[A-Za-z0-9/_.-]+)\\s*$", var.trigger_mapping)) && length(var.trigger_mapping) <= 3500
+    error_message = "trigger_mapping must be a JSON array of at most 3500 characters, or s3://bucket/key, or ssm:/name"
+  }
+}
+
+variable "trigger_mapping_arn" {
+  description = "ARN of the object or parameter that trigger_mapping names, which the trigger may then read. Left empty, none."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^(arn:aws[a-z-]*:s3:::[a-z0-9.-]{3,63}/[A-Za-z0-9/_.-]+|arn:aws[a-z-]*:ssm:[a-z0-9-]+:[0-9]{12}:parameter/[A-Za-z0-9/_.-]+)?$", var.trigger_mapping_arn))
+    error_message = "trigger_mapping_arn must be the ARN of an S3 object or of a parameter, or empty"
   }
 }
 
@@ -96,6 +118,17 @@ variable "log_retention_days" {
       var.log_retention_days
     )
     error_message = "log_retention_days must be a number of days that CloudWatch Logs has, such as 30, 365 or 3653"
+  }
+}
+
+variable "data_key_arn" {
+  description = "KMS key that log and queues are encrypted with; its policy has to let CloudWatch Logs, EventBridge and this account's IAM policies use it (docs/DEPLOY.md). Left empty, keys of AWS."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^(arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[a-z0-9-]{1,64})?$", var.data_key_arn))
+    error_message = "data_key_arn must be the ARN of a KMS key, or empty"
   }
 }
 

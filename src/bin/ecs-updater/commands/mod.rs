@@ -26,7 +26,7 @@ pub async fn run(arguments: Arguments, screen: &mut Screen) -> Result<Exit, Fail
         Command::Restore(it) => change::restore(&Functions::new(shared).await?, screen, it).await,
         Command::History(it) if it.web => crate::web::serve(Functions::new(shared).await?, screen, &it).await,
         Command::History(it) => history::run(&Functions::new(shared).await?, screen, &it).await,
-        Command::Verify(it) if !it.export.is_empty() => verify::offline(screen, &it.export),
+        Command::Verify(it) if !it.export.is_empty() => verify::offline(screen, &it.export, &it.against),
         Command::Verify(it) => verify::online(&Functions::new(shared).await?, screen, it.service.as_ref()).await,
         Command::Targets(it) => targets::run(shared, screen, it).await,
         Command::Rollout(it) => rollout::run(shared, screen, it).await,

@@ -1,7 +1,7 @@
 //! `verify`: whether somebody has touched the history.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
@@ -35,7 +35,7 @@ pub async fn online(functions: &Functions, screen: &Screen, service: Option<&Ser
             .at(key)
             .advise("Is that the right function? See --history-function."));
     };
-    if ok && verdict.verified == 0 {
+    if verdict.is_empty() {
         return Err(Failure::new(Exit::Failed, NO_RECORDS).at(key));
     }
     if screen.is_json() {
@@ -46,29 +46,49 @@ pub async fn online(functions: &Functions, screen: &Screen, service: Option<&Ser
     Ok(if ok { Exit::Done } else { Exit::Broken })
 }
 
-/// Checks files of a DynamoDB export on this machine.
-pub fn offline(screen: &Screen, files: &[PathBuf]) -> Result<Exit, Failure> {
+/// Checks files of a DynamoDB export on this machine, and that what an older export had stands in it.
+pub fn offline(screen: &Screen, files: &[PathBuf], older: &[PathBuf]) -> Result<Exit, Failure> {
+    if files.iter().chain(older).filter(|file| file.as_os_str() == "-").count() > 1 {
+        return Err(Failure::new(Exit::Usage, "standard input (-) can be read once only"));
+    }
+    let older = if older.is_empty() { None } else { Some(export::read(whole(older)?, "--against")?) };
+    let verified = export::verify(export::read(whole(files)?, "--export")?, older);
+    let broken: Vec<&str> = verified.iter().filter(|it| !it.is_whole()).map(|it| it.service.as_str()).collect();
+    if screen.is_json() {
+        let services: Vec<Value> = verified.iter().map(as_json).collect();
+        Screen::json(&json!({"ok": broken.is_empty(), "services": services}), true)?;
+    } else {
+        for it in &verified {
+            show(screen, &it.service, it.is_whole(), &it.verdict)?;
+        }
+        screen.say(
+            "\nAn export has no heads: records missing at the end of a ledger go unnoticed here, unless an older export has \
+             them (--against).\n",
+        )?;
+        screen.say(&verdict(&broken, verified.len()))?;
+    }
+    Ok(if broken.is_empty() { Exit::Done } else { Exit::Broken })
+}
+
+/// All ledgers in one sentence.
+fn verdict(broken: &[&str], all: usize) -> String {
+    let ledgers = if all == 1 { "ledger" } else { "ledgers" };
+    match broken {
+        [] if all == 1 => "The ledger is whole.".to_owned(),
+        [] => format!("All {all} ledgers are whole."),
+        [one] => format!("BROKEN: 1 of {all} {ledgers}, {one}"),
+        [first, ..] => format!("BROKEN: {} of {all} {ledgers}, {first} the first of them", broken.len()),
+    }
+}
+
+/// All files, one behind the other.
+fn whole(files: &[PathBuf]) -> Result<impl BufRead, Failure> {
     let mut whole: Box<dyn Read> = Box::new(std::io::empty());
     for file in files {
         // A last line without an end must not run into the first of the next file.
         whole = Box::new(whole.chain(open(file)?).chain(&b"\n"[..]));
     }
-    let verified = export::verify(BufReader::new(whole))?;
-    if verified.is_empty() {
-        return Err(Failure::new(Exit::Failed, "there is no record of a history in it")
-            .advise("Give the data files of an export of the history table in DynamoDB JSON: data/*.json.gz"));
-    }
-    let broken = verified.iter().any(|it| it.verdict.ok != Some(true));
-    if screen.is_json() {
-        let services: Vec<Value> = verified.iter().map(as_json).collect();
-        Screen::json(&json!({"ok": !broken, "services": services}), true)?;
-    } else {
-        for it in &verified {
-            show(screen, &it.service, it.verdict.ok == Some(true), &it.verdict)?;
-        }
-        screen.say("\nAn export has no heads: records missing at the end of a ledger go unnoticed here.")?;
-    }
-    Ok(if broken { Exit::Broken } else { Exit::Done })
+    Ok(BufReader::new(whole))
 }
 
 fn show(screen: &Screen, service: &str, ok: bool, verdict: &Verdict) -> Result<(), Failure> {
@@ -96,6 +116,6 @@ fn open(path: &Path) -> Result<Box<dyn Read>, Failure> {
     let file: Box<dyn Read> =
         if path.as_os_str() == "-" { Box::new(std::io::stdin()) } else { Box::new(File::open(path).map_err(fault)?) };
     let mut file = BufReader::new(file);
-    let is_gzip = std::io::BufRead::fill_buf(&mut file).map_err(fault)?.starts_with(&[0x1f, 0x8b]);
+    let is_gzip = file.fill_buf().map_err(fault)?.starts_with(&[0x1f, 0x8b]);
     Ok(if is_gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
 }

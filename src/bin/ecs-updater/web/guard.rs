@@ -3,6 +3,10 @@
 //! Other users of the machine reach the port, and so does every page that the person's browser shows. The address holds a
 //! token that works once and becomes a cookie that no page and no script can read or send; and requests must name this
 //! machine in `Host`, or a foreign name that resolves to 127.0.0.1 (DNS rebinding) would make a foreign page ours.
+//!
+//! Cookies know no ports (RFC 6265, section 8.5): one for all of 127.0.0.1 would go along to whatever somebody else serves on
+//! another port, who could then send it here. So the page lies under a path that nobody can guess, and its cookie is for
+//! that path only. (A random name below `localhost` would do the same, but not every browser and resolver knows such names.)
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -19,6 +23,7 @@ use super::{HEADERS, plain};
 /// Decides on requests.
 pub struct Guard {
     port: u16,
+    path: String,
     token: String,
     used: AtomicBool,
     session: String,
@@ -27,12 +32,18 @@ pub struct Guard {
 impl Guard {
     /// A guard with a token and a session that nobody can guess.
     pub fn new(port: u16) -> Result<Self, getrandom::Error> {
-        Ok(Self { port, token: secret()?, used: AtomicBool::new(false), session: secret()? })
+        let path = format!("/{}/", secret()?);
+        Ok(Self { port, path, token: secret()?, used: AtomicBool::new(false), session: secret()? })
+    }
+
+    /// The path that the page lies under, from slash to slash.
+    pub fn path(&self) -> &str {
+        &self.path
     }
 
     /// The address that lets in, once.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/?token={}", self.port, self.token)
+        format!("http://127.0.0.1:{}{}?token={}", self.port, self.path, self.token)
     }
 
     /// Whether the address has let somebody in.
@@ -45,7 +56,7 @@ impl Guard {
         ["127.0.0.1", "localhost"].iter().any(|name| host == format!("{name}:{}", self.port))
     }
 
-    /// Cookies know no ports: the name keeps two of these pages apart.
+    /// The name of the cookie.
     fn cookie_name(&self) -> String {
         format!("ecs-updater-{}", self.port)
     }
@@ -81,18 +92,21 @@ async fn decide(guard: &Guard, request: Request, next: Next) -> Response {
         return plain(StatusCode::MISDIRECTED_REQUEST, "This is a page of one machine, and the request names another.");
     }
     let token = request.uri().query().and_then(|query| query.split('&').find_map(|it| it.strip_prefix("token=")));
-    match token {
+    // Whoever does not name the path has not been let in, whatever cookie comes along.
+    let is_below = request.uri().path().starts_with(&guard.path);
+    match token.filter(|_| is_below) {
         // The token leaves the address bar, the browser's history and what is sent along with links.
         Some(_) if guard.is_known(request.headers()) => {
-            (StatusCode::SEE_OTHER, [(header::LOCATION, "/")]).into_response()
+            (StatusCode::SEE_OTHER, [(header::LOCATION, guard.path.clone())]).into_response()
         }
         Some(token) if guard.takes(token) => {
-            let cookie = format!("{}={}; HttpOnly; SameSite=Strict; Path=/", guard.cookie_name(), guard.session);
+            let cookie =
+                format!("{}={}; HttpOnly; SameSite=Strict; Path={}", guard.cookie_name(), guard.session, guard.path);
             // No redirect: the browser may come from the doorway's file, and no strict cookie goes along with what a
             // foreign page began. This page is ours.
-            ([(header::SET_COOKIE, cookie)], Html(super::doorway::page("/"))).into_response()
+            ([(header::SET_COOKIE, cookie)], Html(super::doorway::page(&guard.path))).into_response()
         }
-        None if guard.is_known(request.headers()) => next.run(request).await,
+        None if is_below && guard.is_known(request.headers()) => next.run(request).await,
         _ => plain(
             StatusCode::FORBIDDEN,
             "This page opens once, from the address that `ecs-updater history --web` printed. \

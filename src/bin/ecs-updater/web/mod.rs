@@ -69,9 +69,10 @@ pub async fn serve(functions: Functions, screen: &Screen, asked: &History) -> Re
 }
 
 fn router(site: Arc<Site>, guard: Arc<Guard>) -> Router {
+    let path = guard.path();
     Router::new()
-        .route("/", get(history))
-        .route("/style.css", get(style))
+        .route(path, get(history))
+        .route(&format!("{path}style.css"), get(style))
         .fallback(|| async { plain(StatusCode::NOT_FOUND, "There is no such page.") })
         .with_state(site)
         .layer(middleware::from_fn_with_state(guard, guard::check))

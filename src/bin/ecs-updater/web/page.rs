@@ -98,9 +98,9 @@ impl Filters {
         self.status == *status
     }
 
-    /// The address of a page with these filters.
+    /// The address of a page with these filters, seen from the page.
     fn link(&self) -> String {
-        let mut link = "/?show=1".to_owned();
+        let mut link = "?show=1".to_owned();
         let members = [
             ("service", &self.service),
             ("account", &self.account),
@@ -368,9 +368,10 @@ async fn verify(functions: &Functions, mut query: Map<String, Value>) -> Chain {
         Ok(body) => read::<Verdict>(&body),
         Err(failure) => return chain("unknown", format!("could not be checked: {}", clean(&failure.message)), ""),
     };
+    let is_empty = verdict.is_empty();
     let fault = verdict.fault.unwrap_or_default();
     match verdict.ok {
-        Some(true) if verdict.verified == 0 => chain("unknown", answers::NO_RECORDS.to_owned(), ""),
+        _ if is_empty => chain("unknown", answers::NO_RECORDS.to_owned(), ""),
         Some(true) => chain("whole", format!("whole: {} records verified", verdict.verified), ""),
         Some(false) => {
             let what = fault.what.as_deref().unwrap_or("the function did not say how");
@@ -501,7 +502,7 @@ mod tests {
     #[test]
     fn links_carry_any_text() {
         let filters = Filters { requested_by: "a&b=c\"<é".to_owned(), ..Filters::default() };
-        assert_eq!(filters.link(), "/?show=1&requested_by=a%26b%3Dc%22%3C%C3%A9");
+        assert_eq!(filters.link(), "?show=1&requested_by=a%26b%3Dc%22%3C%C3%A9");
     }
 
     #[test]

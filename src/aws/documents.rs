@@ -1,0 +1,344 @@
+//! Settings that are kept in an object of Amazon S3 or a parameter of Systems Manager.
+//!
+//! One request of each service does not warrant its SDK, which is a tenth of the updater's package: the request is made here, signed by the
+//! SDK's own signer, and sent by the HTTP and TLS that the SDK links.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use aws_config::SdkConfig;
+use aws_credential_types::provider::ProvideCredentials;
+use aws_sigv4::http_request::{
+    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings, UriPathNormalizationMode,
+    sign,
+};
+use aws_sigv4::sign::v4;
+use aws_smithy_http_client::{Connector, tls};
+use aws_smithy_runtime_api::client::http::{HttpConnector, SharedHttpConnector};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::http::Headers;
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::byte_stream::ByteStream;
+use aws_types::service_config::ServiceConfigKey;
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use super::chain;
+use crate::kept::{Given, Kept, Place};
+use crate::names::one_line;
+
+/// Longest time for one attempt. The invocation that happens to look waits for it.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often it is tried.
+const ATTEMPTS: u32 = 2;
+/// The most bytes of a document: some 80,000 accounts.
+const MAX_BYTES: usize = 1 << 20;
+
+/// A setting that may be kept somewhere.
+pub enum Setting<T> {
+    /// It stands in its variable.
+    Here(Arc<T>),
+    /// It is kept somewhere.
+    There(Box<Watched<T>>),
+}
+
+impl<T> From<T> for Setting<T> {
+    fn from(value: T) -> Self {
+        Self::Here(Arc::new(value))
+    }
+}
+
+impl<T> Setting<T> {
+    /// A setting as its variable gives it; `parse` reads what is kept.
+    pub fn new(
+        given: Given<T>,
+        shared: &SdkConfig,
+        parse: impl Fn(&str) -> Result<T, String> + Send + Sync + 'static,
+    ) -> Self {
+        match given {
+            Given::Here(value) => value.into(),
+            Given::There(place) => Self::There(Box::new(Watched {
+                place,
+                reader: Reader { shared: shared.clone(), connector: OnceLock::new() },
+                parse: Box::new(parse),
+                kept: Mutex::default(),
+            })),
+        }
+    }
+
+    /// What holds at `now`.
+    ///
+    /// # Errors
+    ///
+    /// Where it is kept, and why it could not be read.
+    pub async fn at(&self, now: DateTime<Utc>) -> Result<Arc<T>, String> {
+        match self {
+            Self::Here(value) => Ok(Arc::clone(value)),
+            Self::There(watched) => watched.at(now).await,
+        }
+    }
+}
+
+type Parse<T> = Box<dyn Fn(&str) -> Result<T, String> + Send + Sync>;
+
+/// A setting that is read where it is kept, and looked at again.
+pub struct Watched<T> {
+    place: Place,
+    reader: Reader,
+    parse: Parse<T>,
+    /// Held while it is read: whoever comes meanwhile waits for the same answer.
+    kept: Mutex<Kept<T>>,
+}
+
+impl<T> Watched<T> {
+    async fn at(&self, now: DateTime<Utc>) -> Result<Arc<T>, String> {
+        let mut kept = self.kept.lock().await;
+        if let Some(known) = kept.known(now) {
+            return known;
+        }
+        let found = self.reader.read(&self.place).await.and_then(|text| (self.parse)(&text));
+        let found = found.map_err(|why| format!("{}: {why}", self.place));
+        if let Err(why) = &found {
+            tracing::warn!("a setting could not be read: {why}");
+        }
+        kept.looked(found, now)
+    }
+}
+
+struct Reader {
+    shared: SdkConfig,
+    /// Made when it is first needed: it reads the system's certificates.
+    connector: OnceLock<SharedHttpConnector>,
+}
+
+/// What is sent.
+struct Call {
+    service: &'static str,
+    method: &'static str,
+    url: String,
+    headers: Vec<(&'static str, &'static str)>,
+    body: String,
+}
+
+impl Reader {
+    /// The text that is kept at `place`.
+    async fn read(&self, place: &Place) -> Result<String, String> {
+        let mut tries = 1;
+        loop {
+            let attempt = timeout(ATTEMPT_TIMEOUT, self.attempt(place)).await;
+            match attempt.unwrap_or_else(|_| Err((format!("no answer within {} s", ATTEMPT_TIMEOUT.as_secs()), true))) {
+                Err((_, true)) if tries < ATTEMPTS => tries += 1,
+                ended => return ended.map_err(|(why, _)| why),
+            }
+        }
+    }
+
+    /// One request, and whether the same one may do better where it failed.
+    async fn attempt(&self, place: &Place) -> Result<String, (String, bool)> {
+        let request = self.signed(&self.call(place)).await.map_err(|why| (why, false))?;
+        let connector = self.connector.get_or_init(|| {
+            let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc);
+            SharedHttpConnector::new(Connector::builder().tls_provider(tls).build())
+        });
+        let response = connector.call(request).await;
+        let response = response.map_err(|error| (format!("it could not be asked: {}", chain(&error)), true))?;
+        let status = response.status().as_u16();
+        let mut stream = ByteStream::new(response.into_body());
+        let mut bytes = Vec::new();
+        while let Some(part) = stream.next().await {
+            bytes.extend_from_slice(&part.map_err(|error| (format!("its answer was cut: {error}"), true))?);
+            if bytes.len() > MAX_BYTES {
+                return Err((format!("it has more than {MAX_BYTES} bytes"), false));
+            }
+        }
+        let text = String::from_utf8(bytes).map_err(|_| ("it is no UTF-8 text".to_owned(), false))?;
+        if status != 200 {
+            return Err((refusal(place, status, &text), status >= 500 || status == 429));
+        }
+        match place {
+            Place::Object { .. } => Ok(text),
+            Place::Parameter(_) => parameter(&text).map_err(|why| (why, false)),
+        }
+    }
+
+    fn call(&self, place: &Place) -> Call {
+        match place {
+            Place::Object { bucket, key } => {
+                // By path: a bucket whose name has a dot has no certificate as a host.
+                let url = format!("{}/{bucket}/{key}", self.endpoint("S3", "s3"));
+                Call { service: "s3", method: "GET", url, headers: Vec::new(), body: String::new() }
+            }
+            Place::Parameter(name) => Call {
+                service: "ssm",
+                method: "POST",
+                url: format!("{}/", self.endpoint("SSM", "ssm")),
+                headers: vec![
+                    ("content-type", "application/x-amz-json-1.1"),
+                    ("x-amz-target", "AmazonSSM.GetParameter"),
+                ],
+                body: serde_json::json!({"Name": name, "WithDecryption": false}).to_string(),
+            },
+        }
+    }
+
+    /// The service's endpoint: as the SDK would find it in the environment, else AWS's own.
+    fn endpoint(&self, id: &str, host: &str) -> String {
+        let key = ServiceConfigKey::builder().service_id(id).env("AWS_ENDPOINT_URL").profile("endpoint_url").build();
+        let own = key.ok().and_then(|key| self.shared.service_config()?.load_config(key));
+        let given = own.or_else(|| self.shared.endpoint_url().map(str::to_owned));
+        given.map_or_else(
+            || {
+                let region = self.region();
+                let fips = if self.shared.use_fips() == Some(true) { "-fips" } else { "" };
+                format!("https://{host}{fips}.{region}.{}", suffix(region))
+            },
+            |endpoint| endpoint.trim_end_matches('/').to_owned(),
+        )
+    }
+
+    fn region(&self) -> &str {
+        self.shared.region().map_or("", |region| region.as_ref())
+    }
+
+    async fn signed(&self, call: &Call) -> Result<HttpRequest, String> {
+        let provider = self.shared.credentials_provider().ok_or("the function has no credentials")?;
+        let credentials = provider.provide_credentials().await.map_err(|error| chain(&error))?;
+        let identity = credentials.into();
+        let mut settings = SigningSettings::default();
+        if call.service == "s3" {
+            // Source: <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>.
+            settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+            settings.percent_encoding_mode = PercentEncodingMode::Single;
+            settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+        }
+        let unsigned =
+            |error: &(dyn std::error::Error + 'static)| format!("the request could not be signed: {}", chain(error));
+        let parameters = v4::SigningParams::builder()
+            .identity(&identity)
+            .region(self.region())
+            .name(call.service)
+            .time(SystemTime::now())
+            .settings(settings)
+            .build()
+            .map_err(|error| unsigned(&error))?
+            .into();
+        let headers = call.headers.iter().copied();
+        let body = SignableBody::Bytes(call.body.as_bytes());
+        let request = SignableRequest::new(call.method, &call.url, headers, body).map_err(|error| unsigned(&error))?;
+        let (instructions, _) = sign(request, &parameters).map_err(|error| unsigned(&error))?.into_parts();
+        let (signature, _) = instructions.into_parts();
+
+        let mut request = HttpRequest::new(SdkBody::from(call.body.as_str()));
+        request.set_method(call.method).map_err(|error| unsigned(&error))?;
+        request.set_uri(call.url.as_str()).map_err(|error| unsigned(&error))?;
+        let mut all = Headers::new();
+        let signature = signature.iter().map(|header| (header.name(), header.value().to_owned()));
+        for (name, value) in call.headers.iter().map(|(name, value)| (*name, (*value).to_owned())).chain(signature) {
+            all.try_insert(name, value).map_err(|error| unsigned(&error))?;
+        }
+        *request.headers_mut() = all;
+        Ok(request)
+    }
+}
+
+/// What hosts of a region's partition end with.
+/// Source: <https://docs.aws.amazon.com/general/latest/gr/rande.html>; the isolated ones by the SDK's `partitions.json`.
+fn suffix(region: &str) -> &'static str {
+    match region.split('-').next() {
+        Some("cn") => "amazonaws.com.cn",
+        Some("eusc") => "amazonaws.eu",
+        _ if region.starts_with("us-iso-") => "c2s.ic.gov",
+        _ if region.starts_with("us-isob-") => "sc2s.sgov.gov",
+        _ => "amazonaws.com",
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(rename = "Parameter")]
+    parameter: Parameter,
+}
+
+#[derive(Deserialize)]
+struct Parameter {
+    #[serde(rename = "Type")]
+    kind: String,
+    #[serde(rename = "Value")]
+    value: String,
+}
+
+fn parameter(answer: &str) -> Result<String, String> {
+    let answer: Answer = serde_json::from_str(answer).map_err(|error| format!("its answer cannot be read: {error}"))?;
+    // Encrypted it would come as cipher text.
+    if answer.parameter.kind == "SecureString" {
+        return Err("it is a SecureString, and nothing in it is secret: store it as a String".to_owned());
+    }
+    Ok(answer.parameter.value)
+}
+
+/// Why the service refused, with what to do.
+fn refusal(place: &Place, status: u16, text: &str) -> String {
+    let told = match place {
+        Place::Object { .. } => {
+            let within =
+                |name: &str| text.split_once(&format!("<{name}>"))?.1.split_once(&format!("</{name}>")).map(|it| it.0);
+            format!("{}: {}", within("Code").unwrap_or("no code"), within("Message").unwrap_or("no message"))
+        }
+        Place::Parameter(_) => {
+            let answer: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+            let member = |name: &str| answer.get(name).and_then(serde_json::Value::as_str);
+            let code = member("__type").map_or("no code", |code| code.rsplit('#').next().unwrap_or(code));
+            format!("{code}: {}", member("message").or_else(|| member("Message")).unwrap_or("no message"))
+        }
+    };
+    let told: String = one_line(&told).chars().take(500).collect();
+    let what_to_do = match status {
+        301 | 307 => " (it is in another region than the function)",
+        403 => " (it is not there, or the function's role may not read it: deploy with the parameter that names it)",
+        _ => "",
+    };
+    format!("{status} {told}{what_to_do}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_those_of_the_partition() {
+        for (region, ends) in [
+            ("eu-west-1", "amazonaws.com"),
+            ("us-gov-west-1", "amazonaws.com"),
+            ("cn-north-1", "amazonaws.com.cn"),
+            ("us-iso-east-1", "c2s.ic.gov"),
+        ] {
+            assert_eq!(suffix(region), ends);
+        }
+    }
+
+    #[test]
+    fn a_parameter_is_its_value_and_no_cipher_text() {
+        let answer =
+            |kind: &str| format!(r#"{{"Parameter": {{"Name": "/a", "Type": "{kind}", "Value": "222222222222"}}}}"#);
+        assert_eq!(parameter(&answer("StringList")).unwrap(), "222222222222");
+        assert!(parameter(&answer("SecureString")).unwrap_err().contains("String"));
+        assert!(parameter("{}").is_err());
+    }
+
+    #[test]
+    fn a_refusal_says_what_the_service_said() {
+        let object = Place::Object { bucket: "b".to_owned(), key: "k".to_owned() };
+        let said = refusal(&object, 403, "<Error><Code>AccessDenied</Code><Message>Access\nDenied</Message></Error>");
+        assert!(
+            said.starts_with("403 AccessDenied: Access")
+                && said.contains("role may not read it")
+                && !said.contains('\n'),
+            "{said}"
+        );
+        let parameter = Place::Parameter("/a".to_owned());
+        let said = refusal(&parameter, 400, r#"{"__type": "com.amazonaws.ssm#ParameterNotFound", "message": "gone"}"#);
+        assert_eq!(said, "400 ParameterNotFound: gone");
+    }
+}
