@@ -103,6 +103,7 @@ def pushes(system: System) -> Iterator[Pushes]:
             "CodeKey": key,
             "UpdaterAlias": outputs["UpdaterAliasArn"],
             "RegistryRepositoryArns": f"arn:aws:ecr:{REGION}:{HUB}:repository/{REPOSITORY}",
+            "RepositoryNames": f"team/unused,{REPOSITORY}",
             "TriggerMapping": json.dumps(mapping),
         },
     )
@@ -139,3 +140,19 @@ def test_a_hundred_pushes_in_a_second_end_with_the_newest(pushes: Pushes) -> Non
     for service, records in zip(pushes.mapped, before, strict=True):
         assert len(pushes.system.records(service)) == records + 2, "one change, not a hundred"
         assert pushes.system.running(service)[0] == f"{IMAGES}@{digests[-1]}"
+
+
+def test_the_image_that_was_pushed_last_wins_whatever_its_tag_is_called(pushes: Pushes) -> None:
+    older = pushes.push("release-99", "sha256:older")
+    # ECR's times are compared by the second.
+    time.sleep(1.1)
+    newer = pushes.push("release-100", "sha256:newer")
+    pushes.tell("release-100", [newer])
+    pushes.wait(f"{IMAGES}@{newer}")
+    before = [len(pushes.system.records(service)) for service in pushes.mapped]
+    # Long after it, and first in the alphabet.
+    pushes.tell("release-99", [older])
+    time.sleep(5)
+    for service, records in zip(pushes.mapped, before, strict=True):
+        assert len(pushes.system.records(service)) == records
+        assert pushes.system.running(service)[0] == f"{IMAGES}@{newer}"
