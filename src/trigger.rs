@@ -31,8 +31,9 @@ const MAX_UPDATES: usize = 500;
 /// The longest id of an event, in bytes: EventBridge gives UUIDs.
 const LONGEST_ID: usize = 100;
 
-/// Type and action of the events that bring an image under a tag. What a replication brings to another account or region comes there
-/// with an event of its own, and with none of a push.
+/// Type and action of the events that bring an image under a tag. A replication has an event of its own, in the account and region
+/// to which it brings the image. Source: "Event for a completed image replication" in
+/// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-eventbridge.html>.
 const ACTIONS: [(&str, &str); 2] = [("ECR Image Action", "PUSH"), ("ECR Replication Action", "REPLICATE")];
 
 /// How often the queue delivers a message: `maxReceiveCount` of the templates, which a test holds to it.
