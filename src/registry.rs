@@ -9,8 +9,9 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use chrono::{DateTime, Utc};
 use http::Uri;
-use serde::de::{Error as _, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -29,6 +30,36 @@ pub const MEDIA_TYPES: [&str; 4] = [
     "application/vnd.docker.distribution.manifest.list.v2+json",
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v2+json",
+];
+
+/// What a configuration in a manifest may be for the Docker engine to take the manifest for an image's; the last ones are what old
+/// versions pushed. Source: `defaultImageTypes` in <https://github.com/moby/moby/blob/v25.0.0/distribution/registry.go>.
+const IMAGE_CONFIGS: [&str; 6] = [
+    "application/vnd.oci.image.config.v1+json",
+    "application/vnd.docker.container.image.v1+json",
+    "application/octet-stream",
+    "application/json",
+    "text/html",
+    "",
+];
+
+/// How the types of layers begin that hold files. A cosign signature has the configuration of an image, and none of them. Source:
+/// <https://github.com/opencontainers/image-spec/blob/main/layer.md>, and `MediaTypeLayer` in
+/// <https://github.com/distribution/distribution/blob/main/manifest/schema2/manifest.go>.
+const IMAGE_LAYERS: [&str; 2] = ["application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."];
+
+/// Types of what lies in registries beside images, by their beginning, in words.
+const ARTIFACTS: [(&str, &str); 10] = [
+    ("application/vnd.cncf.helm.", "a Helm chart"),
+    ("application/vnd.dev.cosign.", "a cosign signature"),
+    ("application/vnd.dev.sigstore.", "a Sigstore bundle"),
+    ("application/vnd.cncf.notary.", "a Notary signature"),
+    ("application/vnd.dsse.", "an attestation"),
+    ("application/vnd.in-toto", "an attestation"),
+    ("application/vnd.cyclonedx", "a software bill of materials"),
+    ("application/spdx", "a software bill of materials"),
+    ("text/spdx", "a software bill of materials"),
+    ("application/vnd.amazon.soci.", "an index for lazy loading"),
 ];
 
 /// The most entries of an index that is read. An image has some tens, with its attestations.
@@ -131,39 +162,138 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// A sentence, where it is no manifest or its bytes have another digest.
-    pub fn read<'a>(body: &[u8], digests: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
+    /// Where it is no manifest of an image, or its bytes have another digest.
+    pub fn read<'a>(body: &[u8], digests: impl IntoIterator<Item = &'a str>) -> Result<Self, NoImage> {
         let digest = format!("sha256:{}", hex(&Sha256::digest(body)));
         // Digests by another algorithm cannot be compared; the bytes are pinned by sha256 all the same.
         if let Some(other) = digests.into_iter().find(|other| other.starts_with("sha256:") && *other != digest) {
-            return Err(format!("what it sent has the digest {digest}, and should have {}", shown(other)));
+            let what = format!("what it sent has the digest {digest}, and should have {}", shown(other));
+            return Err(NoImage::Unusable(what));
         }
-        let platforms = platforms(body).ok_or("what it sent is no image manifest")?;
-        Ok(Self { digest, platforms })
+        Ok(Self { digest, platforms: platforms(body)? })
     }
 }
 
-/// The platforms of an index, each once. Attestations stand in it as `unknown/unknown`. None where this is no manifest, or an index
-/// that no image has: it is read entry by entry, since a tree of four megabytes of small members takes a hundred times their memory.
-#[must_use]
-pub fn platforms(manifest: &[u8]) -> Option<Vec<String>> {
-    let manifest: Document = serde_json::from_slice(manifest).ok()?;
-    match manifest.manifests {
-        Some(Platforms(platforms)) => Some(platforms.into_iter().collect()),
-        None => (manifest.config.is_some() && manifest.layers.is_some()).then(Vec::new),
+/// Why what a registry sent is no image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoImage {
+    /// It cannot be used: a sentence.
+    Unusable(String),
+    /// It is something else, which nobody can run: what, in a sentence.
+    Artifact(String),
+}
+
+/// The platforms of an index, each once; empty for a manifest of one image. Attestations stand in an index as `unknown/unknown`. It is
+/// read entry by entry, since a tree of four megabytes of small members takes a hundred times their memory.
+///
+/// # Errors
+///
+/// Where it is no manifest, an index that no image has, or the manifest of something else than an image.
+pub fn platforms(manifest: &[u8]) -> Result<Vec<String>, NoImage> {
+    let unusable = || NoImage::Unusable("what it sent is no image manifest".to_owned());
+    let manifest: Document = serde_json::from_slice(manifest).map_err(|_| unusable())?;
+    let of_all = manifest.artifact_type.as_deref().filter(|kind| !kind.is_empty());
+    if let Some(Platforms { platforms, artifact }) = manifest.manifests {
+        // An image's index names no type; a list of what refers to an image has one with each entry. Source: "Referrers Tag Schema" in
+        // <https://github.com/opencontainers/distribution-spec/blob/main/spec.md>.
+        return match of_all.map(str::to_owned).or(artifact.filter(|_| platforms.is_empty())) {
+            Some(kind) => Err(NoImage::Artifact(artifact_in_words("type", &kind))),
+            None => Ok(platforms.into_iter().collect()),
+        };
     }
+    let (Some(config), Some(layers)) = (manifest.config, manifest.layers) else { return Err(unusable()) };
+    match config.media_type.as_deref() {
+        Some(config) if !IMAGE_CONFIGS.contains(&config) => {
+            let (what, kind) = of_all.map_or(("configuration", config), |kind| ("type", kind));
+            Err(NoImage::Artifact(artifact_in_words(what, kind)))
+        }
+        _ => match layers.artifact {
+            Some(kind) => Err(NoImage::Artifact(artifact_in_words("content", &kind))),
+            None => Ok(Vec::new()),
+        },
+    }
+}
+
+fn artifact_in_words(what: &str, media_type: &str) -> String {
+    let known = ARTIFACTS.iter().find(|(begins, _)| media_type.starts_with(begins));
+    let it_is = known.map_or("something else", |(_, words)| words);
+    format!("it is {it_is}, and no container image: its {what} is {}", shown(media_type))
+}
+
+/// Whether a type that Amazon ECR gives an artifact can be an image's: that of its configuration, or of its index.
+#[must_use]
+pub fn is_image_type(media_type: &str) -> bool {
+    IMAGE_CONFIGS.contains(&media_type) || MEDIA_TYPES.contains(&media_type)
+}
+
+/// Whether a tag is one under which tools keep what belongs to an image, and never an image: `sha256-…`, as referrers' lists have it,
+/// and with `.sig`, `.att` or `.sbom` behind it, as cosign has it. Source: "Tag-based discovery" in
+/// <https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md>.
+#[must_use]
+pub fn is_tag_of_artifact(tag: &str) -> bool {
+    let Some(digest) = tag.strip_prefix("sha256-") else { return false };
+    let digest = [".sig", ".att", ".sbom"].iter().find_map(|end| digest.strip_suffix(end)).unwrap_or(digest);
+    digest.len() == 64 && digest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// What is read of a manifest or index; whatever else is in it is passed over.
 #[derive(Deserialize)]
-struct Document {
+struct Document<'a> {
+    #[serde(rename = "artifactType", borrow)]
+    artifact_type: Option<Cow<'a, str>>,
     manifests: Option<Platforms>,
-    config: Option<IgnoredAny>,
-    layers: Option<IgnoredAny>,
+    #[serde(borrow)]
+    config: Option<Content<'a>>,
+    layers: Option<Layers>,
+}
+
+/// A configuration or a layer.
+#[derive(Deserialize)]
+struct Content<'a> {
+    #[serde(rename = "mediaType", borrow)]
+    media_type: Option<Cow<'a, str>>,
+}
+
+/// The layers of a manifest, read one after the other.
+struct Layers {
+    /// The type of the first one, where none can hold files of an image.
+    artifact: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Layers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(EachLayer)
+    }
+}
+
+struct EachLayer;
+
+impl<'de> Visitor<'de> for EachLayer {
+    type Value = Layers;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("layers")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut layers: A) -> Result<Self::Value, A::Error> {
+        let (mut artifact, mut holds_files) = (None, false);
+        while let Some(layer) = layers.next_element::<Content<'de>>()? {
+            match layer.media_type.as_deref() {
+                Some(kind) if !IMAGE_LAYERS.iter().any(|begins| kind.starts_with(begins)) => {
+                    artifact.get_or_insert_with(|| shown(kind));
+                }
+                // One without a type may hold anything.
+                _ => holds_files = true,
+            }
+        }
+        Ok(Layers { artifact: artifact.filter(|_| !holds_files) })
+    }
 }
 
 #[derive(Deserialize)]
 struct Entry<'a> {
+    #[serde(rename = "artifactType", borrow)]
+    artifact_type: Option<Cow<'a, str>>,
     #[serde(borrow)]
     platform: Option<Platform<'a>>,
 }
@@ -177,18 +307,22 @@ struct Platform<'a> {
 }
 
 /// The platforms of a list of entries, read one after the other.
-struct Platforms(BTreeSet<String>);
+struct Platforms {
+    platforms: BTreeSet<String>,
+    /// The type of the first entry, where each has one.
+    artifact: Option<String>,
+}
 
 impl<'de> Deserialize<'de> for Platforms {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(Entries).map(Self)
+        deserializer.deserialize_seq(Entries)
     }
 }
 
 struct Entries;
 
 impl<'de> Visitor<'de> for Entries {
-    type Value = BTreeSet<String>;
+    type Value = Platforms;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "at most {MAX_INDEX_ENTRIES} manifests")
@@ -196,18 +330,23 @@ impl<'de> Visitor<'de> for Entries {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
         let mut platforms = BTreeSet::new();
+        let (mut artifact, mut has_images) = (None, false);
         let mut count = 0;
         while let Some(entry) = entries.next_element::<Entry<'de>>()? {
             count += 1;
             if count > MAX_INDEX_ENTRIES {
                 return Err(A::Error::invalid_length(count, &self));
             }
+            match entry.artifact_type.as_deref() {
+                Some(kind) if !kind.is_empty() => _ = artifact.get_or_insert_with(|| shown(kind)),
+                _ => has_images = true,
+            }
             let Some(Platform { os: Some(os), architecture: Some(architecture) }) = entry.platform else { continue };
             if os != "unknown" {
                 platforms.insert(shown(&format!("{os}/{architecture}")));
             }
         }
-        Ok(platforms)
+        Ok(Platforms { platforms, artifact: artifact.filter(|_| !has_images) })
     }
 }
 
@@ -218,6 +357,18 @@ pub struct Found {
     pub pinned: ImageReference,
     /// Platforms of an index.
     pub platforms: Vec<String>,
+}
+
+/// An image of a repository that has tags.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tagged {
+    /// `sha256:…`.
+    pub digest: String,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// When its digest was first pushed: another tag for it later does not change that. Source:
+    /// <https://github.com/aws/containers-roadmap/issues/214>.
+    pub pushed_at: DateTime<Utc>,
 }
 
 /// Name and password for a registry, as the secrets hold them that ECS takes for private registries.
@@ -461,6 +612,8 @@ pub struct RegistryError {
     pub what: String,
     /// Whether the registry said that it has no such image, or none for us.
     pub is_missing: bool,
+    /// Whether what it has is something else than an image.
+    pub is_artifact: bool,
     /// Whether the same event may succeed later.
     pub retryable: bool,
     /// Who has to do something about it.
@@ -471,13 +624,28 @@ impl RegistryError {
     /// The registry has no such image.
     #[must_use]
     pub fn missing(what: impl Into<String>) -> Self {
-        Self { what: what.into(), is_missing: true, retryable: false, fault: Fault::Caller }
+        Self { is_missing: true, retryable: false, ..Self::busy(what) }
+    }
+
+    /// What it has is no image.
+    #[must_use]
+    pub fn artifact(what: impl Into<String>) -> Self {
+        Self { is_artifact: true, retryable: false, ..Self::busy(what) }
+    }
+
+    /// What `from` sent is no image.
+    #[must_use]
+    pub fn no_image(from: &str, why: NoImage) -> Self {
+        match why {
+            NoImage::Unusable(what) => Self::refused(format!("{from}: {what}")),
+            NoImage::Artifact(what) => Self::artifact(format!("{from}: {what}")),
+        }
     }
 
     /// It did not answer, or has no room for us now.
     #[must_use]
     pub fn busy(what: impl Into<String>) -> Self {
-        Self { what: what.into(), is_missing: false, retryable: true, fault: Fault::Caller }
+        Self { what: what.into(), is_missing: false, is_artifact: false, retryable: true, fault: Fault::Caller }
     }
 
     /// What it answered cannot be used, or leads where we do not go.
@@ -491,6 +659,8 @@ impl RegistryError {
     pub fn into_failure(self, image: &ImageReference) -> Failure {
         let (code, verb) = if self.is_missing {
             (Code::ImageNotFound, "was not found")
+        } else if self.is_artifact {
+            (Code::InvalidImage, "cannot be run")
         } else {
             (Code::RegistryUnavailable, "could not be looked up")
         };
@@ -518,7 +688,7 @@ impl Pins {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn location(image: &str) -> Location {
         Location::of(&ImageReference::parse(image).unwrap())
@@ -670,14 +840,88 @@ mod tests {
         let read = Manifest::read(manifest.as_bytes(), [digest.as_str()]).unwrap();
         assert_eq!(read, Manifest { digest, platforms: Vec::new() });
         let wrong = format!("sha256:{}", "0".repeat(64));
-        assert!(Manifest::read(manifest.as_bytes(), [wrong.as_str()]).unwrap_err().contains("should have sha256:00"));
+        let why = Manifest::read(manifest.as_bytes(), [wrong.as_str()]).unwrap_err();
+        assert!(matches!(&why, NoImage::Unusable(why) if why.contains("should have sha256:00")), "{why:?}");
         for other in ["", "<html>", "{}", "{\"schemaVersion\": 1, \"fsLayers\": []}"] {
-            assert!(Manifest::read(other.as_bytes(), []).is_err(), "{other}");
+            assert!(matches!(Manifest::read(other.as_bytes(), []), Err(NoImage::Unusable(_))), "{other}");
         }
         let platform = |os: &str, architecture: &str| json!({"platform": {"os": os, "architecture": architecture}});
         let index = json!({"manifests": [platform("linux", "arm64"), platform("linux", "amd64"), platform("unknown", "unknown")]});
         let read = Manifest::read(index.to_string().as_bytes(), []).unwrap();
         assert_eq!(read.platforms, ["linux/amd64", "linux/arm64"]);
+    }
+
+    #[test]
+    fn what_is_no_image_is_told_by_what_it_is() {
+        let manifest = |config: Value, layers: &[&str]| {
+            let layers: Vec<Value> = layers.iter().map(|kind| json!({"mediaType": kind, "size": 1})).collect();
+            json!({"schemaVersion": 2, "config": config, "layers": layers})
+        };
+        let typed = |kind: &str| json!({"mediaType": kind, "size": 1});
+        let image = "application/vnd.oci.image.config.v1+json";
+        let empty = "application/vnd.oci.empty.v1+json";
+        let of_type = |mut manifest: Value, kind: &str| {
+            manifest["artifactType"] = kind.into();
+            manifest
+        };
+        for (what, manifest) in [
+            (
+                "a Helm chart",
+                manifest(
+                    typed("application/vnd.cncf.helm.config.v1+json"),
+                    &["application/vnd.cncf.helm.chart.content.v1.tar+gzip"],
+                ),
+            ),
+            ("a cosign signature", manifest(typed(image), &["application/vnd.dev.cosign.simplesigning.v1+json"])),
+            ("an attestation", manifest(typed(image), &["application/vnd.dsse.envelope.v1+json"; 2])),
+            ("a software bill of materials", manifest(typed(image), &["text/spdx+json"])),
+            (
+                "a Sigstore bundle",
+                of_type(manifest(typed(empty), &[]), "application/vnd.dev.sigstore.bundle.v0.3+json"),
+            ),
+            (
+                "something else",
+                manifest(typed("application/vnd.example+json"), &["application/vnd.oci.image.layer.v1.tar+gzip"]),
+            ),
+            ("a Notary signature", json!({"manifests": [{"artifactType": "application/vnd.cncf.notary.signature"}]})),
+            ("something else", of_type(json!({"manifests": []}), "application/vnd.example+json")),
+        ] {
+            let read = platforms(manifest.to_string().as_bytes());
+            let Err(NoImage::Artifact(why)) = read else { panic!("{manifest}: {read:?}") };
+            assert!(why.starts_with(&format!("it is {what}, and no container image: its ")), "{why}");
+            let failure = RegistryError::no_image("r", NoImage::Artifact(why.clone()))
+                .into_failure(&ImageReference::parse("r/app:1").unwrap());
+            assert_eq!((failure.code, failure.retryable), (Code::InvalidImage, false));
+            assert!(failure.message.contains(&why), "{}", failure.message);
+        }
+        for manifest in [
+            manifest(typed(image), &["application/vnd.oci.image.layer.v1.tar+zstd"]),
+            manifest(
+                typed("application/vnd.docker.container.image.v1+json"),
+                &["application/vnd.docker.image.rootfs.diff.tar.gzip"],
+            ),
+            manifest(typed("application/octet-stream"), &["application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"]),
+            // What an image adds to its layers does not make it another thing.
+            manifest(typed(image), &["application/vnd.example", "application/vnd.oci.image.layer.v1.tar"]),
+            of_type(manifest(typed(image), &["application/vnd.oci.image.layer.v1.tar"]), "application/vnd.example"),
+            manifest(json!({}), &[]),
+            json!({"manifests": [{"platform": {"os": "linux", "architecture": "amd64"}}, {"artifactType": "application/vnd.example"}]}),
+            json!({"manifests": []}),
+        ] {
+            assert!(platforms(manifest.to_string().as_bytes()).is_ok(), "{manifest}");
+        }
+    }
+
+    #[test]
+    fn tags_of_signatures_are_no_tags_of_images() {
+        let digest = "0123456789abcdef".repeat(4);
+        for end in ["", ".sig", ".att", ".sbom"] {
+            assert!(is_tag_of_artifact(&format!("sha256-{digest}{end}")), "{end}");
+        }
+        for tag in ["release-7", "sha256-0123", &format!("sha256-{digest}.tar"), &format!("sha-{digest}.sig"), &digest]
+        {
+            assert!(!is_tag_of_artifact(tag), "{tag}");
+        }
     }
 
     proptest! {

@@ -1,23 +1,25 @@
 //! Pushes of images to Amazon ECR, and the changes that they start. Pure, but for [`function`].
 //!
 //! An event of ECR names no principal, and its time is in whole seconds. So which of several pushes of a tag is the newest is
-//! told by the tag itself: the one whose digest it has now. The time is good enough for `sent_at`, which tells a push from what
-//! somebody changed after it, however late or often the push is delivered.
+//! told by the tag itself: the one whose digest it has now. Which of several tags is the newest is told by when their images were
+//! pushed, as ECR has it ([`Mapping::changes`]); where that is the same second, by the order of the queue ([`groups`]). The time is
+//! also good enough for `sent_at`, which tells a push from what somebody changed after it, however late or often it is delivered.
 
 pub mod function;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use jsonschema::Validator;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use wildmatch::WildMatch;
 
 use crate::image::ImageReference;
-use crate::registry::Location;
-use crate::request::{self, Defaults};
+use crate::names::ServiceKey;
+use crate::registry::{Location, Tagged, is_image_type, is_tag_of_artifact};
+use crate::request::{self, Defaults, Event, ImageChange};
 use crate::snapshot::rfc3339;
 
 /// Who a change by a push says asked for it.
@@ -28,6 +30,14 @@ const MAX_UPDATES: usize = 500;
 
 /// The longest id of an event, in bytes: EventBridge gives UUIDs.
 const LONGEST_ID: usize = 100;
+
+/// Type and action of the events that bring an image under a tag. A replication has an event of its own, in the account and region
+/// to which it brings the image. Source: "Event for a completed image replication" in
+/// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-eventbridge.html>.
+const ACTIONS: [(&str, &str); 2] = [("ECR Image Action", "PUSH"), ("ECR Replication Action", "REPLICATE")];
+
+/// How often the queue delivers a message: `maxReceiveCount` of the templates, which a test holds to it.
+pub const DELIVERIES: u32 = 3;
 
 static SCHEMA: OnceLock<Result<Validator, String>> = OnceLock::new();
 
@@ -40,9 +50,28 @@ struct Rule {
     repository: String,
     tags: Vec<String>,
     targets: Vec<Map<String, Value>>,
+    /// What each target is, in their order.
+    #[serde(skip)]
+    places: Vec<Place>,
     /// Fields of an update event, for all targets.
     #[serde(flatten)]
     shared: Map<String, Value>,
+}
+
+/// What gets an image: a container of a service, or the one that has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    service: ServiceKey,
+    container: Option<String>,
+}
+
+/// What a push leads to.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Changes {
+    /// The events for the updater.
+    pub events: Vec<Value>,
+    /// How many services already have a newer image to run, or soon will.
+    pub overtaken: usize,
 }
 
 impl Mapping {
@@ -68,8 +97,8 @@ impl Mapping {
         if !faults.is_empty() {
             return Err(faults.join("; "));
         }
-        let mapping = Self(serde_json::from_value(mapping).map_err(|error| error.to_string())?);
-        for (index, rule) in mapping.0.iter().enumerate() {
+        let mut mapping = Self(serde_json::from_value(mapping).map_err(|error| error.to_string())?);
+        for (index, rule) in mapping.0.iter_mut().enumerate() {
             let image = ImageReference::parse(&rule.repository);
             // With a tag or digest, no push would ever be its.
             let is_repository = image.is_ok_and(|image| {
@@ -85,18 +114,78 @@ impl Mapping {
                 digest: format!("sha256:{}", "0".repeat(64)),
                 at: Some(DateTime::UNIX_EPOCH),
             };
-            for event in rule.events(&push) {
-                request::parse(event.to_string().as_bytes(), defaults)
+            let mut places = Vec::new();
+            for event in rule.events(&push, &rule.targets) {
+                let event = request::parse(event.to_string().as_bytes(), defaults)
                     .map_err(|failure| format!("/{index}: {}", failure.message))?;
+                let Event::Many(batch) = event else { continue };
+                places.extend(batch.updates.into_iter().map(|request| Place {
+                    container: match request.image {
+                        ImageChange::Containers(images) => images.into_keys().next(),
+                        _ => None,
+                    },
+                    service: request.service_key,
+                }));
             }
+            rule.places = places;
         }
         Ok(mapping)
     }
 
-    /// The events for the updater that `push` leads to; none where no rule is about it.
+    /// What `push` leads to, where the repositories of [`Mapping::rivals`] have these images: a service is left out to which a newer
+    /// image is mapped, under whichever tag. An image counts as newer that was pushed after the second of the push: for one of the same
+    /// second the order of the queue has to do.
     #[must_use]
-    pub fn events(&self, push: &Push) -> Vec<Value> {
-        self.0.iter().filter(|rule| rule.is_about(push)).flat_map(|rule| rule.events(push)).collect()
+    pub fn changes(&self, push: &Push, images: &BTreeMap<String, Vec<Tagged>>) -> Changes {
+        let mut changes = Changes::default();
+        let own = images.get(&push.repository).into_iter().flatten().find(|image| image.digest == push.digest);
+        let since = push.counts_since(own.map(|image| image.pushed_at));
+        for rule in self.0.iter().filter(|rule| rule.is_about(push)) {
+            let is_overtaken = |place: &Place| {
+                since.is_some_and(|since| {
+                    self.of(place).any(|rival| {
+                        let images = images.get(&rival.repository).into_iter().flatten();
+                        let mut newer = images.filter(|image| image.digest != push.digest && image.pushed_at > since);
+                        newer.any(|image| image.tags.iter().any(|tag| rival.names(tag)))
+                    })
+                })
+            };
+            let targets: Vec<_> = rule.targets.iter().zip(&rule.places).collect();
+            let left: Vec<_> =
+                targets.iter().filter(|(_, place)| !is_overtaken(place)).map(|(target, _)| (*target).clone()).collect();
+            changes.overtaken += targets.len() - left.len();
+            changes.events.extend(rule.events(push, &left));
+        }
+        changes
+    }
+
+    /// The repositories that are to be looked at before [`Mapping::changes`]: where another tag than the push's could be newer.
+    #[must_use]
+    pub fn rivals(&self, push: &Push) -> BTreeSet<String> {
+        let places = self.0.iter().filter(|rule| rule.is_about(push)).flat_map(|rule| &rule.places);
+        let rules = places.flat_map(|place| self.of(place));
+        rules.filter(|rule| rule.has_more_than(&push.tag)).map(|rule| rule.repository.clone()).collect()
+    }
+
+    /// The mapping, where the pushes of all its repositories come here: only those of `names` do, which the template's rule names.
+    ///
+    /// # Errors
+    ///
+    /// A repository whose pushes do not come here.
+    pub fn heard(self, names: &BTreeSet<String>) -> Result<Self, String> {
+        let name = |rule: &Rule| rule.repository.split_once('/').map(|(_, name)| name.to_owned());
+        let is_heard = |rule: &&Rule| names.is_empty() || name(rule).is_some_and(|name| names.contains(&name));
+        match self.0.iter().find(|rule| !is_heard(rule)) {
+            Some(rule) => {
+                Err(format!("{} is not one of TRIGGER_REPOSITORIES, and its pushes do not come here", rule.repository))
+            }
+            None => Ok(self),
+        }
+    }
+
+    /// The rules that have images for this place.
+    fn of<'a>(&'a self, place: &'a Place) -> impl Iterator<Item = &'a Rule> {
+        self.0.iter().filter(|rule| rule.places.contains(place))
     }
 
     /// Whether a rule is about `push`.
@@ -108,13 +197,23 @@ impl Mapping {
 
 impl Rule {
     fn is_about(&self, push: &Push) -> bool {
-        self.repository == push.repository && self.tags.iter().any(|tag| WildMatch::new(tag).matches(&push.tag))
+        self.repository == push.repository && self.names(&push.tag)
     }
 
-    fn events(&self, push: &Push) -> Vec<Value> {
+    /// Whether images under this tag are its; signatures and their kin never are.
+    fn names(&self, tag: &str) -> bool {
+        !is_tag_of_artifact(tag) && self.tags.iter().any(|pattern| WildMatch::new(pattern).matches(tag))
+    }
+
+    /// Whether it is about other tags, too.
+    fn has_more_than(&self, tag: &str) -> bool {
+        self.tags.iter().any(|pattern| pattern != tag || pattern.contains(['*', '?']))
+    }
+
+    fn events(&self, push: &Push, targets: &[Map<String, Value>]) -> Vec<Value> {
         let image = format!("{}@{}", push.repository, push.digest);
         let reason = format!("push of {}:{} (event {})", push.repository, push.tag, push.id);
-        self.targets
+        targets
             .chunks(MAX_UPDATES)
             .map(|targets| {
                 let mut event = self.shared.clone();
@@ -150,15 +249,14 @@ pub struct Push {
 }
 
 impl Push {
-    /// Reads an EventBridge event; none where it is no successful push of a tag.
-    /// Source: "Amazon ECR events and EventBridge" in the Amazon ECR user guide.
+    /// Reads an EventBridge event; none where it is no successful push of an image under a tag, nor the replication of one.
+    /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-eventbridge.html>.
     #[must_use]
     pub fn read(event: &Value) -> Option<Self> {
         let text = |place: &str| event.pointer(place)?.as_str();
-        let is_push = text("/source")? == "aws.ecr"
-            && text("/detail-type")? == "ECR Image Action"
-            && text("/detail/action-type")? == "PUSH"
-            && text("/detail/result")? == "SUCCESS";
+        let action = (text("/detail-type")?, text("/detail/action-type")?);
+        let is_push =
+            text("/source")? == "aws.ecr" && ACTIONS.contains(&action) && text("/detail/result")? == "SUCCESS";
         let (account, region) = (text("/account")?, text("/region")?);
         let suffix = match region.split('-').next()? {
             "cn" => "amazonaws.com.cn",
@@ -175,9 +273,21 @@ impl Push {
         };
         let is_image =
             push.image().is_some() && ImageReference::parse(&format!("{}@{}", push.repository, push.digest)).is_ok();
+        // Not every event says it, and not every type says what it is: the manifest is looked at, too.
+        let may_run = text("/detail/artifact-media-type").is_none_or(is_image_type);
         // The id stands in the idempotency key, which an event may have at most 256 characters of.
         let is_id = (1..=LONGEST_ID).contains(&push.id.len()) && !push.id.contains(char::is_control);
-        (is_push && is_image && is_id).then_some(push)
+        (is_push && is_image && may_run && is_id).then_some(push)
+    }
+
+    /// Since when it counts, where its image was first pushed then. ECR does not say when a tag was set, but for the event of it: an
+    /// image that is older than its event got another tag then, at some time within that second.
+    fn counts_since(&self, image: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
+        let end_of_second = self.at.map(|at| at + TimeDelta::milliseconds(999));
+        match (self.at, image) {
+            (Some(at), Some(image)) if at.timestamp() == image.timestamp() => Some(image),
+            _ => end_of_second.max(image),
+        }
     }
 
     /// The image under its tag.
@@ -187,37 +297,43 @@ impl Push {
     }
 }
 
-/// The pushes of one tag that came together.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Pushes {
-    /// They, by the id of the message that brought each.
-    pub by_message: BTreeMap<String, Push>,
+/// One message of the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Its id.
+    pub id: String,
+    /// An event of EventBridge.
+    pub body: String,
+    /// How often it was delivered, this time included.
+    pub received: u32,
 }
 
-impl Pushes {
-    /// The one that counts, where the tag has `digest` now: of several with that digest the first by id, so that a repeated
-    /// delivery chooses the same. None where the tag has moved on: the event of that push is on its way.
-    #[must_use]
-    pub fn newest(&self, digest: &str) -> Option<&Push> {
-        self.by_message.values().filter(|push| push.digest == digest).min()
-    }
+/// A push and the message that brought it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// Id of the message.
+    pub message: String,
+    /// Whether the message does not come again, whatever becomes of it.
+    pub is_last: bool,
+    /// The push.
+    pub push: Push,
 }
 
-/// The messages of a queue: pushes by their tag, and the messages that hold none.
+/// The messages of a queue: pushes of each repository in the order in which they came, and the messages that hold none.
 #[must_use]
-pub fn folded(messages: impl IntoIterator<Item = (String, String)>) -> (Vec<Pushes>, BTreeSet<String>) {
-    let mut pushes: BTreeMap<(String, String), Pushes> = BTreeMap::new();
+pub fn groups(messages: impl IntoIterator<Item = Message>) -> (Vec<Vec<Delivery>>, BTreeSet<String>) {
+    let mut groups: BTreeMap<String, Vec<Delivery>> = BTreeMap::new();
     let mut others = BTreeSet::new();
-    for (message, body) in messages {
+    for Message { id, body, received } in messages {
         match serde_json::from_str(&body).ok().as_ref().and_then(Push::read) {
             Some(push) => {
-                let tag = (push.repository.clone(), push.tag.clone());
-                pushes.entry(tag).or_default().by_message.insert(message, push);
+                let is_last = received >= DELIVERIES;
+                groups.entry(push.repository.clone()).or_default().push(Delivery { message: id, is_last, push });
             }
-            None => _ = others.insert(message),
+            None => _ = others.insert(id),
         }
     }
-    (pushes.into_values().collect(), others)
+    (groups.into_values().collect(), others)
 }
 
 #[cfg(test)]
@@ -251,8 +367,9 @@ mod tests {
     fn a_push_changes_the_services_that_are_mapped() {
         let mapping = Mapping::parse(&mapping().to_string(), &defaults()).unwrap();
         let push = |tag: &str| Push::read(&event("e-1", tag, &digest(1))).unwrap();
-        assert!(mapping.events(&push("latest")).is_empty() && !mapping.is_about(&push("latest")));
-        let events = mapping.events(&push("release-7"));
+        let events = |push: &Push| mapping.changes(push, &BTreeMap::new()).events;
+        assert!(events(&push("latest")).is_empty() && !mapping.is_about(&push("latest")));
+        let events = events(&push("release-7"));
         assert_eq!(
             events,
             [
@@ -293,7 +410,8 @@ mod tests {
         for time in [Value::Null, json!("yesterday"), json!(1_795_000_000)] {
             let mut event = event("e-1", "release-7", &digest(1));
             event["time"] = time;
-            assert_eq!(mapping.events(&Push::read(&event).unwrap())[0].get("sent_at"), None);
+            let changes = mapping.changes(&Push::read(&event).unwrap(), &BTreeMap::new());
+            assert_eq!(changes.events[0].get("sent_at"), None);
         }
     }
 
@@ -306,30 +424,163 @@ mod tests {
             ("/source", json!("aws.ecs")),
             ("/detail-type", json!("ECR Image Scan")),
             ("/detail/action-type", json!("DELETE")),
+            ("/detail/action-type", json!("REPLICATE")),
+            ("/detail/artifact-media-type", json!("application/vnd.cncf.helm.config.v1+json")),
             ("/detail/result", json!("FAILURE")),
             ("/detail/image-tag", json!("")),
             ("/detail/image-digest", json!("sha256:1")),
             ("/detail/repository-name", json!("../x")),
         ] {
             let mut event = event("e-1", "release-7", &digest(1));
+            event["detail"]["artifact-media-type"] = "application/vnd.oci.image.config.v1+json".into();
+            assert!(Push::read(&event).is_some());
             *event.pointer_mut(place).unwrap() = value;
             assert_eq!(Push::read(&event), None, "{place}");
         }
     }
 
     #[test]
-    fn a_hundred_pushes_in_a_second_end_with_the_newest() {
-        // In any order, one of them twice, and all at the same time.
-        let mut messages: Vec<(String, String)> = (0..100_u32)
-            .map(|n| (format!("m-{n}"), event(&format!("e-{n}"), "release-7", &digest(n * 37 % 100)).to_string()))
-            .collect();
-        messages.push(("m-again".to_owned(), messages[27].1.clone()));
-        messages.push(("m-other".to_owned(), event("e-o", "release-8", &digest(7)).to_string()));
-        messages.push(("m-broken".to_owned(), "{".to_owned()));
-        let (pushes, others) = folded(messages);
-        assert_eq!((pushes.len(), others), (2, BTreeSet::from(["m-broken".to_owned()])));
-        let storm = pushes.iter().find(|pushes| pushes.by_message.len() == 101).unwrap();
-        assert_eq!(storm.newest(&digest(99)).unwrap().id, "e-27");
-        assert_eq!(storm.newest(&digest(100)), None, "the event of the newest is on its way");
+    fn the_replication_of_an_image_is_a_push_where_it_comes_to() {
+        let mut event = event("e-1", "release-7", &digest(1));
+        event["detail-type"] = "ECR Replication Action".into();
+        event["detail"]["action-type"] = "REPLICATE".into();
+        event["detail"]["source-account"] = "999999999999".into();
+        event["detail"]["source-region"] = "us-east-1".into();
+        assert_eq!(Push::read(&event).unwrap().repository, REPOSITORY);
+    }
+
+    #[test]
+    fn a_signature_starts_nothing_whatever_the_mapping_says() {
+        let mut every = mapping();
+        every[0]["tags"] = json!(["*"]);
+        let mapping = Mapping::parse(&every.to_string(), &defaults()).unwrap();
+        let push = |tag: &str| Push::read(&event("e-1", tag, &digest(1))).unwrap();
+        assert!(mapping.is_about(&push("release-7")));
+        for end in ["", ".sig", ".att", ".sbom"] {
+            let push = push(&format!("sha256-{:064x}{end}", 7));
+            assert!(!mapping.is_about(&push), "{}", push.tag);
+        }
+    }
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    /// An image that was pushed then, with these tags.
+    fn image(n: u32, pushed_at: &str, tags: &[&str]) -> Tagged {
+        let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
+        Tagged { digest: digest(n), tags, pushed_at: at(pushed_at) }
+    }
+
+    fn services(changes: &Changes) -> Vec<&Value> {
+        changes
+            .events
+            .iter()
+            .flat_map(|event| event["updates"].as_array().unwrap())
+            .map(|it| &it["account_id"])
+            .collect()
+    }
+
+    #[test]
+    fn the_newest_of_all_tags_of_a_service_counts() {
+        let mapping = Mapping::parse(&mapping().to_string(), &defaults()).unwrap();
+        // All at half past nine.
+        let push = Push::read(&event("e-1", "release-9", &digest(9))).unwrap();
+        assert_eq!(mapping.rivals(&push), BTreeSet::from([REPOSITORY.to_owned()]));
+        let counts = |images: &[Tagged]| {
+            let changes = mapping.changes(&push, &BTreeMap::from([(REPOSITORY.to_owned(), images.to_vec())]));
+            assert_eq!(changes.events.is_empty(), changes.overtaken == 2, "{images:?}");
+            !changes.events.is_empty()
+        };
+        let own = image(9, "2026-11-22T09:30:00.5Z", &["release-9"]);
+        assert!(counts(&[]) && counts(std::slice::from_ref(&own)));
+        // However the tags sort.
+        for tag in ["release-10", "release-1"] {
+            assert!(!counts(&[own.clone(), image(10, "2026-11-22T09:30:01Z", &["other", tag])]), "{tag}");
+            assert!(counts(&[own.clone(), image(10, "2026-11-22T09:29:59Z", &[tag])]), "{tag}");
+        }
+        assert!(!counts(&[own.clone(), image(10, "2026-11-22T09:30:00.7Z", &["release-10"])]));
+        assert!(counts(&[own.clone(), image(10, "2026-11-22T09:30:00.5Z", &["release-10"])]), "the queue decides");
+        for tag in ["other", &format!("sha256-{:064x}.sig", 9)] {
+            assert!(
+                counts(&[own.clone(), image(10, "2026-11-22T09:31:00Z", &[tag])]),
+                "no image of the mapping: {tag}"
+            );
+        }
+        // A tag for an image that was pushed long ago counts by its event, and within its second by the queue.
+        let old = image(9, "2026-11-01T00:00:00Z", &["release-9"]);
+        assert!(counts(&[old.clone(), image(10, "2026-11-22T09:30:00.9Z", &["release-10"])]));
+        assert!(!counts(&[old, image(10, "2026-11-22T09:30:01Z", &["release-10"])]));
+        // Without a time of its own, the image's has to do; without any, it counts.
+        let timeless = Push { at: None, ..push.clone() };
+        let changes =
+            |images: Vec<Tagged>| mapping.changes(&timeless, &BTreeMap::from([(REPOSITORY.to_owned(), images)]));
+        let later = image(10, "2026-11-22T09:30:01Z", &["release-10"]);
+        assert_eq!(changes(vec![own, later.clone()]).overtaken, 2);
+        assert_eq!(changes(vec![later]).overtaken, 0);
+    }
+
+    #[test]
+    fn each_service_has_the_tags_of_all_its_rules() {
+        let other = REPOSITORY.replace("app", "other");
+        let mapping = json!([
+            {"repository": REPOSITORY, "tags": ["stable"], "ecs_cluster_name": "prod", "ecs_service_name": "app",
+                "targets": [{"account_id": "222222222222"}, {"account_id": "333333333333"}, {"account_id": "444444444444"}]},
+            {"repository": REPOSITORY, "tags": ["release-*"], "ecs_cluster_name": "prod",
+                "targets": [{"account_id": "333333333333", "ecs_service_name": "app", "region": "eu-west-1"}]},
+            {"repository": other, "tags": ["*"], "ecs_cluster_name": "prod", "ecs_service_name": "app",
+                "targets": [{"account_id": "444444444444"}, {"account_id": "222222222222", "container_name": "sidecar"}]}]);
+        let mapping = Mapping::parse(&mapping.to_string(), &defaults()).unwrap();
+        let push = Push::read(&event("e-1", "stable", &digest(1))).unwrap();
+        assert_eq!(mapping.rivals(&push), BTreeSet::from([REPOSITORY.to_owned(), other.clone()]));
+        let later = "2026-11-22T09:31:00Z";
+        let images = |here: &[Tagged], there: &[Tagged]| {
+            BTreeMap::from([(REPOSITORY.to_owned(), here.to_vec()), (other.clone(), there.to_vec())])
+        };
+        assert_eq!(services(&mapping.changes(&push, &images(&[], &[]))).len(), 3);
+        let changes = mapping.changes(&push, &images(&[image(2, later, &["release-2"])], &[]));
+        assert_eq!((services(&changes), changes.overtaken), (vec![&json!("222222222222"), &json!("444444444444")], 1));
+        // Another container of a service is another place.
+        let changes = mapping.changes(&push, &images(&[], &[image(2, later, &["x"])]));
+        assert_eq!((services(&changes), changes.overtaken), (vec![&json!("222222222222"), &json!("333333333333")], 1));
+    }
+
+    #[test]
+    fn a_repository_that_the_rule_does_not_name_is_refused() {
+        for (names, is_heard) in
+            [(&[][..], true), (&["team/other", "team/app"], true), (&["team/other"], false), (&["app"], false)]
+        {
+            let mapping = Mapping::parse(&mapping().to_string(), &defaults()).unwrap();
+            let heard = mapping.heard(&names.iter().map(ToString::to_string).collect());
+            assert_eq!(heard.is_ok(), is_heard, "{names:?}");
+            assert!(heard.err().is_none_or(|why| why.starts_with(REPOSITORY)), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn one_tag_alone_has_no_rival() {
+        let mut mapping = mapping();
+        mapping[0]["tags"] = json!(["stable"]);
+        let mapping = Mapping::parse(&mapping.to_string(), &defaults()).unwrap();
+        let push = Push::read(&event("e-1", "stable", &digest(1))).unwrap();
+        assert!(mapping.is_about(&push) && mapping.rivals(&push).is_empty(), "its own digest tells");
+    }
+
+    #[test]
+    fn pushes_stay_in_the_order_of_their_repository() {
+        let message =
+            |n: usize, body: String| Message { id: format!("m-{n}"), body, received: u32::try_from(n).unwrap() };
+        let mut other = event("e-3", "release-8", &digest(7));
+        other["detail"]["repository-name"] = "team/other".into();
+        let (groups, others) = groups([
+            message(1, event("e-1", "release-9", &digest(9)).to_string()),
+            message(2, other.to_string()),
+            message(3, event("e-2", "release-10", &digest(10)).to_string()),
+            message(4, "{".to_owned()),
+        ]);
+        assert_eq!(others, BTreeSet::from(["m-4".to_owned()]));
+        let messages: Vec<Vec<(&str, bool)>> =
+            groups.iter().map(|group| group.iter().map(|it| (it.message.as_str(), it.is_last)).collect()).collect();
+        assert_eq!(messages, [vec![("m-1", false), ("m-3", true)], vec![("m-2", false)]]);
     }
 }

@@ -2,12 +2,23 @@
 
 use aws_config::{Region, SdkConfig};
 use aws_sdk_ecr::operation::batch_get_image::BatchGetImageError;
-use aws_sdk_ecr::types::{ImageFailureCode, ImageIdentifier};
+use aws_sdk_ecr::types::{DescribeImagesFilter, ImageDetail, ImageFailureCode, ImageIdentifier, TagStatus};
+use chrono::DateTime;
 
 use super::{CallError, Effect};
 use crate::image::ImageReference;
 use crate::registry::client::Client;
-use crate::registry::{Credentials, Found, Location, MEDIA_TYPES, RegistryError, Settings, platforms, wanted};
+use crate::registry::{
+    Credentials, Found, Location, MEDIA_TYPES, NoImage, RegistryError, Settings, Tagged, is_image_type, platforms,
+    wanted,
+};
+
+/// How many images ECR describes at a time, at the most. Source: `maxResults` of
+/// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeImages.html>.
+const IMAGES_PER_PAGE: i32 = 1_000;
+/// The most pages that are looked at: a repository may have 100,000 images where nobody asked AWS for more. Source: "Images per
+/// repository" in <https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html>.
+const MAX_PAGES: i32 = 101;
 
 /// All registries, asked by the function's own role.
 #[derive(Debug)]
@@ -87,8 +98,49 @@ impl Registries {
         let found = answer.images().first();
         let digest = found.and_then(|found| found.image_id()?.image_digest());
         let digest = digest.ok_or_else(|| RegistryError::refused(format!("{OPERATION}: the answer has no digest")))?;
-        let platforms = found.and_then(|found| platforms(found.image_manifest()?.as_bytes())).unwrap_or_default();
-        Ok((digest.to_owned(), platforms))
+        let manifest = found.and_then(|found| found.image_manifest());
+        match manifest.map_or(Ok(Vec::new()), |manifest| platforms(manifest.as_bytes())) {
+            Err(why @ NoImage::Artifact(_)) => Err(RegistryError::no_image("Amazon ECR", why)),
+            platforms => Ok((digest.to_owned(), platforms.unwrap_or_default())),
+        }
+    }
+
+    /// The images with tags of a private repository of Amazon ECR, but for what is no image.
+    ///
+    /// # Errors
+    ///
+    /// Where ECR could not be asked.
+    pub async fn tagged(&self, repository: &ImageReference) -> Result<Vec<Tagged>, RegistryError> {
+        const OPERATION: &str = "ecr:DescribeImages";
+        let Location::Ecr { account_id, region, repository: name } = Location::of(repository) else {
+            return Err(RegistryError::refused(format!("{repository} is no private repository of Amazon ECR")));
+        };
+        let config = aws_sdk_ecr::config::Builder::from(&self.shared).region(Region::new(region)).build();
+        let mut pages = aws_sdk_ecr::Client::from_conf(config)
+            .describe_images()
+            .registry_id(account_id)
+            .repository_name(name)
+            .filter(DescribeImagesFilter::builder().tag_status(TagStatus::Tagged).build())
+            .into_paginator()
+            .page_size(IMAGES_PER_PAGE)
+            .send();
+        let mut found = Vec::new();
+        let mut left = MAX_PAGES;
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| {
+                not_answered(&CallError::new(OPERATION, &error), "the trigger's policy (RegistryRepositoryArns), or the policy of the repository in its account, does not allow it")
+            })?;
+            let images = page.image_details.unwrap_or_default();
+            found.extend(images.into_iter().filter_map(of_image));
+            left -= 1;
+            if left == 0 {
+                let most = MAX_PAGES * IMAGES_PER_PAGE;
+                return Err(RegistryError::refused(format!(
+                    "{repository} has more than {most} images with tags, which are not all looked at: give it a lifecycle policy"
+                )));
+            }
+        }
+        Ok(found)
     }
 
     /// Credentials for `host`, where there are some. What is wrong with them is told without them.
@@ -113,6 +165,19 @@ impl Registries {
             ))
         })
     }
+}
+
+/// One image, where it is one and has a time.
+fn of_image(image: ImageDetail) -> Option<Tagged> {
+    if image.artifact_media_type.as_deref().is_some_and(|kind| !is_image_type(kind)) {
+        return None;
+    }
+    let at = image.image_pushed_at?;
+    Some(Tagged {
+        digest: image.image_digest?,
+        tags: image.image_tags.unwrap_or_default(),
+        pushed_at: DateTime::from_timestamp(at.secs(), at.subsec_nanos())?,
+    })
 }
 
 fn not_answered(call: &CallError, if_denied: &str) -> RegistryError {

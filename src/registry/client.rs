@@ -115,7 +115,7 @@ impl Client {
         let said = answer.response.headers().get("docker-content-digest").map(str::to_owned);
         let body = self.body(&from, answer.response, MAX_MANIFEST_BYTES).await?;
         let digests = said.iter().map(String::as_str).chain(wanted.starts_with("sha256:").then_some(wanted));
-        Manifest::read(&body.bytes, digests).map_err(|what| RegistryError::refused(format!("{from}: {what}")))
+        Manifest::read(&body.bytes, digests).map_err(|why| RegistryError::no_image(&from, why))
     }
 
     /// What the registry's challenge asks to be sent.

@@ -1,20 +1,23 @@
 //! The edge of the trigger function: messages of its queue, each an event of Amazon ECR.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
 use aws_config::timeout::TimeoutConfig;
 use chrono::Utc;
+use futures_util::future::join_all;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Mapping, Push, Pushes, folded};
+use super::{Delivery, Mapping, Message, Push, groups};
 use crate::aws;
 use crate::aws::CallError;
 use crate::aws::documents::Setting;
 use crate::aws::images::Registries;
+use crate::image::ImageReference;
 use crate::kept::{Given, Place};
 use crate::lambda::{self, EventText};
 use crate::names::{FunctionArn, Region};
@@ -34,14 +37,30 @@ const TO_SEND: Duration = Duration::from_secs(10);
 #[derive(Deserialize)]
 struct Messages {
     #[serde(rename = "Records")]
-    records: Vec<Message>,
+    records: Vec<SqsMessage>,
 }
 
 #[derive(Deserialize)]
-struct Message {
+struct SqsMessage {
     #[serde(rename = "messageId")]
     id: String,
     body: String,
+    #[serde(default)]
+    attributes: Attributes,
+}
+
+#[derive(Default, Deserialize)]
+struct Attributes {
+    /// A number, as a text.
+    #[serde(rename = "ApproximateReceiveCount")]
+    received: Option<String>,
+}
+
+impl From<SqsMessage> for Message {
+    fn from(message: SqsMessage) -> Self {
+        let received = message.attributes.received.and_then(|count| count.parse().ok()).unwrap_or(1);
+        Self { id: message.id, body: message.body, received }
+    }
 }
 
 /// What SQS shall deliver again: the answer with `ReportBatchItemFailures`.
@@ -73,13 +92,17 @@ pub async fn run() -> Result<(), String> {
     // What a mapping leaves out is the updater's own, where its ARN says whose it is.
     let account_id = FunctionArn::parse(&updater).map(|function| function.account_id);
     let defaults = Defaults { account_id, region };
+    let names = variable("TRIGGER_REPOSITORIES").unwrap_or_default();
+    let names: BTreeSet<String> =
+        names.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
+    let parse = move |text: &str| Mapping::parse(text, &defaults)?.heard(&names);
     let text = required("TRIGGER_MAPPING")?;
     let given = match Place::parse(text.trim()) {
         Some(place) => place.map(Given::There),
-        None => Mapping::parse(&text, &defaults).map(Given::Here),
+        None => parse(&text).map(Given::Here),
     };
     let given = given.map_err(|error| format!("environment variable TRIGGER_MAPPING: {error}"))?;
-    let mapping = Setting::new(given, &shared, move |text| Mapping::parse(text, &defaults));
+    let mapping = Setting::new(given, &shared, parse);
     // So that the first push does not wait for it. A failure is logged where it happens, and the push comes again.
     let _ = mapping.at(Utc::now()).await;
     let trigger = &Trigger::new(&shared, updater, mapping);
@@ -141,46 +164,83 @@ impl Trigger {
                  so, mend the document or the trigger's right to read it"
             ),
         })?;
-        let (pushes, others) = folded(messages.records.into_iter().map(|message| (message.id, message.body)));
+        let (groups, others) = groups(messages.records.into_iter().map(Message::from));
         if !others.is_empty() {
-            tracing::warn!(messages = others.len(), "no successful pushes of a tag: left out");
+            tracing::warn!(messages = others.len(), "no successful pushes of an image under a tag: left out");
         }
-        let mut again = Again::default();
-        // One after the other: of two changes of one service, the second would find it held.
-        for pushes in &pushes {
-            if let Err(why) = self.one(&mapping, pushes, until).await {
-                let push = pushes.by_message.values().next();
-                let (repository, tag) = push.map_or(("", ""), |push| (push.repository.as_str(), push.tag.as_str()));
-                tracing::error!(repository, tag, messages = pushes.by_message.len(), "{why}");
-                again.messages.extend(pushes.by_message.keys().map(|id| AgainMessage { id: id.clone() }));
-            }
-        }
-        Ok(again)
+        // Repositories do not wait for each other; where two have images for one service, the second finds it held, and comes again.
+        let again = join_all(groups.iter().map(|group| self.group(&mapping, group, until))).await;
+        Ok(Again { messages: again.into_iter().flatten().map(|id| AgainMessage { id }).collect() })
     }
 
-    /// Changes what the newest push of a tag is mapped to.
-    async fn one(&self, mapping: &Mapping, pushes: &Pushes, until: Instant) -> Result<(), String> {
-        let Some(any) = pushes.by_message.values().next().filter(|push| mapping.is_about(push)) else {
-            return Ok(());
-        };
-        let Some(image) = any.image() else { return Ok(()) };
-        let (repository, tag) = (any.repository.as_str(), any.tag.as_str());
-        let digest = match self.registries.find(&image).await {
+    /// Acts on the pushes of a repository, one after the other: which messages shall come again. What stands behind one that failed and
+    /// comes again is not looked at, and comes again behind it: done before, it would be undone by it. Source: "Implementing partial
+    /// batch responses" in <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html>. One that does not come
+    /// again holds up nothing.
+    async fn group(&self, mapping: &Mapping, group: &[Delivery], until: Instant) -> Vec<String> {
+        let mut again = Vec::new();
+        let mut brought = BTreeSet::new();
+        for (index, Delivery { message, is_last, push }) in group.iter().enumerate() {
+            let Push { repository, tag, digest, .. } = push;
+            // The same image under the same tag, pushed again, changes nothing more.
+            if brought.contains(&(tag, digest)) {
+                continue;
+            }
+            let Err(why) = self.one(mapping, push, until).await else {
+                brought.insert((tag, digest));
+                continue;
+            };
+            tracing::error!(repository, tag, digest, event = push.id, "{why}");
+            again.push(message.clone());
+            if !is_last {
+                let behind = &group[index + 1..];
+                if !behind.is_empty() {
+                    tracing::warn!(repository, messages = behind.len(), "not looked at: they come again behind it");
+                }
+                again.extend(behind.iter().map(|delivery| delivery.message.clone()));
+                break;
+            }
+        }
+        again
+    }
+
+    /// Changes what a push is mapped to, where it is the newest.
+    async fn one(&self, mapping: &Mapping, push: &Push, until: Instant) -> Result<(), String> {
+        let Some(image) = push.image().filter(|_| mapping.is_about(push)) else { return Ok(()) };
+        let Push { repository, tag, digest, .. } = push;
+        let now = match self.registries.find(&image).await {
             Ok(found) => found.pinned.digest().unwrap_or_default().to_owned(),
             Err(error) if error.is_missing => {
                 tracing::info!(repository, tag, "left out: the tag is gone");
                 return Ok(());
             }
+            Err(error) if error.is_artifact => {
+                tracing::info!(repository, tag, digest, "left out: {}", error.what);
+                return Ok(());
+            }
             Err(error) => return Err(format!("the tag could not be looked up: {}", error.what)),
         };
-        let Some(push) = pushes.newest(&digest) else {
-            tracing::info!(repository, tag, digest, pushes = pushes.by_message.len(), "left out: the tag has moved on");
+        if now != *digest {
+            tracing::info!(repository, tag, digest, now, "left out: the tag has moved on");
             return Ok(());
-        };
-        for event in mapping.events(push) {
-            self.send(push, &event, until).await?;
         }
-        Ok(())
+        let mut images = BTreeMap::new();
+        for repository in mapping.rivals(push) {
+            let reference = ImageReference::parse(&repository)?;
+            let tagged = self.registries.tagged(&reference).await;
+            let tagged = tagged.map_err(|error| format!("the other tags could not be looked up: {}", error.what))?;
+            images.insert(repository, tagged);
+        }
+        let changes = mapping.changes(push, &images);
+        if changes.overtaken > 0 {
+            tracing::info!(repository, tag, digest, services = changes.overtaken, "left out: a newer image is there");
+        }
+        // What fails in one event keeps no other from being sent: its services are others.
+        let mut failures = Vec::new();
+        for event in &changes.events {
+            failures.extend(self.send(push, event, until).await.err());
+        }
+        if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
     }
 
     async fn send(&self, push: &Push, event: &Value, until: Instant) -> Result<(), String> {

@@ -677,7 +677,10 @@ def test_the_trigger_waits_as_long_as_the_updater_may_take() -> None:
     queue = trigger["TriggerQueue"]["Properties"]
     assert queue["VisibilityTimeout"] > limit
     # What the first delivery has begun ends before the last one begins, and can then be asked for.
-    assert queue["VisibilityTimeout"] * (queue["RedrivePolicy"]["maxReceiveCount"] - 1) > limit + updater
+    deliveries = queue["RedrivePolicy"]["maxReceiveCount"]
+    assert queue["VisibilityTimeout"] * (deliveries - 1) > limit + updater
+    # Behind the last delivery of what failed nothing has to wait.
+    assert f"pub const DELIVERIES: u32 = {deliveries};" in (ROOT / "src" / "trigger.rs").read_text()
 
 
 def test_whatever_is_asynchronous_has_a_place_for_what_fails() -> None:

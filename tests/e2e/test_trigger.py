@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import deploy
@@ -47,15 +48,7 @@ class Pushes:
             {
                 "Source": "aws.ecr",
                 "DetailType": "ECR Image Action",
-                "Detail": json.dumps(
-                    {
-                        "result": "SUCCESS",
-                        "action-type": "PUSH",
-                        "repository-name": REPOSITORY,
-                        "image-tag": tag,
-                        "image-digest": digest,
-                    }
-                ),
+                "Detail": json.dumps(detail(tag, digest)),
             }
             for digest in digests
         ]
@@ -63,9 +56,37 @@ class Pushes:
         for start in range(0, len(entries), 10):
             assert events.put_events(Entries=entries[start : start + 10])["FailedEntryCount"] == 0
 
+    def late(self, tag: str, digest: str, pushed_at: datetime) -> None:
+        """The event of a push of then, which comes into the queue now. The local bus gives every event its own time."""
+        event = {
+            "version": "0",
+            "id": f"late-{tag}",
+            "detail-type": "ECR Image Action",
+            "source": "aws.ecr",
+            "account": HUB,
+            "time": pushed_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "region": REGION,
+            "resources": [],
+            "detail": detail(tag, digest),
+        }
+        sqs = self.system.client("sqs")
+        url = next(url for url in sqs.list_queues()["QueueUrls"] if "TriggerQueue" in url)
+        sqs.send_message(QueueUrl=url, MessageBody=json.dumps(event), MessageGroupId="pushes")
+
     def wait(self, image: str) -> None:
         """Until all mapped services run `image`."""
         until(lambda: all(self.system.running(service)[0] == image for service in self.mapped))
+
+
+def detail(tag: str, digest: str) -> dict[str, str]:
+    """What an event of a push says of it."""
+    return {
+        "result": "SUCCESS",
+        "action-type": "PUSH",
+        "repository-name": REPOSITORY,
+        "image-tag": tag,
+        "image-digest": digest,
+    }
 
 
 def until(holds: Callable[[], bool], seconds: float = 60) -> None:
@@ -104,6 +125,7 @@ def pushes(system: System) -> Iterator[Pushes]:
             "CodeKey": key,
             "UpdaterAlias": outputs["UpdaterAliasArn"],
             "RegistryRepositoryArns": f"arn:aws:ecr:{REGION}:{HUB}:repository/{REPOSITORY}",
+            "RepositoryNames": f"team/unused,{REPOSITORY}",
             "TriggerMapping": json.dumps(mapping),
         },
     )
@@ -173,3 +195,19 @@ def test_a_mapping_may_be_kept_in_a_parameter(pushes: Pushes, role_policy: Repla
     digest = pushes.push("release-9", "sha256:nine")
     pushes.tell("release-9", [digest])
     pushes.wait(f"{IMAGES}@{digest}")
+
+
+def test_the_image_that_was_pushed_last_wins_whatever_its_tag_is_called(pushes: Pushes) -> None:
+    older, at = pushes.push("release-99", "sha256:older"), datetime.now(UTC)
+    # ECR's times are compared by the second.
+    time.sleep(1.1)
+    newer = pushes.push("release-100", "sha256:newer")
+    pushes.tell("release-100", [newer])
+    pushes.wait(f"{IMAGES}@{newer}")
+    before = [len(pushes.system.records(service)) for service in pushes.mapped]
+    # Long after it, and first in the alphabet.
+    pushes.late("release-99", older, at)
+    time.sleep(5)
+    for service, records in zip(pushes.mapped, before, strict=True):
+        assert len(pushes.system.records(service)) == records
+        assert pushes.system.running(service)[0] == f"{IMAGES}@{newer}"

@@ -118,6 +118,34 @@ async fn a_missing_image_is_found_before_anything_is_registered() {
 }
 
 #[tokio::test]
+async fn what_is_no_image_is_refused_and_told() {
+    let chart = json!({"schemaVersion": 2, "config": {"mediaType": "application/vnd.cncf.helm.config.v1+json"},
+        "layers": [{"mediaType": "application/vnd.cncf.helm.chart.content.v1.tar+gzip"}]});
+    let signature = json!({"schemaVersion": 2, "config": {"mediaType": "application/vnd.oci.image.config.v1+json"},
+        "layers": [{"mediaType": "application/vnd.dev.cosign.simplesigning.v1+json"}]});
+    let registry = Registry::with(contents([
+        ("app/manifests/chart", &chart.to_string()),
+        ("app/manifests/signature", &signature.to_string()),
+    ]))
+    .await;
+    let world = world(&[&registry], &[]).await;
+    for (tag, what) in [("chart", "a Helm chart"), ("signature", "a cosign signature")] {
+        for field in ["resolve_digest", "check_image"] {
+            let image = format!("{}/app:{tag}", registry.host());
+            let (code, message) = failed(world.update(json!({"ecs_image_name": image, field: true})).await);
+            assert_eq!(code, "InvalidImage");
+            assert!(
+                message.starts_with("[ERROR][ecs_service_update] new task_definition could not be created with image "),
+                "{message}"
+            );
+            assert!(message.contains(&format!("it is {what}, and no container image")), "{message}");
+            assert!(message.ends_with("Nothing was changed in the target account."), "{message}");
+        }
+    }
+    is_untouched(&world);
+}
+
+#[tokio::test]
 async fn the_other_entries_go_on() {
     let registry = Registry::with(contents([("app/manifests/7", &manifest("one"))])).await;
     let world = world(&[&registry], &[]).await;

@@ -1,6 +1,7 @@
 //! The real `trigger` binary in front of the real updater: pushes of images change the services that are mapped, and no
 //! others.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,13 +28,96 @@ fn push(id: &str, tag: &str, digest: &str) -> Value {
     json!({"messageId": format!("m-{id}"), "body": event.to_string()})
 }
 
-/// Amazon ECR, where the tags of `team/app` have this digest.
-async fn ecr(now: Arc<Mutex<String>>) -> Registry {
+/// A push at that time of day.
+fn push_at(id: &str, tag: &str, digest: &str, time: &str) -> Value {
+    changed(push(id, tag, digest), |event| event["time"] = format!("2026-11-22T{time}Z").into())
+}
+
+/// The same message with another event.
+fn changed(mut message: Value, change: impl FnOnce(&mut Value)) -> Value {
+    let mut event: Value = serde_json::from_str(message["body"].as_str().unwrap()).unwrap();
+    change(&mut event);
+    message["body"] = event.to_string().into();
+    message
+}
+
+/// The same message, delivered for the nth time.
+fn delivered(mut message: Value, times: u32) -> Value {
+    message["attributes"] = json!({"ApproximateReceiveCount": times.to_string(), "MessageGroupId": "team/app"});
+    message
+}
+
+/// An image under a tag.
+struct Image {
+    digest: String,
+    /// When it was pushed, as ECR writes it.
+    pushed_at: f64,
+    manifest: String,
+    artifact: &'static str,
+}
+
+/// What Amazon ECR has.
+#[derive(Clone, Default)]
+struct Shelf {
+    /// What every tag is that is not named below.
+    now: Arc<Mutex<String>>,
+    images: Arc<Mutex<BTreeMap<String, Image>>>,
+}
+
+impl Shelf {
+    /// Where every tag is this image.
+    fn of(digest: String) -> Self {
+        Self { now: Arc::new(Mutex::new(digest)), ..Self::default() }
+    }
+
+    fn put(&self, tag: &str, digest: &str, time: &str) {
+        self.put_what(tag, digest, time, manifest("one"), "application/vnd.oci.image.config.v1+json");
+    }
+
+    fn put_what(&self, tag: &str, digest: &str, time: &str, manifest: String, artifact: &'static str) {
+        let at = chrono::DateTime::parse_from_rfc3339(&format!("2026-11-22T{time}Z")).unwrap();
+        #[expect(clippy::cast_precision_loss, reason = "a time of our days")]
+        let pushed_at = at.timestamp_millis() as f64 / 1_000.0;
+        sync(&self.images).insert(tag.to_owned(), Image { digest: digest.to_owned(), pushed_at, manifest, artifact });
+    }
+
+    fn get(&self, asked: &Value) -> Value {
+        let tag = asked["imageIds"][0]["imageTag"].as_str().unwrap();
+        let images = sync(&self.images);
+        let (digest, manifest) = match images.get(tag) {
+            Some(image) => (image.digest.clone(), image.manifest.clone()),
+            None => (sync(&self.now).clone(), manifest("one")),
+        };
+        let id = json!({"imageTag": tag, "imageDigest": digest});
+        json!({"images": [{"imageId": id, "imageManifest": manifest}], "failures": []})
+    }
+
+    /// One image on each page.
+    fn describe(&self, asked: &Value) -> Value {
+        assert_eq!((&asked["filter"]["tagStatus"], &asked["maxResults"]), (&json!("TAGGED"), &json!(1_000)));
+        let page: usize = asked["nextToken"].as_str().map_or(0, |token| token.parse().unwrap());
+        let images = sync(&self.images);
+        let details = images.iter().skip(page).take(1).map(|(tag, image)| {
+            json!({"imageDigest": image.digest, "imageTags": [tag], "imagePushedAt": image.pushed_at, "artifactMediaType": image.artifact})
+        });
+        let mut answer = json!({"imageDetails": details.collect::<Vec<_>>()});
+        if page + 1 < images.len() {
+            answer["nextToken"] = (page + 1).to_string().into();
+        }
+        answer
+    }
+}
+
+/// Amazon ECR, with that on its shelf.
+async fn ecr(shelf: Shelf) -> Registry {
     Registry::start(move |request: &Request| {
         let asked: Value = serde_json::from_slice(&request.body).unwrap();
         assert_eq!((&asked["registryId"], &asked["repositoryName"]), (&json!(HUB), &json!("team/app")));
-        let id = json!({"imageTag": asked["imageIds"][0]["imageTag"], "imageDigest": *sync(&now)});
-        let answer = json!({"images": [{"imageId": id, "imageManifest": manifest("one")}], "failures": []});
+        let answer = match request.header("x-amz-target").unwrap().rsplit('.').next().unwrap() {
+            "BatchGetImage" => shelf.get(&asked),
+            "DescribeImages" => shelf.describe(&asked),
+            other => panic!("{other}"),
+        };
         Reply::Answer(Answer::new(200, "application/x-amz-json-1.1", answer.to_string()))
     })
     .await
@@ -76,10 +160,19 @@ struct Trigger {
 }
 
 impl Trigger {
-    async fn start(now: &Arc<Mutex<String>>) -> Self {
-        let (ecr, (lambda, calls)) = (ecr(Arc::clone(now)).await, lambda().await);
-        let mapping = json!([{"repository": REPOSITORY, "tags": ["release-*"], "ecs_cluster_name": "ECSCluster",
-            "ecs_service_name": "ecs-dummy-service", "targets": [{"account_id": TARGET}, {"account_id": OTHER_TARGET}]}]);
+    async fn start(shelf: &Shelf) -> Self {
+        let targets = json!([{"account_id": TARGET}, {"account_id": OTHER_TARGET}]);
+        Self::mapped(shelf, json!([{"tags": ["release-*"], "targets": targets}])).await
+    }
+
+    /// With these rules, of the one repository and services of one name.
+    async fn mapped(shelf: &Shelf, mut mapping: Value) -> Self {
+        let (ecr, (lambda, calls)) = (ecr(shelf.clone()).await, lambda().await);
+        for rule in mapping.as_array_mut().unwrap() {
+            rule["repository"] = REPOSITORY.into();
+            rule["ecs_cluster_name"] = "ECSCluster".into();
+            rule["ecs_service_name"] = "ecs-dummy-service".into();
+        }
         let environment = [
             ("AWS_LAMBDA_FUNCTION_NAME", "trigger".to_owned()),
             ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128".to_owned()),
@@ -143,7 +236,7 @@ async fn world() -> (World, Site, Site) {
 #[tokio::test]
 async fn a_push_changes_the_mapped_services_in_two_accounts_and_nothing_else() {
     let (world, other, bystander) = world().await;
-    let mut trigger = Trigger::start(&Arc::new(Mutex::new(digest(7)))).await;
+    let mut trigger = Trigger::start(&Shelf::of(digest(7))).await;
     assert!(trigger.receives(&world, &[push("1", "latest", &digest(7))]).await.is_empty());
     assert!(trigger.sent.is_empty(), "the tag is not mapped");
     assert!(trigger.receives(&world, &[push("2", "release-7", &digest(7))]).await.is_empty());
@@ -164,13 +257,13 @@ async fn a_push_changes_the_mapped_services_in_two_accounts_and_nothing_else() {
 #[tokio::test]
 async fn a_hundred_pushes_in_a_second_end_with_the_newest() {
     let (world, other, _) = world().await;
-    let now = Arc::new(Mutex::new(String::new()));
-    let mut trigger = Trigger::start(&now).await;
+    let shelf = Shelf::default();
+    let mut trigger = Trigger::start(&shelf).await;
     // In batches of ten, mixed up; the tag has moved to the last one before the first batch is read.
     let mut pushes: Vec<Value> =
         (0..100_u32).map(|n| push(&n.to_string(), "release-7", &digest(n * 37 % 100))).collect();
     pushes.push(push("other-tag", "latest", &digest(7)));
-    sync(&now).clone_from(&digest(99));
+    sync(&shelf.now).clone_from(&digest(99));
     for batch in pushes.chunks(10) {
         assert!(trigger.receives(&world, batch).await.is_empty());
     }
@@ -183,7 +276,7 @@ async fn a_hundred_pushes_in_a_second_end_with_the_newest() {
 #[tokio::test]
 async fn what_did_not_go_well_is_delivered_again() {
     let (world, other, _) = world().await;
-    let mut trigger = Trigger::start(&Arc::new(Mutex::new(digest(7)))).await;
+    let mut trigger = Trigger::start(&Shelf::of(digest(7))).await;
     world.journal.about(
         "UpdateService",
         OTHER_TARGET,
@@ -200,7 +293,7 @@ async fn what_did_not_go_well_is_delivered_again() {
 #[tokio::test]
 async fn an_updater_that_takes_longer_than_the_trigger_has_is_asked_again() {
     let (world, ..) = world().await;
-    let mut trigger = Trigger::start(&Arc::new(Mutex::new(digest(7)))).await;
+    let mut trigger = Trigger::start(&Shelf::of(digest(7))).await;
     let message = push("1", "release-7", &digest(7));
     // A function that Lambda ends says nothing: all of its messages would come again.
     let within = invocation().deadline_in(Duration::from_secs(11));
@@ -225,11 +318,11 @@ async fn an_updater_that_takes_longer_than_the_trigger_has_is_asked_again() {
 #[tokio::test]
 async fn pushes_come_in_their_order_and_undo_nobodys_later_change() {
     let (world, other, _) = world().await;
-    let now = Arc::new(Mutex::new(String::new()));
-    let mut trigger = Trigger::start(&now).await;
+    let shelf = Shelf::default();
+    let mut trigger = Trigger::start(&shelf).await;
     // Under tags of their own, and long ago: the change of the first begins after the second was pushed.
     for n in [7, 8] {
-        sync(&now).clone_from(&digest(n));
+        sync(&shelf.now).clone_from(&digest(n));
         let message = push(&n.to_string(), &format!("release-{n}"), &digest(n));
         assert!(trigger.receives(&world, &[message]).await.is_empty());
     }
@@ -238,11 +331,116 @@ async fn pushes_come_in_their_order_and_undo_nobodys_later_change() {
         assert_eq!(image(&world, &site), format!("{REPOSITORY}@{}", digest(8)));
     }
     world.update(json!({"ecs_image_name": "nginx:hotfix"})).await.status("APPLIED");
-    sync(&now).clone_from(&digest(9));
+    sync(&shelf.now).clone_from(&digest(9));
     for _ in 0..2 {
         let message = push("9", "release-9", &digest(9));
         assert_eq!(trigger.receives(&world, &[message]).await, ["m-9"]);
     }
     assert_eq!(image(&world, &Site::target()), "nginx:hotfix");
     assert_eq!(image(&world, &other), format!("{REPOSITORY}@{}", digest(9)));
+}
+
+#[tokio::test]
+async fn the_image_that_was_pushed_last_wins_whatever_its_tag_is_called() {
+    let (world, other, _) = world().await;
+    let shelf = Shelf::default();
+    shelf.put("release-9", &digest(9), "09:30:00");
+    shelf.put("release-10", &digest(10), "09:31:00");
+    let older = push_at("e-9", "release-9", &digest(9), "09:30:00");
+    let newer = push_at("e-10", "release-10", &digest(10), "09:31:00");
+    // However they come: together in either order, or the older one again long after the newer one.
+    for messages in [&[older.clone(), newer.clone()][..], &[newer, older.clone()], &[older]] {
+        let mut trigger = Trigger::start(&shelf).await;
+        assert!(trigger.receives(&world, messages).await.is_empty());
+        assert!(trigger.sent.iter().all(|event| event["ecs_image_name"] == format!("{REPOSITORY}@{}", digest(10))));
+        for site in [Site::target(), other.clone()] {
+            assert_eq!(image(&world, &site), format!("{REPOSITORY}@{}", digest(10)));
+            assert_eq!(world.kinds(&site), ["STARTED", "APPLIED"], "one change");
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_one_second_the_order_of_the_queue_decides_and_what_stands_behind_a_failure_waits() {
+    let (world, other, _) = world().await;
+    let shelf = Shelf::default();
+    for n in [9, 10] {
+        shelf.put(&format!("release-{n}"), &digest(n), "09:30:00");
+    }
+    let mut trigger = Trigger::start(&shelf).await;
+    let messages = [push("9", "release-9", &digest(9)), push("10", "release-10", &digest(10))];
+    let fails = || crate::harness::journal::Fault::refuse(400, "ThrottlingException", "Rate exceeded");
+    world.journal.about("UpdateService", OTHER_TARGET, fails());
+    // The second one would be undone by the first one, which comes again.
+    assert_eq!(trigger.receives(&world, &messages).await, ["m-9", "m-10"]);
+    assert_eq!(trigger.sent.len(), 1);
+    assert_eq!(image(&world, &Site::target()), format!("{REPOSITORY}@{}", digest(9)));
+    // The last time the first one fails it becomes a dead letter, and holds up nothing.
+    let [first, second] = messages;
+    let again = trigger.receives(&world, &[delivered(first, 3), delivered(second.clone(), 2)]).await;
+    assert_eq!(again, ["m-9", "m-10"], "both were tried");
+    assert_eq!(trigger.sent.len(), 3);
+    world.journal.mend();
+    assert!(trigger.receives(&world, &[delivered(second, 3)]).await.is_empty());
+    for site in [Site::target(), other] {
+        assert_eq!(image(&world, &site), format!("{REPOSITORY}@{}", digest(10)));
+    }
+}
+
+#[tokio::test]
+async fn what_fails_for_one_rule_keeps_no_other_from_its_services() {
+    let (world, other, _) = world().await;
+    let rule = |account: &str| json!({"tags": ["release-*"], "targets": [{"account_id": account}]});
+    let mut trigger = Trigger::mapped(&Shelf::of(digest(7)), json!([rule(OTHER_TARGET), rule(TARGET)])).await;
+    world.journal.about(
+        "UpdateService",
+        OTHER_TARGET,
+        crate::harness::journal::Fault::refuse(400, "ThrottlingException", "Rate exceeded"),
+    );
+    assert_eq!(trigger.receives(&world, &[push("1", "release-7", &digest(7))]).await, ["m-1"]);
+    assert_eq!(image(&world, &Site::target()), format!("{REPOSITORY}@{}", digest(7)));
+    assert_eq!(world.kinds(&other), ["STARTED", "FAILED"]);
+    assert_eq!(world.kinds(&Site::target()), ["STARTED", "APPLIED"]);
+}
+
+#[tokio::test]
+async fn what_is_no_image_starts_nothing() {
+    let (world, ..) = world().await;
+    let shelf = Shelf::default();
+    let config = |kind: &str, layer: &str| {
+        json!({"schemaVersion": 2, "config": {"mediaType": kind}, "layers": [{"mediaType": layer}]}).to_string()
+    };
+    let image_config = "application/vnd.oci.image.config.v1+json";
+    let helm = "application/vnd.cncf.helm.config.v1+json";
+    let signature = config(image_config, "application/vnd.dev.cosign.simplesigning.v1+json");
+    let chart = config(helm, "application/vnd.cncf.helm.chart.content.v1.tar+gzip");
+    let signature_tag = format!("sha256-{:064x}.sig", 7);
+    shelf.put("release-7", &digest(7), "09:30:00");
+    shelf.put_what(&signature_tag, &digest(8), "09:31:00", signature.clone(), image_config);
+    shelf.put_what("signed", &digest(9), "09:29:00", signature, image_config);
+    shelf.put_what("chart-7", &digest(10), "09:31:00", chart, helm);
+    let targets = json!([{"account_id": TARGET}]);
+    let mut trigger = Trigger::mapped(&shelf, json!([{"tags": ["*"], "targets": targets}])).await;
+    let chart = push("4", "chart-7", &digest(10));
+    let told = changed(chart.clone(), |event| event["detail"]["artifact-media-type"] = helm.into());
+    let others = [push("2", &signature_tag, &digest(8)), push("3", "signed", &digest(9)), chart, told];
+    assert!(trigger.receives(&world, &others).await.is_empty());
+    assert!(trigger.sent.is_empty(), "{:?}", trigger.sent);
+    // And none of them is a newer image than one.
+    assert!(trigger.receives(&world, &[push("1", "release-7", &digest(7))]).await.is_empty());
+    assert_eq!(image(&world, &Site::target()), format!("{REPOSITORY}@{}", digest(7)));
+}
+
+#[tokio::test]
+async fn a_replicated_image_is_brought_where_it_came_to() {
+    let (world, ..) = world().await;
+    let mut trigger = Trigger::start(&Shelf::of(digest(7))).await;
+    let message = changed(push("1", "release-7", &digest(7)), |event| {
+        event["detail-type"] = "ECR Replication Action".into();
+        event["detail"]["action-type"] = "REPLICATE".into();
+        event["detail"]["source-account"] = "999999999999".into();
+        event["detail"]["source-region"] = "us-east-1".into();
+    });
+    assert!(trigger.receives(&world, &[message]).await.is_empty());
+    assert_eq!(image(&world, &Site::target()), format!("{REPOSITORY}@{}", digest(7)));
 }

@@ -126,11 +126,12 @@ def called_by(patterns: Iterable[str]) -> set[str]:
     for pattern in patterns:
         for path in SOURCE.glob(pattern):
             text = path.read_text().split("#[cfg(test)]")[0]
-            for name in awaited(text):
-                needed |= known.get(name, set())
+            for method in awaited(text):
+                needed |= known.get(method, set())
             # The trigger and the command line have clients of their own.
-            if "trigger" in str(path) or "discovery" in str(path):
-                needed |= operations(text, "lambda" if "trigger" in str(path) else "ecs")
+            name = str(path.relative_to(SOURCE))
+            if "trigger" in name or "discovery" in name:
+                needed |= operations(text, "lambda" if "trigger" in name else "ecs")
     return {action for operation in needed for action in OPERATIONS.get(operation, {operation})}
 
 

@@ -22,6 +22,7 @@ run "trigger_refuses_what_is_wrong" {
     architecture             = "x86"
     updater_alias            = "arn:aws:lambda:eu-west-1:111111111111:function:updater:api"
     registry_repository_arns = ["111111111111.dkr.ecr.eu-west-1.amazonaws.com/team/app"]
+    repository_names         = ["Team/App"]
     trigger_mapping          = "{}"
     log_retention_days       = 2
     notices_topic_arn        = "topic"
@@ -34,6 +35,7 @@ run "trigger_refuses_what_is_wrong" {
     var.architecture,
     var.updater_alias,
     var.registry_repository_arns,
+    var.repository_names,
     var.trigger_mapping,
     var.log_retention_days,
     var.notices_topic_arn,

@@ -1,21 +1,23 @@
 //! Events of Amazon ECR and mappings: whatever a push leads to, the updater takes.
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
+use ecs_updater::registry::is_tag_of_artifact;
 use ecs_updater::request;
-use ecs_updater::trigger::{Mapping, Push, folded};
+use ecs_updater::trigger::{Mapping, Message, Push, groups};
 use serde_json::{Value, json};
 
 const REPOSITORY: &str = "111111111111.dkr.ecr.eu-west-1.amazonaws.com/team/app";
 
 pub fn check(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
-    let (pushes, others) = folded([("m-1".to_owned(), text.to_owned()), ("m-2".to_owned(), text.to_owned())]);
-    assert_eq!(pushes.len() + usize::from(!others.is_empty()), 1, "a message is a push, or is none");
-    for pushes in &pushes {
-        let push = pushes.by_message.values().next().unwrap();
-        assert_eq!(pushes.newest(&push.digest), Some(push));
-        pushed(push);
+    let (groups, others) =
+        groups(["m-1", "m-2"].map(|id| Message { id: id.to_owned(), body: text.to_owned(), received: 1 }));
+    assert_eq!(groups.len() + usize::from(!others.is_empty()), 1, "a message is a push, or is none");
+    for group in &groups {
+        assert_eq!(group.iter().map(|it| it.message.as_str()).collect::<Vec<_>>(), ["m-1", "m-2"]);
+        pushed(&group[0].push);
     }
     if let Ok(value) = serde_json::from_str::<Value>(text) {
         mapped(text, &value);
@@ -31,7 +33,7 @@ fn pushed(push: &Push) {
     // A mapping of this very repository, if it is one of ECR.
     let mapping = json!([{"repository": push.repository, "tags": ["*"], "ecs_cluster_name": "c", "targets": [{"ecs_service_name": "s"}]}]);
     if let Ok(mapping) = Mapping::parse(&mapping.to_string(), &super::event::defaults()) {
-        assert!(mapping.is_about(push));
+        assert_eq!(mapping.is_about(push), !is_tag_of_artifact(&push.tag));
         taken(&mapping, push);
     }
 }
@@ -64,7 +66,7 @@ fn mapped(text: &str, value: &Value) {
 }
 
 fn taken(mapping: &Mapping, push: &Push) {
-    let events = mapping.events(push);
+    let events = mapping.changes(push, &BTreeMap::new()).events;
     assert_eq!(events.is_empty(), !mapping.is_about(push));
     for event in events {
         if let Err(failure) = request::parse(event.to_string().as_bytes(), &super::event::defaults()) {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use ecs_updater::registry::{Challenge, Manifest, Settings, Target, platforms};
+use ecs_updater::registry::{Challenge, Manifest, NoImage, Settings, Target, platforms};
 
 pub fn check(data: &[u8]) {
     let Some((what, rest)) = data.split_first() else { return };
@@ -18,15 +18,19 @@ pub fn check(data: &[u8]) {
 }
 
 fn manifest(body: &[u8]) {
-    let Ok(manifest) = Manifest::read(body, []) else {
-        assert_eq!(platforms(body), None);
-        return;
+    let manifest = match Manifest::read(body, []) {
+        Ok(manifest) => manifest,
+        Err(why) => {
+            assert_eq!(platforms(body).as_ref(), Err(&why));
+            let (NoImage::Unusable(why) | NoImage::Artifact(why)) = why;
+            return super::check_message(&why, 1, 400);
+        }
     };
     let digest = manifest.digest.strip_prefix("sha256:").unwrap();
     assert!(digest.len() == 64 && digest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')));
     assert_eq!(Manifest::read(body, [manifest.digest.as_str()]).as_ref(), Ok(&manifest));
     let zeros = format!("sha256:{}", "0".repeat(64));
-    let why = Manifest::read(body, [zeros.as_str()]).unwrap_err();
+    let Err(NoImage::Unusable(why)) = Manifest::read(body, [zeros.as_str()]) else { panic!("another digest") };
     super::check_message(&why, 1, 400);
     assert!(manifest.platforms.is_sorted_by(|a, b| a < b), "{:?}", manifest.platforms);
     for platform in &manifest.platforms {

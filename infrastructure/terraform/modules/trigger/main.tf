@@ -6,11 +6,14 @@ data "aws_region" "current" {}
 
 resource "aws_cloudwatch_event_rule" "trigger_rule" {
   name_prefix = "${var.name}-"
-  description = "Images that were pushed to Amazon ECR in this account and region, to the trigger of ecs-updater."
+  description = "Images that were pushed or replicated to Amazon ECR in this account and region, to the trigger of ecs-updater."
   event_pattern = jsonencode({
     source      = ["aws.ecr"]
-    detail-type = ["ECR Image Action"]
-    detail      = { action-type = ["PUSH"], result = ["SUCCESS"] }
+    detail-type = ["ECR Image Action", "ECR Replication Action"]
+    detail = merge(
+      { action-type = ["PUSH", "REPLICATE"], result = ["SUCCESS"] },
+      length(var.repository_names) == 0 ? {} : { repository-name = var.repository_names }
+    )
   })
   tags = var.tags
 }
@@ -130,8 +133,9 @@ resource "aws_lambda_function" "trigger_function" {
 
   environment {
     variables = {
-      UPDATER_FUNCTION = var.updater_alias
-      TRIGGER_MAPPING  = var.trigger_mapping
+      UPDATER_FUNCTION     = var.updater_alias
+      TRIGGER_MAPPING      = var.trigger_mapping
+      TRIGGER_REPOSITORIES = join(",", var.repository_names)
     }
   }
 

@@ -75,6 +75,17 @@ variable "registry_repository_arns" {
   }
 }
 
+variable "repository_names" {
+  description = "Names of the ECR repositories of the mapping, such as team/app. Pushes to others are not heard. Left empty, all are."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for name in var.repository_names : can(regex("^[a-z0-9][a-z0-9._/-]{1,255}$", name))])
+    error_message = "repository_names must be names of ECR repositories"
+  }
+}
+
 variable "trigger_mapping" {
   description = "Which pushes change which services, as JSON of schema/trigger-mapping.schema.json; or where that is kept, as s3://bucket/key or ssm:/name."
   type        = string
