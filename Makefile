@@ -53,12 +53,14 @@ run: $(VENV)/stamp local-package ## the main job on a local AWS: one event, one 
 run-lambda-test-sam: $(VENV)/stamp local-package ## the first version's eight events against the local function, each answer printed
 	@$(VENV)/bin/python local/run.py $(TARGET) --all
 
-# All suites run, whatever the first one says. Four threads, since most tests wait for something. Simulations have a build of their own:
-# in the quick one some hundreds of seeds would take ten minutes.
+# All suites run, whatever the first one says. Two threads, as on a machine of two processors. Simulations have a build of their own:
+# in the quick one some hundreds of seeds would take ten minutes. The packages are of the binaries that cargo's tests have run: a
+# build for them alone has other features of the same crates, and takes four minutes more.
 .PHONY: test
-test: $(VENV)/stamp $(TARGET)/docker-registry/stamp local-package ## every test: cargo test, then the end-to-end tests on a local AWS
+test: $(VENV)/stamp $(TARGET)/docker-registry/stamp cargo ## every test: cargo test, then the end-to-end tests on a local AWS
 	@RUST_TEST_THREADS=2 cargo test --locked --workspace --exclude ecs-updater-simulation --no-fail-fast; rust=$$?; \
 	cargo test --locked --profile sim -p ecs-updater-simulation --no-fail-fast || rust=1; \
+	$(MAKE) --no-print-directory local-zips && \
 	BUILT=$(TARGET) $(VENV)/bin/python -m pytest -p no:cacheprovider tests/e2e; python=$$?; \
 	test $$rust -eq 0 -a $$python -eq 0
 
@@ -94,11 +96,13 @@ $(TARGET)/docker-registry/stamp: tests/registry/unpack
 reliability: cargo ## what is left where a function is killed or a call fails, as tables (docs/RELIABILITY.md)
 	@SLOW_TESTS=1 cargo test --locked --test it matrix -- --nocapture --test-threads=1
 
-.PHONY: lint lint-format lint-clippy lint-dependencies lint-templates lint-policies lint-sam lint-checkov lint-parliament \
-  lint-state-machines lint-api lint-validators lint-permissions lint-terraform
-lint: ## every linter: formatting, clippy, templates, policies, and what policies permit
-lint: lint-format lint-clippy lint-dependencies lint-templates lint-policies lint-sam lint-checkov lint-parliament lint-state-machines \
-  lint-api lint-validators lint-permissions lint-terraform
+.PHONY: lint lint-code lint-documents lint-format lint-clippy lint-dependencies lint-templates lint-policies lint-sam lint-checkov \
+  lint-parliament lint-state-machines lint-api lint-validators lint-permissions lint-terraform
+lint: lint-code lint-documents ## every linter: formatting, clippy, templates, policies, and what policies permit
+lint-code: lint-format lint-clippy lint-dependencies lint-terraform
+# What may run beside the tests: it needs no build, and writes only below .tools.
+lint-documents: lint-templates lint-policies lint-sam lint-checkov lint-parliament lint-state-machines lint-api lint-validators \
+  lint-permissions
 lint-format: cargo
 	cargo fmt --all --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
@@ -249,9 +253,11 @@ cargo:
 	  echo "cargo was not found: install Rust (https://rustup.rs), or add its bin folder to PATH" >&2; exit 1; }
 
 # Quick to build, for the local AWS only; and the command line that asks the functions there.
-.PHONY: local-package
+.PHONY: local-package local-zips
 local-package: $(VENV)/stamp cargo
 	cargo build --locked $(FUNCTIONS:%=--bin %) --bin ecs-updater
+	@$(MAKE) --no-print-directory local-zips
+local-zips: $(VENV)/stamp
 	@for function in $(FUNCTIONS); do test $(LOCAL_PACKAGES)/$$function.zip -nt $(TARGET)/debug/$$function || \
 	  $(VENV)/bin/python local/package.py $(TARGET)/debug/$$function $(LOCAL_PACKAGES)/$$function.zip || exit; done
 

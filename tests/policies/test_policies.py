@@ -51,7 +51,7 @@ def node(request: dict[str, Any]) -> list[Any]:
     """What simulate.mjs answers."""
     done = subprocess.run(
         [VALIDATORS / "run", "node", Path(__file__).parent / "simulate.mjs", ROOT / ".tools" / "node"],
-        input=json.dumps(request), stdout=subprocess.PIPE, text=True, timeout=600, check=True,
+        input=json.dumps(request), stdout=subprocess.PIPE, text=True, timeout=1800, check=True,
     )
     return list(json.loads(done.stdout))
 
