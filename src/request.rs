@@ -43,6 +43,7 @@ const EXPECTATIONS: &[(&str, &str)] = &[
     ("tag_value", "letters, digits, spaces and _ . : / = + - @"),
     ("restore", "the change_id of a change of this service, or \"previous\""),
     ("task_definition", "family:revision, such as \"web:7\""),
+    ("image_tag", "letters, digits and _ . -, at most 128 of them, the first a letter, digit or _"),
     ("time", "a time with its offset such as \"2026-11-28T09:30:00Z\""),
 ];
 
@@ -161,9 +162,11 @@ pub struct UpdateRequest {
     pub requested_by: Option<String>,
     /// Why.
     pub reason: Option<String>,
-    /// What the event asks for: lowercase hexadecimal SHA-256 of its RFC 8785 JSON, with account, region and the schema's
     /// When the event was first sent, where it says so.
     pub sent_at: Option<DateTime<Utc>>,
+    /// The tag under which the images were pushed that the event brings; such an event undoes no restore.
+    pub pushed_tag: Option<String>,
+    /// What the event asks for: lowercase hexadecimal SHA-256 of its RFC 8785 JSON, with account, region and the schema's
     /// defaults filled in and without the idempotency key and how long to wait. So a key that comes again with another event is noticed.
     pub event_hash: String,
 }
@@ -314,6 +317,12 @@ fn request(event: Value, place: &dyn Fn(&str) -> String, defaults: &Defaults) ->
     }
     let image = image_change(entry.ecs_image_name, entry.container_name, entry.images, place)
         .map_err(|images| Faults { schema: Vec::new(), images })?;
+    let pins = match &entry.pushed_tag {
+        None => Pins::default(),
+        Some(tag) => {
+            pushed(&image, tag).map_err(|fault| Faults::schema(format!("{}: {fault}", shown(&place("pushed_tag")))))?
+        }
+    };
     let mut parameters = entry.service;
     parameters.retain(|_, value| !value.is_null());
     Ok(UpdateRequest {
@@ -328,7 +337,7 @@ fn request(event: Value, place: &dyn Fn(&str) -> String, defaults: &Defaults) ->
             (false, true) => Lookup::Check,
             (false, false) => Lookup::None,
         },
-        pins: Pins::default(),
+        pins,
         platforms: BTreeMap::new(),
         expected_task_definition: entry.expected_task_definition,
         dry_run: entry.dry_run,
@@ -342,6 +351,7 @@ fn request(event: Value, place: &dyn Fn(&str) -> String, defaults: &Defaults) ->
         requested_by: entry.requested_by,
         reason: entry.reason,
         sent_at,
+        pushed_tag: entry.pushed_tag,
         event_hash,
     })
 }
@@ -380,6 +390,7 @@ struct Entry {
     requested_by: Option<String>,
     reason: Option<String>,
     sent_at: Option<String>,
+    pushed_tag: Option<String>,
 }
 
 fn service_key(entry: &Entry, defaults: &Defaults) -> Result<ServiceKey, String> {
@@ -409,6 +420,15 @@ fn sent_at(text: &str, place: &dyn Fn(&str) -> String) -> Result<DateTime<Utc>, 
     let time = DateTime::parse_from_rfc3339(text).map(|time| time.with_timezone(&Utc));
     let what = || format!("{}: {} is not a valid time", shown(&place("sent_at")), shown_text(text));
     time.map_err(|_| Faults::schema(what()))
+}
+
+/// What the tag of a push stood for: the digests that the event names.
+fn pushed(image: &ImageChange, tag: &str) -> Result<Pins, &'static str> {
+    let images = image.references();
+    if images.is_empty() || images.iter().any(|image| image.digest().is_none()) {
+        return Err("it goes with ecs_image_name or images, whose digests are what was pushed under it");
+    }
+    Ok(Pins(images.iter().map(|image| (format!("{}:{tag}", image.repository()), image.to_string())).collect()))
 }
 
 fn image_change(
@@ -645,6 +665,7 @@ mod tests {
                 idempotency_key: Some("key".to_owned()),
                 requested_by: Some("me".to_owned()),
                 sent_at: None,
+                pushed_tag: None,
                 reason: Some("because".to_owned()),
                 event_hash,
             }

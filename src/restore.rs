@@ -32,6 +32,13 @@ impl Past {
         })
     }
 
+    /// The images before and after, where the record says both.
+    #[must_use]
+    pub fn images(self) -> Option<(Vec<String>, Vec<String>)> {
+        let of = |recorded: Recorded| recorded.state.images.into_values().collect();
+        Some((of(self.before?), of(self.after?)))
+    }
+
     /// Whether the change left the service other than it found it, as far as the record tells.
     #[must_use]
     pub fn changed_something(&self) -> bool {

@@ -223,6 +223,7 @@ impl Rule {
                     ("reason".to_owned(), reason.as_str().into()),
                     // An event that is delivered again gets the first answer again.
                     ("idempotency_key".to_owned(), format!("{REQUESTED_BY}/{}/{}", push.digest, push.id).into()),
+                    ("pushed_tag".to_owned(), push.tag.clone().into()),
                     ("summary_only".to_owned(), true.into()),
                     ("updates".to_owned(), json!(targets)),
                 ]);
@@ -230,6 +231,35 @@ impl Rule {
                 Value::Object(event)
             })
             .collect()
+    }
+}
+
+/// How an event of the updater ended.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Whether nothing is left to do: the services have the image, or a later change or a restore stands that it would undo, which
+    /// delivering the push again does not change.
+    pub is_done: bool,
+    /// How many services have a later change or a restore.
+    pub overtaken: usize,
+}
+
+impl Ended {
+    /// Reads the answer to `updates`.
+    #[must_use]
+    pub fn read(answer: &Value) -> Self {
+        let results = answer.pointer("/body/results").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let overtaken =
+            results.iter().filter(|result| result.pointer("/error/code") == Some(&"ChangeOvertaken".into())).count();
+        let failed =
+            |name: &str| answer.pointer(&format!("/body/summary/{name}")).and_then(Value::as_u64).unwrap_or_default();
+        let left = failed("failed") + failed("not_started") + failed("timed_out");
+        let is_done = match answer.get("statusCode").and_then(Value::as_u64) {
+            Some(200) => true,
+            Some(207) => overtaken > 0 && left == overtaken as u64,
+            _ => false,
+        };
+        Self { is_done, overtaken }
     }
 }
 
@@ -374,12 +404,29 @@ mod tests {
             events,
             [
                 json!({"ecs_cluster_name": "prod", "ecs_service_name": "app", "requested_by": "ecr-push", "summary_only": true,
+                "pushed_tag": "release-7",
                 "ecs_image_name": format!("{REPOSITORY}@{}", digest(1)),
                 "reason": format!("push of {REPOSITORY}:release-7 (event e-1)"), "sent_at": "2026-11-22T09:30:00.000Z",
                 "idempotency_key": format!("ecr-push/{}/e-1", digest(1)),
                 "updates": [{"account_id": "222222222222"}, {"account_id": "333333333333", "ecs_service_name": "app-2"}]})
             ]
         );
+    }
+
+    #[test]
+    fn what_a_later_change_stands_against_does_not_come_again() {
+        let answer = |status: u16, failed: u64, codes: &[&str]| {
+            let results: Vec<Value> =
+                codes.iter().map(|code| json!({"status": "FAILED", "error": {"code": code}})).collect();
+            Ended::read(
+                &json!({"statusCode": status, "body": {"summary": {"failed": failed, "not_started": 0, "timed_out": 0},
+                "results": results}}),
+            )
+        };
+        assert_eq!(answer(200, 0, &[]), Ended { is_done: true, overtaken: 0 });
+        assert_eq!(answer(207, 2, &["ChangeOvertaken", "ChangeOvertaken"]), Ended { is_done: true, overtaken: 2 });
+        assert_eq!(answer(207, 2, &["ChangeOvertaken", "ChangeInProgress"]), Ended { is_done: false, overtaken: 1 });
+        assert!(!answer(207, 0, &[]).is_done && !answer(500, 0, &[]).is_done && !Ended::read(&Value::Null).is_done);
     }
 
     #[test]

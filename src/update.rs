@@ -439,7 +439,11 @@ impl Updater {
         let request = &images.of(request).await?;
         let snapshot = self.look(target, request, seen).await?.snapshot;
         let restoring = self.restoring(target, request, &snapshot, None).await?;
-        self.planned(request, &snapshot, &restoring)
+        let planned = self.planned(request, &snapshot, &restoring)?;
+        if planned.body.changes.as_ref().is_some_and(|changes| !changes.is_empty()) {
+            self.keeps_restores(request).await?;
+        }
+        Ok(planned)
     }
 
     fn planned(

@@ -24,13 +24,15 @@ use serde_json::{Value, json};
 use super::{CallError, Effect};
 use crate::backoff::Backoff;
 use crate::config::Tables;
+use crate::image::ImageReference;
 use crate::ledger::admission::Position;
 use crate::ledger::clock::{Reading, RoundTrip};
 use crate::ledger::deployment::{DeploymentItem, Undoes};
 use crate::ledger::head::{Head, Lease};
 use crate::ledger::hidden::HiddenKey;
+use crate::ledger::hold;
 use crate::ledger::idempotency::{KeyItem, Progress, Stage};
-use crate::ledger::previous::{Previous, Search};
+use crate::ledger::previous::{self, Previous};
 use crate::ledger::record::{Attempt, Kind, RawRecord, Record, RecordKey, hash, number, shard};
 use crate::ledger::write::{LedgerError, Write};
 use crate::names::{ChangeId, ServiceKey};
@@ -81,7 +83,7 @@ pub enum Open<'a> {
 }
 
 /// How many records are read at a time to find the last change: nearly always the first few have it.
-const PREVIOUS_PAGE: i32 = 10;
+const CHANGES_PAGE: i32 = 10;
 
 /// How many keys of what records hide there may be: they are read in one call.
 const MOST_SECRETS: u32 = 8;
@@ -404,12 +406,36 @@ impl LedgerStore {
     ///
     /// Where the call failed, or a record does not fit its hash.
     pub async fn previous(&self, service: &ServiceKey) -> Result<Option<Previous>, LedgerError> {
-        let mut search = Search::default();
+        let mut search = previous::Search::default();
+        Ok(self.changes(service, |records| search.look(records)).await?.or_else(|| search.end()))
+    }
+
+    /// The restore that a push of this image under this tag would undo, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// As [`LedgerStore::previous`].
+    pub async fn hold(
+        &self,
+        service: &ServiceKey,
+        image: &ImageReference,
+        tag: &str,
+    ) -> Result<Option<ChangeId>, LedgerError> {
+        let mut search = hold::Search::new(image, tag);
+        Ok(self.changes(service, |records| search.look(records)).await?.flatten())
+    }
+
+    /// Reads a service's records from the newest on, change by change, until `look` knows the answer.
+    async fn changes<T>(
+        &self,
+        service: &ServiceKey,
+        mut look: impl FnMut(&[RawRecord]) -> Option<T>,
+    ) -> Result<Option<T>, LedgerError> {
         let mut change: Vec<RawRecord> = Vec::new();
         let mut from = None;
         loop {
             let answer = self
-                .newest_first(service, PREVIOUS_PAGE)
+                .newest_first(service, CHANGES_PAGE)
                 .set_exclusive_start_key(from)
                 .send()
                 .await
@@ -418,7 +444,7 @@ impl LedgerStore {
             for item in answer.items.unwrap_or_default().iter().filter(|item| item.contains_key("seq")) {
                 let record = intact(item)?;
                 if change.first().is_some_and(|first| first.get("change_id") != record.get("change_id"))
-                    && let Some(found) = search.look(&std::mem::take(&mut change))
+                    && let Some(found) = look(&std::mem::take(&mut change))
                 {
                     return Ok(Some(found));
                 }
@@ -426,7 +452,7 @@ impl LedgerStore {
             }
             from = answer.last_evaluated_key.filter(|key| !key.is_empty());
             if from.is_none() {
-                return Ok(search.look(&change).or_else(|| search.end()));
+                return Ok(look(&change));
             }
         }
     }

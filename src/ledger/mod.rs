@@ -9,6 +9,7 @@
 //! * [`deployment`]: which change started a deployment, and what is recorded of its end.
 //! * [`growth`]: whether ids and times of a ledger grow.
 //! * [`hidden`]: values that may be secret, as records hold them.
+//! * [`hold`]: whether a push would undo a restore.
 //! * [`hear`]: what an event about a deployment means for the ledger.
 //! * [`query`]: what is asked of the history, which parts of the table answer it, and the tokens between pages.
 //! * [`merge`]: what several parts of the table hold, in one order.
@@ -26,6 +27,7 @@ pub mod growth;
 pub mod head;
 pub mod hear;
 pub mod hidden;
+pub mod hold;
 pub mod idempotency;
 pub mod merge;
 pub mod previous;

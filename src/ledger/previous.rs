@@ -25,7 +25,7 @@ pub enum Previous {
 }
 
 /// How restores end that leave their change in force: without having put anything back for good.
-const UNDONE_BY_ECS: [&str; 4] = ["DEPLOYMENT_FAILED", "ROLLED_BACK", "ROLLBACK_FAILED", "STOPPED"];
+pub(super) const UNDONE_BY_ECS: [&str; 4] = ["DEPLOYMENT_FAILED", "ROLLED_BACK", "ROLLBACK_FAILED", "STOPPED"];
 
 /// Looks at the changes of a service from the newest on.
 #[derive(Debug, Default)]
@@ -86,25 +86,32 @@ struct Undoable {
 
 impl Undoable {
     fn read(records: &[RawRecord]) -> Option<Self> {
-        let text = |record: &RawRecord, name: &str| record.get(name).and_then(Value::as_str).map(str::to_owned);
-        let kinds: Vec<String> = records.iter().filter_map(|record| text(record, "kind")).collect();
-        if !kinds.iter().any(|kind| kind == "STARTED") {
+        if !kinds(records).any(|kind| kind == "STARTED") {
             return None;
         }
         let results = records.iter().filter(|record| {
-            text(record, "kind")
-                .is_some_and(|kind| ["APPLIED", "UNCHANGED", "FAILED", "ABANDONED"].contains(&kind.as_str()))
+            text(record, "kind").is_some_and(|kind| ["APPLIED", "UNCHANGED", "FAILED", "ABANDONED"].contains(&kind))
         });
         let result = results.max_by_key(|record| record.get("seq").and_then(Value::as_u64))?;
         let past = Past::read(&Value::Object(result.clone()))?;
-        let is_undone_by_ecs = kinds.iter().any(|kind| UNDONE_BY_ECS.contains(&kind.as_str()));
+        let is_undone_by_ecs = kinds(records).any(|kind| UNDONE_BY_ECS.contains(&kind));
         Some(Self {
             change_id: ChangeId::parse(&past.change_id).ok()?,
-            restores: records.iter().find_map(|record| ChangeId::parse(&text(record, "restores")?).ok()),
+            restores: records.iter().find_map(|record| ChangeId::parse(text(record, "restores")?).ok()),
             left_something: past.changed_something(),
-            ended_well: text(result, "kind").as_deref() == Some("APPLIED") && !is_undone_by_ecs,
+            ended_well: text(result, "kind") == Some("APPLIED") && !is_undone_by_ecs,
         })
     }
+}
+
+/// A text of a record.
+pub(super) fn text<'a>(record: &'a RawRecord, name: &str) -> Option<&'a str> {
+    record.get(name).and_then(Value::as_str)
+}
+
+/// The kinds of a change's records.
+pub(super) fn kinds(records: &[RawRecord]) -> impl Iterator<Item = &str> {
+    records.iter().filter_map(|record| text(record, "kind"))
 }
 
 #[cfg(test)]

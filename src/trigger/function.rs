@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Delivery, Mapping, Message, Push, groups};
+use super::{Delivery, Ended, Mapping, Message, Push, groups};
 use crate::aws;
 use crate::aws::CallError;
 use crate::aws::documents::Setting;
@@ -262,7 +262,8 @@ impl Trigger {
         }
         let summary = body.pointer("/body/summary").map(Value::to_string).unwrap_or_default();
         let Push { id, repository, tag, digest, .. } = push;
-        tracing::info!(repository, tag, digest, event = id, summary, "changed");
-        if body.get("statusCode") == Some(&200.into()) { Ok(()) } else { Err(format!("not everywhere: {summary}")) }
+        let ended = Ended::read(&body);
+        tracing::info!(repository, tag, digest, event = id, summary, overtaken = ended.overtaken, "changed");
+        if ended.is_done { Ok(()) } else { Err(format!("not everywhere: {summary}")) }
     }
 }

@@ -58,6 +58,7 @@ impl Updater {
             }
             Plan::Update(update) => update,
         };
+        self.keeps_restores(request).await?;
         let revision = self.turn(work, &update, turn).await?;
         let now = (self.clock)();
         if now - at > FRESH {

@@ -8,6 +8,7 @@ use super::Stop;
 use crate::aws::ecs::DescribeError;
 use crate::aws::{CallError, Effect};
 use crate::error::{Code, Failure, Fault};
+use crate::image::ImageReference;
 use crate::ledger::admission::{Admission, Position};
 use crate::ledger::head::{Head, LEASE_GRACE, Lease};
 use crate::ledger::idempotency::{Answer, KeyItem};
@@ -138,6 +139,19 @@ pub fn overtaken(
             "{}: change {by}{who}, began at {at}, after this event{own}{sent}: doing it now would undo that one. This invocation changed \
              nothing in the target account. Send the event under a new key if it is still wanted",
             request.service_key
+        ),
+    )
+}
+
+/// A push would undo a restore. `record` is what is known of the restore.
+pub fn held(key: &ServiceKey, image: &ImageReference, tag: &str, by: &ChangeId, record: Option<&Record>) -> Failure {
+    let who = record.and_then(|record| record.requested_by.as_deref());
+    let who = who.map(|who| format!(", requested by {who},")).unwrap_or_default();
+    Failure::new(
+        Code::ChangeOvertaken,
+        format!(
+            "{key}: restore {by}{who} took back what was pushed to {} under {tag} or with this digest, and a push does not undo a restore.              {NOTHING_CHANGED} Push a newer image under another tag of the mapping; or lift the hold with an update that names the image,              without pushed_tag",
+            image.repository()
         ),
     )
 }

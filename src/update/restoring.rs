@@ -90,6 +90,20 @@ impl Updater {
         Ok(Restoring::Yes(Box::new(Restore { change_id, before, definition, hidden })))
     }
 
+    /// Refuses what a push would bring where that would undo a restore.
+    pub(super) async fn keeps_restores(&self, request: &UpdateRequest) -> Result<(), Failure> {
+        let Some(tag) = &request.pushed_tag else { return Ok(()) };
+        let key = &request.service_key;
+        for image in request.image.references() {
+            let hold = self.store().hold(key, image, tag).await;
+            if let Some(by) = hold.map_err(|error| messages::history_unavailable(key, &error))? {
+                let record = self.last_begun(key, &by).await;
+                return Err(messages::held(key, image, tag, &by, record.as_ref()));
+            }
+        }
+        Ok(())
+    }
+
     /// What stands of a change: its first `STARTED`, or the only record of what has none.
     async fn past(&self, key: &ServiceKey, change_id: &ChangeId) -> Result<Option<Past>, LedgerError> {
         for place in [Place::STARTED, Place::RESULT] {

@@ -221,7 +221,8 @@ fn again(answer: &Outcome) -> Vec<String> {
 }
 
 fn image(world: &World, site: &Site) -> String {
-    world.cloud().revisions(site, "web").last().unwrap().image("web")
+    let service = world.cloud().service(site);
+    world.cloud().revision(site, service["taskDefinition"].as_str().unwrap()).unwrap().image("web")
 }
 
 async fn world() -> (World, Site, Site) {
@@ -334,10 +335,59 @@ async fn pushes_come_in_their_order_and_undo_nobodys_later_change() {
     sync(&shelf.now).clone_from(&digest(9));
     for _ in 0..2 {
         let message = push("9", "release-9", &digest(9));
-        assert_eq!(trigger.receives(&world, &[message]).await, ["m-9"]);
+        assert!(trigger.receives(&world, &[message]).await.is_empty(), "delivering it again changes nothing");
     }
     assert_eq!(image(&world, &Site::target()), "nginx:hotfix");
     assert_eq!(image(&world, &other), format!("{REPOSITORY}@{}", digest(9)));
+}
+
+#[tokio::test]
+async fn a_push_undoes_no_restore() {
+    let (world, other, _) = world().await;
+    let shelf = Shelf::default();
+    let mut trigger = Trigger::start(&shelf).await;
+    // Each later than what came before it, as events of today are.
+    let now = chrono::Utc::now();
+    let push_now = |id: &str, tag: &str, n: u32| {
+        changed(push(id, tag, &digest(n)), |event| {
+            event["time"] = (now + chrono::Duration::minutes(5)).to_rfc3339().into()
+        })
+    };
+    for n in [7, 8] {
+        sync(&shelf.now).clone_from(&digest(n));
+        assert!(trigger.receives(&world, &[push_now(&format!("e-{n}"), &format!("release-{n}"), n)]).await.is_empty());
+    }
+    let of = |n: u32| format!("{REPOSITORY}@{}", digest(n));
+    let restored = world.update(json!({"restore": "previous"})).await;
+    restored.status("APPLIED");
+    assert_eq!(image(&world, &Site::target()), of(7));
+    // The same again, the same image under another tag, another image under the same tag.
+    for (id, tag, n) in [("e-8-2", "release-8", 8), ("e-8-3", "release-8-rc", 8), ("e-9", "release-8", 9)] {
+        sync(&shelf.now).clone_from(&digest(n));
+        let again = trigger.receives(&world, &[push_now(id, tag, n)]).await;
+        assert!(again.is_empty(), "{id}: delivering it again changes nothing");
+        assert_eq!(image(&world, &Site::target()), of(7), "{id}");
+        assert_eq!(image(&world, &other), of(n), "{id}: there nothing was restored");
+    }
+    let event = json!({"ecs_image_name": of(9), "pushed_tag": "release-8"});
+    for dry_run in [true, false] {
+        let mut event = event.clone();
+        event["dry_run"] = dry_run.into();
+        let refused = world.update(event).await;
+        let text = refused.error("ChangeOvertaken");
+        let id = restored.body()["change_id"].as_str().unwrap().to_owned();
+        assert!(text.contains(&format!("restore {id}")) && text.contains("Nothing was changed"), "{text}");
+    }
+    // Pushed by the name of another tag, or asked for by somebody.
+    sync(&shelf.now).clone_from(&digest(10));
+    assert!(trigger.receives(&world, &[push_now("e-10", "release-10", 10)]).await.is_empty());
+    assert_eq!(image(&world, &Site::target()), of(10));
+    world.update(json!({"restore": "previous"})).await.status("APPLIED");
+    assert_eq!(image(&world, &Site::target()), of(7));
+    world.update(json!({"ecs_image_name": of(10)})).await.status("APPLIED");
+    sync(&shelf.now).clone_from(&digest(11));
+    assert!(trigger.receives(&world, &[push_now("e-11", "release-10", 11)]).await.is_empty());
+    assert_eq!(image(&world, &Site::target()), of(11), "the hold was lifted");
 }
 
 #[tokio::test]

@@ -1,0 +1,207 @@
+//! Pure: whether a push of an image would undo a restore. What was restored stays until somebody changes the image by hand, or a
+//! newer image is pushed under another tag: a registry that sends an event again, or a tag that is pushed again, is nobody's wish.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::previous::{UNDONE_BY_ECS, kinds, text};
+use super::record::RawRecord;
+use crate::image::{ImageReference, repository_of};
+use crate::names::ChangeId;
+use crate::registry::Pins;
+use crate::restore::Past;
+
+/// Looks at the changes of a service from the newest on.
+#[derive(Debug)]
+pub struct Search<'a> {
+    /// The image that was pushed, with its digest.
+    image: &'a ImageReference,
+    /// The tag under which it was pushed.
+    tag: &'a str,
+    /// The restore that set the images of this repository last, and the images that it took away. Then the change that had brought
+    /// them is looked for, which knows their tag.
+    restore: Option<(ChangeId, BTreeSet<String>)>,
+}
+
+impl<'a> Search<'a> {
+    /// A search for what keeps `image` from a service, pushed under `tag`.
+    #[must_use]
+    pub fn new(image: &'a ImageReference, tag: &'a str) -> Self {
+        Self { image, tag, restore: None }
+    }
+
+    /// Looks at the records of one more change, older than those before. Gives the answer once it is known: the restore that the push
+    /// would undo, if there is one.
+    pub fn look(&mut self, records: &[RawRecord]) -> Option<Option<ChangeId>> {
+        let change = Images::read(records, self.image.repository())?;
+        let Some((restore, taken)) = &self.restore else {
+            let Some(restored) = change.restore else { return Some(None) };
+            let taken: BTreeSet<String> = change.before.difference(&change.after).cloned().collect();
+            if taken.iter().any(|image| self.is_pushed(image)) {
+                return Some(Some(restored));
+            }
+            // Nothing was taken that could come again.
+            if taken.is_empty() {
+                return Some(None);
+            }
+            self.restore = Some((restored, taken));
+            return None;
+        };
+        if change.after.is_disjoint(taken) || !change.before.is_disjoint(taken) {
+            return None;
+        }
+        let is_tag = change.pins.iter().any(|(asked, pinned)| taken.contains(pinned) && self.is_pushed(asked));
+        Some(is_tag.then(|| restore.clone()))
+    }
+
+    /// Whether this is the image that was pushed, or its tag.
+    fn is_pushed(&self, image: &str) -> bool {
+        ImageReference::parse(image).is_ok_and(|it| {
+            it.repository() == self.image.repository()
+                && (it.tag() == Some(self.tag) || it.digest().is_some() && it.digest() == self.image.digest())
+        })
+    }
+}
+
+/// What one change did to the images of a repository.
+struct Images {
+    /// The change, where it is a restore.
+    restore: Option<ChangeId>,
+    before: BTreeSet<String>,
+    after: BTreeSet<String>,
+    pins: Vec<(String, String)>,
+}
+
+impl Images {
+    /// `None` where they stayed as they were, or ECS put them back.
+    fn read(records: &[RawRecord], repository: &str) -> Option<Self> {
+        if kinds(records).any(|kind| UNDONE_BY_ECS.contains(&kind)) {
+            return None;
+        }
+        let states = records.iter().filter_map(|record| Past::read(&Value::Object(record.clone()))?.images());
+        let (before, after) = states.last()?;
+        let of = |images: Vec<String>| -> BTreeSet<String> {
+            images.into_iter().filter(|image| repository_of(image) == repository).collect()
+        };
+        let (before, after) = (of(before), of(after));
+        if before == after {
+            return None;
+        }
+        let named = |name| records.iter().find_map(|record| text(record, name));
+        let restore = named("restores").and(named("change_id")).and_then(|id| ChangeId::parse(id).ok());
+        let pins: Pins = named("resolved_images").and_then(|pins| serde_json::from_str(pins).ok()).unwrap_or_default();
+        Some(Self { restore, before, after, pins: pins.0.into_iter().collect() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::DateTime;
+    use serde_json::json;
+
+    const REPOSITORY: &str = "registry.example/app";
+
+    fn id(n: i64) -> ChangeId {
+        ChangeId::new(DateTime::from_timestamp(1_795_000_000 + n, 0).unwrap(), [1; 10])
+    }
+
+    fn image(n: u32) -> String {
+        format!("{REPOSITORY}@sha256:{n:064x}")
+    }
+
+    fn state(image: &str) -> String {
+        json!({"clusterArn": "c", "serviceArn": "s", "taskDefinitionName": "web", "taskDefinitionFamily": "web",
+            "taskDefinitionArn": image, "serviceImage": image, "images": {"app": image, "proxy": "envoy:1"}, "serviceMemory": null,
+            "tags": [], "updatedOn": null, "deploymentId": null, "service": {}})
+        .to_string()
+    }
+
+    /// A change of the image, with what its records say besides.
+    fn change(n: i64, from: &str, to: &str, kinds: &[&str], more: &Value) -> Vec<RawRecord> {
+        let record = |(seq, kind): (usize, &&str)| {
+            let mut record = json!({"change_id": id(n), "seq": seq, "kind": kind});
+            record.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            if ["APPLIED", "FAILED", "UNCHANGED", "EXTERNAL"].contains(kind) {
+                record["before"] = state(from).into();
+                record["after"] = state(to).into();
+            }
+            record.as_object().unwrap().clone()
+        };
+        kinds.iter().enumerate().map(record).collect()
+    }
+
+    fn pushed(n: i64, from: u32, to: u32, tag: &str) -> Vec<RawRecord> {
+        let pins = json!({format!("{REPOSITORY}:{tag}"): image(to)}).to_string();
+        change(n, &image(from), &image(to), &["STARTED", "APPLIED"], &json!({"resolved_images": pins}))
+    }
+
+    fn restored(n: i64, from: u32, to: u32, kinds: &[&str]) -> Vec<RawRecord> {
+        change(n, &image(from), &image(to), kinds, &json!({"restores": id(n - 1)}))
+    }
+
+    const APPLIED: [&str; 2] = ["STARTED", "APPLIED"];
+
+    /// What keeps a push from the service; the changes from the newest on.
+    fn kept(changes: &[Vec<RawRecord>], pushed: u32, tag: &str) -> Option<ChangeId> {
+        let image = ImageReference::parse(&image(pushed)).unwrap();
+        let mut search = Search::new(&image, tag);
+        changes.iter().find_map(|records| search.look(records)).flatten()
+    }
+
+    #[test]
+    fn what_was_taken_back_does_not_come_again_by_its_digest_or_tag() {
+        let changes = [restored(3, 2, 1, &APPLIED), pushed(2, 1, 2, "release-10"), pushed(1, 0, 1, "release-9")];
+        assert_eq!(kept(&changes, 2, "release-10"), Some(id(3)), "the same push again");
+        assert_eq!(kept(&changes, 2, "stable"), Some(id(3)), "the same image under another tag");
+        assert_eq!(kept(&changes, 7, "release-10"), Some(id(3)), "another image under the same tag");
+        assert_eq!(kept(&changes, 7, "release-11"), None, "a newer tag, pushed by name");
+        assert_eq!(kept(&changes[1..], 7, "release-10"), None, "without a restore");
+    }
+
+    #[test]
+    fn what_sets_no_image_lifts_no_hold_and_whoever_sets_one_does() {
+        let changes = [
+            change(9, &image(1), &image(1), &APPLIED, &json!({})),
+            change(8, &image(1), &image(1), &["UNCHANGED"], &json!({})),
+            change(7, &image(1), &image(1), &["STARTED", "FAILED"], &json!({})),
+            // ECS put back what it had brought.
+            change(6, &image(1), &image(5), &["STARTED", "APPLIED", "ROLLED_BACK"], &json!({})),
+            restored(3, 2, 1, &APPLIED),
+            change(4, &image(2), &image(2), &APPLIED, &json!({})),
+            pushed(2, 1, 2, "release-10"),
+        ];
+        assert_eq!(kept(&changes, 7, "release-10"), Some(id(3)));
+        for kinds in [&["STARTED", "APPLIED"][..], &["EXTERNAL"]] {
+            let mut later = vec![change(10, &image(1), &image(6), kinds, &json!({}))];
+            later.extend(changes.clone());
+            assert_eq!(kept(&later, 2, "release-10"), None, "{kinds:?}");
+        }
+    }
+
+    #[test]
+    fn a_restore_that_ecs_rolled_back_keeps_nothing() {
+        let changes = [restored(3, 2, 1, &["STARTED", "APPLIED", "ROLLED_BACK"]), pushed(2, 1, 2, "release-10")];
+        assert_eq!(kept(&changes, 7, "release-10"), None);
+    }
+
+    #[test]
+    fn a_tag_that_was_deployed_without_its_digest_is_known_by_itself() {
+        let changes = [change(
+            3,
+            &format!("{REPOSITORY}:release-10"),
+            &format!("{REPOSITORY}:release-9"),
+            &APPLIED,
+            &json!({"restores": id(2)}),
+        )];
+        assert_eq!(kept(&changes, 7, "release-10"), Some(id(3)));
+        assert_eq!(kept(&changes, 7, "release-11"), None);
+        let other = ImageReference::parse(&image(7).replace("app", "other")).unwrap();
+        assert_eq!(
+            Search::new(&other, "release-10").look(&changes[0]),
+            None,
+            "of another repository nothing was restored"
+        );
+    }
+}
