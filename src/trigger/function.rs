@@ -17,6 +17,7 @@ use crate::aws::documents::Setting;
 use crate::aws::images::Registries;
 use crate::kept::{Given, Place};
 use crate::lambda::{self, EventText};
+use crate::ledger::record::Identity;
 use crate::names::{FunctionArn, Region};
 use crate::registry::Settings;
 use crate::request::Defaults;
@@ -72,7 +73,7 @@ pub async fn run() -> Result<(), String> {
         .map_err(|error| format!("environment variable AWS_REGION: {error}"))?;
     // What a mapping leaves out is the updater's own, where its ARN says whose it is.
     let account_id = FunctionArn::parse(&updater).map(|function| function.account_id);
-    let defaults = Defaults { account_id, region };
+    let defaults = Defaults { account_id, region, identity: Identity::Claimed };
     let text = required("TRIGGER_MAPPING")?;
     let given = match Place::parse(text.trim()) {
         Some(place) => place.map(Given::There),
