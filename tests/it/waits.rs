@@ -185,9 +185,12 @@ async fn who_dies_while_waiting_waits_on_with_the_same_key() {
     tokio::time::sleep((until - Utc::now()).to_std().unwrap_or_default()).await;
     // From now on this one waits, and says so.
     let (again, ()) = tokio::join!(world.update(asked), async {
-        while waiter_until(&world) <= until {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let marked = async {
+            while waiter_until(&world) <= until {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), marked).await.expect("a mark of its own");
         world.cloud().roll_out(&site, "COMPLETED");
     });
     again.status("COMPLETED");

@@ -224,7 +224,7 @@ fn summary(change: &Change) -> Vec<(String, Style)> {
         (Some(who), None) => lines.push((who, PLAIN)),
         // What it says of itself must not be taken for a name that somebody vouches for.
         (None, Some(why)) => {
-            lines.push((format!("[{}] nobody named: {}", short(change.identity(), 16), short(why, 240)), PLAIN))
+            lines.push((format!("[{}] nobody named: {}", short(change.identity(), 16), short(why, 240)), PLAIN));
         }
         (None, None) => {}
     }
