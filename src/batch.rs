@@ -78,8 +78,11 @@ mod tests {
     fn update(account: &str, region: &str, cluster: &str, service: &str, requested_by: &str) -> UpdateRequest {
         let event = json!({"account_id": account, "region": region, "ecs_cluster_name": cluster,
             "ecs_service_name": service, "ecs_image_name": "nginx", "requested_by": requested_by});
-        let defaults =
-            Defaults { account_id: AccountId::parse("111111111111").ok(), region: Region::parse("eu-west-1").unwrap() };
+        let defaults = Defaults {
+            account_id: AccountId::parse("111111111111").ok(),
+            region: Region::parse("eu-west-1").unwrap(),
+            identity: crate::ledger::record::Identity::Claimed,
+        };
         parse_one(&event.to_string(), &defaults).unwrap()
     }
 

@@ -209,7 +209,11 @@ mod tests {
     fn plan(snapshot: &Snapshot) -> Plan {
         let event = json!({"account_id": "222222222222", "ecs_cluster_name": "prod", "ecs_service_name": "web",
             "service": {"desiredCount": 3}});
-        let defaults = Defaults { account_id: None, region: crate::names::Region::parse("eu-west-1").unwrap() };
+        let defaults = Defaults {
+            account_id: None,
+            region: crate::names::Region::parse("eu-west-1").unwrap(),
+            identity: crate::ledger::record::Identity::Claimed,
+        };
         let Ok(Event::One(request)) = parse(event.to_string().as_bytes(), &defaults) else { panic!("one") };
         crate::plan::plan(&request, snapshot, None)
     }

@@ -70,6 +70,7 @@ impl Function {
         let defaults = Defaults {
             account_id: invocation.function.as_ref().map(|function| function.account_id.clone()),
             region: self.region.clone(),
+            identity: invocation.identity(),
         };
         let tell = |request: Option<&UpdateRequest>, answer: Result<&Response, &Failure>| {
             log(answer, request, invocation);
@@ -129,6 +130,8 @@ fn log(answer: Result<&Response, &Failure>, request: Option<&UpdateRequest>, inv
     let account = key.map_or("", |key| key.account_id().as_str());
     let service = key.map(ServiceKey::to_string).unwrap_or_default();
     let requested_by = request.and_then(|request| request.requested_by.as_deref()).unwrap_or_default();
+    let identity =
+        request.filter(|request| request.requested_by.is_some()).map_or("", |_| invocation.identity().as_str());
     let request_id = invocation.request_id.as_str();
     match answer {
         Ok(Response { body, .. }) => tracing::info!(
@@ -136,6 +139,7 @@ fn log(answer: Result<&Response, &Failure>, request: Option<&UpdateRequest>, inv
             account,
             service,
             requested_by,
+            identity,
             change_id = body.change_id.as_deref().unwrap_or_default(),
             status = body.status.as_str(),
             replayed = body.replayed,
@@ -147,6 +151,7 @@ fn log(answer: Result<&Response, &Failure>, request: Option<&UpdateRequest>, inv
             account,
             service,
             requested_by,
+            identity,
             change_id = change_id.as_deref().unwrap_or_default(),
             code = code.as_str(),
             retryable,

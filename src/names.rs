@@ -351,6 +351,20 @@ pub fn is_unseen(character: char) -> bool {
         || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(character)
 }
 
+/// What names of callers begin with that somebody vouches for: an ARN, and the kinds of callers of the API door.
+const VOUCHED: [&str; 5] = ["arn:", "cognito:", "iam:", "alias:", "oidc:"];
+
+/// What a name begins with, where that is how names begin that somebody vouches for, in capitals or not, and behind whatever a reader does
+/// not see: claimed, such a name would look like one that is verified.
+#[must_use]
+pub fn looks_verified(name: &str) -> Option<&'static str> {
+    let seen = || name.chars().filter(|character| !character.is_whitespace() && !is_unseen(*character));
+    VOUCHED.into_iter().find(|beginning| {
+        let mut seen = seen().map(|character| character.to_ascii_lowercase());
+        beginning.chars().all(|expected| seen.next() == Some(expected))
+    })
+}
+
 /// The text on one line, with `�` for each character that [`is_unseen`]. Line ends and tabs become spaces.
 #[must_use]
 pub fn one_line(text: &str) -> String {
@@ -389,6 +403,27 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn names_that_look_vouched_for_are_known_however_they_are_written() {
+        for (name, beginning) in [
+            ("arn:aws:iam::111111111111:user/ann", Some("arn:")),
+            ("ARN:aws:iam::111111111111:user/ann", Some("arn:")),
+            (" \t\u{200b}a\u{200d}rn:aws-cn:", Some("arn:")),
+            ("cognito:1-2:ann", Some("cognito:")),
+            ("iam:arn:aws:iam::1:role/r", Some("iam:")),
+            ("alias:team", Some("alias:")),
+            ("Oidc:https://issuer.example:sub", Some("oidc:")),
+            ("arn", None),
+            ("arnold: release", None),
+            ("ann (arn:aws:iam::1:user/ann)", None),
+            ("release pipeline", None),
+            ("user:ann", None),
+            ("", None),
+        ] {
+            assert_eq!(looks_verified(name), beginning, "{name:?}");
+        }
+    }
 
     #[test]
     fn accounts_regions_partitions_and_names() {

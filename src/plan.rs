@@ -718,6 +718,7 @@ mod tests {
         let defaults = Defaults {
             account_id: Some(AccountId::parse("111111111111").unwrap()),
             region: Region::parse("eu-west-1").unwrap(),
+            identity: crate::ledger::record::Identity::Claimed,
         };
         parse(&event.to_string(), &defaults).unwrap()
     }

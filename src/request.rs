@@ -17,8 +17,8 @@ use crate::{
     error::{Code, Failure},
     event::{EventFormat, MAX_EVENT_BYTES, MAX_FAULTS},
     image::ImageReference,
-    ledger::record::hex,
-    names::{AccountId, ChangeId, EcsName, Region, ServiceKey, shown, shown_text},
+    ledger::record::{Identity, hex},
+    names::{AccountId, ChangeId, EcsName, Region, ServiceKey, looks_verified, shown, shown_text},
     registry::{Found, Pins},
 };
 
@@ -57,13 +57,15 @@ pub(crate) static FORMAT: EventFormat = EventFormat {
     validator: OnceLock::new(),
 };
 
-/// What an event leaves out: the function's own account and region.
+/// What an event leaves out, the function's own account and region, and what it cannot say of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Defaults {
     /// The function's own account, where it is known; else an event has to name one.
     pub account_id: Option<AccountId>,
     /// The function's own region.
     pub region: Region,
+    /// Whether somebody vouches for `requested_by`.
+    pub identity: Identity,
 }
 
 /// Which images the event asks for.
@@ -284,8 +286,13 @@ impl Faults {
 
     /// Adds those of an entry; what stands in a shared field is said once.
     fn add(&mut self, more: Self) {
-        self.schema.extend(more.schema);
-        self.images.extend(more.images.into_iter().filter(|fault| !self.images.contains(fault)).collect::<Vec<_>>());
+        for (known, more) in [(&mut self.schema, more.schema), (&mut self.images, more.images)] {
+            for fault in more {
+                if !known.contains(&fault) {
+                    known.push(fault);
+                }
+            }
+        }
     }
 
     /// The failure that tells them all, where there are any.
@@ -310,6 +317,9 @@ fn request(event: Value, place: &dyn Fn(&str) -> String, defaults: &Defaults) ->
     let entry = Entry::deserialize(&event).map_err(|error| Faults::schema(format!("(event): {error}")))?;
     let service_key = service_key(&entry, defaults).map_err(Faults::schema)?;
     let event_hash = event_hash(event, &service_key).map_err(|error| Faults::schema(format!("(event): {error}")))?;
+    if let Some(fault) = entry.requested_by.as_deref().and_then(|name| unvouched(name, place, defaults)) {
+        return Err(Faults::schema(fault));
+    }
     let restore = entry.restore.as_deref().map(|restore| restore_point(restore, place)).transpose()?;
     let sent_at = entry.sent_at.as_deref().map(|text| sent_at(text, place)).transpose()?;
     if entry.force_new_deployment && entry.wait_seconds > 0.0 && entry.idempotency_key.is_none() {
@@ -405,6 +415,17 @@ fn service_key(entry: &Entry, defaults: &Defaults) -> Result<ServiceKey, String>
     let cluster = EcsName::parse(&entry.ecs_cluster_name)?;
     let service = EcsName::parse(&entry.ecs_service_name)?;
     Ok(ServiceKey::new(account_id, region, cluster, service))
+}
+
+/// What is wrong with a name that looks as if somebody vouched for it, where nobody does.
+fn unvouched(name: &str, place: &dyn Fn(&str) -> String, defaults: &Defaults) -> Option<String> {
+    let beginning = looks_verified(name).filter(|_| defaults.identity == Identity::Claimed)?;
+    Some(format!(
+        "{}: {} begins with \"{beginning}\", as names do that the API door vouches for, and nobody vouches for this one: give a plain name, \
+         or send the event through the door, which says itself who asks",
+        shown(&place("requested_by")),
+        shown_text(name)
+    ))
 }
 
 fn restore_point(restore: &str, place: &dyn Fn(&str) -> String) -> Result<RestorePoint, Faults> {
@@ -535,6 +556,7 @@ mod tests {
         Defaults {
             account_id: Some(AccountId::parse("111111111111").unwrap()),
             region: Region::parse("eu-west-1").unwrap(),
+            identity: Identity::Claimed,
         }
     }
 
@@ -573,6 +595,52 @@ mod tests {
 
     fn image(image: &str) -> ImageReference {
         ImageReference::parse(image).unwrap()
+    }
+
+    #[test]
+    fn a_name_that_only_the_door_can_vouch_for_is_refused_where_it_does_not() {
+        let vouched = Defaults { identity: Identity::Verified, ..defaults() };
+        for (name, beginning) in [
+            ("arn:aws:iam::1:user/ann", "arn:"),
+            ("Cognito:1:ann", "cognito:"),
+            ("iam:x", "iam:"),
+            ("alias:x", "alias:"),
+            ("oidc:x", "oidc:"),
+        ] {
+            let event = event(json!({"requested_by": name})).to_string();
+            assert_eq!(
+                refused(&event),
+                format!(
+                    "/requested_by: \"{name}\" begins with \"{beginning}\", as names do that the API door vouches for, and nobody vouches for \
+                     this one: give a plain name, or send the event through the door, which says itself who asks"
+                )
+            );
+            assert_eq!(parse(&event, &vouched).unwrap().requested_by.as_deref(), Some(name));
+        }
+        for name in ["ann", "ann@example.com", "release pipeline", "arnold", "DOMAIN\\ann", "job:7"] {
+            assert_eq!(accepted(json!({"requested_by": name})).requested_by.as_deref(), Some(name));
+        }
+    }
+
+    #[test]
+    fn of_many_updates_each_name_is_looked_at_and_a_shared_one_is_told_once() {
+        let faults = |event: Value| super::parse(event.to_string().as_bytes(), &defaults()).unwrap_err().message;
+        let entries = json!([{"ecs_service_name": "a"}, {"ecs_service_name": "b", "requested_by": "arn:b"}, {"ecs_service_name": "c"}]);
+        let shared =
+            json!({"ecs_cluster_name": "c", "ecs_image_name": "nginx", "requested_by": "arn:a", "updates": entries});
+        let told = faults(shared.clone());
+        assert_eq!(
+            (
+                told.matches(" /requested_by: \"arn:a\"").count(),
+                told.matches("/updates/1/requested_by: \"arn:b\"").count()
+            ),
+            (1, 1),
+            "{told}"
+        );
+        let mut own = shared;
+        own["requested_by"] = "ann".into();
+        let told = faults(own);
+        assert!(told.contains("format: /updates/1/requested_by: ") && !told.contains("arn:a"), "{told}");
     }
 
     #[test]

@@ -374,7 +374,11 @@ mod tests {
     const REPOSITORY: &str = "111111111111.dkr.ecr.eu-west-1.amazonaws.com/team/app";
 
     fn defaults() -> Defaults {
-        Defaults { account_id: None, region: Region::parse("eu-west-1").unwrap() }
+        Defaults {
+            account_id: None,
+            region: Region::parse("eu-west-1").unwrap(),
+            identity: crate::ledger::record::Identity::Claimed,
+        }
     }
 
     fn digest(n: u32) -> String {

@@ -90,6 +90,11 @@ impl Invocation {
         idempotency::caller(qualifier.unwrap_or(UNQUALIFIED))
     }
 
+    /// Whether somebody vouches for `requested_by`.
+    pub(crate) fn identity(&self) -> Identity {
+        if self.is_verified() { Identity::Verified } else { Identity::Claimed }
+    }
+
     /// Whether the API door vouches for `requested_by`: it alone may invoke the function by this alias.
     pub(crate) fn is_verified(&self) -> bool {
         self.function.as_ref().and_then(|function| function.qualifier.as_deref()) == Some(VERIFIED_ALIAS)
@@ -510,7 +515,7 @@ impl Updater {
             repositories: plan::repositories(changes, before),
             requested_by: request.requested_by.clone(),
             reason: request.reason.clone(),
-            identity: if invocation.is_verified() { Identity::Verified } else { Identity::Claimed },
+            identity: invocation.identity(),
             caller: Some(invocation.caller()),
             attempt,
             session: session_name(&invocation.request_id),

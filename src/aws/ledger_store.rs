@@ -530,6 +530,19 @@ impl LedgerStore {
                 }
                 update(&self.state, &to.id, key_attributes(to), unless_moved)
             }
+            Write::Waiter { key, until } => {
+                let progress = key.progress();
+                let mut unless_moved = vec![("change_id", optional(progress.map(|progress| &progress.change_id)))];
+                let before = progress.and_then(|progress| progress.waiter_until);
+                unless_moved.extend(before.map(|until| (WAITER, AttributeValue::S(rfc3339(until)))));
+                let set = vec![(WAITER, AttributeValue::S(rfc3339(*until)))];
+                let (mut text, values) = update(&self.state, &key.id, set, unless_moved);
+                if before.is_none() {
+                    // <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-functions.missing.html>
+                    let _ = write!(text, " AND \"{WAITER}\" IS MISSING");
+                }
+                (text, values)
+            }
             Write::Deployment { from: None, to } => {
                 insert(&self.state, with_id(&to.id, [deployment_attributes(to), check_attributes(to)].concat()))
             }
@@ -546,6 +559,8 @@ impl LedgerStore {
     }
 }
 
+/// The attribute of a key that says until when somebody follows its change's deployment. Keys of which nobody did have none.
+const WAITER: &str = "waiter_until";
 /// What of a lease tells that it is still the one that was read.
 const LEASE_CONDITION: [&str; 2] = ["lease_change", "lease_until"];
 /// What of a deployment tells that nobody else noted something about it.
@@ -675,7 +690,7 @@ fn key_attributes(key: &KeyItem) -> Attributes {
         Stage::Begun(progress) => (Some(progress), None),
         Stage::Seen { mark } => (None, mark.as_ref()),
     };
-    vec![
+    let mut attributes = vec![
         ("event_hash", AttributeValue::S(key.event_hash.clone())),
         ("mark", optional(mark)),
         ("change_id", optional(progress.map(|progress| &progress.change_id))),
@@ -683,7 +698,10 @@ fn key_attributes(key: &KeyItem) -> Attributes {
         ("acted", optional(progress.map(|progress| progress.acted))),
         ("answer", optional(progress.and_then(|progress| progress.answer.as_ref()))),
         ("expires_at", AttributeValue::N(key.expires_at.to_string())),
-    ]
+    ];
+    let waiter = progress.and_then(|progress| progress.waiter_until);
+    attributes.extend(waiter.map(|until| (WAITER, AttributeValue::S(rfc3339(until)))));
+    attributes
 }
 
 /// Lists are JSON in strings; what is not there is an empty string.
@@ -822,6 +840,7 @@ fn key(item: &Item) -> Result<KeyItem, &'static str> {
             attempt: attempt(item, "attempt")?,
             acted: filled(item, "acted").as_deref() != Some("false"),
             answer: filled(item, "answer"),
+            waiter_until: filled(item, WAITER).and_then(|until| time(&until)),
         }),
     };
     let (id, event_hash) = (text(item, "id")?, text(item, "event_hash")?);
@@ -910,7 +929,10 @@ mod tests {
     #[test]
     fn keys_and_deployments_are_read_as_they_were_written() {
         let begun = KeyItem::begun("key#1", "e", change(), Attempt::LAST, at(0));
-        for written in [begun.failed(false, at(1)), begun, KeyItem::seen("key#1", "e", Some(change()), at(0))] {
+        let waited_for = begun.clone().waited_for(Some(at(9)));
+        for written in
+            [begun.failed(false, at(1)), begun, waited_for, KeyItem::seen("key#1", "e", Some(change()), at(0))]
+        {
             let attributes = with_id(&written.id, key_attributes(&written));
             assert_eq!(key(&item(attributes)), Ok(written));
         }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::record::RawRecord;
+use super::record::{Identity, RawRecord};
 
 /// Every status a change can have: the kinds of records, and `UNRESOLVED`.
 pub const STATUSES: [&str; 13] = [
@@ -59,8 +59,10 @@ pub struct Change {
     pub requested_by: Option<String>,
     /// Why.
     pub reason: Option<String>,
-    /// `verified` where the API door vouches for `requested_by`, else `claimed`.
-    pub identity: Option<String>,
+    /// `verified` where the API door vouches for `requested_by`, else `claimed`, or what only a later version knows, which counts as
+    /// claimed.
+    #[serde(default = "claimed")]
+    pub identity: String,
     /// The deployment it started.
     pub deployment_id: Option<String>,
     /// What failed: `code`, `message`, `retryable`.
@@ -81,6 +83,11 @@ pub struct Change {
     /// The images asked for, each with the digest it was pinned to.
     #[serde(default)]
     pub resolved_images: Option<Value>,
+}
+
+/// What nobody vouches for.
+fn claimed() -> String {
+    Identity::Claimed.as_str().to_owned()
 }
 
 /// Folds the records of one change of one service, in any order; none where there is no record. What the records say
@@ -107,7 +114,7 @@ pub fn fold(mut records: Vec<&RawRecord>, now: DateTime<Utc>) -> Option<Change> 
         ended_at: last.and_then(|record| text(record, "at")),
         requested_by: earliest("requested_by"),
         reason: earliest("reason"),
-        identity: earliest("identity"),
+        identity: earliest("identity").unwrap_or_else(claimed),
         deployment_id: latest("deployment_id"),
         error: error(&records),
         // A rollback says to what, and the failure before it why: both are told.

@@ -51,6 +51,8 @@ pub struct Progress {
     pub acted: bool,
     /// The answer, once it is final: JSON of [`Answer`].
     pub answer: Option<String>,
+    /// Until when, at the latest, an invocation follows the change's deployment: one at a time does.
+    pub waiter_until: Option<DateTime<Utc>>,
 }
 
 /// Who invoked the updater by this alias, as idempotency keys know callers.
@@ -75,7 +77,12 @@ impl KeyItem {
     /// The key of a change of which an attempt begins.
     #[must_use]
     pub fn begun(id: &str, event_hash: &str, change_id: ChangeId, attempt: Attempt, now: DateTime<Utc>) -> Self {
-        Self::at(id, event_hash, Stage::Begun(Progress { change_id, attempt, acted: true, answer: None }), now)
+        Self::at(
+            id,
+            event_hash,
+            Stage::Begun(Progress { change_id, attempt, acted: true, answer: None, waiter_until: None }),
+            now,
+        )
     }
 
     fn at(id: &str, event_hash: &str, stage: Stage, now: DateTime<Utc>) -> Self {
@@ -103,6 +110,21 @@ impl KeyItem {
             text = serde_json::to_string(&Answer::TooLong)?;
         }
         Ok(self.with(now, |progress| progress.answer = Some(text)))
+    }
+
+    /// The key of a change whose deployment is followed until then by the invocation that writes this.
+    #[must_use]
+    pub fn waited_for(mut self, until: Option<DateTime<Utc>>) -> Self {
+        if let Stage::Begun(progress) = &mut self.stage {
+            progress.waiter_until = until;
+        }
+        self
+    }
+
+    /// Until when somebody follows the change's deployment, where somebody does `now`. Who died meanwhile counts until then, and no longer.
+    #[must_use]
+    pub fn waiter(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.progress()?.waiter_until.filter(|until| *until > now)
     }
 
     /// The key of a change whose attempt failed and may be tried again. `acted`: whether any attempt may have changed something.

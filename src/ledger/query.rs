@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::fold::Change;
-use super::record::SHARDS;
+use super::record::{Identity, SHARDS};
 use crate::error::Failure;
 use crate::event::EventFormat;
 use crate::image::repository_of;
@@ -115,6 +115,8 @@ pub struct Query {
     pub status: Option<String>,
     /// Only those that this requester asked for.
     pub requested_by: Option<String>,
+    /// Only those for whose requester somebody vouches, or nobody.
+    pub identity: Option<Identity>,
     /// The most changes in a page.
     pub limit: usize,
     /// In which order.
@@ -200,6 +202,7 @@ struct Fields {
     to: Option<String>,
     status: Option<String>,
     requested_by: Option<String>,
+    identity: Option<Identity>,
     /// JSON has one kind of number: `20.0` is the integer 20.
     limit: Option<f64>,
     #[serde(default)]
@@ -281,8 +284,8 @@ fn query(fields: Fields, scope: Scope, now: DateTime<Utc>) -> Result<Query, Vec<
         reason = "an integer from 1 to 100 by the schema"
     )]
     let limit = fields.limit.map_or(DEFAULT_LIMIT, |limit| limit as usize);
-    let Fields { status, requested_by, order, .. } = fields;
-    Ok(Query { scope, window, status, requested_by, limit, order, position, binding })
+    let Fields { status, requested_by, identity, order, .. } = fields;
+    Ok(Query { scope, window, status, requested_by, identity, limit, order, position, binding })
 }
 
 /// A date or time as milliseconds since 1970, rounded up: ids hold whole milliseconds, and a bound between two of them
@@ -323,12 +326,13 @@ impl Query {
     pub fn accepts(&self, change: &Change) -> bool {
         self.status.as_ref().is_none_or(|status| *status == change.status)
             && self.requested_by.as_ref().is_none_or(|by| change.requested_by.as_ref() == Some(by))
+            && self.identity.is_none_or(|identity| identity == Identity::of(&change.identity))
     }
 
     /// Whether changes are left out that had to be read.
     #[must_use]
     pub fn has_filter(&self) -> bool {
-        self.status.is_some() || self.requested_by.is_some()
+        self.status.is_some() || self.requested_by.is_some() || self.identity.is_some()
     }
 
     /// What is to be read from `position` on; none where nothing is left.
@@ -451,7 +455,16 @@ fn binding(fields: &Fields, scope: &Scope, (from, to): (Option<i64>, Option<i64>
         Scope::Change(id) => json!(["change", id.as_str()]),
         Scope::Organization => json!([]),
     };
-    let query = json!([scope, from, to, fields.status, fields.requested_by, fields.order]);
+    let mut query = vec![
+        json!(scope),
+        json!(from),
+        json!(to),
+        json!(fields.status),
+        json!(fields.requested_by),
+        json!(fields.order),
+    ];
+    // A filter that came later stands in the binding only where it is used: a token from before it still fits.
+    query.extend(fields.identity.map(|identity| json!({"identity": identity.as_str()})));
     Ok(short_hash(&serde_json::to_vec(&query)?))
 }
 
@@ -683,6 +696,7 @@ mod tests {
             json!({"from": "2026-11-19"}),
             json!({"to": "2026-11-22"}),
             json!({"requested_by": "ann"}),
+            json!({"identity": "claimed"}),
         ] {
             assert!(refused(&again(other)).starts_with("/next_token: it belongs to another query"));
         }
@@ -690,6 +704,29 @@ mod tests {
             let cut = again(json!({"next_token": token[..end]}));
             assert_eq!(refused(&cut), "/next_token: it is no token of an answer: made up, or cut off");
         }
+    }
+
+    #[test]
+    fn a_token_from_before_there_was_a_filter_by_identity_still_fits() {
+        let before = br#"[["account","222222222222"],null,null,"FAILED",null,"newest_first"]"#;
+        assert_eq!(asked(&json!({"account_id": "222222222222", "status": "FAILED"})).binding, short_hash(before));
+    }
+
+    #[test]
+    fn what_is_not_known_to_be_verified_is_claimed() {
+        let change = |identity: &str| {
+            let record =
+                json!({"change_id": "c", "seq": 1, "kind": "STARTED", "requested_by": "ann", "identity": identity});
+            let record = record.as_object().unwrap().clone();
+            crate::ledger::fold::fold(vec![&record], now()).unwrap()
+        };
+        for (word, is_verified) in [("verified", true), ("claimed", false), ("proved", false), ("", false)] {
+            for (asked_for, expected) in [("verified", is_verified), ("claimed", !is_verified)] {
+                let query = asked(&json!({"identity": asked_for}));
+                assert_eq!((query.accepts(&change(word)), query.has_filter()), (expected, true), "{word} {asked_for}");
+            }
+        }
+        assert!(refused(&json!({"identity": "proved"})).starts_with("/identity: \"proved\" is not one of"));
     }
 
     #[test]

@@ -104,13 +104,17 @@ impl Identity {
             Self::Claimed => "claimed",
         }
     }
+
+    /// What a record's word means. What is not known to be verified is claimed: later versions may know more words.
+    #[must_use]
+    pub fn of(word: &str) -> Self {
+        if word == Self::Verified.as_str() { Self::Verified } else { Self::Claimed }
+    }
 }
 
-/// What is not known to be verified is claimed: later versions may know more words.
 impl<'de> Deserialize<'de> for Identity {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let word = String::deserialize(deserializer)?;
-        Ok(if word == Self::Verified.as_str() { Self::Verified } else { Self::Claimed })
+        String::deserialize(deserializer).map(|word| Self::of(&word))
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use chrono::{DateTime, Utc};
+
 use super::deployment::DeploymentItem;
 use super::head::Head;
 use super::hidden::HiddenKey;
@@ -33,6 +35,14 @@ pub enum Write {
         from: Option<KeyItem>,
         /// What it becomes.
         to: KeyItem,
+    },
+    /// Marks a key: its change's deployment is followed until then. Fails where somebody else has marked it since it was read; its answer is
+    /// not written again, whoever changes that meanwhile.
+    Waiter {
+        /// What was read.
+        key: KeyItem,
+        /// Until when.
+        until: DateTime<Utc>,
     },
     /// Inserts a key of what records hide; fails where there is one of that name.
     Secret(HiddenKey),

@@ -20,6 +20,7 @@ use crate::aws::images::Registries;
 use crate::image::ImageReference;
 use crate::kept::{Given, Place};
 use crate::lambda::{self, EventText};
+use crate::ledger::record::Identity;
 use crate::names::{FunctionArn, Region};
 use crate::registry::Settings;
 use crate::request::Defaults;
@@ -91,7 +92,7 @@ pub async fn run() -> Result<(), String> {
         .map_err(|error| format!("environment variable AWS_REGION: {error}"))?;
     // What a mapping leaves out is the updater's own, where its ARN says whose it is.
     let account_id = FunctionArn::parse(&updater).map(|function| function.account_id);
-    let defaults = Defaults { account_id, region };
+    let defaults = Defaults { account_id, region, identity: Identity::Claimed };
     let names = variable("TRIGGER_REPOSITORIES").unwrap_or_default();
     let names: BTreeSet<String> =
         names.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
 use super::lease::HeldLease;
-use super::{Updater, messages};
+use super::{Updater, messages, wait};
 use crate::commit::{Bound, Decision, commit};
 use crate::error::Failure;
 use crate::ledger::admission::Position;
@@ -54,6 +54,8 @@ struct Ended<'a> {
     error: Option<&'a Failure>,
     /// The final answer of its key; none where it may be tried again.
     answer: Option<Answer>,
+    /// Until when this invocation follows the deployment, where it does.
+    waiter_until: Option<DateTime<Utc>>,
 }
 
 /// What is read before a result is written.
@@ -148,7 +150,10 @@ impl Updater {
         body.notes = notes;
         body.notes.extend(begun.lease.kept_until().filter(|until| *until > now).map(messages::kept_until));
         let answer = Some(Answer::Response(Box::new(response.clone())));
-        let ended = Ended { kind, after: &recorded, deployment, error: None, answer };
+        // With the answer, so that it costs no call of its own.
+        let waiter_until = (request.wait_seconds > 0 && deployment.is_some())
+            .then(|| wait::until(now, request.wait_seconds, begun.deadline));
+        let ended = Ended { kind, after: &recorded, deployment, error: None, answer, waiter_until };
         match self.finish(&begun, &ended).await {
             Ok(None) => Ok(response),
             Ok(Some((answer, position))) => messages::replayed(&answer, request, &position),
@@ -170,7 +175,14 @@ impl Updater {
         let answer = (!failure.retryable).then(|| Answer::Failure(failure.clone()));
         let failure = failure.of_change(&facts.change_id);
         let deployment = if begun.has_acted() { self.started(&begun, after, now).await } else { None };
-        let ended = Ended { kind: Kind::Failed, after: &recorded, deployment, error: Some(&failure), answer };
+        let ended = Ended {
+            kind: Kind::Failed,
+            after: &recorded,
+            deployment,
+            error: Some(&failure),
+            answer,
+            waiter_until: None,
+        };
         match self.finish(&begun, &ended).await {
             Ok(_) => failure,
             Err(error) => failure.and(messages::failure_not_recorded(&error)),
@@ -295,7 +307,7 @@ impl Updater {
             && (has_lease || ended.kind == Kind::Applied)
         {
             let to = match &ended.answer {
-                Some(answer) => key.answered(answer, now)?,
+                Some(answer) => key.answered(answer, now)?.waited_for(ended.waiter_until),
                 None => key.failed(begun.has_acted(), now),
             };
             writes.push(Write::Key { from: Some(key.clone()), to });

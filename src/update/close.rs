@@ -6,7 +6,7 @@ use crate::ledger::admission::Position;
 use crate::ledger::deployment::DeploymentItem;
 use crate::ledger::head::{Head, Lease};
 use crate::ledger::idempotency::Answer;
-use crate::ledger::record::{ChangeFacts, Kind, Place, Record, RecordKey, Said};
+use crate::ledger::record::{ChangeFacts, Identity, Kind, Place, Record, RecordKey, Said};
 use crate::ledger::write::Write;
 use crate::outcome::left;
 use crate::request::UpdateRequest;
@@ -70,7 +70,15 @@ impl Updater {
                 sent_at: started.sent_at(),
                 ..facts
             },
-            None => ChangeFacts { requested_by: None, reason: None, sent_at: None, ..facts },
+            // Who it was is not known: it was not whoever closes it.
+            None => ChangeFacts {
+                requested_by: None,
+                reason: None,
+                identity: Identity::Claimed,
+                caller: None,
+                sent_at: None,
+                ..facts
+            },
         };
         // What it deployed is its own, whoever closes it.
         let left = before.as_ref().and_then(|before| left(&facts, set, before, snapshot, lease.until, now));

@@ -128,8 +128,8 @@ pub fn overtaken(
     record: Option<&Record>,
     sent_at: Option<DateTime<Utc>>,
 ) -> Failure {
-    let who = record.and_then(|record| record.requested_by.as_deref());
-    let who = who.map(|who| format!(", requested by {who}")).unwrap_or_default();
+    let who = record.and_then(|record| Some((record.requested_by.as_deref()?, record.identity.as_str())));
+    let who = who.map(|(who, identity)| format!(", requested by {who} ({identity})")).unwrap_or_default();
     let at = record.map_or_else(|| rfc3339(by.time()), |record| record.at.clone());
     let own = own.map(|own| format!(" of change {own}")).unwrap_or_default();
     let sent = sent_at.map(|at| format!(", which says that it was sent at {}", rfc3339(at))).unwrap_or_default();

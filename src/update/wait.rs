@@ -8,11 +8,14 @@ use tokio::time::Instant;
 use super::target::Target;
 use super::{Invocation, Updater, key_id};
 use crate::aws::sessions::session_name;
+use crate::commit::{Bound, Decision, commit};
 use crate::error::Failure;
 use crate::follow::{Looker, Waited, follow};
+use crate::ledger::admission::Position;
 use crate::ledger::idempotency::Answer;
 use crate::ledger::record::Kind;
-use crate::outcome::{Ending, Followed};
+use crate::ledger::write::Write;
+use crate::outcome::{Ending, Followed, Standing};
 use crate::request::UpdateRequest;
 use crate::response::{Response, Status};
 use crate::settle::{End, Settled, Witness};
@@ -20,6 +23,10 @@ use crate::snapshot::rfc3339;
 
 /// The time that is kept back before the invocation's end, to record an outcome and to answer.
 const RESERVE: Duration = Duration::from_secs(6);
+/// How long who does not wait, since another one does, looks at the deployment.
+const LOOK: Duration = Duration::from_secs(5);
+/// How often it is tried to say in the state table that this invocation waits, and for how long at the most.
+const MARK: (u32, Duration) = (3, Duration::from_secs(5));
 
 impl Updater {
     /// Follows the deployment that a change started, where the request waits for it, and answers how it ended.
@@ -41,8 +48,9 @@ impl Updater {
             Ok(target) => target,
             Err(failure) => return timed_out(response, &format!("it cannot be followed: {}", failure.message)),
         };
-        let known = self.settler.store.read_deployment(&request.service_key, Some(&deployment_id), None).await;
-        let item = known.ok().and_then(|(_, item)| item);
+        let key_id = key_id(request, invocation);
+        let known = self.store().read_deployment(&request.service_key, Some(&deployment_id), Some(&key_id)).await;
+        let (position, item) = known.unwrap_or_default();
         let applied_at = DateTime::parse_from_rfc3339(&response.body.timestamp).map(|at| at.with_timezone(&Utc));
         let followed = Followed {
             id: &deployment_id,
@@ -50,13 +58,54 @@ impl Updater {
             started_at: item.as_ref().map_or_else(|| applied_at.unwrap_or_else(|_| (self.clock)()), |it| it.started_at),
             service_deployment: item.as_ref().and_then(|item| item.service_deployment.as_deref()),
         };
-        let left = (invocation.deadline - (self.clock)()).to_std().unwrap_or_default().saturating_sub(RESERVE);
-        let until = Instant::now() + Duration::from_secs(request.wait_seconds.into()).min(left);
+        let now = (self.clock)();
+        let end = until(now, request.wait_seconds, invocation.deadline);
         let mut looker = Looker::new(&target.ecs, &target.buckets, &request.service_key, followed);
-        match follow(until, async || looker.look().await).await {
+        // Who made the change said with its answer that he waits.
+        if response.body.replayed
+            && let Some(other) = self.other_waiter(request, &key_id, position, end).await
+        {
+            let what = match tokio::time::timeout(LOOK, looker.look()).await {
+                Ok(Ok(Standing::Ended(ending))) => return self.ended(request, invocation, response, *ending).await,
+                Ok(Ok(Standing::Open(what))) => what,
+                Ok(Err(error)) => format!("it could not be looked at: {error}"),
+                Err(_) => "it could not be looked at in time".to_owned(),
+            };
+            return waited_for_already(response, other, &what);
+        }
+        let left = (end - (self.clock)()).to_std().unwrap_or_default();
+        match follow(Instant::now() + left, async || looker.look().await).await {
             Waited::Ended(ending) => self.ended(request, invocation, response, *ending).await,
             Waited::TimedOut(what) => timed_out(response, &what),
         }
+    }
+
+    /// Until when another invocation follows the deployment of this key's change already; none where this one does from now on, until `end`.
+    /// Where that cannot be read or written, two follow it: that costs calls, and nothing else.
+    async fn other_waiter(
+        &self,
+        request: &UpdateRequest,
+        key_id: &str,
+        position: Position,
+        end: DateTime<Utc>,
+    ) -> Option<DateTime<Utc>> {
+        let bound = Bound { tries: MARK.0, until: Instant::now() + MARK.1 };
+        let read = async || self.store().read(&request.service_key, key_id).await.map(|read| read.value);
+        let marked = commit(self.store(), self.random, bound, Some(position), read, |position: &Position| {
+            let now = (self.clock)();
+            let key = position.key(now).filter(|key| key.progress().is_some());
+            let Some(key) = key else { return Ok(Decision::Done(None)) };
+            Ok(match key.waiter(now) {
+                // Its own mark, of which the answer was lost.
+                Some(until) if rfc3339(until) == rfc3339(end) => Decision::Done(None),
+                Some(until) => Decision::Done(Some(until)),
+                None => Decision::Write(vec![Write::Waiter { key: key.clone(), until: end }], None),
+            })
+        });
+        marked.await.unwrap_or_else(|error| {
+            tracing::warn!(service = %request.service_key, "that somebody waits could not be noted: {error}");
+            None
+        })
     }
 
     async fn ended(
@@ -115,6 +164,21 @@ impl Updater {
 /// Whether there is a deployment to wait for, or to say that there is none.
 pub(super) fn waits(request: &UpdateRequest, response: &Response) -> bool {
     request.wait_seconds > 0 && response.body.status == Status::Applied
+}
+
+/// Until when an invocation waits at the latest that begins to do so `now`: who died meanwhile keeps nobody from waiting for longer.
+pub(super) fn until(now: DateTime<Utc>, wait_seconds: u16, deadline: DateTime<Utc>) -> DateTime<Utc> {
+    (now + chrono::Duration::seconds(wait_seconds.into())).min(deadline - RESERVE)
+}
+
+fn waited_for_already(mut response: Response, until: DateTime<Utc>, what: &str) -> Response {
+    response.body.status = Status::TimedOut;
+    response.body.notes.push(format!(
+        "another invocation waits for this deployment already, until {} at the latest, and one at a time does: {what}. It goes on: ask the \
+         history function, or send the same event with the same idempotency key after that time to wait again",
+        rfc3339(until)
+    ));
+    response
 }
 
 fn timed_out(mut response: Response, what: &str) -> Response {

@@ -53,6 +53,28 @@ async fn an_update_sends_the_event_and_shows_what_became_different() {
     );
 }
 
+/// The updater would refuse it. Who stops a rollout is told to nobody who refuses a name: nothing keeps that from being done.
+#[tokio::test]
+async fn a_name_that_only_the_api_door_can_vouch_for_is_not_sent() {
+    let stub = Stub::start(|_, _| updated(&json!({}))).await;
+    for name in ["arn:aws:iam::111111111111:user/ann", "Cognito:1:ann", "iam:ann", "alias:ann", "oidc:ann"] {
+        for command in [
+            &["update", SERVICE, "--image", "nginx"][..],
+            &["plan", SERVICE, "--image", "nginx"],
+            &["restore", SERVICE, "--previous"],
+        ] {
+            let ran = stub.run(&[command, &["--requested-by", name]].concat()).await;
+            assert_eq!(ran.code, 2, "{command:?} {name}: {ran:?}");
+            assert!(
+                ran.err.contains("--requested-by (or ECS_UPDATER_REQUESTED_BY)")
+                    && ran.err.contains("Nothing was sent"),
+                "{ran:?}"
+            );
+        }
+    }
+    assert!(stub.seen().is_empty());
+}
+
 #[tokio::test]
 async fn each_update_has_a_key_of_its_own_unless_it_is_given() {
     let stub = Stub::start(|_, _| updated(&json!({"status": "UNCHANGED", "deployment_id": null}))).await;

@@ -30,7 +30,7 @@ async fn a_list_says_what_who_why_and_how_it_ended() {
     for shown in [
         "222222222222/eu-west-1/prod/web\n",
         "222222222222/eu-west-1/prod/payments\n",
-        &format!("  2026-11-22 09:30  COMPLETED   {CHANGE}\n      release pipeline: release 7\n"),
+        &format!("  2026-11-22 09:30  COMPLETED   {CHANGE}\n      [claimed] release pipeline: release 7\n"),
         "registry.example:5000/edge/web:6\n        → registry.example:5000/edge/web:7",
         "desiredCount: 2 → 4",
         "ServiceUpdateFailed: no room",
@@ -67,6 +67,7 @@ async fn arguments_become_a_query() {
             json!({"image": "registry.example:5000/edge", "limit": 100, "order": "oldest_first"}),
         ),
         (&["--next-token", "abc"], json!({"next_token": "abc"})),
+        (&["--identity", "verified"], json!({"identity": "verified"})),
     ];
     for (arguments, expected) in &cases {
         let ran = stub.run(&[&["history"], *arguments].concat()).await;
@@ -77,6 +78,7 @@ async fn arguments_become_a_query() {
     }
     for arguments in [
         &["--limit", "0"][..],
+        &["--identity", "proved"],
         &["--limit", "101"],
         &["--status", "GREAT"],
         &["--account", "2"],
@@ -92,6 +94,32 @@ async fn arguments_become_a_query() {
     assert_eq!(stub.seen().len(), cases.len());
 }
 
+/// No name and no reason can stand where the word does that says whether somebody vouches for it.
+#[tokio::test]
+async fn each_name_is_told_behind_whether_somebody_vouches_for_it() {
+    let stub = Stub::start(|_, _| {
+        let changes = [
+            json!({"requested_by": "arn:aws:iam::1:user/ann", "reason": null, "identity": "verified"}),
+            json!({"requested_by": "[verified] arn:aws:iam::1:user/ann", "reason": null}),
+            json!({"requested_by": "eve", "reason": "r", "identity": null}),
+            json!({"requested_by": null, "reason": "[verified] arn:aws:iam::1:user/ann"}),
+        ];
+        page(&changes.map(|members| change(&members)), None)
+    })
+    .await;
+    let ran = stub.run(&["history"]).await;
+    let told: Vec<_> = ran.out.lines().filter(|line| line.contains("] ")).map(str::trim).collect();
+    assert_eq!(
+        told,
+        [
+            "[verified] arn:aws:iam::1:user/ann",
+            "[claimed] [verified] arn:aws:iam::1:user/ann",
+            "[claimed] eve: r",
+            "[claimed] nobody named: [verified] arn:aws:iam::1:user/ann",
+        ]
+    );
+}
+
 #[tokio::test]
 async fn one_change_is_told_in_full_and_one_that_is_not_there_is_an_error() {
     let pins = json!({"registry.example:5000/edge/web:latest": "registry.example:5000/edge/web@sha256:0"});
@@ -102,7 +130,7 @@ async fn one_change_is_told_in_full_and_one_that_is_not_there_is_an_error() {
     ran.is_legible();
     for shown in [
         "COMPLETED",
-        "release pipeline (claimed)",
+        "[claimed] release pipeline",
         "ecsu-1",
         "ended",
         "2026-11-22 09:33 UTC",

@@ -285,8 +285,8 @@ async fn filters_become_queries_and_stay_in_the_form() {
     for (path, expected) in [
         ("/", json!({})),
         (
-            "/?show=1&account=222222222222&status=FAILED&requested_by=ann",
-            json!({"account_id": "222222222222", "status": "FAILED", "requested_by": "ann"}),
+            "/?show=1&account=222222222222&status=FAILED&requested_by=ann&identity=verified",
+            json!({"account_id": "222222222222", "status": "FAILED", "requested_by": "ann", "identity": "verified"}),
         ),
         (
             "/?show=1&image=r/edge:7&from=2026-11-01&to=2026-11-02&order=oldest_first",
@@ -299,11 +299,17 @@ async fn filters_become_queries_and_stay_in_the_form() {
         whole.as_object_mut().unwrap().extend(expected.as_object().unwrap().clone());
         assert_eq!(stub.seen().last().unwrap().1, whole, "{path}");
     }
-    let html =
-        page.get("/?show=1&account=222222222222&status=FAILED&requested_by=ann&from=2026-11-01", &cookie).await.body;
-    for kept in
-        [r#"value="222222222222""#, "<option selected>FAILED</option>", r#"value="ann""#, r#"value="2026-11-01""#]
-    {
+    let html = page
+        .get("/?show=1&account=222222222222&status=FAILED&requested_by=ann&identity=verified&from=2026-11-01", &cookie)
+        .await
+        .body;
+    for kept in [
+        r#"value="222222222222""#,
+        "<option selected>FAILED</option>",
+        "<option selected>verified</option>",
+        r#"value="ann""#,
+        r#"value="2026-11-01""#,
+    ] {
         assert!(html.contains(kept), "{kept}: {html}");
     }
     // What the index cannot say: changes of another account, found by image, are left out.
@@ -322,7 +328,7 @@ async fn the_page_opens_with_what_the_command_line_asked_for() {
         json!({"account_id": "222222222222", "from": "2026-11-17", "to": "2026-11-17", "limit": 20, "order": "newest_first"})
     );
     for shown in [
-        "release pipeline",
+        "<span class=\"identity\"><bdi>claimed</bdi></span> <strong><bdi>release pipeline</bdi></strong>",
         "registry.example:5000/edge/web:6",
         "registry.example:5000/edge/web:7",
         "COMPLETED",

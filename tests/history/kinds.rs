@@ -122,6 +122,11 @@ async fn windows_and_filters() {
     assert_eq!(all(&world, query).await, expected);
     assert!(!expected.is_empty());
     assert_eq!(all(&world, json!({"requested_by": "an"})).await, []);
+    for (identity, by_a_pipeline) in [("claimed", true), ("verified", false)] {
+        let expected = made.expected(|change| (change.requested_by == "release pipeline") == by_a_pipeline);
+        assert!(expected.len() > 20, "both are among them");
+        assert_eq!(all(&world, json!({"identity": identity})).await, expected);
+    }
 }
 
 #[tokio::test]

@@ -22,6 +22,31 @@ async fn image_and_tags_take_one_sts_five_ecs_and_three_dynamodb_calls() {
     assert_eq!(world.journal.actions(Service::DynamoDb), ["BatchGetItem", "ExecuteTransaction", "ExecuteTransaction"]);
 }
 
+/// That somebody waits is said in the transaction that records the result, and only where somebody does.
+#[tokio::test]
+async fn to_wait_takes_no_write_of_its_own() {
+    for (seconds, calls) in [(0, &["BatchGetItem", "ExecuteTransaction", "ExecuteTransaction"][..]), (2, &WAITS[..])] {
+        let world = World::with_environment(&[]).await;
+        world.seed(&Site::target());
+        world.cloud().end_at_once();
+        let outcome = world.update(json!({"ecs_image_name": "nginx", "wait_seconds": seconds})).await;
+        outcome.status(if seconds > 0 { "COMPLETED" } else { "APPLIED" });
+        assert_eq!(world.journal.actions(Service::DynamoDb), calls);
+        assert_eq!(ledger::keys(world.tables())[0].contains_key("waiter_until"), seconds > 0);
+    }
+}
+
+/// Those of a change, what is noted of its deployment, and the outcome.
+const WAITS: [&str; 7] = [
+    "BatchGetItem",
+    "ExecuteTransaction",
+    "ExecuteTransaction",
+    "BatchGetItem",
+    "BatchGetItem",
+    "Query",
+    "ExecuteTransaction",
+];
+
 #[tokio::test]
 async fn a_tag_that_goes_takes_a_sixth_ecs_call_after_the_tag_that_comes() {
     let world = World::new().await;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::harness::dynamodb::STATE_TABLE;
 use crate::harness::journal::Fault;
 use crate::harness::lambda::Outcome;
-use crate::harness::{Site, TARGET, World, ledger};
+use crate::harness::{FUNCTION_ARN, Site, TARGET, World, ledger};
 
 fn event(image: &str) -> Value {
     Site::target().event(json!({"ecs_image_name": image, "ecs_tag": {"a": "1"}, "idempotency_key": "release-7"}))
@@ -99,6 +99,26 @@ async fn without_a_key_the_request_id_is_the_key() {
     assert_replays(&first, &again);
     let other = world.invoke(&event).await;
     assert_eq!(other.status("UNCHANGED")["replayed"], false, "another request is another change");
+}
+
+/// Nobody takes another caller's key, with a change that does nothing or with any other one.
+#[tokio::test]
+async fn keys_of_different_aliases_never_meet() {
+    let world = World::new().await;
+    let through = |alias: &str| {
+        let mut invocation = world.invocation();
+        invocation.function_arn = format!("{FUNCTION_ARN}{alias}");
+        invocation
+    };
+    world.invoke_with(&event("busybox"), through(":squatter")).await.status("APPLIED");
+    for (alias, status) in [(":team", "APPLIED"), (":live", "UNCHANGED"), ("", "UNCHANGED")] {
+        let outcome = world.invoke_with(&event("nginx"), through(alias)).await;
+        assert_eq!(outcome.status(status)["replayed"], false, "{alias}");
+    }
+    assert_eq!(ledger::keys(world.tables()).len(), 4);
+    world.invoke_with(&event("nginx"), through(":squatter")).await.error("IdempotencyKeyReused");
+    let outcome = world.invoke_with(&event("nginx"), through(":$LATEST")).await;
+    assert_eq!(outcome.status("UNCHANGED")["replayed"], true, "that is how no alias is called");
 }
 
 #[tokio::test]

@@ -177,7 +177,10 @@ async fn a_retry_does_not_undo_a_change_that_began_meanwhile() {
         let outcome = world.invoke(&first).await;
         let message = outcome.error("ChangeOvertaken");
         assert!(message.starts_with("[ERROR][service_lease] service "), "{message}");
-        assert!(message.contains(hotfix.as_str().unwrap()) && message.contains("ann"), "{message}");
+        assert!(
+            message.contains(hotfix.as_str().unwrap()) && message.contains("requested by ann (claimed)"),
+            "{message}"
+        );
     }
     assert_eq!(world.journal.mutating_ecs_calls(), Vec::<String>::new());
     assert_eq!(image(&world), "nginx:hotfix");

@@ -330,6 +330,14 @@ async fn texts_that_are_empty_too_long_or_hold_nul() {
     all_refused(events).await;
 }
 
+/// Through the API door they stand in records as they are: `a_caller_that_the_api_door_vouches_for_is_the_source_identity`.
+#[tokio::test]
+async fn names_that_only_the_api_door_can_vouch_for() {
+    let names =
+        ["arn:aws:iam::111111111111:user/ann", "cognito:1-2:ann", "iam:ann", "alias:ann", "oidc:ann", " Arn:aws:ann"];
+    all_refused(names.map(|name| (json!({"requested_by": name}), "requested_by")).to_vec()).await;
+}
+
 #[tokio::test]
 async fn fields_that_do_not_go_together_or_ask_for_nothing() {
     let world = World::new().await;

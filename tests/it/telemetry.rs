@@ -36,7 +36,7 @@ async fn a_change_is_logged_with_change_request_account_and_service() {
     let world = World::new().await;
     let invocation = world.invocation();
     let request = invocation.request_id.clone();
-    let event = Site::target().event(json!({"ecs_image_name": "nginx"}));
+    let event = Site::target().event(json!({"ecs_image_name": "nginx", "requested_by": "ann"}));
     let outcome = world.invoke_with(&event, invocation).await;
     let change = outcome.status("APPLIED")["change_id"].as_str().unwrap().to_owned();
     let lines = lines(&world);
@@ -44,6 +44,7 @@ async fn a_change_is_logged_with_change_request_account_and_service() {
     for value in [request.as_str(), TARGET, Site::target().key().as_str()] {
         assert!(holds(line, value), "{value} is not in {line}");
     }
+    assert_eq!((&line["requested_by"], &line["identity"]), (&json!("ann"), &json!("claimed")));
     assert!(errors(&world).is_empty());
 }
 

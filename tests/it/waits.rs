@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use crate::harness::journal::{Fault, Service};
@@ -168,16 +169,97 @@ async fn what_times_out_can_be_waited_for_again() {
     assert_eq!(world.journal.of("UpdateService").len(), 1);
 }
 
+/// Who died counts as waiting until the time that it had, and no longer.
 #[tokio::test]
 async fn who_dies_while_waiting_waits_on_with_the_same_key() {
     let (world, site) = (World::new().await, Site::target());
+    let mut asked = wanted();
+    asked["wait_seconds"] = 8.into();
     world.journal.on("ListServiceDeployments", 1, Fault::HangBefore);
-    world.kill_at(&site.event(wanted()), world.invocation(), "ListServiceDeployments", 1).await;
+    world.kill_at(&site.event(asked.clone()), world.invocation(), "ListServiceDeployments", 1).await;
     assert_eq!(world.kinds(&site), ["STARTED", "APPLIED"]);
+    let until = waiter_until(&world);
+    assert!(until - Utc::now() < TimeDelta::seconds(8), "{until}");
     world.restart().await;
-    world.cloud().roll_out(&site, "COMPLETED");
-    world.update(wanted()).await.status("COMPLETED");
+    assert_told_at_once(&world.update(asked.clone()).await);
+    tokio::time::sleep((until - Utc::now()).to_std().unwrap_or_default()).await;
+    // From now on this one waits, and says so.
+    let (again, ()) = tokio::join!(world.update(asked), async {
+        let marked = async {
+            while waiter_until(&world) <= until {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), marked).await.expect("a mark of its own");
+        world.cloud().roll_out(&site, "COMPLETED");
+    });
+    again.status("COMPLETED");
     assert_eq!(world.kinds(&site), ["STARTED", "APPLIED", "COMPLETED"]);
+}
+
+/// Until when somebody waits, by the one key that there is.
+fn waiter_until(world: &World) -> DateTime<Utc> {
+    let keys = ledger::keys(world.tables());
+    assert_eq!(keys.len(), 1);
+    keys[0]["waiter_until"].as_str().unwrap().parse().unwrap()
+}
+
+#[track_caller]
+fn assert_told_at_once(outcome: &Outcome) {
+    let body = outcome.status("TIMED_OUT");
+    let notes = body["notes"].to_string();
+    assert!(notes.contains("another invocation waits for this deployment already, until 20"), "{body}");
+    assert!(notes.contains("at the latest") && notes.contains("ask the history function"), "{body}");
+    assert_eq!(body["replayed"], true);
+}
+
+#[tokio::test]
+async fn who_waits_beside_another_is_told_the_state_at_once() {
+    let (world, site) = (World::new().await, Site::target());
+    let first = world.update(wanted());
+    let others = async {
+        world.journal.reached("ListServiceDeployments", 1).await;
+        let other = world.another_process().await;
+        world.journal.forget();
+        for seconds in [30, 840] {
+            let mut asked = site.event(wanted());
+            asked["wait_seconds"] = seconds.into();
+            let began = std::time::Instant::now();
+            let told = world.invoke_on(&other, asked.to_string().into_bytes(), world.invocation()).await;
+            assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
+            assert_told_at_once(&told);
+            assert!(told.body()["notes"].to_string().contains("tasks run"), "{told:?}");
+        }
+        // Looked at, and not written.
+        assert!(world.journal.of("ExecuteTransaction").is_empty());
+        let asked = site.event(wanted()).to_string().into_bytes();
+        world.cloud().roll_out(&site, "COMPLETED");
+        // What has ended is told as it ended, whoever waits.
+        world.invoke_on(&other, asked, world.invocation()).await.status("COMPLETED");
+    };
+    let (first, ()) = tokio::join!(first, others);
+    assert_eq!(first.status("COMPLETED")["replayed"], false);
+    assert_eq!(world.kinds(&site), ["STARTED", "APPLIED", "COMPLETED"]);
+}
+
+/// The first event asked for no waiting, as the key of an earlier version, which knows no waiters.
+#[tokio::test]
+async fn of_several_who_come_to_wait_one_does() {
+    let (world, site) = (World::new().await, Site::target());
+    let mut asked = wanted();
+    asked["wait_seconds"] = 0.into();
+    world.update(asked).await.status("APPLIED");
+    assert_eq!(ledger::keys(world.tables())[0].get("waiter_until"), None);
+    let mut asked = site.event(wanted());
+    asked["wait_seconds"] = 4.into();
+    let bytes = || asked.to_string().into_bytes();
+    let processes = [world.another_process().await, world.another_process().await, world.another_process().await];
+    // Each has read that nobody waits before anybody says so.
+    world.journal.from("ExecuteTransaction", 1, Fault::Delay(Duration::from_millis(500)));
+    let all = processes.iter().map(|process| world.invoke_on(process, bytes(), world.invocation()));
+    let told = futures_util::future::join_all(all).await;
+    let waits = |outcome: &&Outcome| !outcome.status("TIMED_OUT")["notes"].to_string().contains("another invocation");
+    assert_eq!(told.iter().filter(waits).count(), 1, "{told:#?}");
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use ecs_updater::aws::history_reader::HistoryReader;
 use ecs_updater::config::{Config, RecorderConfig, Tables};
 use ecs_updater::error::Failure;
 use ecs_updater::function::Function;
+use ecs_updater::ledger::record::Identity;
 use ecs_updater::names::{AccountId, FunctionArn, Region};
 use ecs_updater::recorder::{self, Recorder};
 use ecs_updater::request::Defaults;
@@ -270,7 +271,7 @@ pub async fn history_by_its_clock(world: &World, invocation: &str, query: &Value
 /// Brings messages of the queue to the trigger.
 pub async fn trigger(world: &World, invocation: &str, mapping: &Value, messages: &Value) -> Ended {
     let Ok(region) = region(world) else { return Ended::Died };
-    let defaults = Defaults { account_id: AccountId::parse(HUB).ok(), region };
+    let defaults = Defaults { account_id: AccountId::parse(HUB).ok(), region, identity: Identity::Claimed };
     let mapping = match Mapping::parse(&mapping.to_string(), &defaults) {
         Ok(mapping) => mapping,
         Err(error) => {

@@ -7,6 +7,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
+use crate::text::short;
+
 /// Reads what can be read and takes the default for what cannot.
 fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(deserializer: D) -> Result<T, D::Error> {
     Ok(serde_json::from_value(Value::deserialize(deserializer)?).unwrap_or_default())
@@ -131,7 +133,7 @@ pub struct Change {
     /// Why.
     #[serde(deserialize_with = "lenient")]
     pub reason: Option<String>,
-    /// `verified` or `claimed`.
+    /// `verified` or `claimed`; none in answers of the time before it was told of each.
     #[serde(deserialize_with = "lenient")]
     pub identity: Option<String>,
     /// The deployment that it started.
@@ -313,6 +315,18 @@ impl Updated {
 }
 
 impl Change {
+    /// `verified` or `claimed`: what nobody tells is claimed.
+    pub fn identity(&self) -> &str {
+        self.identity.as_deref().unwrap_or("claimed")
+    }
+
+    /// Who asked for it, in so many characters, behind the word for whether somebody vouches for it: in front of the name, where no name can
+    /// stand that says so of itself.
+    pub fn requester(&self, most: usize) -> Option<String> {
+        let who = self.requested_by.as_deref()?;
+        Some(format!("[{}] {}", short(self.identity(), 16), short(who, most)))
+    }
+
     /// The images as they were asked for, where they were pinned to their digests.
     pub fn asked_for(&self) -> Option<String> {
         let asked = self.resolved_images.as_ref()?.keys().map(String::as_str);
@@ -362,6 +376,9 @@ pub fn tone(status: &str) -> Tone {
         _ => Tone::Bad,
     }
 }
+
+/// Whether somebody vouches for who asked for a change.
+pub const IDENTITIES: [&str; 2] = ["verified", "claimed"];
 
 /// Every status of section 7 and 8 of the design.
 pub const STATUSES: [&str; 13] = [

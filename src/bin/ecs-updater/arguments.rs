@@ -13,7 +13,7 @@ use ecs_updater::image::repository_of;
 use ecs_updater::names::{AccountId, ChangeId, Region};
 use serde_json::Value;
 
-use crate::answers::STATUSES;
+use crate::answers::{IDENTITIES, STATUSES};
 use crate::service::Service;
 use crate::waves::Step;
 
@@ -323,7 +323,7 @@ pub struct Who {
     /// Why; kept in the history
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
-    /// Who asks; kept in the history as claimed. Left out: your user name on this machine
+    /// Who asks, a plain name; kept in the history as claimed. Left out: your user name on this machine
     #[arg(long, value_name = "NAME", env = "ECS_UPDATER_REQUESTED_BY", hide_env_values = true)]
     pub requested_by: Option<String>,
 }
@@ -414,6 +414,9 @@ pub struct History {
     /// Changes that this one asked for
     #[arg(long, value_name = "NAME")]
     pub requested_by: Option<String>,
+    /// Changes for whose requester the API door vouches, or nobody
+    #[arg(long, value_parser = PossibleValuesParser::new(IDENTITIES))]
+    pub identity: Option<String>,
     /// How many at a time
     #[arg(long, value_name = "1-100", default_value_t = 20, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub limit: u8,

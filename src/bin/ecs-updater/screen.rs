@@ -219,9 +219,13 @@ pub fn time_of(at: Option<&str>) -> String {
 fn summary(change: &Change) -> Vec<(String, Style)> {
     const PLAIN: Style = Style::new();
     let mut lines: Vec<(String, Style)> = Vec::new();
-    match (&change.requested_by, &change.reason) {
-        (Some(who), Some(why)) => lines.push((format!("{}: {}", short(who, 100), short(why, 240)), PLAIN)),
-        (Some(text), None) | (None, Some(text)) => lines.push((short(text, 240), PLAIN)),
+    match (change.requester(100), &change.reason) {
+        (Some(who), Some(why)) => lines.push((format!("{who}: {}", short(why, 240)), PLAIN)),
+        (Some(who), None) => lines.push((who, PLAIN)),
+        // What it says of itself must not be taken for a name that somebody vouches for.
+        (None, Some(why)) => {
+            lines.push((format!("[{}] nobody named: {}", short(change.identity(), 16), short(why, 240)), PLAIN));
+        }
         (None, None) => {}
     }
     if let Some(restores) = &change.restores {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 
+use ecs_updater::ledger::record::Identity;
 use ecs_updater::names::{AccountId, EcsName, Region};
 use ecs_updater::request::{self, Defaults, Event};
 use jsonschema::{PatternOptions, Registry};
@@ -268,7 +269,8 @@ fn service_of(change: &Map<String, Value>, target: &Value, own: &Region) -> Resu
     const OWN: &str = "000000000000";
     let mut event = change.clone();
     event.extend(target.as_object().cloned().unwrap_or_default());
-    let defaults = Defaults { account_id: AccountId::parse(OWN).ok(), region: own.clone() };
+    let defaults =
+        Defaults { account_id: AccountId::parse(OWN).ok(), region: own.clone(), identity: Identity::Claimed };
     match request::parse(Value::Object(event).to_string().as_bytes(), &defaults) {
         Ok(Event::One(request)) => {
             let service = request.service_key.to_string();

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use ecs_updater::error::{Code, Failure};
+use ecs_updater::ledger::record::Identity;
 use ecs_updater::names::{AccountId, Region};
 use ecs_updater::request::{self, Defaults, Event, ImageChange, UpdateRequest};
 use lambda_runtime::Diagnostic;
@@ -15,6 +16,7 @@ pub fn defaults() -> Defaults {
     Defaults {
         account_id: Some(AccountId::parse("111111111111").unwrap()),
         region: Region::parse("eu-west-1").unwrap(),
+        identity: Identity::Claimed,
     }
 }
 

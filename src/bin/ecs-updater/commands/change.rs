@@ -1,7 +1,7 @@
 //! `update`, `plan` and `restore`: what goes through the updater.
 
 use chrono::{DateTime, Utc};
-use ecs_updater::names::ChangeId;
+use ecs_updater::names::{ChangeId, looks_verified};
 use ecs_updater::snapshot::rfc3339;
 use serde_json::{Map, Value};
 
@@ -116,16 +116,42 @@ pub fn change_of(what: &What) -> Result<Map<String, Value>, Failure> {
 }
 
 /// The members of an event that say who asks, and why.
-pub fn members_of(who: &Who) -> Map<String, Value> {
+pub fn members_of(who: &Who) -> Result<Map<String, Value>, Failure> {
     let mut members = Map::new();
-    let user = || ["USER", "LOGNAME", "USERNAME"].into_iter().find_map(|name| std::env::var(name).ok());
-    if let Some(name) = who.requested_by.clone().or_else(user).filter(|name| !name.is_empty()) {
+    if let Some(name) = requester(who, |name| std::env::var(name).ok())? {
         members.insert("requested_by".to_owned(), name.into());
     }
     if let Some(reason) = &who.reason {
         members.insert("reason".to_owned(), reason.as_str().into());
     }
-    members
+    Ok(members)
+}
+
+/// The user of this machine.
+fn user(variable: impl Fn(&str) -> Option<String>) -> Option<String> {
+    ["USER", "LOGNAME", "USERNAME"].into_iter().find_map(variable).filter(|name| !name.is_empty())
+}
+
+/// Who asks, for what the updater does not read: any name.
+pub fn named(who: &Who) -> Option<String> {
+    let named = who.requested_by.clone().filter(|name| !name.is_empty());
+    named.or_else(|| user(|name| std::env::var(name).ok()))
+}
+
+/// Who asks: who is named, or else the user of this machine. No name goes out that looks as if somebody vouched for it, since the updater
+/// refuses it: what was named so is refused here, and a user who is called so is not named.
+fn requester(who: &Who, variable: impl Fn(&str) -> Option<String>) -> Result<Option<String>, Failure> {
+    let Some(named) = who.requested_by.as_deref().filter(|name| !name.is_empty()) else {
+        return Ok(user(variable).filter(|name| looks_verified(name).is_none()));
+    };
+    match looks_verified(named) {
+        None => Ok(Some(named.to_owned())),
+        Some(beginning) => Err(Failure::new(
+            Exit::Usage,
+            format!("--requested-by (or ECS_UPDATER_REQUESTED_BY): names that begin with \"{beginning}\" are for callers that the API door vouches for"),
+        )
+        .advise("Nothing was sent. Give a plain name, such as that of a person or of a pipeline's run.")),
+    }
 }
 
 /// Sends the event with who asks and why, and shows the answer.
@@ -137,7 +163,7 @@ async fn send(
     asked: &Asked,
     dry_run: bool,
 ) -> Result<(Exit, Updated), Failure> {
-    event.extend(members_of(&asked.who));
+    event.extend(members_of(&asked.who)?);
     // A key in any case, so that a lost answer can be asked for again and nothing is done twice.
     let key = match &asked.idempotency_key {
         Some(key) => key.clone(),
@@ -287,6 +313,17 @@ mod tests {
             whole.extend(expected.as_object().unwrap().clone());
             assert_eq!(event(arguments).unwrap(), Value::Object(whole), "{arguments:?}");
         }
+    }
+
+    #[test]
+    fn a_user_is_who_asks_unless_called_like_somebody_who_is_vouched_for() {
+        let who = |named: Option<&str>| Who { reason: None, requested_by: named.map(str::to_owned) };
+        let user = |name: &'static str| move |variable: &str| (variable == "USER").then(|| name.to_owned());
+        assert_eq!(requester(&who(None), user("ann")).unwrap().as_deref(), Some("ann"));
+        assert_eq!(requester(&who(Some("job 7")), user("ann")).unwrap().as_deref(), Some("job 7"));
+        assert_eq!(requester(&who(None), user("alias:ann")).unwrap(), None);
+        assert_eq!(requester(&who(None), |_| None).unwrap(), None);
+        assert_eq!(requester(&who(Some("arn:x")), user("ann")).unwrap_err().exit, Exit::Usage);
     }
 
     #[test]

@@ -84,6 +84,7 @@ fn query(asked: &History, functions: &Functions) -> Result<Map<String, Value>, F
         ("to", asked.day.as_ref().or(asked.to.as_ref())),
         ("status", asked.status.as_ref()),
         ("requested_by", asked.requested_by.as_ref()),
+        ("identity", asked.identity.as_ref()),
         ("next_token", asked.next_token.as_ref()),
     ];
     for (name, value) in members {
@@ -157,10 +158,6 @@ fn details(screen: &Screen, change: &Change) -> Result<(), Failure> {
         Screen::space()?;
     }
     let time = |at: &Option<String>| at.as_deref().map(|at| format!("{} UTC", time_of(Some(at))));
-    let who = change.requested_by.as_ref().map(|who| match &change.identity {
-        Some(identity) => format!("{who} ({identity})"),
-        None => who.clone(),
-    });
     let state = change.after.as_ref().or(change.before.as_ref());
     let runs = state.filter(|_| differences.is_empty()).map(|state| {
         let images: Vec<_> = state.all_images().iter().map(|(name, image)| format!("{name}: {image}")).collect();
@@ -171,7 +168,7 @@ fn details(screen: &Screen, change: &Change) -> Result<(), Failure> {
         ("restores", change.restores.clone()),
         ("asked for", change.asked_for()),
         ("runs", runs.filter(|runs| !runs.is_empty())),
-        ("requested by", who),
+        ("requested by", change.requester(256)),
         ("reason", change.reason.clone()),
         ("started", time(&change.started_at)),
         ("applied", time(&change.applied_at)),

@@ -8,7 +8,7 @@ use chrono::Utc;
 use ecs_updater::names::Region;
 use serde_json::{Map, Value};
 
-use super::change::{change_of, members_of, new_key};
+use super::change::{change_of, members_of, named, new_key};
 use super::targets::set_pace;
 use crate::answers::{Rollout as Summary, RolloutTarget, read};
 use crate::arguments::{Rollout, Shared, Who};
@@ -95,7 +95,7 @@ fn input(asked: &Rollout, own: &Region) -> Result<Input, Failure> {
         }
     }
     change.extend(wanted);
-    for (name, value) in members_of(&asked.who) {
+    for (name, value) in members_of(&asked.who)? {
         // What the file says stands against what is merely the user's name.
         if name != "requested_by" || asked.who.requested_by.is_some() || !change.contains_key(&name) {
             change.insert(name, value);
@@ -322,10 +322,8 @@ async fn stop(executions: &Executions, screen: &Screen, arn: &str, who: &Who) ->
         Screen::print(&format!("\nHow:\n  ecs-updater rollout --follow {}\n", clean(arn)))?;
         return Ok(Exit::Done);
     }
-    let members = members_of(who);
-    let text = |name: &str| members.get(name).and_then(Value::as_str).map(str::to_owned);
-    let who = text("requested_by").unwrap_or_else(|| "somebody".to_owned());
-    let why = text("reason").map(|reason| format!(": {reason}")).unwrap_or_default();
+    let why = who.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    let who = named(who).unwrap_or_else(|| "somebody".to_owned());
     executions.stop(arn, &format!("stopped by {who}{why}")).await?;
     if screen.is_json() {
         Screen::json(&serde_json::json!({"execution": arn, "status": "ABORTED"}), true)?;

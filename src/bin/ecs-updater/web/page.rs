@@ -9,7 +9,7 @@ use ecs_updater::image::repository_of;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use crate::answers::{self, Change, Outcome, Page, STATUSES, Tone, Verdict, read, service_key, tone};
+use crate::answers::{self, Change, IDENTITIES, Outcome, Page, STATUSES, Tone, Verdict, read, service_key, tone};
 use crate::arguments::{History, Order};
 use crate::commands::{ask_history, query_of};
 use crate::difference::{Difference, of_states};
@@ -43,6 +43,8 @@ pub struct Filters {
     #[serde(deserialize_with = "trimmed")]
     pub requested_by: String,
     #[serde(deserialize_with = "trimmed")]
+    pub identity: String,
+    #[serde(deserialize_with = "trimmed")]
     pub order: String,
     /// Where the page begins.
     #[serde(deserialize_with = "trimmed")]
@@ -69,6 +71,7 @@ impl Filters {
             to: asked.day.clone().unwrap_or_else(|| text(&asked.to)),
             status: text(&asked.status),
             requested_by: text(&asked.requested_by),
+            identity: text(&asked.identity),
             order: if asked.order == Order::OldestFirst { asked.order.as_str().to_owned() } else { String::new() },
             next: String::new(),
             show: String::new(),
@@ -98,6 +101,10 @@ impl Filters {
         self.status == *status
     }
 
+    fn has_identity(&self, identity: &&str) -> bool {
+        self.identity == *identity
+    }
+
     /// The address of a page with these filters, seen from the page.
     fn link(&self) -> String {
         let mut link = "?show=1".to_owned();
@@ -110,6 +117,7 @@ impl Filters {
             ("to", &self.to),
             ("status", &self.status),
             ("requested_by", &self.requested_by),
+            ("identity", &self.identity),
             ("order", &self.order),
             ("next", &self.next),
         ];
@@ -140,6 +148,7 @@ impl Filters {
         insert("to", &self.to);
         insert("status", &self.status);
         insert("requested_by", &self.requested_by);
+        insert("identity", &self.identity);
         insert("next_token", &self.next);
         insert("order", if self.is_oldest_first() { Order::OldestFirst } else { Order::NewestFirst }.as_str());
         if !self.service.is_empty() {
@@ -200,6 +209,7 @@ struct View {
     title: String,
     filters: Filters,
     statuses: Vec<&'static str>,
+    identities: [&'static str; 2],
     problem: Option<Problem>,
     services: Vec<ServiceView>,
     /// Changes on this page.
@@ -247,6 +257,8 @@ struct ChangeView {
     differences: Vec<Difference>,
     runs: Vec<String>,
     requested_by: String,
+    /// Whether somebody vouches for who asked; empty where nobody is named.
+    identity: String,
     reason: String,
     error_code: String,
     error: String,
@@ -282,6 +294,7 @@ pub async fn build(functions: &Functions, filters: Filters) -> (StatusCode, aska
     let mut view = View {
         title: filters.title(),
         statuses: STATUSES.to_vec(),
+        identities: IDENTITIES,
         problem: None,
         services: Vec::new(),
         count: 0,
@@ -413,14 +426,14 @@ impl ChangeView {
         });
         let link = |id: &str| Filters { change: id.to_owned(), ..Filters::default() }.link();
         let id = change.change_id.as_deref().unwrap_or_default();
-        let identity = change.requested_by.as_ref().and(change.identity.as_ref());
+        let identity = change.requested_by.as_ref().map(|_| clean(change.identity())).unwrap_or_default();
         let error = change.error.clone().unwrap_or_default();
         let facts = [
             ("Started", time(change.started_at.as_deref())),
             ("Applied", time(change.applied_at.as_deref())),
             ("Ended", time(change.ended_at.as_deref())),
             ("Change", clean(id)),
-            ("Identity", identity.map(|it| clean(it)).unwrap_or_default()),
+            ("Identity", identity.clone()),
             ("Deployment", text(&change.deployment_id)),
             ("Session in CloudTrail", text(&change.session)),
             ("Lambda request", text(&change.request_id)),
@@ -441,6 +454,7 @@ impl ChangeView {
             differences,
             runs: runs.unwrap_or_default(),
             requested_by: text(&change.requested_by),
+            identity,
             reason: text(&change.reason),
             error_code: text(&error.code),
             error: error.message.as_deref().map(clean_lines).unwrap_or_default(),
