@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::budget::Budget;
 use super::deployment::DeploymentItem;
 use super::head::Head;
 use super::hidden::HiddenKey;
@@ -42,6 +43,13 @@ pub enum Write {
         from: Option<Box<DeploymentItem>>,
         /// What it becomes.
         to: Box<DeploymentItem>,
+    },
+    /// Inserts or changes what an account has used of a day's budget.
+    Budget {
+        /// What was read.
+        from: Option<Budget>,
+        /// What it becomes.
+        to: Budget,
     },
 }
 
