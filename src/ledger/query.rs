@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::fold::Change;
+use super::fold::{Change, EXTERNAL};
 use super::record::SHARDS;
 use crate::error::Failure;
 use crate::event::EventFormat;
@@ -115,6 +115,8 @@ pub struct Query {
     pub status: Option<String>,
     /// Only those that this requester asked for.
     pub requested_by: Option<String>,
+    /// Whether those that did not come through this door are told, too.
+    pub external: bool,
     /// The most changes in a page.
     pub limit: usize,
     /// In which order.
@@ -200,6 +202,7 @@ struct Fields {
     to: Option<String>,
     status: Option<String>,
     requested_by: Option<String>,
+    external: Option<bool>,
     /// JSON has one kind of number: `20.0` is the integer 20.
     limit: Option<f64>,
     #[serde(default)]
@@ -281,8 +284,11 @@ fn query(fields: Fields, scope: Scope, now: DateTime<Utc>) -> Result<Query, Vec<
         reason = "an integer from 1 to 100 by the schema"
     )]
     let limit = fields.limit.map_or(DEFAULT_LIMIT, |limit| limit as usize);
-    let Fields { status, requested_by, order, .. } = fields;
-    Ok(Query { scope, window, status, requested_by, limit, order, position, binding })
+    let Fields { status, requested_by, external, order, .. } = fields;
+    // Of the whole organization the door's own changes are what is mostly asked for, and anybody who deploys makes the others.
+    let is_asked_for = scope != Scope::Organization || status.as_deref() == Some(EXTERNAL);
+    let external = external.unwrap_or(is_asked_for);
+    Ok(Query { scope, window, status, requested_by, external, limit, order, position, binding })
 }
 
 /// A date or time as milliseconds since 1970, rounded up: ids hold whole milliseconds, and a bound between two of them
@@ -323,9 +329,10 @@ impl Query {
     pub fn accepts(&self, change: &Change) -> bool {
         self.status.as_ref().is_none_or(|status| *status == change.status)
             && self.requested_by.as_ref().is_none_or(|by| change.requested_by.as_ref() == Some(by))
+            && (self.external || change.status != EXTERNAL)
     }
 
-    /// Whether changes are left out that had to be read.
+    /// Whether it asks for some of the changes only, so that many may be read for few.
     #[must_use]
     pub fn has_filter(&self) -> bool {
         self.status.is_some() || self.requested_by.is_some()
@@ -451,7 +458,10 @@ fn binding(fields: &Fields, scope: &Scope, (from, to): (Option<i64>, Option<i64>
         Scope::Change(id) => json!(["change", id.as_str()]),
         Scope::Organization => json!([]),
     };
-    let query = json!([scope, from, to, fields.status, fields.requested_by, fields.order]);
+    let mut query = vec![scope, json!(from), json!(to), json!(fields.status), json!(fields.requested_by)];
+    query.push(json!(fields.order));
+    // Only where it is given: a token of the time before it stays one of its query.
+    query.extend(fields.external.map(Value::from));
     Ok(short_hash(&serde_json::to_vec(&query)?))
 }
 
@@ -651,6 +661,7 @@ mod tests {
             (with(json!({"verify": true, "limit": 5})), "/limit: not together with \"verify\""),
             (with(json!({"idempotency_key": "k", "limit": 5})), "/limit: not together with \"idempotency_key\""),
             (with(json!({"idempotency_key": "k", "verify": false})), "/verify: not together with \"idempotency_key\""),
+            (with(json!({"verify": true, "external": true})), "/external: not together with \"verify\""),
             (with(json!({"idempotency_key": ""})), "/idempotency_key: \"\" is shorter than 1 character"),
             (json!({"requested_by": "a\0"}), "/requested_by: \"a\\0\" holds a NUL character"),
             (json!({"next_token": "made up!"}), "/next_token: it is no token of an answer: made up, or cut off"),
@@ -661,6 +672,20 @@ mod tests {
         let verify_nothing = refused(&json!({"verify": true}));
         assert!(verify_nothing.contains("/verify: only together with \"ecs_service_name\""), "{verify_nothing}");
         assert!(refused(&json!({"status": "APLIED"})).starts_with("/status: \"APLIED\" is not one of"));
+    }
+
+    #[test]
+    fn only_the_whole_organization_leaves_out_what_is_external_unless_it_is_asked_for() {
+        let told = |query: Value| asked(&query).external;
+        assert!(!told(json!({})) && !told(json!({"from": "2026-11-20", "status": "APPLIED"})));
+        assert!(told(json!({"external": true})) && told(json!({"status": "EXTERNAL"})));
+        for scope in [with(json!({})), json!({"account_id": "222222222222"}), json!({"image": "nginx"})] {
+            assert!(told(scope.clone()), "{scope}");
+            let mut without = scope.clone();
+            without["external"] = false.into();
+            assert!(!told(without), "{scope}");
+        }
+        assert!(told(json!({"change_id": "019aab3e-7f60-7000-8000-000000000000"})));
     }
 
     #[test]
@@ -683,6 +708,8 @@ mod tests {
             json!({"from": "2026-11-19"}),
             json!({"to": "2026-11-22"}),
             json!({"requested_by": "ann"}),
+            json!({"external": false}),
+            json!({"external": true}),
         ] {
             assert!(refused(&again(other)).starts_with("/next_token: it belongs to another query"));
         }

@@ -67,6 +67,7 @@ async fn arguments_become_a_query() {
             json!({"image": "registry.example:5000/edge", "limit": 100, "order": "oldest_first"}),
         ),
         (&["--next-token", "abc"], json!({"next_token": "abc"})),
+        (&["--day", "2026-11-17", "--external"], json!({"from": "2026-11-17", "to": "2026-11-17", "external": true})),
     ];
     for (arguments, expected) in &cases {
         let ran = stub.run(&[&["history"], *arguments].concat()).await;

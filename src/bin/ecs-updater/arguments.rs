@@ -414,6 +414,9 @@ pub struct History {
     /// Changes that this one asked for
     #[arg(long, value_name = "NAME")]
     pub requested_by: Option<String>,
+    /// Of the whole organization, also deployments that did not come through this door
+    #[arg(long)]
+    pub external: bool,
     /// How many at a time
     #[arg(long, value_name = "1-100", default_value_t = 20, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub limit: u8,
