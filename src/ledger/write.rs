@@ -13,7 +13,6 @@ use crate::names::ServiceKey;
 
 /// One write of a transaction. `from` is what was read: the write demands that it is still so.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "a transaction has a handful of them")]
 pub enum Write {
     /// Inserts a record; fails where there is one under its key.
     Record(Box<Record>),
