@@ -95,6 +95,8 @@ pub struct RecorderConfig {
     pub reader_role_name: String,
     /// `EXTERNAL_ID`: sent with `AssumeRole` where it is set.
     pub external_id: Option<String>,
+    /// `ALLOWED_ACCOUNTS`, as the updater has it: what happens elsewhere is recorded within a budget.
+    pub allowed_accounts: Option<Given<BTreeSet<String>>>,
     /// `METRICS_NAMESPACE`: CloudWatch namespace of the embedded metrics.
     pub metrics_namespace: String,
 }
@@ -112,6 +114,7 @@ impl RecorderConfig {
             tables,
             reader_role_name: role_name("READER_ROLE_NAME", get("READER_ROLE_NAME"), DEFAULT_READER_ROLE_NAME)?,
             external_id: get("EXTERNAL_ID"),
+            allowed_accounts: get("ALLOWED_ACCOUNTS").map(|text| allowed_accounts(&text)).transpose()?,
             metrics_namespace: metrics_namespace(get),
         })
     }

@@ -56,6 +56,9 @@ pub struct Detail {
     /// When it happened, by the event that told of it or by ECS (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub happened_at: Option<String>,
+    /// How many more deployments of its account no change started that day that have no record of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more: Option<u32>,
 }
 
 /// What a rollback went back to, as far as it is known.

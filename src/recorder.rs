@@ -1,9 +1,10 @@
 //! The edge of the recorder function: ECS deployment events of all accounts, and the sweep that asks where no event
 //! tells. Each failure is logged here, once.
 
+mod counts;
 mod hearing;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use aws_config::SdkConfig;
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::aws;
+use crate::aws::documents::Setting;
 use crate::aws::ecs::{DescribeError, Ecs};
 use crate::aws::ledger_store::{LedgerStore, Open};
 use crate::aws::sessions::{SessionRequest, Sessions, session_name};
@@ -107,6 +109,8 @@ pub struct Swept {
     pub failed: u32,
     /// Those left to the next sweep for lack of time.
     pub left: u32,
+    /// Counts of deployments that no change started and that were not recorded, each told in a record now.
+    pub told: u32,
 }
 
 /// How one deployment of a sweep came out.
@@ -123,6 +127,8 @@ pub struct Recorder {
     shared: SdkConfig,
     sessions: Sessions,
     settler: Settler,
+    /// The only accounts that may be changed, where there are such.
+    allowed: Option<Setting<BTreeSet<String>>>,
     pace: Pace,
     clock: fn() -> DateTime<Utc>,
     random: fn() -> [u8; 10],
@@ -141,7 +147,9 @@ impl Recorder {
     ) -> Self {
         let sessions = Sessions::new(&shared);
         let settler = Settler { store: LedgerStore::new(&shared, &config.tables, random), clock, random };
-        Self { config, shared, sessions, settler, pace: Pace::default(), clock, random, metrics }
+        let allowed = config.allowed_accounts.clone();
+        let allowed = allowed.map(|given| Setting::new(given, &shared, crate::config::accounts));
+        Self { config, shared, sessions, settler, allowed, pace: Pace::default(), clock, random, metrics }
     }
 
     /// Answers one event: what became of it, for whoever invokes the function by hand.
@@ -196,6 +204,7 @@ impl Recorder {
             *count += 1;
         }
         swept.asked = swept.settled + swept.open + swept.failed;
+        swept.told = self.tell_counts(by, invocation).await?;
         Ok(swept)
     }
 

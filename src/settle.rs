@@ -163,22 +163,44 @@ impl Settler {
         position: &Position,
         witness: &Witness,
     ) -> Result<(Vec<Write>, ChangeId), LedgerError> {
+        let (mut writes, change_id) = self.external_record(external, position, witness)?;
+        writes.push(self.external_item(external, change_id.clone()));
+        Ok((writes, change_id))
+    }
+
+    /// What notes a deployment that no change started and that is counted only: each is counted once.
+    #[must_use]
+    pub fn external_counted(&self, external: External<'_>) -> Write {
+        self.external_item(external, ChangeId::new(external.at.min((self.clock)()), external.random))
+    }
+
+    /// What records a deployment that no change started and that is noted already, behind `position`.
+    ///
+    /// # Errors
+    ///
+    /// Where the record has no canonical JSON.
+    pub fn external_record(
+        &self,
+        external: External<'_>,
+        position: &Position,
+        witness: &Witness,
+    ) -> Result<(Vec<Write>, ChangeId), LedgerError> {
         let now = (self.clock)();
-        let External { service, service_arn, deployment_id, at, detail, random } = external;
+        let External { service, deployment_id, at, detail, random, .. } = external;
         let change_id = ChangeId::new(position.next_change_time(at.min(now)), random);
         let facts = facts(service, &change_id, witness);
         let said = Said { deployment_id: Some(deployment_id), outcome: Some(detail), ..Said::default() };
         let place = Place::RESULT;
         let written = facts.record(Kind::External, place, now, &said, position.head.as_ref())?;
-        let item = DeploymentItem {
-            outcomes: vec![Kind::External],
-            check_at: None,
-            ..DeploymentItem::new(service, service_arn, deployment_id, change_id.clone(), at, now)
-        };
         let head = Head::behind(&written.0, position.head.as_ref(), position.lease().cloned());
-        let mut writes: Vec<Write> = Write::append(service, written, position.head.clone(), head).collect();
-        writes.push(Write::Deployment { from: None, to: Box::new(item) });
-        Ok((writes, change_id))
+        Ok((Write::append(service, written, position.head.clone(), head).collect(), change_id))
+    }
+
+    fn external_item(&self, external: External<'_>, change_id: ChangeId) -> Write {
+        let External { service, service_arn, deployment_id, at, .. } = external;
+        let item = DeploymentItem::new(service, service_arn, deployment_id, change_id, at, (self.clock)());
+        let item = DeploymentItem { outcomes: vec![Kind::External], check_at: None, ..item };
+        Write::Deployment { from: None, to: Box::new(item) }
     }
 
     /// Looks in the ledger what took over from a deployment: what was stopped since a change had taken over was superseded, even where ECS

@@ -51,6 +51,8 @@ pub enum Ended {
     Failed(Code, Fault),
     /// Its deployment ended so, or no change started it.
     Deployment(Kind),
+    /// No change started it, and it is counted only: its account has used the day's budget.
+    NotRecorded,
     /// A deployment that is open for long could not be asked about.
     NotAsked,
     /// A sweep came to its end: where none does any more, an alarm hears that it is silent.
@@ -73,6 +75,7 @@ pub fn metric_line(namespace: &str, ended: Ended, at: DateTime<Utc>) -> Value {
         Ended::Applied => count(namespace, "Applied", &json!([[]]), at),
         Ended::Unchanged => count(namespace, "Unchanged", &json!([[]]), at),
         Ended::Deployment(kind) => count(namespace, deployment_metric(kind), &json!([[]]), at),
+        Ended::NotRecorded => count(namespace, "DeploymentsNotRecorded", &json!([[]]), at),
         Ended::NotAsked => count(namespace, "DeploymentsNotAsked", &json!([[]]), at),
         Ended::Swept => count(namespace, "SweepsDone", &json!([[]]), at),
         // One set of dimensions: each further one is another metric that is paid for, and sums need none.

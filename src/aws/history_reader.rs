@@ -90,7 +90,8 @@ impl HistoryReader {
     ///
     /// Where a call failed.
     pub async fn page(&self, query: &Query, now: DateTime<Utc>) -> Result<(Page, Cost), CallError> {
-        let mut paging = Paging { reader: self, query, now, changes: Vec::new(), bytes: 0, cost: Cost::default() };
+        let (changes, cost) = (Vec::new(), Cost::default());
+        let mut paging = Paging { reader: self, query, now, changes, bytes: 0, cost, has_left_out: false };
         let mut position = Some(query.position.clone());
         while let Some(section) = position.as_ref().and_then(|position| query.section(position)) {
             let Some(begin) = position.take() else { break };
@@ -276,6 +277,8 @@ struct Paging<'a> {
     changes: Vec<Change>,
     bytes: usize,
     cost: Cost,
+    /// Whether a change was read for this page and left out.
+    has_left_out: bool,
 }
 
 /// How far a section was read.
@@ -356,15 +359,15 @@ impl Paging<'_> {
     }
 
     /// How many items to read of one partition of `count`: its share of what is wanted, a change being two records
-    /// mostly, and one more to see that the last change is whole. With a filter nobody knows the share: twice as many
-    /// each time.
+    /// mostly, and one more to see that the last change is whole. With a filter, or where something was left out, nobody
+    /// knows the share: twice as many each time.
     fn limit(&self, count: usize, before: usize) -> usize {
         if matches!(self.query.scope, Scope::Change(_)) {
             return ITEMS_OF_A_CHANGE;
         }
         let wanted = self.query.limit.saturating_sub(self.changes.len());
         let share = wanted.div_ceil(count.max(1)) * 2 + 1;
-        if self.query.has_filter() { share.max(before * 2).min(MOST_ITEMS) } else { share }
+        if self.query.has_filter() || self.has_left_out { share.max(before * 2).min(MOST_ITEMS) } else { share }
     }
 
     /// Folds the items of one change id into the page.
@@ -383,7 +386,10 @@ impl Paging<'_> {
                 items = self.reader.records(&service, change_id, &mut self.cost).await?;
             }
             let records = items.iter().filter(|item| item.contains_key("kind")).collect();
-            changes.extend(fold(records, self.now).filter(|change| self.query.accepts(change)));
+            let change = fold(records, self.now);
+            let accepted = change.as_ref().is_some_and(|change| self.query.accepts(change));
+            self.has_left_out |= change.is_some() && !accepted;
+            changes.extend(change.filter(|_| accepted));
         }
         let bytes: usize = changes.iter().map(|change| serde_json::to_vec(change).map_or(0, |json| json.len())).sum();
         if self.bytes + bytes > LONGEST_PAGE && !self.changes.is_empty() {

@@ -17,7 +17,7 @@ use aws_smithy_runtime_api::client::interceptors::context::{
 };
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -26,6 +26,7 @@ use crate::backoff::Backoff;
 use crate::config::Tables;
 use crate::image::ImageReference;
 use crate::ledger::admission::Position;
+use crate::ledger::budget::{Beyond, Budget, Last};
 use crate::ledger::clock::{Reading, RoundTrip};
 use crate::ledger::deployment::{DeploymentItem, Undoes};
 use crate::ledger::head::{Head, Lease};
@@ -35,7 +36,7 @@ use crate::ledger::idempotency::{KeyItem, Progress, Stage};
 use crate::ledger::previous::{self, Previous};
 use crate::ledger::record::{Attempt, Kind, RawRecord, Record, RecordKey, hash, number, shard};
 use crate::ledger::write::{LedgerError, Write};
-use crate::names::{ChangeId, ServiceKey};
+use crate::names::{AccountId, ChangeId, ServiceKey};
 use crate::snapshot::rfc3339;
 
 /// What was read, and what the answers said of this environment's clock.
@@ -63,6 +64,8 @@ const QUERY: &str = "dynamodb:Query";
 
 /// The index of the state table that holds only deployments whose end is not known yet.
 const BY_CHECK: &str = "by-check";
+/// Their part of that index: counts of what no change started, which are to be told.
+const COUNTS: &str = "external";
 /// Behind every time that is written.
 const LAST_TIME: &str = "9999-12-31T23:59:59.999Z";
 
@@ -210,6 +213,61 @@ impl LedgerStore {
         let broken =
             |name| LedgerError::broken(format_args!("attribute {name} of an item of a deployment of {service}"));
         Ok((position(&items, service, key_id.unwrap_or_default())?, found.map_err(broken)?))
+    }
+
+    /// Reads a service's head, one of its deployments, and what its account has used of a day's budget, strongly consistent.
+    ///
+    /// # Errors
+    ///
+    /// Where the call failed, or an item is not what this project writes.
+    pub async fn read_heard(
+        &self,
+        service: &ServiceKey,
+        deployment_id: &str,
+        day: NaiveDate,
+    ) -> Result<(Position, Option<DeploymentItem>, Option<Budget>), LedgerError> {
+        let (id, budget_id) = (DeploymentItem::id(service, deployment_id), Budget::id(service.account_id(), day));
+        let items = self.items([Head::id(service), id.clone(), budget_id.clone()].into_iter()).await?.value;
+        let broken =
+            |name| LedgerError::broken(format_args!("attribute {name} of an item of a deployment of {service}"));
+        let found = items.get(&id).map(deployment).transpose().map_err(broken)?;
+        Ok((position(&items, service, "")?, found, items.get(&budget_id).map(budget).transpose().map_err(broken)?))
+    }
+
+    /// Reads a service's head and what its account has used of a day's budget, strongly consistent.
+    ///
+    /// # Errors
+    ///
+    /// Where the call failed, or an item is not what this project writes.
+    pub async fn read_budget(
+        &self,
+        service: &ServiceKey,
+        day: NaiveDate,
+    ) -> Result<(Position, Option<Budget>), LedgerError> {
+        let id = Budget::id(service.account_id(), day);
+        let items = self.items([Head::id(service), id.clone()].into_iter()).await?.value;
+        let broken = |name| LedgerError::broken(format_args!("attribute {name} of item {id}"));
+        Ok((position(&items, service, "")?, items.get(&id).map(budget).transpose().map_err(broken)?))
+    }
+
+    /// The budgets of which a count is to be told by then, about so many at the most. The index is a little behind.
+    ///
+    /// # Errors
+    ///
+    /// Where the call failed, or an item is not what this project writes.
+    pub async fn budgets_to_tell(&self, by: DateTime<Utc>, about: i32) -> Result<Vec<Budget>, LedgerError> {
+        let request = self
+            .client
+            .query()
+            .table_name(&self.state)
+            .index_name(BY_CHECK)
+            .key_condition_expression("check_shard = :shard AND check_at <= :due")
+            .expression_attribute_values(":shard", AttributeValue::S(COUNTS.to_owned()))
+            .expression_attribute_values(":due", AttributeValue::S(rfc3339(by)))
+            .limit(about);
+        let answer = request.send().await.map_err(|error| CallError::new(QUERY, &error))?;
+        let broken = |name| LedgerError::broken(format_args!("attribute {name} of an item of a day's budget"));
+        answer.items.unwrap_or_default().iter().map(|item| budget(item).map_err(broken)).collect()
     }
 
     /// The key of what records hide: the newest there is, made where there is none.
@@ -555,6 +613,19 @@ impl LedgerStore {
                 let gone: &[&str] = if check.is_empty() { &["check_shard", "check_at"] } else { &[] };
                 update_and_remove(&self.state, &to.id, [deployment_attributes(to), check].concat(), gone, unless_moved)
             }
+            Write::Budget { from: None, to } => {
+                let id = Budget::id(&to.account, to.day);
+                insert(&self.state, with_id(&id, [budget_attributes(to), budget_check_attributes(to)].concat()))
+            }
+            Write::Budget { from: Some(from), to } => {
+                let unless_moved = budget_attributes(from);
+                let unless_moved =
+                    unless_moved.into_iter().filter(|(name, _)| BUDGET_CONDITION.contains(name)).collect();
+                let check = budget_check_attributes(to);
+                let gone: &[&str] = if check.is_empty() { &["check_shard", "check_at"] } else { &[] };
+                let id = Budget::id(&to.account, to.day);
+                update_and_remove(&self.state, &id, [budget_attributes(to), check].concat(), gone, unless_moved)
+            }
         }
     }
 }
@@ -565,6 +636,9 @@ const WAITER: &str = "waiter_until";
 const LEASE_CONDITION: [&str; 2] = ["lease_change", "lease_until"];
 /// What of a deployment tells that nobody else noted something about it.
 const DEPLOYMENT_CONDITION: [&str; 3] = ["change_id", "outcomes", "undoes"];
+
+/// What of a budget tells that nobody else has used it.
+const BUDGET_CONDITION: [&str; 2] = ["recorded", "beyond"];
 
 type Attributes = Vec<(&'static str, AttributeValue)>;
 
@@ -730,6 +804,47 @@ fn check_attributes(item: &DeploymentItem) -> Attributes {
     let Some(check_at) = item.check_at else { return Vec::new() };
     let shard = shard(&item.service).to_string();
     vec![("check_shard", AttributeValue::S(shard)), ("check_at", AttributeValue::S(rfc3339(check_at)))]
+}
+
+fn budget_attributes(budget: &Budget) -> Attributes {
+    let last = budget.beyond.as_ref().map(|beyond| &beyond.last);
+    let count = budget.beyond.as_ref().map_or(0, |beyond| beyond.count);
+    vec![
+        ("account", AttributeValue::S(budget.account.to_string())),
+        ("day", AttributeValue::S(budget.day.to_string())),
+        ("recorded", AttributeValue::N(budget.recorded.to_string())),
+        ("beyond", AttributeValue::N(count.to_string())),
+        ("service", optional(last.map(|last| &last.service))),
+        ("service_arn", optional(last.map(|last| &last.service_arn))),
+        ("deployment", optional(last.map(|last| &last.deployment_id))),
+        ("heard_at", optional(last.map(|last| rfc3339(last.at)))),
+        ("expires_at", AttributeValue::N(budget.expires_at().to_string())),
+    ]
+}
+
+/// What puts a budget into the index, where it has a count to tell.
+fn budget_check_attributes(budget: &Budget) -> Attributes {
+    let Some(tell_at) = budget.tell_at() else { return Vec::new() };
+    vec![("check_shard", AttributeValue::S(COUNTS.to_owned())), ("check_at", AttributeValue::S(rfc3339(tell_at)))]
+}
+
+/// The budget that an item is, or the attribute that is not what this project writes.
+fn budget(item: &Item) -> Result<Budget, &'static str> {
+    let count: u32 = parsed(item, "beyond")?;
+    let last = || -> Result<Last, &'static str> {
+        Ok(Last {
+            service: ServiceKey::parse(&text(item, "service")?).map_err(|_| "service")?,
+            service_arn: text(item, "service_arn")?,
+            deployment_id: text(item, "deployment")?,
+            at: time(&text(item, "heard_at")?).ok_or("heard_at")?,
+        })
+    };
+    Ok(Budget {
+        account: AccountId::parse(&text(item, "account")?).map_err(|_| "account")?,
+        day: text(item, "day")?.parse().map_err(|_| "day")?,
+        recorded: parsed(item, "recorded")?,
+        beyond: if count == 0 { None } else { Some(Beyond { count, last: last()? }) },
+    })
 }
 
 fn outcomes_text(item: &DeploymentItem) -> String {

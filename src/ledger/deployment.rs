@@ -22,7 +22,8 @@ pub struct DeploymentItem {
     pub service: ServiceKey,
     /// ARN of the service: an outcome of another service is refused.
     pub service_arn: String,
-    /// The change that started it; of an `EXTERNAL` one and of a rollback of no known change the id it was recorded under.
+    /// The change that started it; of an `EXTERNAL` one and of a rollback of no known change the id it was recorded under,
+    /// or would have been, where it was counted only.
     pub change_id: ChangeId,
     /// Repositories under which the change is found.
     pub repositories: Vec<String>,

@@ -20,8 +20,11 @@ pub const STATUSES: [&str; 13] = [
     "ROLLBACK_FAILED",
     "STOPPED",
     "SUPERSEDED",
-    "EXTERNAL",
+    EXTERNAL,
 ];
+
+/// What did not come through this door.
+pub const EXTERNAL: &str = "EXTERNAL";
 
 const STARTED: &str = "STARTED";
 const APPLIED: &str = "APPLIED";
@@ -168,7 +171,7 @@ fn merged(values: impl Iterator<Item = Value>) -> Option<Value> {
 #[must_use]
 pub fn may_be_partial(items: &[&RawRecord]) -> bool {
     let has_result = items.iter().any(|item| !matches!(kind(item), "" | STARTED));
-    let has_start = items.iter().any(|item| matches!(kind(item), STARTED | "UNCHANGED" | "EXTERNAL"));
+    let has_start = items.iter().any(|item| matches!(kind(item), STARTED | "UNCHANGED" | EXTERNAL));
     items.iter().any(|item| kind(item).is_empty()) || !has_result || !has_start
 }
 

@@ -5,6 +5,7 @@
 //! * [`idempotency`]: what became of an event, by its key.
 //! * [`admission`]: what an event may do, given head and key.
 //! * [`begun`]: what records say of deployments that are not noted.
+//! * [`budget`]: which deployments that no change started get a record of their own at once.
 //! * [`clock`]: whether a clock may be trusted with leases.
 //! * [`deployment`]: which change started a deployment, and what is recorded of its end.
 //! * [`growth`]: whether ids and times of a ledger grow.
@@ -20,6 +21,7 @@
 
 pub mod admission;
 pub mod begun;
+pub mod budget;
 pub mod clock;
 pub mod deployment;
 pub mod fold;

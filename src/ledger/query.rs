@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::fold::Change;
+use super::fold::{Change, EXTERNAL};
 use super::record::{Identity, SHARDS};
 use crate::error::Failure;
 use crate::event::EventFormat;
@@ -117,6 +117,8 @@ pub struct Query {
     pub requested_by: Option<String>,
     /// Only those for whose requester somebody vouches, or nobody.
     pub identity: Option<Identity>,
+    /// Whether those that did not come through this door are told, too.
+    pub external: bool,
     /// The most changes in a page.
     pub limit: usize,
     /// In which order.
@@ -203,6 +205,7 @@ struct Fields {
     status: Option<String>,
     requested_by: Option<String>,
     identity: Option<Identity>,
+    external: Option<bool>,
     /// JSON has one kind of number: `20.0` is the integer 20.
     limit: Option<f64>,
     #[serde(default)]
@@ -284,8 +287,11 @@ fn query(fields: Fields, scope: Scope, now: DateTime<Utc>) -> Result<Query, Vec<
         reason = "an integer from 1 to 100 by the schema"
     )]
     let limit = fields.limit.map_or(DEFAULT_LIMIT, |limit| limit as usize);
-    let Fields { status, requested_by, identity, order, .. } = fields;
-    Ok(Query { scope, window, status, requested_by, identity, limit, order, position, binding })
+    let Fields { status, requested_by, identity, external, order, .. } = fields;
+    // Of the whole organization the door's own changes are what is mostly asked for, and anybody who deploys makes the others.
+    let is_asked_for = scope != Scope::Organization || status.as_deref() == Some(EXTERNAL);
+    let external = external.unwrap_or(is_asked_for);
+    Ok(Query { scope, window, status, requested_by, identity, external, limit, order, position, binding })
 }
 
 /// A date or time as milliseconds since 1970, rounded up: ids hold whole milliseconds, and a bound between two of them
@@ -327,9 +333,10 @@ impl Query {
         self.status.as_ref().is_none_or(|status| *status == change.status)
             && self.requested_by.as_ref().is_none_or(|by| change.requested_by.as_ref() == Some(by))
             && self.identity.is_none_or(|identity| identity == Identity::of(&change.identity))
+            && (self.external || change.status != EXTERNAL)
     }
 
-    /// Whether changes are left out that had to be read.
+    /// Whether it asks for some of the changes only, so that many may be read for few.
     #[must_use]
     pub fn has_filter(&self) -> bool {
         self.status.is_some() || self.requested_by.is_some() || self.identity.is_some()
@@ -465,6 +472,7 @@ fn binding(fields: &Fields, scope: &Scope, (from, to): (Option<i64>, Option<i64>
     ];
     // A filter that came later stands in the binding only where it is used: a token from before it still fits.
     query.extend(fields.identity.map(|identity| json!({"identity": identity.as_str()})));
+    query.extend(fields.external.map(|external| json!({"external": external})));
     Ok(short_hash(&serde_json::to_vec(&query)?))
 }
 
@@ -664,6 +672,7 @@ mod tests {
             (with(json!({"verify": true, "limit": 5})), "/limit: not together with \"verify\""),
             (with(json!({"idempotency_key": "k", "limit": 5})), "/limit: not together with \"idempotency_key\""),
             (with(json!({"idempotency_key": "k", "verify": false})), "/verify: not together with \"idempotency_key\""),
+            (with(json!({"verify": true, "external": true})), "/external: not together with \"verify\""),
             (with(json!({"idempotency_key": ""})), "/idempotency_key: \"\" is shorter than 1 character"),
             (json!({"requested_by": "a\0"}), "/requested_by: \"a\\0\" holds a NUL character"),
             (json!({"next_token": "made up!"}), "/next_token: it is no token of an answer: made up, or cut off"),
@@ -674,6 +683,20 @@ mod tests {
         let verify_nothing = refused(&json!({"verify": true}));
         assert!(verify_nothing.contains("/verify: only together with \"ecs_service_name\""), "{verify_nothing}");
         assert!(refused(&json!({"status": "APLIED"})).starts_with("/status: \"APLIED\" is not one of"));
+    }
+
+    #[test]
+    fn only_the_whole_organization_leaves_out_what_is_external_unless_it_is_asked_for() {
+        let told = |query: Value| asked(&query).external;
+        assert!(!told(json!({})) && !told(json!({"from": "2026-11-20", "status": "APPLIED"})));
+        assert!(told(json!({"external": true})) && told(json!({"status": "EXTERNAL"})));
+        for scope in [with(json!({})), json!({"account_id": "222222222222"}), json!({"image": "nginx"})] {
+            assert!(told(scope.clone()), "{scope}");
+            let mut without = scope.clone();
+            without["external"] = false.into();
+            assert!(!told(without), "{scope}");
+        }
+        assert!(told(json!({"change_id": "019aab3e-7f60-7000-8000-000000000000"})));
     }
 
     #[test]
@@ -697,6 +720,8 @@ mod tests {
             json!({"to": "2026-11-22"}),
             json!({"requested_by": "ann"}),
             json!({"identity": "claimed"}),
+            json!({"external": false}),
+            json!({"external": true}),
         ] {
             assert!(refused(&again(other)).starts_with("/next_token: it belongs to another query"));
         }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 
+use super::budget::Budget;
 use super::deployment::DeploymentItem;
 use super::head::Head;
 use super::hidden::HiddenKey;
@@ -14,7 +15,6 @@ use crate::names::ServiceKey;
 
 /// One write of a transaction. `from` is what was read: the write demands that it is still so.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "a transaction has a handful of them")]
 pub enum Write {
     /// Inserts a record; fails where there is one under its key.
     Record(Box<Record>),
@@ -52,6 +52,13 @@ pub enum Write {
         from: Option<Box<DeploymentItem>>,
         /// What it becomes.
         to: Box<DeploymentItem>,
+    },
+    /// Inserts or changes what an account has used of a day's budget.
+    Budget {
+        /// What was read.
+        from: Option<Budget>,
+        /// What it becomes.
+        to: Budget,
     },
 }
 

@@ -13,6 +13,7 @@ use crate::aws::ledger_store::Open;
 use crate::commit::{Bound, Decision, commit};
 use crate::ledger::admission::Position;
 use crate::ledger::begun::Written;
+use crate::ledger::budget::{Budget, Last, Room};
 use crate::ledger::deployment::{DeploymentItem, Undoes};
 use crate::ledger::hear::{Heard, Known, Says, hear, needs_ledger};
 use crate::ledger::record::Kind;
@@ -41,6 +42,9 @@ struct Read {
     item: Option<DeploymentItem>,
     open: Vec<DeploymentItem>,
     written: Written,
+    /// What the account has used of today's budget, and as it was read.
+    budget: (Budget, Option<Budget>),
+    is_allowed: bool,
 }
 
 impl Read {
@@ -65,6 +69,8 @@ enum Done {
     Noted(Value),
     /// It is recorded that no change started the deployment.
     External(ChangeId),
+    /// It is counted that no change started the deployment: so many of its account today.
+    Counted(u32),
     /// It has to be heard again later.
     Later(String),
     /// ECS has to be asked.
@@ -96,6 +102,12 @@ impl Recorder {
                     self.count(Ended::Deployment(Kind::External));
                     return Ok(json!({"recorded": Kind::External, "change_id": change_id}));
                 }
+                Done::Counted(count) => {
+                    self.count(Ended::NotRecorded);
+                    let account = event.service.account_id().as_str();
+                    tracing::warn!(account, count, service = %event.service, "deployments that no change started are counted and not recorded");
+                    return Ok(json!({"counted": count}));
+                }
                 Done::Ask(open) => says = Some(self.says(event, open.as_deref(), invocation).await),
                 Done::Later(why) => {
                     let Some(pause) = pauses.next() else { return Err(too_early(&why)) };
@@ -125,13 +137,17 @@ impl Recorder {
 
     async fn read(&self, event: &DeploymentEvent) -> Result<Read, LedgerError> {
         let (store, service) = (&self.settler.store, &event.service);
-        let (position, item) = store.read_deployment(service, Some(&event.deployment_id), None).await?;
+        let (account, day) = (service.account_id(), (self.clock)().date_naive());
+        let (position, item, used) = store.read_heard(service, &event.deployment_id, day).await?;
+        let budget = (used.clone().unwrap_or_else(|| Budget::unused(account.clone(), day)), used);
         if !needs_ledger(event, position.head.as_ref(), item.as_ref()) {
-            return Ok(Read { position, item, open: Vec::new(), written: Written::default() });
+            let (open, written) = (Vec::new(), Written::default());
+            return Ok(Read { position, item, open, written, budget, is_allowed: true });
         }
+        let is_allowed = self.is_allowed(account).await;
         let (open, records) =
             tokio::try_join!(store.open_deployments(Open::Of(service)), store.newest_records(service, NEWEST_RECORDS))?;
-        Ok(Read { position, item, open, written: Written::of(&records) })
+        Ok(Read { position, item, open, written: Written::of(&records), budget, is_allowed })
     }
 
     fn decide(
@@ -174,7 +190,24 @@ impl Recorder {
                     detail: &detail,
                     random,
                 };
-                let (writes, change_id) = self.settler.external(external, &read.position, witness)?;
+                let last = Last {
+                    service: event.service.clone(),
+                    service_arn: event.service_arn.clone(),
+                    deployment_id: event.deployment_id.clone(),
+                    at: event.at,
+                };
+                let (budget, from) = &read.budget;
+                let room = budget.room(read.position.head.as_ref(), read.is_allowed, last);
+                let used = |to: &Budget| Write::Budget { from: from.clone(), to: to.clone() };
+                if let Room::Beyond(to) = &room {
+                    let count = to.beyond.as_ref().map_or(0, |beyond| beyond.count);
+                    let writes = vec![used(to), self.settler.external_counted(external)];
+                    return Ok(Decision::Write(writes, Done::Counted(count)));
+                }
+                let (mut writes, change_id) = self.settler.external(external, &read.position, witness)?;
+                if let Room::Within(to) = &room {
+                    writes.push(used(to));
+                }
                 Decision::Write(writes, Done::External(change_id))
             }
         })

@@ -71,15 +71,20 @@ pub fn replayed(answer: &str, request: &UpdateRequest, position: &Position) -> R
     }
 }
 
+/// How long after it was refused a change is best tried again: most leases are given back within some seconds.
+const COME_AGAIN: chrono::Duration = chrono::Duration::seconds(5);
+
 fn in_progress(request: &UpdateRequest, lease: &Lease, now: DateTime<Utc>) -> Failure {
+    let free = lease.until + LEASE_GRACE;
     let failure = Failure::new(
         Code::ChangeInProgress,
         format!(
             "{} is being changed by change {}, which holds it until {} at the latest. {NOTHING_CHANGED} \
-             Try again when it has ended",
+             Come again at {}: most changes have ended by then",
             request.service_key,
             lease.change_id,
-            rfc3339(lease.until + LEASE_GRACE)
+            rfc3339(free),
+            rfc3339(free.min(now + COME_AGAIN))
         ),
     )
     .retryable(true);
@@ -112,8 +117,9 @@ pub fn always_moved(request: &UpdateRequest, head: Option<&Head>, why: &str) -> 
         Code::ChangeInProgress,
         format!(
             "{}{by}: another writer changed this service's ledger on each of several attempts ({why}). \
-             {NOTHING_CHANGED} Try again",
-            request.service_key
+             {NOTHING_CHANGED} Come again in {} seconds",
+            request.service_key,
+            COME_AGAIN.num_seconds()
         ),
     )
     .retryable(true)

@@ -68,6 +68,7 @@ async fn arguments_become_a_query() {
         ),
         (&["--next-token", "abc"], json!({"next_token": "abc"})),
         (&["--identity", "verified"], json!({"identity": "verified"})),
+        (&["--day", "2026-11-17", "--external"], json!({"from": "2026-11-17", "to": "2026-11-17", "external": true})),
     ];
     for (arguments, expected) in &cases {
         let ran = stub.run(&[&["history"], *arguments].concat()).await;

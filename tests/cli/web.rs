@@ -293,6 +293,7 @@ async fn filters_become_queries_and_stay_in_the_form() {
             json!({"image": "r/edge", "from": "2026-11-01", "to": "2026-11-02", "order": "oldest_first"}),
         ),
         ("/?show=1&next=abc", json!({"next_token": "abc"})),
+        ("/?show=1&external=true", json!({"external": true})),
     ] {
         assert_eq!(page.get(path, &cookie).await.status, 200);
         let mut whole = json!({"limit": 20, "order": "newest_first"});

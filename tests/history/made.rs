@@ -49,6 +49,8 @@ pub enum Shape {
     Late,
     /// Its deployment went well: a kind of record that only a later version writes.
     Completed,
+    /// It did not come through the door.
+    External,
 }
 
 impl Made {
@@ -128,7 +130,7 @@ impl Made {
             restores: None,
             pins: ecs_updater::registry::Pins::default(),
         };
-        if shape != Shape::Unchanged {
+        if !matches!(shape, Shape::Unchanged | Shape::External) {
             let lease =
                 if shape == Shape::Started { now() + Duration::seconds(1) } else { now() - Duration::seconds(1) };
             let said = Said { lease_until: Some(lease), ..Said::default() };
@@ -144,6 +146,7 @@ impl Made {
             Shape::Started | Shape::Unresolved => {}
             Shape::Applied => self.write(service, &facts, Kind::Applied, Place::RESULT, later(2), &plain, None),
             Shape::Unchanged => self.write(service, &facts, Kind::Unchanged, Place::RESULT, later(1), &plain, None),
+            Shape::External => self.write(service, &facts, Kind::External, Place::RESULT, later(1), &plain, None),
             Shape::Failed => self.write(service, &facts, Kind::Failed, Place::RESULT, later(3), &failed, None),
             Shape::Abandoned => self.write(service, &closing, Kind::Abandoned, Place::RESULT, later(9), &failed, None),
             Shape::Late => {
@@ -172,6 +175,7 @@ impl Made {
                 Shape::Unresolved => "UNRESOLVED",
                 Shape::Abandoned => "ABANDONED",
                 Shape::Completed => "COMPLETED",
+                Shape::External => "EXTERNAL",
             },
         };
         self.changes.push(expected.clone());

@@ -72,6 +72,47 @@ async fn check(case: Case) {
     }
 }
 
+/// Changes of the door, hours back, behind very many deployments of services that somebody made up.
+async fn flooded() -> (World, Made) {
+    let world = World::new().await;
+    let mut made = Made::new(7, 2, 40);
+    for number in 0..30 {
+        made.change(
+            number,
+            now() - Duration::hours(20) + Duration::minutes(i64::try_from(number).unwrap()),
+            Shape::Applied,
+        );
+    }
+    for number in 0..600_i64 {
+        let service = made.below(40);
+        made.change(service, now() - Duration::hours(9) + Duration::seconds(number), Shape::External);
+    }
+    made.store(&world);
+    (world, made)
+}
+
+#[tokio::test]
+async fn what_did_not_come_through_the_door_does_not_fill_the_pages_of_the_organization() {
+    let (world, made) = flooded().await;
+    let ids = |changes: Vec<(String, String)>| changes.into_iter().rev().collect::<Vec<_>>();
+    let (page, cost) = world.page(&json!({"limit": 20}), now()).await;
+    assert_eq!(page.changes.len(), 20, "a page is filled, whatever is left out");
+    assert!(page.changes.iter().all(|change| change.status == "APPLIED") && page.next_token.is_some());
+    assert!(cost.calls <= 64, "{cost:?}");
+    let (own, _) = world.pages(&json!({}), 20, now()).await;
+    assert_eq!(ids(own), made.expected(|change| change.status == "APPLIED"));
+    for query in [json!({"external": true}), json!({"status": "EXTERNAL"})] {
+        let (page, _) = world.page(&query, now()).await;
+        assert_eq!((page.changes.len(), page.changes[0].status.as_str()), (20, "EXTERNAL"), "{query}");
+    }
+    let account = made.services[0].account_id().clone();
+    let all = world.pages(&json!({"account_id": account.as_str()}), 100, now()).await.0;
+    assert_eq!(ids(all), made.expected(|change| *change.service.account_id() == account));
+    let own = world.pages(&json!({"account_id": account.as_str(), "external": false}), 100, now()).await.0;
+    let is_own = |change: &crate::made::Expected| change.status == "APPLIED" && *change.service.account_id() == account;
+    assert_eq!(ids(own), made.expected(is_own));
+}
+
 /// From now on somebody changes a service while it is read: before each call one more record is there.
 fn write_on(world: &World, mut made: Made) {
     let mut second = 0;

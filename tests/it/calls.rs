@@ -198,6 +198,7 @@ async fn a_head_that_always_moves_ends_in_change_in_progress_after_five_attempts
     let (outcome, ()) = tokio::join!(world.update(json!({"ecs_image_name": "nginx"})), other);
     let message = outcome.error("ChangeInProgress");
     assert!(message.starts_with("[ERROR][service_lease] service "), "{message}");
+    assert!(message.ends_with("Come again in 5 seconds"), "{message}");
     assert_eq!(world.journal.of("DescribeServices").len(), 5);
     assert_eq!(world.journal.mutating_ecs_calls(), Vec::<String>::new());
     assert_eq!(world.kinds(&site), ["EXTERNAL"; 5]);

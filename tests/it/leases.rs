@@ -24,6 +24,8 @@ fn assert_one_won(world: &World, outcomes: &[Outcome; 2]) -> usize {
         body["change_id"].as_str().unwrap()
     );
     assert!(message.starts_with(&text), "{message}");
+    // Either says when to come again: by the lease, or where none was seen.
+    assert!(message.contains("Come again "), "{message}");
     assert_eq!(world.kinds(&Site::target()), ["STARTED", "APPLIED"]);
     assert_eq!(world.cloud().revisions(&Site::target(), "web").len(), 2);
     ledger::assert_free(world.tables(), &Site::target().key());

@@ -374,3 +374,78 @@ async fn events_of_blue_green_deployments_are_left_to_the_sweep() {
     sweep(&world).await;
     assert_eq!(world.kinds(&site), ["STARTED", "APPLIED", "COMPLETED"]);
 }
+
+/// Services that somebody made up in the target account.
+fn made_up(number: usize) -> Site {
+    let site = Site::target();
+    Site::new(&site.account, &site.region, "made-up", &format!("service-{number}"))
+}
+
+fn today() -> String {
+    chrono::Utc::now().date_naive().to_string()
+}
+
+#[tokio::test]
+async fn made_up_services_get_ledgers_within_a_budget_and_the_rest_is_one_count() {
+    let (world, site, _, own) = changed().await;
+    world.tell(&event(&site, COMPLETED, &own, "")).await.response();
+    let id = |number: usize| format!("ecs-svc/{}", 1000 + number);
+    for number in 1..=24 {
+        for name in [IN_PROGRESS, IN_PROGRESS, COMPLETED] {
+            world.tell(&event(&made_up(number), name, &id(number), "made up")).await.response();
+        }
+    }
+    let recorded = |world: &World| (1..=24).filter(|number| !world.records(&made_up(*number)).is_empty()).count();
+    assert_eq!(recorded(&world), 20);
+    assert_eq!(world.kinds(&made_up(20)), ["EXTERNAL"]);
+    // A service that has a ledger of such records only is not known for it.
+    let again = world.tell(&event(&made_up(1), COMPLETED, "ecs-svc/1", "once more")).await;
+    assert_eq!(again.response()["counted"], 5, "{again:?}");
+    assert!(world.logs().iter().any(|line| line.contains("DeploymentsNotRecorded")));
+    // What the door knows, and what is in another account, is recorded all the same.
+    let known = world.tell(&event(&site, IN_PROGRESS, "ecs-svc/2", "by hand")).await;
+    assert_eq!(known.response()["recorded"], "EXTERNAL", "{known:?}");
+    let elsewhere = Site::new(crate::harness::OTHER_TARGET, &site.region, "made-up", "service");
+    let other = world.tell(&event(&elsewhere, IN_PROGRESS, "ecs-svc/3", "")).await;
+    assert_eq!(other.response()["recorded"], "EXTERNAL", "{other:?}");
+    // The day is not over.
+    assert_eq!(sweep(&world).await["told"], 0);
+    ledger::make_due(world.tables(), &today());
+    assert_eq!(sweep(&world).await["told"], 1);
+    assert_eq!(sweep(&world).await["told"], 0, "once");
+    let record = last(&world, &made_up(1));
+    assert_eq!((&record["kind"], &record["deployment_id"]), (&json!("EXTERNAL"), &json!("ecs-svc/1")));
+    assert_eq!(part(&record, "outcome")["more"], 4);
+    assert_eq!(recorded(&world), 20);
+}
+
+#[tokio::test]
+async fn an_account_that_may_not_be_changed_has_a_budget_for_all_its_services() {
+    let (world, site, _, own) = changed().await;
+    world.tell(&event(&site, COMPLETED, &own, "")).await.response();
+    world.set_variable("ALLOWED_ACCOUNTS", crate::harness::OTHER_TARGET);
+    let recorder = world.another_recorder().await;
+    for number in 1..=21 {
+        let told = world.tell_on(&recorder, &event(&site, IN_PROGRESS, &format!("ecs-svc/{number}"), "by hand")).await;
+        let expected = if number == 21 { json!({"counted": 1}) } else { told.response().clone() };
+        assert_eq!(*told.response(), expected, "{number}");
+    }
+    assert_eq!(world.kinds(&site).iter().filter(|kind| *kind == "EXTERNAL").count(), 20);
+}
+
+#[tokio::test]
+async fn events_of_one_account_that_come_at_once_use_its_budget_one_by_one() {
+    let (world, _, _, _) = changed().await;
+    let recorders = [world.another_recorder().await, world.another_recorder().await, world.another_recorder().await];
+    let tell = async |number: usize| {
+        let event = event(&made_up(number), IN_PROGRESS, &format!("ecs-svc/{number}"), "");
+        world.tell_on(&recorders[number % 3], &event).await.response().clone()
+    };
+    let mut told = Vec::new();
+    for round in 0..8 {
+        let (one, two, three) = tokio::join!(tell(3 * round), tell(3 * round + 1), tell(3 * round + 2));
+        told.extend([one, two, three]);
+    }
+    assert_eq!(told.iter().filter(|answer| answer["recorded"] == "EXTERNAL").count(), 20);
+    assert_eq!(told.iter().filter(|answer| answer["counted"].is_number()).count(), 4);
+}

@@ -417,6 +417,9 @@ pub struct History {
     /// Changes for whose requester the API door vouches, or nobody
     #[arg(long, value_parser = PossibleValuesParser::new(IDENTITIES))]
     pub identity: Option<String>,
+    /// Of the whole organization, also deployments that did not come through this door
+    #[arg(long)]
+    pub external: bool,
     /// How many at a time
     #[arg(long, value_name = "1-100", default_value_t = 20, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub limit: u8,

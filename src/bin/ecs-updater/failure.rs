@@ -170,7 +170,9 @@ fn of_updater(code: &str) -> (Exit, &'static str) {
             "Look at that change with `ecs-updater history`; to change the service all the same, run the command again.",
         ),
         "ClockSkewed" => (Exit::Later, "Run the command again: another environment of the function may answer."),
-        "ChangeInProgress" => (Exit::Later, "Run the command again in a minute: the other change ends by itself."),
+        "ChangeInProgress" => {
+            (Exit::Later, "Run the command again when the message says: the other change ends by itself.")
+        }
         "HistoryUnavailable" => (
             Exit::Later,
             "Run the command again with the same --idempotency-key; look at the updater's role and tables.",

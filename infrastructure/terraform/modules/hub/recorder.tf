@@ -163,10 +163,16 @@ module "recorder_policy" {
     DEAD_LETTERS_ARN       = aws_sqs_queue.dead_letters.arn
     TABLE_KEY_ARN          = var.table_key_arn
     DATA_KEY_ARN           = var.data_key_arn
+    ALLOWED_ACCOUNTS_ARN   = var.allowed_accounts_arn
     RECORDER_LOG_GROUP_ARN = aws_cloudwatch_log_group.recorder_log_group[0].arn
     RECORDER_SOURCE_ARN    = aws_lambda_function.recorder_function[0].arn
   }
-  without = concat(local.without_organization, local.without_table_key, local.without_data_key)
+  without = concat(
+    local.without_organization,
+    local.without_table_key,
+    local.without_data_key,
+    var.allowed_accounts_arn == "" ? ["ReadAllowedAccounts"] : [],
+  )
 }
 
 resource "aws_iam_role_policy" "recorder_policy" {
@@ -222,6 +228,7 @@ resource "aws_lambda_function" "recorder_function" {
         METRICS_NAMESPACE = var.metrics_namespace
       },
       var.external_id == "" ? {} : { EXTERNAL_ID = var.external_id },
+      length(var.allowed_accounts) == 0 ? {} : { ALLOWED_ACCOUNTS = join(",", var.allowed_accounts) },
     )
   }
 }

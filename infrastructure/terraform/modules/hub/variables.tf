@@ -120,7 +120,7 @@ variable "allowed_accounts" {
 }
 
 variable "allowed_accounts_arn" {
-  description = "ARN of the object or parameter that allowed_accounts names, which the updater may then read. Left empty, none."
+  description = "ARN of the object or parameter that allowed_accounts names, which updater and recorder may then read. Left empty, none."
   type        = string
   default     = ""
 

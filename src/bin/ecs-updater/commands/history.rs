@@ -92,6 +92,9 @@ fn query(asked: &History, functions: &Functions) -> Result<Map<String, Value>, F
             query.insert(name.to_owned(), value.as_str().into());
         }
     }
+    if asked.external {
+        query.insert("external".to_owned(), true.into());
+    }
     if asked.change.is_none() {
         query.insert("limit".to_owned(), asked.limit.into());
         query.insert("order".to_owned(), asked.order.as_str().into());

@@ -42,6 +42,9 @@ pub struct Filters {
     pub status: String,
     #[serde(deserialize_with = "trimmed")]
     pub requested_by: String,
+    /// Whether the whole organization's deployments that did not come through this door are shown, too.
+    #[serde(deserialize_with = "trimmed")]
+    pub external: String,
     #[serde(deserialize_with = "trimmed")]
     pub identity: String,
     #[serde(deserialize_with = "trimmed")]
@@ -72,6 +75,7 @@ impl Filters {
             status: text(&asked.status),
             requested_by: text(&asked.requested_by),
             identity: text(&asked.identity),
+            external: if asked.external { "true".to_owned() } else { String::new() },
             order: if asked.order == Order::OldestFirst { asked.order.as_str().to_owned() } else { String::new() },
             next: String::new(),
             show: String::new(),
@@ -97,6 +101,10 @@ impl Filters {
         self.order == Order::OldestFirst.as_str()
     }
 
+    fn is_external(&self) -> bool {
+        self.external == "true"
+    }
+
     fn has_status(&self, status: &&str) -> bool {
         self.status == *status
     }
@@ -118,6 +126,7 @@ impl Filters {
             ("status", &self.status),
             ("requested_by", &self.requested_by),
             ("identity", &self.identity),
+            ("external", &self.external),
             ("order", &self.order),
             ("next", &self.next),
         ];
@@ -157,6 +166,9 @@ impl Filters {
             insert("image", repository_of(&self.image));
         } else {
             insert("account_id", &self.account);
+        }
+        if self.is_external() {
+            query.insert("external".to_owned(), true.into());
         }
         query.insert("limit".to_owned(), LIMIT.into());
         Ok(query)

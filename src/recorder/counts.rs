@@ -1,0 +1,86 @@
+//! What was counted and not recorded, told when its day is over: one record for each account.
+
+use chrono::{DateTime, Utc};
+use tokio::time::{Duration, Instant};
+
+use super::{Invocation, RESERVE, Recorder};
+use crate::commit::{Bound, Decision, commit};
+use crate::ledger::admission::Position;
+use crate::ledger::budget::{Beyond, Budget};
+use crate::ledger::record::Kind;
+use crate::ledger::write::{LedgerError, Write};
+use crate::names::AccountId;
+use crate::outcome::Detail;
+use crate::settle::{External, Witness};
+use crate::snapshot::rfc3339;
+use crate::telemetry::Ended;
+
+/// How many counts one sweep tells.
+const AT_A_TIME: i32 = 50;
+/// How often one is written where the ledger moves or DynamoDB does not answer, and for how long at the most.
+const TRIES: u32 = 5;
+const LONGEST: Duration = Duration::from_secs(10);
+
+impl Recorder {
+    /// Whether an account may be changed. Where that cannot be read, nobody's deployments are left out for it: what the door does not know
+    /// has its budget all the same.
+    pub(super) async fn is_allowed(&self, account: &AccountId) -> bool {
+        let Some(allowed) = &self.allowed else { return true };
+        // A failure is logged where it happens.
+        allowed.at((self.clock)()).await.map_or(true, |allowed| allowed.contains(account.as_str()))
+    }
+
+    /// Tells the counts that are due, and says how many.
+    pub(super) async fn tell_counts(&self, by: DateTime<Utc>, invocation: &Invocation) -> Result<u32, LedgerError> {
+        let mut told = 0;
+        for budget in self.settler.store.budgets_to_tell(by, AT_A_TIME).await? {
+            if (self.clock)() + RESERVE > invocation.deadline {
+                break;
+            }
+            match self.tell_count(&budget, invocation).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    told += 1;
+                    self.count(Ended::Deployment(Kind::External));
+                }
+                // The next sweep tries again.
+                Err(error) => {
+                    let (account, day) = (budget.account.as_str(), budget.day.to_string());
+                    tracing::error!(account, day, "how many deployments were not recorded could not be told: {error}");
+                    self.count(Ended::NotAsked);
+                }
+            }
+        }
+        Ok(told)
+    }
+
+    /// Writes the record with a count, once, as one of the last deployment that was counted.
+    async fn tell_count(&self, due: &Budget, invocation: &Invocation) -> Result<bool, LedgerError> {
+        let Some(Beyond { last, .. }) = &due.beyond else { return Ok(false) };
+        let witness = Witness { session: String::new(), request_id: invocation.request_id.clone() };
+        let bound = Bound { tries: TRIES, until: Instant::now() + LONGEST };
+        let random = (self.random)();
+        let store = &self.settler.store;
+        let read = async || store.read_budget(&last.service, due.day).await;
+        let decide = |(position, budget): &(Position, Option<Budget>)| {
+            // Whoever told it took it away; where more came meanwhile, the next sweep tells all.
+            let Some(budget) = budget.as_ref().filter(|budget| budget.beyond == due.beyond) else {
+                return Ok(Decision::Done(false));
+            };
+            let more = due.beyond.as_ref().map(Beyond::more).filter(|more| *more > 0);
+            let detail = Detail { happened_at: Some(rfc3339(last.at)), more, ..Detail::default() };
+            let external = External {
+                service: &last.service,
+                service_arn: &last.service_arn,
+                deployment_id: &last.deployment_id,
+                at: last.at,
+                detail: &detail,
+                random,
+            };
+            let (mut writes, _) = self.settler.external_record(external, position, &witness)?;
+            writes.push(Write::Budget { from: Some(budget.clone()), to: budget.told() });
+            Ok(Decision::Write(writes, true))
+        };
+        commit(store, self.random, bound, None, read, decide).await
+    }
+}
