@@ -79,8 +79,8 @@ impl Images {
         if kinds(records).any(|kind| UNDONE_BY_ECS.contains(&kind)) {
             return None;
         }
-        let states = records.iter().filter_map(|record| Past::read(&Value::Object(record.clone()))?.images());
-        let (before, after) = states.last()?;
+        let (before, after) =
+            records.iter().rev().find_map(|record| Past::read(&Value::Object(record.clone()))?.images())?;
         let of = |images: Vec<String>| -> BTreeSet<String> {
             images.into_iter().filter(|image| repository_of(image) == repository).collect()
         };

@@ -350,7 +350,7 @@ async fn a_push_undoes_no_restore() {
     let now = chrono::Utc::now();
     let push_now = |id: &str, tag: &str, n: u32| {
         changed(push(id, tag, &digest(n)), |event| {
-            event["time"] = (now + chrono::Duration::minutes(5)).to_rfc3339().into()
+            event["time"] = (now + chrono::Duration::minutes(5)).to_rfc3339().into();
         })
     };
     for n in [7, 8] {
