@@ -31,6 +31,7 @@ use aws_config::SdkConfig;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use chrono::{DateTime, Utc};
 use tokio::sync::{OnceCell, Semaphore};
+use tokio::time::Instant;
 
 use crate::aws::documents::Setting;
 use crate::aws::ecs::{DescribeError, Ecs};
@@ -38,6 +39,7 @@ use crate::aws::images::Registries;
 use crate::aws::ledger_store::{LedgerStore, Measured};
 use crate::aws::sessions::{SessionRequest, Sessions, session_name, session_policy, source_identity};
 use crate::backoff::Backoff;
+use crate::commit::{Bound, Decision, commit};
 use crate::config::Config;
 use crate::error::{Code, Failure};
 use crate::ledger::admission::{Admission, EventFacts, Position};
@@ -68,6 +70,8 @@ const CLOCK_READINGS: u32 = 3;
 
 /// How long the note of an event that failed may take: its caller waits for the failure.
 const NOTE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often it is written in that time.
+const NOTE_TRIES: u32 = 3;
 
 /// How old a description of a service may be when its change begins.
 const FRESH: chrono::Duration = chrono::Duration::seconds(10);
@@ -317,15 +321,20 @@ impl Updater {
         if position.key(now).is_some() || is_overtaken {
             return Ok(Note::Stands);
         }
+        // With what had begun when the event was first seen, however late it is written.
         let to = KeyItem::seen(key_id, &request.event_hash, position.begun().cloned(), now);
-        let writes = [Write::Key { from: position.key.clone(), to }];
-        let written = tokio::time::timeout(NOTE_TIMEOUT, self.store().write(&writes)).await;
-        let late = || Err(LedgerError::Time("DynamoDB did not answer in time".to_owned()));
-        match written.unwrap_or_else(|_| late()) {
+        let bound = Bound { tries: NOTE_TRIES, until: Instant::now() + NOTE_TIMEOUT };
+        let read = async || self.store().read(&request.service_key, key_id).await.map(|read| read.value);
+        let noted = commit(self.store(), self.random, bound, Some(position.clone()), read, |known: &Position| {
             // The first one counts.
-            Err(LedgerError::Conflict(_)) => Ok(Note::Moved),
-            written => written.map(|()| Note::Stands),
-        }
+            if let Some(key) = known.key(now) {
+                return Ok(Decision::Done(if *key == to { Note::Stands } else { Note::Moved }));
+            }
+            let write = Write::Key { from: known.key.clone(), to: to.clone() };
+            Ok(Decision::Write(vec![write], Note::Stands))
+        });
+        let late = || Err(LedgerError::Time("DynamoDB did not answer in time".to_owned()));
+        tokio::time::timeout(NOTE_TIMEOUT, noted).await.unwrap_or_else(|_| late())
     }
 
     /// Whether this environment's clock may be trusted with a lease. Reads head and key again where no answer said so.

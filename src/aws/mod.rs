@@ -197,8 +197,13 @@ impl CallError {
             _ if was_too_late(error) => Effect::NotSent,
             SdkError::DispatchFailure(_) | SdkError::TimeoutError(_) if never_connected(error) => Effect::NotSent,
             SdkError::ServiceError(_) if is_throttling(code.as_deref(), &message, status) => Effect::Throttled,
-            // A success that cannot be read is none of these: it is as good as lost.
-            SdkError::ServiceError(_) if status.is_some_and(|status| (400..500).contains(&status)) => Effect::Refused,
+            // An answer that cannot be read is none of these, a refusal's neither: without its code nobody knows what it refuses, and
+            // whether that passes.
+            SdkError::ServiceError(_)
+                if code.is_some() && status.is_some_and(|status| (400..500).contains(&status)) =>
+            {
+                Effect::Refused
+            }
             _ => Effect::Unknown,
         };
         Self {

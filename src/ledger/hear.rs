@@ -95,7 +95,7 @@ pub struct Says {
     pub other_strategy: bool,
     /// Whether the deployment says of itself that it takes another one back.
     pub rolls_back: bool,
-    /// Whether the newest open deployment was, or is being rolled back.
+    /// Whether the open deployment that the event may tell of ([`newest_before`]) was, or is being rolled back.
     pub is_rolled_back: Option<bool>,
     /// Whether ECS could not be asked: what it would say may decide later.
     pub is_unasked: bool,
@@ -164,8 +164,7 @@ fn rollback_begins(event: &DeploymentEvent, known: Known<'_>) -> Heard {
 /// was started between. ECS rolls back what is `PRIMARY`, so an older one cannot be meant.
 fn undone<'a>(event: &DeploymentEvent, known: Known<'a>) -> Option<&'a DeploymentItem> {
     let at = latest(event);
-    let is_before = |it: &&DeploymentItem| it.deployment_id() != event.deployment_id && it.started_at < at;
-    let undone = newest(known.open.iter().filter(is_before))?;
+    let undone = newest_before(event, known.open)?;
     let is_between = |time: DateTime<Utc>| undone.started_at < time && time < at;
     let id = undone.deployment_id();
     let is_open = |id: &str| known.open.iter().any(|it| it.deployment_id() == id);
@@ -291,9 +290,8 @@ fn of_unknown(event: &DeploymentEvent, known: Known<'_>, now: DateTime<Utc>) -> 
     if let Some(heard) = of_change(event, known, &possible, says, now) {
         return heard;
     }
-    let is_of_this_life =
-        |it: &&DeploymentItem| says.service_created_at.is_none_or(|made| it.started_at + ROUNDING >= made);
-    match older.filter(is_of_this_life) {
+    let is_of_its_life = |it: &&DeploymentItem| is_of_its_life(event, says, it.started_at, it.started_at + ROUNDING);
+    match older.filter(is_of_its_life) {
         None => external(event),
         Some(older) if says.rolls_back || says.is_rolled_back == Some(true) => {
             let undone = undone(event, known).filter(|it| it.id == older.id);
@@ -336,8 +334,14 @@ fn external(event: &DeploymentEvent) -> Heard {
 
 /// The open deployment whose rollback an end of an unknown one may be.
 fn older<'a>(event: &DeploymentEvent, known: Known<'a>) -> Option<&'a DeploymentItem> {
-    let is_before = |it: &&DeploymentItem| it.started_at < latest(event);
-    newest(known.open.iter().filter(is_before)).filter(|_| event.happened != Happened::InProgress)
+    newest_before(event, known.open).filter(|_| event.happened != Happened::InProgress)
+}
+
+/// The open deployment that an event may tell of besides its own: the newest of those that began before. ECS is asked about that one.
+#[must_use]
+pub fn newest_before<'a>(event: &DeploymentEvent, open: &'a [DeploymentItem]) -> Option<&'a DeploymentItem> {
+    let is_before = |it: &&DeploymentItem| it.deployment_id() != event.deployment_id && it.started_at < latest(event);
+    newest(open.iter().filter(is_before))
 }
 
 /// Whether an attempt may have started the deployment, by the times of both: nothing that was there before it is its.
@@ -386,10 +390,15 @@ fn of_change(
     }
 }
 
+/// Whether what went on from `began` to `until` belongs to the same life of the service as the event. A service can be deleted and made anew
+/// under its name while events of its old life are on their way: when it was made says nothing against what both came before.
+fn is_of_its_life(event: &DeploymentEvent, says: &Says, began: DateTime<Utc>, until: DateTime<Utc>) -> bool {
+    says.service_created_at.is_none_or(|made| if latest(event) < made { began < made } else { until >= made })
+}
+
 /// Whether the deployment was created while the attempt could act.
 fn fits(event: &DeploymentEvent, begun: &Begun, says: &Says) -> bool {
-    let is_of_this_life = says.service_created_at.is_none_or(|made| begun.until >= made);
-    is_of_this_life
+    is_of_its_life(event, says, begun.began, begun.until)
         && match says.created_at {
             Some(created) => begun.began - CLOCKS <= created && created <= begun.until + LATE_EFFECT,
             None => event.at - begun.began < LONGEST_ROLLOUT,
@@ -697,6 +706,39 @@ mod tests {
         assert_eq!(super::hear(&ends, known, at(501)), Heard::Ask);
         let heard = super::hear(&ends, Known { says: Some(&made), ..known }, at(501));
         assert!(matches!(heard, Heard::External(_)), "{heard:?}");
+    }
+
+    #[test]
+    fn events_of_a_service_s_old_life_that_come_in_its_new_one_are_of_the_old_one_s_change() {
+        // The change died; while its events waited for its lease to end, the service was deleted and made anew.
+        let written = written(&[began(0, "nginx:2")]);
+        let made = |made: i64, created| Says { service_created_at: Some(at(made)), ..says(created, "nginx:2") };
+        let heard = |event: &DeploymentEvent, open: &[DeploymentItem], says: &Says| {
+            let known = Known { head: None, item: None, open, written: &written, says: Some(says) };
+            super::hear(event, known, at(200))
+        };
+        for happened in [Happened::InProgress, Happened::Completed, Happened::Failed] {
+            let old = event("ecs-svc/5", happened, "", 75);
+            let heard = heard(&old, &[], &made(180, 60));
+            assert!(matches!(&heard, Heard::OfOrphan(item) if item.change_id == change(0)), "{heard:?}");
+        }
+        // Where ECS does not tell any more what ran then, nobody is said to have done it.
+        let gone = Says { service_created_at: Some(at(180)), ..Says::default() };
+        let ends = event("ecs-svc/5", Happened::Completed, "", 75);
+        assert!(matches!(heard(&ends, &[], &gone), Heard::TooEarly(_)));
+        // What the new life brings is none of that change's, also where it runs the same.
+        let new = event("ecs-svc/6", Happened::InProgress, "", 181);
+        assert!(matches!(heard(&new, &[], &made(180, 180)), Heard::External(_)));
+        // And an end of then may be of a rollback of then.
+        let other = event("ecs-svc/4", Happened::Completed, "", 75);
+        let open = [item("ecs-svc/7", 190), item("ecs-svc/2", 10)];
+        assert_eq!(newest_before(&other, &open).map(DeploymentItem::deployment_id), Some("ecs-svc/2"));
+        let back = Says { is_rolled_back: Some(true), images: says(0, "other").images, ..made(180, 70) };
+        let heard = heard(&other, &open, &back);
+        assert!(
+            matches!(&heard, Heard::RollsBack { undone: Some(it) } if it.deployment_id() == "ecs-svc/2"),
+            "{heard:?}"
+        );
     }
 
     #[test]

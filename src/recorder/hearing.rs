@@ -15,7 +15,7 @@ use crate::ledger::admission::Position;
 use crate::ledger::begun::Written;
 use crate::ledger::budget::{Budget, Last, Room};
 use crate::ledger::deployment::{DeploymentItem, Undoes};
-use crate::ledger::hear::{Heard, Known, Says, hear, needs_ledger};
+use crate::ledger::hear::{Heard, Known, Says, hear, needs_ledger, newest_before};
 use crate::ledger::record::Kind;
 use crate::ledger::write::{LedgerError, Write};
 use crate::names::ChangeId;
@@ -167,7 +167,7 @@ impl Recorder {
             }
             Heard::TooEarly(why) => Decision::Done(Done::Later(why)),
             Heard::Ask => {
-                let open = read.open.iter().max_by_key(|item| item.started_at).cloned();
+                let open = newest_before(event, &read.open).cloned();
                 Decision::Done(Done::Ask(open.map(Box::new)))
             }
             Heard::Ended { deployment_id, ending, is_final } => {
@@ -237,7 +237,7 @@ impl Recorder {
         }
     }
 
-    /// What ECS says of an event's deployment, and of the newest open one: nothing, where it cannot be asked.
+    /// What ECS says of an event's deployment, and of the open one that its event may tell of: nothing, where it cannot be asked.
     async fn says(&self, event: &DeploymentEvent, open: Option<&DeploymentItem>, invocation: &Invocation) -> Says {
         let service = &event.service;
         let session = match self.session(service, invocation).await {

@@ -1,9 +1,11 @@
 //! The same key again: the same answer, and nothing done twice.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::harness::dynamodb::STATE_TABLE;
-use crate::harness::journal::Fault;
+use crate::harness::journal::{Fault, Spoilt};
 use crate::harness::lambda::Outcome;
 use crate::harness::{FUNCTION_ARN, Site, TARGET, World, ledger};
 
@@ -208,4 +210,41 @@ async fn a_key_of_256_characters_of_any_script_is_a_key() {
     let first = world.invoke(&event).await;
     let again = world.invoke(&event).await;
     assert_replays(&first, &again);
+}
+
+/// One event that is delivered twice, to two environments: the second has read that nothing is under the key, and looks at the service when
+/// the first has deployed. By `expected_task_definition` it would be refused for the work of its own change.
+async fn delivered_twice(spoils: Option<Fault>) {
+    let world = World::new().await;
+    let expects = Site::target().event(json!({
+        "ecs_image_name": "nginx", "expected_task_definition": "web:1", "idempotency_key": "k",
+    }));
+    let other = world.another_process().await;
+    world.journal.on("DescribeServices", 1, Fault::Delay(Duration::from_secs(3)));
+    // The first one writes STARTED and its result; then comes the note of the second.
+    if let Some(fault) = &spoils {
+        world.journal.on("ExecuteTransaction", 3, fault.clone());
+    }
+    let first = async {
+        world.journal.reached("DescribeServices", 1).await;
+        world.invoke(&expects).await
+    };
+    let second = world.invoke_on(&other, expects.to_string().into_bytes(), world.invocation());
+    let (second, first) = tokio::join!(second, first);
+    first.status("APPLIED");
+    assert_replays(&first, &second);
+    assert_eq!(world.kinds(&Site::target()), ["STARTED", "APPLIED"]);
+    assert_eq!(world.journal.of("ExecuteTransaction").len(), 3, "the note was tried: {}", world.journal.summary());
+}
+
+#[tokio::test]
+async fn a_second_delivery_is_not_refused_for_what_the_first_one_deployed() {
+    delivered_twice(None).await;
+}
+
+/// Nor where the answer that would have told of the first one cannot be read, or does not come.
+#[tokio::test]
+async fn a_second_delivery_that_is_not_told_of_the_first_one_asks() {
+    delivered_twice(Some(Fault::Spoil(Spoilt::Half))).await;
+    delivered_twice(Some(Fault::Answer { status: 400, body: "<html>".to_owned() })).await;
 }

@@ -43,6 +43,17 @@ async fn a_start_that_the_ledger_never_has_room_for_is_worth_another_try() {
     assert!(world.records(&Site::target()).is_empty());
 }
 
+/// Without its code nobody knows what was refused, and whether that passes: a conflict and a throttling are refusals with status 400, too.
+#[tokio::test]
+async fn a_refusal_that_cannot_be_read_is_worth_another_try() {
+    for nth in [1, 2] {
+        let world = World::new().await;
+        world.journal.on("ExecuteTransaction", nth, Fault::Answer { status: 400, body: "<html>".to_owned() });
+        world.update(json!({"ecs_image_name": "nginx"})).await.status("APPLIED");
+        assert_eq!(world.kinds(&Site::target()), ["STARTED", "APPLIED"]);
+    }
+}
+
 /// A change whose update fails late: meanwhile its lease ended and another change closed it.
 #[tokio::test]
 async fn a_late_failure_does_not_open_its_key_again() {
