@@ -115,13 +115,13 @@ pub fn hear(event: &DeploymentEvent, known: Known<'_>, now: DateTime<Utc>) -> He
         ));
     }
     if event.rolls_back() {
-        return rollback_begins(event, known);
+        return rollback_begins(event, known, now);
     }
     if let Some(undone) = undone_by_end(event, known) {
         return rollback_ends(event, undone.deployment_id());
     }
     match item {
-        Some(item) => of_known(event, item, known),
+        Some(item) => of_known(event, item, known, now),
         None => of_unknown(event, known, now),
     }
 }
@@ -137,7 +137,7 @@ pub fn needs_ledger(event: &DeploymentEvent, head: Option<&Head>, item: Option<&
 }
 
 /// What began with the words of a rollback undoes the newest open deployment that began before.
-fn rollback_begins(event: &DeploymentEvent, known: Known<'_>) -> Heard {
+fn rollback_begins(event: &DeploymentEvent, known: Known<'_>, now: DateTime<Utc>) -> Heard {
     let undone = undone(event, known);
     let noted = known.item.and_then(|item| item.undoes.as_ref());
     if noted.is_some_and(|noted| noted.since >= event.at) {
@@ -150,7 +150,10 @@ fn rollback_begins(event: &DeploymentEvent, known: Known<'_>) -> Heard {
         }
         // The id was taken up again, for another deployment: how that rollback ends is not how the one that is noted ended.
         (Some(_), None) if noted == Some(None) => Heard::Nothing("the rollback is known"),
-        (Some(_), None) if noted.is_none() => Heard::Nothing("nothing that is open is rolled back"),
+        (Some(item), None) if noted.is_none() => match may_have_replaced(event, item, known) {
+            Some(begun) if is_live(begun, known, now) => not_told(event, begun),
+            _ => Heard::Nothing("nothing that is open is rolled back"),
+        },
         // It may be of one that nobody told of yet: ECS says whether this one was rolled back.
         (_, Some(_)) if known.says.is_none() => Heard::Ask,
         (_, undone) => {
@@ -232,7 +235,31 @@ fn is_overtaken(event: &DeploymentEvent, since: DateTime<Utc>, known: Known<'_>)
     began(event, known).any(|time| since < time && time < event.at)
 }
 
-fn of_known(event: &DeploymentEvent, item: &DeploymentItem, known: Known<'_>) -> Heard {
+/// The change that may have replaced the event's deployment before the event happened, and told nobody yet.
+fn may_have_replaced<'a>(event: &DeploymentEvent, item: &DeploymentItem, known: Known<'a>) -> Option<&'a Begun> {
+    let is_between = |begun: &Begun| item.started_at < begun.began && begun.began + ROUNDING < event.at;
+    known.written.begun.iter().find(|begun| {
+        begun.change_id != item.change_id
+            && begun.may_deploy()
+            && is_between(begun)
+            && begun.left.as_deref() != Some(&event.deployment_id)
+    })
+}
+
+fn not_told(event: &DeploymentEvent, begun: &Begun) -> Heard {
+    Heard::TooEarly(format!(
+        "change {} of service {} has not ended: what it started may have replaced deployment {}",
+        begun.change_id, event.service, event.deployment_id
+    ))
+}
+
+/// Whether the attempt still holds the service.
+fn is_live(begun: &Begun, known: Known<'_>, now: DateTime<Utc>) -> bool {
+    let lease = known.head.and_then(|head| head.lease.as_ref());
+    lease.is_some_and(|lease| lease.is_of(&begun.change_id, begun.attempt) && lease.until > now)
+}
+
+fn of_known(event: &DeploymentEvent, item: &DeploymentItem, known: Known<'_>, now: DateTime<Utc>) -> Heard {
     if let Some(undoes) = &item.undoes {
         // What its id did before the rollback began is not the rollback's.
         let is_earlier = event.at < undoes.since;
@@ -256,6 +283,17 @@ fn of_known(event: &DeploymentEvent, item: &DeploymentItem, known: Known<'_>) ->
         return Heard::Nothing(
             "another deployment had taken its place: it is the end of a rollback, and the sweep asks how it ended",
         );
+    }
+    // Its own end may be on its way still: this one may be of the rollback to it of what a later change started.
+    if event.happened != Happened::InProgress
+        && item.outcomes.is_empty()
+        && let Some(begun) = may_have_replaced(event, item, known)
+    {
+        return if is_live(begun, known, now) {
+            not_told(event, begun)
+        } else {
+            Heard::Nothing("a later change may have taken its place, and did not say so: the sweep asks how it ended")
+        };
     }
     if !item.by_events {
         return Heard::Nothing("events do not tell how deployments of this strategy end: the sweep asks");
@@ -372,12 +410,10 @@ fn of_change(
         let found = judged.iter().filter(|(_, runs)| *runs == wanted).map(|(begun, _)| *begun);
         found.max_by(|one, other| (&one.change_id, one.attempt).cmp(&(&other.change_id, other.attempt)))
     };
-    let is_live = |begun: &Begun| {
-        let lease = known.head.and_then(|head| head.lease.as_ref());
-        lease.is_some_and(|lease| lease.is_of(&begun.change_id, begun.attempt) && lease.until > now)
-    };
     match (newest(Runs::Wanted), newest(Runs::Unknown)) {
-        (Some(begun), _) | (None, Some(begun)) if is_live(begun) => Some(not_ended(event, &begun.change_id)),
+        (Some(begun), _) | (None, Some(begun)) if is_live(begun, known, now) => {
+            Some(not_ended(event, &begun.change_id))
+        }
         (Some(begun), _) => Some(Heard::OfOrphan(Box::new(of_orphan(event, begun, says, now)))),
         (None, Some(begun)) if now - event.at < WAITED_OUT || says.is_unasked => Some(Heard::TooEarly(format!(
             "deployment {} may be of change {}, and ECS does not tell yet what it runs",
@@ -568,6 +604,46 @@ mod tests {
         assert!(matches!(told(None), Heard::RollsBack { undone: Some(_) }));
         assert!(matches!(told(Some(true)), Heard::RollsBack { undone: Some(_) }));
         assert_eq!(told(Some(false)), Heard::RollsBack { undone: None });
+    }
+
+    #[test]
+    fn the_end_of_a_rollback_is_no_end_of_what_it_goes_back_to() {
+        // Its own end was not heard yet; what a later change started and did not tell of is rolled back to it, and that fails.
+        let own = item("ecs-svc/3", 10);
+        let heard = |begun: Begun, happened, reason, second, now| {
+            let head = head(Some(lease(50)));
+            let written = written(&[begun]);
+            let known = Known {
+                head: Some(&head),
+                item: Some(&own),
+                open: std::slice::from_ref(&own),
+                written: &written,
+                says: None,
+            };
+            super::hear(&event("ecs-svc/3", happened, reason, second), known, at(now))
+        };
+        for happened in [Happened::Failed, Happened::Completed] {
+            assert!(
+                matches!(heard(began(50, "nginx:2"), happened, "", 70, 71), Heard::TooEarly(_)),
+                "{happened:?}: it holds the service"
+            );
+            assert!(
+                matches!(heard(began(50, "nginx:2"), happened, "", 70, 400), Heard::Nothing(_)),
+                "{happened:?}: it died"
+            );
+            assert!(
+                matches!(heard(began(50, "nginx:2"), happened, "", 40, 71), Heard::Ended { .. }),
+                "{happened:?}: it began later"
+            );
+            let unacted = Begun { left: Some("ecs-svc/3".to_owned()), ..began(50, "nginx:2") };
+            assert!(
+                matches!(heard(unacted, happened, "", 70, 71), Heard::Ended { .. }),
+                "{happened:?}: it replaced nothing"
+            );
+        }
+        let begins = |now| heard(began(50, "nginx:2"), Happened::InProgress, BACK, 70, now);
+        assert!(matches!(begins(71), Heard::TooEarly(_)), "what is rolled back will be told of");
+        assert!(matches!(begins(400), Heard::Nothing(_)));
     }
 
     #[test]
