@@ -14,9 +14,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use jsonschema::Validator;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 use wildmatch::WildMatch;
 
 use crate::image::ImageReference;
+use crate::ledger::record::hex;
 use crate::names::ServiceKey;
 use crate::registry::{Location, Tagged, is_image_type, is_tag_of_artifact};
 use crate::request::{self, Defaults, Event, ImageChange};
@@ -42,7 +44,7 @@ pub const DELIVERIES: u32 = 3;
 static SCHEMA: OnceLock<Result<Validator, String>> = OnceLock::new();
 
 /// Which pushes change which services: a document of `schema/trigger-mapping.schema.json`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Mapping(Vec<Rule>);
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -183,6 +185,31 @@ impl Mapping {
         }
     }
 
+    /// A name for all repositories that have images for the same services as this one, directly or by others: their pushes keep one order.
+    /// Of two changes of a service at once, one would be refused as overtaken, though each sets another container.
+    #[must_use]
+    pub fn family(&self, repository: &str) -> String {
+        let mut family = BTreeSet::from([repository]);
+        loop {
+            let members = self.0.iter().filter(|rule| family.contains(rule.repository.as_str()));
+            let services: Vec<_> = members.flat_map(|rule| rule.places.iter().map(|place| &place.service)).collect();
+            let is_kin = |rule: &&Rule| rule.places.iter().any(|place| services.contains(&&place.service));
+            let kin: BTreeSet<_> = self.0.iter().filter(is_kin).map(|rule| rule.repository.as_str()).collect();
+            if kin.is_subset(&family) {
+                return family.first().copied().unwrap_or_default().to_owned();
+            }
+            family.extend(kin);
+        }
+    }
+
+    /// Whether the mapping has images for several containers of a service, named as records name it.
+    fn is_shared(&self, service: &str) -> bool {
+        let places = self.0.iter().flat_map(|rule| &rule.places);
+        let containers: BTreeSet<_> =
+            places.filter(|place| place.service.to_string() == service).map(|place| &place.container).collect();
+        containers.len() > 1
+    }
+
     /// The rules that have images for this place.
     fn of<'a>(&'a self, place: &'a Place) -> impl Iterator<Item = &'a Rule> {
         self.0.iter().filter(|rule| rule.places.contains(place))
@@ -210,9 +237,18 @@ impl Rule {
         self.tags.iter().any(|pattern| pattern != tag || pattern.contains(['*', '?']))
     }
 
+    /// What tells keys of rules for named containers apart: names alone could be too long for a key.
+    fn containers(&self) -> String {
+        let names: BTreeSet<&str> = self.places.iter().filter_map(|place| place.container.as_deref()).collect();
+        let names = names.into_iter().collect::<Vec<_>>().join("/");
+        if names.is_empty() { names } else { format!("/{}", hex(&Sha256::digest(names)[..8])) }
+    }
+
     fn events(&self, push: &Push, targets: &[Map<String, Value>]) -> Vec<Value> {
         let image = format!("{}@{}", push.repository, push.digest);
         let reason = format!("push of {}:{} (event {})", push.repository, push.tag, push.id);
+        // An event that is delivered again gets the first answer again; one for another container of the same service its own.
+        let key = format!("{REQUESTED_BY}/{}/{}{}", push.digest, push.id, self.containers());
         targets
             .chunks(MAX_UPDATES)
             .map(|targets| {
@@ -221,8 +257,7 @@ impl Rule {
                     ("ecs_image_name".to_owned(), image.as_str().into()),
                     ("requested_by".to_owned(), REQUESTED_BY.into()),
                     ("reason".to_owned(), reason.as_str().into()),
-                    // An event that is delivered again gets the first answer again.
-                    ("idempotency_key".to_owned(), format!("{REQUESTED_BY}/{}/{}", push.digest, push.id).into()),
+                    ("idempotency_key".to_owned(), key.as_str().into()),
                     ("pushed_tag".to_owned(), push.tag.clone().into()),
                     ("summary_only".to_owned(), true.into()),
                     ("updates".to_owned(), json!(targets)),
@@ -238,19 +273,26 @@ impl Rule {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Ended {
     /// Whether nothing is left to do: the services have the image, or a later change or a restore stands that it would undo, which
-    /// delivering the push again does not change.
+    /// delivering the push again does not change. Where the mapping has images for several containers of the service, that change may
+    /// have been about another one: somebody has to look.
     pub is_done: bool,
     /// How many services have a later change or a restore.
     pub overtaken: usize,
 }
 
 impl Ended {
-    /// Reads the answer to `updates`.
+    /// Reads the answer to `updates` of a mapping.
     #[must_use]
-    pub fn read(answer: &Value) -> Self {
+    pub fn read(answer: &Value, mapping: &Mapping) -> Self {
         let results = answer.pointer("/body/results").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        let overtaken =
-            results.iter().filter(|result| result.pointer("/error/code") == Some(&"ChangeOvertaken".into())).count();
+        let service = |result: &Value| {
+            let names = ["account_id", "region", "ecs_cluster_name", "ecs_service_name"];
+            names.map(|name| result.get(name).and_then(Value::as_str).unwrap_or_default()).join("/")
+        };
+        let is_overtaken = |result: &&Value| {
+            result.pointer("/error/code") == Some(&"ChangeOvertaken".into()) && !mapping.is_shared(&service(result))
+        };
+        let overtaken = results.iter().filter(is_overtaken).count();
         let failed =
             |name: &str| answer.pointer(&format!("/body/summary/{name}")).and_then(Value::as_u64).unwrap_or_default();
         let left = failed("failed") + failed("not_started") + failed("timed_out");
@@ -349,16 +391,23 @@ pub struct Delivery {
     pub push: Push,
 }
 
-/// The messages of a queue: pushes of each repository in the order in which they came, and the messages that hold none.
+/// The messages of a queue: pushes of each family of repositories in the order in which they came, and the messages that hold none.
 #[must_use]
-pub fn groups(messages: impl IntoIterator<Item = Message>) -> (Vec<Vec<Delivery>>, BTreeSet<String>) {
+pub fn groups(
+    messages: impl IntoIterator<Item = Message>,
+    mapping: &Mapping,
+) -> (Vec<Vec<Delivery>>, BTreeSet<String>) {
     let mut groups: BTreeMap<String, Vec<Delivery>> = BTreeMap::new();
     let mut others = BTreeSet::new();
     for Message { id, body, received } in messages {
         match serde_json::from_str(&body).ok().as_ref().and_then(Push::read) {
             Some(push) => {
                 let is_last = received >= DELIVERIES;
-                groups.entry(push.repository.clone()).or_default().push(Delivery { message: id, is_last, push });
+                groups.entry(mapping.family(&push.repository)).or_default().push(Delivery {
+                    message: id,
+                    is_last,
+                    push,
+                });
             }
             None => _ = others.insert(id),
         }
@@ -422,15 +471,64 @@ mod tests {
         let answer = |status: u16, failed: u64, codes: &[&str]| {
             let results: Vec<Value> =
                 codes.iter().map(|code| json!({"status": "FAILED", "error": {"code": code}})).collect();
-            Ended::read(
-                &json!({"statusCode": status, "body": {"summary": {"failed": failed, "not_started": 0, "timed_out": 0},
-                "results": results}}),
-            )
+            let answer = json!({"statusCode": status, "body": {"summary": {"failed": failed, "not_started": 0, "timed_out": 0},
+                "results": results}});
+            Ended::read(&answer, &Mapping::parse(&mapping().to_string(), &defaults()).unwrap())
         };
         assert_eq!(answer(200, 0, &[]), Ended { is_done: true, overtaken: 0 });
         assert_eq!(answer(207, 2, &["ChangeOvertaken", "ChangeOvertaken"]), Ended { is_done: true, overtaken: 2 });
         assert_eq!(answer(207, 2, &["ChangeOvertaken", "ChangeInProgress"]), Ended { is_done: false, overtaken: 1 });
-        assert!(!answer(207, 0, &[]).is_done && !answer(500, 0, &[]).is_done && !Ended::read(&Value::Null).is_done);
+        assert!(!answer(207, 0, &[]).is_done && !answer(500, 0, &[]).is_done);
+        // Somebody else's container, or this one: who knows.
+        let mut mapping = mapping();
+        mapping[0]["container_name"] = "web".into();
+        let rule = mapping[0].clone();
+        mapping.as_array_mut().unwrap().push(rule);
+        mapping[1]["container_name"] = "sidecar".into();
+        mapping[1]["targets"] = json!([{"account_id": "222222222222"}]);
+        let mapping = Mapping::parse(&mapping.to_string(), &defaults()).unwrap();
+        let ended = |account: &str| {
+            let result = json!({"account_id": account, "region": "eu-west-1", "ecs_cluster_name": "prod",
+                "ecs_service_name": if account == "222222222222" { "app" } else { "app-2" }, "error": {"code": "ChangeOvertaken"}});
+            Ended::read(&json!({"statusCode": 207, "body": {"summary": {"failed": 1}, "results": [result]}}), &mapping)
+        };
+        assert_eq!(ended("222222222222"), Ended { is_done: false, overtaken: 0 });
+        assert_eq!(ended("333333333333"), Ended { is_done: true, overtaken: 1 });
+        // Each has a key of its own.
+        let push = Push::read(&event("e-1", "release-7", &digest(1))).unwrap();
+        let keys: BTreeSet<String> = mapping
+            .changes(&push, &BTreeMap::new())
+            .events
+            .iter()
+            .map(|event| event["idempotency_key"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(keys.len(), 2, "{keys:?}");
+    }
+
+    #[test]
+    fn repositories_of_one_service_keep_one_order() {
+        let mut mapping = mapping();
+        for (index, (name, account)) in
+            [("team/sidecar", "333333333333"), ("team/log", "444444444444"), ("team/other", "555555555555")]
+                .into_iter()
+                .enumerate()
+        {
+            let mut rule = mapping[0].clone();
+            rule["repository"] = REPOSITORY.replace("team/app", name).into();
+            rule["container_name"] = format!("c{index}").into();
+            rule["targets"] = json!([{"account_id": account, "ecs_service_name": "app-2"}]);
+            mapping.as_array_mut().unwrap().push(rule);
+        }
+        mapping[2]["targets"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"account_id": "333333333333", "ecs_service_name": "app-2"}));
+        let mapping = Mapping::parse(&mapping.to_string(), &defaults()).unwrap();
+        let family = |name: &str| mapping.family(&REPOSITORY.replace("team/app", name));
+        assert_eq!(family("team/app"), family("team/sidecar"));
+        assert_eq!(family("team/app"), family("team/log"));
+        assert_ne!(family("team/app"), family("team/other"));
+        assert_eq!(family("team/unknown"), REPOSITORY.replace("team/app", "team/unknown"));
     }
 
     #[test]
@@ -623,12 +721,15 @@ mod tests {
             |n: usize, body: String| Message { id: format!("m-{n}"), body, received: u32::try_from(n).unwrap() };
         let mut other = event("e-3", "release-8", &digest(7));
         other["detail"]["repository-name"] = "team/other".into();
-        let (groups, others) = groups([
-            message(1, event("e-1", "release-9", &digest(9)).to_string()),
-            message(2, other.to_string()),
-            message(3, event("e-2", "release-10", &digest(10)).to_string()),
-            message(4, "{".to_owned()),
-        ]);
+        let (groups, others) = groups(
+            [
+                message(1, event("e-1", "release-9", &digest(9)).to_string()),
+                message(2, other.to_string()),
+                message(3, event("e-2", "release-10", &digest(10)).to_string()),
+                message(4, "{".to_owned()),
+            ],
+            &Mapping::default(),
+        );
         assert_eq!(others, BTreeSet::from(["m-4".to_owned()]));
         let messages: Vec<Vec<(&str, bool)>> =
             groups.iter().map(|group| group.iter().map(|it| (it.message.as_str(), it.is_last)).collect()).collect();

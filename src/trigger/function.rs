@@ -165,11 +165,11 @@ impl Trigger {
                  so, mend the document or the trigger's right to read it"
             ),
         })?;
-        let (groups, others) = groups(messages.records.into_iter().map(Message::from));
+        let (groups, others) = groups(messages.records.into_iter().map(Message::from), &mapping);
         if !others.is_empty() {
             tracing::warn!(messages = others.len(), "no successful pushes of an image under a tag: left out");
         }
-        // Repositories do not wait for each other; where two have images for one service, the second finds it held, and comes again.
+        // Repositories do not wait for each other, but for those that have images for the same service.
         let again = join_all(groups.iter().map(|group| self.group(&mapping, group, until))).await;
         Ok(Again { messages: again.into_iter().flatten().map(|id| AgainMessage { id }).collect() })
     }
@@ -182,13 +182,13 @@ impl Trigger {
         let mut again = Vec::new();
         let mut brought = BTreeSet::new();
         for (index, Delivery { message, is_last, push }) in group.iter().enumerate() {
-            let Push { repository, tag, digest, .. } = push;
-            // The same image under the same tag, pushed again, changes nothing more.
-            if brought.contains(&(tag, digest)) {
+            let Push { repository, tag, digest, at, .. } = push;
+            // The same event, delivered twice; at another time the tag may have been elsewhere between.
+            if brought.contains(&(repository, tag, digest, at)) {
                 continue;
             }
             let Err(why) = self.one(mapping, push, until).await else {
-                brought.insert((tag, digest));
+                brought.insert((repository, tag, digest, at));
                 continue;
             };
             tracing::error!(repository, tag, digest, event = push.id, "{why}");
@@ -239,12 +239,12 @@ impl Trigger {
         // What fails in one event keeps no other from being sent: its services are others.
         let mut failures = Vec::new();
         for event in &changes.events {
-            failures.extend(self.send(push, event, until).await.err());
+            failures.extend(self.send(mapping, push, event, until).await.err());
         }
         if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
     }
 
-    async fn send(&self, push: &Push, event: &Value, until: Instant) -> Result<(), String> {
+    async fn send(&self, mapping: &Mapping, push: &Push, event: &Value, until: Instant) -> Result<(), String> {
         const OPERATION: &str = "lambda:InvokeFunction";
         if Instant::now() + TO_SEND > until {
             return Err("no time is left to change anything: the push comes again".to_owned());
@@ -263,7 +263,7 @@ impl Trigger {
         }
         let summary = body.pointer("/body/summary").map(Value::to_string).unwrap_or_default();
         let Push { id, repository, tag, digest, .. } = push;
-        let ended = Ended::read(&body);
+        let ended = Ended::read(&body, mapping);
         tracing::info!(repository, tag, digest, event = id, summary, overtaken = ended.overtaken, "changed");
         if ended.is_done { Ok(()) } else { Err(format!("not everywhere: {summary}")) }
     }

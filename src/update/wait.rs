@@ -14,7 +14,7 @@ use crate::follow::{Looker, Waited, follow};
 use crate::ledger::admission::Position;
 use crate::ledger::idempotency::Answer;
 use crate::ledger::record::Kind;
-use crate::ledger::write::Write;
+use crate::ledger::write::{LedgerError, Write};
 use crate::outcome::{Ending, Followed, Standing};
 use crate::request::UpdateRequest;
 use crate::response::{Response, Status};
@@ -65,7 +65,8 @@ impl Updater {
         if response.body.replayed
             && let Some(other) = self.other_waiter(request, &key_id, position, end).await
         {
-            let what = match tokio::time::timeout(LOOK, looker.look()).await {
+            let left = (end - (self.clock)()).to_std().unwrap_or_default();
+            let what = match tokio::time::timeout(LOOK.min(left), looker.look()).await {
                 Ok(Ok(Standing::Ended(ending))) => return self.ended(request, invocation, response, *ending).await,
                 Ok(Ok(Standing::Open(what))) => what,
                 Ok(Err(error)) => format!("it could not be looked at: {error}"),
@@ -102,7 +103,10 @@ impl Updater {
                 None => Decision::Write(vec![Write::Waiter { key: key.clone(), until: end }], None),
             })
         });
-        marked.await.unwrap_or_else(|error| {
+        // Nothing of it goes into the time that is kept back for the answer.
+        let left = (end - (self.clock)()).to_std().unwrap_or_default();
+        let late = || Err(LedgerError::Time("no time was left".to_owned()));
+        tokio::time::timeout(left, marked).await.unwrap_or_else(|_| late()).unwrap_or_else(|error| {
             tracing::warn!(service = %request.service_key, "that somebody waits could not be noted: {error}");
             None
         })

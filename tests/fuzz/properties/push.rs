@@ -12,8 +12,10 @@ const REPOSITORY: &str = "111111111111.dkr.ecr.eu-west-1.amazonaws.com/team/app"
 
 pub fn check(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
-    let (groups, others) =
-        groups(["m-1", "m-2"].map(|id| Message { id: id.to_owned(), body: text.to_owned(), received: 1 }));
+    let (groups, others) = groups(
+        ["m-1", "m-2"].map(|id| Message { id: id.to_owned(), body: text.to_owned(), received: 1 }),
+        &Mapping::default(),
+    );
     assert_eq!(groups.len() + usize::from(!others.is_empty()), 1, "a message is a push, or is none");
     for group in &groups {
         assert_eq!(group.iter().map(|it| it.message.as_str()).collect::<Vec<_>>(), ["m-1", "m-2"]);
