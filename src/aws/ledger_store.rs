@@ -465,7 +465,7 @@ impl LedgerStore {
     /// Where the call failed, or a record does not fit its hash.
     pub async fn previous(&self, service: &ServiceKey) -> Result<Option<Previous>, LedgerError> {
         let mut search = previous::Search::default();
-        Ok(self.changes(service, |records| search.look(records)).await?.or_else(|| search.end()))
+        Ok(self.newest_changes(service, |records| search.look(records)).await?.or_else(|| search.end()))
     }
 
     /// The restore that a push of this image under this tag would undo, if there is one.
@@ -480,11 +480,11 @@ impl LedgerStore {
         tag: &str,
     ) -> Result<Option<ChangeId>, LedgerError> {
         let mut search = hold::Search::new(image, tag);
-        Ok(self.changes(service, |records| search.look(records)).await?.flatten())
+        Ok(self.newest_changes(service, |records| search.look(records)).await?.flatten())
     }
 
     /// Reads a service's records from the newest on, change by change, until `look` knows the answer.
-    async fn changes<T>(
+    async fn newest_changes<T>(
         &self,
         service: &ServiceKey,
         mut look: impl FnMut(&[RawRecord]) -> Option<T>,

@@ -77,7 +77,11 @@ GOOD: Event = {
 
 # What chance brings too seldom: tags that only the schema refuses.
 TAGGED = {"ecs_cluster_name": "c", "ecs_service_name": "s"}
-RARE: list[Any] = [{**TAGGED, "ecs_tag": {"x": "aws:y"}}, {**TAGGED, "ecs_tag": {"team": "a;b"}}]
+RARE: list[Any] = [
+    {**TAGGED, "ecs_tag": {"x": "aws:y"}},
+    {**TAGGED, "ecs_tag": {"team": "a;b"}},
+    {"image": "nginx", "limit": 20.0},
+]
 
 
 def events(fields: list[str], usual: str, count: int) -> list[Any]:

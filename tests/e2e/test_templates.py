@@ -511,8 +511,9 @@ def test_the_check_of_the_input_is_that_of_its_schema() -> None:
     )
     assert own == set(properties)
     entry = schemas["update-event"]["properties"]["updates"]["items"]["properties"]
-    # What the state machine says itself: key and time of the rollout, that nothing is dry, and how long a wave bakes.
-    assert fields == set(entry) - {"idempotency_key", "sent_at", "dry_run", "wait_seconds"}
+    # What the state machine says itself: key and time of the rollout, that nothing is dry, and how long a wave bakes. And what somebody
+    # rolls out is nobody's push.
+    assert fields == set(entry) - {"idempotency_key", "sent_at", "dry_run", "wait_seconds", "pushed_tag"}
     assert fields == set(properties["change"]["properties"])
     assert fields == set(schemas["waves-input"]["$defs"]["target"]["properties"])
     begin = " ".join(str(value) for value in states["Begin"]["Assign"].values())
@@ -776,6 +777,11 @@ def test_a_customer_key_is_for_all_logs_queues_and_buckets(file: str) -> None:
         match resource["Type"]:
             case "AWS::Logs::LogGroup":
                 assert (with_key, without.get("KmsKeyId")) == ({"KmsKeyId": "arn:data-key"}, NOTHING), name
+            case "AWS::SQS::Queue" if name == "TamperingQueue":
+                # Who disables the data key is to be heard of.
+                assert with_key == without == {"SqsManagedSseEnabled": True}, name
+                keys = template(file)["Resources"]["KeysWatch"]["Properties"]["EventPattern"]["detail"]["requestParameters"]["keyId"]
+                assert resolve(keys[-2], given, {"HasDataKey": True}) == "arn:data-key"
             case "AWS::SQS::Queue":
                 assert with_key == {"KmsMasterKeyId": "arn:data-key", "SqsManagedSseEnabled": False}, name
                 assert (without["KmsMasterKeyId"], without["SqsManagedSseEnabled"]) == (NOTHING, True), name

@@ -1,12 +1,12 @@
 # Who changes what this module made, by CloudTrail's management events.
 
 # A queue and not the topic itself: its policy takes events of these rules alone, while the topic's key would have to be opened to
-# EventBridge as a whole. What happened stays there for two weeks; the alarm tells.
+# EventBridge as a whole. What happened stays there for two weeks; the alarm tells. With SQS's own key, also where there is a data key:
+# who disables that one is to be heard of.
 resource "aws_sqs_queue" "tampering_queue" {
   name_prefix               = "${var.name}-tampering-"
   message_retention_seconds = 1209600
-  sqs_managed_sse_enabled   = var.data_key_arn == "" ? true : null
-  kms_master_key_id         = var.data_key_arn == "" ? null : var.data_key_arn
+  sqs_managed_sse_enabled   = true
   tags                      = var.tags
 }
 
@@ -74,7 +74,7 @@ resource "aws_cloudwatch_event_target" "tables_watch" {
 
 resource "aws_cloudwatch_event_rule" "keys_watch" {
   name_prefix = "${var.name}-"
-  description = "Changes of the keys of tables and notices."
+  description = "Changes of the keys of tables, notices and data."
   event_pattern = jsonencode({
     source      = ["aws.kms"]
     detail-type = ["AWS API Call via CloudTrail"]
@@ -84,6 +84,7 @@ resource "aws_cloudwatch_event_rule" "keys_watch" {
         keyId = concat(
           [aws_kms_key.notices_key.key_id, aws_kms_key.notices_key.arn],
           var.table_key_arn == "" ? [] : [var.table_key_arn, split("/", var.table_key_arn)[1]],
+          var.data_key_arn == "" ? [] : [var.data_key_arn, split("/", var.data_key_arn)[1]],
         )
       }
     }
