@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from email.utils import formatdate
 from typing import Any
 
 REGION, HUB = "eu-west-1", "111111111111"
@@ -171,7 +172,11 @@ class Stub:
                 body = await self._body(reader, headers)
                 path = head[0].split(" ")[1]
                 status, kind, answer, more = await self._answer(reader, path, headers, body)
-                lines = [f"HTTP/1.1 {status} OK", f"content-type: {kind}", f"content-length: {len(answer)}", *more]
+                lines = [
+                    # By the date of DynamoDB's answers the updater looks at its own clock.
+                    f"HTTP/1.1 {status} OK", f"date: {formatdate(usegmt=True)}", f"content-type: {kind}",
+                    f"content-length: {len(answer)}", *more,
+                ]
                 writer.write("\r\n".join([*lines, "", ""]).encode() + answer)
                 await writer.drain()
         except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
