@@ -31,7 +31,7 @@ use crate::ledger::clock::{Reading, RoundTrip};
 use crate::ledger::deployment::{DeploymentItem, Undoes};
 use crate::ledger::head::{Head, Lease};
 use crate::ledger::hidden::HiddenKey;
-use crate::ledger::hold;
+use crate::ledger::hold::{self, Hold};
 use crate::ledger::idempotency::{KeyItem, Progress, Stage};
 use crate::ledger::previous::{self, Previous};
 use crate::ledger::record::{Attempt, Kind, RawRecord, Record, RecordKey, hash, number, shard};
@@ -85,8 +85,10 @@ pub enum Open<'a> {
     },
 }
 
-/// How many records are read at a time to find the last change: nearly always the first few have it.
+/// How many records are read at first to find the last change: nearly always these few have it.
 const CHANGES_PAGE: i32 = 10;
+/// How many are read at a time behind them.
+const MORE_CHANGES_PAGE: i32 = 100;
 
 /// How many keys of what records hide there may be: they are read in one call.
 const MOST_SECRETS: u32 = 8;
@@ -468,19 +470,14 @@ impl LedgerStore {
         Ok(self.newest_changes(service, |records| search.look(records)).await?.or_else(|| search.end()))
     }
 
-    /// The restore that a push of this image under this tag would undo, if there is one.
+    /// Whether a push of this image under this tag would undo a restore.
     ///
     /// # Errors
     ///
     /// As [`LedgerStore::previous`].
-    pub async fn hold(
-        &self,
-        service: &ServiceKey,
-        image: &ImageReference,
-        tag: &str,
-    ) -> Result<Option<ChangeId>, LedgerError> {
+    pub async fn hold(&self, service: &ServiceKey, image: &ImageReference, tag: &str) -> Result<Hold, LedgerError> {
         let mut search = hold::Search::new(image, tag);
-        Ok(self.newest_changes(service, |records| search.look(records)).await?.flatten())
+        Ok(self.newest_changes(service, |records| search.look(records)).await?.unwrap_or(Hold::No))
     }
 
     /// Reads a service's records from the newest on, change by change, until `look` knows the answer.
@@ -492,8 +489,9 @@ impl LedgerStore {
         let mut change: Vec<RawRecord> = Vec::new();
         let mut from = None;
         loop {
+            let page = if from.is_none() { CHANGES_PAGE } else { MORE_CHANGES_PAGE };
             let answer = self
-                .newest_first(service, CHANGES_PAGE)
+                .newest_first(service, page)
                 .set_exclusive_start_key(from)
                 .send()
                 .await

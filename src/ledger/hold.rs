@@ -12,6 +12,18 @@ use crate::names::ChangeId;
 use crate::registry::Pins;
 use crate::restore::Past;
 
+/// How many records are looked at: a push has to be brought while its plan is fresh. A restore that lies further back holds nothing.
+const MAX_RECORDS: usize = 1_000;
+
+/// Whether a push would undo a restore.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hold {
+    /// It would undo this one.
+    By(ChangeId),
+    /// It would undo none.
+    No,
+}
+
 /// Looks at the changes of a service from the newest on.
 #[derive(Debug)]
 pub struct Search<'a> {
@@ -19,40 +31,57 @@ pub struct Search<'a> {
     image: &'a ImageReference,
     /// The tag under which it was pushed.
     tag: &'a str,
-    /// The restore that set the images of this repository last, and the images that it took away. Then the change that had brought
-    /// them is looked for, which knows their tag.
+    /// The restore that set the images of this repository last, and what it and those right before it took away. Then the changes that
+    /// had brought that are looked for, which know its tags.
     restore: Option<(ChangeId, BTreeSet<String>)>,
+    /// How many records were looked at.
+    seen: usize,
 }
 
 impl<'a> Search<'a> {
     /// A search for what keeps `image` from a service, pushed under `tag`.
     #[must_use]
     pub fn new(image: &'a ImageReference, tag: &'a str) -> Self {
-        Self { image, tag, restore: None }
+        Self { image, tag, restore: None, seen: 0 }
     }
 
-    /// Looks at the records of one more change, older than those before. Gives the answer once it is known: the restore that the push
-    /// would undo, if there is one.
-    pub fn look(&mut self, records: &[RawRecord]) -> Option<Option<ChangeId>> {
-        let change = Images::read(records, self.image.repository())?;
-        let Some((restore, taken)) = &self.restore else {
-            let Some(restored) = change.restore else { return Some(None) };
-            let taken: BTreeSet<String> = change.before.difference(&change.after).cloned().collect();
-            if taken.iter().any(|image| self.is_pushed(image)) {
-                return Some(Some(restored));
+    /// Looks at the records of one more change, older than those before. Gives the answer once it is known.
+    pub fn look(&mut self, records: &[RawRecord]) -> Option<Hold> {
+        self.seen += records.len();
+        let answer = Images::read(records, self.image.repository()).and_then(|change| self.judge(change));
+        answer.or_else(|| (self.seen >= MAX_RECORDS).then_some(Hold::No))
+    }
+
+    /// The answer, where a change that set images of the repository gives it.
+    fn judge(&mut self, change: Images) -> Option<Hold> {
+        let (by, taken) = match (self.restore.take(), change.restore) {
+            (None, None) => return Some(Hold::No),
+            // Of restores in a row the newest one is named, and what each of them took back stays away.
+            (restore, Some(restored)) => {
+                let (by, mut taken) = restore.unwrap_or((restored, BTreeSet::new()));
+                taken.extend(change.before.difference(&change.after).cloned());
+                if taken.iter().any(|image| self.is_pushed(image)) {
+                    return Some(Hold::By(by));
+                }
+                (by, taken)
             }
-            // Nothing was taken that could come again.
-            if taken.is_empty() {
-                return Some(None);
+            // What brought an image that was taken back knows its tag.
+            (Some((by, mut taken)), None) => {
+                let brought: BTreeSet<_> = change.after.difference(&change.before).collect();
+                let is_its = |pinned: &String| brought.contains(pinned) && taken.contains(pinned);
+                if change.pins.iter().any(|(asked, pinned)| is_its(pinned) && self.is_pushed(asked)) {
+                    return Some(Hold::By(by));
+                }
+                taken.retain(|image| !brought.contains(image));
+                (by, taken)
             }
-            self.restore = Some((restored, taken));
-            return None;
         };
-        if change.after.is_disjoint(taken) || !change.before.is_disjoint(taken) {
-            return None;
+        // Nothing is left that could come again.
+        if taken.is_empty() {
+            return Some(Hold::No);
         }
-        let is_tag = change.pins.iter().any(|(asked, pinned)| taken.contains(pinned) && self.is_pushed(asked));
-        Some(is_tag.then(|| restore.clone()))
+        self.restore = Some((by, taken));
+        None
     }
 
     /// Whether this is the image that was pushed, or its tag.
@@ -79,8 +108,13 @@ impl Images {
         if kinds(records).any(|kind| UNDONE_BY_ECS.contains(&kind)) {
             return None;
         }
-        let (before, after) =
-            records.iter().rev().find_map(|record| Past::read(&Value::Object(record.clone()))?.images())?;
+        // Of several attempts, from before the first to end to behind the last one: one of them may have failed before it touched anything.
+        let seq = |record: &&RawRecord| record.get("seq").and_then(Value::as_u64);
+        let mut records_by_seq: Vec<&RawRecord> = records.iter().collect();
+        records_by_seq.sort_by_key(seq);
+        let states = |record: &&RawRecord| Past::read(&Value::Object((*record).clone()))?.images();
+        let (before, _) = records_by_seq.iter().find_map(states)?;
+        let (_, after) = records_by_seq.iter().rev().find_map(states)?;
         let of = |images: Vec<String>| -> BTreeSet<String> {
             images.into_iter().filter(|image| repository_of(image) == repository).collect()
         };
@@ -123,13 +157,14 @@ mod tests {
         let record = |(seq, kind): (usize, &&str)| {
             let mut record = json!({"change_id": id(n), "seq": seq, "kind": kind});
             record.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            if ["APPLIED", "FAILED", "UNCHANGED", "EXTERNAL"].contains(kind) {
+            if ["APPLIED", "FAILED", "UNCHANGED"].contains(kind) {
                 record["before"] = state(from).into();
-                record["after"] = state(to).into();
+                record["after"] = state(if *kind == "FAILED" { from } else { to }).into();
             }
             record.as_object().unwrap().clone()
         };
-        kinds.iter().enumerate().map(record).collect()
+        // As they are read: from the newest on.
+        kinds.iter().enumerate().map(record).rev().collect()
     }
 
     fn pushed(n: i64, from: u32, to: u32, tag: &str) -> Vec<RawRecord> {
@@ -147,7 +182,10 @@ mod tests {
     fn kept(changes: &[Vec<RawRecord>], pushed: u32, tag: &str) -> Option<ChangeId> {
         let image = ImageReference::parse(&image(pushed)).unwrap();
         let mut search = Search::new(&image, tag);
-        changes.iter().find_map(|records| search.look(records)).flatten()
+        match changes.iter().find_map(|records| search.look(records)) {
+            Some(Hold::By(change_id)) => Some(change_id),
+            Some(Hold::No) | None => None,
+        }
     }
 
     #[test]
@@ -173,11 +211,47 @@ mod tests {
             pushed(2, 1, 2, "release-10"),
         ];
         assert_eq!(kept(&changes, 7, "release-10"), Some(id(3)));
-        for kinds in [&["STARTED", "APPLIED"][..], &["EXTERNAL"]] {
+        for (kinds, kept_by) in [
+            (&["STARTED", "APPLIED"][..], None),
+            (&["STARTED", "FAILED", "STARTED", "APPLIED"], None),
+            // Its record does not say which image it brought.
+            (&["EXTERNAL"], Some(id(3))),
+        ] {
             let mut later = vec![change(10, &image(1), &image(6), kinds, &json!({}))];
             later.extend(changes.clone());
-            assert_eq!(kept(&later, 2, "release-10"), None, "{kinds:?}");
+            assert_eq!(kept(&later, 2, "release-10"), kept_by, "{kinds:?}");
         }
+    }
+
+    #[test]
+    fn a_restore_that_took_two_attempts_and_restores_in_a_row_keep_what_they_took_back() {
+        let twice = restored(3, 2, 1, &["STARTED", "FAILED", "STARTED", "APPLIED"]);
+        let changes = [twice, pushed(2, 1, 2, "release-10"), pushed(1, 0, 1, "release-9")];
+        assert_eq!(kept(&changes, 2, "release-10"), Some(id(3)));
+        assert_eq!(kept(&changes, 7, "release-10"), Some(id(3)));
+        let in_a_row = [
+            restored(5, 8, 7, &APPLIED),
+            restored(4, 9, 8, &APPLIED),
+            pushed(3, 8, 9, "release-9"),
+            pushed(2, 7, 8, "release-8"),
+            pushed(1, 0, 7, "release-7"),
+        ];
+        for (digest, tag) in [(8, "x"), (9, "x"), (10, "release-8"), (10, "release-9")] {
+            assert_eq!(kept(&in_a_row, digest, tag), Some(id(5)), "{digest} under {tag}");
+        }
+        assert_eq!(kept(&in_a_row, 10, "release-10"), None);
+    }
+
+    #[test]
+    fn a_restore_that_lies_far_back_keeps_nothing_and_costs_little() {
+        let mut changes: Vec<_> =
+            (0..600).map(|n| change(2_000 - n, &image(1), &image(1), &APPLIED, &json!({}))).collect();
+        changes.push(restored(3, 2, 1, &APPLIED));
+        assert_eq!(kept(&changes, 2, "release-10"), None);
+        let pushed = ImageReference::parse(&image(2)).unwrap();
+        let mut search = Search::new(&pushed, "release-10");
+        assert_eq!(changes.iter().position(|records| search.look(records).is_some()), Some(499));
+        assert_eq!(kept(&changes[200..], 2, "release-10"), Some(id(3)));
     }
 
     #[test]

@@ -134,8 +134,7 @@ pub fn overtaken(
     record: Option<&Record>,
     sent_at: Option<DateTime<Utc>>,
 ) -> Failure {
-    let who = record.and_then(|record| Some((record.requested_by.as_deref()?, record.identity.as_str())));
-    let who = who.map(|(who, identity)| format!(", requested by {who} ({identity})")).unwrap_or_default();
+    let who = requested_by(record);
     let at = record.map_or_else(|| rfc3339(by.time()), |record| record.at.clone());
     let own = own.map(|own| format!(" of change {own}")).unwrap_or_default();
     let sent = sent_at.map(|at| format!(", which says that it was sent at {}", rfc3339(at))).unwrap_or_default();
@@ -151,15 +150,22 @@ pub fn overtaken(
 
 /// A push would undo a restore. `record` is what is known of the restore.
 pub fn held(key: &ServiceKey, image: &ImageReference, tag: &str, by: &ChangeId, record: Option<&Record>) -> Failure {
-    let who = record.and_then(|record| record.requested_by.as_deref());
-    let who = who.map(|who| format!(", requested by {who},")).unwrap_or_default();
     Failure::new(
         Code::ChangeOvertaken,
         format!(
-            "{key}: restore {by}{who} took back what was pushed to {} under {tag} or with this digest, and a push does not undo a restore.              {NOTHING_CHANGED} Push a newer image under another tag of the mapping; or lift the hold with an update that names the image,              without pushed_tag",
-            image.repository()
+            "{key}: what was pushed to {} under {tag} or with this digest was taken back by restore {by}{}, and a push does not undo a \
+             restore. {NOTHING_CHANGED} Push a newer image under another tag of the mapping; or lift the hold with an update that names the image, \
+             without pushed_tag",
+            image.repository(),
+            requested_by(record)
         ),
     )
+}
+
+/// Who asked for a change, as far as its record says.
+fn requested_by(record: Option<&Record>) -> String {
+    let who = record.and_then(|record| Some((record.requested_by.as_deref()?, record.identity.as_str())));
+    who.map(|(who, identity)| format!(", requested by {who} ({identity})")).unwrap_or_default()
 }
 
 /// The event could not be noted.

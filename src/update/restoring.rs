@@ -5,6 +5,7 @@ use super::{Updater, messages};
 use crate::aws::ecs::DescribeError;
 use crate::error::Failure;
 use crate::ledger::hidden::is_hidden;
+use crate::ledger::hold::Hold;
 use crate::ledger::previous::Previous;
 use crate::ledger::record::{Place, RecordKey};
 use crate::ledger::write::LedgerError;
@@ -96,7 +97,7 @@ impl Updater {
         let key = &request.service_key;
         for image in request.image.references() {
             let hold = self.store().hold(key, image, tag).await;
-            if let Some(by) = hold.map_err(|error| messages::history_unavailable(key, &error))? {
+            if let Hold::By(by) = hold.map_err(|error| messages::history_unavailable(key, &error))? {
                 let record = self.last_begun(key, &by).await;
                 return Err(messages::held(key, image, tag, &by, record.as_ref()));
             }
