@@ -258,16 +258,12 @@ impl LedgerStore {
     ///
     /// Where the call failed, or an item is not what this project writes.
     pub async fn budgets_to_tell(&self, by: DateTime<Utc>, about: i32) -> Result<Vec<Budget>, LedgerError> {
-        let request = self
-            .client
-            .query()
-            .table_name(&self.state)
-            .index_name(BY_CHECK)
-            .key_condition_expression("check_shard = :shard AND check_at <= :due")
-            .expression_attribute_values(":shard", AttributeValue::S(COUNTS.to_owned()))
-            .expression_attribute_values(":due", AttributeValue::S(rfc3339(by)))
-            .limit(about);
-        let answer = request.send().await.map_err(|error| CallError::new(QUERY, &error))?;
+        let answer = self
+            .to_check(COUNTS, &rfc3339(by))
+            .limit(about)
+            .send()
+            .await
+            .map_err(|error| CallError::new(QUERY, &error))?;
         let broken = |name| LedgerError::broken(format_args!("attribute {name} of an item of a day's budget"));
         answer.items.unwrap_or_default().iter().map(|item| budget(item).map_err(broken)).collect()
     }
@@ -353,6 +349,17 @@ impl LedgerStore {
             .limit(page)
     }
 
+    /// What of a part of the index is due by then.
+    fn to_check(&self, shard: &str, due: &str) -> QueryFluentBuilder {
+        self.client
+            .query()
+            .table_name(&self.state)
+            .index_name(BY_CHECK)
+            .key_condition_expression("check_shard = :shard AND check_at <= :due")
+            .expression_attribute_values(":shard", AttributeValue::S(shard.to_owned()))
+            .expression_attribute_values(":due", AttributeValue::S(due.to_owned()))
+    }
+
     /// The open deployments of one part of their index, those that are to be asked about first: of one service, or all
     /// that are due by then. The index is a little behind.
     ///
@@ -367,15 +374,7 @@ impl LedgerStore {
         let mut found = Vec::new();
         let mut from = None;
         loop {
-            let request = self
-                .client
-                .query()
-                .table_name(&self.state)
-                .index_name(BY_CHECK)
-                .key_condition_expression("check_shard = :shard AND check_at <= :due")
-                .expression_attribute_values(":shard", AttributeValue::S(shard.to_string()))
-                .expression_attribute_values(":due", AttributeValue::S(due.clone()))
-                .set_exclusive_start_key(from);
+            let request = self.to_check(&shard.to_string(), &due).set_exclusive_start_key(from);
             let answer = request.send().await.map_err(|error| CallError::new(QUERY, &error))?;
             for item in answer.items.unwrap_or_default() {
                 let item = deployment(&item).map_err(|name| {
