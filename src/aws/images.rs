@@ -5,7 +5,7 @@ use aws_sdk_ecr::operation::batch_get_image::BatchGetImageError;
 use aws_sdk_ecr::types::{DescribeImagesFilter, ImageDetail, ImageFailureCode, ImageIdentifier, TagStatus};
 use chrono::DateTime;
 
-use super::{CallError, Effect};
+use super::CallError;
 use crate::image::ImageReference;
 use crate::registry::client::Client;
 use crate::registry::{
@@ -181,8 +181,6 @@ fn of_image(image: ImageDetail) -> Option<Tagged> {
 }
 
 fn not_answered(call: &CallError, if_denied: &str) -> RegistryError {
-    let denied =
-        call.effect == Effect::Refused && call.code.as_deref().is_some_and(|code| code.contains("AccessDenied"));
-    let what = if denied { format!("{call}: {if_denied}") } else { call.to_string() };
+    let what = if call.denied() { format!("{call}: {if_denied}") } else { call.to_string() };
     if call.retryable() { RegistryError::busy(what) } else { RegistryError::refused(what) }
 }

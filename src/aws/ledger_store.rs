@@ -610,6 +610,9 @@ impl LedgerStore {
                 let gone: &[&str] = if check.is_empty() { &["check_shard", "check_at"] } else { &[] };
                 update_and_remove(&self.state, &to.id, [deployment_attributes(to), check].concat(), gone, unless_moved)
             }
+            Write::Undone { item, by } => {
+                update(&self.state, item, vec![(UNDONE_BY, AttributeValue::S(by.clone()))], Vec::new())
+            }
             Write::Budget { from: None, to } => {
                 let id = Budget::id(&to.account, to.day);
                 insert(&self.state, with_id(&id, [budget_attributes(to), budget_check_attributes(to)].concat()))
@@ -629,6 +632,8 @@ impl LedgerStore {
 
 /// The attribute of a key that says until when somebody follows its change's deployment. Keys of which nobody did have none.
 const WAITER: &str = "waiter_until";
+/// The attribute of a deployment that names its rollback. Only deployments of which one was heard have it, and nothing takes it away.
+const UNDONE_BY: &str = "undone_by";
 /// What of a lease tells that it is still the one that was read.
 const LEASE_CONDITION: [&str; 2] = ["lease_change", "lease_until"];
 /// What of a deployment tells that nobody else noted something about it.
@@ -781,7 +786,7 @@ fn deployment_attributes(item: &DeploymentItem) -> Attributes {
         .undoes
         .as_ref()
         .map(|undoes| json!({"deployment_id": undoes.deployment_id, "since": rfc3339(undoes.since)}));
-    vec![
+    let mut attributes = vec![
         ("service", AttributeValue::S(item.service.to_string())),
         ("service_arn", AttributeValue::S(item.service_arn.clone())),
         ("change_id", AttributeValue::S(item.change_id.to_string())),
@@ -793,7 +798,9 @@ fn deployment_attributes(item: &DeploymentItem) -> Attributes {
         ("undoes", optional(undoes)),
         ("outcomes", AttributeValue::S(outcomes_text(item))),
         ("expires_at", AttributeValue::N(item.expires_at.to_string())),
-    ]
+    ];
+    attributes.extend(item.undone_by.as_ref().map(|by| (UNDONE_BY, AttributeValue::S(by.clone()))));
+    attributes
 }
 
 /// What puts a deployment into the index of open ones.
@@ -881,6 +888,7 @@ fn deployment(item: &Item) -> Result<DeploymentItem, &'static str> {
         service_deployment: filled(item, "service_deployment"),
         by_events: text(item, "by_events")? != "false",
         undoes: undoes.map(|undoes| undoes.ok_or("undoes")).transpose()?,
+        undone_by: filled(item, UNDONE_BY),
         outcomes,
         unread,
         check_at: filled(item, "check_at").map(|at| time(&at).ok_or("check_at")).transpose()?,
@@ -1053,7 +1061,9 @@ mod tests {
         let undoes = |deployment_id| Some(Undoes { deployment_id, since: at(5) });
         for undoes in [None, undoes(None), undoes(Some("ecs-svc/2".to_owned()))] {
             let outcomes = vec![Kind::DeploymentFailed, Kind::RolledBack];
-            let written = DeploymentItem { undoes, outcomes, before: Some("ecs-svc/0".to_owned()), ..plain.clone() };
+            let undone_by = undoes.is_none().then(|| "ecs-svc/3".to_owned());
+            let before = Some("ecs-svc/0".to_owned());
+            let written = DeploymentItem { undoes, undone_by, outcomes, before, ..plain.clone() };
             let attributes =
                 with_id(&written.id, [deployment_attributes(&written), check_attributes(&written)].concat());
             assert_eq!(deployment(&item(attributes)), Ok(written));

@@ -242,6 +242,12 @@ impl CallError {
         self.effect != Effect::Refused || self.has_code(&["ExpiredTokenException", "ExpiredToken"]) || self.passes()
     }
 
+    /// Whether whoever sent it has no right to.
+    #[must_use]
+    pub fn denied(&self) -> bool {
+        self.effect == Effect::Refused && self.code.as_deref().is_some_and(|code| code.contains("AccessDenied"))
+    }
+
     /// Whether ECS refused the call for something that passes by itself: nothing was done, and the same call may be taken later.
     /// Texts that are not known are final.
     #[must_use]

@@ -37,6 +37,8 @@ pub struct DeploymentItem {
     pub by_events: bool,
     /// What it undoes, being a rollback's own deployment.
     pub undoes: Option<Undoes>,
+    /// Id of the deployment that is its rollback, where that one was heard of: no other one is.
+    pub undone_by: Option<String>,
     /// The outcomes that are recorded, in their order.
     pub outcomes: Vec<Kind>,
     /// What stands behind them that only a later version of this project knows, as that version wrote it: an end behind which
@@ -86,6 +88,7 @@ impl DeploymentItem {
             service_deployment: None,
             by_events: true,
             undoes: None,
+            undone_by: None,
             outcomes: Vec::new(),
             unread: None,
             check_at: Some(now + FIRST_LOOK),

@@ -375,11 +375,13 @@ fn older<'a>(event: &DeploymentEvent, known: Known<'a>) -> Option<&'a Deployment
     newest_before(event, known.open).filter(|_| event.happened != Happened::InProgress)
 }
 
-/// The open deployment that an event may tell of besides its own: the newest of those that began before. ECS is asked about that one.
+/// The open deployment that an event may tell of besides its own: the newest of those that began before, unless another deployment is known to be
+/// its rollback. ECS is asked about that one.
 #[must_use]
 pub fn newest_before<'a>(event: &DeploymentEvent, open: &'a [DeploymentItem]) -> Option<&'a DeploymentItem> {
     let is_before = |it: &&DeploymentItem| it.deployment_id() != event.deployment_id && it.started_at < latest(event);
-    newest(open.iter().filter(is_before))
+    let is_free = |it: &&DeploymentItem| it.undone_by.as_ref().is_none_or(|by| *by == event.deployment_id);
+    newest(open.iter().filter(is_before)).filter(is_free)
 }
 
 /// Whether an attempt may have started the deployment, by the times of both: nothing that was there before it is its.
@@ -411,7 +413,10 @@ fn of_change(
         found.max_by(|one, other| (&one.change_id, one.attempt).cmp(&(&other.change_id, other.attempt)))
     };
     match (newest(Runs::Wanted), newest(Runs::Unknown)) {
-        (Some(begun), _) | (None, Some(begun)) if is_live(begun, known, now) => {
+        (None, Some(begun)) if is_live(begun, known, now) => Some(not_ended(event, &begun.change_id)),
+        // Its own result says more. But a change may take longer than an event is delivered, and another deployment may take the place of this
+        // one before anybody names it: with the last delivery it is noted, and the result finds it so.
+        (Some(begun), _) if is_live(begun, known, now) && now - event.at < WAITED_OUT => {
             Some(not_ended(event, &begun.change_id))
         }
         (Some(begun), _) => Some(Heard::OfOrphan(Box::new(of_orphan(event, begun, says, now)))),
@@ -772,6 +777,24 @@ mod tests {
     }
 
     #[test]
+    fn the_last_delivery_notes_what_a_change_started_that_has_not_ended() {
+        let mut held = lease(0);
+        held.until = at(900);
+        let (head, written) = (head(Some(held)), written(&[began(0, "nginx:2")]));
+        let heard = |says: &Says, now| {
+            let begins = event("ecs-svc/5", Happened::InProgress, "", 60);
+            let known = Known { head: Some(&head), item: None, open: &[], written: &written, says: Some(says) };
+            super::hear(&begins, known, at(now))
+        };
+        assert!(matches!(heard(&says(60, "nginx:2"), 60 + 60), Heard::TooEarly(_)), "its own result says more");
+        let last = heard(&says(60, "nginx:2"), 60 + 180);
+        assert!(matches!(&last, Heard::OfOrphan(item) if item.change_id == change(0)), "{last:?}");
+        // Whose it is has to be known: else it waits on, and comes to the dead letters.
+        let gone = Says { images: None, ..says(60, "") };
+        assert!(matches!(heard(&gone, 60 + 180), Heard::TooEarly(_)));
+    }
+
+    #[test]
     fn a_service_made_anew_has_nothing_to_do_with_its_old_life() {
         // (h)
         let open = [item("ecs-svc/2", 10)];
@@ -835,6 +858,29 @@ mod tests {
         assert!(matches!(heard(None, 61), Heard::TooEarly(_)));
         // Waiting helps no more: no dead letter, and the sweep settles the open one.
         assert!(matches!(heard(None, 60 + 180), Heard::Nothing(_)));
+    }
+
+    #[test]
+    fn what_has_its_rollback_is_undone_by_no_other_deployment() {
+        let mut own = item("ecs-svc/2", 10);
+        own.outcomes = vec![Kind::DeploymentFailed];
+        let written = Written::default();
+        let says = Says { is_rolled_back: Some(true), ..says(50, "x") };
+        let heard = |event: &DeploymentEvent, own: &DeploymentItem| {
+            let open = std::slice::from_ref(own);
+            super::hear(event, Known { head: None, item: None, open, written: &written, says: Some(&says) }, at(61))
+        };
+        // Somebody deployed by hand while it was rolled back: where that is heard by its end alone, it looks like the rollback.
+        let by_hand = event("ecs-svc/8", Happened::Completed, "", 60);
+        assert!(matches!(heard(&by_hand, &own), Heard::RollsBack { undone: Some(_) }), "no rollback was heard of");
+        own.undone_by = Some("ecs-svc/1".to_owned());
+        assert!(matches!(heard(&by_hand, &own), Heard::External(_)));
+        let begins = |id| event(id, Happened::InProgress, BACK, 60);
+        assert!(matches!(heard(&begins("ecs-svc/1"), &own), Heard::RollsBack { undone: Some(_) }));
+        assert!(matches!(heard(&begins("ecs-svc/8"), &own), Heard::RollsBack { undone: None }), "what came behind it");
+        // Nothing older is meant.
+        let open = [own, item("ecs-svc/0", 0)];
+        assert_eq!(newest_before(&by_hand, &open), None);
     }
 
     #[test]

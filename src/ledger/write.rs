@@ -53,6 +53,13 @@ pub enum Write {
         /// What it becomes.
         to: Box<DeploymentItem>,
     },
+    /// Notes which deployment is a deployment's rollback. What else is known of it may have changed meanwhile.
+    Undone {
+        /// Id of the item of the deployment that is rolled back.
+        item: String,
+        /// Id of the deployment that is its rollback.
+        by: String,
+    },
     /// Inserts or changes what an account has used of a day's budget.
     Budget {
         /// What was read.

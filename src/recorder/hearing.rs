@@ -174,8 +174,13 @@ impl Recorder {
                 Decision::Done(Done::Ended { deployment_id, ending: Box::new(ending), is_final })
             }
             Heard::RollsBack { undone } => {
+                let item = undone.as_ref().map(|it| it.id.clone());
                 let (write, undoes) = note_rollback(event, read, undone.map(|it| *it), random, now);
-                Decision::Write(vec![write], Done::Noted(json!({"rollback_of": undoes})))
+                let undone = item.map(|item| Write::Undone { item, by: event.deployment_id.clone() });
+                Decision::Write(
+                    [Some(write), undone].into_iter().flatten().collect(),
+                    Done::Noted(json!({"rollback_of": undoes})),
+                )
             }
             Heard::OfOrphan(item) => {
                 let noted = json!({"started_by": item.change_id});
@@ -310,7 +315,7 @@ async fn asked(
         buckets.take(Call::DescribeTaskDefinition).await;
         says.images = match ecs.describe_task_definition(arn).await {
             Ok(definition) => Some(definition.images()),
-            Err(error) if error.retryable() => return Err(error),
+            Err(error) if may_tell_later(&error) => return Err(error),
             Err(_) => None,
         };
     }
@@ -321,13 +326,18 @@ async fn asked(
     Ok(says)
 }
 
+/// Whether ECS may tell when it is asked once more: a right that is missing can be given, and the event is kept until then.
+fn may_tell_later(error: &CallError) -> bool {
+    error.retryable() || error.denied()
+}
+
 /// What the service deployment of a deployment says that the service does not show any more: the one whose revision has its number.
 async fn by_service_deployment(ecs: &Ecs, buckets: &Buckets, event: &DeploymentEvent) -> Result<Says, CallError> {
     let (id, started_at) = (event.deployment_id.as_str(), DateTime::<Utc>::MIN_UTC);
     let followed = Followed { id, before: None, started_at, service_deployment: None };
     buckets.take(Call::ReadDeployments).await;
     let listed = ecs.list_service_deployments(&event.service, (event.at - BEFORE, event.at + BEHIND)).await;
-    let listed = listed.or_else(|error| if error.retryable() { Err(error) } else { Ok(Vec::new()) })?;
+    let listed = listed.or_else(|error| if may_tell_later(&error) { Err(error) } else { Ok(Vec::new()) })?;
     let Some(listed) = followed.by_number(&listed) else { return Ok(Says::default()) };
     let Some(revision) = listed.revision() else { return Ok(Says::default()) };
     Ok(Says {

@@ -108,6 +108,19 @@ async fn a_rollback_ends_the_change_it_undoes_whatever_id_it_has() {
 }
 
 #[tokio::test]
+async fn what_is_deployed_by_hand_during_a_rollback_is_not_that_rollback() {
+    let (world, site, before, own) = changed().await;
+    world.tell(&event(&site, FAILED, &own, "tasks failed to start")).await.response();
+    assert_eq!(item(&world, &own).get("undone_by"), None);
+    world.tell(&event(&site, IN_PROGRESS, &before, &rolls_back_to(&before))).await.response();
+    assert_eq!(item(&world, &own)["undone_by"], before.as_str());
+    // Its end comes first.
+    let by_hand = world.tell(&event(&site, COMPLETED, "ecs-svc/5", "")).await;
+    assert_eq!(by_hand.response()["recorded"], "EXTERNAL", "{by_hand:?}");
+    assert_eq!(world.kinds(&site), ["STARTED", "APPLIED", "DEPLOYMENT_FAILED", "EXTERNAL"]);
+}
+
+#[tokio::test]
 async fn a_rollback_that_is_heard_of_backwards() {
     let (world, site, before, own) = changed().await;
     let back = &before;
