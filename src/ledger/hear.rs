@@ -95,7 +95,8 @@ pub struct Says {
     pub other_strategy: bool,
     /// Whether the deployment says of itself that it takes another one back.
     pub rolls_back: bool,
-    /// Whether the open deployment that the event may tell of ([`newest_before`]) was, or is being rolled back.
+    /// Whether the open deployment that the event may tell of ([`newest_before`]) was, or is being rolled back. What was asked of another one
+    /// says nothing.
     pub is_rolled_back: Option<bool>,
     /// Whether ECS could not be asked: what it would say may decide later.
     pub is_unasked: bool,

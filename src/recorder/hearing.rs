@@ -48,15 +48,24 @@ struct Read {
 }
 
 impl Read {
-    fn known<'a>(&'a self, says: Option<&'a Says>) -> Known<'a> {
+    /// What ECS said counts where it was asked about the open deployment that the event may tell of now.
+    fn known<'a>(&'a self, event: &DeploymentEvent, asked: Option<&'a Asked>) -> Known<'a> {
+        let open = newest_before(event, &self.open).map(|item| item.id.as_str());
         Known {
             head: self.position.head.as_ref(),
             item: self.item.as_ref(),
             open: &self.open,
             written: &self.written,
-            says,
+            says: asked.filter(|asked| asked.open.as_deref() == open).map(|asked| &asked.says),
         }
     }
+}
+
+/// What ECS was asked, and says.
+struct Asked {
+    /// Id of the item of the open deployment that it was asked about besides the event's own.
+    open: Option<String>,
+    says: Says,
 }
 
 /// What was done about an event.
@@ -82,10 +91,10 @@ impl Recorder {
     pub(super) async fn hear(&self, event: &DeploymentEvent, invocation: &Invocation) -> Result<Value, Failure> {
         let witness = Witness { session: String::new(), request_id: invocation.request_id.clone() };
         let mut pauses = PAUSES.iter();
-        let mut says: Option<Says> = None;
+        let mut asked: Option<Asked> = None;
         let mut noted = None;
         loop {
-            let done = self.step(event, says.as_ref(), invocation, &witness).await;
+            let done = self.step(event, asked.as_ref(), invocation, &witness).await;
             let done = match done {
                 // The service is busier than can be waited for here.
                 Err(error @ LedgerError::Conflict(_)) => return Err(too_early(&error.to_string())),
@@ -108,12 +117,21 @@ impl Recorder {
                     tracing::warn!(account, count, service = %event.service, "deployments that no change started are counted and not recorded");
                     return Ok(json!({"counted": count}));
                 }
-                Done::Ask(open) => says = Some(self.says(event, open.as_deref(), invocation).await),
+                Done::Ask(open) => {
+                    // What was asked was about another one: what is open moves.
+                    if asked.is_some() {
+                        let why = || format!("the deployments of service {} move while ECS is asked", event.service);
+                        let Some(pause) = pauses.next() else { return Err(too_early(&why())) };
+                        tokio::time::sleep(*pause).await;
+                    }
+                    let says = self.says(event, open.as_deref(), invocation).await;
+                    asked = Some(Asked { open: open.map(|item| item.id), says });
+                }
                 Done::Later(why) => {
                     let Some(pause) = pauses.next() else { return Err(too_early(&why)) };
                     tokio::time::sleep(*pause).await;
                     // What ECS shows may be behind, too.
-                    says = None;
+                    asked = None;
                 }
             }
         }
@@ -123,7 +141,7 @@ impl Recorder {
     async fn step(
         &self,
         event: &DeploymentEvent,
-        says: Option<&Says>,
+        asked: Option<&Asked>,
         invocation: &Invocation,
         witness: &Witness,
     ) -> Result<Done, LedgerError> {
@@ -131,7 +149,7 @@ impl Recorder {
         let bound = Bound { tries: TRIES, until: Instant::now() + left.min(LONGEST) };
         let random = (self.random)();
         let read = async || self.read(event).await;
-        let decide = |read: &Read| self.decide(event, read, says, random, witness);
+        let decide = |read: &Read| self.decide(event, read, asked, random, witness);
         commit(&self.settler.store, self.random, bound, None, read, decide).await
     }
 
@@ -154,12 +172,12 @@ impl Recorder {
         &self,
         event: &DeploymentEvent,
         read: &Read,
-        says: Option<&Says>,
+        asked: Option<&Asked>,
         random: [u8; 10],
         witness: &Witness,
     ) -> Result<Decision<Done>, LedgerError> {
         let now = (self.clock)();
-        Ok(match hear(event, read.known(says), now) {
+        Ok(match hear(event, read.known(event, asked), now) {
             Heard::Nothing(why) => Decision::Done(Done::Answered(json!({"nothing": why}))),
             Heard::Refused(why) => {
                 tracing::error!(service = %event.service, "refused: {why}");

@@ -125,6 +125,19 @@ pub fn always_moved(request: &UpdateRequest, head: Option<&Head>, why: &str) -> 
     .retryable(true)
 }
 
+/// What was read grew old each time while the change waited for its turn.
+pub fn always_old(request: &UpdateRequest) -> Failure {
+    Failure::new(
+        Code::ServiceUpdateFailed,
+        format!(
+            "{}: each time that the change's turn at ECS had come, what was read of the service before was too old to change it by.              {NOTHING_CHANGED} Come again in {} seconds",
+            request.service_key,
+            COME_AGAIN.num_seconds()
+        ),
+    )
+    .retryable(true)
+}
+
 /// Another change began after the event: by the ledger, or else by the time `sent_at` that the event gives. `record` is what is known of
 /// that change.
 pub fn overtaken(

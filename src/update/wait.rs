@@ -77,7 +77,28 @@ impl Updater {
         let left = (end - (self.clock)()).to_std().unwrap_or_default();
         match follow(Instant::now() + left, async || looker.look().await).await {
             Waited::Ended(ending) => self.ended(request, invocation, response, *ending).await,
-            Waited::TimedOut(what) => timed_out(response, &what),
+            Waited::TimedOut(what) => {
+                if (self.clock)() + LOOK < end {
+                    self.waits_no_longer(request, &key_id).await;
+                }
+                timed_out(response, &what)
+            }
+        }
+    }
+
+    /// This invocation follows the deployment no longer, before its time: whoever sends the event again waits at once. Where that cannot be
+    /// written, he is told that somebody waits, until the time is over.
+    async fn waits_no_longer(&self, request: &UpdateRequest, key_id: &str) {
+        let bound = Bound { tries: MARK.0, until: Instant::now() + MARK.1 };
+        let read = async || self.store().read(&request.service_key, key_id).await.map(|read| read.value);
+        let unmarked = commit(self.store(), self.random, bound, None, read, |position: &Position| {
+            let now = (self.clock)();
+            let key = position.key(now).filter(|key| key.waiter(now).is_some());
+            let Some(key) = key else { return Ok(Decision::Done(())) };
+            Ok(Decision::Write(vec![Write::Waiter { key: key.clone(), until: now }], ()))
+        });
+        if let Err(error) = unmarked.await {
+            tracing::warn!(service = %request.service_key, "that nobody waits any more could not be noted: {error}");
         }
     }
 

@@ -197,6 +197,18 @@ async fn who_dies_while_waiting_waits_on_with_the_same_key() {
     assert_eq!(world.kinds(&site), ["STARTED", "APPLIED", "COMPLETED"]);
 }
 
+#[tokio::test]
+async fn who_cannot_follow_a_deployment_keeps_nobody_from_it() {
+    let world = World::new().await;
+    world.journal.on("DescribeServices", 2, Fault::refuse(400, "AccessDeniedException", "explicit deny in an SCP"));
+    let first = world.update(wanted()).await;
+    let notes = first.status("TIMED_OUT")["notes"].to_string();
+    assert!(notes.contains("it cannot be followed"), "{notes}");
+    assert!(waiter_until(&world) <= Utc::now());
+    world.cloud().roll_out(&Site::target(), "COMPLETED");
+    world.update(wanted()).await.status("COMPLETED");
+}
+
 /// Until when somebody waits, by the one key that there is.
 fn waiter_until(world: &World) -> DateTime<Utc> {
     let keys = ledger::keys(world.tables());
