@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::harness::journal::Fault;
 use crate::harness::lambda::Outcome;
-use crate::harness::{Site, TARGET, World, ledger};
+use crate::harness::{FUNCTION_ARN, Site, TARGET, World, ledger};
 
 fn image(name: &str) -> Vec<u8> {
     Site::target().event(json!({"ecs_image_name": name})).to_string().into_bytes()
@@ -141,6 +141,23 @@ async fn a_lost_lease_keeps_no_result_from_being_recorded_and_anothers_is_left_a
         [(&started, &first), (&abandoned, &first), (&started, &second), (&applied, &first), (&applied, &second)];
     assert_eq!(said, expected, "the second one still held its lease when the first one's result came");
     ledger::assert_free(world.tables(), &site.key());
+}
+
+/// The record of a change that has to be closed is gone: who closes it, whoever vouches for him, did not ask for it.
+#[tokio::test]
+async fn whoever_closes_a_change_whose_start_is_gone_is_not_its_author() {
+    let (world, site) = (World::new().await, Site::target());
+    ledger::append_external(world.tables(), &site);
+    let unknown = "01a1f17d-7ec5-7d76-98b9-3fcd848f6d1b";
+    ledger::lease_to(world.tables(), &site.key(), unknown, chrono::Utc::now() - chrono::Duration::minutes(5));
+    let mut invocation = world.invocation();
+    invocation.function_arn = format!("{FUNCTION_ARN}:api");
+    let event = site.event(json!({"ecs_image_name": "nginx", "requested_by": "arn:aws:iam::111111111111:user/bob"}));
+    world.invoke_with(&event, invocation).await.status("APPLIED");
+    assert_eq!(world.kinds(&site), ["EXTERNAL", "ABANDONED", "STARTED", "APPLIED"]);
+    let closed = &world.records(&site)[1];
+    assert_eq!((&closed["change_id"], &closed["identity"]), (&json!(unknown), &json!("claimed")));
+    assert_eq!(closed.get("requested_by"), None, "{closed}");
 }
 
 /// Eight environments of one service at once: how long until each has its answer. `OTHER_UPDATER` names the binary of another version,

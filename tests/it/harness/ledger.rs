@@ -108,6 +108,19 @@ pub fn expire_lease_at(tables: &Tables, service: &str, at: chrono::DateTime<chro
     tables.put(STATE_TABLE, &head);
 }
 
+/// Leaves a lease of a change of which nothing is recorded.
+pub fn lease_to(tables: &Tables, service: &str, change: &str, until: chrono::DateTime<chrono::Utc>) {
+    let id = format!("service#{service}");
+    let items = tables.scan(STATE_TABLE);
+    let mut head = items.iter().find(|item| item["id"]["S"] == id.as_str()).cloned().expect("a head");
+    let until = until.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+    let key = ("lease_key", "key#of-nobody");
+    for (name, value) in [("lease_change", change), ("lease_attempt", "1"), ("lease_until", until.as_str()), key] {
+        head[name] = json!({"S": value});
+    }
+    tables.put(STATE_TABLE, &head);
+}
+
 /// What the recorder writes for a deployment that did not come through this door: one more record, and the head moved.
 pub fn append_external(tables: &Tables, site: &Site) {
     append_external_at(tables, site, chrono::Utc::now());
