@@ -41,6 +41,8 @@ STATE_MACHINES = ROOT / "infrastructure" / "step-functions"
 
 # Rules of hub.yaml about what the stack itself made.
 WATCH_RULES = ("TablesWatch", "KeysWatch", "FunctionsWatch", "RolesWatch", "EventsWatch")
+# And about documents that the functions read, where there are such.
+DOCUMENTS_WATCH = {"Fn::If": ["HasDocuments", {"Fn::GetAtt": ["DocumentsWatch", "Arn"]}, {"Ref": "AWS::NoValue"}]}
 
 # Token -> what stands for it: a fragment of an Fn::Sub string, or a whole value (lists).
 TOKENS: dict[str, Any] = {
@@ -88,13 +90,14 @@ TOKENS: dict[str, Any] = {
     "__TARGET_RULE_ARNS__": [{"Fn::GetAtt": [rule, "Arn"]} for rule in ("DeploymentsRule", "AlarmsRule")],
     "__RULE_ARNS__": [
         *({"Fn::GetAtt": [rule, "Arn"]} for rule in WATCH_RULES),
+        DOCUMENTS_WATCH,
         *(
             {"Fn::If": ["HasRecorder", {"Fn::GetAtt": [rule, "Arn"]}, {"Ref": "AWS::NoValue"}]}
             for rule in ("RecorderRule", "TargetAlarmsRule", "SweepRule")
         ),
     ],
     "__TAMPERING_QUEUE_ARN__": "${TamperingQueue.Arn}",
-    "__WATCH_RULE_ARNS__": [{"Fn::GetAtt": [rule, "Arn"]} for rule in WATCH_RULES],
+    "__WATCH_RULE_ARNS__": [*({"Fn::GetAtt": [rule, "Arn"]} for rule in WATCH_RULES), DOCUMENTS_WATCH],
     "__HUB_REGION__": "${HubRegion}",
     "__API_ARN__": "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${Api}",
     "__API_DEPLOYMENTS_ARN__": "arn:${AWS::Partition}:apigateway:${AWS::Region}::/restapis/${Api}/deployments",

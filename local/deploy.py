@@ -78,11 +78,11 @@ def deploy(aws: Endpoint, packages: Path, progress: Callable[[str], None]) -> De
     )
 
 
-def deploy_hub(aws: Endpoint, packages: Path) -> dict[str, str]:
-    """The hub's stack; its outputs."""
+def deploy_hub(aws: Endpoint, packages: Path, more: dict[str, str] | None = None) -> dict[str, str]:
+    """The hub's stack, with `more` parameters; its outputs."""
     s3 = aws.client("s3", root_of(HUB))
     s3.create_bucket(Bucket=PACKAGE_BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-    parameters = {**upload(s3, PACKAGE_BUCKET, packages), **HUB_PARAMETERS}
+    parameters = {**upload(s3, PACKAGE_BUCKET, packages), **HUB_PARAMETERS, **(more or {})}
     return deploy_stack(aws, HUB, "ecs-updater-hub", "hub.yaml", parameters, PACKAGE_BUCKET)
 
 

@@ -251,6 +251,8 @@ fn suffix(region: &str) -> &'static str {
         Some("eusc") => "amazonaws.eu",
         _ if region.starts_with("us-iso-") => "c2s.ic.gov",
         _ if region.starts_with("us-isob-") => "sc2s.sgov.gov",
+        _ if region.starts_with("us-isof-") => "csp.hci.ic.gov",
+        _ if region.starts_with("eu-isoe-") => "cloud.adc-e.uk",
         _ => "amazonaws.com",
     }
 }
@@ -296,7 +298,9 @@ fn refusal(place: &Place, status: u16, text: &str) -> String {
     let told: String = one_line(&told).chars().take(500).collect();
     let what_to_do = match status {
         301 | 307 => " (it is in another region than the function)",
-        403 => " (it is not there, or the function's role may not read it: deploy with the parameter that names it)",
+        403 => {
+            " (it is not there, or another account's, or the function's role may not read it: deploy with the parameter that names it)"
+        }
         _ => "",
     };
     format!("{status} {told}{what_to_do}")
@@ -313,6 +317,10 @@ mod tests {
             ("us-gov-west-1", "amazonaws.com"),
             ("cn-north-1", "amazonaws.com.cn"),
             ("us-iso-east-1", "c2s.ic.gov"),
+            ("us-isob-east-1", "sc2s.sgov.gov"),
+            ("us-isof-south-1", "csp.hci.ic.gov"),
+            ("eu-isoe-west-1", "cloud.adc-e.uk"),
+            ("eusc-de-east-1", "amazonaws.eu"),
         ] {
             assert_eq!(suffix(region), ends);
         }

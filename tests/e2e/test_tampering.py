@@ -1,7 +1,8 @@
 """Whoever changes what the hub's stack made is heard of, by CloudTrail's management events; and nobody else is.
 
 The local AWS has no CloudTrail: the tests put its events on the bus, in the members that AWS documents
-(https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html).
+(https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html). Those of S3 about objects
+are of its own making (https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html).
 """
 
 from __future__ import annotations
@@ -17,11 +18,16 @@ from typing import Any
 import deploy
 import pytest
 from conftest import BUILT
-from local_aws import HUB, REGION, LocalAws, forget_aws_settings, root_of
+from local_aws import HUB, REGION, TARGETS, LocalAws, forget_aws_settings, root_of
 
 CHECK = deploy.ROOT / "local" / "check_tables.py"
 
-SOURCES = {"dynamodb": "aws.dynamodb", "kms": "aws.kms", "lambda": "aws.lambda", "iam": "aws.iam", "events": "aws.events"}
+SOURCES = {service: f"aws.{service}" for service in ("dynamodb", "events", "iam", "kms", "lambda", "s3", "ssm")}
+# One document of each kind.
+DOCUMENTS = {
+    "AllowedAccountsArn": "arn:aws:s3:::settings/ecs-updater/accounts",
+    "TriggerMappingArn": f"arn:aws:ssm:{REGION}:{HUB}:parameter/ecs-updater/mapping",
+}
 
 
 class Hub:
@@ -29,7 +35,7 @@ class Hub:
 
     def __init__(self, aws: LocalAws) -> None:
         self._aws = aws
-        outputs = deploy.deploy_hub(aws, BUILT / "local")
+        outputs = deploy.deploy_hub(aws, BUILT / "local", DOCUMENTS)
         self.queue = outputs["TamperingQueueUrl"]
         stack = self.client("cloudformation").describe_stack_resources(StackName="ecs-updater-hub")["StackResources"]
         self.names = {resource["LogicalResourceId"]: str(resource["PhysicalResourceId"]) for resource in stack}
@@ -72,7 +78,7 @@ class Hub:
             for message in sqs.receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10).get("Messages", []):
                 sqs.delete_message(QueueUrl=self.queue, ReceiptHandle=message["ReceiptHandle"])
                 detail = json.loads(message["Body"])["detail"]
-                if detail["eventName"] == "LastOfAll":
+                if detail.get("eventName") == "LastOfAll":
                     return found
                 found.append(detail)
         raise AssertionError(f"nothing more was heard after {found}")
@@ -116,6 +122,12 @@ HEARD = [
     ("events", "PutRule", {"name": "another", "eventBusName": "ecs-updater-hub"}),
     ("events", "RemovePermission", {"eventBusName": arn("events", "event-bus/ecs-updater-hub")}),
     ("events", "DeleteEventBus", {"name": "ecs-updater-hub"}),
+    ("ssm", "PutParameter", {"name": "/ecs-updater/mapping", "type": "String", "overwrite": True}),
+    ("ssm", "DeleteParameter", {"name": "/ecs-updater/mapping"}),
+    ("ssm", "DeleteParameters", {"names": ["/another", "/ecs-updater/mapping"]}),
+    ("s3", "DeleteBucket", {"bucketName": "settings"}),
+    ("s3", "PutBucketNotification", {"bucketName": "settings", "notification": ""}),
+    ("s3", "PutBucketPolicy", {"bucketName": "settings", "policy": ""}),
 ]
 UNHEARD = [
     ("dynamodb", "PutResourcePolicy", {"resourceArn": arn("dynamodb", "table/another")}),
@@ -124,6 +136,12 @@ UNHEARD = [
     ("lambda", "UpdateFunctionCode20150331v2", {"functionName": "another"}),
     ("iam", "PutRolePolicy", {"roleName": "another"}),
     ("events", "DisableRule", {"name": "another"}),
+    ("ssm", "PutParameter", {"name": "/ecs-updater/another"}),
+    ("ssm", "PutParameter", {"name": "/ecs-updater/accounts"}),
+    ("ssm", "GetParameter", {"name": "/ecs-updater/mapping"}),
+    ("ssm", "DeleteParameters", {"names": ["/another"]}),
+    ("s3", "PutBucketPolicy", {"bucketName": "another"}),
+    ("s3", "PutBucketTagging", {"bucketName": "settings"}),
 ]
 
 
@@ -146,6 +164,22 @@ def test_what_others_do_is_not_heard_of(hub: Hub) -> None:
     for service, name, parameters in UNHEARD:
         hub.tell(service, name, filled(parameters, hub.names))
     assert hub.heard() == []
+
+
+def test_whoever_writes_the_allowed_accounts_is_heard_of_where_their_bucket_tells(hub: Hub) -> None:
+    s3, bucket, key = hub.client("s3"), "settings", "ecs-updater/accounts"
+    s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+    s3.put_object(Bucket=bucket, Key=key, Body=b"before the bucket tells EventBridge")
+    assert hub.heard() == []
+    s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={"EventBridgeConfiguration": {}})
+    s3.put_object(Bucket=bucket, Key="ecs-updater/updater.zip", Body=b"")
+    s3.put_object(Bucket=bucket, Key=key, Body=TARGETS[0].encode())
+    s3.delete_object(Bucket=bucket, Key=key)
+    told = hub.heard()
+    assert [(each["bucket"]["name"], each["object"]["key"], each["reason"]) for each in told] == [
+        (bucket, key, "PutObject"),
+        (bucket, key, "DeleteObject"),
+    ]
 
 
 def test_operators_are_told(hub: Hub) -> None:

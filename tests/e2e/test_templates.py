@@ -116,9 +116,9 @@ TOKENS: dict[str, Any] = {
     "__DEAD_LETTERS_ARN__": "arn:dead-letters",
     "__EVENT_BUS_NAME__": "stack",
     "__HUB_EVENT_BUS_ARN__": "arn:bus",
-    "__RULE_ARNS__": [*WATCH_RULES, "arn:rule:recorder", "arn:rule:alarms", "arn:rule:sweep"],
+    "__RULE_ARNS__": [*WATCH_RULES, "arn:rule:documents", "arn:rule:recorder", "arn:rule:alarms", "arn:rule:sweep"],
     "__TAMPERING_QUEUE_ARN__": "arn:tampering-queue",
-    "__WATCH_RULE_ARNS__": WATCH_RULES,
+    "__WATCH_RULE_ARNS__": [*WATCH_RULES, "arn:rule:documents"],
     "__HUB_REGION__": "eu-central-1",
     "__UPDATER_SOURCE_ARN__": "arn:updater-function",
     "__RECORDER_SOURCE_ARN__": "arn:recorder-function",
@@ -169,6 +169,7 @@ VALUES = {
     "HubEventBusArn": "arn:bus",
     "RecorderRule.Arn": "arn:rule:recorder",
     **{f"{rule}.Arn": f"arn:rule:{rule}" for rule in render.WATCH_RULES},
+    "DocumentsWatch.Arn": "arn:rule:documents",
     "TamperingQueue.Arn": "arn:tampering-queue",
     "HubRegion": "eu-central-1",
     "UpdaterFunction.Arn": "arn:updater-function",
@@ -245,6 +246,7 @@ CONDITIONS = (
     "HasDataKey",
     "HasAllowedAccountsArn",
     "HasTriggerMappingArn",
+    "HasDocuments",
     "HasRegistryRepositories",
     "HasRegistrySecrets",
 )
@@ -329,6 +331,58 @@ def test_a_statement_without_its_parameter_is_gone_whole() -> None:
 
 
 @pytest.mark.parametrize(
+    ("document", "sid"),
+    [("updater.json", "ReadAllowedAccounts"), ("recorder.json", "ReadAllowedAccounts"), ("trigger.json", "ReadMapping")],
+)
+def test_a_document_of_settings_is_read_from_an_owner_and_not_from_a_name_alone(document: str, sid: str) -> None:
+    """A bucket's ARN has no account, and whoever comes first gets a name that was given up."""
+    for others in (True, False):
+        holds = {**dict.fromkeys(CONDITIONS, others), "HasAllowedAccountsArn": True, "HasTriggerMappingArn": True}
+        statements = resolve(in_template(document), VALUES, holds)["Statement"]
+        (reading,) = [statement for statement in statements if statement["Sid"] == sid]
+        assert reading["Condition"]["StringEquals"] == {"aws:ResourceAccount": "${aws:PrincipalAccount}"}
+
+
+S3 = "arn:aws:s3:::"
+SSM = "arn:aws:ssm:eu-west-1:222222222222:parameter"
+
+
+@pytest.mark.parametrize(
+    ("accounts", "mapping", "names", "buckets", "keys"),
+    [
+        (f"{S3}settings/accounts", "", [""], ["settings"], ["accounts"]),
+        (f"{SSM}/accounts", "", ["/accounts"], [""], ["accounts"]),
+        ("", f"{SSM}/a/b/c/d/e/mapping", ["/a/b/c/d/e/mapping"], [""], ["a/b/c/d"]),
+        (f"{S3}settings.example/a/b/accounts", f"{S3}other/m", ["", ""], ["settings.example", "other"], ["a/b/accounts", "m"]),
+        # Deeper than four folders it is what they begin with.
+        (f"{S3}settings/a/b/c/d", f"{S3}settings/a/b/c/d/e", ["", ""], ["settings"] * 2, ["a/b/c/d"] * 2),
+        (f"{S3}settings/a//b", f"{SSM}/mapping", ["", "/mapping"], ["settings", ""], ["a", "mapping"]),
+    ],
+)
+def test_changes_of_documents_are_watched_by_the_names_in_their_arns(
+    accounts: str, mapping: str, names: list[str], buckets: list[str], keys: list[str]
+) -> None:
+    rule = template("hub.yaml")["Resources"]["DocumentsWatch"]
+    assert rule["Condition"] == "HasDocuments"
+    values = {**VALUES, "AllowedAccountsArn": accounts, "TriggerMappingArn": mapping}
+    holds = {"HasAllowedAccountsArn": bool(accounts), "HasTriggerMappingArn": bool(mapping)}
+    one, several, objects, bucket = resolve(rule["Properties"]["EventPattern"], values, holds)["$or"]
+    assert one["detail"]["requestParameters"] == {"name": names}
+    assert several["detail"]["requestParameters"] == {"names": names}
+    assert objects["detail"] == {"bucket": {"name": buckets}, "object": {"key": [{"prefix": key} for key in keys]}}
+    assert bucket["detail"]["requestParameters"] == {"bucketName": buckets}
+    # EventBridge refuses an empty one.
+    assert all(keys)
+
+
+def test_without_a_document_nothing_listens_for_one() -> None:
+    conditions = template("hub.yaml")["Conditions"]
+    assert conditions["HasDocuments"] == {"Fn::Or": [{"Condition": "HasAllowedAccountsArn"}, {"Condition": "HasTriggerMappingArn"}]}
+    policy = resolve(in_template("tampering-queue.json"), VALUES, dict.fromkeys(CONDITIONS, False))
+    assert policy["Statement"][0]["Condition"]["ArnEquals"]["aws:SourceArn"] == WATCH_RULES
+
+
+@pytest.mark.parametrize(
     ("file", "parameter", "good", "bad"),
     [
         ("hub.yaml", "OrganizationId", ["", "o-a1b2c3d4e5"], ["o-A1B2C3D4E5", "a1b2c3d4e5", "o-a1b2"]),
@@ -341,7 +395,11 @@ def test_a_statement_without_its_parameter_is_gone_whole() -> None:
         ),
         *(
             (file, name, ["", "arn:aws:s3:::settings/a", "arn:aws-cn:ssm:cn-north-1:111111111111:parameter/a"], ["*", "arn:aws:s3:::settings"])
-            for file, name in (("hub.yaml", "AllowedAccountsArn"), ("trigger.yaml", "TriggerMappingArn"))
+            for file, name in (
+                ("hub.yaml", "AllowedAccountsArn"),
+                ("hub.yaml", "TriggerMappingArn"),
+                ("trigger.yaml", "TriggerMappingArn"),
+            )
         ),
         ("trigger.yaml", "TriggerMapping", ["[]", "[{}]\n", "s3://settings/a", "ssm:/a"], ["{}", "s3://settings", "http://a/b"]),
         ("hub.yaml", "ExternalId", ["", "ab", "a:b/c"], ["a", "a b"]),

@@ -27,13 +27,16 @@ resource "aws_sqs_queue_policy" "tampering_queue_policy" {
 locals {
   table_arns  = [aws_dynamodb_table.history_table.arn, aws_dynamodb_table.state_table.arn]
   table_names = [aws_dynamodb_table.history_table.name, aws_dynamodb_table.state_table.name]
-  watch_rule_arns = [
-    aws_cloudwatch_event_rule.tables_watch.arn,
-    aws_cloudwatch_event_rule.keys_watch.arn,
-    aws_cloudwatch_event_rule.functions_watch.arn,
-    aws_cloudwatch_event_rule.roles_watch.arn,
-    aws_cloudwatch_event_rule.events_watch.arn,
-  ]
+  watch_rule_arns = concat(
+    [
+      aws_cloudwatch_event_rule.tables_watch.arn,
+      aws_cloudwatch_event_rule.keys_watch.arn,
+      aws_cloudwatch_event_rule.functions_watch.arn,
+      aws_cloudwatch_event_rule.roles_watch.arn,
+      aws_cloudwatch_event_rule.events_watch.arn,
+    ],
+    aws_cloudwatch_event_rule.documents_watch[*].arn,
+  )
 }
 
 resource "aws_cloudwatch_event_rule" "tables_watch" {
@@ -188,11 +191,80 @@ resource "aws_cloudwatch_event_target" "events_watch" {
   }
 }
 
+# The names are parts of the ARNs. Of an object's ARN the part that names a parameter is empty, and the other way round: nothing is called
+# so. A key is its beginning, up to four folders deep, as the template has it.
+# Calls: https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_PutParameter.html (no ARN stands for a name there) and
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/cloudtrail-logging-s3-info.html (bucket-level calls; those on objects are data
+# events). Objects: https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html.
+locals {
+  documents         = compact([var.allowed_accounts_arn, var.trigger_mapping_arn])
+  document_names    = [for arn in local.documents : try(regex(":parameter(/.*)$", arn)[0], "")]
+  document_buckets  = [for arn in local.documents : try(regex(":s3:::([^/]+)/", arn)[0], "")]
+  document_keys     = [for arn in local.documents : { prefix = join("/", slice(split("/", arn), 1, min(5, length(split("/", arn))))) }]
+  watches_documents = length(local.documents) == 0 ? 0 : 1
+}
+
+resource "aws_cloudwatch_event_rule" "documents_watch" {
+  count = local.watches_documents
+
+  name_prefix = "${var.name}-"
+  description = "Changes of what AllowedAccounts and the trigger's mapping are kept in. Of objects S3 tells, where their bucket sends its events to EventBridge."
+  event_pattern = jsonencode({
+    "$or" = [
+      {
+        source      = ["aws.ssm"]
+        detail-type = ["AWS API Call via CloudTrail"]
+        detail = {
+          eventName         = ["DeleteParameter", "PutParameter"]
+          requestParameters = { name = local.document_names }
+        }
+      },
+      {
+        source      = ["aws.ssm"]
+        detail-type = ["AWS API Call via CloudTrail"]
+        detail = {
+          eventName         = ["DeleteParameters"]
+          requestParameters = { names = local.document_names }
+        }
+      },
+      {
+        source      = ["aws.s3"]
+        detail-type = ["Object Created", "Object Deleted"]
+        detail = {
+          bucket = { name = local.document_buckets }
+          object = { key = local.document_keys }
+        }
+      },
+      {
+        source      = ["aws.s3"]
+        detail-type = ["AWS API Call via CloudTrail"]
+        detail = {
+          eventName         = ["DeleteBucket", "DeleteBucketPolicy", "PutBucketAcl", "PutBucketNotification", "PutBucketPolicy"]
+          requestParameters = { bucketName = local.document_buckets }
+        }
+      },
+    ]
+  })
+  tags = var.tags
+}
+
+resource "aws_cloudwatch_event_target" "documents_watch" {
+  count = local.watches_documents
+
+  rule      = aws_cloudwatch_event_rule.documents_watch[0].name
+  target_id = "tampering"
+  arn       = aws_sqs_queue.tampering_queue.arn
+
+  dead_letter_config {
+    arn = aws_sqs_queue.dead_letters.arn
+  }
+}
+
 # One datum of six is enough: SQS tells up to 15 minutes late of a queue that nobody used for hours.
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-monitoring-using-cloudwatch.html
 resource "aws_cloudwatch_metric_alarm" "tampering_alarm" {
   alarm_name          = "${var.name}-tampering"
-  alarm_description   = "Somebody changed, or tried to change, tables, policies, keys, functions, aliases, roles or rules of the hub. Who and how stands in the messages of the queue TamperingQueue. After a deployment of yours this is what you did."
+  alarm_description   = "Somebody changed, or tried to change, tables, policies, keys, functions, aliases, roles, rules or documents of settings of the hub. Who and how stands in the messages of the queue TamperingQueue. After a deployment of yours this is what you did."
   namespace           = "AWS/SQS"
   metric_name         = "NumberOfMessagesSent"
   dimensions          = { QueueName = aws_sqs_queue.tampering_queue.name }

@@ -120,13 +120,24 @@ variable "allowed_accounts" {
 }
 
 variable "allowed_accounts_arn" {
-  description = "ARN of the object or parameter that allowed_accounts names, which updater and recorder may then read. Left empty, none."
+  description = "ARN of the object or parameter that allowed_accounts names, which updater and recorder may then read where this account owns it. The tampering alarm tells of its changes (docs/DEPLOY.md). Left empty, none."
   type        = string
   default     = ""
 
   validation {
     condition     = can(regex("^(arn:aws[a-z-]*:s3:::[a-z0-9.-]{3,63}/[A-Za-z0-9/_.-]+|arn:aws[a-z-]*:ssm:[a-z0-9-]+:[0-9]{12}:parameter/[A-Za-z0-9/_.-]+)?$", var.allowed_accounts_arn))
     error_message = "allowed_accounts_arn must be the ARN of an S3 object or of a parameter, or empty"
+  }
+}
+
+variable "trigger_mapping_arn" {
+  description = "ARN of the object or parameter that the trigger's mapping is kept in, as module trigger has it: the tampering alarm tells of its changes (docs/DEPLOY.md). Left empty, none."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^(arn:aws[a-z-]*:s3:::[a-z0-9.-]{3,63}/[A-Za-z0-9/_.-]+|arn:aws[a-z-]*:ssm:[a-z0-9-]+:[0-9]{12}:parameter/[A-Za-z0-9/_.-]+)?$", var.trigger_mapping_arn))
+    error_message = "trigger_mapping_arn must be the ARN of an S3 object or of a parameter, or empty"
   }
 }
 

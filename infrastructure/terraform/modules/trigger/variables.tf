@@ -97,7 +97,7 @@ variable "trigger_mapping" {
 }
 
 variable "trigger_mapping_arn" {
-  description = "ARN of the object or parameter that trigger_mapping names, which the trigger may then read. Left empty, none."
+  description = "ARN of the object or parameter that trigger_mapping names, which the trigger may then read where this account owns it. Module hub takes it too, to tell of its changes. Left empty, none."
   type        = string
   default     = ""
 
