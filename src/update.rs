@@ -44,8 +44,10 @@ use crate::config::Config;
 use crate::error::{Code, Failure};
 use crate::ledger::admission::{Admission, EventFacts, Position};
 use crate::ledger::clock::Reading;
+use crate::ledger::head::Lease;
 use crate::ledger::hidden::{HiddenKey, hidden, holds_secrets};
 use crate::ledger::idempotency::{self, KeyItem};
+use crate::ledger::queue::{Asker, Standing, caller_id};
 use crate::ledger::record::{Attempt as Try, ChangeFacts, Identity, Place, Record, RecordKey};
 use crate::ledger::write::{LedgerError, Write};
 use crate::names::{ChangeId, FunctionArn, ServiceKey, UNQUALIFIED, VERIFIED_ALIAS};
@@ -72,6 +74,8 @@ const CLOCK_READINGS: u32 = 3;
 const NOTE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often it is written in that time.
 const NOTE_TRIES: u32 = 3;
+/// How long it may take to note that the caller of an event waits: it gets the same answer without.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How old a description of a service may be when its change begins.
 const FRESH: chrono::Duration = chrono::Duration::seconds(10);
@@ -206,21 +210,21 @@ impl Updater {
         let Opening { position, mut seen } = opening;
         let mut read = position.map_err(|error| messages::history_unavailable(&request.service_key, &error))?;
         let mut turn = Turn::default();
-        let found = read.value.head.clone();
+        let found = read.value.position.head.clone();
         for tries in 1..=ATTEMPTS {
             let tried = self.step(request, invocation, target, images, &mut read, &mut seen, slot, &mut turn, &key_id);
             match Box::pin(tried).await {
                 Ok(Attempt::Ended(response)) => return Ok(*response),
                 Ok(Attempt::Moved(why, newer)) if tries == ATTEMPTS => {
-                    let failure = if newer.is_none() && read.value.head == found {
+                    let failure = if newer.is_none() && read.value.position.head == found {
                         messages::never_written(request, &why)
                     } else {
-                        messages::always_moved(request, read.value.head.as_ref(), &why)
+                        messages::always_moved(request, read.value.position.head.as_ref(), &why)
                     };
-                    return Err(self.noted(failure.into(), request, &read.value, &key_id).await.0);
+                    return Err(self.noted(failure.into(), request, invocation, &read.value, &key_id).await.0);
                 }
-                Ok(Attempt::Moved(_, Some(position))) => {
-                    read.value = *position;
+                Ok(Attempt::Moved(_, Some(now))) => {
+                    read.value = *now;
                     continue;
                 }
                 Ok(Attempt::Moved(_, None)) => tokio::time::sleep(PAUSE.pause(tries, self.random)).await,
@@ -230,7 +234,7 @@ impl Updater {
                 }
                 Ok(Attempt::Again) => {}
                 // The same event is worked on elsewhere: what is refused here may be that one's own work.
-                Err(stop) => match self.noted(stop, request, &read.value, &key_id).await {
+                Err(stop) => match self.noted(stop, request, invocation, &read.value, &key_id).await {
                     (_, Note::Moved) if tries < ATTEMPTS => {}
                     (stop, _) => return Err(stop),
                 },
@@ -238,7 +242,7 @@ impl Updater {
             let again = self.store().read(&request.service_key, &key_id).await;
             read = again.map_err(|error| messages::history_unavailable(&request.service_key, &error))?;
         }
-        Err(messages::always_moved(request, read.value.head.as_ref(), "").into())
+        Err(messages::always_moved(request, read.value.position.head.as_ref(), "").into())
     }
 
     /// One try at a change, by what was read.
@@ -249,17 +253,19 @@ impl Updater {
         invocation: &Invocation,
         target: &Result<Target, Failure>,
         images: &Images<'_>,
-        read: &mut Measured<Position>,
+        read: &mut Measured<Standing>,
         seen: &mut Option<Seen>,
         slot: &Slot,
         turn: &mut Turn,
         key_id: &str,
     ) -> Result<Attempt, Stop> {
         let now = (self.clock)();
-        let mut admission = read.value.admits(event(request), now);
+        let caller = caller(request, invocation, key_id);
+        let asker = asker(request, &caller, key_id);
+        let mut admission = read.value.admits(event(request), &asker, now);
         if let Admission::Overtaken { own, by } = &admission {
             let record = self.last_begun(&request.service_key, by).await;
-            let sent_at = request.sent_at.filter(|_| read.value.key(now).is_none());
+            let sent_at = request.sent_at.filter(|_| read.value.position.key(now).is_none());
             let came_before = record.as_ref().zip(sent_at).is_some_and(|(record, sent_at)| {
                 record.was_sent_before(&invocation.caller(), request.requested_by.as_deref(), sent_at)
             });
@@ -267,9 +273,12 @@ impl Updater {
                 let overtaken = messages::overtaken(request, own.as_ref(), by, record.as_ref(), sent_at);
                 return Err(Stop::Failed(overtaken));
             }
-            admission = read.value.admits(EventFacts { sent_at: None, ..event(request) }, now);
+            admission = read.value.admits(EventFacts { sent_at: None, ..event(request) }, &asker, now);
         }
-        if let Some(decided) = messages::without_touching(&admission, request, &read.value, now) {
+        if let Admission::Busy(lease) = &admission {
+            self.queue_up(request, read, &asker, lease, now).await;
+        }
+        if let Some(decided) = messages::without_touching(&admission, request, &read.value.position, now) {
             return decided.map(|response| Attempt::Ended(Box::new(response)));
         }
         // Only now: a stored answer needs no session, and no clock.
@@ -283,7 +292,7 @@ impl Updater {
         };
         let looked = self.look(target, request, seen.take()).await.map_err(begun)?;
         let work = Work { request: found.as_ref().unwrap_or(request), invocation, target, slot, key_id };
-        let position = &read.value;
+        let position = &read.value.position;
         match &admission {
             Admission::Continue(progress) => Box::pin(self.proceed(work, looked, position, progress, turn)).await,
             Admission::Begin { orphan: Some(lease) } => match self.orphan(request, lease).await? {
@@ -307,11 +316,18 @@ impl Updater {
     }
 
     /// Notes an event that failed before a change began; where that could not be, the failure says so.
-    async fn noted(&self, stop: Stop, request: &UpdateRequest, position: &Position, key_id: &str) -> (Stop, Note) {
+    async fn noted(
+        &self,
+        stop: Stop,
+        request: &UpdateRequest,
+        invocation: &Invocation,
+        read: &Standing,
+        key_id: &str,
+    ) -> (Stop, Note) {
         if matches!(stop, Stop::Failed(_)) {
             return (stop, Note::Stands);
         }
-        match self.note(request, position, key_id).await {
+        match self.note(request, invocation, read, key_id).await {
             Ok(noted) => (stop, noted),
             Err(error) => (stop.map(|failure| failure.and(messages::not_noted(&error))), Note::Stands),
         }
@@ -319,16 +335,25 @@ impl Updater {
 
     /// Notes that an event came, with what had begun by then, unless its key knows of it, or its own time tells what came after it: a
     /// mark would forget that.
-    async fn note(&self, request: &UpdateRequest, position: &Position, key_id: &str) -> Result<Note, LedgerError> {
+    async fn note(
+        &self,
+        request: &UpdateRequest,
+        invocation: &Invocation,
+        read: &Standing,
+        key_id: &str,
+    ) -> Result<Note, LedgerError> {
         let now = (self.clock)();
+        let position = &read.position;
         let is_overtaken = matches!(position.admits(event(request), now), Admission::Overtaken { .. });
         if position.key(now).is_some() || is_overtaken {
             return Ok(Note::Stands);
         }
         // With what had begun when the event was first seen, however late it is written.
-        let to = KeyItem::seen(key_id, &request.event_hash, position.begun().cloned(), now);
+        let caller = caller(request, invocation, key_id);
+        let first = read.before(&asker(request, &caller, key_id), now).map(|first| first.key.as_str());
+        let to = KeyItem::seen(key_id, &request.event_hash, position.begun().cloned(), now).letting_go_first(first);
         let bound = Bound { tries: NOTE_TRIES, until: Instant::now() + NOTE_TIMEOUT };
-        let read = async || self.store().read(&request.service_key, key_id).await.map(|read| read.value);
+        let read = async || self.store().read(&request.service_key, key_id).await.map(|read| read.value.position);
         let noted = commit(self.store(), self.random, bound, Some(position.clone()), read, |known: &Position| {
             // The first one counts.
             if let Some(key) = known.key(now) {
@@ -341,11 +366,34 @@ impl Updater {
         tokio::time::timeout(NOTE_TIMEOUT, noted).await.unwrap_or_else(|_| late())
     }
 
+    /// Notes that whoever asks was refused for a lease, so that its turn comes next. Where that cannot be, it comes as before: the answer
+    /// is the same, and a clock that is not known to be right notes nothing.
+    async fn queue_up(
+        &self,
+        request: &UpdateRequest,
+        read: &Measured<Standing>,
+        asker: &Asker<'_>,
+        lease: &Lease,
+        now: DateTime<Utc>,
+    ) {
+        let service = &request.service_key;
+        let queue = read.value.refused(asker, lease, now).filter(|_| read.clock == Reading::Right);
+        let Some(to) = queue else { return };
+        let writes = [Write::Queue { service: service.clone(), to }];
+        match tokio::time::timeout(QUEUE_TIMEOUT, self.store().write(&writes)).await {
+            Ok(Ok(())) => {}
+            // Another one was noted at the same time: the next refusal notes this one.
+            Ok(Err(LedgerError::Conflict(why))) => tracing::debug!(%service, "who waits was not noted: {why}"),
+            Ok(Err(error)) => tracing::warn!(%service, "who waits for the service could not be noted: {error}"),
+            Err(_) => tracing::warn!(%service, "who waits for the service could not be noted in time"),
+        }
+    }
+
     /// Whether this environment's clock may be trusted with a lease. Reads head and key again where no answer said so.
     async fn compare_clocks(
         &self,
         request: &UpdateRequest,
-        read: &mut Measured<Position>,
+        read: &mut Measured<Standing>,
         key_id: &str,
     ) -> Result<(), Failure> {
         for _ in 1..CLOCK_READINGS {
@@ -569,8 +617,8 @@ impl From<Failure> for Stop {
 
 /// What was read before a change could begin.
 struct Opening {
-    /// Head and key; they arrived before the service was described.
-    position: Result<Measured<Position>, LedgerError>,
+    /// Head, key and who waits; they arrived before the service was described.
+    position: Result<Measured<Standing>, LedgerError>,
     /// The service, where it was described together with others.
     seen: Option<Seen>,
 }
@@ -610,12 +658,25 @@ fn key_id(request: &UpdateRequest, invocation: &Invocation) -> String {
     KeyItem::id(&invocation.caller(), key, &request.service_key)
 }
 
+/// Who asks: whom the event names, or else whoever knows its key.
+fn caller(request: &UpdateRequest, invocation: &Invocation, key_id: &str) -> String {
+    let requested_by = request.requested_by.as_deref();
+    let named = requested_by.map(|name| caller_id(&invocation.caller(), name, &request.service_key));
+    named.unwrap_or_else(|| key_id.to_owned())
+}
+
+fn asker<'a>(request: &UpdateRequest, caller: &'a str, key: &'a str) -> Asker<'a> {
+    let is_known_again = request.requested_by.is_some() || request.idempotency_key.is_some();
+    // What a push sends comes again after a minute, when its turn would be over.
+    Asker { caller, key, may_wait: is_known_again && request.pushed_tag.is_none() }
+}
+
 /// How a try at a change ended.
 enum Attempt {
     /// With an answer.
     Ended(Box<Response>),
     /// Somebody else wrote: what, and the position as it is now, where that was read.
-    Moved(String, Option<Box<Position>>),
+    Moved(String, Option<Box<Standing>>),
     /// What was read has grown old while the change waited for its turn: read again.
     Again,
 }

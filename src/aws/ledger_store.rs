@@ -29,11 +29,12 @@ use crate::ledger::admission::Position;
 use crate::ledger::budget::{Beyond, Budget, Last};
 use crate::ledger::clock::{Reading, RoundTrip};
 use crate::ledger::deployment::{DeploymentItem, Undoes};
-use crate::ledger::head::{Head, Lease};
+use crate::ledger::head::{Beginner, Head, Lease};
 use crate::ledger::hidden::HiddenKey;
 use crate::ledger::hold::{self, Hold};
 use crate::ledger::idempotency::{KeyItem, Progress, Stage};
 use crate::ledger::previous::{self, Previous};
+use crate::ledger::queue::{Queue, Standing, Waiting};
 use crate::ledger::record::{Attempt, Kind, RawRecord, Record, RecordKey, hash, number, shard};
 use crate::ledger::write::{LedgerError, Write};
 use crate::names::{AccountId, ChangeId, ServiceKey};
@@ -93,6 +94,11 @@ const MORE_CHANGES_PAGE: i32 = 100;
 /// How many keys of what records hide there may be: they are read in one call.
 const MOST_SECRETS: u32 = 8;
 
+/// How many services' items are read in one call: three of each, and at most 100 in all. Source:
+/// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html>: "If you request more than 100 items,
+/// BatchGetItem returns a ValidationException".
+const SERVICES_PER_READ: usize = 33;
+
 /// How often keys are asked for that DynamoDB left unprocessed. Source:
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html>: "we strongly recommend that you use
 /// an exponential backoff algorithm".
@@ -106,6 +112,16 @@ fn position(items: &HashMap<String, Item>, service: &ServiceKey, key_id: &str) -
         head: items.get(&Head::id(service)).map(head).transpose().map_err(broken)?,
         key: items.get(key_id).map(key).transpose().map_err(broken)?,
     })
+}
+
+fn standing(items: &HashMap<String, Item>, service: &ServiceKey, key_id: &str) -> Result<Standing, LedgerError> {
+    let queue = items.get(&Queue::id(service)).map(queue).unwrap_or_default();
+    Ok(Standing { position: position(items, service, key_id)?, queue })
+}
+
+/// What is read of a service for an event.
+fn ids(service: &ServiceKey, key_id: &str) -> impl Iterator<Item = String> + use<> {
+    [Head::id(service), key_id.to_owned(), Queue::id(service)].into_iter()
 }
 
 /// Measures each attempt at a request: when it was sent, when its answer came, and which time the answer names.
@@ -176,25 +192,29 @@ impl LedgerStore {
         Self { client: Client::new(shared), history, state, random }
     }
 
-    /// Reads a service's head and a key together, strongly consistent.
+    /// Reads a service's head, a key and who waits together, strongly consistent.
     ///
     /// # Errors
     ///
     /// Where the call failed, or an item is not what this project writes.
-    pub async fn read(&self, service: &ServiceKey, key_id: &str) -> Result<Measured<Position>, LedgerError> {
-        let Measured { value: items, clock } = self.items([Head::id(service), key_id.to_owned()].into_iter()).await?;
-        Ok(Measured { value: position(&items, service, key_id)?, clock })
+    pub async fn read(&self, service: &ServiceKey, key_id: &str) -> Result<Measured<Standing>, LedgerError> {
+        let Measured { value: items, clock } = self.items(ids(service, key_id)).await?;
+        Ok(Measured { value: standing(&items, service, key_id)?, clock })
     }
 
-    /// Reads the heads of at most 50 services, each with a key: in the same order, each on its own.
-    pub async fn read_many(&self, wanted: &[(&ServiceKey, &str)]) -> Vec<Result<Measured<Position>, LedgerError>> {
-        let ids = wanted.iter().flat_map(|(service, key_id)| [Head::id(service), (*key_id).to_owned()]);
-        let items = self.items(ids).await;
-        let read = |(service, key_id): &(&ServiceKey, &str)| match &items {
-            Ok(Measured { value, clock }) => Ok(Measured { value: position(value, service, key_id)?, clock: *clock }),
-            Err(error) => Err(error.clone()),
-        };
-        wanted.iter().map(read).collect()
+    /// Reads the heads of services, each with a key and who waits: in the same order, each on its own.
+    pub async fn read_many(&self, wanted: &[(&ServiceKey, &str)]) -> Vec<Result<Measured<Standing>, LedgerError>> {
+        let parts = wanted.chunks(SERVICES_PER_READ).map(async |part| {
+            let items = self.items(part.iter().flat_map(|(service, key_id)| ids(service, key_id))).await;
+            let read = |(service, key_id): &(&ServiceKey, &str)| match &items {
+                Ok(Measured { value, clock }) => {
+                    Ok(Measured { value: standing(value, service, key_id)?, clock: *clock })
+                }
+                Err(error) => Err(error.clone()),
+            };
+            part.iter().map(read).collect::<Vec<_>>()
+        });
+        futures_util::future::join_all(parts).await.into_iter().flatten().collect()
     }
 
     /// Reads a service's head, one of its deployments and a key together, strongly consistent.
@@ -569,6 +589,16 @@ impl LedgerStore {
                     .extend(lease_attributes(from).into_iter().filter(|(name, _)| LEASE_CONDITION.contains(name)));
                 update(&self.state, &Head::id(service), head_attributes(to), unless_moved)
             }
+            Write::Queue { service, to } => {
+                let id = Queue::id(service);
+                match &to.stored {
+                    None => insert(&self.state, with_id(&id, queue_attributes(to))),
+                    Some(stored) => {
+                        let unless_moved = vec![(WAITING, AttributeValue::S(stored.clone()))];
+                        update(&self.state, &id, queue_attributes(to), unless_moved)
+                    }
+                }
+            }
             Write::Secret(key) => {
                 let secret = vec![("secret", AttributeValue::B(key.secret.to_vec().into()))];
                 insert(&self.state, with_id(&HiddenKey::id(&key.name), secret))
@@ -634,6 +664,8 @@ impl LedgerStore {
 const WAITER: &str = "waiter_until";
 /// The attribute of a deployment that names its rollback. Only deployments of which one was heard have it, and nothing takes it away.
 const UNDONE_BY: &str = "undone_by";
+/// The attribute that says who waits for a service.
+const WAITING: &str = "waiting";
 /// What of a lease tells that it is still the one that was read.
 const LEASE_CONDITION: [&str; 2] = ["lease_change", "lease_until"];
 /// What of a deployment tells that nobody else noted something about it.
@@ -755,20 +787,67 @@ fn head_attributes(head: &Head) -> Attributes {
         ("record", AttributeValue::S(head.record.to_string())),
         ("highest", AttributeValue::S(head.highest.to_string())),
         ("begun", optional(head.begun.as_ref())),
+        ("begun_by", optional(begun_by(head))),
         ("running", optional(head.running.as_ref())),
     ];
     attributes.extend(lease_attributes(head));
     attributes
 }
 
+/// With the change that it is of: the version before it moves a head and leaves this as it was.
+fn begun_by(head: &Head) -> Option<Value> {
+    let Beginner { caller, key, behind } = head.begun_by.as_ref()?;
+    let behind = behind.as_ref().map(ToString::to_string);
+    Some(json!({"change_id": head.begun.as_ref()?.to_string(), "caller": caller, "key": key, "behind": behind}))
+}
+
+/// Who began the change `begun`, where the text says so.
+fn beginner(text: &str, begun: Option<&ChangeId>) -> Option<Beginner> {
+    let text: Value = serde_json::from_str(text).ok()?;
+    let part = |name| text.get(name).and_then(Value::as_str);
+    if part("change_id") != Some(begun?.to_string().as_str()) {
+        return None;
+    }
+    let behind = part("behind").map(ChangeId::parse).transpose().ok()?;
+    Some(Beginner { caller: part("caller")?.to_owned(), key: part("key")?.to_owned(), behind })
+}
+
+fn queue_attributes(queue: &Queue) -> Attributes {
+    let waiting = queue.waiting.iter().map(|waiting| {
+        let Waiting { caller, key, after, until } = waiting;
+        json!({"caller": caller, "key": key, "after": after.to_string(), "until": rfc3339(*until)})
+    });
+    vec![
+        (WAITING, AttributeValue::S(Value::from(waiting.collect::<Vec<_>>()).to_string())),
+        ("expires_at", AttributeValue::N(queue.expires_at().to_string())),
+    ]
+}
+
+/// Who waits, as far as the item says so: what cannot be read keeps nobody out.
+fn queue(item: &Item) -> Queue {
+    let stored = text(item, WAITING).ok();
+    let known: Vec<Value> = stored.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let waiting = known.iter().filter_map(|known| {
+        let part = |name| known.get(name).and_then(Value::as_str);
+        Some(Waiting {
+            caller: part("caller")?.to_owned(),
+            key: part("key")?.to_owned(),
+            after: ChangeId::parse(part("after")?).ok()?,
+            until: time(part("until")?)?,
+        })
+    });
+    Queue { waiting: waiting.collect(), stored }
+}
+
 fn key_attributes(key: &KeyItem) -> Attributes {
-    let (progress, mark) = match &key.stage {
-        Stage::Begun(progress) => (Some(progress), None),
-        Stage::Seen { mark } => (None, mark.as_ref()),
+    let (progress, mark, first) = match &key.stage {
+        Stage::Begun(progress) => (Some(progress), None, None),
+        Stage::Seen { mark, first } => (None, mark.as_ref(), first.as_ref()),
     };
     let mut attributes = vec![
         ("event_hash", AttributeValue::S(key.event_hash.clone())),
         ("mark", optional(mark)),
+        ("first", optional(first)),
         ("change_id", optional(progress.map(|progress| &progress.change_id))),
         ("attempt", optional(progress.map(|progress| progress.attempt))),
         ("acted", optional(progress.map(|progress| progress.acted))),
@@ -936,12 +1015,14 @@ pub(super) fn head(item: &Item) -> Result<Head, &'static str> {
         }),
     };
     let last = change_id(item, "change_id")?;
+    let begun = if item.contains_key("begun") { change_id(item, "begun")? } else { last.clone() };
     Ok(Head {
         seq: parsed(item, "seq")?,
         hash: text(item, "hash")?,
         record: RecordKey::parse(&text(item, "record")?).map_err(|_| "record")?,
-        highest: change_id(item, "highest")?.or_else(|| last.clone()).ok_or("highest")?,
-        begun: if item.contains_key("begun") { change_id(item, "begun")? } else { last },
+        highest: change_id(item, "highest")?.or(last).ok_or("highest")?,
+        begun_by: filled(item, "begun_by").and_then(|text| beginner(&text, begun.as_ref())),
+        begun,
         running: filled(item, "running"),
         lease,
     })
@@ -954,7 +1035,7 @@ pub(super) fn begun_under(item: &Item) -> Result<Option<ChangeId>, &'static str>
 
 fn key(item: &Item) -> Result<KeyItem, &'static str> {
     let stage = match begun_under(item)? {
-        None => Stage::Seen { mark: change_id(item, "mark")? },
+        None => Stage::Seen { mark: change_id(item, "mark")?, first: filled(item, "first") },
         Some(change_id) => Stage::Begun(Progress {
             change_id,
             attempt: attempt(item, "attempt")?,
@@ -1018,10 +1099,60 @@ mod tests {
         for (lease, begun) in [(None, None), (Some(lease), Some(change()))] {
             let record = RecordKey::new(change(), crate::ledger::record::Place::Started(attempt));
             let running = begun.as_ref().map(|_| "arn:td".to_owned());
-            let written = Head { seq: 7, hash: "h".to_owned(), record, highest: change(), begun, running, lease };
-            assert_eq!(head(&item(head_attributes(&written))), Ok(written));
+            let by = |behind| Beginner { caller: "by#1".to_owned(), key: "key#1".to_owned(), behind };
+            for begun_by in [None, Some(by(None)), Some(by(Some(ChangeId::new(at(-5), [6; 10]))))] {
+                let (record, begun, running, lease) = (record.clone(), begun.clone(), running.clone(), lease.clone());
+                let begun_by = begun_by.filter(|_| begun.is_some());
+                let written =
+                    Head { seq: 7, hash: "h".to_owned(), record, highest: change(), begun, begun_by, running, lease };
+                assert_eq!(head(&item(head_attributes(&written))), Ok(written));
+            }
         }
         assert_eq!(head(&Item::new()), Err("seq"));
+    }
+
+    #[test]
+    fn who_began_another_change_is_not_who_began_this_one() {
+        let behind = Some(ChangeId::new(at(-5), [6; 10]));
+        let by = Beginner { caller: "by#1".to_owned(), key: "key#1".to_owned(), behind };
+        let written = Head {
+            seq: 7,
+            hash: "h".to_owned(),
+            record: RecordKey::new(change(), crate::ledger::record::Place::STARTED),
+            highest: change(),
+            begun: Some(change()),
+            begun_by: Some(by),
+            running: None,
+            lease: None,
+        };
+        let mut moved = item(head_attributes(&written));
+        // As the version before it moves a head.
+        moved.insert("begun".to_owned(), AttributeValue::S(ChangeId::new(at(1), [7; 10]).to_string()));
+        assert_eq!(head(&moved).unwrap().begun_by, None);
+        for unread in ["", "{}", "no JSON", "[1]"] {
+            moved.insert("begun_by".to_owned(), AttributeValue::S(unread.to_owned()));
+            assert_eq!(head(&moved).unwrap().begun_by, None, "{unread}");
+        }
+    }
+
+    #[test]
+    fn who_waits_is_read_as_it_was_written_and_what_cannot_be_read_is_nobody() {
+        let waiting = |caller: &str| Waiting {
+            caller: caller.to_owned(),
+            key: "key#1".to_owned(),
+            after: change(),
+            until: at(9),
+        };
+        let written = Queue { waiting: vec![waiting("by#1"), waiting("key#1")], stored: None };
+        let stored = item(queue_attributes(&written));
+        let read = queue(&stored);
+        assert_eq!(read.waiting, written.waiting);
+        assert_eq!(read.stored, text(&stored, WAITING).ok());
+        for unread in ["", "no JSON", r#"[{"caller": "by#1"}, 7]"#] {
+            let read = queue(&item(vec![(WAITING, AttributeValue::S(unread.to_owned()))]));
+            assert_eq!((read.waiting, read.stored.as_deref()), (Vec::new(), Some(unread)));
+        }
+        assert_eq!(queue(&Item::new()), Queue::default());
     }
 
     #[test]
@@ -1050,9 +1181,13 @@ mod tests {
     fn keys_and_deployments_are_read_as_they_were_written() {
         let begun = KeyItem::begun("key#1", "e", change(), Attempt::LAST, at(0));
         let waited_for = begun.clone().waited_for(Some(at(9)));
-        for written in
-            [begun.failed(false, at(1)), begun, waited_for, KeyItem::seen("key#1", "e", Some(change()), at(0))]
-        {
+        for written in [
+            begun.failed(false, at(1)),
+            begun,
+            waited_for,
+            KeyItem::seen("key#1", "e", Some(change()), at(0)),
+            KeyItem::seen("key#1", "e", Some(change()), at(0)).letting_go_first(Some("key#2")),
+        ] {
             let attributes = with_id(&written.id, key_attributes(&written));
             assert_eq!(key(&item(attributes)), Ok(written));
         }

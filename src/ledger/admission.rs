@@ -5,6 +5,7 @@ use chrono::{DateTime, Duration, Utc};
 
 use super::head::{Head, Lease};
 use super::idempotency::{KeyItem, Progress, Stage};
+use super::queue::Waiting;
 use crate::names::ChangeId;
 
 /// By how much a change may have begun after an event was sent and still count as before it, where nothing but the event's own time
@@ -48,6 +49,8 @@ pub enum Admission {
     },
     /// A lease stands: another change's, or that of this key's own.
     Busy(Lease),
+    /// A change could begin, and somebody who was refused before has the next turn.
+    TurnOf(Waiting),
     /// Another change of the service began after this event, and going on would undo it.
     Overtaken {
         /// The change of this key, where one began.
@@ -108,7 +111,11 @@ impl Position {
         }
         let is_overtaken = match key.map(|key| &key.stage) {
             Some(Stage::Begun(progress)) => last != Some(&progress.change_id),
-            Some(Stage::Seen { mark }) => last != mark.as_ref(),
+            // Whom it was told to let go first has not come after it.
+            Some(Stage::Seen { mark, first }) => {
+                let let_go = first.as_deref().zip(self.head.as_ref());
+                last != mark.as_ref() && !let_go.is_some_and(|(first, head)| head.let_go_first(first, mark.as_ref()))
+            }
             None => false,
         };
         match (last, progress) {
@@ -149,7 +156,7 @@ mod tests {
     fn head(begun: &ChangeId, lease: Option<Lease>) -> Head {
         let record = RecordKey::new(begun.clone(), Place::STARTED);
         let (highest, begun) = (begun.clone(), Some(begun.clone()));
-        Head { seq: 3, hash: "h".to_owned(), record, highest, begun, running: None, lease }
+        Head { seq: 3, hash: "h".to_owned(), record, highest, begun, begun_by: None, running: None, lease }
     }
 
     fn position(head: Option<Head>, key: Option<KeyItem>) -> Position {

@@ -140,6 +140,7 @@ mod tests {
             record: RecordKey::new(change_id.clone(), Place::RESULT),
             highest: change_id.clone(),
             begun: is_begun.then_some(change_id),
+            begun_by: None,
             running: None,
             lease: None,
         }

@@ -31,10 +31,24 @@ pub struct Head {
     pub highest: ChangeId,
     /// The last change that began: that has a `STARTED` or is `UNCHANGED`.
     pub begun: Option<ChangeId>,
+    /// Who began it, where that is known.
+    pub begun_by: Option<Beginner>,
     /// ARN of the task definition that is to run, as far as the last result or outcome tells.
     pub running: Option<String>,
     /// Who may change the service, where somebody may.
     pub lease: Option<Lease>,
+}
+
+/// Who began the last change that began. Nothing depends on it but whose turn is next ([`super::queue`]): heads that the version before it
+/// wrote have none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beginner {
+    /// Who: [`super::queue::Asker::caller`].
+    pub caller: String,
+    /// Id of the key of the event that began it.
+    pub key: String,
+    /// The change that had begun last before it.
+    pub behind: Option<ChangeId>,
 }
 
 /// The right to change one service, until it ends by itself. It is known by change and attempt, never by its time.
@@ -102,6 +116,7 @@ impl Head {
     #[must_use]
     pub fn behind(record: &Record, before: Option<&Self>, lease: Option<Lease>) -> Self {
         let begins = matches!(record.kind, Kind::Started | Kind::Unchanged);
+        let by = before.and_then(|head| head.begun_by.clone());
         let earlier = before.and_then(|head| head.begun.clone());
         let ran = before.and_then(|head| head.running.clone());
         let running = match record.kind {
@@ -114,15 +129,36 @@ impl Head {
             Kind::RolledBack | Kind::RollbackFailed | Kind::External => None,
             _ => ran,
         };
+        let begun = if begins { earlier.clone().max(Some(record.change_id.clone())) } else { earlier.clone() };
         Self {
             seq: record.seq,
             hash: record.hash.clone(),
             record: record.record.clone(),
             highest: before.map_or(&record.change_id, |head| (&head.highest).max(&record.change_id)).clone(),
-            begun: if begins { earlier.max(Some(record.change_id.clone())) } else { earlier },
+            begun_by: by.filter(|_| begun == earlier),
+            begun,
             running,
             lease,
         }
+    }
+}
+
+impl Head {
+    /// The same head, with who began its last change where that began in it: a further attempt at a change leaves that as it is.
+    #[must_use]
+    pub fn begun_by(self, caller: &str, key: &str, before: Option<&Self>) -> Self {
+        let behind = before.and_then(|head| head.begun.clone());
+        if self.begun == behind {
+            return self;
+        }
+        let (caller, key) = (caller.to_owned(), key.to_owned());
+        Self { begun_by: Some(Beginner { caller, key, behind }), ..self }
+    }
+
+    /// Whether the last change that began is that of the event with key `first`, and began directly behind `mark`.
+    #[must_use]
+    pub fn let_go_first(&self, first: &str, mark: Option<&ChangeId>) -> bool {
+        self.begun_by.as_ref().is_some_and(|by| by.key == first && by.behind.as_ref() == mark)
     }
 }
 
@@ -205,6 +241,7 @@ mod tests {
             record: RecordKey::new(change_id.clone(), Place::STARTED),
             highest: change_id.clone(),
             begun: Some(change_id.clone()),
+            begun_by: None,
             running: None,
             lease,
         };

@@ -510,7 +510,7 @@ mod tests {
         let highest = change(0);
         let record = RecordKey::new(highest.clone(), Place::STARTED);
         let begun = Some(highest.clone());
-        Head { seq: 1, hash: "h".to_owned(), record, highest, begun, running: None, lease }
+        Head { seq: 1, hash: "h".to_owned(), record, highest, begun, begun_by: None, running: None, lease }
     }
 
     /// As it was before what ECS is asked about and records say.

@@ -35,6 +35,8 @@ pub enum Stage {
     Seen {
         /// The last change of the service that had begun by then.
         mark: Option<ChangeId>,
+        /// Id of the key of the event that had the next turn then, where another did: its change may begin before this one's.
+        first: Option<String>,
     },
     /// Its change began.
     Begun(Progress),
@@ -71,7 +73,16 @@ impl KeyItem {
     /// The key of an event that failed before a change began. `mark` is the last change that had begun.
     #[must_use]
     pub fn seen(id: &str, event_hash: &str, mark: Option<ChangeId>, now: DateTime<Utc>) -> Self {
-        Self::at(id, event_hash, Stage::Seen { mark }, now)
+        Self::at(id, event_hash, Stage::Seen { mark, first: None }, now)
+    }
+
+    /// The same key, of an event that came while that of another key had the next turn.
+    #[must_use]
+    pub fn letting_go_first(mut self, key: Option<&str>) -> Self {
+        if let Stage::Seen { first, .. } = &mut self.stage {
+            *first = key.map(str::to_owned);
+        }
+        self
     }
 
     /// The key of a change of which an attempt begins.

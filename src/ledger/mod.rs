@@ -12,6 +12,7 @@
 //! * [`hidden`]: values that may be secret, as records hold them.
 //! * [`hold`]: whether a push would undo a restore.
 //! * [`hear`]: what an event about a deployment means for the ledger.
+//! * [`queue`]: who was refused before, and has the next turn.
 //! * [`query`]: what is asked of the history, which parts of the table answer it, and the tokens between pages.
 //! * [`merge`]: what several parts of the table hold, in one order.
 //! * [`fold`]: the records of a change to what became of it.
@@ -34,6 +35,7 @@ pub mod idempotency;
 pub mod merge;
 pub mod previous;
 pub mod query;
+pub mod queue;
 pub mod record;
 pub mod verify;
 pub mod write;

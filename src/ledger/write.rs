@@ -9,6 +9,7 @@ use super::deployment::DeploymentItem;
 use super::head::Head;
 use super::hidden::HiddenKey;
 use super::idempotency::KeyItem;
+use super::queue::Queue;
 use super::record::{Pointer, Record};
 use crate::aws::CallError;
 use crate::names::ServiceKey;
@@ -43,6 +44,13 @@ pub enum Write {
         key: KeyItem,
         /// Until when.
         until: DateTime<Utc>,
+    },
+    /// Inserts or changes who waits for a service.
+    Queue {
+        /// The service.
+        service: ServiceKey,
+        /// Who waits from now on, and the text that was read.
+        to: Queue,
     },
     /// Inserts a key of what records hide; fails where there is one of that name.
     Secret(HiddenKey),

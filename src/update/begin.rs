@@ -7,13 +7,14 @@ use super::apply::Budget;
 use super::begun::Begun;
 use super::lease::HeldLease;
 use super::turn::{Revision, Turn};
-use super::{Attempt, FRESH, Looked, Stop, Updater, Work, apply, messages};
+use super::{Attempt, FRESH, Looked, Stop, Updater, Work, apply, caller, messages};
 use crate::commit::{Bound, Decision, commit};
 use crate::error::{Code, Failure};
 use crate::ledger::admission::Position;
 use crate::ledger::head::{Head, Lease, lease_until};
 use crate::ledger::hidden::{hidden, holds_secrets};
 use crate::ledger::idempotency::{Answer, KeyItem};
+use crate::ledger::queue::Standing;
 use crate::ledger::record::{Attempt as Try, ChangeFacts, Kind, Place, Pointer, Record, Said};
 use crate::ledger::write::{LedgerError, Write};
 use crate::names::ChangeId;
@@ -36,6 +37,8 @@ pub(super) struct Start {
     pub lease: Lease,
     /// Its key.
     pub key: KeyItem,
+    /// Who asks for it.
+    pub caller: String,
 }
 
 impl Updater {
@@ -79,6 +82,7 @@ impl Updater {
             record,
             lease: Lease { change_id: change_id.clone(), attempt: Try::FIRST, until, key: work.key_id.to_owned() },
             key: KeyItem::begun(work.key_id, &request.event_hash, change_id, Try::FIRST, now),
+            caller: caller(request, invocation, work.key_id),
         };
         let lease = match self.start(work, position, start).await? {
             Ok(lease) => lease,
@@ -133,18 +137,20 @@ impl Updater {
         start: Start,
     ) -> Result<Result<HeldLease, Attempt>, Failure> {
         let service = &work.request.service_key;
-        let Start { record, lease, key } = start;
-        let head = Head::behind(&record.0, position.head.as_ref(), Some(lease.clone()));
+        let Start { record, lease, key, caller } = start;
+        let before = position.head.as_ref();
+        let head = Head::behind(&record.0, before, Some(lease.clone())).begun_by(&caller, &key.id, before);
         let written = Position { head: Some(head.clone()), key: Some(key.clone()) };
         let mut writes: Vec<Write> = Write::append(service, record, position.head.clone(), head.clone()).collect();
         writes.push(Write::Key { from: position.key.clone(), to: key });
         let bound = Bound { tries: START.0, until: Instant::now() + START.1 };
         let read = async || self.store().read(service, work.key_id).await.map(|read| read.value);
-        let begun = commit(self.store(), self.random, bound, Some(position.clone()), read, |now: &Position| {
-            let is_mine = now.head.as_ref().is_some_and(|now| now.follows(&head));
+        let first = Standing { position: position.clone(), ..Standing::default() };
+        let begun = commit(self.store(), self.random, bound, Some(first), read, |now: &Standing| {
+            let is_mine = now.position.head.as_ref().is_some_and(|now| now.follows(&head));
             Ok(if is_mine {
-                Decision::Done(Ok(now.clone()))
-            } else if now == position {
+                Decision::Done(Ok(now.position.clone()))
+            } else if now.position == *position {
                 Decision::Write(writes.clone(), Ok(written.clone()))
             } else {
                 Decision::Done(Err(now.clone()))
@@ -155,7 +161,7 @@ impl Updater {
                 let (store, random) = (self.store().clone(), self.random);
                 Ok(Ok(HeldLease::new(service.clone(), lease, position, store, random)))
             }
-            Ok(Err(position)) => Ok(Err(Attempt::Moved(MOVED.to_owned(), Some(Box::new(position))))),
+            Ok(Err(now)) => Ok(Err(Attempt::Moved(MOVED.to_owned(), Some(Box::new(now))))),
             Err(LedgerError::Conflict(why)) => Ok(Err(Attempt::Moved(why, None))),
             Err(error) => Err(messages::start_unknown(service, &lease, &error)),
         }
@@ -221,7 +227,9 @@ impl Updater {
         response.body.restores = facts.restores.as_ref().map(ToString::to_string);
         response.body.resolved_images = facts.pins.some().cloned();
         response.body.notes = notes;
-        let head = Head::behind(&record.0, position.head.as_ref(), None);
+        let caller = caller(work.request, work.invocation, work.key_id);
+        let earlier = position.head.as_ref();
+        let head = Head::behind(&record.0, earlier, None).begun_by(&caller, work.key_id, earlier);
         let key = KeyItem::begun(work.key_id, &work.request.event_hash, change_id.clone(), Try::FIRST, now)
             .answered(&Answer::Response(Box::new(response.clone())), now)
             .map_err(|error| unavailable(error.into()))?;
@@ -229,11 +237,12 @@ impl Updater {
         writes.push(Write::Key { from: position.key.clone(), to: key });
         let bound = Bound { tries: START.0, until: Instant::now() + START.1 };
         let read = async || self.store().read(service, work.key_id).await.map(|read| read.value);
-        let recorded = commit(self.store(), self.random, bound, Some(position.clone()), read, |now: &Position| {
-            let its = now.key.as_ref().and_then(KeyItem::progress).map(|progress| &progress.change_id);
+        let first = Standing { position: position.clone(), ..Standing::default() };
+        let recorded = commit(self.store(), self.random, bound, Some(first), read, |now: &Standing| {
+            let its = now.position.key.as_ref().and_then(KeyItem::progress).map(|progress| &progress.change_id);
             Ok(if its == Some(&change_id) {
                 Decision::Done(Ok(()))
-            } else if now == position {
+            } else if now.position == *position {
                 Decision::Write(writes.clone(), Ok(()))
             } else {
                 Decision::Done(Err(now.clone()))
@@ -241,7 +250,7 @@ impl Updater {
         });
         match recorded.await {
             Ok(Ok(())) => Ok(Attempt::Ended(Box::new(response))),
-            Ok(Err(position)) => Ok(Attempt::Moved(MOVED.to_owned(), Some(Box::new(position)))),
+            Ok(Err(now)) => Ok(Attempt::Moved(MOVED.to_owned(), Some(Box::new(now)))),
             Err(LedgerError::Conflict(why)) => Ok(Attempt::Moved(why, None)),
             Err(error) => Err(unavailable(error)),
         }

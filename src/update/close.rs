@@ -45,7 +45,7 @@ impl Updater {
         let key = &work.request.service_key;
         let now = (self.clock)();
         let unavailable = |error| messages::history_unavailable(key, &error);
-        let orphan_key = self.store().read(key, &lease.key).await.map_err(unavailable)?.value.key;
+        let orphan_key = self.store().read(key, &lease.key).await.map_err(unavailable)?.value.position.key;
         let before = started.as_ref().and_then(Record::before);
         let container = before.as_ref().and_then(|before| before.state.task_definition_name.clone());
         let after = self.recorded(key, snapshot, container.as_deref()).await;

@@ -15,11 +15,11 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use super::images::Images;
 use super::slot::Slot;
 use super::target::{Definitions, Target};
-use super::{Invocation, NOTE_TIMEOUT, Opening, Seen, Stop, Updater, event, key_id, wait};
+use super::{Invocation, NOTE_TIMEOUT, Opening, Seen, Stop, Updater, asker, caller, event, key_id, wait};
 use crate::aws::ecs::SERVICES_PER_CALL;
 use crate::batch;
 use crate::error::Failure;
-use crate::ledger::admission::Position;
+use crate::ledger::queue::Standing;
 use crate::names::Region;
 use crate::request::{Batch, UpdateRequest};
 use crate::response::{ManyResponse, Outcome, Response, Results};
@@ -169,7 +169,11 @@ impl Run<'_> {
         };
         let targets = self.targets(&group, &session, account);
         // Where one of them began before, the definition that they share may be registered, though others did not begin.
-        if positions.iter().flatten().any(|read| read.value.key.as_ref().is_some_and(|key| key.progress().is_some())) {
+        if positions
+            .iter()
+            .flatten()
+            .any(|read| read.value.position.key.as_ref().is_some_and(|key| key.progress().is_some()))
+        {
             targets.values().flatten().for_each(|target| target.definitions.came_before());
         }
         let mut positions: HashMap<_, _> = changes.into_iter().zip(positions).collect();
@@ -177,8 +181,12 @@ impl Run<'_> {
         let now = (updater.clock)();
         let is_open = |index: &usize| {
             positions.get(index).is_none_or(|position| {
-                let event = event(&self.updates[*index]);
-                position.as_ref().is_ok_and(|read| read.value.admits(event, now).needs_the_service())
+                let request = &self.updates[*index];
+                let key_id = key_id(request, self.invocation);
+                let caller = caller(request, self.invocation, &key_id);
+                let asker = asker(request, &caller, &key_id);
+                let admits = |standing: &Standing| standing.admits(event(request), &asker, now);
+                position.as_ref().is_ok_and(|read| admits(&read.value).needs_the_service())
             })
         };
         let open: Vec<usize> = group.iter().copied().filter(is_open).collect();
@@ -295,12 +303,12 @@ impl Run<'_> {
     }
 
     /// Notes an update that time does not allow to begin: sent again, it does not undo what began meanwhile.
-    async fn note(&self, request: &UpdateRequest, position: &Position) {
+    async fn note(&self, request: &UpdateRequest, read: &Standing) {
         // What is said of all of them must not come too late for it.
         if self.left() < NOTE_TIMEOUT + TO_ANSWER {
             return;
         }
-        if let Err(error) = self.updater.note(request, position, &key_id(request, self.invocation)).await {
+        if let Err(error) = self.updater.note(request, self.invocation, read, &key_id(request, self.invocation)).await {
             tracing::warn!(service = %request.service_key, "an event that was not started could not be noted: {error}");
         }
     }

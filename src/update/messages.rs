@@ -12,6 +12,7 @@ use crate::image::ImageReference;
 use crate::ledger::admission::{Admission, Position};
 use crate::ledger::head::{Head, LEASE_GRACE, Lease};
 use crate::ledger::idempotency::{Answer, KeyItem};
+use crate::ledger::queue::Waiting;
 use crate::ledger::record::{Attempt, Record};
 use crate::ledger::write::LedgerError;
 use crate::names::{ChangeId, ServiceKey};
@@ -44,6 +45,7 @@ pub fn without_touching(
             ))))
         }
         Admission::Busy(lease) => Some(Err(in_progress(request, lease, now).into())),
+        Admission::TurnOf(first) => Some(Err(turn_of(request, first, now).into())),
     }
 }
 
@@ -95,6 +97,22 @@ fn in_progress(request: &UpdateRequest, lease: &Lease, now: DateTime<Utc>) -> Fa
     } else {
         failure
     }
+}
+
+/// Nobody holds the service, and somebody else was refused before.
+fn turn_of(request: &UpdateRequest, first: &Waiting, now: DateTime<Utc>) -> Failure {
+    Failure::new(
+        Code::ChangeInProgress,
+        format!(
+            "{} is free, and another caller, who was refused while change {} held it, has the next turn: until {} at the latest. \
+             {NOTHING_CHANGED} Come again at {}",
+            request.service_key,
+            first.after,
+            rfc3339(first.until),
+            rfc3339(first.until.min(now + COME_AGAIN))
+        ),
+    )
+    .retryable(true)
 }
 
 /// The ledger was not written on any attempt. Where nobody else wrote to it meanwhile, whoever tries again meets the same.

@@ -9,7 +9,7 @@ use super::images::Images;
 use super::restoring::Restoring;
 use super::target::Target;
 use super::turn::{Revision, Turn};
-use super::{Attempt, FRESH, Looked, Stop, Updater, Work, messages};
+use super::{Attempt, FRESH, Looked, Stop, Updater, Work, caller, messages};
 use crate::continuation::{Remaining, Resumed};
 use crate::error::Failure;
 use crate::ledger::admission::Position;
@@ -84,6 +84,7 @@ impl Updater {
             record,
             lease: Lease { change_id: change_id.clone(), attempt, until, key: work.key_id.to_owned() },
             key: KeyItem::begun(work.key_id, &request.event_hash, change_id.clone(), attempt, now),
+            caller: caller(request, invocation, work.key_id),
         };
         let lease = match self.start(work, position, start).await.map_err(Stop::Failed)? {
             Ok(lease) => lease,

@@ -112,7 +112,7 @@ impl Updater {
         end: DateTime<Utc>,
     ) -> Option<DateTime<Utc>> {
         let bound = Bound { tries: MARK.0, until: Instant::now() + MARK.1 };
-        let read = async || self.store().read(&request.service_key, key_id).await.map(|read| read.value);
+        let read = async || self.store().read(&request.service_key, key_id).await.map(|read| read.value.position);
         let marked = commit(self.store(), self.random, bound, Some(position), read, |position: &Position| {
             let now = (self.clock)();
             let key = position.key(now).filter(|key| key.progress().is_some());

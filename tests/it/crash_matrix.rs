@@ -92,7 +92,7 @@ fn written(transaction: &Value) -> String {
         {
             kinds.push(parameters[at]["S"].as_str().unwrap_or_default().to_owned());
         }
-        for (prefix, what) in [("service#", "lease"), ("deployment#", "deployment")] {
+        for (prefix, what) in [("service#", "lease"), ("deployment#", "deployment"), ("turn#", "turn")] {
             if parameters.iter().any(|it| it["S"].as_str().is_some_and(|id| id.starts_with(prefix))) {
                 about = what;
             }

@@ -1,10 +1,12 @@
 //! One change at a time per service, and nothing left locked.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
-use crate::harness::journal::Fault;
+use crate::harness::journal::{Fault, Service};
 use crate::harness::lambda::Outcome;
 use crate::harness::{FUNCTION_ARN, Site, TARGET, World, ledger};
 
@@ -112,6 +114,141 @@ async fn a_change_that_failed_leaves_the_service_free() {
     ledger::assert_free(world.tables(), &site.key());
     world.update(json!({"ecs_image_name": "nginx:2"})).await.status("APPLIED");
     assert_eq!(world.kinds(&site), ["STARTED", "FAILED", "STARTED", "APPLIED"]);
+}
+
+/// A change of the sample service by a caller, under a key of its own.
+fn change_by(caller: &str, image: &str) -> Vec<u8> {
+    let changes =
+        json!({"ecs_image_name": image, "requested_by": caller, "idempotency_key": format!("{caller}/{image}")});
+    Site::target().event(changes).to_string().into_bytes()
+}
+
+/// While `holder` is at its change, until the others have asked; then its answer and theirs.
+async fn meanwhile<T>(world: &World, holder: Vec<u8>, others: impl Future<Output = T>) -> (Outcome, T) {
+    let (held, calls) = (Arc::new(Notify::new()), world.journal.of("UpdateService").len());
+    world.journal.on("UpdateService", 1, Fault::Hold(Arc::clone(&held)));
+    let others = async {
+        world.journal.reached("UpdateService", calls + 1).await;
+        let asked = others.await;
+        held.notify_one();
+        asked
+    };
+    tokio::join!(world.invoke_bytes(holder, world.invocation()), others)
+}
+
+/// The loop asks again as soon as it has its answer, and is always the first to do so.
+#[tokio::test]
+async fn who_was_refused_goes_next_though_another_changes_the_service_in_a_loop() {
+    let world = World::new().await;
+    let other = world.another_process().await;
+    for round in 0..25 {
+        let (own, waits) = (change_by("loop", &format!("l:{round}")), change_by("other", &format!("o:{round}")));
+        let ask = async |event: &[u8]| world.invoke_on(&other, event.to_vec(), world.invocation()).await;
+        let (first, refused) = meanwhile(&world, own, ask(&waits)).await;
+        first.status("APPLIED");
+        let message = refused.error("ChangeInProgress");
+        assert!(message.contains("is being changed by change"), "round {round}: {message}");
+
+        let next = change_by("loop", &format!("l:{}", round + 1));
+        let outcome = world.invoke_bytes(next, world.invocation()).await;
+        let message = outcome.error("ChangeInProgress");
+        assert!(message.contains("another caller") && message.contains("has the next turn: until "), "{message}");
+        assert!(message.contains("Come again at "), "{message}");
+        ask(&waits).await.status("APPLIED");
+        // The loop's own change, which let that one go first, is the next round's: it is not overtaken by it.
+    }
+    let changes = world.records(&Site::target());
+    let by = changes.iter().filter(|record| record["kind"] == "APPLIED").map(|record| &record["requested_by"]);
+    assert!(by.eq([json!("loop"), json!("other")].iter().cycle().take(50)), "{changes:#?}");
+}
+
+#[tokio::test]
+async fn a_turn_is_written_once_and_costs_who_begins_no_call() {
+    let world = World::new().await;
+    let other = world.another_process().await;
+    let ask = async |event: Vec<u8>| world.invoke_on(&other, event, world.invocation()).await;
+    let asked = async {
+        world.journal.forget();
+        let mut written = Vec::new();
+        for event in [change_by("other", "o"), change_by("other", "o"), change_by("loop", "another")] {
+            ask(event).await.error("ChangeInProgress");
+            written.push(world.journal.actions(Service::DynamoDb));
+            world.journal.forget();
+        }
+        written
+    };
+    let (first, written) = meanwhile(&world, change_by("loop", "l"), asked).await;
+    first.status("APPLIED");
+    let (read, write) = ("BatchGetItem", "ExecuteTransaction");
+    let noted = "its turn, and that its event came";
+    assert_eq!(written[0], [read, write, write], "{noted}");
+    assert_eq!(written[1], [read], "both stand");
+    assert_eq!(written[2], [read, write], "that it came: nobody waits for himself");
+
+    world.journal.forget();
+    ask(change_by("other", "o")).await.status("APPLIED");
+    assert_eq!(world.journal.actions(Service::DynamoDb), [read, write, write]);
+    // Its turn was had, though it still stands in the table.
+    world.invoke_bytes(change_by("loop", "l2"), world.invocation()).await.status("APPLIED");
+}
+
+#[tokio::test]
+async fn a_turn_that_cannot_be_written_changes_no_answer() {
+    for fault in [Fault::HangBefore, Fault::refuse(400, "AccessDeniedException", "no"), Fault::CutBefore] {
+        let world = World::new().await;
+        let other = world.another_process().await;
+        let asked = async {
+            world.journal.about("ExecuteTransaction", "turn#", fault.clone());
+            world.invoke_on(&other, change_by("other", "o"), world.invocation()).await
+        };
+        let (first, refused) = meanwhile(&world, change_by("loop", "l"), asked).await;
+        first.status("APPLIED");
+        let message = refused.error("ChangeInProgress");
+        assert!(message.contains("is being changed by change"), "{fault:?}: {message}");
+        assert!(!message.contains("could not be noted"), "{fault:?}: {message}");
+        world.mend().await;
+        // As before: whoever comes first.
+        world.invoke_bytes(change_by("loop", "l2"), world.invocation()).await.status("APPLIED");
+    }
+}
+
+#[tokio::test]
+async fn of_many_each_service_has_turns_of_its_own() {
+    let world = World::new().await;
+    let neighbour = Site::new(TARGET, "eu-west-1", "ECSCluster", "neighbour");
+    world.seed(&neighbour);
+    let other = world.another_process().await;
+    let ask = async |event: Vec<u8>| world.invoke_on(&other, event, world.invocation()).await;
+    let (first, refused) = meanwhile(&world, change_by("loop", "l"), ask(change_by("other", "o"))).await;
+    first.status("APPLIED");
+    refused.error("ChangeInProgress");
+    let updates: Vec<Value> =
+        [Site::target(), neighbour].iter().map(|site| site.event(json!({"ecs_image_name": "many"}))).collect();
+    let outcome = world.invoke(&json!({"updates": updates, "requested_by": "third"})).await;
+    let Outcome::Response(response) = &outcome else { panic!("{outcome:?}") };
+    let results = &response["body"]["results"];
+    assert_eq!(results[0]["error"]["code"], "ChangeInProgress", "{results}");
+    assert_eq!(results[0]["error"]["retryable"], true, "{results}");
+    assert_eq!(results[1]["status"], "APPLIED", "{results}");
+    ask(change_by("other", "o")).await.status("APPLIED");
+}
+
+#[tokio::test]
+async fn a_push_takes_no_turn_and_a_dry_run_waits_for_none() {
+    let world = World::new().await;
+    let other = world.another_process().await;
+    let ask = async |event: Vec<u8>| world.invoke_on(&other, event, world.invocation()).await;
+    let image = format!("nginx@sha256:{}", "1".repeat(64));
+    let push = json!({"ecs_image_name": image, "requested_by": "ecr-push", "idempotency_key": "p", "pushed_tag": "v1"});
+    let push = Site::target().event(push);
+    let (first, refused) = meanwhile(&world, change_by("loop", "l"), ask(push.to_string().into_bytes())).await;
+    first.status("APPLIED");
+    refused.error("ChangeInProgress");
+    let (second, refused) = meanwhile(&world, change_by("loop", "l2"), ask(change_by("other", "o"))).await;
+    second.status("APPLIED");
+    refused.error("ChangeInProgress");
+    world.update(json!({"ecs_image_name": "third", "dry_run": true})).await.status("PLANNED");
+    world.update(json!({"ecs_image_name": "third"})).await.error("ChangeInProgress");
 }
 
 /// A process that stood still past the end of its lease: what it did is recorded all the same, and the lease of the one

@@ -299,8 +299,9 @@ pub fn kinds_of(body: &Value) -> Vec<String> {
             let is_kind = |it: &&str| it.len() > 4 && it.chars().all(|c| c.is_ascii_uppercase() || c == '_');
             found.extend(values().find(is_kind).map(str::to_owned));
         } else {
-            let of =
-                ["service#", "key#", "deployment#"].iter().find(|prefix| values().any(|it| it.starts_with(**prefix)));
+            let of = ["service#", "key#", "deployment#", "turn#"]
+                .iter()
+                .find(|prefix| values().any(|it| it.starts_with(**prefix)));
             found.extend(of.map(|prefix| prefix.trim_end_matches('#').replace("service", "head")));
         }
     }

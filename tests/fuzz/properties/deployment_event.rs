@@ -63,6 +63,7 @@ fn heard(value: &Value, event: &DeploymentEvent) {
         record: RecordKey::new(change.clone(), Place::Started(Attempt::FIRST)),
         highest: change.clone(),
         begun: Some(change.clone()),
+        begun_by: None,
         running: None,
         lease: Some(Lease { change_id: change.clone(), attempt: Attempt::FIRST, until, key: String::new() }),
     };

@@ -59,6 +59,8 @@ pub enum Fault {
     CutAfter,
     /// The server waits, acts and answers.
     Delay(Duration),
+    /// The server waits until it is told to go on, acts and answers.
+    Hold(Arc<Notify>),
     /// No answer ever comes, and the server does not act.
     HangBefore,
     /// The server acts; no answer ever comes.
@@ -426,6 +428,10 @@ impl Journal {
             }
             Some(Fault::Delay(delay)) => {
                 tokio::time::sleep(delay).await;
+                act().await
+            }
+            Some(Fault::Hold(told)) => {
+                told.notified().await;
                 act().await
             }
             Some(Fault::HangBefore) => self.fall_silent().await,
