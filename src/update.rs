@@ -230,7 +230,7 @@ impl Updater {
                 Ok(Attempt::Moved(_, None)) => tokio::time::sleep(PAUSE.pause(tries, self.random)).await,
                 Ok(Attempt::Again) if tries == ATTEMPTS => {
                     let stop = Stop::NotStarted(messages::always_old(request));
-                    return Err(self.noted(stop, request, &read.value, &key_id).await.0);
+                    return Err(self.noted(stop, request, invocation, &read.value, &key_id).await.0);
                 }
                 Ok(Attempt::Again) => {}
                 // The same event is worked on elsewhere: what is refused here may be that one's own work.

@@ -90,7 +90,7 @@ impl Updater {
     /// written, he is told that somebody waits, until the time is over.
     async fn waits_no_longer(&self, request: &UpdateRequest, key_id: &str) {
         let bound = Bound { tries: MARK.0, until: Instant::now() + MARK.1 };
-        let read = async || self.store().read(&request.service_key, key_id).await.map(|read| read.value);
+        let read = async || self.store().read(&request.service_key, key_id).await.map(|read| read.value.position);
         let unmarked = commit(self.store(), self.random, bound, None, read, |position: &Position| {
             let now = (self.clock)();
             let key = position.key(now).filter(|key| key.waiter(now).is_some());

@@ -95,6 +95,12 @@ async fn delete(world: &Rc<World>, site: &Site, gone: u64) {
     world.make_anew(site);
 }
 
+/// Which of three callers sends a change.
+fn caller(change: &Change) -> u32 {
+    let key = change.key.as_deref().unwrap_or_default();
+    key.bytes().map(u32::from).sum::<u32>().wrapping_add(change.image.unwrap_or_default()) % 3
+}
+
 /// The event of a change; the same one where its key was sent before with the same change.
 fn event(world: &World, change: &Change) -> Value {
     let remembered = serde_json::to_string(&Change { sent: Sent::Once, ..change.clone() }).unwrap_or_default();
@@ -109,7 +115,7 @@ fn event(world: &World, change: &Change) -> Value {
     if let Some(key) = &change.key {
         event["idempotency_key"] = key.as_str().into();
     }
-    event["requested_by"] = "simulation".into();
+    event["requested_by"] = format!("caller-{}", caller(change)).into();
     world.events.borrow_mut().insert(remembered, event.clone());
     event
 }
