@@ -21,8 +21,14 @@ WORK = ROOT / "target" / "mutants"
 TREE = WORK / "tree"
 BUILD = WORK / "target"
 FOUND = HERE / "found.json"
-# The copy is no repository of its own, and git is not to take it for a part of ours.
-ENVIRONMENT = {**os.environ, "CARGO_TARGET_DIR": str(BUILD), "GIT_CEILING_DIRECTORIES": str(WORK)}
+# The copy is no repository of its own, and git is not to take it for a part of ours. A mutant differs from the one before in a few functions:
+# only these are compiled again.
+ENVIRONMENT = {
+    **os.environ,
+    "CARGO_TARGET_DIR": str(BUILD),
+    "CARGO_PROFILE_SIM_INCREMENTAL": "true",
+    "GIT_CEILING_DIRECTORIES": str(WORK),
+}
 # How many seeds are run before the next look at what they broke: more each time.
 CHUNKS = (50, 150, 300, 500)
 # A run takes some hundredths of a second: beyond this something hangs.
