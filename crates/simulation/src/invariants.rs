@@ -218,20 +218,16 @@ fn intent(world: &World, call: &Call, site: &Site) -> Option<Intent> {
     Some(world.purposes.borrow().get(&call.invocation)?.intent(site))
 }
 
-/// A change is later where it began after this one's event was first seen. One that had come before, and had the next turn, is not: this
-/// one was told to let it go first.
+/// A change is later where it began after this one's event was first seen. One whose event had come before and was refused then, too, is not:
+/// it had the next turn.
 fn no_retry_undoes_a_later_change(world: &World, call: &Call, site: &Site) {
     let Some(own) = intent(world, call, site) else { return };
     let truth = world.truth.borrow();
     let Some(seen) = truth.first_seen.get(&own) else { return };
-    let is_told = |told: &Told| {
-        told.intent == own && told.body["message"].as_str().is_some_and(|text| text.contains("has the next turn"))
-    };
-    let let_go_first = truth.told.iter().any(is_told);
     let is_later = |it: &&Mutation| {
         let Some(other) = it.intent.as_ref().filter(|other| **other != own) else { return false };
         let began = truth.began.iter().find(|began| began.intent.as_ref() == Some(other));
-        let went_first = let_go_first && truth.first_seen.get(other).is_some_and(|other| other <= seen);
+        let went_first = truth.first_seen.get(other).is_some_and(|other| other < seen);
         began.is_some_and(|began| began.at > *seen) && !went_first
     };
     let mut done =
