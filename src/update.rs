@@ -658,7 +658,7 @@ fn key_id(request: &UpdateRequest, invocation: &Invocation) -> String {
     KeyItem::id(&invocation.caller(), key, &request.service_key)
 }
 
-/// Who asks: whom the event names, or else whoever knows its key.
+/// Who asks: whom the event names, or else nobody but its key.
 fn caller(request: &UpdateRequest, invocation: &Invocation, key_id: &str) -> String {
     let requested_by = request.requested_by.as_deref();
     let named = requested_by.map(|name| caller_id(&invocation.caller(), name, &request.service_key));
@@ -666,9 +666,9 @@ fn caller(request: &UpdateRequest, invocation: &Invocation, key_id: &str) -> Str
 }
 
 fn asker<'a>(request: &UpdateRequest, caller: &'a str, key: &'a str) -> Asker<'a> {
-    let is_known_again = request.requested_by.is_some() || request.idempotency_key.is_some();
-    // What a push sends comes again after a minute, when its turn would be over.
-    Asker { caller, key, may_wait: is_known_again && request.pushed_tag.is_none() }
+    // A key alone does not say that anybody comes again with it: turns of those who do not would leave services idle. And what a push
+    // sends comes again after a minute, when its turn would be over.
+    Asker { caller, key, may_wait: request.requested_by.is_some() && request.pushed_tag.is_none() }
 }
 
 /// How a try at a change ended.

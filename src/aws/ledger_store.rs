@@ -96,7 +96,7 @@ const MOST_SECRETS: u32 = 8;
 
 /// How many services' items are read in one call: three of each, and at most 100 in all. Source:
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html>: "If you request more than 100 items,
-/// BatchGetItem returns a ValidationException".
+/// `BatchGetItem` returns a `ValidationException`".
 const SERVICES_PER_READ: usize = 33;
 
 /// How often keys are asked for that DynamoDB left unprocessed. Source:
@@ -796,7 +796,7 @@ fn head_attributes(head: &Head) -> Attributes {
 
 /// With the change that it is of: the version before it moves a head and leaves this as it was.
 fn begun_by(head: &Head) -> Option<Value> {
-    let Beginner { caller, key, behind } = head.begun_by.as_ref()?;
+    let Beginner { caller, key, behind } = head.begun_by.as_deref()?;
     let behind = behind.as_ref().map(ToString::to_string);
     Some(json!({"change_id": head.begun.as_ref()?.to_string(), "caller": caller, "key": key, "behind": behind}))
 }
@@ -1021,7 +1021,7 @@ pub(super) fn head(item: &Item) -> Result<Head, &'static str> {
         hash: text(item, "hash")?,
         record: RecordKey::parse(&text(item, "record")?).map_err(|_| "record")?,
         highest: change_id(item, "highest")?.or(last).ok_or("highest")?,
-        begun_by: filled(item, "begun_by").and_then(|text| beginner(&text, begun.as_ref())),
+        begun_by: filled(item, "begun_by").and_then(|text| beginner(&text, begun.as_ref())).map(Box::new),
         begun,
         running: filled(item, "running"),
         lease,
@@ -1099,7 +1099,7 @@ mod tests {
         for (lease, begun) in [(None, None), (Some(lease), Some(change()))] {
             let record = RecordKey::new(change(), crate::ledger::record::Place::Started(attempt));
             let running = begun.as_ref().map(|_| "arn:td".to_owned());
-            let by = |behind| Beginner { caller: "by#1".to_owned(), key: "key#1".to_owned(), behind };
+            let by = |behind| Box::new(Beginner { caller: "by#1".to_owned(), key: "key#1".to_owned(), behind });
             for begun_by in [None, Some(by(None)), Some(by(Some(ChangeId::new(at(-5), [6; 10]))))] {
                 let (record, begun, running, lease) = (record.clone(), begun.clone(), running.clone(), lease.clone());
                 let begun_by = begun_by.filter(|_| begun.is_some());
@@ -1121,7 +1121,7 @@ mod tests {
             record: RecordKey::new(change(), crate::ledger::record::Place::STARTED),
             highest: change(),
             begun: Some(change()),
-            begun_by: Some(by),
+            begun_by: Some(Box::new(by)),
             running: None,
             lease: None,
         };

@@ -32,7 +32,7 @@ pub struct Head {
     /// The last change that began: that has a `STARTED` or is `UNCHANGED`.
     pub begun: Option<ChangeId>,
     /// Who began it, where that is known.
-    pub begun_by: Option<Beginner>,
+    pub begun_by: Option<Box<Beginner>>,
     /// ARN of the task definition that is to run, as far as the last result or outcome tells.
     pub running: Option<String>,
     /// Who may change the service, where somebody may.
@@ -152,7 +152,7 @@ impl Head {
             return self;
         }
         let (caller, key) = (caller.to_owned(), key.to_owned());
-        Self { begun_by: Some(Beginner { caller, key, behind }), ..self }
+        Self { begun_by: Some(Box::new(Beginner { caller, key, behind })), ..self }
     }
 
     /// Whether the last change that began is that of the event with key `first`, and began directly behind `mark`.

@@ -25,11 +25,11 @@ const KEPT_ITEM: Duration = Duration::days(1);
 /// Who asks for a change, as far as turns and the last change that began are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asker<'a> {
-    /// Who it is: [`caller_id`], or else the id of the event's key.
+    /// Who it is: [`caller_id`], or else the id of the event's key, which tells it from all others.
     pub caller: &'a str,
     /// Id of the event's key.
     pub key: &'a str,
-    /// Whether it is known again when it comes again, and may come while a turn stands.
+    /// Whether it has a name by which it is known when it comes again, and may come while a turn stands.
     pub may_wait: bool,
 }
 

@@ -234,7 +234,7 @@ async fn of_many_each_service_has_turns_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_push_takes_no_turn_and_a_dry_run_waits_for_none() {
+async fn a_push_and_who_has_no_name_take_no_turn_and_a_dry_run_waits_for_none() {
     let world = World::new().await;
     let other = world.another_process().await;
     let ask = async |event: Vec<u8>| world.invoke_on(&other, event, world.invocation()).await;
@@ -243,6 +243,10 @@ async fn a_push_takes_no_turn_and_a_dry_run_waits_for_none() {
     let push = Site::target().event(push);
     let (first, refused) = meanwhile(&world, change_by("loop", "l"), ask(push.to_string().into_bytes())).await;
     first.status("APPLIED");
+    refused.error("ChangeInProgress");
+    let unnamed = Site::target().event(json!({"ecs_image_name": "u", "idempotency_key": "u"}));
+    let (another, refused) = meanwhile(&world, change_by("loop", "lu"), ask(unnamed.to_string().into_bytes())).await;
+    another.status("APPLIED");
     refused.error("ChangeInProgress");
     let (second, refused) = meanwhile(&world, change_by("loop", "l2"), ask(change_by("other", "o"))).await;
     second.status("APPLIED");

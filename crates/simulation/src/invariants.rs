@@ -227,7 +227,7 @@ fn no_retry_undoes_a_later_change(world: &World, call: &Call, site: &Site) {
     let is_later = |it: &&Mutation| {
         let Some(other) = it.intent.as_ref().filter(|other| **other != own) else { return false };
         let began = truth.began.iter().find(|began| began.intent.as_ref() == Some(other));
-        let went_first = truth.first_seen.get(other).is_some_and(|other| other < seen);
+        let went_first = truth.told.iter().any(|told| told.intent == *other && told.at < *seen);
         began.is_some_and(|began| began.at > *seen) && !went_first
     };
     let mut done =
