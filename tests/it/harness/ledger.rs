@@ -58,7 +58,8 @@ pub fn head(tables: &Tables, service: &str) -> Option<Map<String, Value>> {
 /// The change that holds a head's lease, and how keys of its attempt's records end.
 pub fn attempt_of(head: &Map<String, Value>) -> Option<(String, String)> {
     let change = head["lease_change"].as_str().filter(|change| !change.is_empty())?;
-    let attempt: u8 = head["lease_attempt"].as_str()?.parse().ok()?;
+    // Heads of the version before attempts have none.
+    let attempt: u8 = head.get("lease_attempt").map_or(Some(1), |attempt| attempt.as_str()?.parse().ok())?;
     Some((change.to_owned(), if attempt == 1 { String::new() } else { format!("-{attempt:02}") }))
 }
 
@@ -204,8 +205,9 @@ pub fn faults(tables: &Tables, service: &str) -> Vec<String> {
             }
         }
         // Change ids of one service only grow; a late outcome or an ABANDONED may stand for an older change.
-        if !records.iter().any(|r| r["change_id"] == head["highest"]) {
-            faults.push(format!("the head's highest change {} is no record's", head["highest"]));
+        let highest = head.get("highest").or_else(|| head.get("change_id"));
+        if !records.iter().any(|r| Some(&r["change_id"]) == highest) {
+            faults.push(format!("the head's highest change {highest:?} is no record's"));
         }
     } else {
         faults.push("a head without records".into());
