@@ -93,6 +93,93 @@ async fn the_markers_pass_the_updater_and_do_not_come_out() {
     assert!(world.journal.of("AssumeRole")[0].body.contains(EXTERNAL_ID));
 }
 
+/// A task definition with a text in every member for which the service model of ECS (botocore 1.43.106) has one that is no enumeration,
+/// but those that records have anyhow: family, names, images, roles, CPU, memory and tags.
+const FREE_TEXTS: &str = include_str!("free_texts.json");
+
+/// What of it a plan to restore shows: addresses, names and settings, in which no credential has a place. All else is hidden.
+const SHOWN: [&str; 47] = [
+    "containerDefinitions-repositoryCredentials-credentialsParameter",
+    "containerDefinitions-links",
+    "containerDefinitions-portMappings-name",
+    "containerDefinitions-portMappings-containerPortRange",
+    "containerDefinitions-environmentFiles-value",
+    "containerDefinitions-mountPoints-sourceVolume",
+    "containerDefinitions-mountPoints-containerPath",
+    "containerDefinitions-volumesFrom-sourceContainer",
+    "containerDefinitions-linuxParameters-capabilities-add",
+    "containerDefinitions-linuxParameters-capabilities-drop",
+    "containerDefinitions-linuxParameters-devices-hostPath",
+    "containerDefinitions-linuxParameters-devices-containerPath",
+    "containerDefinitions-linuxParameters-tmpfs-containerPath",
+    "containerDefinitions-linuxParameters-tmpfs-mountOptions",
+    "containerDefinitions-secrets-valueFrom",
+    "containerDefinitions-dependsOn-containerName",
+    "containerDefinitions-hostname",
+    "containerDefinitions-user",
+    "containerDefinitions-workingDirectory",
+    "containerDefinitions-dnsServers",
+    "containerDefinitions-dnsSearchDomains",
+    "containerDefinitions-extraHosts-hostname",
+    "containerDefinitions-extraHosts-ipAddress",
+    "containerDefinitions-dockerSecurityOptions",
+    "containerDefinitions-logConfiguration-secretOptions-name",
+    "containerDefinitions-logConfiguration-secretOptions-valueFrom",
+    "containerDefinitions-systemControls-namespace",
+    "containerDefinitions-systemControls-value",
+    "containerDefinitions-resourceRequirements-value",
+    "containerDefinitions-credentialSpecs",
+    "volumes-name",
+    "volumes-host-sourcePath",
+    "volumes-dockerVolumeConfiguration-driver",
+    "volumes-efsVolumeConfiguration-fileSystemId",
+    "volumes-efsVolumeConfiguration-rootDirectory",
+    "volumes-efsVolumeConfiguration-authorizationConfig-accessPointId",
+    "volumes-s3filesVolumeConfiguration-fileSystemArn",
+    "volumes-s3filesVolumeConfiguration-rootDirectory",
+    "volumes-s3filesVolumeConfiguration-accessPointArn",
+    "volumes-fsxWindowsFileServerVolumeConfiguration-fileSystemId",
+    "volumes-fsxWindowsFileServerVolumeConfiguration-rootDirectory",
+    "volumes-fsxWindowsFileServerVolumeConfiguration-authorizationConfig-credentialsParameter",
+    "volumes-fsxWindowsFileServerVolumeConfiguration-authorizationConfig-domain",
+    "placementConstraints-expression",
+    "proxyConfiguration-containerName",
+    "inferenceAccelerators-deviceName",
+    "inferenceAccelerators-deviceType",
+];
+
+#[tokio::test]
+async fn a_plan_shows_addresses_and_names_of_a_task_definition_and_no_other_free_text() {
+    let environment = [("AWS_LAMBDA_LOG_LEVEL", "trace"), ("RUST_LOG", "trace")];
+    let (world, site) = (World::with_environment(&environment).await, Site::target());
+    let definition = |which: &str| FREE_TEXTS.replace("MARKER", &format!("text {which}"));
+    world.seed_definition(&site, &definition("before"), json!([]), |_| {});
+    world.update(change(1)).await.status("APPLIED");
+    let sent = world.journal.of("RegisterTaskDefinition")[0].body.clone();
+    assert_eq!(sent.matches("text before ").count(), FREE_TEXTS.matches("MARKER").count());
+    // In somebody else's revision each of them differs.
+    let by_hand = world.cloud().register(&site, &definition("by hand"), json!([]));
+    world.cloud().edit(&site, |service| service["taskDefinition"] = by_hand.into());
+    let planned = world.update(json!({"restore": "previous", "dry_run": true})).await;
+    let planned = planned.status("PLANNED").to_string();
+    world.update(change(2)).await.status("APPLIED");
+    world.update(json!({"restore": "previous"})).await.status("APPLIED");
+    let kept = format!("{}{}", json!(world.records(&site)), world.logs().join("\n"));
+    let texts = FREE_TEXTS.split("MARKER ").skip(1).filter_map(|text| text.split('"').next());
+    let (mut shown, mut hidden) = (Vec::new(), 0);
+    for text in texts {
+        let is_told =
+            |told: &str| ["before", "by hand"].iter().any(|which| told.contains(&format!("text {which} {text}")));
+        if is_told(&planned) {
+            shown.push(text);
+        } else {
+            hidden += 1;
+            assert!(!is_told(&kept), "{text} stands in a record or a log line, and in no plan");
+        }
+    }
+    assert_eq!(shown, SHOWN, "and {hidden} are hidden");
+}
+
 #[tokio::test]
 async fn what_an_event_sets_of_service_connect_does_not_come_out() {
     let world = world().await;
