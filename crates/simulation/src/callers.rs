@@ -211,6 +211,9 @@ pub async fn send(world: &World, invocation: &str, request_id: &str, event: &Val
     let purpose = Purpose { key, sites: sites.clone(), ..Purpose::default() };
     world.purposes.borrow_mut().insert(invocation.to_owned(), purpose.clone());
     world.sent.borrow_mut().insert(invocation.to_owned(), (request_id.to_owned(), event.clone()));
+    for site in &sites {
+        world.truth.borrow_mut().came.entry(purpose.intent(site)).or_insert_with(|| world.now());
+    }
     let ended = lambda::updater(world, invocation, request_id, event).await;
     let told = |site: &Site, body: Value, code: Option<String>, is_retryable: bool| {
         let outcome = code.clone().unwrap_or_else(|| body["status"].as_str().unwrap_or("no status").to_owned());

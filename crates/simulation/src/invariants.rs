@@ -218,8 +218,7 @@ fn intent(world: &World, call: &Call, site: &Site) -> Option<Intent> {
     Some(world.purposes.borrow().get(&call.invocation)?.intent(site))
 }
 
-/// A change is later where it began after this one's event was first seen. One whose event had come before and was refused then, too, is not:
-/// it had the next turn.
+/// A change is later where it began after this one's event was first seen. One whose event had come before is not: it had the next turn.
 fn no_retry_undoes_a_later_change(world: &World, call: &Call, site: &Site) {
     let Some(own) = intent(world, call, site) else { return };
     let truth = world.truth.borrow();
@@ -227,7 +226,7 @@ fn no_retry_undoes_a_later_change(world: &World, call: &Call, site: &Site) {
     let is_later = |it: &&Mutation| {
         let Some(other) = it.intent.as_ref().filter(|other| **other != own) else { return false };
         let began = truth.began.iter().find(|began| began.intent.as_ref() == Some(other));
-        let went_first = truth.told.iter().any(|told| told.intent == *other && told.at < *seen);
+        let went_first = truth.came.get(other).is_some_and(|came| came < seen);
         began.is_some_and(|began| began.at > *seen) && !went_first
     };
     let mut done =

@@ -202,6 +202,8 @@ pub struct Truth {
     pub began: Vec<Began>,
     /// What callers were told, in order.
     pub told: Vec<Told>,
+    /// When the first event of an intent came to a function, whatever became of it there.
+    pub came: BTreeMap<Intent, DateTime<Utc>>,
     /// When an intent was first seen, as far as the product had a chance to note it.
     pub first_seen: BTreeMap<Intent, DateTime<Utc>>,
     /// Mutating calls that are under way.
