@@ -1198,7 +1198,7 @@ mod tests {
             let outcomes = vec![Kind::DeploymentFailed, Kind::RolledBack];
             let undone_by = undoes.is_none().then(|| "ecs-svc/3".to_owned());
             let before = Some("ecs-svc/0".to_owned());
-            let written = DeploymentItem { undoes, undone_by, outcomes, before, ..plain.clone() };
+            let written = DeploymentItem { before, undoes, undone_by, outcomes, ..plain.clone() };
             let attributes =
                 with_id(&written.id, [deployment_attributes(&written), check_attributes(&written)].concat());
             assert_eq!(deployment(&item(attributes)), Ok(written));

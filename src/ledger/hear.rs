@@ -779,9 +779,8 @@ mod tests {
 
     #[test]
     fn the_last_delivery_notes_what_a_change_started_that_has_not_ended() {
-        let mut held = lease(0);
-        held.until = at(900);
-        let (head, written) = (head(Some(held)), written(&[began(0, "nginx:2")]));
+        let long = Lease { until: at(900), ..lease(0) };
+        let (head, written) = (head(Some(long)), written(&[began(0, "nginx:2")]));
         let heard = |says: &Says, now| {
             let begins = event("ecs-svc/5", Happened::InProgress, "", 60);
             let known = Known { head: Some(&head), item: None, open: &[], written: &written, says: Some(says) };

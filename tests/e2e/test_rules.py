@@ -258,9 +258,9 @@ def test_clean_keeps_everything_where_what_was_made_cannot_be_removed(tmp_path: 
     record = tmp_path / "deployed" / "aws.json"
     record.write_text("what it says is asked for last")
     (tmp_path / "target").mkdir()
-    # As a link: what the rule must not remove is not the .venv that this test runs in.
+    # As a link: what the rule must not remove is not the .venv that this test runs in. Nor what linters use meanwhile.
     (tmp_path / "venv").symlink_to(Path(sys.prefix))
-    variables = (f"VENV={tmp_path}/venv", f"CARGO_TARGET_DIR={tmp_path}/target")
+    variables = (f"VENV={tmp_path}/venv", f"TOOLS={tmp_path}/tools", f"CARGO_TARGET_DIR={tmp_path}/target")
     ran = make(tmp_path, "clean", *variables)
     assert ran.returncode != 0
     assert "no-such-profile" in ran.stderr
