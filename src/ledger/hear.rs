@@ -780,18 +780,18 @@ mod tests {
     #[test]
     fn the_last_delivery_notes_what_a_change_started_that_has_not_ended() {
         let long = Lease { until: at(900), ..lease(0) };
-        let (head, written) = (head(Some(long)), written(&[began(0, "nginx:2")]));
-        let heard = |says: &Says, now| {
+        let (held, written) = (head(Some(long)), written(&[began(0, "nginx:2")]));
+        let decided = |says: &Says, now| {
             let begins = event("ecs-svc/5", Happened::InProgress, "", 60);
-            let known = Known { head: Some(&head), item: None, open: &[], written: &written, says: Some(says) };
+            let known = Known { head: Some(&held), item: None, open: &[], written: &written, says: Some(says) };
             super::hear(&begins, known, at(now))
         };
-        assert!(matches!(heard(&says(60, "nginx:2"), 60 + 60), Heard::TooEarly(_)), "its own result says more");
-        let last = heard(&says(60, "nginx:2"), 60 + 180);
+        assert!(matches!(decided(&says(60, "nginx:2"), 60 + 60), Heard::TooEarly(_)), "its own result says more");
+        let last = decided(&says(60, "nginx:2"), 60 + 180);
         assert!(matches!(&last, Heard::OfOrphan(item) if item.change_id == change(0)), "{last:?}");
         // Whose it is has to be known: else it waits on, and comes to the dead letters.
         let gone = Says { images: None, ..says(60, "") };
-        assert!(matches!(heard(&gone, 60 + 180), Heard::TooEarly(_)));
+        assert!(matches!(decided(&gone, 60 + 180), Heard::TooEarly(_)));
     }
 
     #[test]
