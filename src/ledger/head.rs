@@ -39,8 +39,8 @@ pub struct Head {
     pub lease: Option<Lease>,
 }
 
-/// Who began the last change that began. Nothing depends on it but whose turn is next ([`super::queue`]): heads that the version before it
-/// wrote have none.
+/// Who began the last change that began. It tells whose turn is next ([`super::queue`]), and whether that change had it and so overtook nobody who
+/// let it go first. Heads that the version before it wrote have none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Beginner {
     /// Who: [`super::queue::Asker::caller`].
@@ -141,9 +141,7 @@ impl Head {
             lease,
         }
     }
-}
 
-impl Head {
     /// The same head, with who began its last change where that began in it: a further attempt at a change leaves that as it is.
     #[must_use]
     pub fn begun_by(self, caller: &str, key: &str, before: Option<&Self>) -> Self {
