@@ -539,6 +539,12 @@ impl Followed<'_> {
                 let detail = Detail { reason: known.reason(), service_deployment, ..Detail::default() };
                 Standing::Ended(Box::new(Ending { kind: Kind::DeploymentFailed, detail }))
             }
+            Some(known) if self.is_replaced(service, known) => {
+                let superseded_by = self.superseder(&deployments);
+                let service_deployment = Some(known.service_deployment_arn.clone()).filter(|arn| !arn.is_empty());
+                let detail = Detail { superseded_by, service_deployment, ..Detail::default() };
+                Standing::Ended(Box::new(Ending { kind: Kind::Superseded, detail }))
+            }
             Some(known) => self.by_service_deployment(known, own, primary, &deployments),
             None => self.by_service(own, primary, &deployments, rollback_is_on(service)),
         }
@@ -558,6 +564,15 @@ impl Followed<'_> {
         is_rolling_back
             && service.service_deployment().is_some_and(|arn| !is_current(arn))
             && primary.is_some_and(|it| it.id != self.id && self.is_newer(it) && !it.rolls_back())
+    }
+
+    /// Whether another deployment took over though this one's service deployment is still under way by what was read: that may be older than
+    /// what was read of the service. Another `PRIMARY` alone does not say so: a rollback takes up an older deployment, which need not be
+    /// the one right before, and that is created anew. A rollback has no service deployment of its own.
+    fn is_replaced(&self, service: &Service, known: &ServiceDeployment) -> bool {
+        let is_under_way = matches!(known.status.as_str(), "PENDING" | "IN_PROGRESS");
+        let is_current = service.service_deployment().is_some_and(|arn| arn == known.service_deployment_arn);
+        is_under_way && !is_current && self.superseded_by(service).is_some()
     }
 
     /// Where a deployment stands whose service is not there any more; what has its name now is another one.
@@ -610,9 +625,6 @@ impl Followed<'_> {
                 Some(by) => ended(Kind::Superseded, Detail { superseded_by: Some(by), ..because() }),
                 None => ended(Kind::Stopped, Detail { happened_at: known.ended_at().map(rfc3339), ..because() }),
             },
-            "PENDING" | "IN_PROGRESS" if self.superseder(all).is_some() => {
-                ended(Kind::Superseded, Detail { superseded_by: self.superseder(all), ..Detail::default() })
-            }
             status => {
                 let stage = known.lifecycle_stage.as_deref().map(|stage| format!(" ({stage})")).unwrap_or_default();
                 Standing::Open(format!("{status}{stage}"))
@@ -990,6 +1002,16 @@ mod tests {
             let standing = followed().standing(&newer, Some(&service_deployment(status, &none)));
             assert_eq!(kind(&standing), Some(Kind::Superseded), "{status}");
             assert_eq!(detail(standing).superseded_by.unwrap().deployment_id, NEW);
+        }
+        // What was read of the service deployment is older than what was read of the service: it was rolled back to an older deployment
+        // than the one before, which says nothing of a rollback any more.
+        let mut rolled_back = json!({"deployments": [deployment(NEW, "PRIMARY", "COMPLETED", 1100)]});
+        for (current, expected) in [("arn:sd", None), ("arn:sd/3", Some(Kind::Superseded))] {
+            rolled_back["currentServiceDeployment"] = current.into();
+            let Value::Object(members) = rolled_back.clone() else { panic!("an object") };
+            let standing =
+                followed().standing(&Service::new(members, None), Some(&service_deployment("IN_PROGRESS", &none)));
+            assert_eq!(kind(&standing), expected, "{current}");
         }
         // As long as it is being rolled back, nothing is known of the end.
         let standing = followed().standing(&newer, Some(&service_deployment("ROLLBACK_IN_PROGRESS", &none)));
