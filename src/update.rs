@@ -44,7 +44,7 @@ use crate::config::Config;
 use crate::error::{Code, Failure};
 use crate::ledger::admission::{Admission, EventFacts, Position};
 use crate::ledger::clock::Reading;
-use crate::ledger::head::Lease;
+use crate::ledger::head::{Head, Lease};
 use crate::ledger::hidden::{HiddenKey, hidden, holds_secrets};
 use crate::ledger::idempotency::{self, KeyItem};
 use crate::ledger::queue::{Asker, Standing, caller_id};
@@ -57,6 +57,7 @@ use crate::request::UpdateRequest;
 use crate::response::{Response, Status};
 use crate::settle::Settler;
 use crate::snapshot::{Recorded, Service, Snapshot, rfc3339};
+use apply::READ_BACK_PAUSES;
 use images::Images;
 use restoring::Restoring;
 use slot::Slot;
@@ -290,7 +291,8 @@ impl Updater {
             Admission::Begin { .. } => Some(images.of(request).await?),
             _ => None,
         };
-        let looked = self.look(target, request, seen.take()).await.map_err(begun)?;
+        let head = read.value.position.head.as_ref().filter(|_| matches!(admission, Admission::Begin { orphan: None }));
+        let looked = self.look_behind(head, target, request, seen.take()).await.map_err(begun)?;
         let work = Work { request: found.as_ref().unwrap_or(request), invocation, target, slot, key_id };
         let position = &read.value.position;
         match &admission {
@@ -492,6 +494,27 @@ impl Updater {
             None => None,
         };
         Ok(Looked { snapshot: Snapshot { service, task_definition }, at: seen.at })
+    }
+
+    /// The same, behind what the change before it deployed, as its ledger tells: ECS is eventually consistent, and a plan by an older
+    /// description would bring back what that change replaced. Where ECS goes on showing something else, somebody else did that.
+    async fn look_behind(
+        &self,
+        head: Option<&Head>,
+        target: &Target,
+        request: &UpdateRequest,
+        seen: Option<Seen>,
+    ) -> Result<Looked, Failure> {
+        let mut looked = self.look(target, request, seen).await?;
+        for pause in READ_BACK_PAUSES {
+            let shown = looked.snapshot.service.task_definition_arn();
+            if !head.is_some_and(|head| head.has_just_deployed_other_than(shown, looked.at)) {
+                break;
+            }
+            tokio::time::sleep(pause).await;
+            looked = self.look(target, request, None).await?;
+        }
+        Ok(looked)
     }
 
     /// The answer to a dry run.

@@ -153,6 +153,14 @@ impl Head {
         Self { begun_by: Some(Box::new(Beginner { caller, key, behind })), ..self }
     }
 
+    /// Whether the last change began so shortly before `now` that ECS may not show everywhere yet what it deployed, and the service is shown
+    /// with another task definition.
+    #[must_use]
+    pub fn has_just_deployed_other_than(&self, task_definition: Option<&str>, now: DateTime<Utc>) -> bool {
+        let is_recent = self.begun.as_ref().is_some_and(|begun| now < begun.time() + LATEST_END);
+        is_recent && self.running.as_deref().is_some_and(|running| Some(running) != task_definition)
+    }
+
     /// Whether the last change that began is that of the event with key `first`, and began directly behind `mark`.
     #[must_use]
     pub fn let_go_first(&self, first: &str, mark: Option<&ChangeId>) -> bool {
@@ -220,6 +228,27 @@ mod tests {
         let broken = 191_000;
         assert!(lease(Attempt::FIRST, broken).outlasts(at(0)) && lease(Attempt::FIRST, broken).outlasts(at(broken)));
         assert!(lease(second, broken).outlasts(at(0)));
+    }
+
+    #[test]
+    fn what_a_change_just_deployed_is_waited_for_and_what_it_did_long_ago_is_not() {
+        let change_id = ChangeId::new(at(0), [1; 10]);
+        let head = |running: Option<&str>| Head {
+            seq: 3,
+            hash: "hash".to_owned(),
+            record: RecordKey::new(change_id.clone(), Place::RESULT),
+            highest: change_id.clone(),
+            begun: Some(change_id.clone()),
+            begun_by: None,
+            running: running.map(str::to_owned),
+            lease: None,
+        };
+        let new = head(Some("web:2"));
+        assert!(new.has_just_deployed_other_than(Some("web:1"), at(189_999)));
+        assert!(new.has_just_deployed_other_than(None, at(1)));
+        assert!(!new.has_just_deployed_other_than(Some("web:1"), at(190_000)));
+        assert!(!new.has_just_deployed_other_than(Some("web:2"), at(1)));
+        assert!(!head(None).has_just_deployed_other_than(Some("web:1"), at(1)), "nobody knows what is to run");
     }
 
     #[test]

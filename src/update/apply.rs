@@ -34,7 +34,7 @@ const PAUSE: Backoff = Backoff { first: Duration::from_millis(500), longest: Dur
 /// The pauses before each reading back: "The Amazon ECS API follows an eventual consistency model", without a bound, so that one look
 /// at once proves nothing.
 /// Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html>.
-const READ_BACK_PAUSES: [Duration; 3] =
+pub(super) const READ_BACK_PAUSES: [Duration; 3] =
     [Duration::from_millis(250), Duration::from_millis(800), Duration::from_secs(1)];
 
 /// The time that mutating calls have: to the invocation's end, or to the last part of the lease, whichever comes first.
