@@ -59,7 +59,9 @@ pub async fn commit<S, T>(
                 unwritten = Some(error.clone());
                 error
             }
-            Err(Failed::ToRead(error)) => unwritten.clone().filter(|_| error.retryable()).unwrap_or(error),
+            // What may have been written is looked for as long as there is time, even where one look is refused.
+            Err(Failed::ToRead(error @ LedgerError::Encoding(_))) => error,
+            Err(Failed::ToRead(error)) => unwritten.clone().unwrap_or(error),
         };
         if !error.retryable() {
             return Err(error);

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_config::SdkConfig;
-use aws_sdk_dynamodb::Client;
+use aws_config::retry::RetryConfig;
 use aws_sdk_dynamodb::operation::execute_transaction::ExecuteTransactionError;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, KeysAndAttributes, ParameterizedStatement};
+use aws_sdk_dynamodb::{Client, Config};
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::Intercept;
 use aws_smithy_runtime_api::client::interceptors::context::{
@@ -545,7 +546,11 @@ impl LedgerStore {
             let statement = ParameterizedStatement::builder().statement(text).set_parameters(Some(parameters)).build();
             statements.push(statement.map_err(|error| LedgerError::Encoding(error.to_string()))?);
         }
-        let sent = self.client.execute_transaction().set_transact_statements(Some(statements)).send().await;
+        // One attempt: whether an earlier one acted could not be told by what becomes of a later one, which may be refused. Whoever tries
+        // again reads before.
+        let once = Config::builder().retry_config(RetryConfig::disabled());
+        let call = self.client.execute_transaction().set_transact_statements(Some(statements));
+        let sent = call.customize().config_override(once).send().await;
         let Err(error) = sent else { return Ok(()) };
         if let Some(ExecuteTransactionError::TransactionCanceledException(cancelled)) = error.as_service_error() {
             let reasons = cancelled.cancellation_reasons();
