@@ -11,6 +11,7 @@ use super::{Attempt, FRESH, Looked, Stop, Updater, Work, apply, caller, messages
 use crate::commit::{Bound, Decision, commit};
 use crate::error::{Code, Failure};
 use crate::ledger::admission::Position;
+use crate::ledger::begun::may_deploy;
 use crate::ledger::head::{Head, Lease, lease_until};
 use crate::ledger::hidden::{hidden, holds_secrets};
 use crate::ledger::idempotency::{Answer, KeyItem};
@@ -88,7 +89,8 @@ impl Updater {
             Ok(lease) => lease,
             Err(moved) => return Ok(moved),
         };
-        let begun = Begun { facts, before, lease, deadline: invocation.deadline, acted_before: false };
+        let may_deploy = update.changes.iter().any(may_deploy);
+        let begun = Begun { facts, before, lease, deadline: invocation.deadline, acted_before: false, may_deploy };
         let response = Box::pin(self.carry_out(work, snapshot, *update, revision, begun, budget, Vec::new())).await;
         Ok(Attempt::Ended(Box::new(response.map_err(Stop::Failed)?)))
     }
@@ -193,7 +195,7 @@ impl Updater {
         };
         match applying.run(revision, &mut after, earlier).await {
             Ok(()) => self.applied(request, begun, &after, update.notes).await,
-            Err(failure) => Err(self.failed(begun, &after, failure).await),
+            Err(failure) => self.failed(request, begun, &after, failure).await,
         }
     }
 

@@ -38,6 +38,8 @@ pub struct Begun {
     pub deadline: DateTime<Utc>,
     /// Whether an earlier attempt may have changed something.
     pub acted_before: bool,
+    /// Whether what it sets starts a deployment: where it does not, the one that is there afterwards is somebody else's.
+    pub may_deploy: bool,
 }
 
 impl Begun {
@@ -161,8 +163,14 @@ impl Updater {
         }
     }
 
-    /// Records that the change failed and how far it got, and gives the failure back.
-    pub(super) async fn failed(&self, begun: Begun, after: &Snapshot, failure: Failure) -> Failure {
+    /// Records that the change failed and how far it got, and gives the failure back, or what a later attempt at the change answered.
+    pub(super) async fn failed(
+        &self,
+        request: &UpdateRequest,
+        begun: Begun,
+        after: &Snapshot,
+        failure: Failure,
+    ) -> Result<Response, Failure> {
         let now = (self.clock)();
         let container = begun.before.state.task_definition_name.as_deref();
         let recorded = self.recorded(&begun.facts.service, after, container).await;
@@ -184,8 +192,10 @@ impl Updater {
             waiter_until: None,
         };
         match self.finish(&begun, &ended).await {
-            Ok(_) => failure,
-            Err(error) => failure.and(messages::failure_not_recorded(&error)),
+            Ok(None) => Err(failure),
+            // One key has one answer.
+            Ok(Some((answer, position))) => messages::replayed(&answer, request, &position),
+            Err(error) => Err(failure.and(messages::failure_not_recorded(&error))),
         }
     }
 
@@ -194,7 +204,7 @@ impl Updater {
     /// named: its events tell later.
     async fn started(&self, begun: &Begun, after: &Snapshot, now: DateTime<Utc>) -> Option<DeploymentItem> {
         let facts = &begun.facts;
-        let started = outcome::started(facts, &begun.before, after, now)?;
+        let started = outcome::started(facts, &begun.before, after, now).filter(|_| begun.may_deploy)?;
         if !begun.lease.may_have_acted_at(started.started_at) {
             return None;
         }

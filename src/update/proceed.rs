@@ -13,6 +13,7 @@ use super::{Attempt, FRESH, Looked, Stop, Updater, Work, caller, messages};
 use crate::continuation::{Remaining, Resumed};
 use crate::error::Failure;
 use crate::ledger::admission::Position;
+use crate::ledger::begun::may_deploy;
 use crate::ledger::head::{Lease, lease_until};
 use crate::ledger::hidden::{hidden, holds_secrets};
 use crate::ledger::idempotency::{KeyItem, Progress};
@@ -93,8 +94,14 @@ impl Updater {
         let container = first.before.state.task_definition_name.as_deref();
         let recorded = self.recorded(service, &snapshot, container).await;
         let earlier = messages::done_earlier(&first.before, &recorded);
-        let begun =
-            Begun { facts, before: first.before, lease, deadline: invocation.deadline, acted_before: progress.acted };
+        let begun = Begun {
+            facts,
+            before: first.before,
+            lease,
+            deadline: invocation.deadline,
+            acted_before: progress.acted,
+            may_deploy: first.record.changes().is_none_or(|changes| changes.iter().any(may_deploy)),
+        };
         let ended = match next {
             Next::Update(update) => {
                 Box::pin(self.carry_out(work, snapshot, *update, revision, begun, budget, earlier)).await
@@ -102,7 +109,7 @@ impl Updater {
             Next::Nothing => self.applied(request, begun, &snapshot, Vec::new()).await,
             Next::Failed(failure) => {
                 let failure = failure.and(messages::done_so_far(&earlier, true));
-                Err(self.failed(begun, &snapshot, failure).await)
+                self.failed(request, begun, &snapshot, failure).await
             }
         };
         Ok(Attempt::Ended(Box::new(ended.map_err(Stop::Failed)?)))

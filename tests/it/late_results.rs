@@ -87,6 +87,29 @@ async fn a_late_failure_does_not_open_its_key_again() {
     ledger::assert_free(world.tables(), &site.key());
 }
 
+/// One key has one answer: that of the attempt that ended the change.
+#[tokio::test]
+async fn a_late_failure_answers_what_a_later_attempt_answered() {
+    let world = World::new().await;
+    let site = Site::target();
+    let event = site.event(json!({"ecs_image_name": "httpd", "idempotency_key": "k"}));
+    world.journal.on("UpdateService", 1, Fault::refuse(400, "InvalidParameterException", "No."));
+    world.journal.on("ExecuteTransaction", 2, Fault::Delay(Duration::from_millis(2500)));
+    let process = world.process();
+    let late = world.invoke_on(&process, event.to_string().into_bytes(), world.invocation());
+    let meanwhile = async {
+        world.journal.reached("ExecuteTransaction", 2).await;
+        ledger::expire_lease(world.tables(), &site.key());
+        let other = world.another_process().await;
+        let outcome = world.invoke_on(&other, event.to_string().into_bytes(), world.invocation()).await;
+        outcome.status("APPLIED")["change_id"].clone()
+    };
+    let (late, change_id) = tokio::join!(late, meanwhile);
+    let body = late.status("APPLIED");
+    assert_eq!((&body["change_id"], &body["replayed"]), (&change_id, &json!(true)));
+    assert_eq!(world.kinds(&site), ["STARTED", "STARTED", "APPLIED", "FAILED"]);
+}
+
 #[tokio::test]
 async fn a_resumption_that_fails_says_what_its_change_had_already_done() {
     let world = World::new().await;

@@ -1,9 +1,11 @@
 //! One change at a time, once, whatever happens: each way in which that did not hold, turned round. At the time limit that is shipped.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use crate::harness::dynamodb::STATE_TABLE;
 use crate::harness::journal::{Call, Date, Fault};
@@ -402,6 +404,26 @@ async fn a_start_each_of_whose_answers_is_lost_is_known_again() {
     assert_eq!(world.cloud().revisions(&Site::target(), "web").len(), 2);
 }
 
+/// What becomes of a second sending does not tell what became of the first: it may be refused.
+#[tokio::test]
+async fn a_write_whose_answer_is_lost_is_looked_for_and_not_sent_again_blindly() {
+    let world = World::new().await;
+    world.journal.on("ExecuteTransaction", 1, Fault::act_then_500());
+    world.update(json!({"ecs_image_name": "nginx"})).await.status("APPLIED");
+    assert_eq!(world.kinds(&Site::target()), ["STARTED", "APPLIED"]);
+    assert_eq!(world.journal.of("ExecuteTransaction").len(), 2, "{}", world.journal.summary());
+}
+
+/// A right that is missing for a moment, as IAM is eventually consistent, leaves no lease behind that nobody uses.
+#[tokio::test]
+async fn a_start_whose_answer_is_lost_is_looked_for_though_a_look_is_refused() {
+    let world = World::new().await;
+    world.journal.on("ExecuteTransaction", 1, Fault::CutAfter);
+    world.journal.on("BatchGetItem", 2, Fault::refuse(400, "AccessDeniedException", "not authorized"));
+    world.update(json!({"ecs_image_name": "nginx"})).await.status("APPLIED");
+    assert_eq!(world.kinds(&Site::target()), ["STARTED", "APPLIED"]);
+}
+
 #[tokio::test]
 async fn keys_that_dynamodb_leaves_unprocessed_are_asked_for_again_with_pauses() {
     let world = World::new().await;
@@ -519,6 +541,24 @@ async fn what_somebody_else_did_is_not_told_as_this_changes() {
     assert_eq!(world.kinds(&site), ["STARTED", "FAILED", "STARTED", "UNCHANGED"]);
 }
 
+/// A change of the count starts no deployment: the one that is there afterwards was started by somebody else meanwhile.
+#[tokio::test]
+async fn what_somebody_else_deploys_meanwhile_is_no_deployment_of_a_change_that_starts_none() {
+    let world = World::new().await;
+    let site = Site::target();
+    let go_on = Arc::new(Notify::new());
+    world.journal.on("UpdateService", 1, Fault::Hold(Arc::clone(&go_on)));
+    let meanwhile = async {
+        world.journal.reached("UpdateService", 1).await;
+        world.cloud().take_over(&site, "IN_PROGRESS", "ECS deployment in progress.");
+        go_on.notify_one();
+    };
+    let (outcome, ()) = tokio::join!(world.update(json!({"service": {"desiredCount": 5}})), meanwhile);
+    let body = outcome.status("APPLIED");
+    assert_eq!(body["deployment_id"], Value::Null, "{body}");
+    assert_eq!(ledger::deployments(world.tables()), []);
+}
+
 /// A tag that somebody else set meanwhile stays, and is named.
 #[tokio::test]
 async fn a_continuation_touches_its_own_members_alone() {
@@ -577,6 +617,30 @@ async fn a_service_that_is_described_as_it_was_is_not_updated_twice() {
     world.update(json!({"force_new_deployment": true})).await.status("APPLIED");
     assert_eq!(world.journal.of("UpdateService").len(), 1);
     ledger::assert_free(world.tables(), &site.key());
+}
+
+/// What is planned behind a change rests on what that change deployed; where ECS goes on showing something else, somebody else deployed it.
+#[tokio::test]
+async fn a_change_is_not_planned_by_the_service_as_it_was_before_the_last_change() {
+    let world = World::new().await;
+    let site = Site::target();
+    let stale = json!({"services": [world.cloud().service(&site)], "failures": []}).to_string();
+    world.update(json!({"ecs_image_name": "nginx"})).await.status("APPLIED");
+    world.journal.forget();
+    for nth in [1, 2] {
+        world.journal.on("DescribeServices", nth, Fault::Answer { status: 200, body: stale.clone() });
+    }
+    let outcome = world.update(json!({"ecs_tag": {"a": "1"}})).await;
+    let before = &outcome.status("APPLIED")["BEFORE"];
+    assert!(before["taskDefinitionArn"].as_str().unwrap().ends_with("/web:2"), "{before}");
+    assert_eq!(world.journal.of("DescribeServices").len(), 3);
+
+    let theirs = world.cloud().register(&site, &web_definition("theirs").to_string(), json!([]));
+    world.cloud().edit(&site, |service| service["taskDefinition"] = json!(theirs));
+    world.journal.forget();
+    let outcome = world.update(json!({"ecs_tag": {"a": "2"}})).await;
+    assert_eq!(outcome.status("APPLIED")["BEFORE"]["taskDefinitionArn"], theirs);
+    assert_eq!(world.journal.of("DescribeServices").len(), 4);
 }
 
 #[tokio::test]
