@@ -11,6 +11,8 @@ const DEFAULT_TARGET_ROLE_NAME: &str = "ecs-updater/ecs-updater-target";
 const DEFAULT_READER_ROLE_NAME: &str = "ecs-updater/ecs-updater-reader";
 /// How many services are changed at a time where `MAX_CONCURRENCY` is not set.
 const DEFAULT_MAX_CONCURRENCY: usize = 64;
+/// How many events one caller of the API door may send in a minute where `CALLER_EVENTS_PER_MINUTE` is not set.
+const DEFAULT_CALLER_EVENTS: u32 = 120;
 /// The metrics namespace where `METRICS_NAMESPACE` is not set.
 const DEFAULT_METRICS_NAMESPACE: &str = "EcsUpdater";
 
@@ -27,6 +29,8 @@ pub struct Config {
     pub allowed_accounts: Option<Given<BTreeSet<String>>>,
     /// `MAX_CONCURRENCY`: how many services one invocation changes at a time.
     pub max_concurrency: usize,
+    /// `CALLER_EVENTS_PER_MINUTE`: how many events one caller of the API door may send in a minute; `None`, by 0, as many as come.
+    pub caller_events: Option<u32>,
     /// `METRICS_NAMESPACE`: CloudWatch namespace of the embedded metrics.
     pub metrics_namespace: String,
     /// `REGISTRY_CREDENTIALS`, `REGISTRY_ALLOW_HTTP`, `REGISTRY_ALLOW_PRIVATE`.
@@ -49,6 +53,9 @@ impl Config {
             allowed_accounts: get("ALLOWED_ACCOUNTS").map(|text| allowed_accounts(&text)).transpose()?,
             max_concurrency: get("MAX_CONCURRENCY")
                 .map_or(Ok(DEFAULT_MAX_CONCURRENCY), |number| concurrency(&number))?,
+            caller_events: get("CALLER_EVENTS_PER_MINUTE")
+                .map_or(Ok(DEFAULT_CALLER_EVENTS), |number| caller_events(&number))
+                .map(|number| Some(number).filter(|number| *number > 0))?,
             metrics_namespace: metrics_namespace(get),
             registries: registries(get)?,
         })
@@ -178,6 +185,13 @@ fn concurrency(number: &str) -> Result<usize, String> {
     match number.parse() {
         Ok(number @ 1..=1000) => Ok(number),
         _ => Err(format!("environment variable MAX_CONCURRENCY holds no number from 1 to 1000: {number:?}")),
+    }
+}
+
+fn caller_events(number: &str) -> Result<u32, String> {
+    match number.parse() {
+        Ok(number @ 0..=10_000) => Ok(number),
+        _ => Err(format!("environment variable CALLER_EVENTS_PER_MINUTE holds no number from 0 to 10000: {number:?}")),
     }
 }
 

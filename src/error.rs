@@ -51,6 +51,8 @@ pub enum Code {
     ChangeInProgress,
     /// Another change of the service began after this event.
     ChangeOvertaken,
+    /// The caller sent more events through the API door than one may in a minute.
+    CallerThrottled,
     /// The clock of this environment is not that of DynamoDB.
     ClockSkewed,
     /// The ledger could not be read or written.
@@ -63,7 +65,7 @@ tolerant_words!(Code);
 
 impl Code {
     /// The codes of this version.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::JsonValidation,
         Self::ClusterNotFound,
         Self::ServiceNotFound,
@@ -83,6 +85,7 @@ impl Code {
         Self::IdempotencyKeyReused,
         Self::ChangeInProgress,
         Self::ChangeOvertaken,
+        Self::CallerThrottled,
         Self::ClockSkewed,
         Self::HistoryUnavailable,
     ];
@@ -110,6 +113,7 @@ impl Code {
             Self::IdempotencyKeyReused => "IdempotencyKeyReused",
             Self::ChangeInProgress => "ChangeInProgress",
             Self::ChangeOvertaken => "ChangeOvertaken",
+            Self::CallerThrottled => "CallerThrottled",
             Self::ClockSkewed => "ClockSkewed",
             Self::HistoryUnavailable => "HistoryUnavailable",
             Self::Later(code) => code,
@@ -131,7 +135,8 @@ impl Code {
             | Self::TaskDefinitionChanged
             | Self::IdempotencyKeyReused
             | Self::ChangeInProgress
-            | Self::ChangeOvertaken => Fault::Caller,
+            | Self::ChangeOvertaken
+            | Self::CallerThrottled => Fault::Caller,
             Self::ServiceReadFailed
             | Self::TaskDefinitionRejected
             | Self::ServiceUpdateFailed
@@ -166,6 +171,7 @@ impl Code {
             Self::AssumeRoleFailed => "[ERROR][assume_role] role ",
             Self::IdempotencyKeyReused => "[ERROR][idempotency] ",
             Self::ChangeInProgress | Self::ChangeOvertaken | Self::ClockSkewed => "[ERROR][service_lease] service ",
+            Self::CallerThrottled => "[ERROR][caller_rate] caller ",
             Self::HistoryUnavailable => "[ERROR][history_write] ",
             Self::Later(_) => "[ERROR] ",
         }

@@ -81,6 +81,10 @@ impl Function {
         };
         match request::parse(event, &defaults) {
             Ok(Event::One(request)) => {
+                if let Err(failure) = self.updater.count(request.requested_by.as_deref(), invocation).await {
+                    tell(Some(&request), Err(&failure));
+                    return Err(failure);
+                }
                 let waits = request.dry_run && invocation.is_verified();
                 let update = Box::pin(self.updater.update(&request, invocation));
                 let answer = in_time(waits, update).await.and_then(|answer| answer);
@@ -88,6 +92,11 @@ impl Function {
                 answer.map(|response| Answer::One(Box::new(response)))
             }
             Ok(Event::Many(batch)) => {
+                let requested_by = batch.updates.first().and_then(|update| update.requested_by.as_deref());
+                if let Err(failure) = self.updater.count(requested_by, invocation).await {
+                    tell(None, Err(&failure));
+                    return Err(failure);
+                }
                 let ended = |request: &UpdateRequest, outcome: &Outcome| match outcome {
                     Outcome::Answered(response) => tell(Some(request), Ok(response)),
                     Outcome::Failed(failure) => tell(Some(request), Err(failure)),

@@ -11,6 +11,7 @@
 mod apply;
 mod begin;
 mod begun;
+mod caller_rate;
 mod close;
 mod images;
 mod lease;

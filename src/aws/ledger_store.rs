@@ -36,6 +36,7 @@ use crate::ledger::hold::{self, Hold};
 use crate::ledger::idempotency::{KeyItem, Progress, Stage};
 use crate::ledger::previous::{self, Previous};
 use crate::ledger::queue::{Queue, Standing, Waiting};
+use crate::ledger::rate::Rate;
 use crate::ledger::record::{Attempt, Kind, RawRecord, Record, RecordKey, hash, number, shard};
 use crate::ledger::write::{LedgerError, Write};
 use crate::names::{AccountId, ChangeId, ServiceKey};
@@ -236,6 +237,17 @@ impl LedgerStore {
         let broken =
             |name| LedgerError::broken(format_args!("attribute {name} of an item of a deployment of {service}"));
         Ok((position(&items, service, key_id.unwrap_or_default())?, found.map_err(broken)?))
+    }
+
+    /// Reads how many events of a caller came in the minute of the last one, strongly consistent.
+    ///
+    /// # Errors
+    ///
+    /// Where the call failed, or the item is not what this project writes.
+    pub async fn read_rate(&self, id: &str) -> Result<Option<Rate>, LedgerError> {
+        let items = self.items(std::iter::once(id.to_owned())).await?.value;
+        let broken = |name| LedgerError::broken(format_args!("attribute {name} of a caller's count"));
+        items.get(id).map(rate).transpose().map_err(broken)
     }
 
     /// Reads a service's head, one of its deployments, and what its account has used of a day's budget, strongly consistent.
@@ -648,6 +660,11 @@ impl LedgerStore {
             Write::Undone { item, by } => {
                 update(&self.state, item, vec![(UNDONE_BY, AttributeValue::S(by.clone()))], Vec::new())
             }
+            Write::Rate { from: None, to } => insert(&self.state, with_id(&to.id, rate_attributes(to))),
+            Write::Rate { from: Some(from), to } => {
+                let unless_moved = rate_attributes(from).into_iter().filter(|(name, _)| RATE_CONDITION.contains(name));
+                update(&self.state, &to.id, rate_attributes(to), unless_moved.collect())
+            }
             Write::Budget { from: None, to } => {
                 let id = Budget::id(&to.account, to.day);
                 insert(&self.state, with_id(&id, [budget_attributes(to), budget_check_attributes(to)].concat()))
@@ -676,6 +693,8 @@ const LEASE_CONDITION: [&str; 2] = ["lease_change", "lease_until"];
 /// What of a deployment tells that nobody else noted something about it.
 const DEPLOYMENT_CONDITION: [&str; 3] = ["change_id", "outcomes", "undoes"];
 
+/// What of a caller's count tells that no other event was counted.
+const RATE_CONDITION: [&str; 2] = ["minute", "count"];
 /// What of a budget tells that nobody else has used it.
 const BUDGET_CONDITION: [&str; 2] = ["recorded", "beyond"];
 
@@ -826,6 +845,22 @@ fn queue_attributes(queue: &Queue) -> Attributes {
         (WAITING, AttributeValue::S(Value::from(waiting.collect::<Vec<_>>()).to_string())),
         ("expires_at", AttributeValue::N(queue.expires_at().to_string())),
     ]
+}
+
+fn rate_attributes(rate: &Rate) -> Attributes {
+    vec![
+        ("minute", AttributeValue::S(rfc3339(rate.minute))),
+        ("count", AttributeValue::N(rate.count.to_string())),
+        ("expires_at", AttributeValue::N(rate.expires_at().to_string())),
+    ]
+}
+
+fn rate(item: &Item) -> Result<Rate, &'static str> {
+    Ok(Rate {
+        id: text(item, "id")?,
+        minute: time(&text(item, "minute")?).ok_or("minute")?,
+        count: parsed(item, "count")?,
+    })
 }
 
 /// Who waits, as far as the item says so: what cannot be read keeps nobody out.

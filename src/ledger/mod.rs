@@ -13,6 +13,7 @@
 //! * [`hold`]: whether a push would undo a restore.
 //! * [`hear`]: what an event about a deployment means for the ledger.
 //! * [`queue`]: who was refused before, and has the next turn.
+//! * [`rate`]: how many events one caller sends.
 //! * [`query`]: what is asked of the history, which parts of the table answer it, and the tokens between pages.
 //! * [`merge`]: what several parts of the table hold, in one order.
 //! * [`fold`]: the records of a change to what became of it.
@@ -36,6 +37,7 @@ pub mod merge;
 pub mod previous;
 pub mod query;
 pub mod queue;
+pub mod rate;
 pub mod record;
 pub mod verify;
 pub mod write;

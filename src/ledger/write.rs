@@ -10,6 +10,7 @@ use super::head::Head;
 use super::hidden::HiddenKey;
 use super::idempotency::KeyItem;
 use super::queue::Queue;
+use super::rate::Rate;
 use super::record::{Pointer, Record};
 use crate::aws::CallError;
 use crate::names::ServiceKey;
@@ -67,6 +68,13 @@ pub enum Write {
         item: String,
         /// Id of the deployment that is its rollback.
         by: String,
+    },
+    /// Inserts or changes how many events of a caller came in a minute.
+    Rate {
+        /// What was read.
+        from: Option<Rate>,
+        /// What it becomes.
+        to: Rate,
     },
     /// Inserts or changes what an account has used of a day's budget.
     Budget {

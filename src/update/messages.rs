@@ -15,7 +15,7 @@ use crate::ledger::idempotency::{Answer, KeyItem};
 use crate::ledger::queue::Waiting;
 use crate::ledger::record::{Attempt, Record};
 use crate::ledger::write::LedgerError;
-use crate::names::{ChangeId, ServiceKey};
+use crate::names::{ChangeId, ServiceKey, shown_text};
 use crate::outcome::RolledBack;
 use crate::request::UpdateRequest;
 use crate::response::Response;
@@ -74,7 +74,7 @@ pub fn replayed(answer: &str, request: &UpdateRequest, position: &Position) -> R
 }
 
 /// How long after it was refused a change is best tried again: most leases are given back within some seconds.
-const COME_AGAIN: chrono::Duration = chrono::Duration::seconds(5);
+pub const COME_AGAIN: chrono::Duration = chrono::Duration::seconds(5);
 
 fn in_progress(request: &UpdateRequest, lease: &Lease, now: DateTime<Utc>) -> Failure {
     let free = lease.until + LEASE_GRACE;
@@ -148,7 +148,8 @@ pub fn always_old(request: &UpdateRequest) -> Failure {
     Failure::new(
         Code::ServiceUpdateFailed,
         format!(
-            "{}: each time that the change's turn at ECS had come, what was read of the service before was too old to change it by.              {NOTHING_CHANGED} Come again in {} seconds",
+            "{}: each time that the change's turn at ECS had come, what was read of the service before was too old to change it by. \
+             {NOTHING_CHANGED} Come again in {} seconds",
             request.service_key,
             COME_AGAIN.num_seconds()
         ),
@@ -204,6 +205,20 @@ pub fn not_noted(error: &LedgerError) -> String {
     format!(
         "That this event came could not be noted ({error}): sent again, it counts as new, whatever began meanwhile."
     )
+}
+
+/// `next`: when there is room for a further event of the caller.
+pub fn caller_throttled(caller: &str, limit: u32, next: DateTime<Utc>) -> Failure {
+    Failure::new(
+        Code::CallerThrottled,
+        format!(
+            "{} sent more events than the {limit} in a minute that one caller may. Nothing was looked at, and nothing was changed. Come again at {}; \
+             many services are changed by one event with updates",
+            shown_text(caller),
+            rfc3339(next)
+        ),
+    )
+    .retryable(true)
 }
 
 pub fn clock_skewed(request: &UpdateRequest, by: chrono::Duration) -> Failure {

@@ -743,6 +743,23 @@ def test_a_change_that_takes_longer_than_the_door_waits_is_202_and_goes_on(syste
     assert len(system.records(service)) == 2
 
 
+def test_a_caller_who_sends_too_much_gets_429_and_others_do_not(system: System, door: Door) -> None:
+    limit = 120  # The template's own.
+    loud = user(system.aws, door.outputs["CallerPolicyArn"])
+    plan = {"account_id": "999999999999", "ecs_cluster_name": "c", "ecs_service_name": "s", "ecs_tag": {"a": "1"}}
+    begun = time.time()
+    # Where a minute ends in between, it is counted anew.
+    for _ in range(3 * limit):
+        refused = door.post("/plans", plan, loud)
+        if refused.status == 429:
+            break
+        assert refused.body["code"] == "AssumeRoleFailed", refused.body
+    assert (refused.status, refused.body["code"], refused.body["retryable"]) == (429, "CallerThrottled", True), begun
+    assert f"the {limit} in a minute" in refused.body["message"]
+    quiet = door.post("/plans", plan, user(system.aws, door.outputs["CallerPolicyArn"]))
+    assert quiet.body["code"] == "AssumeRoleFailed"
+
+
 def test_the_same_key_by_another_caller_is_another_event(system: System, door: Door) -> None:
     service = system.service()
     event = service.event(ecs_image_name="nginx:1", idempotency_key=str(uuid.uuid4()))

@@ -469,7 +469,7 @@ STATUSES = {
     "JsonValidation": (400, False), "InvalidImage": (400, False),
     "ClusterNotFound": (404, False), "ServiceNotFound": (404, False),
     "TaskDefinitionChanged": (409, False), "IdempotencyKeyReused": (409, False), "ChangeInProgress": (409, True),
-    "ChangeOvertaken": (409, False), "ClockSkewed": (503, True),
+    "CallerThrottled": (429, True), "ChangeOvertaken": (409, False), "ClockSkewed": (503, True),
     "ContainerNotFound": (422, False), "AmbiguousContainer": (422, False), "ImageNotFound": (422, False),
     "UnsupportedDeploymentController": (422, False), "RegionNotEnabled": (422, False),
     "AssumeRoleFailed": (502, None), "ServiceReadFailed": (502, None), "TaskDefinitionRejected": (502, None),

@@ -12,6 +12,7 @@
 
 mod answers;
 mod batch;
+mod caller_rate;
 mod calls;
 mod chaos;
 mod containers;

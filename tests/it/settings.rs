@@ -13,6 +13,7 @@ async fn a_missing_or_wrong_setting_ends_the_start_and_is_named() {
         ("HISTORY_TABLE", "a\" SET x"),
         ("TARGET_ROLE_NAME", "a role"),
         ("ALLOWED_ACCOUNTS", "222222222222,3"),
+        ("CALLER_EVENTS_PER_MINUTE", "many"),
     ] {
         let world = World::without_process(&[(name, value)]).await;
         let process = world.spawn_process().await;

@@ -169,6 +169,7 @@ fn of_updater(code: &str) -> (Exit, &'static str) {
             Exit::Failed,
             "Look at that change with `ecs-updater history`; to change the service all the same, run the command again.",
         ),
+        "CallerThrottled" => (Exit::Later, "Run the command again in a minute."),
         "ClockSkewed" => (Exit::Later, "Run the command again: another environment of the function may answer."),
         "ChangeInProgress" => {
             (Exit::Later, "Run the command again when the message says: the other change ends by itself.")

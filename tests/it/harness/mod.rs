@@ -360,7 +360,7 @@ impl Drop for World {
 }
 
 /// Error codes of the design that an update can end with.
-pub const CODES: [&str; 21] = [
+pub const CODES: [&str; 22] = [
     "JsonValidation",
     "ClusterNotFound",
     "ServiceNotFound",
@@ -380,6 +380,7 @@ pub const CODES: [&str; 21] = [
     "IdempotencyKeyReused",
     "ChangeInProgress",
     "ChangeOvertaken",
+    "CallerThrottled",
     "ClockSkewed",
     "HistoryUnavailable",
 ];

@@ -76,10 +76,11 @@ resource "aws_lambda_function" "updater_function" {
   environment {
     variables = merge(
       {
-        HISTORY_TABLE     = aws_dynamodb_table.history_table.name
-        STATE_TABLE       = aws_dynamodb_table.state_table.name
-        TARGET_ROLE_NAME  = var.target_role_name
-        METRICS_NAMESPACE = var.metrics_namespace
+        HISTORY_TABLE            = aws_dynamodb_table.history_table.name
+        STATE_TABLE              = aws_dynamodb_table.state_table.name
+        TARGET_ROLE_NAME         = var.target_role_name
+        CALLER_EVENTS_PER_MINUTE = var.caller_events_per_minute
+        METRICS_NAMESPACE        = var.metrics_namespace
       },
       var.external_id == "" ? {} : { EXTERNAL_ID = var.external_id },
       length(var.allowed_accounts) == 0 ? {} : { ALLOWED_ACCOUNTS = join(",", var.allowed_accounts) },

@@ -214,6 +214,17 @@ variable "slack_channel_id" {
   }
 }
 
+variable "caller_events_per_minute" {
+  description = "How many events one caller of the API door may send in a minute; what is beyond gets 429. 0 takes as many as come."
+  type        = number
+  default     = 120
+
+  validation {
+    condition     = var.caller_events_per_minute >= 0 && var.caller_events_per_minute <= 10000 && floor(var.caller_events_per_minute) == var.caller_events_per_minute
+    error_message = "caller_events_per_minute must be a whole number from 0 to 10000"
+  }
+}
+
 variable "metrics_namespace" {
   description = "CloudWatch namespace of the functions' metrics; a second hub in the same account and region needs another one."
   type        = string
