@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::ledger::begun::may_deploy;
 use crate::ledger::deployment::DeploymentItem;
-use crate::ledger::hear::{LATE_EFFECT, Says};
+use crate::ledger::hear::{LATE_EFFECT, Says, Stands};
 use crate::ledger::record::{ChangeFacts, Kind, RawRecord};
 use crate::names::{AccountId, ChangeId, EcsName, Partition, Region, ServiceKey, shown_text};
 use crate::plan::{Change, What};
@@ -744,6 +744,21 @@ impl ServiceDeployment {
             "SUCCESSFUL" | "STOPPED" => Some(false),
             _ => None,
         }
+    }
+
+    /// Where it stands; `None` where its status is not known.
+    #[must_use]
+    pub fn stands(&self) -> Option<Stands> {
+        Some(match self.status.as_str() {
+            "PENDING" | "IN_PROGRESS" | "STOP_REQUESTED" | "ROLLBACK_REQUESTED" | "ROLLBACK_IN_PROGRESS" => {
+                Stands::UnderWay
+            }
+            "SUCCESSFUL" => Stands::Ended(Kind::Completed),
+            "ROLLBACK_SUCCESSFUL" => Stands::Ended(Kind::RolledBack),
+            "ROLLBACK_FAILED" => Stands::Ended(Kind::RollbackFailed),
+            "STOPPED" => Stands::Ended(if self.is_triggered() { Kind::DeploymentFailed } else { Kind::Stopped }),
+            _ => return None,
+        })
     }
 
     fn ended_at(&self) -> Option<DateTime<Utc>> {

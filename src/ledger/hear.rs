@@ -95,11 +95,22 @@ pub struct Says {
     pub other_strategy: bool,
     /// Whether the deployment says of itself that it takes another one back.
     pub rolls_back: bool,
-    /// Whether the open deployment that the event may tell of ([`newest_before`]) was, or is being rolled back. What was asked of another one
+    /// Whether the deployment that ECS was asked about besides ([`asked_about`]) was, or is being rolled back. What was asked of another one
     /// says nothing.
     pub is_rolled_back: Option<bool>,
+    /// Where that one stands.
+    pub stands: Option<Stands>,
     /// Whether ECS could not be asked: what it would say may decide later.
     pub is_unasked: bool,
+}
+
+/// Where a deployment stands, by its service deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stands {
+    /// It, or its rollback, has not ended.
+    UnderWay,
+    /// It ended so.
+    Ended(Kind),
 }
 
 /// Decides what an event means.
@@ -119,7 +130,7 @@ pub fn hear(event: &DeploymentEvent, known: Known<'_>, now: DateTime<Utc>) -> He
         return rollback_begins(event, known, now);
     }
     if let Some(undone) = undone_by_end(event, known) {
-        return rollback_ends(event, undone.deployment_id());
+        return rollback_ends(event, undone.deployment_id(), known, now);
     }
     match item {
         Some(item) => of_known(event, item, known, now),
@@ -219,13 +230,33 @@ fn undone_by_end<'a>(event: &DeploymentEvent, known: Known<'a>) -> Option<&'a De
     undone(event, known).filter(|it| it.before.as_deref() == Some(&event.deployment_id) && it.started_at < event.at)
 }
 
-fn rollback_ends(event: &DeploymentEvent, undone: &str) -> Heard {
+/// How the rollback of a deployment ended. ECS takes up the same id for each rollback to it, so that the end may be of another rollback whose
+/// beginning was not heard: where that one's deployment is open, what ECS says of it decides.
+fn rollback_ends(event: &DeploymentEvent, undone: &str, known: Known<'_>, now: DateTime<Utc>) -> Heard {
+    let is_open = known.open.iter().any(|it| it.deployment_id() == undone);
+    if is_open && known.says.is_none() {
+        return Heard::Ask;
+    }
+    let told = if event.happened == Happened::Failed { Kind::RollbackFailed } else { Kind::RolledBack };
+    match known.says.and_then(|says| says.stands) {
+        Some(Stands::UnderWay) if now - event.at < WAITED_OUT => {
+            return Heard::TooEarly(format!(
+                "ECS does not show yet that the rollback of deployment {undone} has ended"
+            ));
+        }
+        Some(stands) if stands != Stands::Ended(told) => {
+            return Heard::Nothing(
+                "ECS says something else of the deployment that is open: it is the end of another rollback, and the sweep asks",
+            );
+        }
+        _ => {}
+    }
     let detail = Detail { happened_at: Some(rfc3339(event.at)), ..Detail::default() };
-    let ending = if event.happened == Happened::Failed {
-        Ending { kind: Kind::RollbackFailed, detail: Detail { reason: event.reason.clone(), ..detail } }
+    let ending = if told == Kind::RollbackFailed {
+        Ending { kind: told, detail: Detail { reason: event.reason.clone(), ..detail } }
     } else {
         let to = Target { deployment_id: Some(event.deployment_id.clone()), ..Target::default() };
-        Ending { kind: Kind::RolledBack, detail: Detail { rolled_back_to: Some(to), ..detail } }
+        Ending { kind: told, detail: Detail { rolled_back_to: Some(to), ..detail } }
     };
     Heard::Ended { deployment_id: undone.to_owned(), ending, is_final: true }
 }
@@ -274,7 +305,7 @@ fn of_known(event: &DeploymentEvent, item: &DeploymentItem, known: Known<'_>, no
             Some(_) if is_overtaken(event, undoes.since, known) => {
                 return Heard::Nothing("another deployment took over from the rollback that is known");
             }
-            Some(undone) => return rollback_ends(event, undone),
+            Some(undone) => return rollback_ends(event, undone, known, now),
         }
     }
     if item.is_external() {
@@ -307,6 +338,13 @@ fn of_known(event: &DeploymentEvent, item: &DeploymentItem, known: Known<'_>, no
     match event.happened {
         Happened::InProgress => Heard::Nothing("the deployment is known"),
         Happened::Completed => ended(Kind::Completed, None, true),
+        // It may be the end of a rollback to it whose beginning was not heard, while its own end is on its way still.
+        Happened::Failed if item.outcomes.is_empty() && known.says.is_none() => Heard::Ask,
+        Happened::Failed if known.says.and_then(|says| says.stands) == Some(Stands::Ended(Kind::Completed)) => {
+            Heard::Nothing(
+                "ECS says that it completed: it is the end of a rollback to it, and the sweep asks how it ended",
+            )
+        }
         // A rollback may follow.
         Happened::Failed => ended(Kind::DeploymentFailed, event.reason.clone(), false),
     }
@@ -376,10 +414,28 @@ fn older<'a>(event: &DeploymentEvent, known: Known<'a>) -> Option<&'a Deployment
     newest_before(event, known.open).filter(|_| event.happened != Happened::InProgress)
 }
 
-/// The open deployment that an event may tell of besides its own: the newest of those that began before, unless another deployment is known to be
-/// its rollback. ECS is asked about that one.
+/// The deployment that ECS is asked about besides the event's own: the one whose end the event may tell. That is the event's own where it
+/// failed and nothing is recorded of it.
 #[must_use]
-pub fn newest_before<'a>(event: &DeploymentEvent, open: &'a [DeploymentItem]) -> Option<&'a DeploymentItem> {
+pub fn asked_about<'a>(event: &DeploymentEvent, known: Known<'a>) -> Option<&'a DeploymentItem> {
+    let ends = event.happened != Happened::InProgress && !event.rolls_back();
+    if let Some(item) = known.item.filter(|_| ends) {
+        let noted = item.undoes.as_ref().filter(|undoes| undoes.since <= event.at);
+        let undone = noted.and_then(|undoes| undoes.deployment_id.as_deref());
+        if let Some(undone) = undone.and_then(|id| known.open.iter().find(|it| it.deployment_id() == id)) {
+            return Some(undone);
+        }
+        let is_own = event.happened == Happened::Failed && item.outcomes.is_empty() && item.undoes.is_none();
+        if is_own && !is_replaced(event, item, known) {
+            return Some(item);
+        }
+    }
+    newest_before(event, known.open)
+}
+
+/// The open deployment that an event may tell of besides its own: the newest of those that began before, unless another deployment is known to be
+/// its rollback.
+fn newest_before<'a>(event: &DeploymentEvent, open: &'a [DeploymentItem]) -> Option<&'a DeploymentItem> {
     let is_before = |it: &&DeploymentItem| it.deployment_id() != event.deployment_id && it.started_at < latest(event);
     let is_free = |it: &&DeploymentItem| it.undone_by.as_ref().is_none_or(|by| *by == event.deployment_id);
     newest(open.iter().filter(is_before)).filter(is_free)
@@ -522,11 +578,13 @@ mod tests {
         now: DateTime<Utc>,
     ) -> Heard {
         let written = Written::default();
-        let known = Known { head, item, open, written: &written, says: None };
+        unasked(event, Known { head, item, open, written: &written, says: None }, now)
+    }
+
+    /// Where ECS, asked about it, tells nothing.
+    fn unasked(event: &DeploymentEvent, known: Known<'_>, now: DateTime<Utc>) -> Heard {
         match super::hear(event, known, now) {
-            Heard::Ask if event.rolls_back() => {
-                super::hear(event, Known { says: Some(&Says::default()), ..known }, now)
-            }
+            Heard::Ask => super::hear(event, Known { says: Some(&Says::default()), ..known }, now),
             other => other,
         }
     }
@@ -626,7 +684,7 @@ mod tests {
                 written: &written,
                 says: None,
             };
-            super::hear(&event("ecs-svc/3", happened, reason, second), known, at(now))
+            unasked(&event("ecs-svc/3", happened, reason, second), known, at(now))
         };
         for happened in [Happened::Failed, Happened::Completed] {
             assert!(
@@ -905,6 +963,52 @@ mod tests {
         assert!(matches!(heard, Heard::Ended { deployment_id, .. } if deployment_id == "ecs-svc/1"));
     }
 
+    #[test]
+    fn what_ecs_says_of_the_deployment_decides_whether_it_was_its_rollback_that_ended() {
+        let own = item("ecs-svc/2", 10);
+        let undoes = Some(Undoes { deployment_id: Some("ecs-svc/2".to_owned()), since: at(20) });
+        let rollback = DeploymentItem { undoes, ..item("ecs-svc/1", -100) };
+        let written = Written::default();
+        let known = Known {
+            head: None,
+            item: Some(&rollback),
+            open: std::slice::from_ref(&own),
+            written: &written,
+            says: None,
+        };
+        let failed = event("ecs-svc/1", Happened::Failed, "", 60);
+        assert_eq!(super::hear(&failed, known, at(61)), Heard::Ask);
+        assert_eq!(asked_about(&failed, known).map(DeploymentItem::deployment_id), Some("ecs-svc/2"));
+        let heard = |stands, now| {
+            let says = Says { stands: Some(stands), ..Says::default() };
+            super::hear(&failed, Known { says: Some(&says), ..known }, at(now))
+        };
+        let ends = heard(Stands::Ended(Kind::RollbackFailed), 61);
+        assert!(matches!(ends, Heard::Ended { ending: Ending { kind: Kind::RollbackFailed, .. }, .. }), "{ends:?}");
+        // It was rolled back before, and another rollback to the same id failed.
+        assert!(matches!(heard(Stands::Ended(Kind::RolledBack), 61), Heard::Nothing(_)));
+        assert!(matches!(heard(Stands::UnderWay, 61), Heard::TooEarly(_)));
+        assert!(matches!(heard(Stands::UnderWay, 60 + 150), Heard::Nothing(_)), "the sweep asks");
+
+        // The failed end of a rollback to it, while its own end was not heard.
+        let known = Known { item: Some(&own), open: &[], ..known };
+        let failed = event("ecs-svc/2", Happened::Failed, "", 60);
+        assert_eq!(super::hear(&failed, known, at(61)), Heard::Ask);
+        assert_eq!(asked_about(&failed, known).map(DeploymentItem::deployment_id), Some("ecs-svc/2"));
+        let heard = |stands| {
+            let says = Says { stands, ..Says::default() };
+            super::hear(&failed, Known { says: Some(&says), ..known }, at(61))
+        };
+        assert!(matches!(heard(Some(Stands::Ended(Kind::Completed))), Heard::Nothing(_)));
+        for stands in [None, Some(Stands::UnderWay), Some(Stands::Ended(Kind::DeploymentFailed))] {
+            let ends = heard(stands);
+            assert!(
+                matches!(ends, Heard::Ended { ending: Ending { kind: Kind::DeploymentFailed, .. }, .. }),
+                "{ends:?}"
+            );
+        }
+    }
+
     const BACK: &str = "ECS deployment circuit breaker: rolling back to deploymentId ecs-svc/1.";
 
     #[test]
@@ -1005,7 +1109,7 @@ mod tests {
         let written = Written::default();
         let heard = |event: &DeploymentEvent, open: &[DeploymentItem]| {
             let known = Known { head: None, item: Some(&rollback), open, written: &written, says: None };
-            super::hear(event, known, at(70))
+            unasked(event, known, at(70))
         };
         let (undone, later) = (item("ecs-svc/2", 10), item("ecs-svc/3", 30));
         let end = event("ecs-svc/1", Happened::Completed, "completed", 60);

@@ -15,11 +15,11 @@ use crate::ledger::admission::Position;
 use crate::ledger::begun::Written;
 use crate::ledger::budget::{Budget, Last, Room};
 use crate::ledger::deployment::{DeploymentItem, Undoes};
-use crate::ledger::hear::{Heard, Known, Says, hear, needs_ledger, newest_before};
+use crate::ledger::hear::{Heard, Known, Says, asked_about, hear, needs_ledger};
 use crate::ledger::record::Kind;
 use crate::ledger::write::{LedgerError, Write};
 use crate::names::ChangeId;
-use crate::outcome::{DeploymentEvent, Ending, Followed, Happened, is_rolling, said_of};
+use crate::outcome::{DeploymentEvent, Ending, Followed, Happened, ServiceDeployment, is_rolling, said_of};
 use crate::pace::{Buckets, Call};
 use crate::settle::{End, External, NEWEST_RECORDS, Settled, Witness};
 use crate::telemetry::Ended;
@@ -48,23 +48,19 @@ struct Read {
 }
 
 impl Read {
-    /// What ECS said counts where it was asked about the open deployment that the event may tell of now.
+    /// What ECS said counts where it was asked about the deployment whose end the event may tell now.
     fn known<'a>(&'a self, event: &DeploymentEvent, asked: Option<&'a Asked>) -> Known<'a> {
-        let open = newest_before(event, &self.open).map(|item| item.id.as_str());
-        Known {
-            head: self.position.head.as_ref(),
-            item: self.item.as_ref(),
-            open: &self.open,
-            written: &self.written,
-            says: asked.filter(|asked| asked.open.as_deref() == open).map(|asked| &asked.says),
-        }
+        let (head, item) = (self.position.head.as_ref(), self.item.as_ref());
+        let known = Known { head, item, open: &self.open, written: &self.written, says: None };
+        let about = asked_about(event, known).map(|item| item.id.as_str());
+        Known { says: asked.filter(|asked| asked.about.as_deref() == about).map(|asked| &asked.says), ..known }
     }
 }
 
 /// What ECS was asked, and says.
 struct Asked {
-    /// Id of the item of the open deployment that it was asked about besides the event's own.
-    open: Option<String>,
+    /// Id of the item of the deployment that it was asked about besides the event's own.
+    about: Option<String>,
     says: Says,
 }
 
@@ -117,15 +113,15 @@ impl Recorder {
                     tracing::warn!(account, count, service = %event.service, "deployments that no change started are counted and not recorded");
                     return Ok(json!({"counted": count}));
                 }
-                Done::Ask(open) => {
+                Done::Ask(about) => {
                     // What was asked was about another one: what is open moves.
                     if asked.is_some() {
                         let why = || format!("the deployments of service {} move while ECS is asked", event.service);
                         let Some(pause) = pauses.next() else { return Err(too_early(&why())) };
                         tokio::time::sleep(*pause).await;
                     }
-                    let says = self.says(event, open.as_deref(), invocation).await;
-                    asked = Some(Asked { open: open.map(|item| item.id), says });
+                    let says = self.says(event, about.as_deref(), invocation).await;
+                    asked = Some(Asked { about: about.map(|item| item.id), says });
                 }
                 Done::Later(why) => {
                     let Some(pause) = pauses.next() else { return Err(too_early(&why)) };
@@ -185,8 +181,8 @@ impl Recorder {
             }
             Heard::TooEarly(why) => Decision::Done(Done::Later(why)),
             Heard::Ask => {
-                let open = newest_before(event, &read.open).cloned();
-                Decision::Done(Done::Ask(open.map(Box::new)))
+                let about = asked_about(event, read.known(event, None)).cloned();
+                Decision::Done(Done::Ask(about.map(Box::new)))
             }
             Heard::Ended { deployment_id, ending, is_final } => {
                 Decision::Done(Done::Ended { deployment_id, ending: Box::new(ending), is_final })
@@ -260,8 +256,8 @@ impl Recorder {
         }
     }
 
-    /// What ECS says of an event's deployment, and of the open one that its event may tell of: nothing, where it cannot be asked.
-    async fn says(&self, event: &DeploymentEvent, open: Option<&DeploymentItem>, invocation: &Invocation) -> Says {
+    /// What ECS says of an event's deployment, and of the one whose end the event may tell: nothing, where it cannot be asked.
+    async fn says(&self, event: &DeploymentEvent, about: Option<&DeploymentItem>, invocation: &Invocation) -> Says {
         let service = &event.service;
         let session = match self.session(service, invocation).await {
             Ok(session) => session,
@@ -272,7 +268,7 @@ impl Recorder {
         };
         let ecs = Ecs::new(&self.shared, service.region().as_str(), session);
         let buckets = self.pace.of(service);
-        asked(&ecs, &buckets, event, open).await.unwrap_or_else(|error| {
+        asked(&ecs, &buckets, event, about).await.unwrap_or_else(|error| {
             tracing::warn!(service = %service, "whose deployment {} is cannot be told: {error}", event.deployment_id);
             unasked()
         })
@@ -314,7 +310,7 @@ async fn asked(
     ecs: &Ecs,
     buckets: &Buckets,
     event: &DeploymentEvent,
-    open: Option<&DeploymentItem>,
+    about: Option<&DeploymentItem>,
 ) -> Result<Says, CallError> {
     buckets.take(Call::ReadDeployments).await;
     let service = match ecs.describe_service(&event.service).await {
@@ -337,10 +333,11 @@ async fn asked(
             Err(_) => None,
         };
     }
-    says.is_rolled_back = match open.filter(|_| event.happened != Happened::InProgress || event.rolls_back()) {
-        Some(open) => is_rolled_back(ecs, buckets, event, open).await?,
-        None => None,
-    };
+    if let Some(about) = about.filter(|_| event.happened != Happened::InProgress || event.rolls_back()) {
+        let known = service_deployment_of(ecs, buckets, event, about).await?;
+        says.is_rolled_back = known.as_ref().and_then(ServiceDeployment::is_rolled_back);
+        says.stands = known.as_ref().and_then(ServiceDeployment::stands);
+    }
     Ok(says)
 }
 
@@ -366,14 +363,13 @@ async fn by_service_deployment(ecs: &Ecs, buckets: &Buckets, event: &DeploymentE
     })
 }
 
-/// Whether an open deployment was, or is being rolled back, by its service deployment.
-async fn is_rolled_back(
+/// The service deployment of a deployment that is noted.
+async fn service_deployment_of(
     ecs: &Ecs,
     buckets: &Buckets,
     event: &DeploymentEvent,
-    open: &DeploymentItem,
-) -> Result<Option<bool>, CallError> {
-    let followed = Followed::of(open);
-    let mut looker = crate::follow::Looker::new(ecs, buckets, &event.service, followed);
-    Ok(looker.service_deployment().await?.and_then(|known| known.is_rolled_back()))
+    about: &DeploymentItem,
+) -> Result<Option<ServiceDeployment>, CallError> {
+    let mut looker = crate::follow::Looker::new(ecs, buckets, &event.service, Followed::of(about));
+    looker.service_deployment().await
 }
