@@ -274,3 +274,123 @@ async fn an_answer_that_cannot_be_read_is_not_shown() {
     }
     assert!(read > 20, "only {read} of these answers were noticed");
 }
+
+/// What ECS may say of a container that does not start: it repeats the command line and the environment.
+fn repeating() -> String {
+    let (command, environment) = (secret("command"), secret("environment"));
+    format!(
+        "CannotStartContainerError: exec: \"--password={command}\" with {environment} and '{SHORT}':\n[ERROR] exec format"
+    )
+}
+
+const SENTENCE: &str = "ECS deployment circuit breaker: tasks failed to start.";
+/// The same where the values are known, and where they are not.
+const MASKED: &str = "CannotStartContainerError: exec: \"***\" with *** and '***': [ERROR] exec format";
+const CUT: &str = "CannotStartContainerError: *** with *** and ***";
+
+/// A change of a world whose deployment is there. Gives its id.
+async fn changed(world: &World) -> String {
+    let outcome = world.update(change(1)).await;
+    outcome.status("APPLIED")["deployment_id"].as_str().unwrap().to_owned()
+}
+
+/// The reason in the newest record. SHORT is in no record, whatever they say.
+fn recorded_reason(world: &World) -> Value {
+    let records = world.records(&Site::target());
+    assert!(!json!(records).to_string().contains(SHORT), "{records:?}");
+    ledger::part(records.last().unwrap(), "outcome")["reason"].clone()
+}
+
+#[tokio::test]
+async fn a_reason_that_repeats_values_is_recorded_and_answered_without_them() {
+    let site = Site::target();
+    let breaker = json!({"status": "TRIGGERED"});
+    let alarms = json!({"status": "TRIGGERED", "triggeredAlarmNames": ["errors of web", "tasks"]});
+    let told = |reason: &str| json!({"statusReason": reason, "deploymentCircuitBreaker": breaker});
+    for (status, more, expected) in [
+        ("STOPPED", told(&repeating()), MASKED.to_owned()),
+        ("STOPPED", told(SENTENCE), SENTENCE.to_owned()),
+        ("ROLLBACK_SUCCESSFUL", json!({"rollback": {"reason": repeating()}}), MASKED.to_owned()),
+        (
+            "ROLLBACK_FAILED",
+            json!({"statusReason": repeating(), "alarms": alarms}),
+            format!("{MASKED} (alarms: errors of web, tasks)"),
+        ),
+    ] {
+        let world = world().await;
+        let own = changed(&world).await;
+        world.cloud().tell(&site, &own, status, &more);
+        ledger::make_due(world.tables(), &own);
+        world.tell(&json!({"sweep": {}})).await.response();
+        assert_eq!(recorded_reason(&world), expected, "{status}");
+        let records = world.records(&site);
+        assert_eq!(records.len(), 3, "{records:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_waits_is_answered_a_reason_without_values() {
+    let site = Site::target();
+    for (is_read, expected) in [(true, MASKED), (false, CUT)] {
+        let world = world().await;
+        let mut event = change(1);
+        event["wait_seconds"] = 20.into();
+        let before = world.cloud().deployment(&site);
+        let (outcome, ()) = tokio::join!(world.update(event), async {
+            while world.cloud().deployment(&site) == before {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+            if !is_read {
+                let refused = Fault::refuse(400, "AccessDeniedException", "not authorized");
+                world.journal.from("DescribeTaskDefinition", 1, refused);
+            }
+            world.cloud().edit(&site, |service| {
+                service["deployments"][0]["rolloutState"] = "FAILED".into();
+                service["deployments"][0]["rolloutStateReason"] = repeating().into();
+            });
+        });
+        let body = outcome.status("DEPLOYMENT_FAILED");
+        assert_eq!(body["outcome"]["reason"], expected);
+        assert_eq!(recorded_reason(&world), expected);
+    }
+}
+
+#[tokio::test]
+async fn an_event_of_ecs_is_told_in_words_of_ecs_only() {
+    let (world, site) = (world().await, Site::target());
+    let own = changed(&world).await;
+    let event = |name, id: &str, reason: &str| crate::recorder::event(&site, name, id, reason);
+    world.tell(&event(crate::recorder::FAILED, &own, &repeating())).await.response();
+    assert_eq!(recorded_reason(&world), CUT);
+    world.tell(&event(crate::recorder::IN_PROGRESS, "ecs-svc/77", &repeating())).await.response();
+    assert_eq!((world.kinds(&site).last().unwrap().as_str(), recorded_reason(&world)), ("EXTERNAL", json!(CUT)));
+    let free = secret("free");
+    for (path, text) in [("/detail/eventName", &free), ("/id", &free), ("/detail/eventType", &free)] {
+        let mut event = event(crate::recorder::COMPLETED, "ecs-svc/78", SENTENCE);
+        *event.pointer_mut(path).unwrap() = text.as_str().into();
+        event["detail"]["more"] = text.as_str().into();
+        world.tell(&event).await;
+    }
+    assert!(!world.logs().join("\n").contains(SHORT));
+}
+
+#[tokio::test]
+async fn a_change_that_goes_on_says_without_values_why_its_deployment_did_not_last() {
+    let (world, site) = (world().await, Site::target());
+    let mut event = change(1);
+    event["idempotency_key"] = "k".into();
+    world.journal.on("TagResource", 1, Fault::refuse(400, "ExpiredTokenException", "expired"));
+    world.update(event.clone()).await.error("TagUpdateFailed");
+    let own = world.cloud().deployment(&site);
+    world.cloud().edit(&site, |service| {
+        service["taskDefinition"] = service["deployments"][1]["taskDefinition"].clone();
+        service["deployments"][0]["status"] = json!("ACTIVE");
+        service["deployments"][0]["rolloutState"] = json!("FAILED");
+        service["deployments"][0]["rolloutStateReason"] = repeating().into();
+        service["deployments"][1]["status"] = json!("PRIMARY");
+    });
+    let outcome = world.update(event).await;
+    let message = outcome.error("ServiceUpdateFailed");
+    assert!(message.contains(&own) && message.contains(MASKED), "{message}");
+    assert!(!json!(world.records(&site)).to_string().contains(SHORT));
+}
