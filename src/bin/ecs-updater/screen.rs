@@ -14,6 +14,8 @@ use crate::difference::{Difference, of_states};
 use crate::failure::{Exit, Failure};
 use crate::text::{clean, clean_lines, json, short};
 
+/// Where the further lines of a failure begin: its advice begins at the second column.
+const INNER: usize = 4;
 /// For what is asked for a file: as wide as a terminal used to be.
 const USUAL_WIDTH: usize = 80;
 /// Longer lines are hard to read.
@@ -171,8 +173,9 @@ impl Screen {
             let about = about.trim_end_matches(", ");
             let separator = if about.is_empty() { "" } else { ": " };
             let message = clean_lines(&failure.message);
-            let lines = self.wrapped(&format!("error: {about}{separator}{message}"), 0, Style::new());
-            text.push_str(&lines.replacen("error:", &format!("{BAD}error:{BAD:#}"), 1));
+            // Only a line of ours begins at the edge, or where advice does: what others wrote stands further in.
+            let lines = self.wrapped(&format!("error: {about}{separator}{message}"), INNER, Style::new());
+            text.push_str(&lines.trim_start().replacen("error:", &format!("{BAD}error:{BAD:#}"), 1));
             for sentence in &failure.advice {
                 text.push_str(&self.wrapped(&clean(sentence), 2, Style::new()));
             }
