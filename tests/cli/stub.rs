@@ -233,4 +233,4 @@ pub fn updated(members: &Value) -> Reply {
 }
 
 /// Text that would take over a terminal or a page.
-pub const HOSTILE: &str = "<script>alert(1)</script>\u{1b}[2J\u{9b}31m\u{7}\u{202e}gpj\" onload=\"x";
+pub const HOSTILE: &str = "<script>alert(1)</script>\u{1b}[2J\u{9b}31m\u{7}\u{202e}gpj\u{3164}\" onload=\"x";
