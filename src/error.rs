@@ -2,13 +2,14 @@
 //!
 //! The texts up to their placeholder are those of the first version, letter for letter: callers match on them.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use lambda_runtime::Diagnostic;
 use serde::{Deserialize, Serialize};
 
 use crate::later::tolerant_words;
-use crate::names::ChangeId;
+use crate::names::{ChangeId, is_unseen, one_line};
 
 /// What kind of failure it is; the `errorType` of the Lambda function error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -228,7 +229,7 @@ impl Failure {
     pub fn new(code: Code, detail: impl AsRef<str>) -> Self {
         Self {
             code,
-            message: format!("{}{}", code.text(), detail.as_ref()),
+            message: format!("{}{}", code.text(), in_lines_of(code, detail.as_ref())),
             retryable: false,
             change_id: None,
             fault: code.fault(),
@@ -247,7 +248,10 @@ impl Failure {
     pub fn tags_not_reached(detail: impl AsRef<str>) -> Self {
         Self {
             code: Code::TagUpdateFailed,
-            message: format!("[ERROR][ecs_service_update] updating service tag unexpected error: {}", detail.as_ref()),
+            message: format!(
+                "[ERROR][ecs_service_update] updating service tag unexpected error: {}",
+                one_line(detail.as_ref())
+            ),
             retryable: true,
             change_id: None,
             fault: Fault::Operator,
@@ -273,9 +277,15 @@ impl Failure {
     pub fn and(mut self, sentence: impl AsRef<str>) -> Self {
         let separator = if self.message.ends_with(['.', '!', '?', '\n']) { " " } else { ". " };
         self.message.push_str(separator);
-        self.message.push_str(sentence.as_ref());
+        self.message.push_str(&in_lines_of(self.code, sentence.as_ref()));
         self
     }
+}
+
+/// A part of a message. What it repeats of an event, or of what AWS or a registry says, begins no line of its own: only what is wrong with an event
+/// is told in lines, and repeats nothing but by [`crate::names::shown`].
+fn in_lines_of(code: Code, text: &str) -> Cow<'_, str> {
+    if code == Code::JsonValidation || !text.contains(is_unseen) { text.into() } else { one_line(text).into() }
 }
 
 impl fmt::Display for Failure {
@@ -315,6 +325,16 @@ mod tests {
         assert_eq!(Failure::new(Code::JsonValidation, "").fault, Fault::Caller);
         assert_eq!(Failure::new(Code::AssumeRoleFailed, "").fault, Fault::Operator);
         assert_eq!(Failure::new(Code::AssumeRoleFailed, "").by(Fault::Caller).fault, Fault::Caller);
+    }
+
+    #[test]
+    fn a_foreign_text_begins_no_line() {
+        let foreign = "x\n[ERROR][forged]\r\u{202e}";
+        let told = "x [ERROR][forged] \u{fffd}";
+        let failure = Failure::new(Code::ServiceReadFailed, foreign).and(foreign);
+        assert_eq!(failure.message.matches(told).count(), 2, "{failure:?}");
+        assert!(Failure::tags_not_reached(foreign).message.ends_with(told));
+        assert_eq!(Failure::new(Code::JsonValidation, "one\ntwo").message.lines().count(), 2);
     }
 
     #[test]

@@ -7,9 +7,12 @@ use tokio::time::Instant;
 
 use crate::aws::CallError;
 use crate::aws::ecs::{DescribeError, Ecs};
+use crate::mask::Mask;
 use crate::names::ServiceKey;
-use crate::outcome::{Ending, Followed, ServiceDeployment, Standing, Superseder};
+use crate::outcome::{Ending, Followed, ServiceDeployment, Standing, Superseder, definitions_of};
 use crate::pace::{Buckets, Call};
+use crate::reason;
+use crate::snapshot::Service;
 
 /// First and longest pause between two looks. A deployment takes minutes.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
@@ -55,10 +58,38 @@ impl<'a> Looker<'a> {
         }
         self.superseder = self.superseder.take().or_else(|| self.followed.superseded_by(&service));
         let standing = self.followed.standing(&service, known.as_ref());
-        Ok(match (standing, &self.superseder) {
-            (Standing::Ended(ending), Some(by)) => Standing::Ended(Box::new(ending.superseded(by))),
-            (standing, _) => standing,
-        })
+        let ending = match standing {
+            Standing::Ended(ending) => *ending,
+            open @ Standing::Open(_) => return Ok(open),
+        };
+        let ending = self.superseder.iter().fold(ending, Ending::superseded);
+        Ok(Standing::Ended(Box::new(self.told(ending, &service, known.as_ref()).await)))
+    }
+
+    /// The end with a reason that may be told. What it may repeat is asked for only where it says more than ECS is known to say.
+    async fn told(&self, ending: Ending, service: &Service, known: Option<&ServiceDeployment>) -> Ending {
+        let says_more = ending.detail.reason.as_deref().is_some_and(|reason| !reason::is_all_known(reason));
+        let mask = if says_more { self.mask(service).await } else { None };
+        ending.told(known, |reason| reason::told(reason, mask.as_ref()))
+    }
+
+    /// What may be secret in the service and in the task definitions of its deployments; none where one of them cannot be read, or the
+    /// deployment is not among them any more.
+    async fn mask(&self, service: &Service) -> Option<Mask> {
+        let mut mask = Mask::default().and_of(&service.document());
+        for arn in definitions_of(service, self.followed.id)? {
+            self.buckets.take(Call::DescribeTaskDefinition).await;
+            match self.ecs.describe_task_definition(&arn).await {
+                Ok(definition) => mask = mask.and_of(&definition.document()),
+                Err(error) => {
+                    tracing::debug!("what a reason may repeat cannot be read: {error}");
+                    return None;
+                }
+            }
+        }
+        let key = self.key;
+        let names = [key.account_id().as_str(), key.region().as_str(), key.cluster(), key.service()];
+        Some(names.into_iter().fold(mask, Mask::but))
     }
 
     /// The service deployment of the deployment, where ECS has it. The service deployment first: what the service looks like later cannot be older than it.

@@ -50,6 +50,7 @@ pub mod names;
 pub mod outcome;
 pub mod pace;
 pub mod plan;
+pub mod reason;
 pub mod recorder;
 pub mod registry;
 pub mod request;

@@ -15,10 +15,12 @@ pub const HIDDEN: &str = "***";
 const LONG_BYTES: usize = 4;
 
 /// Whether a member of a task definition or of a parameter of `UpdateService` may hold a secret, with all that is in it: the environment,
-/// command lines, labels, and what logs, drivers, proxies and hooks are told. References to secrets are none.
+/// command lines, labels, what logs, drivers, proxies and hooks are told, and the value of a header that marks test traffic. References to
+/// secrets are none.
 ///
 /// Sources: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ContainerDefinition.html>,
-/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_UpdateService.html>.
+/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_UpdateService.html>,
+/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ServiceConnectTestTrafficHeaderMatchRules.html>.
 #[must_use]
 pub fn may_be_secret(member: &str) -> bool {
     [
@@ -31,6 +33,7 @@ pub fn may_be_secret(member: &str) -> bool {
         "driverOpts",
         "properties",
         "hookDetails",
+        "exact",
     ]
     .contains(&member)
 }

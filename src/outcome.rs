@@ -5,7 +5,7 @@
 //! <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_service_deployment_events.html>.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Duration, Utc};
 use serde::{Deserialize, Serialize};
@@ -15,8 +15,9 @@ use crate::ledger::begun::may_deploy;
 use crate::ledger::deployment::DeploymentItem;
 use crate::ledger::hear::{LATE_EFFECT, Says, Stands};
 use crate::ledger::record::{ChangeFacts, Kind, RawRecord};
-use crate::names::{AccountId, ChangeId, EcsName, Partition, Region, ServiceKey, shown_text};
+use crate::names::{AccountId, ChangeId, EcsName, Partition, Region, ServiceKey, one_line, shown_text};
 use crate::plan::{Change, What};
+use crate::reason;
 use crate::snapshot::{Recorded, Service, Snapshot, rfc3339};
 use crate::task_definition::{TaskDefinition, family_and_revision};
 
@@ -108,6 +109,13 @@ impl Ending {
             kind: Kind::Superseded,
             detail: Detail { superseded_by: Some(by.clone()), happened_at: None, ..self.detail },
         }
+    }
+
+    /// The same end, with `tell` applied to what ECS says of why. Names of alarms stay.
+    #[must_use]
+    pub fn told(self, known: Option<&ServiceDeployment>, tell: impl Fn(&str) -> String) -> Self {
+        let reason = self.detail.reason.map(|reason| told(&reason, known, tell));
+        Self { detail: Detail { reason, ..self.detail }, ..self }
     }
 
     /// When it happened, where that is known.
@@ -235,6 +243,12 @@ impl RolledBack {
             reason: reason.or_else(|| Some(listed.status.clone())),
             task_definition: Some(task_definition),
         }
+    }
+
+    /// The same, with `tell` applied to what ECS says of why. Names of alarms stay.
+    #[must_use]
+    pub fn told(self, known: Option<&ServiceDeployment>, tell: impl Fn(&str) -> String) -> Self {
+        Self { reason: self.reason.map(|reason| told(&reason, known, tell)), ..self }
     }
 }
 
@@ -401,6 +415,16 @@ pub fn said_of(service: &Service, deployment_id: &str) -> Option<Says> {
         task_definition: own.task_definition,
         ..Says::default()
     })
+}
+
+/// ARNs of the task definitions that a service's deployments run, where `deployment_id` is one of them: then what a reason for its end may repeat
+/// stands in them and in the service. None where it is not there any more.
+#[must_use]
+pub fn definitions_of(service: &Service, deployment_id: &str) -> Option<BTreeSet<String>> {
+    let deployments = deployments(service);
+    let own = deployments.iter().find(|it| it.id == deployment_id)?;
+    own.task_definition.as_ref()?;
+    Some(deployments.into_iter().filter_map(|it| it.task_definition).collect())
 }
 
 /// Whether events tell how deployments of a service end. Of blue/green, linear and canary ones that is not documented.
@@ -774,14 +798,36 @@ impl ServiceDeployment {
     fn reason(&self) -> Option<String> {
         let rollback = self.rollback.as_ref().and_then(|it| it.reason.clone());
         let reason = rollback.or_else(|| self.status_reason.clone()).filter(|reason| !reason.is_empty());
-        let alarms = self.alarms.as_ref().map(|it| it.triggered_alarm_names.join(", ")).unwrap_or_default();
-        match (reason, alarms.is_empty()) {
-            (reason, true) => reason,
-            (None, false) => Some(format!("alarms: {alarms}")),
-            (Some(reason), false) if reason.contains(&alarms) => Some(reason),
-            (Some(reason), false) => Some(format!("{reason} (alarms: {alarms})")),
-        }
+        with_alarms(reason, &self.alarms())
     }
+
+    /// Names of the alarms that rang.
+    fn alarms(&self) -> String {
+        self.alarms.as_ref().map(|it| it.triggered_alarm_names.join(", ")).unwrap_or_default()
+    }
+}
+
+fn with_alarms(reason: Option<String>, alarms: &str) -> Option<String> {
+    match (reason, alarms.is_empty()) {
+        (reason, true) => reason,
+        (None, false) => Some(format!("alarms: {alarms}")),
+        (Some(reason), false) if reason.contains(alarms) => Some(reason),
+        (Some(reason), false) => Some(format!("{reason} (alarms: {alarms})")),
+    }
+}
+
+/// A reason with `tell` applied to it, but for the names of alarms behind it.
+fn told(reason: &str, known: Option<&ServiceDeployment>, tell: impl Fn(&str) -> String) -> String {
+    let alarms = known.map(ServiceDeployment::alarms).unwrap_or_default();
+    let behind = format!(" (alarms: {alarms})");
+    let said = if alarms.is_empty() {
+        Some(reason)
+    } else if reason == format!("alarms: {alarms}") {
+        None
+    } else {
+        Some(reason.strip_suffix(&behind).unwrap_or(reason))
+    };
+    with_alarms(said.map(tell), &one_line(&alarms)).unwrap_or_default()
 }
 
 fn rollback_is_on(service: &Service) -> bool {
@@ -824,7 +870,7 @@ pub struct DeploymentEvent {
     pub deployment_id: String,
     /// What happened.
     pub happened: Happened,
-    /// Why, in the words of ECS.
+    /// Why, in the words of ECS, as far as they can hold no value: see [`reason::known`].
     pub reason: Option<String>,
     /// When.
     pub at: DateTime<Utc>,
@@ -877,7 +923,8 @@ impl DeploymentEvent {
             service_arn: service_arn.to_owned(),
             deployment_id: deployment_id.to_owned(),
             happened,
-            reason: Some(text("/detail/reason").to_owned()).filter(|reason| !reason.is_empty()),
+            // Which values it may repeat, an event does not tell.
+            reason: Some(reason::known(text("/detail/reason"))).filter(|reason| !reason.is_empty()),
             at: at.with_timezone(&Utc),
         }))
     }

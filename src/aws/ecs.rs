@@ -33,7 +33,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{CONNECT_TIMEOUT, CallError, TooLateToSend};
-use crate::names::ServiceKey;
+use crate::names::{ServiceKey, shown_text};
 use crate::outcome::{Listed, ServiceDeployment};
 use crate::snapshot::Service;
 use crate::task_definition::TaskDefinition;
@@ -156,7 +156,7 @@ impl Described {
         match self.failures.iter().find(|failure| failure.arn.rsplit('/').next() == Some(name)) {
             Some(failure) if failure.reason == "MISSING" => Err(DescribeError::ServiceNotFound),
             Some(failure) => {
-                let what = format!("failure {}", failure.reason);
+                let what = format!("failure {}", shown_text(&failure.reason));
                 Err(CallError::unreadable(DESCRIBE_SERVICES, what).into())
             }
             None => {

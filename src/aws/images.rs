@@ -7,6 +7,7 @@ use chrono::DateTime;
 
 use super::CallError;
 use crate::image::ImageReference;
+use crate::names::one_line;
 use crate::registry::client::Client;
 use crate::registry::{
     Credentials, Found, Location, MEDIA_TYPES, NoImage, RegistryError, Settings, Tagged, is_image_type, platforms,
@@ -85,7 +86,7 @@ impl Registries {
             }
         })?;
         if let Some(failure) = answer.failures().first() {
-            let why = failure.failure_reason().unwrap_or("ECR gave no reason");
+            let why = one_line(failure.failure_reason().unwrap_or("ECR gave no reason"));
             return Err(match failure.failure_code() {
                 Some(
                     ImageFailureCode::ImageNotFound

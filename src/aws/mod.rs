@@ -281,7 +281,7 @@ impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.operation)?;
         if let Some(code) = &self.code {
-            write!(f, "{code}: ")?;
+            write!(f, "{}: ", one_line(code))?;
         }
         // What AWS repeats of a caller's text must not look like lines of ours.
         f.write_str(&one_line(&self.message))?;

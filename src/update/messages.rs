@@ -15,7 +15,7 @@ use crate::ledger::idempotency::{Answer, KeyItem};
 use crate::ledger::queue::Waiting;
 use crate::ledger::record::{Attempt, Record};
 use crate::ledger::write::LedgerError;
-use crate::names::{ChangeId, ServiceKey, shown_text};
+use crate::names::{ChangeId, ServiceKey, one_line, shown_text};
 use crate::outcome::RolledBack;
 use crate::request::UpdateRequest;
 use crate::response::Response;
@@ -194,10 +194,11 @@ pub fn held(key: &ServiceKey, image: &ImageReference, tag: &str, by: &ChangeId, 
     )
 }
 
-/// Who asked for a change, as far as its record says.
+/// Who asked for a change, as far as its record says, behind the word for whether somebody vouches for the name: no name can stand in front
+/// of that one and say so of itself. As in the lists of the command line.
 fn requested_by(record: Option<&Record>) -> String {
     let who = record.and_then(|record| Some((record.requested_by.as_deref()?, record.identity.as_str())));
-    who.map(|(who, identity)| format!(", requested by {who} ({identity})")).unwrap_or_default()
+    who.map(|(who, identity)| format!(", requested by [{identity}] {}", shown_text(who))).unwrap_or_default()
 }
 
 /// The event could not be noted.
@@ -398,7 +399,7 @@ pub fn not_recorded(key: &ServiceKey) -> Failure {
 /// What the change deployed was ended by ECS or by somebody: it is not deployed again.
 pub fn rolled_back_before(key: &ServiceKey, ended: &RolledBack) -> Failure {
     let RolledBack { deployment, reason, task_definition } = ended;
-    let reason = reason.as_deref().unwrap_or("ECS gives no reason");
+    let reason = one_line(reason.as_deref().unwrap_or("ECS gives no reason"));
     let task_definition = task_definition.as_deref().unwrap_or("it");
     Failure::new(
         Code::ServiceUpdateFailed,

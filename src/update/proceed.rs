@@ -18,8 +18,10 @@ use crate::ledger::head::{Lease, lease_until};
 use crate::ledger::hidden::{hidden, holds_secrets};
 use crate::ledger::idempotency::{KeyItem, Progress};
 use crate::ledger::record::{ChangeFacts, Kind, Place, Record, RecordKey, Said};
+use crate::mask::Mask;
 use crate::outcome::RolledBack;
 use crate::plan::{Plan, Update};
+use crate::reason;
 use crate::request::UpdateRequest;
 use crate::snapshot::{Recorded, Snapshot};
 use crate::task_definition::TaskDefinition;
@@ -249,8 +251,10 @@ impl Updater {
         let failed = |error| messages::describe_failed(service, &crate::aws::ecs::DescribeError::Call(error));
         for ended in crate::outcome::ended_since(&snapshot.service, since) {
             let Some(arn) = &ended.task_definition else { continue };
-            if resumed.wants(&*target.definition(arn).await.map_err(failed)?) {
-                return Ok(Some(ended));
+            let definition = target.definition(arn).await.map_err(failed)?;
+            if resumed.wants(&definition) {
+                let mask = mask(snapshot, &definition);
+                return Ok(Some(ended.told(None, |reason| reason::told(reason, Some(&mask)))));
             }
         }
         let between = (since - chrono::Duration::seconds(5), (self.clock)() + chrono::Duration::minutes(1));
@@ -265,14 +269,24 @@ impl Updater {
             let Some(revision) = listed.revision() else { continue };
             let arn = target.ecs.task_definition_of_revision(revision).await.map_err(failed)?;
             let Some(arn) = arn else { continue };
-            if !resumed.wants(&*target.definition(&arn).await.map_err(failed)?) {
+            let definition = target.definition(&arn).await.map_err(failed)?;
+            if !resumed.wants(&definition) {
                 continue;
             }
             let known = target.ecs.describe_service_deployment(&listed.service_deployment_arn).await.ok().flatten();
-            return Ok(Some(RolledBack::of(listed, known.as_ref(), arn)));
+            let mask = mask(snapshot, &definition);
+            let ended = RolledBack::of(listed, known.as_ref(), arn);
+            return Ok(Some(ended.told(known.as_ref(), |reason| reason::told(reason, Some(&mask)))));
         }
         Ok(None)
     }
+}
+
+/// What no reason of ECS shows: what may be secret in the service and what it runs, and in what was deployed.
+fn mask(now: &Snapshot, deployed: &TaskDefinition) -> Mask {
+    let runs = now.task_definition.as_deref().map(TaskDefinition::document);
+    let documents = [runs, Some(deployed.document()), Some(now.service.document())];
+    documents.iter().flatten().fold(Mask::default(), Mask::and_of)
 }
 
 struct Plans {

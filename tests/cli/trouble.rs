@@ -145,7 +145,11 @@ async fn hostile_errors_reach_no_terminal() {
         Stub::start(|_, _| Reply::FunctionError("TaskDefinitionRejected", format!("{HOSTILE}\nsecond line"))).await;
     let ran = stub.run(&UPDATE).await;
     ran.is_legible();
-    assert!(ran.err.contains("\nsecond line"), "{}", ran.err);
+    assert!(ran.err.contains("\n    second line\n"), "{}", ran.err);
+    let begin = |column: usize| ran.err.lines().filter(move |line| line.find(|c: char| c != ' ') == Some(column));
+    // One message and its advice: nothing that others wrote begins where they do.
+    assert_eq!(begin(0).count(), 1, "{}", ran.err);
+    assert!(begin(2).all(|line| !line.contains("second")), "{}", ran.err);
 }
 
 #[tokio::test]

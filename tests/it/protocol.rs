@@ -166,6 +166,21 @@ async fn a_forced_deployment_that_is_waited_for_needs_a_key() {
 
 // ---- 4: no later change is undone
 
+/// Another caller reads it: whose name it is stands in front, and the name begins no line.
+#[tokio::test]
+async fn a_name_that_fakes_a_line_and_an_identity_is_told_as_what_it_is() {
+    let world = World::new().await;
+    let first = event("rollout", json!({"ecs_image_name": "nginx:rollout"}));
+    world.journal.on("UpdateService", 1, expired_token());
+    world.invoke(&first).await.error("ServiceUpdateFailed");
+    let forged = json!({"ecs_image_name": "nginx:hotfix", "requested_by": "x\n[ERROR] y (verified)\u{202e}"});
+    world.update(forged).await.status("APPLIED");
+    let outcome = world.invoke(&first).await;
+    let message = outcome.error("ChangeOvertaken");
+    let told = r#", requested by [claimed] "x\n[ERROR] y (verified)\u{202e}", began at "#;
+    assert!(message.contains(told), "{message}");
+}
+
 #[tokio::test]
 async fn a_retry_does_not_undo_a_change_that_began_meanwhile() {
     let world = World::new().await;
@@ -180,7 +195,7 @@ async fn a_retry_does_not_undo_a_change_that_began_meanwhile() {
         let message = outcome.error("ChangeOvertaken");
         assert!(message.starts_with("[ERROR][service_lease] service "), "{message}");
         assert!(
-            message.contains(hotfix.as_str().unwrap()) && message.contains("requested by ann (claimed)"),
+            message.contains(hotfix.as_str().unwrap()) && message.contains("requested by [claimed] \"ann\","),
             "{message}"
         );
     }

@@ -139,12 +139,12 @@ async fn a_deployment_that_no_change_started_is_external_once() {
     let (world, site, _, own) = changed().await;
     world.tell(&event(&site, COMPLETED, &own, "")).await.response();
     for name in [IN_PROGRESS, IN_PROGRESS, COMPLETED, FAILED] {
-        world.tell(&event(&site, name, "ecs-svc/5", "by hand")).await.response();
+        world.tell(&event(&site, name, "ecs-svc/5", "ECS deployment ecs-svc/5 in progress.")).await.response();
     }
     assert_eq!(world.kinds(&site), ["STARTED", "APPLIED", "COMPLETED", "EXTERNAL"]);
     let record = last(&world, &site);
     assert_eq!(record["deployment_id"], "ecs-svc/5");
-    assert_eq!(part(&record, "outcome")["reason"], "by hand");
+    assert_eq!(part(&record, "outcome")["reason"], "ECS deployment ecs-svc/5 in progress.");
     // Its rollback is no change of anybody either.
     for name in [IN_PROGRESS, COMPLETED] {
         let reason = if name == IN_PROGRESS { rolls_back_to("ecs-svc/6") } else { String::new() };

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::journal::Fault;
+use crate::harness::dynamodb::STATE_TABLE;
+use crate::harness::journal::{Fault, Service};
 use crate::harness::ledger;
 use crate::harness::{SECRET_MARKER, Site, TARGET, World, web_definition};
 
@@ -154,4 +155,73 @@ async fn what_is_not_in_the_services_history_is_not_restored() {
     let message = outcome.error("JsonValidation");
     assert!(message.contains("its history has no change"), "{message}");
     assert!(world.records(&Site::target()).is_empty());
+}
+
+/// Service Connect with a secret among the options of its log.
+fn connect(namespace: &str, token: &str) -> Value {
+    let token = format!("{SECRET_MARKER}-{token}");
+    let log =
+        json!({"logDriver": "splunk", "options": {"splunk-token": token, "splunk-url": "https://splunk.example"}});
+    json!({"enabled": true, "namespace": namespace, "logConfiguration": log})
+}
+
+fn set_connect(world: &World, connect: Value) {
+    world.cloud().edit(&Site::target(), |service| service["deployments"][0]["serviceConnectConfiguration"] = connect);
+}
+
+/// A world whose service was changed when it had one namespace and token, and has others now.
+async fn changed_service_connect(namespace: &str, token: &str) -> World {
+    let world = World::with_environment(&[]).await;
+    world.seed_with(&Site::target(), |service| {
+        service["deployments"][0]["serviceConnectConfiguration"] = connect("before", "token");
+    });
+    change(&world, json!({"ecs_image_name": "nginx"})).await;
+    let records = json!(world.records(&Site::target())).to_string();
+    assert!(records.contains("h1:"), "it is hidden: {records}");
+    set_connect(&world, connect(namespace, token));
+    world.journal.forget();
+    world
+}
+
+/// What a restore sends of Service Connect; no call to ECS, and no answer, holds what records have in the place of a secret.
+async fn restored_service_connect(world: &World) -> (Value, Value) {
+    let outcome = world.update(json!({"restore": "previous"})).await;
+    let body = outcome.status("APPLIED").clone();
+    for call in world.journal.calls().iter().filter(|call| call.service == Service::Ecs) {
+        assert!(!call.body.contains("h1:"), "{}", call.body);
+    }
+    let sent = world.journal.of("UpdateService")[0].json();
+    assert_eq!(sent["taskDefinition"], arn(&Site::target(), 1), "the rest of it is restored");
+    (sent["serviceConnectConfiguration"].clone(), body["notes"].clone())
+}
+
+fn assert_left_and_said(sent: &Value, notes: &Value) {
+    assert_eq!(*sent, Value::Null);
+    let note =
+        "serviceConnectConfiguration held values that may be secret, which records do not have, and has others now";
+    assert!(notes.to_string().contains(note), "{notes}");
+}
+
+#[tokio::test]
+async fn a_secret_that_is_the_same_still_is_put_back_with_what_stands_around_it() {
+    let world = changed_service_connect("after", "token").await;
+    let (sent, notes) = restored_service_connect(&world).await;
+    assert_eq!(sent, connect("before", "token"), "with the token itself");
+    assert!(!notes.to_string().contains("secret"), "{notes}");
+}
+
+#[tokio::test]
+async fn a_secret_that_is_another_one_stays_and_is_said() {
+    let world = changed_service_connect("after", "another").await;
+    let (sent, notes) = restored_service_connect(&world).await;
+    assert_left_and_said(&sent, &notes);
+}
+
+#[tokio::test]
+async fn where_the_key_of_hidden_values_is_gone_no_secret_is_put_back() {
+    let world = changed_service_connect("after", "token").await;
+    world.tables().delete(STATE_TABLE, &json!({"id": {"S": "secret#1"}}));
+    world.restart().await;
+    let (sent, notes) = restored_service_connect(&world).await;
+    assert_left_and_said(&sent, &notes);
 }

@@ -14,6 +14,8 @@ use crate::difference::{Difference, of_states};
 use crate::failure::{Exit, Failure};
 use crate::text::{clean, clean_lines, json, short};
 
+/// Where the further lines of a failure begin: its advice begins at the second column.
+const INNER: &str = "    ";
 /// For what is asked for a file: as wide as a terminal used to be.
 const USUAL_WIDTH: usize = 80;
 /// Longer lines are hard to read.
@@ -171,8 +173,11 @@ impl Screen {
             let about = about.trim_end_matches(", ");
             let separator = if about.is_empty() { "" } else { ": " };
             let message = clean_lines(&failure.message);
-            let lines = self.wrapped(&format!("error: {about}{separator}{message}"), 0, Style::new());
-            text.push_str(&lines.replacen("error:", &format!("{BAD}error:{BAD:#}"), 1));
+            // Only a line of ours begins at the edge, or where advice does: what others wrote stands further in.
+            let lines =
+                lines_of(&format!("error: {about}{separator}{message}"), self.options(0).subsequent_indent(INNER));
+            text.push_str(&lines.join("\n").replacen("error:", &format!("{BAD}error:{BAD:#}"), 1));
+            text.push('\n');
             for sentence in &failure.advice {
                 text.push_str(&self.wrapped(&clean(sentence), 2, Style::new()));
             }
@@ -181,11 +186,12 @@ impl Screen {
         _ = anstream::stderr().write_all(text.as_bytes());
     }
 
+    fn options(&self, indent: usize) -> Options<'static> {
+        Options::new(self.width.saturating_sub(indent).max(20)).word_splitter(WordSplitter::NoHyphenation)
+    }
+
     fn lines(&self, text: &str, indent: usize) -> Vec<String> {
-        let options =
-            Options::new(self.width.saturating_sub(indent).max(20)).word_splitter(WordSplitter::NoHyphenation);
-        // An arrow stays with what it leads to.
-        wrap(&text.replace("→ ", "→\u{a0}"), options).iter().map(|line| line.replace('\u{a0}', " ")).collect()
+        lines_of(text, self.options(indent))
     }
 
     fn wrapped(&self, text: &str, indent: usize, style: Style) -> String {
@@ -195,6 +201,11 @@ impl Screen {
         }
         wrapped
     }
+}
+
+fn lines_of(text: &str, options: Options) -> Vec<String> {
+    // An arrow stays with what it leads to.
+    wrap(&text.replace("→ ", "→\u{a0}"), options).iter().map(|line| line.replace('\u{a0}', " ")).collect()
 }
 
 fn style_of(status: &str) -> Style {

@@ -6,8 +6,10 @@ use ecs_updater::ledger::deployment::{DeploymentItem, Undoes};
 use ecs_updater::ledger::head::{Head, Lease};
 use ecs_updater::ledger::hear::{Heard, Known, Says, hear, needs_ledger};
 use ecs_updater::ledger::record::{Attempt, Kind, Place, RecordKey};
+use ecs_updater::mask::HIDDEN;
 use ecs_updater::names::{ChangeId, Partition};
 use ecs_updater::outcome::{DeploymentEvent, Detail, Followed, Happened, Listed, ServiceDeployment, Standing};
+use ecs_updater::reason::is_all_known;
 use ecs_updater::snapshot::{Service, rfc3339};
 use serde_json::Value;
 
@@ -43,6 +45,8 @@ fn heard(value: &Value, event: &DeploymentEvent) {
     );
     assert_eq!((parts[3], parts[4]), (text("/region"), text("/account")));
     assert_eq!(parts.last(), Some(&event.service.service()));
+    let told = event.reason.as_deref().unwrap_or_default();
+    assert!(is_all_known(&told.replace(HIDDEN, "")), "a value can stand in {told:?}");
     assert!(event.service_arn.len() <= 700, "{}", event.service_arn);
     assert!(DateTime::parse_from_rfc3339(&rfc3339(event.at)).is_ok(), "{:?}", event.at);
 

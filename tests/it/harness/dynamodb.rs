@@ -130,6 +130,12 @@ impl Tables {
         let request = serde_json::from_value(json!({"TableName": table, "Item": item})).expect("a PutItem request");
         self.database.put_item(request).expect("the item is put");
     }
+
+    /// Deletes one item, which no role of the product may do.
+    pub fn delete(&self, table: &str, key: &Value) {
+        let request = serde_json::from_value(json!({"TableName": table, "Key": key})).expect("a DeleteItem request");
+        self.database.delete_item(request).expect("the item is deleted");
+    }
 }
 
 pub struct DynamoDb {

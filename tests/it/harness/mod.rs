@@ -17,6 +17,7 @@ use std::time::Duration;
 
 pub use aws_stub::site::{HUB, REGION, Site, TARGET};
 pub use aws_stub::{SECRET_MARKER, SESSION_SECRET, SESSION_TOKEN, exact_json, policy};
+use ecs_updater::names::is_unseen;
 use serde_json::{Value, json};
 
 use dynamodb::{DynamoDb, HISTORY_TABLE, STATE_TABLE, Tables};
@@ -326,6 +327,7 @@ impl World {
             assert!(faults.is_empty(), "the ledger of {service}: {faults:#?}");
         }
 
+        sync(&self.outcomes).iter().for_each(check_lines);
         let outcomes = format!("{:?}", sync(&self.outcomes));
         let state = Value::from(self.tables().scan(STATE_TABLE)).to_string();
         let sources = [
@@ -403,6 +405,24 @@ fn check_contract(outcome: &Outcome) {
             assert!(message.starts_with("[ERROR]["), "{message}");
             // Lambda takes 6 MB, people much less.
             assert!(message.len() < 20_000, "{} characters of message", message.len());
+        }
+    }
+}
+
+/// No error begins a line with what others wrote, but that of an event that is wrong in several places; none holds what nobody sees.
+fn check_lines(outcome: &Outcome) {
+    let check = |code: &str, message: &str| {
+        let may_be = |c: char| code == "JsonValidation" && c == '\n';
+        assert!(!message.contains(|c| is_unseen(c) && !may_be(c)), "{code}: {message:?}");
+    };
+    match outcome {
+        Outcome::Died => {}
+        Outcome::Error { error_type, message } => check(error_type, message),
+        Outcome::Response(response) => {
+            for result in response["results"].as_array().into_iter().flatten() {
+                let error = &result["error"];
+                check(error["code"].as_str().unwrap_or_default(), error["message"].as_str().unwrap_or_default());
+            }
         }
     }
 }
