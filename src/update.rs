@@ -532,8 +532,7 @@ impl Updater {
         }
         let mut response =
             Response::new(&request.service_key, None, Status::Planned, rfc3339((self.clock)()), before, after);
-        let told = changes.iter().map(Change::told);
-        response.body.changes = Some(told.filter_map(|change| serde_json::to_value(change).ok()).collect());
+        response.body.changes = Some(Change::all_told(&changes));
         response.body.notes = notes;
         response.body.restores = restoring.change_id().map(ToString::to_string);
         response.body.resolved_images = request.pins.some().cloned();

@@ -88,7 +88,8 @@ impl Updater {
             Ok(lease) => lease,
             Err(moved) => return Ok(moved),
         };
-        let begun = Begun { facts, before, lease, deadline: invocation.deadline, acted_before: false };
+        let deadline = invocation.deadline;
+        let begun = Begun { facts, before, changes: Some(changes), lease, deadline, acted_before: false };
         let response = Box::pin(self.carry_out(work, snapshot, *update, revision, begun, budget, Vec::new())).await;
         Ok(Attempt::Ended(Box::new(response.map_err(Stop::Failed)?)))
     }
@@ -226,6 +227,7 @@ impl Updater {
         );
         response.body.restores = facts.restores.as_ref().map(ToString::to_string);
         response.body.resolved_images = facts.pins.some().cloned();
+        response.body.changes = Some(Vec::new());
         response.body.notes = notes;
         let caller = caller(work.request, work.invocation, work.key_id);
         let earlier = position.head.as_ref();

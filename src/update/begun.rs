@@ -33,6 +33,8 @@ pub struct Begun {
     pub facts: ChangeFacts,
     /// The state before the change.
     pub before: Recorded,
+    /// What it sets, as its first `STARTED` has it; none where that does not say.
+    pub changes: Option<Vec<Change>>,
     pub lease: HeldLease,
     /// When Lambda ends the invocation.
     pub deadline: DateTime<Utc>,
@@ -148,6 +150,12 @@ impl Updater {
         body.restores = facts.restores.as_ref().map(ToString::to_string);
         body.resolved_images = facts.pins.some().cloned();
         body.notes = notes;
+        match (kind, &begun.changes) {
+            // What somebody else did is not told as this change's.
+            (Kind::Unchanged, _) => body.changes = Some(Vec::new()),
+            (_, Some(changes)) => body.tell(changes),
+            (_, None) => {}
+        }
         body.notes.extend(begun.lease.kept_until().filter(|until| *until > now).map(messages::kept_until));
         let answer = Some(Answer::Response(Box::new(response.clone())));
         // With the answer, so that it costs no call of its own.
