@@ -61,7 +61,11 @@ impl Updater {
             }
             Plan::Update(update) => update,
         };
-        self.keeps_restores(request).await?;
+        let only_images = update.changes.iter().all(|change| change.what == What::Image);
+        if let Some(note) = self.keeps_restores(request, only_images).await? {
+            let (container, notes) = (update.container.as_deref(), vec![note]);
+            return self.unchanged(work, &snapshot, container, restores, notes, position).await;
+        }
         let revision = self.turn(work, &update, turn).await?;
         let now = (self.clock)();
         if now - at > FRESH {

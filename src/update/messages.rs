@@ -193,6 +193,15 @@ pub fn held(key: &ServiceKey, image: &ImageReference, tag: &str, by: &ChangeId, 
     )
 }
 
+/// The last push came again, and something else was deployed since.
+pub fn pushed_again(image: &ImageReference, tag: &str, by: &ChangeId) -> String {
+    format!(
+        "the last push of {} was this image under {tag}, too (change {by}), and something else was deployed since: pushed again, it undoes \
+         nothing. Push it under another tag of the mapping, or name the image in an update without pushed_tag, to have it back",
+        image.repository()
+    )
+}
+
 /// Who asked for a change, as far as its record says.
 fn requested_by(record: Option<&Record>) -> String {
     let who = record.and_then(|record| Some((record.requested_by.as_deref()?, record.identity.as_str())));
