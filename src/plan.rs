@@ -139,7 +139,7 @@ pub enum What {
     Deployment,
 }
 
-/// One difference: for people, for `PLANNED` answers, and for the record of what a change set.
+/// One difference: for people, for answers, and for the record of what a change set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Change {
     /// What it is about.
@@ -161,6 +161,12 @@ impl Change {
             _ => (self.from.clone(), self.to.clone()),
         };
         Self { from, to, ..self.clone() }
+    }
+
+    /// Differences as answers have them.
+    #[must_use]
+    pub fn all_told(changes: &[Self]) -> Vec<Value> {
+        changes.iter().map(Self::told).filter_map(|change| serde_json::to_value(change).ok()).collect()
     }
 }
 

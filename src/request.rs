@@ -1360,6 +1360,8 @@ mod tests {
             applied.clone(),
             planned.clone(),
             with("/body/status", json!("UNCHANGED")),
+            with("/body/changes", json!([])),
+            with("/body/changes", planned["body"]["changes"].clone()),
             with("/body/deployment_id", json!(null)),
             with("/body/BEFORE/serviceMemory", json!(64)),
             with("/body/BEFORE/updatedOn", json!(null)),
@@ -1389,7 +1391,7 @@ mod tests {
         }
         for bad in [
             planned_without_changes,
-            with("/body/changes", json!([])),
+            with("/body/changes", json!([{"what": "image", "path": "web"}])),
             with("/body/status", json!("DONE")),
             with("/body/timestamp", json!("2026-11-22T09:30:00Z")),
             with("/body/change_id", json!("01935321-1234-4abc-89ef-0123456789ab")),

@@ -8,6 +8,7 @@ use crate::later::tolerant_words;
 use crate::ledger::record::Kind;
 use crate::names::{ChangeId, ServiceKey};
 use crate::outcome::Detail;
+use crate::plan::Change;
 use crate::registry::Pins;
 use crate::snapshot::State;
 
@@ -128,7 +129,7 @@ pub struct Body {
     /// The images asked for, each with the digest it was pinned to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved_images: Option<Pins>,
-    /// The differences that a dry run found.
+    /// Each difference: what a dry run found, or what the change set. None where that is not known, or too long to tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changes: Option<Vec<serde_json::Value>>,
     /// What a person should know besides.
@@ -184,6 +185,22 @@ impl Response {
                 after,
                 later: serde_json::Map::new(),
             },
+        }
+    }
+}
+
+/// The longest list of differences in the answer to a change, in bytes. Answers are kept in items of 400 KB.
+const LONGEST_CHANGES: usize = 64 * 1024;
+
+impl Body {
+    /// Tells what the change set, as far as that fits.
+    pub fn tell(&mut self, changes: &[Change]) {
+        let told: Vec<serde_json::Value> = Change::all_told(changes);
+        let bytes: usize = told.iter().map(|change| change.to_string().len() + 1).sum();
+        if bytes > LONGEST_CHANGES {
+            self.notes.push(format!("its differences are left out: they would be {bytes} bytes. A plan has them"));
+        } else {
+            self.changes = Some(told);
         }
     }
 }
@@ -386,4 +403,30 @@ impl Results {
 
 fn raw(value: &impl Serialize) -> Option<Box<RawValue>> {
     serde_json::value::to_raw_value(value).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::What;
+    use serde_json::json;
+
+    #[test]
+    fn differences_that_are_too_long_are_left_out_and_said_so() {
+        let service = ServiceKey::parse("222222222222/eu-west-1/prod/web").unwrap();
+        let state = || -> State {
+            let members = json!({"clusterArn": "", "serviceArn": "", "taskDefinitionName": null, "taskDefinitionFamily": null,
+                "taskDefinitionArn": null, "serviceImage": null, "images": {}, "serviceMemory": null, "tags": [], "updatedOn": null});
+            serde_json::from_value(members).unwrap()
+        };
+        let mut response = Response::new(&service, None, Status::Applied, String::new(), state(), state());
+        let of = |text: &str| Change { what: What::Tag, path: "a".to_owned(), from: json!(null), to: json!(text) };
+        response.body.tell(&[of("1")]);
+        assert_eq!(response.body.changes, Some(vec![json!({"what": "tag", "path": "a", "from": null, "to": "1"})]));
+        assert!(response.body.notes.is_empty());
+        response.body.changes = None;
+        response.body.tell(&[of(&"x".repeat(LONGEST_CHANGES))]);
+        assert_eq!(response.body.changes, None);
+        assert!(response.body.notes[0].contains("differences are left out"), "{:?}", response.body.notes);
+    }
 }

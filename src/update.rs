@@ -529,9 +529,15 @@ impl Updater {
         let request = &images.of(request).await?;
         let snapshot = self.look(target, request, seen).await?.snapshot;
         let restoring = self.restoring(target, request, &snapshot, None).await?;
-        let planned = self.planned(request, &snapshot, &restoring)?;
-        if planned.body.changes.as_ref().is_some_and(|changes| !changes.is_empty()) {
-            self.keeps_restores(request).await?;
+        let mut planned = self.planned(request, &snapshot, &restoring)?;
+        let body = &mut planned.body;
+        if let Some(changes) = body.changes.as_mut().filter(|changes| !changes.is_empty()) {
+            let only_images = changes.iter().all(|change| change.get("what").is_some_and(|what| what == "image"));
+            if let Some(note) = self.keeps_restores(request, only_images).await? {
+                changes.clear();
+                body.after = body.before.clone();
+                body.notes.push(note);
+            }
         }
         Ok(planned)
     }
@@ -556,8 +562,7 @@ impl Updater {
         }
         let mut response =
             Response::new(&request.service_key, None, Status::Planned, rfc3339((self.clock)()), before, after);
-        let told = changes.iter().map(Change::told);
-        response.body.changes = Some(told.filter_map(|change| serde_json::to_value(change).ok()).collect());
+        response.body.changes = Some(Change::all_told(&changes));
         response.body.notes = notes;
         response.body.restores = restoring.change_id().map(ToString::to_string);
         response.body.resolved_images = request.pins.some().cloned();

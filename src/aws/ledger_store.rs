@@ -502,13 +502,19 @@ impl LedgerStore {
         Ok(self.newest_changes(service, |records| search.look(records)).await?.or_else(|| search.end()))
     }
 
-    /// Whether a push of this image under this tag would undo a restore.
+    /// Whether a push of this image under this tag, of which `by` tells, would undo what somebody wanted.
     ///
     /// # Errors
     ///
     /// As [`LedgerStore::previous`].
-    pub async fn hold(&self, service: &ServiceKey, image: &ImageReference, tag: &str) -> Result<Hold, LedgerError> {
-        let mut search = hold::Search::new(image, tag);
+    pub async fn hold(
+        &self,
+        service: &ServiceKey,
+        image: &ImageReference,
+        tag: &str,
+        by: Option<&str>,
+    ) -> Result<Hold, LedgerError> {
+        let mut search = hold::Search::new(image, tag, by);
         Ok(self.newest_changes(service, |records| search.look(records)).await?.unwrap_or(Hold::No))
     }
 

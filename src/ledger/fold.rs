@@ -2,8 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::hidden::in_words;
 use super::record::{Identity, RawRecord};
 
 /// Every status a change can have: the kinds of records, and `UNRESOLVED`.
@@ -11,7 +12,7 @@ pub const STATUSES: [&str; 13] = [
     STARTED,
     UNRESOLVED,
     APPLIED,
-    "UNCHANGED",
+    UNCHANGED,
     "FAILED",
     "ABANDONED",
     "COMPLETED",
@@ -28,11 +29,12 @@ pub const EXTERNAL: &str = "EXTERNAL";
 
 const STARTED: &str = "STARTED";
 const APPLIED: &str = "APPLIED";
+const UNCHANGED: &str = "UNCHANGED";
 const FAILED: &str = "FAILED";
 const ABANDONED: &str = "ABANDONED";
 const COMPLETED: &str = "COMPLETED";
 /// Kinds that say what became of the change's own calls.
-const RESULTS: [&str; 4] = [APPLIED, "UNCHANGED", FAILED, ABANDONED];
+const RESULTS: [&str; 4] = [APPLIED, UNCHANGED, FAILED, ABANDONED];
 /// A `STARTED` whose lease ended without a result.
 const UNRESOLVED: &str = "UNRESOLVED";
 
@@ -73,6 +75,10 @@ pub struct Change {
     /// What is known of how its deployment ended, besides the status; of `EXTERNAL`, what its event said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Value>,
+    /// What it set out to set, by its first `STARTED`: each difference, of hidden values only that they change. Of `UNCHANGED`, none; null
+    /// where that is not known; `shortened` where it was too long to record.
+    #[serde(default)]
+    pub changes: Option<Value>,
     /// What was there before.
     pub before: Option<Value>,
     /// What was there after.
@@ -104,10 +110,12 @@ pub fn fold(mut records: Vec<&RawRecord>, now: DateTime<Utc>) -> Option<Change> 
     let last = last(&records, newest);
     let earliest = |name: &str| records.iter().find_map(|record| text(record, name));
     let latest = |name: &str| records.iter().rev().find_map(|record| text(record, name));
+    let status = last.map_or_else(|| unended(newest, now).to_owned(), |record| kind(record).to_owned());
     let named = |name: &str, part: usize| earliest(name).unwrap_or_else(|| part_of_key(first, part));
     Some(Change {
         change_id: earliest("change_id").unwrap_or_default(),
-        status: last.map_or_else(|| unended(newest, now).to_owned(), |record| kind(record).to_owned()),
+        changes: if status == UNCHANGED { Some(json!([])) } else { started.and_then(|record| changes(record)) },
+        status,
         account_id: named("account_id", 0),
         region: named("region", 1),
         ecs_cluster_name: named("cluster", 2),
@@ -171,7 +179,7 @@ fn merged(values: impl Iterator<Item = Value>) -> Option<Value> {
 #[must_use]
 pub fn may_be_partial(items: &[&RawRecord]) -> bool {
     let has_result = items.iter().any(|item| !matches!(kind(item), "" | STARTED));
-    let has_start = items.iter().any(|item| matches!(kind(item), STARTED | "UNCHANGED" | EXTERNAL));
+    let has_start = items.iter().any(|item| matches!(kind(item), STARTED | UNCHANGED | EXTERNAL));
     items.iter().any(|item| kind(item).is_empty()) || !has_result || !has_start
 }
 
@@ -185,9 +193,20 @@ fn unended(started: Option<&RawRecord>, now: DateTime<Utc>) -> &'static str {
 fn error(records: &[&RawRecord]) -> Option<Value> {
     records.iter().fold(None, |error, record| match (text(record, "error"), kind(record)) {
         (Some(error), _) => Some(json(error)),
-        (None, APPLIED | "UNCHANGED") => None,
+        (None, APPLIED | UNCHANGED) => None,
         (None, _) => error,
     })
+}
+
+/// What a `STARTED` says that its change sets, for people: records have hidden values as keyed hashes, which say nothing to them.
+fn changes(started: &RawRecord) -> Option<Value> {
+    let mut changes = Some(json(text(started, "changes")?)).filter(|it| it.is_array() || it.is_object())?;
+    for change in changes.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        let side = |name: &str| change.get(name).cloned().unwrap_or_default();
+        let (from, to) = in_words(&side("from"), &side("to"));
+        change.extend([("from".to_owned(), from), ("to".to_owned(), to)]);
+    }
+    Some(changes)
 }
 
 fn kind(record: &RawRecord) -> &str {
@@ -245,7 +264,7 @@ mod tests {
                 "ecs_cluster_name": "prod", "ecs_service_name": "edge", "started_at": "2026-11-22T09:00:01.000Z",
                 "applied_at": "2026-11-22T09:00:02.000Z", "ended_at": "2026-11-22T09:00:02.000Z",
                 "requested_by": "ann", "reason": "why", "identity": "claimed", "deployment_id": "ecs-svc/1",
-                "error": null, "before": {"a": 1}, "after": {"a": 2}, "session": "ecsu-1", "request_id": null,
+                "error": null, "changes": null, "before": {"a": 1}, "after": {"a": 2}, "session": "ecsu-1", "request_id": null,
                 "restores": null, "resolved_images": null,
             })
         );
@@ -331,6 +350,41 @@ mod tests {
         let expected = json!({"reason": "tasks failed", "rolled_back_to": {}, "happened_at": "b"});
         assert_eq!((change.status.as_str(), change.outcome), ("ROLLED_BACK", Some(expected)));
         assert_eq!(folded(&[record(1, "APPLIED", &json!({}))]).outcome, None);
+    }
+
+    #[test]
+    fn what_a_change_set_is_told_without_its_hashes() {
+        let hash = |digit: &str| format!("h1:{}", digit.repeat(32));
+        let connect =
+            |token: &str| json!({"logConfiguration": {"options": {"splunk-token": token, "same": hash("0")}}});
+        let of = |what: &str, path: &str, from: Value, to: Value| json!({"what": what, "path": path, "from": from, "to": to});
+        let changes = json!([
+            of("image", "web", json!("busybox"), json!("nginx")),
+            of("definition", "containers.web.environment.TOKEN", json!("removed"), Value::Null),
+            of("parameter", "serviceConnectConfiguration", connect(&hash("1")), connect(&hash("2"))),
+            {"what": "of a later version", "more": 1},
+        ]);
+        let started = |changes: &str| record(1, "STARTED", &json!({"changes": changes}));
+        let told = folded(&[started(&changes.to_string()), record(2, "APPLIED", &json!({}))]).changes.unwrap();
+        let mut expected = changes.clone();
+        let connect = |token: &str| json!({"logConfiguration": {"options": {"splunk-token": token, "same": "hidden"}}});
+        (expected[2]["from"], expected[2]["to"]) = (connect("hidden"), connect("changed"));
+        (expected[3]["from"], expected[3]["to"]) = (Value::Null, Value::Null);
+        assert_eq!(told, expected);
+        // Of the first attempt: later ones say only what is new. What came of it or not is another question.
+        let later = record(3, "STARTED", &json!({"attempt": "2"}));
+        let failed = record(2, "FAILED", &json!({}));
+        assert_eq!(folded(&[started(&changes.to_string()), failed, later]).changes, Some(expected));
+        assert_eq!(
+            folded(&[started(&changes.to_string()), record(2, "UNCHANGED", &json!({}))]).changes,
+            Some(json!([]))
+        );
+        assert_eq!(folded(&[record(1, "UNCHANGED", &json!({}))]).changes, Some(json!([])));
+        let short = json!({"shortened": "left out"});
+        assert_eq!(folded(&[started(&short.to_string())]).changes, Some(short));
+        for unknown in [record(1, "EXTERNAL", &json!({})), started("no JSON"), record(1, "STARTED", &json!({}))] {
+            assert_eq!(folded(&[unknown]).changes, None);
+        }
     }
 
     #[test]

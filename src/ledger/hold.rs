@@ -1,5 +1,6 @@
-//! Pure: whether a push of an image would undo a restore. What was restored stays until somebody changes the image by hand, or a
-//! newer image is pushed under another tag: a registry that sends an event again, or a tag that is pushed again, is nobody's wish.
+//! Pure: whether a push of an image would undo what somebody wanted. What was restored stays until somebody changes the image by hand, or
+//! a newer image is pushed under another tag; and what somebody else deployed since the last push is not undone by the same one again. A
+//! registry that sends an event again, or a tag that is pushed again, is nobody's wish.
 
 use std::collections::BTreeSet;
 
@@ -15,12 +16,14 @@ use crate::restore::Past;
 /// How many records are looked at: a push has to be brought while its plan is fresh. A restore that lies further back holds nothing.
 const MAX_RECORDS: usize = 1_000;
 
-/// Whether a push would undo a restore.
+/// Whether a push would undo what somebody wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hold {
-    /// It would undo this one.
+    /// It would undo this restore.
     By(ChangeId),
-    /// It would undo none.
+    /// It is the last push again, which this change brought, and something else was deployed since.
+    Again(ChangeId),
+    /// It would undo nothing.
     No,
 }
 
@@ -31,6 +34,10 @@ pub struct Search<'a> {
     image: &'a ImageReference,
     /// The tag under which it was pushed.
     tag: &'a str,
+    /// Who tells of pushes.
+    by: Option<&'a str>,
+    /// Whether no restore keeps it away: then the last push is looked for.
+    is_free: bool,
     /// The restore that set the images of this repository last, and what it and those right before it took away. Then the changes that
     /// had brought that are looked for, which know its tags.
     restore: Option<(ChangeId, BTreeSet<String>)>,
@@ -39,17 +46,50 @@ pub struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    /// A search for what keeps `image` from a service, pushed under `tag`.
+    /// A search for what keeps `image` from a service, pushed under `tag` as `by` tells.
     #[must_use]
-    pub fn new(image: &'a ImageReference, tag: &'a str) -> Self {
-        Self { image, tag, restore: None, seen: 0 }
+    pub fn new(image: &'a ImageReference, tag: &'a str, by: Option<&'a str>) -> Self {
+        Self { image, tag, by, is_free: false, restore: None, seen: 0 }
     }
 
     /// Looks at the records of one more change, older than those before. Gives the answer once it is known.
     pub fn look(&mut self, records: &[RawRecord]) -> Option<Hold> {
         self.seen += records.len();
-        let answer = Images::read(records, self.image.repository()).and_then(|change| self.judge(change));
-        answer.or_else(|| (self.seen >= MAX_RECORDS).then_some(Hold::No))
+        let answer = if self.is_free {
+            Some(Hold::No)
+        } else {
+            Images::read(records, self.image.repository()).and_then(|change| self.judge(change))
+        };
+        match answer {
+            None => {}
+            Some(Hold::No) => {
+                self.is_free = true;
+                if let Some(last) = self.last_push(records) {
+                    return Some(last);
+                }
+            }
+            held => return held,
+        }
+        (self.seen >= MAX_RECORDS).then_some(Hold::No)
+    }
+
+    /// The answer, where this change is the last push of the repository that the service got, or had already: another one has its turn. Of
+    /// one that failed, or that ECS took back, nothing is left that somebody could have replaced.
+    fn last_push(&self, records: &[RawRecord]) -> Option<Hold> {
+        let by = self.by?;
+        if kinds(records).any(|kind| UNDONE_BY_ECS.contains(&kind))
+            || !kinds(records).any(|kind| ["APPLIED", "UNCHANGED"].contains(&kind))
+            || !records.iter().any(|record| text(record, "requested_by") == Some(by))
+        {
+            return None;
+        }
+        let (asked, pinned) = pins(records).into_iter().find_map(|(asked, pinned)| {
+            let asked = ImageReference::parse(&asked).ok().filter(|it| it.repository() == self.image.repository())?;
+            Some((asked, ImageReference::parse(&pinned).ok()?))
+        })?;
+        let is_same = asked.tag() == Some(self.tag) && pinned.digest() == self.image.digest();
+        let change_id = records.iter().find_map(|record| ChangeId::parse(text(record, "change_id")?).ok());
+        Some(change_id.filter(|_| is_same).map_or(Hold::No, Hold::Again))
     }
 
     /// The answer, where a change that set images of the repository gives it.
@@ -124,9 +164,15 @@ impl Images {
         }
         let named = |name| records.iter().find_map(|record| text(record, name));
         let restore = named("restores").and(named("change_id")).and_then(|id| ChangeId::parse(id).ok());
-        let pins: Pins = named("resolved_images").and_then(|pins| serde_json::from_str(pins).ok()).unwrap_or_default();
-        Some(Self { restore, before, after, pins: pins.0.into_iter().collect() })
+        Some(Self { restore, before, after, pins: pins(records) })
     }
+}
+
+/// The images that a change was asked for, each with what it was pinned to.
+fn pins(records: &[RawRecord]) -> Vec<(String, String)> {
+    let pins = records.iter().find_map(|record| text(record, "resolved_images"));
+    let pins: Pins = pins.and_then(|pins| serde_json::from_str(pins).ok()).unwrap_or_default();
+    pins.0.into_iter().collect()
 }
 
 #[cfg(test)]
@@ -169,7 +215,13 @@ mod tests {
 
     fn pushed(n: i64, from: u32, to: u32, tag: &str) -> Vec<RawRecord> {
         let pins = json!({format!("{REPOSITORY}:{tag}"): image(to)}).to_string();
-        change(n, &image(from), &image(to), &["STARTED", "APPLIED"], &json!({"resolved_images": pins}))
+        change(
+            n,
+            &image(from),
+            &image(to),
+            &["STARTED", "APPLIED"],
+            &json!({"resolved_images": pins, "requested_by": "ecr-push"}),
+        )
     }
 
     fn restored(n: i64, from: u32, to: u32, kinds: &[&str]) -> Vec<RawRecord> {
@@ -181,11 +233,54 @@ mod tests {
     /// What keeps a push from the service; the changes from the newest on.
     fn kept(changes: &[Vec<RawRecord>], pushed: u32, tag: &str) -> Option<ChangeId> {
         let image = ImageReference::parse(&image(pushed)).unwrap();
-        let mut search = Search::new(&image, tag);
-        match changes.iter().find_map(|records| search.look(records)) {
-            Some(Hold::By(change_id)) => Some(change_id),
-            Some(Hold::No) | None => None,
+        match held(changes, &image, tag, Some("ecr-push")) {
+            Hold::By(change_id) => Some(change_id),
+            Hold::Again(change_id) => panic!("{change_id} again"),
+            Hold::No => None,
         }
+    }
+
+    fn held(changes: &[Vec<RawRecord>], image: &ImageReference, tag: &str, by: Option<&str>) -> Hold {
+        let mut search = Search::new(image, tag, by);
+        changes.iter().find_map(|records| search.look(records)).unwrap_or(Hold::No)
+    }
+
+    #[test]
+    fn the_last_push_again_undoes_nothing_that_came_behind_it() {
+        let hotfix = || change(5, &image(2), &image(9), &APPLIED, &json!({"requested_by": "ann"}));
+        let past_the_door = change(6, &image(9), &image(9), &["EXTERNAL"], &json!({}));
+        let changes = [past_the_door, hotfix(), pushed(2, 1, 2, "stable"), pushed(1, 0, 1, "stable")];
+        let of = |changes: &[Vec<RawRecord>], digest, tag| {
+            let image = ImageReference::parse(&image(digest)).unwrap();
+            held(changes, &image, tag, Some("ecr-push"))
+        };
+        assert_eq!(of(&changes, 2, "stable"), Hold::Again(id(2)));
+        assert_eq!(of(&changes, 2, "release-2"), Hold::No, "under another tag it is a wish of its own");
+        assert_eq!(of(&changes, 3, "stable"), Hold::No, "another image");
+        assert_eq!(of(&changes, 1, "stable"), Hold::No, "an image from before: the tag went back");
+        // A hotfix that pins its image, too, is no push.
+        let pins = json!({format!("{REPOSITORY}:stable"): image(2)}).to_string();
+        let pinned = |by: &str, to: u32, kinds: &[&str]| {
+            change(4, &image(1), &image(to), kinds, &json!({"requested_by": by, "resolved_images": pins}))
+        };
+        assert_eq!(of(&[hotfix(), pinned("ann", 2, &APPLIED)], 2, "stable"), Hold::No);
+        let push = ImageReference::parse(&image(2)).unwrap();
+        assert_eq!(held(&[hotfix(), pinned("ann", 2, &APPLIED)], &push, "stable", None), Hold::No);
+        // What the service had already when it was pushed was brought; what failed, or ECS took back, was not.
+        assert_eq!(of(&[hotfix(), pinned("ecr-push", 1, &["UNCHANGED"])], 2, "stable"), Hold::Again(id(4)));
+        for kinds in [
+            &["STARTED", "FAILED"][..],
+            &["STARTED", "APPLIED", "ROLLED_BACK"],
+            &["STARTED", "ABANDONED"],
+            &["STARTED"],
+        ] {
+            assert_eq!(of(&[pinned("ecr-push", 2, kinds)], 2, "stable"), Hold::No, "{kinds:?}: it is tried again");
+            let behind = [hotfix(), pinned("ecr-push", 2, kinds), pushed(2, 1, 2, "stable")];
+            assert_eq!(of(&behind, 2, "stable"), Hold::Again(id(2)), "{kinds:?}");
+        }
+        // Of another repository.
+        let other = ImageReference::parse(&image(2).replace("app", "other")).unwrap();
+        assert_eq!(held(&changes, &other, "stable", Some("ecr-push")), Hold::No);
     }
 
     #[test]
@@ -219,7 +314,7 @@ mod tests {
         ] {
             let mut later = vec![change(10, &image(1), &image(6), kinds, &json!({}))];
             later.extend(changes.clone());
-            assert_eq!(kept(&later, 2, "release-10"), kept_by, "{kinds:?}");
+            assert_eq!(kept(&later, 7, "release-10"), kept_by, "{kinds:?}");
         }
     }
 
@@ -249,7 +344,7 @@ mod tests {
         changes.push(restored(3, 2, 1, &APPLIED));
         assert_eq!(kept(&changes, 2, "release-10"), None);
         let pushed = ImageReference::parse(&image(2)).unwrap();
-        let mut search = Search::new(&pushed, "release-10");
+        let mut search = Search::new(&pushed, "release-10", Some("ecr-push"));
         assert_eq!(changes.iter().position(|records| search.look(records).is_some()), Some(499));
         assert_eq!(kept(&changes[200..], 2, "release-10"), Some(id(3)));
     }
@@ -273,7 +368,7 @@ mod tests {
         assert_eq!(kept(&changes, 7, "release-11"), None);
         let other = ImageReference::parse(&image(7).replace("app", "other")).unwrap();
         assert_eq!(
-            Search::new(&other, "release-10").look(&changes[0]),
+            Search::new(&other, "release-10", None).look(&changes[0]),
             None,
             "of another repository nothing was restored"
         );

@@ -11,7 +11,6 @@ use super::{Attempt, FRESH, Looked, Stop, Updater, Work, apply, caller, messages
 use crate::commit::{Bound, Decision, commit};
 use crate::error::{Code, Failure};
 use crate::ledger::admission::Position;
-use crate::ledger::begun::may_deploy;
 use crate::ledger::head::{Head, Lease, lease_until};
 use crate::ledger::hidden::{hidden, holds_secrets};
 use crate::ledger::idempotency::{Answer, KeyItem};
@@ -62,7 +61,11 @@ impl Updater {
             }
             Plan::Update(update) => update,
         };
-        self.keeps_restores(request).await?;
+        let only_images = update.changes.iter().all(|change| change.what == What::Image);
+        if let Some(note) = self.keeps_restores(request, only_images).await? {
+            let (container, notes) = (update.container.as_deref(), vec![note]);
+            return self.unchanged(work, &snapshot, container, restores, notes, position).await;
+        }
         let revision = self.turn(work, &update, turn).await?;
         let now = (self.clock)();
         if now - at > FRESH {
@@ -89,8 +92,8 @@ impl Updater {
             Ok(lease) => lease,
             Err(moved) => return Ok(moved),
         };
-        let may_deploy = update.changes.iter().any(may_deploy);
-        let begun = Begun { facts, before, lease, deadline: invocation.deadline, acted_before: false, may_deploy };
+        let deadline = invocation.deadline;
+        let begun = Begun { facts, before, changes: Some(changes), lease, deadline, acted_before: false };
         let response = Box::pin(self.carry_out(work, snapshot, *update, revision, begun, budget, Vec::new())).await;
         Ok(Attempt::Ended(Box::new(response.map_err(Stop::Failed)?)))
     }
@@ -228,6 +231,7 @@ impl Updater {
         );
         response.body.restores = facts.restores.as_ref().map(ToString::to_string);
         response.body.resolved_images = facts.pins.some().cloned();
+        response.body.changes = Some(Vec::new());
         response.body.notes = notes;
         let caller = caller(work.request, work.invocation, work.key_id);
         let earlier = position.head.as_ref();

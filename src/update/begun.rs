@@ -10,6 +10,7 @@ use super::{Updater, messages, wait};
 use crate::commit::{Bound, Decision, commit};
 use crate::error::Failure;
 use crate::ledger::admission::Position;
+use crate::ledger::begun::may_deploy;
 use crate::ledger::deployment::DeploymentItem;
 use crate::ledger::head::{Head, Lease};
 use crate::ledger::idempotency::Answer;
@@ -33,18 +34,23 @@ pub struct Begun {
     pub facts: ChangeFacts,
     /// The state before the change.
     pub before: Recorded,
+    /// What it sets, as its first `STARTED` has it; none where that does not say.
+    pub changes: Option<Vec<Change>>,
     pub lease: HeldLease,
     /// When Lambda ends the invocation.
     pub deadline: DateTime<Utc>,
     /// Whether an earlier attempt may have changed something.
     pub acted_before: bool,
-    /// Whether what it sets starts a deployment: where it does not, the one that is there afterwards is somebody else's.
-    pub may_deploy: bool,
 }
 
 impl Begun {
     fn has_acted(&self) -> bool {
         self.acted_before || self.lease.has_acted()
+    }
+
+    /// Whether what it sets starts a deployment: where it does not, the one that is there afterwards is somebody else's.
+    fn may_deploy(&self) -> bool {
+        self.changes.as_ref().is_none_or(|changes| changes.iter().any(may_deploy))
     }
 }
 
@@ -150,6 +156,12 @@ impl Updater {
         body.restores = facts.restores.as_ref().map(ToString::to_string);
         body.resolved_images = facts.pins.some().cloned();
         body.notes = notes;
+        match (kind, &begun.changes) {
+            // What somebody else did is not told as this change's.
+            (Kind::Unchanged, _) => body.changes = Some(Vec::new()),
+            (_, Some(changes)) => body.tell(changes),
+            (_, None) => {}
+        }
         body.notes.extend(begun.lease.kept_until().filter(|until| *until > now).map(messages::kept_until));
         let answer = Some(Answer::Response(Box::new(response.clone())));
         // With the answer, so that it costs no call of its own.
@@ -204,7 +216,7 @@ impl Updater {
     /// named: its events tell later.
     async fn started(&self, begun: &Begun, after: &Snapshot, now: DateTime<Utc>) -> Option<DeploymentItem> {
         let facts = &begun.facts;
-        let started = outcome::started(facts, &begun.before, after, now).filter(|_| begun.may_deploy)?;
+        let started = outcome::started(facts, &begun.before, after, now).filter(|_| begun.may_deploy())?;
         if !begun.lease.may_have_acted_at(started.started_at) {
             return None;
         }

@@ -194,6 +194,15 @@ pub fn held(key: &ServiceKey, image: &ImageReference, tag: &str, by: &ChangeId, 
     )
 }
 
+/// The last push came again, and something else was deployed since.
+pub fn pushed_again(image: &ImageReference, tag: &str, by: &ChangeId) -> String {
+    format!(
+        "the last push of {} was this image under {tag}, too (change {by}), and something else was deployed since: pushed again, it undoes \
+         nothing. Push it under another tag of the mapping, or name the image in an update without pushed_tag, to have it back",
+        image.repository()
+    )
+}
+
 /// Who asked for a change, as far as its record says, behind the word for whether somebody vouches for the name: no name can stand in front
 /// of that one and say so of itself. As in the lists of the command line.
 fn requested_by(record: Option<&Record>) -> String {

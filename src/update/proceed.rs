@@ -13,7 +13,6 @@ use super::{Attempt, FRESH, Looked, Stop, Updater, Work, caller, messages};
 use crate::continuation::{Remaining, Resumed};
 use crate::error::Failure;
 use crate::ledger::admission::Position;
-use crate::ledger::begun::may_deploy;
 use crate::ledger::head::{Lease, lease_until};
 use crate::ledger::hidden::{hidden, holds_secrets};
 use crate::ledger::idempotency::{KeyItem, Progress};
@@ -73,10 +72,10 @@ impl Updater {
                 messages::no_time(crate::error::Code::ServiceUpdateFailed, left).and("Its change stays open.")
             })
             .map_err(Stop::NotStarted)?;
-        let changes = first.record.changes().unwrap_or_default();
+        let changes = first.record.changes();
         let facts = ChangeFacts {
             restores: first.record.restores.clone(),
-            ..Self::facts(work, change_id.clone(), attempt, &changes, &first.before)
+            ..Self::facts(work, change_id.clone(), attempt, changes.as_deref().unwrap_or_default(), &first.before)
         };
         let said = Said { lease_until: Some(until), ..Said::default() };
         let place = Place::Started(attempt);
@@ -96,14 +95,8 @@ impl Updater {
         let container = first.before.state.task_definition_name.as_deref();
         let recorded = self.recorded(service, &snapshot, container).await;
         let earlier = messages::done_earlier(&first.before, &recorded);
-        let begun = Begun {
-            facts,
-            before: first.before,
-            lease,
-            deadline: invocation.deadline,
-            acted_before: progress.acted,
-            may_deploy: first.record.changes().is_none_or(|changes| changes.iter().any(may_deploy)),
-        };
+        let (before, deadline) = (first.before, invocation.deadline);
+        let begun = Begun { facts, before, changes, lease, deadline, acted_before: progress.acted };
         let ended = match next {
             Next::Update(update) => {
                 Box::pin(self.carry_out(work, snapshot, *update, revision, begun, budget, earlier)).await

@@ -91,18 +91,29 @@ impl Updater {
         Ok(Restoring::Yes(Box::new(Restore { change_id, before, definition, hidden })))
     }
 
-    /// Refuses what a push would bring where that would undo a restore.
-    pub(super) async fn keeps_restores(&self, request: &UpdateRequest) -> Result<(), Failure> {
-        let Some(tag) = &request.pushed_tag else { return Ok(()) };
+    /// Refuses what a push would bring where that would undo a restore. Gives a note where it is the last push again, that sets images alone
+    /// (`only_images`), and something else was deployed since: then there is nothing to do.
+    pub(super) async fn keeps_restores(
+        &self,
+        request: &UpdateRequest,
+        only_images: bool,
+    ) -> Result<Option<String>, Failure> {
+        let Some(tag) = &request.pushed_tag else { return Ok(None) };
         let key = &request.service_key;
+        let (mut again, mut images) = (Vec::new(), 0);
         for image in request.image.references() {
-            let hold = self.store().hold(key, image, tag).await;
-            if let Hold::By(by) = hold.map_err(|error| messages::history_unavailable(key, &error))? {
-                let record = self.last_begun(key, &by).await;
-                return Err(messages::held(key, image, tag, &by, record.as_ref()));
+            images += 1;
+            let hold = self.store().hold(key, image, tag, request.requested_by.as_deref()).await;
+            match hold.map_err(|error| messages::history_unavailable(key, &error))? {
+                Hold::By(by) => {
+                    let record = self.last_begun(key, &by).await;
+                    return Err(messages::held(key, image, tag, &by, record.as_ref()));
+                }
+                Hold::Again(by) => again.push(messages::pushed_again(image, tag, &by)),
+                Hold::No => {}
             }
         }
-        Ok(())
+        Ok(again.pop().filter(|_| only_images && again.len() + 1 == images))
     }
 
     /// What stands of a change: its first `STARTED`, or the only record of what has none.

@@ -76,6 +76,23 @@ async fn a_name_that_only_the_api_door_can_vouch_for_is_not_sent() {
 }
 
 #[tokio::test]
+async fn what_came_with_a_revision_is_shown_with_the_answer() {
+    let changes = json!([
+        {"what": "image", "path": "web", "from": "registry.example:5000/edge/web:6", "to": "registry.example:5000/edge/web:7"},
+        {"what": "definition", "path": "taskRoleArn", "from": "arn:one", "to": "arn:other"},
+        {"what": "parameter", "path": "desiredCount", "from": 2, "to": 3},
+    ]);
+    let stub = Stub::start(move |_, _| updated(&json!({"changes": changes}))).await;
+    let ran = stub.run(&["restore", SERVICE, "--previous"]).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    ran.is_legible();
+    for shown in ["definition taskRoleArn", "- arn:one", "+ arn:other", "desiredCount", "+ 3", "+ web:7"] {
+        assert!(ran.out.contains(shown), "{shown}: {}", ran.out);
+    }
+    assert_eq!(ran.out.matches("image web").count(), 1, "{}", ran.out);
+}
+
+#[tokio::test]
 async fn each_update_has_a_key_of_its_own_unless_it_is_given() {
     let stub = Stub::start(|_, _| updated(&json!({"status": "UNCHANGED", "deployment_id": null}))).await;
     for key in [None, None, Some("release-7")] {

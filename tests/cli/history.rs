@@ -45,6 +45,24 @@ async fn a_list_says_what_who_why_and_how_it_ended() {
 }
 
 #[tokio::test]
+async fn what_came_with_a_revision_is_shown_short_in_a_list_and_in_full_for_one_change() {
+    let of =
+        |index: usize| json!({"what": "definition", "path": format!("member{index}"), "from": "one", "to": "other"});
+    let changes: Vec<Value> = (0..7).map(of).collect();
+    let told = change(&json!({"changes": changes}));
+    let stub = Stub::start(move |_, _| page(std::slice::from_ref(&told), None)).await;
+    let list = stub.run(&["history"]).await;
+    assert!(list.out.contains("definition member3: one → other"), "{}", list.out);
+    assert!(
+        !list.out.contains("member4") && list.out.contains("and 3 more that came with the revision"),
+        "{}",
+        list.out
+    );
+    let one = stub.run(&["history", "--change", CHANGE]).await;
+    assert!(one.out.contains("member6") && !one.out.contains("more that came"), "{}", one.out);
+}
+
+#[tokio::test]
 async fn arguments_become_a_query() {
     let stub = Stub::start(|_, _| page(&[], None)).await;
     let cases = [
@@ -172,7 +190,8 @@ async fn all_pages_are_read_even_over_an_empty_one() {
 async fn hostile_text_is_harmless_in_a_table_and_whole_in_json() {
     let stub = Stub::start(|_, _| {
         page(&[change(&json!({"reason": HOSTILE, "requested_by": HOSTILE, "ecs_service_name": HOSTILE, "status": HOSTILE,
-            "started_at": HOSTILE, "change_id": HOSTILE, "restores": HOSTILE, "resolved_images": {HOSTILE: HOSTILE}, "error": {"code": HOSTILE, "message": HOSTILE}}))], None)
+            "started_at": HOSTILE, "change_id": HOSTILE, "restores": HOSTILE, "resolved_images": {HOSTILE: HOSTILE},
+            "changes": [{"what": HOSTILE, "path": HOSTILE, "from": HOSTILE, "to": HOSTILE}, {"what": "definition", "path": HOSTILE, "from": HOSTILE}], "error": {"code": HOSTILE, "message": HOSTILE}}))], None)
     })
     .await;
     for arguments in [&["history"][..], &["history", "--change", CHANGE]] {

@@ -232,6 +232,7 @@ async fn what_events_say_is_escaped() {
                 "ecs_cluster_name": HOSTILE, "ecs_service_name": HOSTILE, "started_at": HOSTILE, "requested_by": HOSTILE,
                 "reason": HOSTILE, "identity": HOSTILE, "deployment_id": HOSTILE, "session": HOSTILE, "restores": HOSTILE,
                 "request_id": HOSTILE, "error": {"code": HOSTILE, "message": HOSTILE}, "after": state,
+                "changes": [{"what": "definition", "path": HOSTILE, "from": HOSTILE, "to": HOSTILE}],
                 "resolved_images": {HOSTILE: HOSTILE}, "outcome": {"reason": HOSTILE}}))],
             Some(HOSTILE),
         )
@@ -256,6 +257,7 @@ async fn what_events_say_is_escaped() {
 async fn how_it_ended_and_what_was_asked_for_is_told_without_asking() {
     let stub = Stub::start(|_, _| {
         let rolled_back = change(&json!({"status": "ROLLED_BACK",
+            "changes": (0..7).map(|index| json!({"what": "definition", "path": format!("member{index}"), "to": 1})).collect::<Vec<_>>(),
             "resolved_images": {"nginx:1.27": format!("nginx@sha256:{}", "0".repeat(64))},
             "outcome": {"reason": "circuit breaker", "rolled_back_to": {"task_definition_arn": "arn:aws:ecs:r:a:task-definition/web:6"}}}));
         let external = change(&json!({"status": "EXTERNAL", "deployment_id": "ecs-svc/9", "before": null, "after": null}));
@@ -271,6 +273,8 @@ async fn how_it_ended_and_what_was_asked_for_is_told_without_asking() {
         "rolled back to: <bdi>",
         "web:6",
         "circuit breaker",
+        "definition member3",
+        "and 3 more that came with the revision",
         "EXTERNAL",
     ] {
         assert!(html.contains(shown), "{shown}: {html}");

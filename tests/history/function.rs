@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{Path, State};
@@ -78,7 +79,7 @@ async fn invoke(world: &World, events: &[String]) -> (Vec<(String, Value)>, Vec<
     let mut function = binary(&runtime, &world.endpoint).spawn().unwrap();
     let mut answers = Vec::new();
     for _ in events {
-        let answer = tokio::time::timeout(std::time::Duration::from_mins(1), received.recv());
+        let answer = tokio::time::timeout(Duration::from_mins(1), received.recv());
         answers.push(answer.await.expect("an answer in a minute").unwrap());
     }
     function.start_kill().unwrap();
@@ -202,4 +203,31 @@ fn the_binary_holds_neither_ecs_nor_sts() {
     for action in ["Query", "GetItem"] {
         assert!(holds(history, &format!("DynamoDB_20120810.{action}")), "{action}");
     }
+}
+
+/// API Gateway gives up after 29 seconds: who asks through it has to hear that nothing could be read in time.
+#[tokio::test]
+async fn what_takes_longer_than_the_door_waits_says_so_before_it_gives_up() {
+    let by_key = {
+        let mut query = of_service(&Made::new(1, 1, 1).services[0]);
+        query["idempotency_key"] = "k".into();
+        query
+    };
+    // Eight days of the organization, one after the other; the three callers whose key it may be. A call that is not answered within five
+    // seconds is sent again.
+    let each: fn(u32) -> Duration = |_| Duration::from_secs(4);
+    let second: fn(u32) -> Duration = |call| Duration::from_millis(if call % 2 == 0 { 4_500 } else { 6_000 });
+    let ask = async |query: Value, slow| {
+        let world = World::new().await;
+        world.slow(slow);
+        let begun = Instant::now();
+        let (answers, _) = invoke(&world, &[query.to_string()]).await;
+        let took = begun.elapsed();
+        assert!((Duration::from_secs(27)..Duration::from_secs(29)).contains(&took), "{query}: {took:?}");
+        let (how, answer) = &answers[0];
+        assert_eq!((how.as_str(), &answer["errorType"]), ("error", &json!("HistoryUnavailable")), "{query}: {answer}");
+        let message = answer["errorMessage"].as_str().unwrap();
+        assert!(message.contains("the history could not be read within 27 seconds"), "{message}");
+    };
+    tokio::join!(ask(json!({}), each), ask(by_key, second));
 }

@@ -1,6 +1,7 @@
 //! The two tables, and the server through which the reader sees them.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_credential_types::Credentials;
@@ -31,6 +32,8 @@ struct Watch {
     /// Answers instead of the table's.
     failures: Vec<(u16, &'static str)>,
     meanwhile: Option<Meanwhile>,
+    /// How long each call takes, by its number.
+    slow: Option<fn(u32) -> Duration>,
 }
 
 pub struct World {
@@ -65,6 +68,11 @@ impl World {
     /// Before each call from now on.
     pub fn meanwhile(&self, act: impl FnMut(&Database) + Send + 'static) {
         self.watch.lock().unwrap().meanwhile = Some(Box::new(act));
+    }
+
+    /// From now on each call takes so long, by its number.
+    pub fn slow(&self, slow: fn(u32) -> Duration) {
+        self.watch.lock().unwrap().slow = Some(slow);
     }
 
     /// The next calls fail so.
@@ -131,8 +139,13 @@ async fn answer(
     headers: HeaderMap,
     body: Bytes,
 ) -> (StatusCode, String) {
+    let slow = {
+        let mut watch = watch.lock().unwrap();
+        watch.calls += 1;
+        watch.slow.map(|slow| slow(watch.calls))
+    };
+    tokio::time::sleep(slow.unwrap_or_default()).await;
     let mut watch = watch.lock().unwrap();
-    watch.calls += 1;
     if let Some(act) = &mut watch.meanwhile {
         act(&database);
     }

@@ -1,12 +1,14 @@
 //! Which calls a change costs, and in which order.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use serde_json::json;
+use ecs_updater::lambda::DOOR_WAITS;
+use serde_json::{Value, json};
 
 use crate::harness::journal::{Fault, Service};
+use crate::harness::lambda::Outcome;
 use crate::harness::ledger::{append_external, kinds};
-use crate::harness::{Site, World, ledger};
+use crate::harness::{FUNCTION_ARN, Site, World, ledger};
 
 #[tokio::test]
 async fn image_and_tags_take_one_sts_five_ecs_and_three_dynamodb_calls() {
@@ -114,6 +116,43 @@ async fn a_dry_run_tells_the_plan_and_touches_and_writes_nothing() {
     assert_eq!(world.journal.actions(Service::Ecs), ["DescribeServices", "DescribeTaskDefinition"]);
     assert_eq!(world.journal.actions(Service::DynamoDb), Vec::<String>::new(), "a dry run reads neither table");
     assert_eq!(world.cloud().service(&Site::target()), before);
+}
+
+/// API Gateway gives up after 29 seconds, and the door says then that a change goes on: of a plan that would be a lie.
+#[tokio::test]
+async fn a_plan_that_the_door_waits_for_ends_before_it_gives_up_and_nothing_else_does() {
+    /// What the event got for an answer, and after how many seconds, where STS and ECS are slow: some ten seconds each call.
+    async fn answered(alias: &str, event: Value) -> (Outcome, Duration) {
+        let world = World::new().await;
+        for action in ["AssumeRole", "DescribeServices", "DescribeTaskDefinition"] {
+            // A call is sent again after five seconds.
+            world.journal.on(action, 1, Fault::HangBefore);
+            world.journal.on(action, 2, Fault::Delay(Duration::from_millis(4_500)));
+        }
+        let mut invocation = world.invocation();
+        invocation.function_arn = format!("{FUNCTION_ARN}:{alias}");
+        let begun = Instant::now();
+        let outcome = world.invoke_with(&event, invocation).await;
+        (outcome, begun.elapsed())
+    }
+    let plan = Site::target().event(json!({"ecs_image_name": "nginx", "dry_run": true}));
+    let change = Site::target().event(json!({"ecs_image_name": "nginx"}));
+    let many = json!({"updates": [plan]});
+    let (by_api, of_many, by_live, changed) = tokio::join!(
+        answered("api", plan.clone()),
+        answered("api", many),
+        answered("live", plan.clone()),
+        answered("api", change)
+    );
+    for (outcome, took) in [by_api, of_many] {
+        let message = outcome.error("ServiceReadFailed");
+        assert!(message.contains("within 27 seconds. Nothing was changed. Ask again"), "{message}");
+        assert!((DOOR_WAITS..Duration::from_secs(29)).contains(&took), "{took:?}");
+    }
+    // Nobody cuts off who waits elsewhere, or a change that has begun.
+    assert_eq!(by_live.0.status("PLANNED")["changes"][0]["to"], "nginx");
+    changed.0.status("APPLIED");
+    assert!(by_live.1 > DOOR_WAITS && changed.1 > DOOR_WAITS, "{:?} {:?}: too fast", by_live.1, changed.1);
 }
 
 #[tokio::test]

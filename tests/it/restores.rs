@@ -22,6 +22,13 @@ fn state(world: &World, site: &Site) -> (Value, Vec<(String, String)>, Value) {
     (service["taskDefinition"].clone(), tags, service["enableExecuteCommand"].clone())
 }
 
+/// What the history function answers of a change.
+fn told(world: &World, site: &Site, change_id: &Value) -> Value {
+    let records: Vec<_> = world.records(site).into_iter().filter(|record| record["change_id"] == *change_id).collect();
+    let records = records.iter().filter_map(Value::as_object).collect();
+    json!(ecs_updater::ledger::fold::fold(records, chrono::Utc::now()))
+}
+
 #[tokio::test]
 async fn updates_are_undone_one_by_one_and_the_restore_of_a_restore_is_a_redo() {
     let world = World::new().await;
@@ -117,11 +124,13 @@ async fn a_plan_to_restore_says_what_comes_with_the_revision() {
     let token =
         json!({"what": "definition", "path": "containers.web.environment.TOKEN", "from": "removed", "to": null});
     assert_eq!(of("definition"), [role.clone(), token.clone()]);
-    world.update(restore).await.status("APPLIED");
+    let applied = world.update(restore).await.status("APPLIED").clone();
+    assert_eq!(applied["changes"], planned, "the answer says what the plan said");
     let started = world.records(&site).into_iter().rfind(|record| record["kind"] == "STARTED").unwrap();
     let recorded: Value = serde_json::from_str(started["changes"].as_str().unwrap()).unwrap();
     let recorded = recorded.as_array().unwrap();
     assert!(recorded.contains(&role) && recorded.contains(&token), "{recorded:?}");
+    assert_eq!(told(&world, &site, &applied["change_id"])["changes"], planned, "and so does the history");
 }
 
 #[tokio::test]
@@ -136,9 +145,17 @@ async fn a_restore_that_was_cut_off_goes_on_with_the_same_change() {
     world.kill_at(&event, world.invocation(), "TagResource", 2).await;
     ledger::expire_lease(world.tables(), &site.key());
     world.restart().await;
-    world.invoke(&event).await.status("APPLIED");
+    let outcome = world.invoke(&event).await;
+    let changes = &outcome.status("APPLIED")["changes"];
+    let of = |what: &str| changes.as_array().unwrap().iter().filter(|it| it["what"] == what).count();
+    assert_eq!((of("image"), of("revision"), of("tag")), (1, 1, 2), "from its first BEFORE: {changes}");
     assert_eq!(state(&world, &site), start);
     assert_eq!(world.cloud().revisions(&site, "web").len(), 2);
+    assert_eq!(world.invoke(&event).await.status("APPLIED")["changes"], *changes, "again, by its key");
+    let nothing = world.invoke(&site.event(json!({"ecs_image_name": "busybox"}))).await;
+    let nothing = nothing.status("UNCHANGED");
+    assert_eq!(nothing["changes"], json!([]));
+    assert_eq!(told(&world, &site, &nothing["change_id"])["changes"], json!([]));
 }
 
 #[tokio::test]

@@ -391,6 +391,49 @@ async fn a_push_undoes_no_restore() {
 }
 
 #[tokio::test]
+async fn the_last_push_again_undoes_no_hotfix() {
+    let (world, other, _) = world().await;
+    let shelf = Shelf::default();
+    let mut trigger = Trigger::start(&shelf).await;
+    let now = chrono::Utc::now();
+    // Each later than what came before it, as events of today are.
+    let push_now = |id: &str, tag: &str, n: u32| {
+        changed(push(id, tag, &digest(n)), |event| {
+            event["time"] = (now + chrono::Duration::minutes(5)).to_rfc3339().into();
+        })
+    };
+    let of = |n: u32| format!("{REPOSITORY}@{}", digest(n));
+    sync(&shelf.now).clone_from(&digest(7));
+    assert!(trigger.receives(&world, &[push_now("e-7", "release-7", 7)]).await.is_empty());
+    world.update(json!({"ecs_image_name": "nginx:hotfix", "requested_by": "ann"})).await.status("APPLIED");
+    // Another event, of the same image under the same tag: a pipeline that was run again.
+    for id in ["e-7-2", "e-7-3"] {
+        assert!(trigger.receives(&world, &[push_now(id, "release-7", 7)]).await.is_empty());
+        assert_eq!(image(&world, &Site::target()), "nginx:hotfix");
+        assert_eq!(image(&world, &other), of(7));
+        assert_eq!(world.records(&Site::target()).last().unwrap()["kind"], "UNCHANGED");
+    }
+    let event =
+        json!({"ecs_image_name": of(7), "pushed_tag": "release-7", "requested_by": "ecr-push", "dry_run": true});
+    let planned = world.update(event.clone()).await;
+    let planned = planned.status("PLANNED");
+    assert_eq!((&planned["changes"], &planned["AFTER"]), (&json!([]), &planned["BEFORE"]));
+    assert!(planned["notes"][0].as_str().unwrap().contains("pushed again, it undoes nothing"), "{planned}");
+    // What says more than the image is no mere push again.
+    let mut more = event;
+    more["ecs_tag"] = json!({"a": "1"});
+    assert_ne!(world.update(more).await.status("PLANNED")["changes"], json!([]));
+    // The same image under a tag of its own is a wish, and so is another image.
+    sync(&shelf.now).clone_from(&digest(7));
+    assert!(trigger.receives(&world, &[push_now("e-7-4", "release-7b", 7)]).await.is_empty());
+    assert_eq!(image(&world, &Site::target()), of(7));
+    world.update(json!({"ecs_image_name": "nginx:hotfix"})).await.status("APPLIED");
+    sync(&shelf.now).clone_from(&digest(8));
+    assert!(trigger.receives(&world, &[push_now("e-8", "release-7b", 8)]).await.is_empty());
+    assert_eq!(image(&world, &Site::target()), of(8));
+}
+
+#[tokio::test]
 async fn the_image_that_was_pushed_last_wins_whatever_its_tag_is_called() {
     let (world, other, _) = world().await;
     let shelf = Shelf::default();

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
+use crate::difference::{Difference, of_change};
 use crate::text::short;
 
 /// Reads what can be read and takes the default for what cannot.
@@ -50,7 +51,7 @@ pub struct Updated {
     /// Whether an earlier answer was given again.
     #[serde(deserialize_with = "lenient")]
     pub replayed: bool,
-    /// What a dry run found.
+    /// What a dry run found, or what the change set; none in answers of the time before it was told of each.
     #[serde(deserialize_with = "lenient")]
     pub changes: Option<Vec<PlannedChange>>,
     /// How its deployment ended.
@@ -67,11 +68,11 @@ pub struct Updated {
     pub after: Option<State>,
 }
 
-/// One difference that a dry run found.
+/// One difference that a dry run found, or that a change set.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct PlannedChange {
-    /// `image`, `tag`, `parameter` or `deployment`.
+    /// `image`, `revision`, `definition`, `tag`, `parameter` or `deployment`.
     #[serde(deserialize_with = "lenient")]
     pub what: String,
     /// Container, tag key or parameter.
@@ -145,6 +146,9 @@ pub struct Change {
     /// How its deployment ended.
     #[serde(deserialize_with = "lenient")]
     pub outcome: Option<Outcome>,
+    /// What it set out to set, as far as its record has it.
+    #[serde(deserialize_with = "lenient")]
+    pub changes: Option<Vec<PlannedChange>>,
     /// What was there before.
     #[serde(deserialize_with = "lenient")]
     pub before: Option<State>,
@@ -341,6 +345,13 @@ impl Change {
     /// When it began, or the first time that is known of it.
     pub fn when(&self) -> Option<&str> {
         [&self.started_at, &self.applied_at, &self.ended_at].into_iter().find_map(|at| at.as_deref())
+    }
+
+    /// What became different by it.
+    pub fn differences(&self) -> Vec<Difference> {
+        let failed = ["FAILED", "ABANDONED", "STARTED", "UNRESOLVED"];
+        let is_done = self.status.as_deref().is_some_and(|status| !failed.contains(&status));
+        of_change(self.changes.as_deref(), self.before.as_ref(), self.after.as_ref(), is_done)
     }
 
     /// Whether nothing more is to be expected of it.

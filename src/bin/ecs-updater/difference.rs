@@ -77,6 +77,45 @@ pub fn of_plan(changes: &[PlannedChange]) -> Vec<Difference> {
     differences
 }
 
+/// What became different by a change: what its states show, and of what it set out to set what they do not have. Where it was not done as
+/// a whole (`is_done`), that is only what came with a revision, if another one runs.
+pub fn of_change(
+    changes: Option<&[PlannedChange]>,
+    before: Option<&State>,
+    after: Option<&State>,
+    is_done: bool,
+) -> Vec<Difference> {
+    let mut differences = of_states(before, after);
+    let is_revised = before.and_then(State::revision) != after.and_then(State::revision) && after.is_some();
+    let planned = changes.unwrap_or_default().iter().filter(|change| match change.what.as_str() {
+        "definition" => is_revised,
+        // The states say which one runs.
+        "revision" => false,
+        _ => is_done,
+    });
+    for planned in planned {
+        for difference in of_plan(std::slice::from_ref(planned)) {
+            if !differences.iter().any(|shown| shown.title() == difference.title()) {
+                differences.push(difference);
+            }
+        }
+    }
+    differences
+}
+
+/// The first of what came with a revision, and how many more there are: a list has no room for all of a task definition.
+pub fn shortened(mut differences: Vec<Difference>) -> (Vec<Difference>, usize) {
+    const MOST: usize = 4;
+    let mut seen = 0;
+    let all = differences.len();
+    differences.retain(|difference| {
+        seen += usize::from(difference.what == "definition");
+        difference.what != "definition" || seen <= MOST
+    });
+    let more = all - differences.len();
+    (differences, more)
+}
+
 fn tags(state: &State) -> BTreeMap<&str, &str> {
     state.tags.iter().map(|tag| (tag.key.as_str(), tag.value.as_str())).collect()
 }
@@ -155,6 +194,30 @@ mod tests {
         );
         assert_eq!(of_states(Some(&before), Some(&before)), []);
         assert_eq!(of_states(Some(&before), None), []);
+    }
+
+    #[test]
+    fn a_change_is_what_its_states_show_and_what_came_with_its_revision() {
+        let changes: Vec<PlannedChange> = read(&json!([
+            {"what": "image", "path": "web", "from": "busybox", "to": "nginx"},
+            {"what": "revision", "path": "taskDefinition", "from": "a/web:7", "to": "a/web:8"},
+            {"what": "definition", "path": "taskRoleArn", "from": "one", "to": "other"},
+            {"what": "parameter", "path": "enableExecuteCommand", "from": false, "to": true},
+        ]));
+        let state = |image: &str, revision: &str| -> State {
+            read(&json!({"images": {"web": image}, "taskDefinitionArn": format!("a/{revision}")}))
+        };
+        let (before, after) = (state("busybox", "web:7"), state("nginx", "web:8"));
+        let of = |after: &State, is_done| lines(&of_change(Some(&changes), Some(&before), Some(after), is_done));
+        let seen = ["image web: busybox → nginx", "task definition: web:7 → web:8"];
+        let role = "definition taskRoleArn: one → other";
+        assert_eq!(of(&after, true), [seen[0], seen[1], role, "enableExecuteCommand: false → true"]);
+        assert_eq!(of(&after, false), [seen[0], seen[1], role]);
+        assert_eq!(of(&before, false), [""; 0], "nothing came of it");
+        assert_eq!(lines(&of_change(None, Some(&before), Some(&after), true)), seen);
+        let many: Vec<_> = (0..9).map(|index| Difference::new("definition", &index.to_string(), None, None)).collect();
+        let (few, more) = shortened(many);
+        assert_eq!((few.len(), more), (4, 5));
     }
 
     #[test]

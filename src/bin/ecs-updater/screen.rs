@@ -10,7 +10,7 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::answers::{Change, Outcome, Tone, tone};
 use crate::arguments::Format;
-use crate::difference::{Difference, of_states};
+use crate::difference::{Difference, shortened};
 use crate::failure::{Exit, Failure};
 use crate::text::{clean, clean_lines, json, short};
 
@@ -245,8 +245,11 @@ fn summary(change: &Change) -> Vec<(String, Style)> {
     if let Some(asked) = change.asked_for() {
         lines.push((short(&format!("asked for {asked}"), 300), PLAIN));
     }
-    let differences = of_states(change.before.as_ref(), change.after.as_ref());
+    let (differences, more) = shortened(change.differences());
     lines.extend(differences.iter().map(|difference| (short(&difference.line(), 300), PLAIN)));
+    if more > 0 {
+        lines.push((format!("and {more} more that came with the revision"), PLAIN));
+    }
     if differences.is_empty() {
         // Nothing to compare, or nothing differs: what runs there.
         let state = change.after.as_ref().or(change.before.as_ref());

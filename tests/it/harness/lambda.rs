@@ -143,6 +143,9 @@ pub struct Process {
     _server: Server,
 }
 
+/// Among the variables of a process, the most memory that it may map, in KiB: beyond that the kernel gives it none, and it ends.
+pub const MEMORY_LIMIT: &str = "HARNESS_MEMORY_LIMIT";
+
 impl Process {
     /// Starts the process and waits for its first poll.
     pub async fn start(environment: &[(String, String)]) -> Self {
@@ -184,7 +187,17 @@ impl Process {
         }))
         .await;
 
-        let mut child = Command::new(binary)
+        let limit = environment.iter().find(|(name, _)| name == MEMORY_LIMIT);
+        let mut command = match limit {
+            // All that it maps counts, its code too: it gets less than a function of that size has.
+            Some((_, kib)) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", &format!("ulimit -v {kib} && exec \"$0\""), binary]);
+                shell
+            }
+            None => Command::new(binary),
+        };
+        let mut child = command
             .env_clear()
             .envs(environment.iter().cloned())
             .env("AWS_LAMBDA_RUNTIME_API", server.address.to_string())

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::ask_history;
 use crate::answers::{Outcome, Page, Tone, Updated, read, tone};
 use crate::arguments::{Asked, Function, Restore, Wanted, What, Who};
-use crate::difference::{of_plan, of_states};
+use crate::difference::{of_change, of_plan};
 use crate::failure::{Exit, Failure};
 use crate::lambda::Functions;
 use crate::screen::{Screen, time_of};
@@ -237,8 +237,8 @@ fn show(screen: &Screen, answer: &Updated) -> Result<(), Failure> {
     let service = answer.service();
     screen.headline(status, &service)?;
     let differences = match &answer.changes {
-        Some(changes) => of_plan(changes),
-        None => of_states(answer.before.as_ref(), answer.after.as_ref()),
+        Some(changes) if status == "PLANNED" => of_plan(changes),
+        changes => of_change(changes.as_deref(), answer.before.as_ref(), answer.after.as_ref(), true),
     };
     Screen::space()?;
     if differences.is_empty() {

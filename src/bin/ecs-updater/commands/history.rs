@@ -10,7 +10,6 @@ use serde_json::{Map, Value, json};
 use super::{ask_history, query_of};
 use crate::answers::{Change, Outcome, Page, Tone, read, tone};
 use crate::arguments::{History, Order};
-use crate::difference::of_states;
 use crate::failure::{Exit, Failure};
 use crate::lambda::Functions;
 use crate::screen::{Screen, time_of};
@@ -155,7 +154,7 @@ fn show(screen: &mut Screen, change: &Change, in_full: bool) -> Result<(), Failu
 fn details(screen: &Screen, change: &Change) -> Result<(), Failure> {
     screen.headline(change.status.as_deref().unwrap_or("?"), &change.service())?;
     Screen::space()?;
-    let differences = of_states(change.before.as_ref(), change.after.as_ref());
+    let differences = change.differences();
     if !differences.is_empty() {
         screen.differences(&differences)?;
         Screen::space()?;

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::answers::{self, Change, IDENTITIES, Outcome, Page, STATUSES, Tone, Verdict, read, service_key, tone};
 use crate::arguments::{History, Order};
 use crate::commands::{ask_history, query_of};
-use crate::difference::{Difference, of_states};
+use crate::difference::{Difference, shortened};
 use crate::failure::{Exit, Failure};
 use crate::lambda::Functions;
 use crate::screen::time_of;
@@ -267,6 +267,8 @@ struct ChangeView {
     at: String,
     shown_at: String,
     differences: Vec<Difference>,
+    /// How many more came with the revision.
+    more: usize,
     runs: Vec<String>,
     requested_by: String,
     /// Whether somebody vouches for who asked; empty where nobody is named.
@@ -431,7 +433,8 @@ impl ChangeView {
     fn new(change: &Change, open: bool) -> Self {
         let text = |value: &Option<String>| clean(value.as_deref().unwrap_or_default());
         let status = clean(change.status.as_deref().unwrap_or("?"));
-        let differences = of_states(change.before.as_ref(), change.after.as_ref());
+        let all = change.differences();
+        let (differences, more) = if open { (all, 0) } else { shortened(all) };
         let state = change.after.as_ref().or(change.before.as_ref());
         let runs = state.filter(|_| differences.is_empty()).map(|state| {
             state.all_images().iter().map(|(name, image)| clean(&format!("image {name}: {image}"))).collect()
@@ -464,6 +467,7 @@ impl ChangeView {
             shown_at: time_of(change.when()),
             rows: rows(change.before.as_ref(), change.after.as_ref()),
             differences,
+            more,
             runs: runs.unwrap_or_default(),
             requested_by: text(&change.requested_by),
             identity,
