@@ -39,7 +39,7 @@ pub const ROUNDING: Duration = Duration::seconds(1);
 /// What an outcome says beyond its kind. Members without a value are left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Detail {
-    /// Why, in the words of ECS.
+    /// Why, in the words of ECS, without what may be a value ([`reason`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// What a rollback went back to.
@@ -545,7 +545,8 @@ impl Followed<'_> {
         is_over && !has_number && !is_named
     }
 
-    /// Where it stands, by its service deployment where that is known, and by the service.
+    /// Where it stands, by its service deployment where that is known, and by the service. A reason is as ECS gives it, with what it repeats:
+    /// [`Ending::told`] before anybody is told.
     #[must_use]
     pub fn standing(&self, service: &Service, known: Option<&ServiceDeployment>) -> Standing {
         if service.created_at().is_some_and(|made| made > self.started_at + ROUNDING) {

@@ -582,7 +582,9 @@ async fn plans_and_records_show_names_and_settings_of_a_service_and_no_other_fre
     let mut planned = set.clone();
     planned["dry_run"] = true.into();
     told.push(world.update(planned).await);
-    told.iter().for_each(|outcome| _ = outcome.status("PLANNED"));
+    for outcome in &told {
+        outcome.status("PLANNED");
+    }
     world.journal.on("UpdateService", 1, Fault::Echo { status: 400, code: "InvalidParameterException".into() });
     let refused = world.update(set.clone()).await;
     let refused = refused.error("ServiceUpdateFailed").to_owned();
