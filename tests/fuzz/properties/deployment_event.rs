@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use ecs_updater::ledger::begun::{Begun, Written};
 use ecs_updater::ledger::deployment::{DeploymentItem, Undoes};
 use ecs_updater::ledger::head::{Head, Lease};
-use ecs_updater::ledger::hear::{Heard, Known, Says, hear, needs_ledger};
+use ecs_updater::ledger::hear::{Heard, Known, Says, Stands, hear, needs_ledger};
 use ecs_updater::ledger::record::{Attempt, Kind, Place, RecordKey};
 use ecs_updater::mask::HIDDEN;
 use ecs_updater::names::{ChangeId, Partition};
@@ -81,7 +81,14 @@ fn heard(value: &Value, event: &DeploymentEvent) {
         left: None,
     };
     let writings = [Written::default(), Written { begun: vec![begun], ..Written::default() }];
-    let says = [None, Some(Says::default()), Some(Says { created_at: Some(event.at), ..Says::default() })];
+    let stands = |stands| Some(Says { stands: Some(stands), ..Says::default() });
+    let says = [
+        None,
+        Some(Says::default()),
+        Some(Says { created_at: Some(event.at), ..Says::default() }),
+        stands(Stands::UnderWay),
+        stands(Stands::Ended(Kind::Completed)),
+    ];
     let heads = [None, Some(head(now + chrono::Duration::seconds(1))), Some(head(event.at))];
     for item in [None, Some(&known), Some(&undoing), Some(&stranger)] {
         for (head, written) in heads.iter().flat_map(|head| writings.iter().map(move |written| (head, written))) {
@@ -110,7 +117,10 @@ fn sensible(event: &DeploymentEvent, item: Option<&DeploymentItem>, heard: &Hear
     match heard {
         Heard::Refused(why) => panic!("{why}"),
         Heard::External(_) => assert!(item.is_none(), "{heard:?}"),
-        Heard::Ask => assert!(item.is_none() || event.rolls_back(), "{heard:?}"),
+        Heard::Ask => {
+            let ends = event.happened != Happened::InProgress;
+            assert!(item.is_none() || event.rolls_back() || ends, "{heard:?}");
+        }
         Heard::Ended { ending, is_final, .. } => {
             assert!(item.is_some() && event.happened != Happened::InProgress, "{heard:?}");
             assert_eq!(*is_final, ending.kind != Kind::DeploymentFailed);
