@@ -577,12 +577,12 @@ async fn plans_and_records_show_names_and_settings_of_a_service_and_no_other_fre
     world.update(change(1)).await.status("APPLIED");
     // By somebody else's hand each of them differs, and an event sets each.
     world.cloud().edit(&site, |service| fill(service, &free_service("by hand")));
-    let mut told = vec![world.update(json!({"restore": "previous", "dry_run": true})).await];
+    let mut answers = vec![world.update(json!({"restore": "previous", "dry_run": true})).await];
     let set = json!({"service": free_service("set")["parameters"], "force_new_deployment": true});
     let mut planned = set.clone();
     planned["dry_run"] = true.into();
-    told.push(world.update(planned).await);
-    for outcome in &told {
+    answers.push(world.update(planned).await);
+    for outcome in &answers {
         outcome.status("PLANNED");
     }
     world.journal.on("UpdateService", 1, Fault::Echo { status: 400, code: "InvalidParameterException".into() });
@@ -591,8 +591,8 @@ async fn plans_and_records_show_names_and_settings_of_a_service_and_no_other_fre
     assert!(world.journal.mend() > 0);
     world.update(set).await.status("APPLIED");
     let restore = json!({"restore": "previous", "force_new_deployment": true});
-    told.push(world.update(restore).await);
-    told[2].status("APPLIED");
+    answers.push(world.update(restore).await);
+    answers[2].status("APPLIED");
     let sent = world.journal.of("UpdateService");
     let parameters = serde_json::to_string(&free_service("set")["parameters"]).unwrap();
     assert_eq!(sent[1].body.matches("text set ").count(), parameters.matches("text set ").count());
@@ -603,7 +603,7 @@ async fn plans_and_records_show_names_and_settings_of_a_service_and_no_other_fre
 
     let logs = world.logs().join("\n");
     let all =
-        format!("{told:?}{refused}{logs}{}{}", json!(world.records(&site)), json!(world.tables().scan(STATE_TABLE)));
+        format!("{answers:?}{refused}{logs}{}{}", json!(world.records(&site)), json!(world.tables().scan(STATE_TABLE)));
     let texts = FREE_SERVICE.split("MARKER ").skip(1).filter_map(|text| text.split('"').next());
     let is_told =
         |text: &&str| ["before", "by hand", "set"].iter().any(|which| all.contains(&format!("text {which} {text}")));
