@@ -867,6 +867,18 @@ def test_variables_are_the_templates_parameters(file: str) -> None:
             assert f"var.{snake(name)} >= {definition['MinValue']} && var.{snake(name)} <= {most}" in body, name
 
 
+def test_nobody_is_let_at_the_tables_policies_without_having_said_so() -> None:
+    """Neither by a module nor by the trial, which hands it on: what has a default is chosen by nobody."""
+    declared = {
+        path.parent.name: found[1]
+        for path in DIRECTORY.rglob("variables.tf")
+        if (found := re.search(r'^variable "break_glass_role_arn" {\n(.*?)^}$', path.read_text(), re.M | re.S))
+    }
+    assert set(declared) == {"hub", DIRECTORY.name}
+    assert {where for where, body in declared.items() if re.search(r"^  default\b", body, re.M)} == set()
+    assert "Default" not in template("hub.yaml")["Parameters"]["BreakGlassRoleArn"]
+
+
 @pytest.mark.parametrize("file", MODULES)
 def test_outputs_are_the_templates_outputs(file: str) -> None:
     assert set(blocks(MODULES[file], "outputs.tf", "output")) == {snake(name) for name in template(file)["Outputs"]}
@@ -923,6 +935,7 @@ def test_what_terraform_deploys_works_and_goes_away(terraform: Terraform, tmp_pa
             "api": True,
             "account_log_role": "CREATE",
             "external_id": "external",
+            "break_glass_role_arn": "NONE",
             "organization_id": deploy.ORGANIZATION_ID,
             "image": "busybox",
             "keep_records": False,
