@@ -859,3 +859,21 @@ def test_signed_packages_can_be_demanded_of_every_function(file: str) -> None:
         if resource["Type"] == "AWS::Lambda::Function":
             demanded = {"Fn::If": ["HasCodeSigningConfig", {"Ref": "CodeSigningConfigArn"}, {"Ref": "AWS::NoValue"}]}
             assert resource["Properties"]["CodeSigningConfigArn"] == demanded, name
+
+
+# What stays even where the stack's creation failed, and why it may.
+KEPT_WHATEVER_HAPPENS = {
+    ("api.yaml", "LogRole"): "the account's setting names it, which other APIs use, and which CloudFormation does not take back",
+    ("api.yaml", "Account"): "that setting",
+}
+
+
+def test_what_is_kept_is_not_kept_where_its_creation_failed() -> None:
+    """Plain `Retain` leaves behind what a first deployment made before it failed, under whatever name the next one wants."""
+    kept = {
+        (path.name, name)
+        for path in (ROOT / "infrastructure" / "cloudformation").glob("*.yaml")
+        for name, resource in template(path.name)["Resources"].items()
+        if resource.get("DeletionPolicy") == "Retain"
+    }
+    assert kept == set(KEPT_WHATEVER_HAPPENS)

@@ -957,8 +957,14 @@ def test_what_terraform_deploys_works_and_goes_away(terraform: Terraform, tmp_pa
             )
             return done.returncode, done.stdout + done.stderr
 
+        # A first apply that fails is gone on with, as DEPLOY.md says: what it made is in the state, and in nobody's way.
+        code, said = run("apply", "-var=code_key=mistyped.zip")
+        assert code != 0 and "NoSuchKey" in said, said
+        made = set(aws.client("dynamodb", root).list_tables()["TableNames"])
+        assert made
         code, said = run("apply")
         assert code == 0, said
+        assert set(aws.client("dynamodb", root).list_tables()["TableNames"]) == made
 
         def would_change() -> set[str]:
             """What the next apply would change. Not alarms: the local AWS does not tell Terraform all of them."""
