@@ -58,13 +58,13 @@ class Hub:
         assert not done.stderr
         return done.returncode, done.stdout.splitlines()
 
-    def tell(self, service: str, call: str, parameters: dict[str, Any]) -> None:
+    def tell(self, service: str, call: str, parameters: dict[str, Any], **identity: str) -> None:
         """What CloudTrail tells of a call."""
         detail = {
             "eventSource": f"{service}.amazonaws.com",
             "eventName": call,
             "requestParameters": parameters,
-            "userIdentity": {"arn": f"arn:aws:iam::{HUB}:user/somebody"},
+            "userIdentity": {"arn": f"arn:aws:iam::{HUB}:user/somebody", **identity},
         }
         entry = {"Source": SOURCES[service], "DetailType": "AWS API Call via CloudTrail", "Detail": json.dumps(detail)}
         assert self.client("events").put_events(Entries=[entry])["FailedEntryCount"] == 0
@@ -158,6 +158,16 @@ def test_whoever_changes_the_hub_is_heard_of(hub: Hub) -> None:
         (told,) = hub.heard()
         assert (told["eventName"], told["requestParameters"]) == (name, filled(parameters, hub.names))
         assert told["userIdentity"]["arn"].endswith("somebody")
+
+
+def test_what_a_stack_changes_is_heard_of_as_what_anybody_does(hub: Hub) -> None:
+    """Whoever may update the stack may change functions and roles by it: by way of CloudFormation is no excuse
+    (https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-user-identity.html on invokedBy)."""
+    for service, name, parameters in HEARD:
+        hub.tell(service, name, filled(parameters, hub.names), invokedBy="cloudformation.amazonaws.com")
+    told = hub.heard(30)
+    assert sorted(each["eventName"] for each in told) == sorted(name for _, name, _ in HEARD)
+    assert {each["userIdentity"]["invokedBy"] for each in told} == {"cloudformation.amazonaws.com"}
 
 
 def test_what_others_do_is_not_heard_of(hub: Hub) -> None:
