@@ -90,6 +90,7 @@ def resolve(node: Any, values: dict[str, Any], conditions: dict[str, bool]) -> A
 # What the tokens of policies/ stand for, and what the templates' names are, in one deployment.
 UPDATER_ROLE = "arn:aws:iam::111111111111:role/ecs-updater/updater"
 RECORDER_ROLE = "arn:aws:iam::111111111111:role/ecs-updater/recorder"
+OTHER_WATCHES = "arn:aws:events:eu-west-1:222222222222:rule/ecs-updater-watch-*"
 WATCH_RULES = [f"arn:rule:{rule}" for rule in render.WATCH_RULES]
 TOKENS: dict[str, Any] = {
     "__PARTITION__": "aws",
@@ -118,7 +119,7 @@ TOKENS: dict[str, Any] = {
     "__HUB_EVENT_BUS_ARN__": "arn:bus",
     "__RULE_ARNS__": [*WATCH_RULES, "arn:rule:documents", "arn:rule:recorder", "arn:rule:alarms", "arn:rule:sweep"],
     "__TAMPERING_QUEUE_ARN__": "arn:tampering-queue",
-    "__WATCH_RULE_ARNS__": [*WATCH_RULES, "arn:rule:documents"],
+    "__WATCH_RULE_ARNS__": [*WATCH_RULES, "arn:rule:documents", OTHER_WATCHES],
     "__HUB_REGION__": "eu-central-1",
     "__UPDATER_SOURCE_ARN__": "arn:updater-function",
     "__RECORDER_SOURCE_ARN__": "arn:recorder-function",
@@ -379,7 +380,7 @@ def test_without_a_document_nothing_listens_for_one() -> None:
     conditions = template("hub.yaml")["Conditions"]
     assert conditions["HasDocuments"] == {"Fn::Or": [{"Condition": "HasAllowedAccountsArn"}, {"Condition": "HasTriggerMappingArn"}]}
     policy = resolve(in_template("tampering-queue.json"), VALUES, dict.fromkeys(CONDITIONS, False))
-    assert policy["Statement"][0]["Condition"]["ArnEquals"]["aws:SourceArn"] == WATCH_RULES
+    assert policy["Statement"][0]["Condition"]["ArnLike"]["aws:SourceArn"] == [*WATCH_RULES, OTHER_WATCHES]
 
 
 @pytest.mark.parametrize(

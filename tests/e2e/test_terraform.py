@@ -46,7 +46,7 @@ MODULES = {
 # is gone on with by Terraform, and taken back by CloudFormation.
 ONLY_CLOUDFORMATION = {"Release", "ProtectTables"}
 # Terraform deploys the API itself, where CloudFormation needs a function for it.
-ONLY_CLOUDFORMATION_MAKES = {"DeployerFunction", "DeployerRole", "DeployerLogGroup"}
+ONLY_CLOUDFORMATION_MAKES = {"DeployerFunction", "DeployerRole", "DeployerLogGroup", "DeployerWatch"}
 
 
 def snake(name: str) -> str:
@@ -349,6 +349,7 @@ KINDS = {
             "Description": "description",
             "EventBusName": "event_bus_name",
             "EventPattern": "event_pattern",
+            "Name": lambda value: {"name_prefix": value.removesuffix(STACK_ID)},
             "ScheduleExpression": "schedule_expression",
             "Targets": None,
         },
