@@ -38,7 +38,13 @@ class Document:
     @property
     def right(self) -> dict[str, Any]:
         """What the template lets the role do with it."""
-        owner = {"Condition": {"StringEquals": {"aws:ResourceAccount": "${aws:PrincipalAccount}"}}}
+        function = f"arn:aws:lambda:{REGION}:{HUB}:function:{self.system.deployment.function}"
+        owner = {
+            "Condition": {
+                "ArnEquals": {"lambda:SourceFunctionArn": function},
+                "StringEquals": {"aws:ResourceAccount": "${aws:PrincipalAccount}"},
+            }
+        }
         if self.kind == "s3":
             return {"Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{deploy.PACKAGE_BUCKET}/{self.name}", **owner}
         return {"Action": "ssm:GetParameter", "Resource": f"arn:aws:ssm:{REGION}:{HUB}:parameter/{self.name}", **owner}
