@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import check_api
 import deploy
 import models
 import pytest
+import urllib3
 from conftest import BUILT
 from local_aws import HUB, REGION, LocalAws, forget_aws_settings, root_of
 from terraform import DIRECTORY, Missing, Terraform, with_tables
@@ -920,6 +922,8 @@ def test_terraform_goes_on_where_it_was(terraform: Terraform, tmp_path: Path, of
     assert json.loads((tmp_path / kept).read_text())["lineage"] == "x"
 
 
+DOOR = ("/updates", "/updates/async", "/plans", "/restores", "/restores/async", "/history")
+
 # ---- on the local AWS ------------------------------------------------------------------------------------------------
 
 
@@ -987,6 +991,12 @@ def test_what_terraform_deploys_works_and_goes_away(terraform: Terraform, tmp_pa
                 "WavesBucketName": outputs["waves_bucket_name"],
             },
         )
+        # The door that Terraform made: how its methods know their callers, and what one meets who is nobody.
+        api = outputs["api_url"].removeprefix("https://").partition(".")[0]
+        assert check_api.check(aws.client("apigateway", root), api) == {f"POST {path}": "AWS_IAM" for path in DOOR}
+        for path in DOOR:
+            answer = urllib3.request("POST", f"{aws.endpoint}/_aws/execute-api/{api}/live{path}", json={})
+            assert (answer.status, json.loads(answer.data)["retryable"]) == (403, False), path
         event = {
             "ecs_cluster_name": outputs["cluster_name"],
             "ecs_service_name": outputs["service_name"],
