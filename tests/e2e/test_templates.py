@@ -767,14 +767,29 @@ def test_the_sweeps_rule_says_what_the_recorder_takes_for_a_sweep() -> None:
     assert 'event.get("sweep").is_some()' in (ROOT / "src" / "recorder.rs").read_text()
 
 
-@pytest.mark.parametrize("function", ["Updater", "History", "Recorder"])
-def test_a_function_may_have_concurrency_of_its_own(function: str) -> None:
-    properties = template("hub.yaml")["Resources"][f"{function}Function"]["Properties"]
+@pytest.mark.parametrize(
+    ("file", "function"),
+    [("hub.yaml", "Updater"), ("hub.yaml", "History"), ("hub.yaml", "Recorder"), ("trigger.yaml", "Trigger")],
+)
+def test_a_function_may_have_concurrency_of_its_own(file: str, function: str) -> None:
+    properties = template(file)["Resources"][f"{function}Function"]["Properties"]
     name = f"{function}Concurrency"
     wanted = properties["ReservedConcurrentExecutions"]
     assert resolve(wanted, {name: "7"}, {f"Has{name}": True}) == "7"
     assert resolve(wanted, {name: ""}, {f"Has{name}": False}) is NOTHING
-    assert template("hub.yaml")["Parameters"][name]["Default"] == ""
+    assert template(file)["Parameters"][name]["Default"] == ""
+
+
+def test_what_alarms_cost_is_reckoned_by_how_many_there_are() -> None:
+    counted = {}
+    for file in ("hub.yaml", "api.yaml", "trigger.yaml", "target-events.yaml"):
+        types = [resource["Type"] for resource in template(file)["Resources"].values()]
+        counted[file] = (types.count("AWS::CloudWatch::Alarm"), types.count("AWS::CloudWatch::CompositeAlarm"))
+    text = (ROOT / "docs" / "DEPLOY.md").read_text().split("## Costs")[1]
+    (row,) = re.findall(r"^\| alarms of the hub \| (\d+) on a metric, 0\.10 USD each, and (\d) composed of others", text, re.M)
+    assert (int(row[0]), int(row[1])) == counted["hub.yaml"]
+    (others,) = re.findall(r"\| alarms elsewhere \| (\d) of the API, (\d) of the trigger, (\d) of each account and region", text)
+    assert [int(number) for number in others] == [counted[file][0] for file in ("api.yaml", "trigger.yaml", "target-events.yaml")]
 
 
 def test_the_dead_letters_are_read_over_tls_with_a_recorder_and_without() -> None:

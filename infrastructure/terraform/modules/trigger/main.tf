@@ -126,6 +126,8 @@ resource "aws_lambda_function" "trigger_function" {
   code_signing_config_arn = var.code_signing_config_arn == "" ? null : var.code_signing_config_arn
   tags                    = var.tags
 
+  reserved_concurrent_executions = var.trigger_concurrency == "" ? -1 : tonumber(var.trigger_concurrency)
+
   logging_config {
     log_format = "JSON"
     log_group  = aws_cloudwatch_log_group.trigger_log_group.name

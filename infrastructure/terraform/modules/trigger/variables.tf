@@ -143,6 +143,17 @@ variable "log_retention_days" {
   }
 }
 
+variable "trigger_concurrency" {
+  description = "How many invocations of the trigger are at work at a time at the most; as many of the account's concurrency are kept for it. One is enough for pushes, which come one batch after the other. Left empty, it shares what the account has."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^([1-9][0-9]{0,4})?$", var.trigger_concurrency))
+    error_message = "trigger_concurrency must be a number from 1 to 99999, or empty"
+  }
+}
+
 variable "data_key_arn" {
   description = "KMS key that log and queues are encrypted with; its policy has to let CloudWatch Logs, EventBridge and this account's IAM policies use it (docs/DEPLOY.md). Left empty, keys of AWS."
   type        = string
