@@ -117,11 +117,13 @@ lint-dependencies: $(TOOLS)/rust/stamp
 .PHONY: lint-advisories
 lint-advisories: $(TOOLS)/rust/stamp
 	$(TOOLS)/rust/bin/cargo-deny --locked check advisories
+	$(TOOLS)/rust/bin/cargo-deny --locked --manifest-path fuzz/Cargo.toml --config deny.toml check advisories
 # The same in .ci/run: skipped, and said so, where the database cannot be fetched.
 .PHONY: lint-advisories-if-any
 lint-advisories-if-any: $(TOOLS)/rust/stamp
 	@if $(TOOLS)/rust/bin/cargo-deny --locked fetch db >/dev/null 2>&1; \
-	then $(TOOLS)/rust/bin/cargo-deny --locked check --disable-fetch advisories; \
+	then $(TOOLS)/rust/bin/cargo-deny --locked check --disable-fetch advisories && \
+	  $(TOOLS)/rust/bin/cargo-deny --locked --manifest-path fuzz/Cargo.toml --config deny.toml check --disable-fetch advisories; \
 	else echo "skipped: lint-advisories: RustSec's database cannot be fetched here"; fi
 lint-templates: $(VENV)/stamp
 	$(VENV)/bin/cfn-lint $(TEMPLATES)
@@ -163,6 +165,10 @@ render: $(VENV)/stamp ## write policies, state machine, schemas and API into wha
 
 .PHONY: build-lambda-package
 build-lambda-package: $(VENV)/stamp cargo ## the zips for AWS and what is in them, small and slow to build (ARCH=x86_64 or arm64)
+	@wanted=$$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml); found=$$(rustc --version | cut -d ' ' -f 2); \
+	test "$$found" = "$$wanted" || test -n "$(ANY_RUST)" || { \
+	  echo "Rust $$found is not the $$wanted of rust-toolchain.toml, by which packages are the same bytes everywhere:" >&2; \
+	  echo "rustup takes it by itself. ANY_RUST=1 builds other bytes by what is here" >&2; exit 1; }
 	@rustc --print target-libdir --target $(RUST_TARGET) | xargs test -d || { \
 	  echo "Rust cannot build for $(RUST_TARGET) here: rustup target add $(RUST_TARGET)" >&2; exit 1; }
 	RUSTFLAGS="$(RUSTFLAGS) $(PACKAGE_RUSTFLAGS)" cargo build --locked --profile lambda --no-default-features --target $(RUST_TARGET) $(FUNCTIONS:%=--bin %)

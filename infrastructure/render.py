@@ -97,7 +97,12 @@ TOKENS: dict[str, Any] = {
         ),
     ],
     "__TAMPERING_QUEUE_ARN__": "${TamperingQueue.Arn}",
-    "__WATCH_RULE_ARNS__": [*({"Fn::GetAtt": [rule, "Arn"]} for rule in WATCH_RULES), DOCUMENTS_WATCH],
+    "__WATCH_RULE_ARNS__": [
+        *({"Fn::GetAtt": [rule, "Arn"]} for rule in WATCH_RULES),
+        DOCUMENTS_WATCH,
+        # Those of trigger.yaml and api.yaml, which are deployed later.
+        {"Fn::Sub": "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:rule/ecs-updater-watch-*"},
+    ],
     "__HUB_REGION__": "${HubRegion}",
     "__API_ARN__": "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${Api}",
     "__API_DEPLOYMENTS_ARN__": "arn:${AWS::Partition}:apigateway:${AWS::Region}::/restapis/${Api}/deployments",

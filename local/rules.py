@@ -440,7 +440,9 @@ class Terraform:
         return kept
 
     def _variables(self) -> list[str]:
-        return [f"-var={variable}={value}" for variable, value in self._place.record.terraform.items()]
+        # A sandbox alone has no tables, but Terraform wants the variable. With a hub, it comes with the hub's parameters.
+        given = {"break_glass_role_arn": "NONE", **self._place.record.terraform}
+        return [f"-var={variable}={value}" for variable, value in given.items()]
 
     def _run(self, command: str, *more: str) -> str:
         """Runs a command to its end; what it printed."""

@@ -280,6 +280,11 @@ for literal, quote in ((airspeed.StringLiteral, "'"), (airspeed.InterpolatedStri
     literal.ESCAPED_CHAR = re.compile("(?!)")
 
 
+# A name may have hyphens, as headers have (https://velocity.apache.org/engine/1.7/vtl-reference.html).
+airspeed.NameOrCall.NAME = re.compile(r"([_a-z][a-z0-9_-]*)", re.S + re.I)
+airspeed.SetDirective.PLACE = re.compile(r"\s*\$([a-z_][a-z0-9_-]*(?:\.[a-z_][a-z0-9_-]*)*)", re.S + re.I)
+
+
 # Java's strings count and cut UTF-16 units: a character beyond U+FFFF is two of them, which a cut may tear apart.
 def units(text: str, begin: int = 0, end: int | None = None) -> str:
     """String.substring."""
@@ -293,7 +298,8 @@ def code_point(text: str, index: int) -> int:
 
 
 airspeed.__additional_methods__[str].update(
-    length=lambda text: len(text.encode("utf-16-le", "surrogatepass")) // 2, substring=units, codePointAt=code_point
+    length=lambda text: len(text.encode("utf-16-le", "surrogatepass")) // 2, substring=units, codePointAt=code_point,
+    concat=lambda text, more: text + more, endsWith=lambda text, end: text.endswith(end),
 )
 
 
@@ -375,7 +381,7 @@ async def invoke_lambda(integration: dict[str, Any], api_id: str, stage_name: st
         "resourcePath": resource["path"],
         "identity": caller["caller_identity"] or {},
         "authorizer": {**authorizer, "claims": JavaMap(authorizer.get("claims") or {})},
-        "requestOverride": {"path": {}},
+        "requestOverride": {"path": {}, "header": {}},
         "responseOverride": {},
     }
     try:
@@ -387,6 +393,9 @@ async def invoke_lambda(integration: dict[str, Any], api_id: str, stage_name: st
         name.removeprefix("integration.request.header.").lower(): value.strip("'")
         for name, value in (integration.get("requestParameters") or {}).items()
     }
+    # Overrides come after what the integration maps.
+    # https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-override-request-response-parameters.html
+    sent |= {name.lower(): value for name, value in context["requestOverride"]["header"].items()}
     name, qualifier = function_arn.split(":")[6:8]
     invocation = asyncio.ensure_future(lambda_svc._invoke(name, event, sent, path_qualifier=qualifier))
     try:

@@ -1,8 +1,7 @@
 """What strict.py mends of CloudFormation: what a stack refuses to make or to delete, and the names that it gives.
 
-MiniStack deletes tables that AWS would not let go, makes functions of packages that are not there, takes over a log group or a
-table that stands already, and gives a second stack of a name the same names as the first. So a first deployment could neither
-fail nor leave anything behind.
+MiniStack deletes tables that AWS would not let go, takes over a log group or a table that stands already, and gives a second stack
+of a name the same names as the first. So a first deployment left nothing behind. (What a function is refused for: strict_lambda.py.)
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any
 
 import ministack.core.iam_evaluator as evaluator
 from ministack.core.responses import get_account_id, get_region
-from ministack.services import cloudformation, cloudwatch_logs, dynamodb, lambda_svc
+from ministack.services import cloudformation, cloudwatch_logs, dynamodb
 from ministack.services.cloudformation import provisioners
 
 Created = tuple[str, dict[str, str]]
@@ -81,17 +80,6 @@ def table_delete(name: str, _: dict[str, Any]) -> None:
     dynamodb._resource_policies.pop(arn, None)
 
 
-original_function: Callable[..., Created] = provisioners._lambda_create
-
-
-def function_create(logical_id: str, properties: dict[str, Any], stack: str) -> Created:
-    """A function, where its package is there."""
-    code = properties.get("Code", {})
-    if code.get("S3Key") and lambda_svc._fetch_code_from_s3(code["S3Bucket"], code["S3Key"], code.get("S3ObjectVersion")) is None:
-        raise ValueError("Error occurred while GetObject. S3 Error Code: NoSuchKey. S3 Error Message: The specified key does not exist.")
-    return original_function(logical_id, properties, stack)
-
-
 original_log_group: Callable[..., Created] = provisioners._cwlogs_create
 
 
@@ -115,5 +103,4 @@ def mend() -> None:
     provisioners._physical_name = physical_name
     handlers = provisioners._RESOURCE_HANDLERS
     handlers["AWS::DynamoDB::Table"] |= {"create": table_create, "update": table_update, "delete": table_delete}
-    handlers["AWS::Lambda::Function"]["create"] = function_create
     handlers["AWS::Logs::LogGroup"] |= {"create": log_group_create, "update": log_group_update}

@@ -55,6 +55,8 @@ module "api" {
   history_alias_arn     = module.hub[0].history_alias_arn
   notices_topic_arn     = module.hub[0].notices_topic_arn
   alarm                 = true
+  tampering_queue_arn   = module.hub[0].tampering_queue_arn
+  watch                 = true
   account_log_role      = var.account_log_role
   log_retention_days    = var.log_retention_days
   keep_records          = var.keep_records

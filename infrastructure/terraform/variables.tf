@@ -67,9 +67,8 @@ variable "external_id" {
 }
 
 variable "break_glass_role_arn" {
-  description = "The one role that may change the tables' policies. NONE, as for a trial: any administrator may."
+  description = "The one role that may change the tables' policies; Terraform must then run as that role. NONE, as for a trial: any administrator may."
   type        = string
-  default     = "NONE"
 }
 
 variable "log_retention_days" {

@@ -27,6 +27,17 @@ for needed in (*(BUILT / "local" / package for package in deploy.PACKAGES), COMM
     if not needed.exists():
         pytest.exit(f"{needed} is not there: `make local-package` builds it, and `make test` does so first", 2)
 
+# What tests found and people read: printed after all of them, whether or not pytest shows what tests print.
+TABLES = pytest.StashKey[list[str]]()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Prints them."""
+    for table in config.stash.get(TABLES, []):
+        terminalreporter.write_line("")
+        terminalreporter.write_line(table)
+
+
 # Imported by more than one test module; their asserts are to be explained as those of tests are.
 pytest.register_assert_rewrite("ledger")
 

@@ -1,6 +1,6 @@
 """Every alarm of every template rings for its cause, however late its metric comes, and stays quiet for a caller's fault.
 
-`pytest tests/e2e/test_alarms.py -s` prints the table: alarm, cause, and how many minutes after it the alarm rang. What is
+The end of pytest's output has the table: alarm, cause, and how many minutes after it the alarm rang. What is
 CloudWatch's here is local/alarms.py, which names its sources; it is tried below on the tables of the user guide and on the
 alarms that this project once had.
 """
@@ -36,6 +36,7 @@ from alarms import (
     matches,
     watched,
 )
+from conftest import TABLES
 from terraform import Missing, Terraform
 from test_templates import ROOT, resolve, template
 from test_terraform import MODULES, Made, address, address_of, snake
@@ -463,6 +464,42 @@ QUIET: dict[str, Happening] = {
 }
 
 
+def asynchronous(function: str, *more: Happening) -> Happening:
+    """An asynchronous event that its function refuses each time."""
+
+    def happening(world: World, at: float) -> None:
+        of_function("AsyncEventsDropped", function)(world, at)
+        for each in more:
+            each(world, at)
+
+    return happening
+
+
+# Faults of callers that ring all the same: the alarms that tell of them, and why they are not told apart. docs/ALARMS.md says it to operators.
+RINGS_FOR_CALLERS: dict[str, tuple[set[str], Happening, str]] = {
+    "an event that nobody waits for is wrong": (
+        {"DeadLettersAlarm", "UpdaterDroppedAlarm"},
+        asynchronous("UpdaterFunction", letters("DeadLetters")),
+        "its sender never sees the answer, and nobody else would be told",
+    ),
+    "a question that nobody waits for is wrong": (
+        {"HistoryDroppedAlarm"},
+        asynchronous("HistoryFunction"),
+        "who asks so has an error in a program, and sees no answer",
+    ),
+    "an account is mistyped": (
+        {"AssumeRoleFailedAlarm"},
+        failing("AssumeRoleFailed"),
+        "STS says the same of it as of an account without its role; AllowedAccounts tells them apart",
+    ),
+    "the input of a rollout is refused": (
+        {"WavesFailedAlarm"},
+        execution("ExecutionsFailed"),
+        "Step Functions counts failed executions without their error, and tells it in logs on a best-effort basis only",
+    ),
+}
+
+
 # ---- the tests -------------------------------------------------------------------------------------------------------
 
 
@@ -527,9 +564,12 @@ def test_every_alarm_rings_for_its_cause(deployed: Deployed, request: pytest.Fix
             rows.append((name, cause, *cells))
     head = ("alarm", "cause", *(f"{late // MINUTE} min late" for late in LATENESS))
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    print(f"\n{request.node.callspec.id}: minutes from when the trouble began until somebody is told")
-    for row in (head, tuple("-" * width for width in widths), *rows):
-        print("| " + " | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) + " |")
+    title = f"{request.node.callspec.id}: minutes from when the trouble began until somebody is told"
+    lines = [
+        "| " + " | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) + " |"
+        for row in (head, tuple("-" * width for width in widths), *rows)
+    ]
+    request.config.stash.setdefault(TABLES, []).append("\n".join([title, *lines]))
 
 
 @pytest.mark.parametrize("what", QUIET)
@@ -542,6 +582,24 @@ def test_every_alarm_is_quiet_for_what_is_no_operators_fault(deployed: Deployed,
         for reading in RETRIEVED:
             changes = world.tells(list(deployed.alarms.values()), START, end, reading)
             assert [change for change in changes if change.pages] == [], (late, reading)
+
+
+@pytest.mark.parametrize("what", RINGS_FOR_CALLERS)
+def test_what_rings_for_a_caller_is_listed_with_its_reason(deployed: Deployed, what: str) -> None:
+    names, happening, why = RINGS_FOR_CALLERS[what]
+    assert why
+    for late in LATENESS:
+        world = World(deployed, late)
+        happening(world, START + PHASES[1])
+        changes = world.tells(list(deployed.alarms.values()), START, world.ended + HOUR, RETRIEVED[0])
+        assert {change.name for change in changes if change.pages} == {deployed.alarms[name].name for name in names}, late
+    listed = (ROOT / "docs" / "ALARMS.md").read_text().split("## What a caller can ring")[1].split("\n## ")[0]
+    assert all(f"`{name}`" in listed for name in names)
+
+
+def test_nothing_else_that_rings_for_a_caller_is_listed() -> None:
+    listed = (ROOT / "docs" / "ALARMS.md").read_text().split("## What a caller can ring")[1].split("\n## ")[0]
+    assert set(re.findall(r"`(\w+Alarm)`", listed)) == set().union(*(names for names, *_ in RINGS_FOR_CALLERS.values()))
 
 
 def test_both_functions_count_what_ends_without_an_answer_alike(deployed: Deployed) -> None:

@@ -1,6 +1,7 @@
 """A first deployment that fails can be made again under the same name; what it leaves is what DEPLOY.md says.
 
-The cause is one of the most frequent: a package that is not in the bucket.
+The causes are among the most frequent: a package that is not in the bucket, and API Gateway without a role for logs. For each
+template that keeps something: hub.yaml, trigger.yaml, api.yaml; and for Terraform, which goes on where it failed.
 """
 
 from __future__ import annotations
@@ -31,21 +32,41 @@ class Hub:
         return self._aws.client(service, root_of(HUB))
 
     def create(self, **parameters: str) -> str:
-        """Creates the stack, as `aws cloudformation deploy` does, and waits; how it ended."""
-        source = stacks.source("hub.yaml", self.client("s3"), "packages")
-        given = {**self._right, **parameters}
+        """Creates the hub's stack, and waits; how it ended."""
+        return self.create_other(NAME, "hub.yaml", {**self._right, **parameters})
+
+    def create_other(self, name: str, file: str, given: dict[str, str]) -> str:
+        """Creates a stack, as `aws cloudformation deploy` does, and waits; how it ended."""
+        source = stacks.source(file, self.client("s3"), "packages")
         cloudformation = self.client("cloudformation")
         arn = cloudformation.create_stack(
-            StackName=NAME,
+            StackName=name,
             **source,
             Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in given.items()],
             Capabilities=["CAPABILITY_NAMED_IAM"],
         )["StackId"]
         return str(stacks._wait(cloudformation, arn, 0.1)["StackStatus"])
 
-    def delete(self) -> list[str]:
-        """Deletes the stack; what it left."""
-        found = stacks.find(self.client("cloudformation"), NAME)
+    def outputs(self) -> dict[str, str]:
+        """What the hub's stack tells."""
+        return stacks.outputs_of(stacks.find(self.client("cloudformation"), NAME) or {})
+
+    def trigger(self, package: str) -> dict[str, str]:
+        """Parameters of trigger.yaml."""
+        self.client("s3").put_object(
+            Bucket="packages", Key="right/trigger.zip", Body=(BUILT / "local" / "trigger.zip").read_bytes()
+        )
+        return {
+            "CodeBucket": "packages",
+            "CodeKey": package,
+            "UpdaterAlias": self.outputs()["UpdaterAliasArn"],
+            "RegistryRepositoryArns": f"arn:aws:ecr:{REGION}:{HUB}:repository/team/app",
+            "TriggerMapping": "[]",
+        }
+
+    def delete(self, name: str = NAME) -> list[str]:
+        """Deletes a stack; what it left."""
+        found = stacks.find(self.client("cloudformation"), name)
         assert found
         return stacks.remove(self.client("cloudformation"), found["StackId"])
 
@@ -117,3 +138,27 @@ def test_what_a_stack_keeps_is_in_nobodys_way(hub: Hub) -> None:
     for kind, names in kept.items():
         assert set(names) <= set(hub.left()[kind])
     assert len(hub.left()["log groups"]) == 2 * len(kept["log groups"])
+
+
+def test_a_first_deployment_of_the_trigger_leaves_nothing_and_is_made_again(hub: Hub) -> None:
+    assert hub.create(ProtectTables="NO") == "CREATE_COMPLETE"
+    before = hub.left()
+    assert hub.create_other("trigger", "trigger.yaml", hub.trigger("mistyped/trigger.zip")) == "ROLLBACK_COMPLETE"
+    assert hub.left() == before
+    assert hub.delete("trigger") == []
+    assert hub.create_other("trigger", "trigger.yaml", hub.trigger("right/trigger.zip")) == "CREATE_COMPLETE"
+    # What has been there is kept.
+    assert [kind.split()[0] for kind in hub.delete("trigger")] == ["AWS::Logs::LogGroup"]
+
+
+def test_a_first_deployment_of_the_api_leaves_nothing_and_is_made_again(hub: Hub) -> None:
+    """The default is a role of the account that there is already. A fresh account has none."""
+    assert hub.create(ProtectTables="NO") == "CREATE_COMPLETE"
+    before = hub.left()
+    functions = {name: hub.outputs()[name] for name in ("UpdaterApiAliasArn", "HistoryAliasArn")}
+    assert hub.create_other("api", "api.yaml", functions) == "ROLLBACK_COMPLETE"
+    assert hub.left() == before
+    assert hub.delete("api") == []
+    assert hub.create_other("api", "api.yaml", {**functions, "AccountLogRole": "CREATE"}) == "CREATE_COMPLETE"
+    kept = sorted(kind.split()[0] for kind in hub.delete("api"))
+    assert kept == ["AWS::ApiGateway::Account", "AWS::IAM::Role", "AWS::Logs::LogGroup"]

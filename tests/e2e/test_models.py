@@ -325,7 +325,7 @@ def rendered(body: Any, way: str, path: str = "/updates", **context: Any) -> str
         "requestTime": "09/Nov/2026:08:30:00 +0000",
         "resourcePath": path,
         "identity": {"userArn": "arn:aws:iam::111111111111:user/ann"},
-        "requestOverride": {"path": {}},
+        "requestOverride": {"path": {}, "header": {}},
         **context,
     }
     asked = DOCUMENT["paths"][path]["post"][models.INTEGRATION]["requestTemplates"]["application/json"]
@@ -391,18 +391,46 @@ def test_an_event_is_sent_when_the_door_has_it_unless_it_says_when_it_was_first(
 
 
 def test_a_name_is_cut_to_what_the_history_keeps() -> None:
-    for length, kept in ((255, 255), (256, 256), (257, 256), (5000, 256)):
+    """Both ends of it: whose names differ in an account, a subject, a user or a session are not one in records, keys and turns."""
+    for length in (255, 256):
         event = once(rendered({}, "LAMBDA", authorizer={"principalId": "'" * length}))
-        assert event["requested_by"] == "'" * kept
+        assert event["requested_by"] == "'" * length
+    for length in (257, 5000):
+        for name in ("a" + "'" * (length - 1), "'" * (length - 1) + "z"):
+            event = once(rendered({}, "LAMBDA", authorizer={"principalId": name}))
+            assert event["requested_by"] == f"{name[:64]}...{name[-189:]}"
+            assert len(event["requested_by"]) == 256
+    path = "/path" * 100
+    users = [f"arn:aws:iam::{account}:user{path}/{name}" for account in ("1" * 12, "2" * 12) for name in ("ann", "bob")]
+    names = [once(rendered({}, "IAM", identity={"userArn": user}))["requested_by"] for user in users]
+    assert len(set(names)) == 4
+    assert all(name[:31] == user[:31] and name.endswith(user[-4:]) for name, user in zip(names, users, strict=True))
+    claims = [strict_api.JavaMap({"sub": sub, "username": "u" * 300}) for sub in ("1-2", "3-4")]
+    subjects = [once(rendered({}, "COGNITO", authorizer={"claims": claim}))["requested_by"] for claim in claims]
+    assert [name.split(":")[:2] for name in subjects] == [["cognito", "1-2"], ["cognito", "3-4"]]
 
 
 @pytest.mark.parametrize("before", range(4))
 def test_a_name_is_not_cut_inside_a_character(before: int) -> None:
     """One beyond U+FFFF has two units in Java, which counts and cuts these; one of them alone is no text."""
-    name = "a" * before + "\N{GRINNING FACE}" * 300
-    kept = once(rendered({}, "LAMBDA", authorizer={"principalId": name}))["requested_by"]
-    assert name.startswith(kept)
-    assert len(kept.encode("utf-16-le")) // 2 in (255, 256)
+    for name in ("a" * before + "\N{GRINNING FACE}" * 300, "\N{GRINNING FACE}" * 300 + "a" * before):
+        kept = once(rendered({}, "LAMBDA", authorizer={"principalId": name}))["requested_by"]
+        first, last = kept.split("...")
+        assert name.startswith(first) and name.endswith(last)
+        assert len(kept.encode("utf-16-le")) // 2 in range(254, 257)
+
+
+@pytest.mark.parametrize("way", list(WAYS))
+def test_whom_the_door_does_not_know_is_answered_also_where_nobody_waits(way: str) -> None:
+    claims = strict_api.JavaMap({"sub": "1-2", "username": "ann"})
+    known = {"identity": {"userArn": "arn:ann"}, "authorizer": {"principalId": "ann", "claims": claims}}
+    for path in ("/updates", "/updates/async", "/plans", "/restores", "/restores/async"):
+        for context, nobody in ((known, False), ({"identity": {}, "authorizer": {}}, True)):
+            override: dict[str, Any] = {"path": {}, "header": {}}
+            event = once(rendered({"restore": "previous"}, way, path, **context, requestOverride=override))
+            assert (event["requested_by"] == "") == nobody
+            waited = {"X-Amz-Invocation-Type": "RequestResponse"} if nobody and path.endswith("/async") else {}
+            assert override["header"] == waited, path
 
 
 NOBODY: list[tuple[str, Any]] = [

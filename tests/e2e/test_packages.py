@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 import sys
 import tomllib
 import zipfile
@@ -81,3 +83,29 @@ def test_pip_takes_nothing_without_its_hash() -> None:
     installs = re.findall(r"pip (?:--python \S+ )?install .*", (ROOT / "Makefile").read_text())
     assert installs
     assert all("--require-hashes" in line for line in installs)
+
+
+def test_packages_for_aws_are_built_by_the_rust_that_is_pinned(tmp_path: Path) -> None:
+    """Without rustup nobody else would see to it, and the bytes would be others."""
+    for tool, says in (("rustc", "rustc 1.0.0 (abcdef012 2015-05-15)"), ("cargo", "cargo")):
+        (tmp_path / tool).write_text(f"#!/bin/sh\necho '{says}'\n")
+        (tmp_path / tool).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    build = ["make", "--no-print-directory", "--old-file=.venv/stamp", "build-lambda-package"]
+    done = subprocess.run(build, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    pinned = tomllib.loads((ROOT / "rust-toolchain.toml").read_text())["toolchain"]["channel"]
+    assert done.returncode != 0
+    assert f"Rust 1.0.0 is not the {pinned} of rust-toolchain.toml" in done.stderr
+    # Who wants to, may: what comes next is whether that Rust can build for Lambda.
+    done = subprocess.run([*build, "ANY_RUST=1"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert "rust-toolchain.toml" not in done.stderr
+    assert "Rust cannot build for" in done.stderr
+
+
+def test_advisories_are_looked_for_in_every_lock_file() -> None:
+    """The fuzzers have one of their own."""
+    text = (ROOT / "Makefile").read_text()
+    for rule in ("lint-advisories", "lint-advisories-if-any"):
+        recipe = text.split(f"\n{rule}: ")[1].split("\n.PHONY")[0].split("\nlint-templates")[0]
+        checks = [line for line in recipe.splitlines() if re.search(r"cargo-deny\b.* check\b.*advisories", line)]
+        assert [("fuzz/Cargo.toml" in line) for line in checks] == [False, True], rule

@@ -260,6 +260,36 @@ def test_a_caller_that_the_api_door_vouches_for_is_named_in_the_target(system: S
     functions.delete_alias(FunctionName=name, Name="api")
 
 
+def test_a_target_role_has_to_let_the_caller_be_named(system: System) -> None:
+    """AWS asks the role's trust policy for it too
+    (https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_temp_control-access_monitor.html)."""
+    functions, iam = system.client("lambda"), system.client("iam", TARGET)
+    name = system.deployment.function
+    trust = iam.get_role(RoleName="ecs-updater-target")["Role"]["AssumeRolePolicyDocument"]
+
+    def change(alias: str) -> dict[str, Any]:
+        event = system.service(TARGET).event(ecs_image_name="nginx", requested_by="ann")
+        answer = functions.invoke(FunctionName=name, Qualifier=alias, Payload=json.dumps(event))
+        return dict(json.loads(answer["Payload"].read()))
+
+    unnamed = [statement for statement in trust["Statement"] if statement["Action"] != "sts:SetSourceIdentity"]
+    assert len(unnamed) == len(trust["Statement"]) - 1
+    aliases = functions.list_aliases(FunctionName=name)["Aliases"]
+    if "api" not in {alias["Name"] for alias in aliases}:
+        functions.create_alias(FunctionName=name, Name="api", FunctionVersion=aliases[0]["FunctionVersion"])
+    try:
+        iam.update_assume_role_policy(
+            RoleName="ecs-updater-target", PolicyDocument=json.dumps({**trust, "Statement": unnamed})
+        )
+        failed = change("api")
+        assert failed.get("errorType") == "AssumeRoleFailed", failed
+        # Whom nobody vouches for is named in no session.
+        assert change("live")["body"]["status"] == "APPLIED"
+    finally:
+        iam.update_assume_role_policy(RoleName="ecs-updater-target", PolicyDocument=json.dumps(trust))
+    assert change("api")["body"]["status"] == "APPLIED"
+
+
 # ---- what a session in a target account may do -----------------------------------------------------------------------
 
 LAYERS = ("session", "role", "boundary")

@@ -10,6 +10,7 @@ from typing import Any
 
 import deploy
 import pytest
+import stacks
 from botocore.exceptions import ClientError
 from conftest import System
 from local_aws import HUB, REGION, TARGETS
@@ -37,7 +38,13 @@ class Document:
     @property
     def right(self) -> dict[str, Any]:
         """What the template lets the role do with it."""
-        owner = {"Condition": {"StringEquals": {"aws:ResourceAccount": "${aws:PrincipalAccount}"}}}
+        function = f"arn:aws:lambda:{REGION}:{HUB}:function:{self.system.deployment.function}"
+        owner = {
+            "Condition": {
+                "ArnEquals": {"lambda:SourceFunctionArn": function},
+                "StringEquals": {"aws:ResourceAccount": "${aws:PrincipalAccount}"},
+            }
+        }
         if self.kind == "s3":
             return {"Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{deploy.PACKAGE_BUCKET}/{self.name}", **owner}
         return {"Action": "ssm:GetParameter", "Resource": f"arn:aws:ssm:{REGION}:{HUB}:parameter/{self.name}", **owner}
@@ -131,6 +138,51 @@ def test_a_parameter_has_room_for_three_hundred_accounts_and_no_more_than_aws_gi
     ssm.put_parameter(Name=name, Value="x" * 8192, Type="String", Tier="Advanced", Overwrite=True)
     with pytest.raises(ClientError, match="ValidationException"):
         ssm.put_parameter(Name=name, Value="x" * 8193, Type="String", Tier="Advanced", Overwrite=True)
+
+
+def test_a_functions_environment_has_room_for_three_hundred_accounts_and_no_more_than_aws_gives(system: System) -> None:
+    """What longer lists are kept elsewhere for. Neither Lambda's API takes them, nor a stack."""
+    functions, name = system.client("lambda"), system.deployment.function
+    variables = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+
+    def accounts(count: int) -> str:
+        return ",".join([*TARGETS, HUB, *(f"{number:012}" for number in range(count - len(TARGETS) - 1))])
+
+    def configure(count: int) -> None:
+        given = {**variables, "ALLOWED_ACCOUNTS": accounts(count)}
+        functions.update_function_configuration(FunctionName=name, Environment={"Variables": given})
+
+    try:
+        # The local AWS's own variables (endpoints) take more room than AWS's.
+        configure(250)
+        with pytest.raises(ClientError, match="InvalidParameterValueException.*exceeded the 4KB limit"):
+            configure(350)
+    finally:
+        functions.update_function_configuration(FunctionName=name, Environment={"Variables": variables})
+
+    cloudformation = system.client("cloudformation")
+    given = cloudformation.describe_stacks(StackName="ecs-updater-hub")["Stacks"][0]["Parameters"]
+    before = [{"ParameterKey": one["ParameterKey"], "UsePreviousValue": True} for one in given]
+
+    def update(count: int) -> str:
+        changed = {"ParameterKey": "AllowedAccounts", "ParameterValue": accounts(count)}
+        arn = cloudformation.update_stack(
+            StackName="ecs-updater-hub",
+            UsePreviousTemplate=True,
+            Parameters=[changed, *(one for one in before if one["ParameterKey"] != "AllowedAccounts")],
+            Capabilities=["CAPABILITY_NAMED_IAM"],
+        )["StackId"]
+        return str(stacks._wait(cloudformation, arn, 0.1)["StackStatus"])
+
+    # A parameter of a stack has 4,096 characters; the environment has the other variables too.
+    assert update(310) == "UPDATE_ROLLBACK_COMPLETE"
+    assert update(290) == "UPDATE_COMPLETE"
+    cloudformation.update_stack(
+        StackName="ecs-updater-hub",
+        UsePreviousTemplate=True,
+        Parameters=[one for one in before if one["ParameterKey"] != "AllowedAccounts"],
+        Capabilities=["CAPABILITY_NAMED_IAM"],
+    )
 
 
 def test_a_secret_parameter_is_refused_and_not_taken_for_its_cipher_text(

@@ -22,7 +22,8 @@ from local_aws import HUB, REGION, TARGETS, LocalAws, forget_aws_settings, root_
 
 CHECK = deploy.ROOT / "local" / "check_tables.py"
 
-SOURCES = {service: f"aws.{service}" for service in ("dynamodb", "events", "iam", "kms", "lambda", "s3", "ssm")}
+SERVICES = ("apigateway", "dynamodb", "events", "iam", "kms", "lambda", "s3", "sqs", "ssm")
+SOURCES = {service: f"aws.{service}" for service in SERVICES}
 # One document of each kind.
 DOCUMENTS = {
     "AllowedAccountsArn": "arn:aws:s3:::settings/ecs-updater/accounts",
@@ -37,8 +38,24 @@ class Hub:
         self._aws = aws
         outputs = deploy.deploy_hub(aws, BUILT / "local", DOCUMENTS)
         self.queue = outputs["TamperingQueueUrl"]
-        stack = self.client("cloudformation").describe_stack_resources(StackName="ecs-updater-hub")["StackResources"]
-        self.names = {resource["LogicalResourceId"]: str(resource["PhysicalResourceId"]) for resource in stack}
+        watched = {"TamperingQueueArn": outputs["TamperingQueueArn"]}
+        deploy.deploy_api(aws, **watched)
+        trigger = {
+            "CodeBucket": deploy.PACKAGE_BUCKET,
+            "CodeKey": "trigger.zip",
+            "UpdaterAlias": outputs["UpdaterAliasArn"],
+            "RegistryRepositoryArns": arn("ecr", "repository/team/app"),
+            "TriggerMapping": "[]",
+            **watched,
+        }
+        package = (BUILT / "local" / "trigger.zip").read_bytes()
+        self.client("s3").put_object(Bucket=deploy.PACKAGE_BUCKET, Key="trigger.zip", Body=package)
+        deploy.deploy_stack(aws, HUB, "ecs-updater-trigger", "trigger.yaml", trigger)
+        self.names = {
+            resource["LogicalResourceId"]: str(resource["PhysicalResourceId"])
+            for stack in ("ecs-updater-trigger", "ecs-updater-api", "ecs-updater-hub")
+            for resource in self.client("cloudformation").describe_stack_resources(StackName=stack)["StackResources"]
+        }
 
     def client(self, service: str) -> Any:
         """A client that may do everything there."""
@@ -58,13 +75,13 @@ class Hub:
         assert not done.stderr
         return done.returncode, done.stdout.splitlines()
 
-    def tell(self, service: str, call: str, parameters: dict[str, Any]) -> None:
+    def tell(self, service: str, call: str, parameters: dict[str, Any], **identity: str) -> None:
         """What CloudTrail tells of a call."""
         detail = {
             "eventSource": f"{service}.amazonaws.com",
             "eventName": call,
             "requestParameters": parameters,
-            "userIdentity": {"arn": f"arn:aws:iam::{HUB}:user/somebody"},
+            "userIdentity": {"arn": f"arn:aws:iam::{HUB}:user/somebody", **identity},
         }
         entry = {"Source": SOURCES[service], "DetailType": "AWS API Call via CloudTrail", "Detail": json.dumps(detail)}
         assert self.client("events").put_events(Entries=[entry])["FailedEntryCount"] == 0
@@ -122,6 +139,25 @@ HEARD = [
     ("events", "PutRule", {"name": "another", "eventBusName": "ecs-updater-hub"}),
     ("events", "RemovePermission", {"eventBusName": arn("events", "event-bus/ecs-updater-hub")}),
     ("events", "DeleteEventBus", {"name": "ecs-updater-hub"}),
+    # Of the trigger, by its own rule: who replaces its code changes every service.
+    ("lambda", "UpdateFunctionCode20150331v2", {"functionName": "{TriggerFunction}"}),
+    ("lambda", "UpdateFunctionConfiguration20150331v2", {"functionName": arn("lambda", "function:{TriggerFunction}")}),
+    ("lambda", "CreateEventSourceMapping20150331", {"functionName": "{TriggerFunction}", "eventSourceArn": "arn:of:another"}),
+    ("iam", "PutRolePolicy", {"roleName": "{TriggerRole}", "policyName": "more"}),
+    ("iam", "UpdateAssumeRolePolicy", {"roleName": "{TriggerRole}"}),
+    ("events", "DisableRule", {"name": "{TriggerRule}"}),
+    ("events", "PutTargets", {"rule": "{TriggerRule}"}),
+    ("sqs", "SetQueueAttributes", {"queueUrl": "{TriggerQueue}"}),
+    # Of the API door: who changes its template says whose name is verified.
+    ("apigateway", "PutRestApi", {"restApiId": "{Api}"}),
+    ("apigateway", "UpdateMethod", {"restApiId": "{Api}", "httpMethod": "POST"}),
+    ("apigateway", "CreateDeployment", {"restApiId": "{Api}"}),
+    ("lambda", "UpdateFunctionCode20150331v2", {"functionName": "{DeployerFunction}"}),
+    ("iam", "AttachRolePolicy", {"roleName": "{DeployerRole}"}),
+    # And these rules themselves, by the hub's.
+    ("events", "DisableRule", {"name": "{TriggerWatch}"}),
+    ("events", "RemoveTargets", {"rule": "{ApiWatch}", "ids": ["tampering"]}),
+    ("events", "PutRule", {"name": "ecs-updater-watch-of-somebody"}),
     ("ssm", "PutParameter", {"name": "/ecs-updater/mapping", "type": "String", "overwrite": True}),
     ("ssm", "DeleteParameter", {"name": "/ecs-updater/mapping"}),
     ("ssm", "DeleteParameters", {"names": ["/another", "/ecs-updater/mapping"]}),
@@ -136,6 +172,8 @@ UNHEARD = [
     ("lambda", "UpdateFunctionCode20150331v2", {"functionName": "another"}),
     ("iam", "PutRolePolicy", {"roleName": "another"}),
     ("events", "DisableRule", {"name": "another"}),
+    ("apigateway", "PutRestApi", {"restApiId": "another"}),
+    ("sqs", "SetQueueAttributes", {"queueUrl": "another"}),
     ("ssm", "PutParameter", {"name": "/ecs-updater/another"}),
     ("ssm", "PutParameter", {"name": "/ecs-updater/accounts"}),
     ("ssm", "GetParameter", {"name": "/ecs-updater/mapping"}),
@@ -158,6 +196,16 @@ def test_whoever_changes_the_hub_is_heard_of(hub: Hub) -> None:
         (told,) = hub.heard()
         assert (told["eventName"], told["requestParameters"]) == (name, filled(parameters, hub.names))
         assert told["userIdentity"]["arn"].endswith("somebody")
+
+
+def test_what_a_stack_changes_is_heard_of_as_what_anybody_does(hub: Hub) -> None:
+    """Whoever may update the stack may change functions and roles by it: by way of CloudFormation is no excuse
+    (https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-user-identity.html on invokedBy)."""
+    for service, name, parameters in HEARD:
+        hub.tell(service, name, filled(parameters, hub.names), invokedBy="cloudformation.amazonaws.com")
+    told = hub.heard(30)
+    assert sorted(each["eventName"] for each in told) == sorted(name for _, name, _ in HEARD)
+    assert {each["userIdentity"]["invokedBy"] for each in told} == {"cloudformation.amazonaws.com"}
 
 
 def test_what_others_do_is_not_heard_of(hub: Hub) -> None:

@@ -90,6 +90,7 @@ def resolve(node: Any, values: dict[str, Any], conditions: dict[str, bool]) -> A
 # What the tokens of policies/ stand for, and what the templates' names are, in one deployment.
 UPDATER_ROLE = "arn:aws:iam::111111111111:role/ecs-updater/updater"
 RECORDER_ROLE = "arn:aws:iam::111111111111:role/ecs-updater/recorder"
+OTHER_WATCHES = "arn:aws:events:eu-west-1:222222222222:rule/ecs-updater-watch-*"
 WATCH_RULES = [f"arn:rule:{rule}" for rule in render.WATCH_RULES]
 TOKENS: dict[str, Any] = {
     "__PARTITION__": "aws",
@@ -118,7 +119,7 @@ TOKENS: dict[str, Any] = {
     "__HUB_EVENT_BUS_ARN__": "arn:bus",
     "__RULE_ARNS__": [*WATCH_RULES, "arn:rule:documents", "arn:rule:recorder", "arn:rule:alarms", "arn:rule:sweep"],
     "__TAMPERING_QUEUE_ARN__": "arn:tampering-queue",
-    "__WATCH_RULE_ARNS__": [*WATCH_RULES, "arn:rule:documents"],
+    "__WATCH_RULE_ARNS__": [*WATCH_RULES, "arn:rule:documents", OTHER_WATCHES],
     "__HUB_REGION__": "eu-central-1",
     "__UPDATER_SOURCE_ARN__": "arn:updater-function",
     "__RECORDER_SOURCE_ARN__": "arn:recorder-function",
@@ -379,7 +380,7 @@ def test_without_a_document_nothing_listens_for_one() -> None:
     conditions = template("hub.yaml")["Conditions"]
     assert conditions["HasDocuments"] == {"Fn::Or": [{"Condition": "HasAllowedAccountsArn"}, {"Condition": "HasTriggerMappingArn"}]}
     policy = resolve(in_template("tampering-queue.json"), VALUES, dict.fromkeys(CONDITIONS, False))
-    assert policy["Statement"][0]["Condition"]["ArnEquals"]["aws:SourceArn"] == WATCH_RULES
+    assert policy["Statement"][0]["Condition"]["ArnLike"]["aws:SourceArn"] == [*WATCH_RULES, OTHER_WATCHES]
 
 
 @pytest.mark.parametrize(
@@ -766,14 +767,29 @@ def test_the_sweeps_rule_says_what_the_recorder_takes_for_a_sweep() -> None:
     assert 'event.get("sweep").is_some()' in (ROOT / "src" / "recorder.rs").read_text()
 
 
-@pytest.mark.parametrize("function", ["Updater", "History", "Recorder"])
-def test_a_function_may_have_concurrency_of_its_own(function: str) -> None:
-    properties = template("hub.yaml")["Resources"][f"{function}Function"]["Properties"]
+@pytest.mark.parametrize(
+    ("file", "function"),
+    [("hub.yaml", "Updater"), ("hub.yaml", "History"), ("hub.yaml", "Recorder"), ("trigger.yaml", "Trigger")],
+)
+def test_a_function_may_have_concurrency_of_its_own(file: str, function: str) -> None:
+    properties = template(file)["Resources"][f"{function}Function"]["Properties"]
     name = f"{function}Concurrency"
     wanted = properties["ReservedConcurrentExecutions"]
     assert resolve(wanted, {name: "7"}, {f"Has{name}": True}) == "7"
     assert resolve(wanted, {name: ""}, {f"Has{name}": False}) is NOTHING
-    assert template("hub.yaml")["Parameters"][name]["Default"] == ""
+    assert template(file)["Parameters"][name]["Default"] == ""
+
+
+def test_what_alarms_cost_is_reckoned_by_how_many_there_are() -> None:
+    counted = {}
+    for file in ("hub.yaml", "api.yaml", "trigger.yaml", "target-events.yaml"):
+        types = [resource["Type"] for resource in template(file)["Resources"].values()]
+        counted[file] = (types.count("AWS::CloudWatch::Alarm"), types.count("AWS::CloudWatch::CompositeAlarm"))
+    text = (ROOT / "docs" / "DEPLOY.md").read_text().split("## Costs")[1]
+    (row,) = re.findall(r"^\| alarms of the hub \| (\d+) on a metric, 0\.10 USD each, and (\d) composed of others", text, re.M)
+    assert (int(row[0]), int(row[1])) == counted["hub.yaml"]
+    (others,) = re.findall(r"\| alarms elsewhere \| (\d) of the API, (\d) of the trigger, (\d) of each account and region", text)
+    assert [int(number) for number in others] == [counted[file][0] for file in ("api.yaml", "trigger.yaml", "target-events.yaml")]
 
 
 def test_the_dead_letters_are_read_over_tls_with_a_recorder_and_without() -> None:
@@ -859,3 +875,21 @@ def test_signed_packages_can_be_demanded_of_every_function(file: str) -> None:
         if resource["Type"] == "AWS::Lambda::Function":
             demanded = {"Fn::If": ["HasCodeSigningConfig", {"Ref": "CodeSigningConfigArn"}, {"Ref": "AWS::NoValue"}]}
             assert resource["Properties"]["CodeSigningConfigArn"] == demanded, name
+
+
+# What stays even where the stack's creation failed, and why it may.
+KEPT_WHATEVER_HAPPENS = {
+    ("api.yaml", "LogRole"): "the account's setting names it, which other APIs use, and which CloudFormation does not take back",
+    ("api.yaml", "Account"): "that setting",
+}
+
+
+def test_what_is_kept_is_not_kept_where_its_creation_failed() -> None:
+    """Plain `Retain` leaves behind what a first deployment made before it failed, under whatever name the next one wants."""
+    kept = {
+        (path.name, name)
+        for path in (ROOT / "infrastructure" / "cloudformation").glob("*.yaml")
+        for name, resource in template(path.name)["Resources"].items()
+        if resource.get("DeletionPolicy") == "Retain"
+    }
+    assert kept == set(KEPT_WHATEVER_HAPPENS)

@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import check_api
 import deploy
 import models
 import pytest
+import urllib3
 from conftest import BUILT
 from local_aws import HUB, REGION, LocalAws, forget_aws_settings, root_of
 from terraform import DIRECTORY, Missing, Terraform, with_tables
@@ -46,7 +48,7 @@ MODULES = {
 # is gone on with by Terraform, and taken back by CloudFormation.
 ONLY_CLOUDFORMATION = {"Release", "ProtectTables"}
 # Terraform deploys the API itself, where CloudFormation needs a function for it.
-ONLY_CLOUDFORMATION_MAKES = {"DeployerFunction", "DeployerRole", "DeployerLogGroup"}
+ONLY_CLOUDFORMATION_MAKES = {"DeployerFunction", "DeployerRole", "DeployerLogGroup", "DeployerWatch"}
 
 
 def snake(name: str) -> str:
@@ -349,6 +351,7 @@ KINDS = {
             "Description": "description",
             "EventBusName": "event_bus_name",
             "EventPattern": "event_pattern",
+            "Name": lambda value: {"name_prefix": value.removesuffix(STACK_ID)},
             "ScheduleExpression": "schedule_expression",
             "Targets": None,
         },
@@ -867,6 +870,18 @@ def test_variables_are_the_templates_parameters(file: str) -> None:
             assert f"var.{snake(name)} >= {definition['MinValue']} && var.{snake(name)} <= {most}" in body, name
 
 
+def test_nobody_is_let_at_the_tables_policies_without_having_said_so() -> None:
+    """Neither by a module nor by the trial, which hands it on: what has a default is chosen by nobody."""
+    declared = {
+        path.parent.name: found[1]
+        for path in DIRECTORY.rglob("variables.tf")
+        if (found := re.search(r'^variable "break_glass_role_arn" {\n(.*?)^}$', path.read_text(), re.M | re.S))
+    }
+    assert set(declared) == {"hub", DIRECTORY.name}
+    assert {where for where, body in declared.items() if re.search(r"^  default\b", body, re.M)} == set()
+    assert "Default" not in template("hub.yaml")["Parameters"]["BreakGlassRoleArn"]
+
+
 @pytest.mark.parametrize("file", MODULES)
 def test_outputs_are_the_templates_outputs(file: str) -> None:
     assert set(blocks(MODULES[file], "outputs.tf", "output")) == {snake(name) for name in template(file)["Outputs"]}
@@ -907,6 +922,8 @@ def test_terraform_goes_on_where_it_was(terraform: Terraform, tmp_path: Path, of
     assert json.loads((tmp_path / kept).read_text())["lineage"] == "x"
 
 
+DOOR = ("/updates", "/updates/async", "/plans", "/restores", "/restores/async", "/history")
+
 # ---- on the local AWS ------------------------------------------------------------------------------------------------
 
 
@@ -923,6 +940,7 @@ def test_what_terraform_deploys_works_and_goes_away(terraform: Terraform, tmp_pa
             "api": True,
             "account_log_role": "CREATE",
             "external_id": "external",
+            "break_glass_role_arn": "NONE",
             "organization_id": deploy.ORGANIZATION_ID,
             "image": "busybox",
             "keep_records": False,
@@ -944,8 +962,14 @@ def test_what_terraform_deploys_works_and_goes_away(terraform: Terraform, tmp_pa
             )
             return done.returncode, done.stdout + done.stderr
 
+        # A first apply that fails is gone on with, as DEPLOY.md says: what it made is in the state, and in nobody's way.
+        code, said = run("apply", "-var=code_key=mistyped.zip")
+        assert code != 0 and "NoSuchKey" in said, said
+        made = set(aws.client("dynamodb", root).list_tables()["TableNames"])
+        assert made
         code, said = run("apply")
         assert code == 0, said
+        assert set(aws.client("dynamodb", root).list_tables()["TableNames"]) == made
 
         def would_change() -> set[str]:
             """What the next apply would change. Not alarms: the local AWS does not tell Terraform all of them."""
@@ -967,6 +991,12 @@ def test_what_terraform_deploys_works_and_goes_away(terraform: Terraform, tmp_pa
                 "WavesBucketName": outputs["waves_bucket_name"],
             },
         )
+        # The door that Terraform made: how its methods know their callers, and what one meets who is nobody.
+        api = outputs["api_url"].removeprefix("https://").partition(".")[0]
+        assert check_api.check(aws.client("apigateway", root), api) == {f"POST {path}": "AWS_IAM" for path in DOOR}
+        for path in DOOR:
+            answer = urllib3.request("POST", f"{aws.endpoint}/_aws/execute-api/{api}/live{path}", json={})
+            assert (answer.status, json.loads(answer.data)["retryable"]) == (403, False), path
         event = {
             "ecs_cluster_name": outputs["cluster_name"],
             "ecs_service_name": outputs["service_name"],

@@ -42,13 +42,13 @@ class Pushes:
         )
         return str(answer["image"]["imageId"]["imageDigest"])
 
-    def tell(self, tag: str, digests: list[str]) -> None:
+    def tell(self, tag: str, digests: list[str], detail_type: str = "ECR Image Action", **more: str) -> None:
         """The events of pushes, as ECR puts them on the account's bus."""
         entries = [
             {
                 "Source": "aws.ecr",
-                "DetailType": "ECR Image Action",
-                "Detail": json.dumps(detail(tag, digest)),
+                "DetailType": detail_type,
+                "Detail": json.dumps({**detail(tag, digest), **more}),
             }
             for digest in digests
         ]
@@ -148,6 +148,57 @@ def test_a_push_changes_the_mapped_services_and_nothing_else(pushes: Pushes) -> 
         assert f"{IMAGES}:release-7 " in records[0]["reason"]
     assert system.running(pushes.bystander) == before
     assert not system.records(pushes.bystander)
+
+
+def test_a_replicated_image_changes_the_mapped_services(pushes: Pushes) -> None:
+    """What ECR sends where a replicated image comes to: https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-eventbridge.html."""
+    digest = pushes.push("release-7-replicated", "sha256:replicated")
+    source = {"source-account": TARGETS[0], "source-region": "us-east-1"}
+    pushes.tell("release-7-replicated", [digest], "ECR Replication Action", **{"action-type": "REPLICATE", **source})
+    pushes.wait(f"{IMAGES}@{digest}")
+    for service in pushes.mapped:
+        assert f"{IMAGES}:release-7-replicated " in pushes.system.records(service)[-1]["reason"]
+
+
+def test_what_the_rule_does_not_name_never_enters_the_queue(pushes: Pushes) -> None:
+    """Nor costs an invocation: a queue beside the trigger's gets all that the rule takes."""
+    system = pushes.system
+    stack = system.client("cloudformation").describe_stack_resource(
+        StackName="ecs-updater-trigger", LogicalResourceId="TriggerRule"
+    )
+    rule = stack["StackResourceDetail"]["PhysicalResourceId"]
+    anybody = {"Effect": "Allow", "Principal": "*", "Action": "sqs:SendMessage", "Resource": "*"}
+    attributes = {"Policy": json.dumps({"Version": "2012-10-17", "Statement": [anybody]})}
+    sqs, events = system.client("sqs"), system.client("events")
+    beside = sqs.create_queue(QueueName="beside-the-trigger", Attributes=attributes)["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=beside, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    assert events.put_targets(Rule=rule, Targets=[{"Id": "beside", "Arn": arn}])["FailedEntryCount"] == 0
+    # No mapping has the tags, so that nothing is changed by those that are taken.
+    pushes.tell("unheard", ["sha256:x"], **{"repository-name": "team/another"})
+    pushes.tell("unheard", ["sha256:x"], **{"repository-name": f"{REPOSITORY}-2"})
+    pushes.tell("unheard", ["sha256:x"], **{"result": "FAILURE"})
+    pushes.tell("unheard", ["sha256:x"], **{"action-type": "DELETE"})
+    pushes.tell("unheard", ["sha256:x"], "ECR Image Scan")
+    pushes.tell("unheard", ["sha256:x"], "ECR Replication Action", **{"action-type": "REPLICATE", "repository-name": "team/another"})
+    pushes.tell("heard", ["sha256:x"], **{"repository-name": "team/unused"})
+    pushes.tell("heard", ["sha256:x"], "ECR Replication Action", **{"action-type": "REPLICATE"})
+    pushes.tell("heard", ["sha256:x"])
+    got: list[dict[str, str]] = []
+
+    def received() -> bool:
+        for message in sqs.receive_message(QueueUrl=beside, MaxNumberOfMessages=10).get("Messages", []):
+            got.append(json.loads(message["Body"])["detail"])
+            sqs.delete_message(QueueUrl=beside, ReceiptHandle=message["ReceiptHandle"])
+        return len(got) >= 3
+
+    until(received, 20)
+    events.remove_targets(Rule=rule, Ids=["beside"])
+    assert {each["image-tag"] for each in got} == {"heard"}
+    assert sorted((each["repository-name"], each["action-type"]) for each in got) == [
+        (REPOSITORY, "PUSH"),
+        (REPOSITORY, "REPLICATE"),
+        ("team/unused", "PUSH"),
+    ]
 
 
 def test_a_hundred_pushes_in_a_second_end_with_the_newest(pushes: Pushes) -> None:

@@ -593,9 +593,9 @@ async fn plans_and_records_show_names_and_settings_of_a_service_and_no_other_fre
     let restore = json!({"restore": "previous", "force_new_deployment": true});
     answers.push(world.update(restore).await);
     answers[2].status("APPLIED");
-    let sent = world.journal.of("UpdateService");
+    let calls = world.journal.of("UpdateService");
     let parameters = serde_json::to_string(&free_service("set")["parameters"]).unwrap();
-    assert_eq!(sent[1].body.matches("text set ").count(), parameters.matches("text set ").count());
+    assert_eq!(calls[1].body.matches("text set ").count(), parameters.matches("text set ").count());
     let own = world.cloud().deployment(&site);
     world.tell(&crate::recorder::event(&site, crate::recorder::FAILED, &own, SENTENCE)).await.response();
     ledger::make_due(world.tables(), &own);

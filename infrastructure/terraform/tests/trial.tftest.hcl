@@ -4,6 +4,10 @@ mock_provider "aws" {
   source = "./tests/mocks"
 }
 
+variables {
+  break_glass_role_arn = "NONE"
+}
+
 run "the_sandbox_alone" {
   variables {
     cluster_name = "cluster"

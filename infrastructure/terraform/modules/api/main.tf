@@ -274,3 +274,31 @@ resource "aws_api_gateway_account" "account" {
 
   depends_on = [aws_iam_role_policy_attachment.log_role]
 }
+
+# Whoever changes the API says whose name the updater takes for verified, and who may call at all. The hub's queue takes events of rules
+# that are called so; its own rules hear of such a rule.
+# https://docs.aws.amazon.com/apigateway/latest/developerguide/cloudtrail.html
+locals {
+  watch = (var.watch != null ? var.watch : var.tampering_queue_arn != "") ? 1 : 0
+}
+
+resource "aws_cloudwatch_event_rule" "api_watch" {
+  count = local.watch
+
+  name_prefix = "ecs-updater-watch-api-"
+  description = "Changes of the API door, to the hub's queue."
+  event_pattern = jsonencode({
+    source      = ["aws.apigateway"]
+    detail-type = ["AWS API Call via CloudTrail"]
+    detail      = { requestParameters = { restApiId = [aws_api_gateway_rest_api.api.id] } }
+  })
+  tags = var.tags
+}
+
+resource "aws_cloudwatch_event_target" "api_watch" {
+  count = local.watch
+
+  rule      = aws_cloudwatch_event_rule.api_watch[0].name
+  target_id = "tampering"
+  arn       = var.tampering_queue_arn
+}

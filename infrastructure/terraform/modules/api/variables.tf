@@ -148,6 +148,17 @@ variable "notices_topic_arn" {
   }
 }
 
+variable "tampering_queue_arn" {
+  description = "The output tampering_queue_arn of module hub, which hears of changes of the API. Left empty, nothing does."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^(arn:aws[a-z-]*:sqs:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,80})?$", var.tampering_queue_arn))
+    error_message = "tampering_queue_arn must be the ARN of an SQS queue, or empty"
+  }
+}
+
 variable "metrics_namespace" {
   description = "CloudWatch namespace of the door's metric, as that of module hub."
   type        = string
@@ -174,6 +185,12 @@ variable "name" {
 
 variable "alarm" {
   description = "Whether there is the alarm. Left null, where there is a notices_topic_arn; to be said where another module of the same apply makes the topic, whose ARN is not known before."
+  type        = bool
+  default     = null
+}
+
+variable "watch" {
+  description = "Whether changes are told. Left null, where there is a tampering_queue_arn; to be said where another module of the same apply makes the queue, whose ARN is not known before."
   type        = bool
   default     = null
 }

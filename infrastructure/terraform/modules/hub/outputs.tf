@@ -108,6 +108,11 @@ output "waves_log_group_name" {
   value       = aws_cloudwatch_log_group.waves_log_group.name
 }
 
+output "tampering_queue_arn" {
+  description = "The variable tampering_queue_arn of modules trigger and api."
+  value       = aws_sqs_queue.tampering_queue.arn
+}
+
 output "tampering_queue_url" {
   description = "What somebody changed of this module's resources, as CloudTrail tells it, for two weeks."
   value       = aws_sqs_queue.tampering_queue.url

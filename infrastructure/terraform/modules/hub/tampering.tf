@@ -15,7 +15,8 @@ module "tampering_queue_policy" {
   document = "tampering-queue"
   tokens = {
     TAMPERING_QUEUE_ARN = aws_sqs_queue.tampering_queue.arn
-    WATCH_RULE_ARNS     = local.watch_rule_arns
+    # And those of modules trigger and api, which are deployed later.
+    WATCH_RULE_ARNS = concat(local.watch_rule_arns, ["arn:${local.partition}:events:${local.region}:${local.account_id}:rule/ecs-updater-watch-*"])
   }
 }
 
@@ -166,14 +167,14 @@ resource "aws_cloudwatch_event_target" "roles_watch" {
 
 resource "aws_cloudwatch_event_rule" "events_watch" {
   name_prefix = "${var.name}-"
-  description = "Changes of the rules and of the event bus."
+  description = "Changes of the rules and of the event bus, and of the rules by which trigger.yaml and api.yaml tell of changes."
   event_pattern = jsonencode({
     source      = ["aws.events"]
     detail-type = ["AWS API Call via CloudTrail"]
     detail = {
       "$or" = [
-        { requestParameters = { name = [var.name, { prefix = "${var.name}-" }] } },
-        { requestParameters = { rule = [{ prefix = "${var.name}-" }] } },
+        { requestParameters = { name = [var.name, { prefix = "${var.name}-" }, { prefix = "ecs-updater-watch-" }] } },
+        { requestParameters = { rule = [{ prefix = "${var.name}-" }, { prefix = "ecs-updater-watch-" }] } },
         { requestParameters = { eventBusName = [var.name, { suffix = ":event-bus/${var.name}" }] } },
       ]
     }

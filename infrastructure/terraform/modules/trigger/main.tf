@@ -126,6 +126,8 @@ resource "aws_lambda_function" "trigger_function" {
   code_signing_config_arn = var.code_signing_config_arn == "" ? null : var.code_signing_config_arn
   tags                    = var.tags
 
+  reserved_concurrent_executions = var.trigger_concurrency == "" ? -1 : tonumber(var.trigger_concurrency)
+
   logging_config {
     log_format = "JSON"
     log_group  = aws_cloudwatch_log_group.trigger_log_group.name
@@ -151,6 +153,49 @@ resource "aws_lambda_event_source_mapping" "trigger_queue_mapping" {
 
   # Lambda tries whether the role may receive.
   depends_on = [aws_iam_role_policy.trigger_role]
+}
+
+# Whoever replaces this function's code changes every service that the updater may change, under the name of pushes. The hub's queue
+# takes events of rules that are called so; its own rules hear of such a rule.
+locals {
+  watch = (var.watch != null ? var.watch : var.tampering_queue_arn != "") ? 1 : 0
+}
+
+resource "aws_cloudwatch_event_rule" "trigger_watch" {
+  count = local.watch
+
+  name_prefix = "ecs-updater-watch-trigger-"
+  description = "Changes of the trigger's function, role, queue and rule, to the hub's queue."
+  event_pattern = jsonencode({
+    detail-type = ["AWS API Call via CloudTrail"]
+    "$or" = [
+      {
+        source = ["aws.lambda"]
+        detail = {
+          requestParameters = {
+            functionName = [
+              aws_lambda_function.trigger_function.function_name,
+              { prefix = aws_lambda_function.trigger_function.arn },
+              { suffix = ":function:${aws_lambda_function.trigger_function.function_name}" },
+            ]
+          }
+        }
+      },
+      { source = ["aws.iam"], detail = { requestParameters = { roleName = [aws_iam_role.trigger_role.id] } } },
+      { source = ["aws.events"], detail = { requestParameters = { name = [aws_cloudwatch_event_rule.trigger_rule.name] } } },
+      { source = ["aws.events"], detail = { requestParameters = { rule = [aws_cloudwatch_event_rule.trigger_rule.name] } } },
+      { source = ["aws.sqs"], detail = { requestParameters = { queueUrl = [aws_sqs_queue.trigger_queue.url] } } },
+    ]
+  })
+  tags = var.tags
+}
+
+resource "aws_cloudwatch_event_target" "trigger_watch" {
+  count = local.watch
+
+  rule      = aws_cloudwatch_event_rule.trigger_watch[0].name
+  target_id = "tampering"
+  arn       = var.tampering_queue_arn
 }
 
 locals {

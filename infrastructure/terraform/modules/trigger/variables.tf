@@ -118,6 +118,17 @@ variable "notices_topic_arn" {
   }
 }
 
+variable "tampering_queue_arn" {
+  description = "The output tampering_queue_arn of module hub, which hears of changes of this function, its role, its queue and its rule. Left empty, nothing does."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^(arn:aws[a-z-]*:sqs:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,80})?$", var.tampering_queue_arn))
+    error_message = "tampering_queue_arn must be the ARN of an SQS queue, or empty"
+  }
+}
+
 variable "log_retention_days" {
   description = "How long the function's log is kept."
   type        = number
@@ -129,6 +140,17 @@ variable "log_retention_days" {
       var.log_retention_days
     )
     error_message = "log_retention_days must be a number of days that CloudWatch Logs has, such as 30, 365 or 3653"
+  }
+}
+
+variable "trigger_concurrency" {
+  description = "How many invocations of the trigger are at work at a time at the most; as many of the account's concurrency are kept for it. One is enough for pushes, which come one batch after the other. Left empty, it shares what the account has."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^([1-9][0-9]{0,4})?$", var.trigger_concurrency))
+    error_message = "trigger_concurrency must be a number from 1 to 99999, or empty"
   }
 }
 
@@ -158,6 +180,12 @@ variable "name" {
 
 variable "alarm" {
   description = "Whether there are the alarms. Left null, where there is a notices_topic_arn; to be said where another module of the same apply makes the topic, whose ARN is not known before."
+  type        = bool
+  default     = null
+}
+
+variable "watch" {
+  description = "Whether changes are told. Left null, where there is a tampering_queue_arn; to be said where another module of the same apply makes the queue, whose ARN is not known before."
   type        = bool
   default     = null
 }
