@@ -139,6 +139,7 @@ OPTIONAL_STATEMENTS = {
     "UseTheTablesKey": "HasTableKey",
     "UseTheDataKey": "HasDataKey",
     "ReadAllowedAccounts": "HasAllowedAccountsArn",
+    "ResolveUnits": "ResolvesUnits",
     "ReadMapping": "HasTriggerMappingArn",
     "LookUpImages": "HasRegistryRepositories",
     "ReadRegistryCredentials": "HasRegistrySecrets",

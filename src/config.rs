@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::kept::{Given, Place};
+use crate::kept::{Given, Named, Place};
 use crate::registry;
 
 /// The role assumed in a target account where `TARGET_ROLE_NAME` is not set.
@@ -26,7 +26,7 @@ pub struct Config {
     /// `EXTERNAL_ID`: sent with `AssumeRole` where it is set.
     pub external_id: Option<String>,
     /// `ALLOWED_ACCOUNTS`: the only accounts that are changed, or where they are kept; `None` leaves it to the trust of their roles.
-    pub allowed_accounts: Option<Given<BTreeSet<String>>>,
+    pub allowed_accounts: Option<Given<AllowedAccounts>>,
     /// `MAX_CONCURRENCY`: how many services one invocation changes at a time.
     pub max_concurrency: usize,
     /// `CALLER_EVENTS_PER_MINUTE`: how many events one caller of the API door may send in a minute; `None`, by 0, as many as come.
@@ -103,7 +103,7 @@ pub struct RecorderConfig {
     /// `EXTERNAL_ID`: sent with `AssumeRole` where it is set.
     pub external_id: Option<String>,
     /// `ALLOWED_ACCOUNTS`, as the updater has it: what happens elsewhere is recorded within a budget.
-    pub allowed_accounts: Option<Given<BTreeSet<String>>>,
+    pub allowed_accounts: Option<Given<AllowedAccounts>>,
     /// `METRICS_NAMESPACE`: CloudWatch namespace of the embedded metrics.
     pub metrics_namespace: String,
 }
@@ -195,7 +195,37 @@ fn caller_events(number: &str) -> Result<u32, String> {
     }
 }
 
-fn allowed_accounts(text: &str) -> Result<Given<BTreeSet<String>>, String> {
+/// The accounts that may be changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AllowedAccounts {
+    /// Ids of 12 digits.
+    accounts: BTreeSet<String>,
+    /// Roots and organizational units whose accounts are meant, too, with those of the units in them.
+    units: BTreeSet<String>,
+}
+
+impl AllowedAccounts {
+    /// Whether this account may be changed, as far as it is known by its id.
+    #[must_use]
+    pub fn contains(&self, account: &str) -> bool {
+        self.accounts.contains(account)
+    }
+}
+
+impl Named for AllowedAccounts {
+    fn units(&self) -> &BTreeSet<String> {
+        &self.units
+    }
+
+    fn with_accounts(mut self, accounts: BTreeSet<String>) -> Result<Self, String> {
+        self.accounts.extend(accounts);
+        if self.accounts.is_empty() { Err(NO_ACCOUNT.to_owned()) } else { Ok(self) }
+    }
+}
+
+const NO_ACCOUNT: &str = "there is no account in it";
+
+fn allowed_accounts(text: &str) -> Result<Given<AllowedAccounts>, String> {
     const NAME: &str = "ALLOWED_ACCOUNTS";
     let given = match Place::parse(text) {
         Some(place) => place.map(Given::There),
@@ -204,26 +234,43 @@ fn allowed_accounts(text: &str) -> Result<Given<BTreeSet<String>>, String> {
     given.map_err(|fault| format!("environment variable {NAME}: {fault}"))
 }
 
-/// The accounts of a list, commas or white space between them. What follows a `#` to the end of its line is a comment.
+/// The accounts, organizational units and roots of a list, commas or white space between them. What follows a `#` to the end of its line is
+/// a comment.
 ///
 /// # Errors
 ///
-/// A sentence naming what is no account, or saying that there is none: nobody means that no service shall ever change.
-pub fn accounts(list: &str) -> Result<BTreeSet<String>, String> {
+/// A sentence naming what is none of these, or saying that there is none: nobody means that no service shall ever change.
+pub fn accounts(list: &str) -> Result<AllowedAccounts, String> {
     let entries = list.lines().flat_map(|line| {
         let line = line.split('#').next().unwrap_or_default();
         line.split(|c: char| c == ',' || c.is_whitespace()).filter(|entry| !entry.is_empty())
     });
-    let accounts: BTreeSet<String> = entries
-        .map(|entry| match entry {
-            _ if entry.len() == 12 && entry.bytes().all(|byte| byte.is_ascii_digit()) => Ok(entry.to_owned()),
-            _ if entry.starts_with("ou-") => Err(format!(
-                "{entry:?} is an organizational unit, and this function may not ask which accounts are in it: list those"
-            )),
-            _ => Err(format!("{entry:?} is no account id of 12 digits")),
-        })
-        .collect::<Result<_, _>>()?;
-    if accounts.is_empty() { Err("there is no account in it".to_owned()) } else { Ok(accounts) }
+    let mut allowed = AllowedAccounts::default();
+    for entry in entries {
+        if entry.len() == 12 && entry.bytes().all(|byte| byte.is_ascii_digit()) {
+            allowed.accounts.insert(entry.to_owned());
+        } else if is_unit(entry) {
+            allowed.units.insert(entry.to_owned());
+        } else {
+            return Err(format!(
+                "{entry:?} is no account id of 12 digits, no organizational unit (ou-…) and no root (r-…)"
+            ));
+        }
+    }
+    if allowed.accounts.is_empty() && allowed.units.is_empty() { Err(NO_ACCOUNT.to_owned()) } else { Ok(allowed) }
+}
+
+/// Whether it is the id of a root or of an organizational unit. Source:
+/// <https://docs.aws.amazon.com/organizations/latest/APIReference/API_ListAccountsForParent.html>.
+fn is_unit(text: &str) -> bool {
+    let is_part = |part: &str, least: usize| {
+        (least..=32).contains(&part.len()) && part.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit())
+    };
+    match text.split('-').collect::<Vec<_>>().as_slice() {
+        ["r", root] => is_part(root, 4),
+        ["ou", root, unit] => is_part(root, 4) && is_part(unit, 8),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -292,7 +339,7 @@ mod tests {
             ("ALLOWED_ACCOUNTS", "222222222222, 333333333333,"),
         ])
         .unwrap();
-        assert!(matches!(config.allowed_accounts, Some(Given::Here(accounts)) if accounts.len() == 2));
+        assert!(matches!(config.allowed_accounts, Some(Given::Here(allowed)) if allowed.accounts.len() == 2));
     }
 
     #[test]
@@ -307,14 +354,24 @@ mod tests {
     }
 
     #[test]
-    fn a_document_of_accounts_has_lines_and_comments_and_no_units() {
-        let found =
-            accounts("# unit ou-a1b2-c3d4e5f6, 2026-11-29\n222222222222\r\n333333333333, 444444444444 # three\n")
-                .unwrap();
-        assert_eq!(found.len(), 3);
-        assert!(accounts("222222222222\nou-a1b2-c3d4e5f6").unwrap_err().contains("organizational unit"));
+    fn a_document_of_accounts_has_lines_comments_units_and_roots() {
+        let found = accounts(
+            "# all of payments, 2026-11-29\n222222222222\r\n333333333333, 444444444444 # three\nou-a1b2-c3d4e5f6\nr-a1b2",
+        );
+        let found = found.unwrap();
+        assert_eq!((found.accounts.len(), found.units.len()), (3, 2));
+        assert!(found.contains("222222222222") && !found.contains("ou-a1b2-c3d4e5f6"));
+        for wrong in
+            ["ou-a1b2", "ou-a1b2-short", "ou-A1B2-c3d4e5f6", "r-a1", "r-a1b2-c3d4e5f6", "o-a1b2c3d4e5", "22222222222"]
+        {
+            assert!(accounts(&format!("222222222222\n{wrong}")).unwrap_err().contains(wrong), "{wrong}");
+        }
         for nothing in ["", "# 222222222222\n", ",\n"] {
             assert!(accounts(nothing).unwrap_err().contains("no account"), "{nothing:?}");
         }
+        // A unit that is empty lets nobody in, as an empty list does.
+        let unit = || accounts("ou-a1b2-c3d4e5f6").unwrap();
+        assert!(unit().with_accounts(BTreeSet::new()).unwrap_err().contains("no account"));
+        assert!(unit().with_accounts(["222222222222".to_owned()].into()).unwrap().contains("222222222222"));
     }
 }

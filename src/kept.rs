@@ -4,6 +4,7 @@
 //!
 //! Here is what is decided; who reads is [`crate::aws::documents`].
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -84,6 +85,19 @@ pub enum Given<T> {
     Here(T),
     /// Where it is kept.
     There(Place),
+}
+
+/// A setting that may name roots and organizational units: AWS Organizations says which accounts are in them.
+pub trait Named: Clone + Sized {
+    /// The roots and units that it names.
+    fn units(&self) -> &BTreeSet<String>;
+
+    /// The same with the accounts that are in them.
+    ///
+    /// # Errors
+    ///
+    /// Where it says nothing with them.
+    fn with_accounts(self, accounts: BTreeSet<String>) -> Result<Self, String>;
 }
 
 /// What is known of a setting that is kept somewhere.

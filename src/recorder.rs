@@ -4,7 +4,7 @@
 mod counts;
 mod hearing;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use aws_config::SdkConfig;
@@ -21,7 +21,7 @@ use crate::aws::documents::Setting;
 use crate::aws::ecs::{DescribeError, Ecs};
 use crate::aws::ledger_store::{LedgerStore, Open};
 use crate::aws::sessions::{SessionRequest, Sessions, session_name};
-use crate::config::RecorderConfig;
+use crate::config::{AllowedAccounts, RecorderConfig};
 use crate::follow::Looker;
 use crate::lambda::{self, EventText};
 use crate::ledger::deployment::DeploymentItem;
@@ -128,7 +128,7 @@ pub struct Recorder {
     sessions: Sessions,
     settler: Settler,
     /// The only accounts that may be changed, where there are such.
-    allowed: Option<Setting<BTreeSet<String>>>,
+    allowed: Option<Setting<AllowedAccounts>>,
     pace: Pace,
     clock: fn() -> DateTime<Utc>,
     random: fn() -> [u8; 10],
@@ -148,7 +148,7 @@ impl Recorder {
         let sessions = Sessions::new(&shared);
         let settler = Settler { store: LedgerStore::new(&shared, &config.tables, random), clock, random };
         let allowed = config.allowed_accounts.clone();
-        let allowed = allowed.map(|given| Setting::new(given, &shared, crate::config::accounts));
+        let allowed = allowed.map(|given| Setting::naming(given, &shared, "ALLOWED_ACCOUNTS", crate::config::accounts));
         Self { config, shared, sessions, settler, allowed, pace: Pace::default(), clock, random, metrics }
     }
 

@@ -24,7 +24,6 @@ mod target;
 mod turn;
 mod wait;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +40,7 @@ use crate::aws::ledger_store::{LedgerStore, Measured};
 use crate::aws::sessions::{SessionRequest, Sessions, session_name, session_policy, source_identity};
 use crate::backoff::Backoff;
 use crate::commit::{Bound, Decision, commit};
-use crate::config::Config;
+use crate::config::{AllowedAccounts, Config};
 use crate::error::{Code, Failure};
 use crate::ledger::admission::{Admission, EventFacts, Position};
 use crate::ledger::clock::Reading;
@@ -138,7 +137,7 @@ pub struct Updater {
     settler: Settler,
     registries: Registries,
     /// The only accounts that are changed, where there are such.
-    allowed: Option<Setting<BTreeSet<String>>>,
+    allowed: Option<Setting<AllowedAccounts>>,
     pace: Pace,
     /// The key of what is hidden in records, once a change needs it.
     hidden: OnceCell<HiddenKey>,
@@ -154,7 +153,7 @@ impl Updater {
         let settler = Settler { store: LedgerStore::new(&shared, &config.tables, random), clock, random };
         let registries = Registries::new(&shared, config.registries.clone());
         let allowed = config.allowed_accounts.clone();
-        let allowed = allowed.map(|given| Setting::new(given, &shared, crate::config::accounts));
+        let allowed = allowed.map(|given| Setting::naming(given, &shared, "ALLOWED_ACCOUNTS", crate::config::accounts));
         let (pace, hidden) = (Pace::default(), OnceCell::new());
         Self { config, shared, sessions, settler, registries, allowed, pace, hidden, clock, random }
     }

@@ -1,8 +1,10 @@
-//! Settings that are kept in an object of Amazon S3 or a parameter of Systems Manager.
+//! Settings that are kept in an object of Amazon S3 or a parameter of Systems Manager, or that name units of the organization
+//! ([`super::organization`]).
 //!
 //! One request of each service does not warrant its SDK, which is a tenth of the updater's package: the request is made here, signed by the
 //! SDK's own signer, and sent by the HTTP and TLS that the SDK links.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -26,7 +28,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::chain;
-use crate::kept::{Given, Kept, Place};
+use crate::kept::{Given, Kept, Named, Place};
 use crate::names::one_line;
 
 /// Longest time for one attempt. The invocation that happens to look waits for it.
@@ -50,7 +52,25 @@ impl<T> From<T> for Setting<T> {
     }
 }
 
-impl<T> Setting<T> {
+impl<T: Named> Setting<T> {
+    /// The setting of variable `name` as that gives it; `parse` reads what is kept. Where it names units, they are looked up as often as
+    /// what is kept elsewhere.
+    pub fn naming(
+        given: Given<T>,
+        shared: &SdkConfig,
+        name: &'static str,
+        parse: impl Fn(&str) -> Result<T, String> + Send + Sync + 'static,
+    ) -> Self {
+        let source = match given {
+            Given::Here(value) if value.units().is_empty() => return value.into(),
+            Given::Here(value) => Source::Variable(name, value),
+            Given::There(place) => Source::Place(place, Box::new(parse)),
+        };
+        Self::watched(source, shared, Some(Resolve { units: T::units, with_accounts: T::with_accounts }))
+    }
+}
+
+impl<T: Clone> Setting<T> {
     /// A setting as its variable gives it; `parse` reads what is kept.
     pub fn new(
         given: Given<T>,
@@ -59,13 +79,13 @@ impl<T> Setting<T> {
     ) -> Self {
         match given {
             Given::Here(value) => value.into(),
-            Given::There(place) => Self::There(Box::new(Watched {
-                place,
-                reader: Reader { shared: shared.clone(), connector: OnceLock::new() },
-                parse: Box::new(parse),
-                kept: Mutex::default(),
-            })),
+            Given::There(place) => Self::watched(Source::Place(place, Box::new(parse)), shared, None),
         }
+    }
+
+    fn watched(source: Source<T>, shared: &SdkConfig, resolve: Option<Resolve<T>>) -> Self {
+        let reader = Reader { shared: shared.clone(), connector: OnceLock::new() };
+        Self::There(Box::new(Watched { source, resolve, reader, kept: Mutex::default() }))
     }
 
     /// What holds at `now`.
@@ -85,21 +105,49 @@ type Parse<T> = Box<dyn Fn(&str) -> Result<T, String> + Send + Sync>;
 
 /// A setting that is read where it is kept, and looked at again.
 pub struct Watched<T> {
-    place: Place,
+    source: Source<T>,
+    /// How what it names of the organization becomes part of it.
+    resolve: Option<Resolve<T>>,
     reader: Reader,
-    parse: Parse<T>,
     /// Held while it is read: whoever comes meanwhile waits for the same answer.
     kept: Mutex<Kept<T>>,
 }
 
-impl<T> Watched<T> {
+/// Where a setting comes from.
+enum Source<T> {
+    /// It is kept there.
+    Place(Place, Parse<T>),
+    /// It stands in this variable.
+    Variable(&'static str, T),
+}
+
+/// [`Named`] of what a setting may be.
+struct Resolve<T> {
+    units: fn(&T) -> &BTreeSet<String>,
+    with_accounts: fn(T, BTreeSet<String>) -> Result<T, String>,
+}
+
+impl<T: Clone> Watched<T> {
     async fn at(&self, now: DateTime<Utc>) -> Result<Arc<T>, String> {
         let mut kept = self.kept.lock().await;
         if let Some(known) = kept.known(now) {
             return known;
         }
-        let found = self.reader.read(&self.place).await.and_then(|text| (self.parse)(&text));
-        let found = found.map_err(|why| format!("{}: {why}", self.place));
+        let found = match &self.source {
+            Source::Place(place, parse) => self.reader.read(place).await.and_then(|text| parse(&text)),
+            Source::Variable(_, value) => Ok(value.clone()),
+        };
+        let found = match (found, &self.resolve) {
+            (Ok(value), Some(resolve)) if !(resolve.units)(&value).is_empty() => {
+                let accounts = self.reader.accounts_of((resolve.units)(&value)).await;
+                accounts.and_then(|accounts| (resolve.with_accounts)(value, accounts))
+            }
+            (found, _) => found,
+        };
+        let found = found.map_err(|why| match &self.source {
+            Source::Place(place, _) => format!("{place}: {why}"),
+            Source::Variable(name, _) => format!("{name}: {why}"),
+        });
         if let Err(why) = &found {
             tracing::warn!("a setting could not be read: {why}");
         }
@@ -107,19 +155,21 @@ impl<T> Watched<T> {
     }
 }
 
-struct Reader {
+pub(super) struct Reader {
     shared: SdkConfig,
     /// Made when it is first needed: it reads the system's certificates.
     connector: OnceLock<SharedHttpConnector>,
 }
 
 /// What is sent.
-struct Call {
-    service: &'static str,
-    method: &'static str,
-    url: String,
-    headers: Vec<(&'static str, &'static str)>,
-    body: String,
+pub(super) struct Call {
+    pub service: &'static str,
+    /// The region of its signature.
+    pub region: String,
+    pub method: &'static str,
+    pub url: String,
+    pub headers: Vec<(&'static str, &'static str)>,
+    pub body: String,
 }
 
 impl Reader {
@@ -137,7 +187,19 @@ impl Reader {
 
     /// One request, and whether the same one may do better where it failed.
     async fn attempt(&self, place: &Place) -> Result<String, (String, bool)> {
-        let request = self.signed(&self.call(place)).await.map_err(|why| (why, false))?;
+        let (status, text) = self.send(&self.call(place)).await?;
+        if status != 200 {
+            return Err((refusal(place, status, &text), status >= 500 || status == 429));
+        }
+        match place {
+            Place::Object { .. } => Ok(text),
+            Place::Parameter(_) => parameter(&text).map_err(|why| (why, false)),
+        }
+    }
+
+    /// Status and text of the answer to one request; or why there is none, and whether the same request may do better.
+    pub(super) async fn send(&self, call: &Call) -> Result<(u16, String), (String, bool)> {
+        let request = self.signed(call).await.map_err(|why| (why, false))?;
         let connector = self.connector.get_or_init(|| {
             let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc);
             SharedHttpConnector::new(Connector::builder().tls_provider(tls).build())
@@ -154,26 +216,22 @@ impl Reader {
             }
         }
         let text = String::from_utf8(bytes).map_err(|_| ("it is no UTF-8 text".to_owned(), false))?;
-        if status != 200 {
-            return Err((refusal(place, status, &text), status >= 500 || status == 429));
-        }
-        match place {
-            Place::Object { .. } => Ok(text),
-            Place::Parameter(_) => parameter(&text).map_err(|why| (why, false)),
-        }
+        Ok((status, text))
     }
 
     fn call(&self, place: &Place) -> Call {
+        let region = self.region().to_owned();
         match place {
             Place::Object { bucket, key } => {
                 // By path: a bucket whose name has a dot has no certificate as a host.
-                let url = format!("{}/{bucket}/{key}", self.endpoint("S3", "s3"));
-                Call { service: "s3", method: "GET", url, headers: Vec::new(), body: String::new() }
+                let url = format!("{}/{bucket}/{key}", self.endpoint("S3", "s3", &region));
+                Call { service: "s3", region, method: "GET", url, headers: Vec::new(), body: String::new() }
             }
             Place::Parameter(name) => Call {
                 service: "ssm",
                 method: "POST",
-                url: format!("{}/", self.endpoint("SSM", "ssm")),
+                url: format!("{}/", self.endpoint("SSM", "ssm", &region)),
+                region,
                 headers: vec![
                     ("content-type", "application/x-amz-json-1.1"),
                     ("x-amz-target", "AmazonSSM.GetParameter"),
@@ -184,13 +242,12 @@ impl Reader {
     }
 
     /// The service's endpoint: as the SDK would find it in the environment, else AWS's own.
-    fn endpoint(&self, id: &str, host: &str) -> String {
+    pub(super) fn endpoint(&self, id: &str, host: &str, region: &str) -> String {
         let key = ServiceConfigKey::builder().service_id(id).env("AWS_ENDPOINT_URL").profile("endpoint_url").build();
         let own = key.ok().and_then(|key| self.shared.service_config()?.load_config(key));
         let given = own.or_else(|| self.shared.endpoint_url().map(str::to_owned));
         given.map_or_else(
             || {
-                let region = self.region();
                 let fips = if self.shared.use_fips() == Some(true) { "-fips" } else { "" };
                 format!("https://{host}{fips}.{region}.{}", suffix(region))
             },
@@ -198,7 +255,8 @@ impl Reader {
         )
     }
 
-    fn region(&self) -> &str {
+    /// The function's own.
+    pub(super) fn region(&self) -> &str {
         self.shared.region().map_or("", |region| region.as_ref())
     }
 
@@ -217,7 +275,7 @@ impl Reader {
             |error: &(dyn std::error::Error + 'static)| format!("the request could not be signed: {}", chain(error));
         let parameters = v4::SigningParams::builder()
             .identity(&identity)
-            .region(self.region())
+            .region(&call.region)
             .name(call.service)
             .time(SystemTime::now())
             .settings(settings)

@@ -6,6 +6,7 @@ pub mod ecs;
 pub mod history_reader;
 pub mod images;
 pub mod ledger_store;
+mod organization;
 pub mod sessions;
 
 use std::error::Error;

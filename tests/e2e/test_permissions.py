@@ -90,8 +90,9 @@ def in_matrix(name: str) -> set[tuple[str, str]]:
     """What a matrix has of a document: what is proved elsewhere is left out."""
     # Dead letters: test_notices.py. Keys: only where a deployment names one; the local services encrypt nothing.
     # Allowed accounts that are kept elsewhere: test_settings.py.
+    # Units of the organization: only where a deployment names some; tests/policies simulates them.
     # Registries: only where a deployment names repositories and secrets; tests/policies simulates them.
-    elsewhere = ("KeepDeadLetters", "UseTheTablesKey", "UseTheDataKey", "ReadAllowedAccounts", "LookUpImages", "ReadRegistryCredentials")
+    elsewhere = ("KeepDeadLetters", "UseTheTablesKey", "UseTheDataKey", "ReadAllowedAccounts", "ResolveUnits", "LookUpImages", "ReadRegistryCredentials")
     return {(sid, action) for sid, action in in_document(name) if sid not in elsewhere}
 
 

@@ -96,7 +96,8 @@ def test_accounts_are_those_of_the_document(system: System, kept: Callable[..., 
     [
         (None, True, ("403", "404", "NoSuchKey", "ParameterNotFound")),
         (TARGETS[0], False, ("AccessDenied",)),
-        ("ou-a1b2-c3d4e5f6", True, ("organizational unit",)),
+        # A right that ResolveUnits alone gives.
+        ("ou-a1b2-c3d4e5f6", True, ("not authorized to perform: organizations:ListAccountsForParent",)),
         ("# nobody", True, ("no account",)),
     ],
 )

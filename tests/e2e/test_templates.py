@@ -246,6 +246,7 @@ CONDITIONS = (
     "HasTableKey",
     "HasDataKey",
     "HasAllowedAccountsArn",
+    "ResolvesUnits",
     "HasTriggerMappingArn",
     "HasDocuments",
     "HasRegistryRepositories",
@@ -391,8 +392,8 @@ def test_without_a_document_nothing_listens_for_one() -> None:
         (
             "hub.yaml",
             "AllowedAccounts",
-            ["", "111111111111", "111111111111,222222222222", "s3://settings/a/b.txt", "ssm:/a/b"],
-            ["1111", "111111111111,", "111111111111, 222222222222", "s3://settings", "ssm:a", "ou-a1b2-c3d4e5f6"],
+            ["", "111111111111", "111111111111,222222222222", "s3://settings/a/b.txt", "ssm:/a/b", "ou-a1b2-c3d4e5f6,r-a1b2"],
+            ["1111", "111111111111,", "111111111111, 222222222222", "s3://settings", "ssm:a", "ou-a1b2", "o-a1b2c3d4e5"],
         ),
         *(
             (file, name, ["", "arn:aws:s3:::settings/a", "arn:aws-cn:ssm:cn-north-1:111111111111:parameter/a"], ["*", "arn:aws:s3:::settings"])

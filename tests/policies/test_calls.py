@@ -49,6 +49,8 @@ BY_AWS = {
     "kms:GenerateDataKey": "SQS, with the key of its queues",
     "kms:ReEncrypt*": "DynamoDB",
     "logs:CreateLogStream": "Lambda",
+    "organizations:ListAccountsForParent": "src/aws/organization.rs, by the request of documents.rs",
+    "organizations:ListOrganizationalUnitsForParent": "src/aws/organization.rs",
     "s3:GetObject": "src/aws/documents.rs, which makes its request itself",
     "ssm:GetParameter": "src/aws/documents.rs",
     "logs:PutLogEvents": "Lambda",

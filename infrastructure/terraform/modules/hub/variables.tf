@@ -109,13 +109,13 @@ variable "external_id" {
 }
 
 variable "allowed_accounts" {
-  description = "The accounts that may be changed; or, alone in the list, where they are kept, as s3://bucket/key or ssm:/name (docs/DEPLOY.md). Left empty, every account whose target role trusts this hub."
+  description = "The accounts that may be changed, organizational units (ou-…) and roots (r-…) among them; or, alone in the list, where they are kept, as s3://bucket/key or ssm:/name (docs/DEPLOY.md). Left empty, every account whose target role trusts this hub."
   type        = list(string)
   default     = []
 
   validation {
-    condition     = alltrue([for account in var.allowed_accounts : can(regex("^([0-9]{12}|s3://[a-z0-9.-]{3,63}/[A-Za-z0-9/_.-]+|ssm:/[A-Za-z0-9/_.-]+)$", account))])
-    error_message = "allowed_accounts must be 12-digit account ids, or one s3://bucket/key or ssm:/name"
+    condition     = alltrue([for account in var.allowed_accounts : can(regex("^([0-9]{12}|ou-[a-z0-9]{4,32}-[a-z0-9]{8,32}|r-[a-z0-9]{4,32}|s3://[a-z0-9.-]{3,63}/[A-Za-z0-9/_.-]+|ssm:/[A-Za-z0-9/_.-]+)$", account))])
+    error_message = "allowed_accounts must be 12-digit account ids, units or roots, or one s3://bucket/key or ssm:/name"
   }
 }
 
@@ -128,6 +128,12 @@ variable "allowed_accounts_arn" {
     condition     = can(regex("^(arn:aws[a-z-]*:s3:::[a-z0-9.-]{3,63}/[A-Za-z0-9/_.-]+|arn:aws[a-z-]*:ssm:[a-z0-9-]+:[0-9]{12}:parameter/[A-Za-z0-9/_.-]+)?$", var.allowed_accounts_arn))
     error_message = "allowed_accounts_arn must be the ARN of an S3 object or of a parameter, or empty"
   }
+}
+
+variable "resolve_units" {
+  description = "Whether allowed_accounts names organizational units or roots, and updater and recorder may ask AWS Organizations which accounts are in them. This account has to be the organization's management account or a delegated administrator (docs/DEPLOY.md)."
+  type        = bool
+  default     = false
 }
 
 variable "trigger_mapping_arn" {
