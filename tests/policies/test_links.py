@@ -1,0 +1,75 @@
+"""Every link of the documentation goes somewhere: to a file of the repository, and to a heading that is there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+FENCE = re.compile(r"^( *)```.*?^\1```", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\[[^\[\]]*(?:\[[^\]]*\][^\[\]]*)*\]\(([^()\s]+)\)")
+# Hosts of package registries: a project's own page says more, and goes on being there.
+REGISTRIES = ("pypi.org", "crates.io", "npmjs.com", "hub.docker.com")
+
+
+def pages() -> list[Path]:
+    """The pages that are in the repository."""
+    listed = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [ROOT / name for name in listed.stdout.splitlines()]
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    found: dict[str, int] = {}
+    result = set()
+    for heading in re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text()), re.MULTILINE):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").replace("*", "")
+        slug = re.sub(r"[^\w\- ]", "", plain.strip().lower()).replace(" ", "-")
+        result.add(f"{slug}-{found[slug]}" if slug in found else slug)
+        found[slug] = found.get(slug, 0) + 1
+    return result
+
+
+def faults(page: Path) -> list[str]:
+    """The links of a page that go nowhere."""
+    wrong = []
+    for link in LINK.findall(FENCE.sub("", page.read_text())):
+        if link.startswith(("http://", "https://", "mailto:")):
+            if any(f"//{host}" in link or f".{host}" in link for host in REGISTRIES):
+                wrong.append(f"{link} is a package registry's")
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists():
+            wrong.append(f"{link} is not there")
+        elif anchor and target.suffix == ".md" and anchor not in anchors(target):
+            wrong.append(f"{link} has no such heading")
+    return wrong
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_goes_somewhere(page: Path) -> None:
+    assert faults(page) == []
+
+
+def test_every_page_of_docs_is_in_the_readmes_table() -> None:
+    linked = {link.partition("#")[0] for link in LINK.findall((ROOT / "README.md").read_text())}
+    missing = {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")} - linked
+    assert not missing
+
+
+def test_what_goes_nowhere_is_found(tmp_path: Path) -> None:
+    (tmp_path / "other.md").write_text("# One `thing`\n\n```\n# no heading\n```\n\n## Same\n\n## Same\n")
+    page = tmp_path / "page.md"
+    page.write_text(
+        "[a](other.md#one-thing) [b](other.md#same-1) [c](other.md#no-heading) [d](gone.md) [`e`](#here)\n"
+        "[f](https://pypi.org/project/x/)\n\n```\n[g](gone.md)\n```\n\n# Here\n"
+    )
+    assert faults(page) == [
+        "other.md#no-heading has no such heading",
+        "gone.md is not there",
+        "https://pypi.org/project/x/ is a package registry's",
+    ]
