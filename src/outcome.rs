@@ -417,6 +417,16 @@ pub fn said_of(service: &Service, deployment_id: &str) -> Option<Says> {
     })
 }
 
+/// Whether a deployment that was created then is a rollback's own: it has no service deployment of its own, and the last one before it was
+/// rolled back.
+#[must_use]
+pub fn is_of_a_rollback(listed: &[Listed], created_at: DateTime<Utc>) -> bool {
+    let before =
+        listed.iter().filter_map(|it| Some((it.created_at()?, it))).filter(|(at, _)| *at <= created_at + ROUNDING);
+    let last = before.max_by_key(|(at, _)| *at);
+    last.is_some_and(|(at, it)| it.status.starts_with("ROLLBACK_") && at + CLOCKS < created_at)
+}
+
 /// ARNs of the task definitions that a service's deployments run, where `deployment_id` is one of them: then what a reason for its end may repeat
 /// stands in them and in the service. None where it is not there any more.
 #[must_use]
@@ -1186,6 +1196,24 @@ mod tests {
         let by = Superseder { deployment_id: NEW.to_owned(), ..Superseder::default() };
         let Standing::Ended(ending) = followed().of_deleted(None) else { panic!("open") };
         assert_eq!(ending.superseded(&by).kind, Kind::Stopped, "another life's supersedes nothing");
+    }
+
+    #[test]
+    fn what_has_no_service_deployment_behind_one_that_was_rolled_back_is_the_rollback() {
+        let listed = |created: f64, status: &str| -> Listed {
+            serde_json::from_value(json!({"serviceDeploymentArn": "sd", "createdAt": created, "status": status}))
+                .unwrap()
+        };
+        let created = DateTime::from_timestamp(1000, 0).unwrap();
+        let rolled_back = || listed(900.0, "ROLLBACK_SUCCESSFUL");
+        assert!(is_of_a_rollback(&[listed(800.0, "SUCCESSFUL"), rolled_back()], created));
+        assert!(
+            is_of_a_rollback(&[rolled_back(), listed(1100.0, "IN_PROGRESS")], created),
+            "what came later says nothing"
+        );
+        assert!(!is_of_a_rollback(&[rolled_back(), listed(999.5, "SUCCESSFUL")], created), "it has one of its own");
+        assert!(!is_of_a_rollback(&[rolled_back(), listed(950.0, "SUCCESSFUL")], created));
+        assert!(!is_of_a_rollback(&[], created));
     }
 
     #[test]

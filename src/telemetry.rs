@@ -119,7 +119,10 @@ fn deployment_metric(kind: Kind) -> &'static str {
         Kind::Stopped => "DeploymentsStopped",
         Kind::Superseded => "DeploymentsSuperseded",
         Kind::External => "DeploymentsExternal",
-        _ => "DeploymentsFailed",
+        // The others are no ends of deployments: nobody counts them so.
+        Kind::DeploymentFailed | Kind::Started | Kind::Applied | Kind::Unchanged | Kind::Failed | Kind::Abandoned => {
+            "DeploymentsFailed"
+        }
     }
 }
 

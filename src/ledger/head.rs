@@ -127,7 +127,12 @@ impl Head {
             }
             // What runs now was not written down.
             Kind::RolledBack | Kind::RollbackFailed | Kind::External => None,
-            _ => ran,
+            Kind::Started
+            | Kind::Unchanged
+            | Kind::Completed
+            | Kind::DeploymentFailed
+            | Kind::Stopped
+            | Kind::Superseded => ran,
         };
         let begun = if begins { earlier.clone().max(Some(record.change_id.clone())) } else { earlier.clone() };
         Self {

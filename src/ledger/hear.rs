@@ -364,11 +364,15 @@ fn of_unknown(event: &DeploymentEvent, known: Known<'_>, now: DateTime<Utc>) -> 
         return external(event);
     }
     let Some(says) = known.says else { return Heard::Ask };
-    if let Some(heard) = of_change(event, known, &possible, says, now) {
+    // A rollback is no change's own deployment, though it may run what a change wanted.
+    if !says.rolls_back
+        && let Some(heard) = of_change(event, known, &possible, says, now)
+    {
         return heard;
     }
     let is_of_its_life = |it: &&DeploymentItem| is_of_its_life(event, says, it.started_at, it.started_at + ROUNDING);
     match older.filter(is_of_its_life) {
+        None if says.rolls_back => Heard::RollsBack { undone: None },
         None => external(event),
         Some(older) if says.rolls_back || says.is_rolled_back == Some(true) => {
             let undone = undone(event, known).filter(|it| it.id == older.id);
@@ -961,6 +965,19 @@ mod tests {
         let late = event("ecs-svc/1", Happened::Completed, "", -10);
         let heard = hear(&late, None, Some(&old), std::slice::from_ref(&own), at(61));
         assert!(matches!(heard, Heard::Ended { deployment_id, .. } if deployment_id == "ecs-svc/1"));
+    }
+
+    #[test]
+    fn a_rollback_is_no_changes_own_though_it_runs_what_the_change_wanted() {
+        let written = written(&[began(50, "nginx:2")]);
+        let known = Known { head: None, item: None, open: &[], written: &written, says: None };
+        let ends = event("ecs-svc/9", Happened::Completed, "", 90);
+        assert_eq!(super::hear(&ends, known, at(91)), Heard::Ask);
+        let own = says(60, "nginx:2");
+        let back = Says { rolls_back: true, ..own.clone() };
+        let heard = |says| super::hear(&ends, Known { says: Some(says), ..known }, at(400));
+        assert!(matches!(heard(&own), Heard::OfOrphan(_)));
+        assert_eq!(heard(&back), Heard::RollsBack { undone: None });
     }
 
     #[test]

@@ -19,7 +19,9 @@ use crate::ledger::hear::{Heard, Known, Says, asked_about, hear, needs_ledger};
 use crate::ledger::record::Kind;
 use crate::ledger::write::{LedgerError, Write};
 use crate::names::ChangeId;
-use crate::outcome::{DeploymentEvent, Ending, Followed, Happened, ServiceDeployment, is_rolling, said_of};
+use crate::outcome::{
+    DeploymentEvent, Ending, Followed, Happened, ServiceDeployment, is_of_a_rollback, is_rolling, said_of,
+};
 use crate::pace::{Buckets, Call};
 use crate::settle::{End, External, NEWEST_RECORDS, Settled, Witness};
 use crate::telemetry::Ended;
@@ -35,6 +37,8 @@ const RESERVE: chrono::Duration = chrono::Duration::seconds(5);
 /// How far before an event and behind it the service deployment of a deployment is looked for that the service does not show.
 const BEFORE: chrono::Duration = chrono::Duration::days(1);
 const BEHIND: chrono::Duration = chrono::Duration::minutes(1);
+/// How long after it was created a service deployment is surely listed: ECS is eventually consistent, and names no bound.
+const LISTED: chrono::Duration = chrono::Duration::seconds(10);
 
 /// What is read before it is decided what an event means.
 struct Read {
@@ -79,7 +83,12 @@ enum Done {
     /// It has to be heard again later.
     Later(String),
     /// ECS has to be asked.
-    Ask(Option<Box<DeploymentItem>>),
+    Ask {
+        /// About which deployment besides the event's own.
+        about: Option<Box<DeploymentItem>>,
+        /// Whether something is noted of the event's own.
+        is_noted: bool,
+    },
 }
 
 impl Recorder {
@@ -113,14 +122,14 @@ impl Recorder {
                     tracing::warn!(account, count, service = %event.service, "deployments that no change started are counted and not recorded");
                     return Ok(json!({"counted": count}));
                 }
-                Done::Ask(about) => {
+                Done::Ask { about, is_noted } => {
                     // What was asked was about another one: what is open moves.
                     if asked.is_some() {
                         let why = || format!("the deployments of service {} move while ECS is asked", event.service);
                         let Some(pause) = pauses.next() else { return Err(too_early(&why())) };
                         tokio::time::sleep(*pause).await;
                     }
-                    let says = self.says(event, about.as_deref(), invocation).await;
+                    let says = self.says(event, about.as_deref(), is_noted, invocation).await;
                     asked = Some(Asked { about: about.map(|item| item.id), says });
                 }
                 Done::Later(why) => {
@@ -182,14 +191,17 @@ impl Recorder {
             Heard::TooEarly(why) => Decision::Done(Done::Later(why)),
             Heard::Ask => {
                 let about = asked_about(event, read.known(event, None)).cloned();
-                Decision::Done(Done::Ask(about.map(Box::new)))
+                Decision::Done(Done::Ask { about: about.map(Box::new), is_noted: read.item.is_some() })
             }
             Heard::Ended { deployment_id, ending, is_final } => {
                 Decision::Done(Done::Ended { deployment_id, ending: Box::new(ending), is_final })
             }
             Heard::RollsBack { undone } => {
                 let item = undone.as_ref().map(|it| it.id.clone());
-                let (write, undoes) = note_rollback(event, read, undone.map(|it| *it), random, now);
+                // Where its end is heard first, ECS says when it began.
+                let created_at = asked.and_then(|asked| asked.says.created_at).filter(|at| *at <= event.at);
+                let since = created_at.filter(|_| event.happened != Happened::InProgress).unwrap_or(event.at);
+                let (write, undoes) = note_rollback(event, read, undone.map(|it| *it), since, random, now);
                 let undone = item.map(|item| Write::Undone { item, by: event.deployment_id.clone() });
                 Decision::Write(
                     [Some(write), undone].into_iter().flatten().collect(),
@@ -257,7 +269,13 @@ impl Recorder {
     }
 
     /// What ECS says of an event's deployment, and of the one whose end the event may tell: nothing, where it cannot be asked.
-    async fn says(&self, event: &DeploymentEvent, about: Option<&DeploymentItem>, invocation: &Invocation) -> Says {
+    async fn says(
+        &self,
+        event: &DeploymentEvent,
+        about: Option<&DeploymentItem>,
+        is_noted: bool,
+        invocation: &Invocation,
+    ) -> Says {
         let service = &event.service;
         let session = match self.session(service, invocation).await {
             Ok(session) => session,
@@ -268,7 +286,7 @@ impl Recorder {
         };
         let ecs = Ecs::new(&self.shared, service.region().as_str(), session);
         let buckets = self.pace.of(service);
-        asked(&ecs, &buckets, event, about).await.unwrap_or_else(|error| {
+        asked(&ecs, &buckets, event, about, is_noted).await.unwrap_or_else(|error| {
             tracing::warn!(service = %service, "whose deployment {} is cannot be told: {error}", event.deployment_id);
             unasked()
         })
@@ -283,11 +301,12 @@ fn too_early(why: &str) -> Failure {
     Failure { kind: "TooEarly", message: format!("{why}. Nothing was recorded; the event has to come again") }
 }
 
-/// The event's deployment as the rollback that it is.
+/// The event's deployment as the rollback that it is, and that began then.
 fn note_rollback(
     event: &DeploymentEvent,
     read: &Read,
     undone: Option<DeploymentItem>,
+    since: DateTime<Utc>,
     random: [u8; 10],
     now: DateTime<Utc>,
 ) -> (Write, Option<String>) {
@@ -295,14 +314,14 @@ fn note_rollback(
     let change_id = undone.map_or_else(|| ChangeId::new(event.at, random), |it| it.change_id);
     let mut to = read.item.clone().unwrap_or_else(|| {
         let (arn, id) = (&event.service_arn, &event.deployment_id);
-        let item = DeploymentItem::new(&event.service, arn, id, change_id, event.at, now);
+        let item = DeploymentItem::new(&event.service, arn, id, change_id, since, now);
         DeploymentItem { check_at: None, ..item }
     });
     // ECS takes up the same id for each rollback: of the deployment that had it first nothing is known still.
     if to.is_only_a_rollback() {
-        to.started_at = event.at;
+        to.started_at = since;
     }
-    to.undoes = Some(Undoes { deployment_id: deployment_id.clone(), since: event.at });
+    to.undoes = Some(Undoes { deployment_id: deployment_id.clone(), since });
     (Write::Deployment { from: read.item.clone().map(Box::new), to: Box::new(to) }, deployment_id)
 }
 
@@ -311,6 +330,7 @@ async fn asked(
     buckets: &Buckets,
     event: &DeploymentEvent,
     about: Option<&DeploymentItem>,
+    is_noted: bool,
 ) -> Result<Says, CallError> {
     buckets.take(Call::ReadDeployments).await;
     let service = match ecs.describe_service(&event.service).await {
@@ -322,6 +342,9 @@ async fn asked(
         Some(says) => says,
         None => by_service_deployment(ecs, buckets, event).await?,
     };
+    if !is_noted && event.happened != Happened::InProgress && !says.rolls_back {
+        says.rolls_back = was_of_a_rollback(ecs, buckets, event, &says).await?;
+    }
     says.service_created_at = service.created_at();
     says.other_strategy = !is_rolling(&service);
     if let Some(arn) = &says.task_definition {
@@ -361,6 +384,31 @@ async fn by_service_deployment(ecs: &Ecs, buckets: &Buckets, event: &DeploymentE
         service_deployment: Some(listed.service_deployment_arn.clone()),
         ..Says::default()
     })
+}
+
+/// Whether a deployment that has ended was a rollback's own: once it has ended it says so no more.
+async fn was_of_a_rollback(
+    ecs: &Ecs,
+    buckets: &Buckets,
+    event: &DeploymentEvent,
+    says: &Says,
+) -> Result<bool, CallError> {
+    let Some(created_at) = says.created_at else { return Ok(false) };
+    let look = async || {
+        buckets.take(Call::ReadDeployments).await;
+        let listed = ecs.list_service_deployments(&event.service, (created_at - BEFORE, created_at + BEHIND)).await;
+        let listed = listed.or_else(|error| if may_tell_later(&error) { Err(error) } else { Ok(Vec::new()) })?;
+        Ok(is_of_a_rollback(&listed, created_at))
+    };
+    let is_one = look().await?;
+    // A list may not have the deployment's own service deployment yet.
+    match (created_at + LISTED - event.at).to_std() {
+        Ok(left) if is_one && !left.is_zero() => {
+            tokio::time::sleep(left).await;
+            look().await
+        }
+        _ => Ok(is_one),
+    }
 }
 
 /// The service deployment of a deployment that is noted.

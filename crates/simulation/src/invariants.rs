@@ -1,7 +1,7 @@
 //! What must be true, whatever happens: one function an invariant. They judge by what really happened ([`crate::truth`])
 //! and by what stands in the tables, not by what the product says.
 //!
-//! Effects that come later than the lengthened lease of who sent them are what is left (DESIGN section 6): no invariant
+//! Effects that come later than the lengthened lease of who sent them are what is left (docs/RELIABILITY.md): no invariant
 //! counts them, the report does.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -391,7 +391,7 @@ pub fn tone(status: &str) -> Tone {
 /// Whether somebody vouches for who asked for a change.
 pub const IDENTITIES: [&str; 2] = ["verified", "claimed"];
 
-/// Every status of section 7 and 8 of the design.
+/// Every status that the history function gives.
 pub const STATUSES: [&str; 13] = [
     "APPLIED",
     "UNCHANGED",

@@ -1,4 +1,4 @@
-//! The two tables as a reader sees them, and the chain verified by the words of DESIGN.md alone.
+//! The two tables as a reader sees them, and the chain verified without the code that wrote it.
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -168,7 +168,7 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// What is wrong with the ledger of `service`, by section 7 of the design; empty where nothing is.
+/// What is wrong with the ledger of `service`, by what records and heads have to be; empty where nothing is.
 pub fn faults(tables: &Tables, service: &str) -> Vec<String> {
     let records = records(tables, service);
     let mut faults = Vec::new();

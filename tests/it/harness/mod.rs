@@ -361,7 +361,7 @@ impl Drop for World {
     }
 }
 
-/// Error codes of the design that an update can end with.
+/// The error codes that an update can end with.
 pub const CODES: [&str; 22] = [
     "JsonValidation",
     "ClusterNotFound",
@@ -401,7 +401,7 @@ fn check_contract(outcome: &Outcome) {
             assert!(errors.is_empty(), "{errors:#?} in {response}");
         }
         Outcome::Error { error_type, message } => {
-            assert!(CODES.contains(&error_type.as_str()), "{error_type} is no code of the design: {message}");
+            assert!(CODES.contains(&error_type.as_str()), "{error_type} is no code of an update: {message}");
             assert!(message.starts_with("[ERROR]["), "{message}");
             // Lambda takes 6 MB, people much less.
             assert!(message.len() < 20_000, "{} characters of message", message.len());
