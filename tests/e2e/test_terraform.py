@@ -772,6 +772,9 @@ def plain(value: Any) -> Any:
     """A value without what was left to its default, in an order of its own."""
     if isinstance(value, dict):
         members = {name: plain(member) for name, member in value.items() if name not in MADE_UP}
+        # A function's variables are text, whatever their parameters are.
+        if isinstance(variables := members.get("variables"), dict):
+            members["variables"] = {name: str(text) for name, text in variables.items()}
         return {name: member for name, member in members.items() if member not in (None, "", [], {}, 0, False)}
     if isinstance(value, list):
         return sorted((plain(item) for item in value), key=lambda item: json.dumps(item, sort_keys=True))

@@ -172,7 +172,7 @@ module "recorder_policy" {
     local.without_table_key,
     local.without_data_key,
     var.allowed_accounts_arn == "" ? ["ReadAllowedAccounts"] : [],
-    var.resolve_units ? [] : ["ResolveUnits"],
+    var.resolve_units == "YES" ? [] : ["ResolveUnits"],
   )
 }
 

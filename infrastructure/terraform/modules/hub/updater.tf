@@ -30,7 +30,7 @@ module "updater_policy" {
     local.without_table_key,
     local.without_data_key,
     var.allowed_accounts_arn == "" ? ["ReadAllowedAccounts"] : [],
-    var.resolve_units ? [] : ["ResolveUnits"],
+    var.resolve_units == "YES" ? [] : ["ResolveUnits"],
     length(var.registry_repository_arns) == 0 ? ["LookUpImages"] : [],
     length(var.registry_secret_arns) == 0 ? ["ReadRegistryCredentials"] : [],
   )

@@ -131,9 +131,14 @@ variable "allowed_accounts_arn" {
 }
 
 variable "resolve_units" {
-  description = "Whether allowed_accounts names organizational units or roots, and updater and recorder may ask AWS Organizations which accounts are in them. This account has to be the organization's management account or a delegated administrator (docs/DEPLOY.md)."
-  type        = bool
-  default     = false
+  description = "YES: allowed_accounts names organizational units or roots, and updater and recorder may ask AWS Organizations which accounts are in them. This account has to be the organization's management account or a delegated administrator (docs/DEPLOY.md)."
+  type        = string
+  default     = "NO"
+
+  validation {
+    condition     = contains(["YES", "NO"], var.resolve_units)
+    error_message = "resolve_units must be YES or NO"
+  }
 }
 
 variable "trigger_mapping_arn" {
