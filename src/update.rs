@@ -331,6 +331,8 @@ impl Updater {
         }
         match self.note(request, invocation, read, key_id).await {
             Ok(noted) => (stop, noted),
+            // Its key is known by now, whatever it says: it is looked at again.
+            Err(LedgerError::Conflict(_)) => (stop, Note::Moved),
             Err(error) => (stop.map(|failure| failure.and(messages::not_noted(&error))), Note::Stands),
         }
     }

@@ -360,6 +360,27 @@ async fn a_key_is_not_refused_for_what_it_did_itself() {
     assert_eq!(world.cloud().revisions(&Site::target(), "web").len(), 2);
 }
 
+/// The same event is worked on elsewhere, and what became of it cannot be read at once.
+#[tokio::test]
+async fn a_refusal_whose_key_is_known_by_now_is_looked_at_again() {
+    let world = World::new().await;
+    let event = event("k", json!({"ecs_image_name": "nginx", "expected_task_definition": "web:1"}));
+    let other = world.another_process().await;
+    let go_on = Arc::new(Notify::new());
+    world.journal.on("DescribeServices", 1, Fault::Hold(Arc::clone(&go_on)));
+    let late = world.invoke_on(&other, event.to_string().into_bytes(), world.invocation());
+    let first = async {
+        world.journal.reached("DescribeServices", 1).await;
+        let change_id = world.invoke(&event).await.status("APPLIED")["change_id"].clone();
+        world.journal.on("BatchGetItem", 1, Fault::HangBefore);
+        go_on.notify_one();
+        change_id
+    };
+    let (late, change_id) = tokio::join!(late, first);
+    let body = late.status("APPLIED");
+    assert_eq!((&body["change_id"], &body["replayed"]), (&change_id, &json!(true)));
+}
+
 #[tokio::test]
 async fn what_ecs_rolled_back_meanwhile_is_not_deployed_again() {
     let world = World::new().await;
