@@ -4,6 +4,7 @@
 //! Effects that come later than the lengthened lease of who sent them are what is left (docs/RELIABILITY.md): no invariant
 //! counts them, the report does.
 
+use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_stub::{SECRET_MARKER, Site};
@@ -242,10 +243,18 @@ fn no_retry_undoes_a_later_change(world: &World, call: &Call, site: &Site) {
     }
 }
 
+/// When the invocation had last read the service before it sent the call; none where it has read it since: the call acts late, and nobody
+/// takes it back.
+fn looked_before(world: &World, call: &Call, site: &Site) -> Option<DateTime<Utc>> {
+    let looked = world.purposes.borrow().get(&call.invocation).and_then(|it| it.looked.get(site).copied())?;
+    let sent = world.truth.borrow().under_way.get(&call.number).map_or_else(|| world.now(), |it| it.sent);
+    Some(looked).filter(|looked| *looked <= sent)
+}
+
 /// Where it could see that before: between the last look and the call nothing helps. What ECS took back is not there any more.
 fn no_continuation_overwrites_what_somebody_else_deployed(world: &World, call: &Call, site: &Site) {
     let Some(own) = intent(world, call, site) else { return };
-    let looked = world.purposes.borrow().get(&call.invocation).and_then(|it| it.looked.get(site).copied());
+    let looked = looked_before(world, call, site);
     let truth = world.truth.borrow();
     let mut began = truth.began.iter().filter(|it| it.intent.as_ref() == Some(&own));
     let (Some(first), Some(_)) = (began.next(), began.next()) else { return };
@@ -270,7 +279,7 @@ fn no_continuation_overwrites_what_somebody_else_deployed(world: &World, call: &
 
 fn nothing_that_was_rolled_back_is_deployed_again(world: &World, call: &Call, site: &Site) {
     let Some(own) = intent(world, call, site) else { return };
-    let looked = world.purposes.borrow().get(&call.invocation).and_then(|it| it.looked.get(site).copied());
+    let looked = looked_before(world, call, site);
     let truth = world.truth.borrow();
     let ended = truth.deployments.iter().find(|(_, it)| {
         let could_be_seen = it.ended.zip(looked).is_some_and(|(ended, looked)| ended < looked);
