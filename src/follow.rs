@@ -16,6 +16,9 @@ use crate::snapshot::Service;
 
 /// First and longest pause between two looks. A deployment takes minutes.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
+/// How long what ECS says of a service and of its service deployments may contradict each other before the service alone is believed: reads
+/// lag behind, and no bound is named.
+const STEADY: Duration = Duration::from_secs(10);
 /// How far from a deployment's time its service deployment is looked for.
 const AROUND: Span = Span::minutes(1);
 
@@ -32,13 +35,34 @@ pub struct Looker<'a> {
     is_named_wrong: bool,
     /// What took over from it, once that was seen: later it may be gone itself.
     superseder: Option<Superseder>,
+    /// Whether it is looked at again and again.
+    is_patient: bool,
+    /// Since when another deployment is there while the service deployment is under way by what was read of it.
+    replaced: Option<Instant>,
 }
 
 impl<'a> Looker<'a> {
     /// One who has not looked yet.
     #[must_use]
     pub fn new(ecs: &'a Ecs, buckets: &'a Buckets, key: &'a ServiceKey, followed: Followed<'a>) -> Self {
-        Self { ecs, buckets, key, followed, service_deployment: None, is_named_wrong: false, superseder: None }
+        Self {
+            ecs,
+            buckets,
+            key,
+            followed,
+            service_deployment: None,
+            is_named_wrong: false,
+            superseder: None,
+            is_patient: false,
+            replaced: None,
+        }
+    }
+
+    /// The same, for who looks again and again: what its service deployment says may be older than what the service says, and it may have
+    /// completed between. So ECS is given time to say how it ended.
+    #[must_use]
+    pub fn patient(self) -> Self {
+        Self { is_patient: true, ..self }
     }
 
     /// Where the deployment stands now.
@@ -57,6 +81,14 @@ impl<'a> Looker<'a> {
             self.forget();
         }
         self.superseder = self.superseder.take().or_else(|| self.followed.superseded_by(&service));
+        if self.is_patient
+            && known.as_ref().is_some_and(|known| self.followed.is_replaced(&service, known))
+            && self.replaced.get_or_insert_with(Instant::now).elapsed() < STEADY
+        {
+            return Ok(Standing::Open(
+                "another deployment is there, and ECS does not say yet how this one ended".to_owned(),
+            ));
+        }
         let standing = self.followed.standing(&service, known.as_ref());
         let ending = match standing {
             Standing::Ended(ending) => *ending,

@@ -604,7 +604,8 @@ impl Followed<'_> {
     /// Whether another deployment took over though this one's service deployment is still under way by what was read: that may be older than
     /// what was read of the service. Another `PRIMARY` alone does not say so: a rollback takes up an older deployment, which need not be
     /// the one right before, and that is created anew. A rollback has no service deployment of its own.
-    fn is_replaced(&self, service: &Service, known: &ServiceDeployment) -> bool {
+    #[must_use]
+    pub fn is_replaced(&self, service: &Service, known: &ServiceDeployment) -> bool {
         let is_under_way = matches!(known.status.as_str(), "PENDING" | "IN_PROGRESS");
         let is_current = service.service_deployment().is_some_and(|arn| arn == known.service_deployment_arn);
         is_under_way && !is_current && self.superseded_by(service).is_some()

@@ -330,11 +330,25 @@ impl Updater {
             return (stop, Note::Stands);
         }
         match self.note(request, invocation, read, key_id).await {
+            // What is refused may be the work of the same event elsewhere, which its key told nothing of when it was read.
+            Ok(Note::Stands) if stop.is_final() && self.has_begun_since(request, read, key_id).await => {
+                (stop, Note::Moved)
+            }
             Ok(noted) => (stop, noted),
             // Its key is known by now, whatever it says: it is looked at again.
             Err(LedgerError::Conflict(_)) => (stop, Note::Moved),
             Err(error) => (stop.map(|failure| failure.and(messages::not_noted(&error))), Note::Stands),
         }
+    }
+
+    /// Whether a change of this key began after it was read. Where that cannot be read, it is as it was.
+    async fn has_begun_since(&self, request: &UpdateRequest, read: &Standing, key_id: &str) -> bool {
+        let progress = |position: &Position| position.key.as_ref().and_then(KeyItem::progress).cloned();
+        if read.position.key.is_none() || progress(&read.position).is_some() {
+            return false;
+        }
+        let now = tokio::time::timeout(NOTE_TIMEOUT, self.store().read(&request.service_key, key_id)).await;
+        now.is_ok_and(|now| now.is_ok_and(|now| progress(&now.value.position).is_some()))
     }
 
     /// Notes that an event came, with what had begun by then, unless its key knows of it, or its own time tells what came after it: a
@@ -629,6 +643,11 @@ enum Stop {
 }
 
 impl Stop {
+    /// Whether it is refused and would be refused again.
+    fn is_final(&self) -> bool {
+        matches!(self, Self::Refused(failure) if !failure.retryable)
+    }
+
     fn map(self, f: impl FnOnce(Failure) -> Failure) -> Self {
         match self {
             Self::Failed(failure) => Self::Failed(f(failure)),

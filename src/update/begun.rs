@@ -1,5 +1,6 @@
 //! A change that has begun, and how its result gets into the ledger whatever else happens there.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -13,7 +14,7 @@ use crate::ledger::admission::Position;
 use crate::ledger::begun::may_deploy;
 use crate::ledger::deployment::DeploymentItem;
 use crate::ledger::head::{Head, Lease};
-use crate::ledger::idempotency::Answer;
+use crate::ledger::idempotency::{Answer, Progress};
 use crate::ledger::record::{Attempt, ChangeFacts, Kind, Place, RawRecord, RecordKey, Said};
 use crate::ledger::write::{LedgerError, Write};
 use crate::outcome;
@@ -91,11 +92,11 @@ impl Known {
         self.records.iter().find(|record| text(record, "record").and_then(place_of) == Some(place))
     }
 
-    /// What a later attempt at the change answered its key.
-    fn answer_of_later(&self, facts: &ChangeFacts) -> Option<String> {
+    /// What another attempt at the change answered its key: a later one, or any that went well.
+    fn answer_of_another(&self, facts: &ChangeFacts) -> Option<String> {
         let progress = self.position.key.as_ref()?.progress()?;
-        let is_later = progress.change_id == facts.change_id && progress.attempt > facts.attempt;
-        progress.answer.clone().filter(|_| is_later)
+        let counts = progress.change_id == facts.change_id && (progress.attempt > facts.attempt || went_well(progress));
+        progress.answer.clone().filter(|_| counts)
     }
 
     /// The result of an attempt, wherever it stands.
@@ -207,7 +208,8 @@ impl Updater {
             Ok(None) => Err(failure),
             // One key has one answer.
             Ok(Some((answer, position))) => messages::replayed(&answer, request, &position),
-            Err(error) => Err(failure.and(messages::failure_not_recorded(&error))),
+            // Nothing stands under its key: the same event goes on with the change.
+            Err(error) => Err(failure.and(messages::failure_not_recorded(&error)).retryable(true)),
         }
     }
 
@@ -279,7 +281,7 @@ impl Updater {
             };
             Ok(Known { position, deployment, records: records? })
         };
-        let told = |known: &Known| known.answer_of_later(facts).map(|answer| (answer, known.position.clone()));
+        let told = |known: &Known| known.answer_of_another(facts).map(|answer| (answer, known.position.clone()));
         let decide = |known: &Known| {
             Ok(match self.result(begun, ended, known)? {
                 Decision::Write(writes, ()) => Decision::Write(writes, told(known)),
@@ -321,12 +323,16 @@ impl Updater {
         let record = facts.record(ended.kind, place, now, &said, position.head.as_ref())?;
         let head = Head::behind(&record.0, position.head.as_ref(), kept);
         let mut writes: Vec<Write> = Write::append(&facts.service, record, position.head.clone(), head).collect();
-        // Whoever closed this change or took it up meanwhile has the last word on its key, unless it went well.
+        // Whoever closed this change or took it up meanwhile has the last word on its key, unless it went well: what is answered so is
+        // the answer of the key from then on, whatever becomes of a later attempt.
         if let Some(key) = &position.key
             && let Some(progress) = key.progress()
             && progress.change_id == facts.change_id
-            && progress.attempt == facts.attempt
-            && (has_lease || ended.kind == Kind::Applied)
+            && match progress.attempt.cmp(&facts.attempt) {
+                Ordering::Equal => (has_lease || ended.kind == Kind::Applied) && !went_well(progress),
+                Ordering::Greater => ended.kind == Kind::Applied && progress.answer.is_none(),
+                Ordering::Less => false,
+            }
         {
             let to = match &ended.answer {
                 Some(answer) => key.answered(answer, now)?.waited_for(ended.waiter_until),
@@ -337,6 +343,12 @@ impl Updater {
         writes.extend(note_deployment(ended.deployment.as_ref(), &known.deployment));
         Ok(Decision::Write(writes, ()))
     }
+}
+
+/// Whether the change's key is answered with what was done.
+fn went_well(progress: &Progress) -> bool {
+    let answer = progress.answer.as_deref().and_then(|answer| serde_json::from_str(answer).ok());
+    matches!(answer, Some(Answer::Response(_)))
 }
 
 /// The result stands: only the lease may be left.

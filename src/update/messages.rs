@@ -571,7 +571,10 @@ pub fn result_not_recorded(error: &LedgerError, after: &Recorded) -> Failure {
 }
 
 pub fn failure_not_recorded(error: &LedgerError) -> String {
-    format!("This failure could not be recorded ({error}): the history shows the change as begun and not ended.")
+    format!(
+        "This failure could not be recorded ({error}): the history shows the change as begun and not ended. The same event with the same key \
+         goes on with it"
+    )
 }
 
 /// At most ten of them.

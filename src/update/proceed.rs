@@ -253,7 +253,9 @@ impl Updater {
         let between = (since - chrono::Duration::seconds(5), (self.clock)() + chrono::Duration::minutes(1));
         let listed = match target.ecs.list_service_deployments(service, between).await {
             Ok(listed) => listed,
-            // Where ECS does not know the call, or the role may not do it, the service alone has to do.
+            // The target role's template gives the right: without an answer it is not known whether ECS took back what this would deploy again.
+            Err(error) if error.denied() => return Err(failed(error).retryable(true)),
+            // Where ECS does not know the call, the service alone has to do.
             Err(error) if !error.retryable() => return Ok(None),
             Err(error) => return Err(failed(error)),
         };

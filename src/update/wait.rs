@@ -60,7 +60,7 @@ impl Updater {
         };
         let now = (self.clock)();
         let end = until(now, request.wait_seconds, invocation.deadline);
-        let mut looker = Looker::new(&target.ecs, &target.buckets, &request.service_key, followed);
+        let mut looker = Looker::new(&target.ecs, &target.buckets, &request.service_key, followed).patient();
         // Who made the change said with its answer that he waits.
         if response.body.replayed
             && let Some(other) = self.other_waiter(request, &key_id, position, end).await

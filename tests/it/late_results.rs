@@ -110,6 +110,47 @@ async fn a_late_failure_answers_what_a_later_attempt_answered() {
     assert_eq!(world.kinds(&site), ["STARTED", "STARTED", "APPLIED", "FAILED"]);
 }
 
+/// What was answered as done stays the answer of its key, whatever a later attempt, which had begun before, finds.
+#[tokio::test]
+async fn a_late_success_is_the_answer_of_its_key() {
+    let world = World::new().await;
+    let site = Site::target();
+    let event = site.event(json!({"ecs_image_name": "httpd", "idempotency_key": "k"}));
+    world.journal.on("ExecuteTransaction", 2, Fault::Delay(Duration::from_millis(2500)));
+    let process = world.process();
+    let late = world.invoke_on(&process, event.to_string().into_bytes(), world.invocation());
+    let meanwhile = async {
+        world.journal.reached("ExecuteTransaction", 2).await;
+        // Somebody else deploys, and the lease ends: the further attempt has nothing to do any more.
+        let theirs = world.cloud().register(&site, &crate::harness::web_definition("theirs").to_string(), json!([]));
+        world.cloud().edit(&site, |service| service["taskDefinition"] = json!(theirs));
+        world.cloud().take_over(&site, "COMPLETED", "ECS deployment completed.");
+        ledger::expire_lease(world.tables(), &site.key());
+        world.journal.on("ExecuteTransaction", 2, Fault::Delay(Duration::from_millis(4000)));
+        let other = world.another_process().await;
+        world.invoke_on(&other, event.to_string().into_bytes(), world.invocation()).await
+    };
+    let (late, further) = tokio::join!(late, meanwhile);
+    let change_id = late.status("APPLIED")["change_id"].clone();
+    assert_eq!(further.status("APPLIED")["change_id"], change_id);
+    assert_eq!(world.invoke(&event).await.status("APPLIED")["change_id"], change_id);
+    assert_eq!(world.kinds(&site), ["STARTED", "STARTED", "APPLIED", "FAILED"]);
+}
+
+#[tokio::test]
+async fn a_failure_that_could_not_be_recorded_is_worth_another_try() {
+    let world = World::new().await;
+    let event = Site::target().event(json!({"ecs_image_name": "httpd", "idempotency_key": "k"}));
+    world.journal.on("UpdateService", 1, Fault::refuse(400, "InvalidParameterException", "No."));
+    world.journal.on("ExecuteTransaction", 2, Fault::refuse(400, "AccessDeniedException", "not authorized"));
+    let message = world.invoke(&event).await.error("ServiceUpdateFailed").to_owned();
+    assert!(message.contains("could not be recorded") && message.contains("goes on with it"), "{message}");
+    let logs = world.logs().join("\n");
+    assert!(logs.contains("\"retryable\":true"), "{logs}");
+    ledger::expire_lease(world.tables(), &Site::target().key());
+    world.invoke(&event).await.status("APPLIED");
+}
+
 #[tokio::test]
 async fn a_resumption_that_fails_says_what_its_change_had_already_done() {
     let world = World::new().await;

@@ -533,6 +533,23 @@ async fn an_answer_without_a_date_and_answers_that_are_slow_begin_nothing() {
     assert_eq!(image(&world), "nginx:1");
 }
 
+/// Without an answer it is not known whether ECS took back what a further attempt would deploy again.
+#[tokio::test]
+async fn nothing_is_deployed_again_where_the_role_may_not_ask_what_was_rolled_back() {
+    let world = World::new().await;
+    let event = event("k", json!({"ecs_image_name": "nginx"}));
+    world.journal.on("UpdateService", 1, Fault::HangBefore);
+    world.kill_at(&event, world.invocation(), "UpdateService", 1).await;
+    expire(&world);
+    world.restart().await;
+    world.journal.forget();
+    world.journal.on("ListServiceDeployments", 1, Fault::refuse(400, "AccessDeniedException", "not authorized"));
+    let message = world.invoke(&event).await.error("ServiceReadFailed").to_owned();
+    assert!(message.contains("ecs:ListServiceDeployments: AccessDeniedException"), "{message}");
+    assert_eq!(world.journal.mutating_ecs_calls(), Vec::<String>::new());
+    world.invoke(&event).await.status("APPLIED");
+}
+
 // ---- 10: nothing of somebody else is overwritten
 
 #[tokio::test]
