@@ -126,7 +126,7 @@ async fn a_late_success_is_the_answer_of_its_key() {
         world.cloud().edit(&site, |service| service["taskDefinition"] = json!(theirs));
         world.cloud().take_over(&site, "COMPLETED", "ECS deployment completed.");
         ledger::expire_lease(world.tables(), &site.key());
-        world.journal.on("ExecuteTransaction", 2, Fault::Delay(Duration::from_millis(4000)));
+        world.journal.on("ExecuteTransaction", 2, Fault::Delay(Duration::from_secs(4)));
         let other = world.another_process().await;
         world.invoke_on(&other, event.to_string().into_bytes(), world.invocation()).await
     };
