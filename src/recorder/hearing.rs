@@ -37,7 +37,8 @@ const RESERVE: chrono::Duration = chrono::Duration::seconds(5);
 /// How far before an event and behind it the service deployment of a deployment is looked for that the service does not show.
 const BEFORE: chrono::Duration = chrono::Duration::days(1);
 const BEHIND: chrono::Duration = chrono::Duration::minutes(1);
-/// How long after it was created a service deployment is surely listed: ECS is eventually consistent, and names no bound.
+/// How long after it was created a service deployment that is not listed is taken for one that is not there: ECS is eventually consistent,
+/// and names no bound. Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html>.
 const LISTED: chrono::Duration = chrono::Duration::seconds(10);
 
 /// What is read before it is decided what an event means.
@@ -339,12 +340,15 @@ async fn asked(
         Err(_) => return Ok(Says::default()),
     };
     let mut says = match said_of(&service, &event.deployment_id) {
-        Some(says) => says,
+        Some(mut says) => {
+            if !is_noted && event.happened != Happened::InProgress && !says.rolls_back {
+                says.rolls_back = was_of_a_rollback(ecs, buckets, event, &says).await?;
+            }
+            says
+        }
+        // What is found so has a service deployment of its own, and is no rollback.
         None => by_service_deployment(ecs, buckets, event).await?,
     };
-    if !is_noted && event.happened != Happened::InProgress && !says.rolls_back {
-        says.rolls_back = was_of_a_rollback(ecs, buckets, event, &says).await?;
-    }
     says.service_created_at = service.created_at();
     says.other_strategy = !is_rolling(&service);
     if let Some(arn) = &says.task_definition {
