@@ -53,12 +53,15 @@ run: $(VENV)/stamp local-package ## the main job on a local AWS: one event, one 
 run-lambda-test-sam: $(VENV)/stamp local-package ## the first version's eight events against the local function, each answer printed
 	@$(VENV)/bin/python local/run.py $(TARGET) --all
 
-# All suites run, whatever the first one says. Two threads, as on a machine of two processors. Simulations have a build of their own:
+# All suites run, whatever the first one says. Two threads, as on a machine of two processors. The command line is built by itself: beside
+# it the functions would be linked with its ways to sign in, which their packages do not have. Simulations have a build of their own:
 # in the quick one some hundreds of seeds would take ten minutes. The packages are of the binaries that cargo's tests have run: a
 # build for them alone has other features of the same crates, and takes four minutes more.
 .PHONY: test
 test: $(VENV)/stamp $(TARGET)/docker-registry/stamp cargo ## every test: cargo test, then the end-to-end tests on a local AWS
-	@RUST_TEST_THREADS=2 cargo test --locked --workspace --exclude ecs-updater-simulation --no-fail-fast; rust=$$?; \
+	@export RUST_TEST_THREADS=2; \
+	cargo test --locked --workspace --exclude ecs-updater-cli --exclude ecs-updater-simulation --no-fail-fast; rust=$$?; \
+	cargo test --locked --package ecs-updater-cli --no-fail-fast || rust=1; \
 	cargo test --locked --profile sim -p ecs-updater-simulation --no-fail-fast || rust=1; \
 	$(MAKE) --no-print-directory local-zips && \
 	BUILT=$(TARGET) $(VENV)/bin/python -m pytest -p no:cacheprovider tests/e2e; python=$$?; \
@@ -171,7 +174,7 @@ build-lambda-package: $(VENV)/stamp cargo ## the zips for AWS and what is in the
 	  echo "rustup takes it by itself. ANY_RUST=1 builds other bytes by what is here" >&2; exit 1; }
 	@rustc --print target-libdir --target $(RUST_TARGET) | xargs test -d || { \
 	  echo "Rust cannot build for $(RUST_TARGET) here: rustup target add $(RUST_TARGET)" >&2; exit 1; }
-	RUSTFLAGS="$(RUSTFLAGS) $(PACKAGE_RUSTFLAGS)" cargo build --locked --profile lambda --no-default-features --target $(RUST_TARGET) $(FUNCTIONS:%=--bin %)
+	RUSTFLAGS="$(RUSTFLAGS) $(PACKAGE_RUSTFLAGS)" cargo build --locked --profile lambda --target $(RUST_TARGET) $(FUNCTIONS:%=--bin %)
 	@for function in $(FUNCTIONS); do $(VENV)/bin/python local/package.py --lambda \
 	  $(TARGET)/$(RUST_TARGET)/lambda/$$function $(LAMBDA_PACKAGES)/$$function.zip || exit; done
 	@$(VENV)/bin/python local/sbom.py $(RUST_TARGET) $(FUNCTIONS:%=$(LAMBDA_PACKAGES)/%.zip)
@@ -189,8 +192,8 @@ bench: bench-many bench-start ## measurements as tables: many services in one ev
 .PHONY: bench-packages
 bench-packages:
 	@test -n "$(PACKAGES)" -o -e $(LAMBDA_PACKAGES)/updater.zip || $(MAKE) --no-print-directory build-lambda-package
-	@test -n "$(PACKAGES)" || test -z "$$(find src Cargo.toml Cargo.lock -newer $(LAMBDA_PACKAGES)/updater.zip)" || \
-	  echo "The packages are older than what stands in src; to measure that: make build-lambda-package"
+	@test -n "$(PACKAGES)" || test -z "$$(find src crates/domain crates/sdk-error Cargo.toml Cargo.lock -newer $(LAMBDA_PACKAGES)/updater.zip)" || \
+	  echo "The packages are older than what stands in src or crates; to measure that: make build-lambda-package"
 bench-many: cargo bench-packages
 	@$(PYTHON) -m zipfile -e $(or $(PACKAGES),$(LAMBDA_PACKAGES))/updater.zip $(TARGET)/bench
 	@chmod +x $(TARGET)/bench/bootstrap
@@ -261,7 +264,8 @@ cargo:
 # Quick to build, for the local AWS only; and the command line that asks the functions there.
 .PHONY: local-package local-zips
 local-package: $(VENV)/stamp cargo
-	cargo build --locked $(FUNCTIONS:%=--bin %) --bin ecs-updater
+	cargo build --locked $(FUNCTIONS:%=--bin %)
+	cargo build --locked --package ecs-updater-cli
 	@$(MAKE) --no-print-directory local-zips
 local-zips: $(VENV)/stamp
 	@for function in $(FUNCTIONS); do test $(LOCAL_PACKAGES)/$$function.zip -nt $(TARGET)/debug/$$function || \

@@ -94,7 +94,7 @@ def main(arguments: list[str]) -> int:
         print(__doc__, file=sys.stderr)
         return 2
     tree = subprocess.run(
-        ["cargo", "tree", "--locked", "--no-default-features", "--target", arguments[0], "--edges", "normal,no-proc-macro",
+        ["cargo", "tree", "--locked", "--target", arguments[0], "--edges", "normal,no-proc-macro",
          "--prefix", "depth", "--format", "\t{p}\t{l}"],
         cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True,
     ).stdout  # fmt: skip

@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
+use domain::ledger::write::{LedgerError, Write};
 use tokio::time::Instant;
 
 use crate::aws::ledger_store::LedgerStore;
 use crate::backoff::Backoff;
-use crate::ledger::write::{LedgerError, Write};
 
 /// The pause before something is read and decided again.
 const PAUSE: Backoff = Backoff { first: Duration::from_millis(40), longest: Duration::from_secs(5) };

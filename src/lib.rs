@@ -1,4 +1,15 @@
-//! The one door through which the Amazon ECS services of an organization change.
+//! The Lambda functions of `ecs-updater`: the one door through which the Amazon ECS services of an organization change.
+//!
+//! | function | folder | what |
+//! |---|---|---|
+//! | updater | [`updater`] | changes services, one or many in an event |
+//! | history | [`history`] | answers who changed what, where and when; it reads, and can do nothing else |
+//! | recorder | [`recorder`] | records how deployments end, and what happens past the door |
+//! | trigger | [`trigger`] | sends what is pushed to Amazon ECR to the updater |
+//!
+//! Each has a `handler`: from the event to the answer. [`aws`] holds the only files that call AWS, [`runtime`] and [`telemetry`] what all
+//! functions share, [`commit`] the one way to write to the ledger, [`outcomes`] the one to record how a deployment ended. What is decided
+//! is decided in [`domain`], a crate that can neither call nor wait: arrows go from here to there, and never back.
 //!
 //! A change walks through the house in this order:
 //!
@@ -8,58 +19,24 @@
 //!
 //! | step | where | what |
 //! |---|---|---|
-//! | event to request | [`request`] ([`event`], [`names`], [`image`], [`tags`]) | schema, then types that cannot hold a wrong value |
-//! | images | [`registry`], [`aws::images`] | checked and pinned, where the request asks for it |
-//! | session | [`aws::sessions`] | the role in the target account, for exactly this service |
-//! | snapshot | [`snapshot`], [`task_definition`] | what the service is now, with every member that AWS sent |
-//! | plan | [`plan`] ([`definition_difference`]) | pure: what differs, or why it cannot be done |
-//! | STARTED, APPLIED | [`ledger`], [`aws::ledger_store`] | records chained by hash ([`canonical`]), leases, idempotency keys |
-//! | a change that is taken up again | [`continuation`] | pure: what is left of it, and what somebody else set meanwhile |
-//! | each write to the ledger | [`commit`], [`backoff`] | read, decide, write; again where something moved |
-//! | apply | [`update`] | register, update, tag; read back where an answer was lost |
-//! | how it ended | [`outcome`], [`follow`], [`settle`], [`recorder`] ([`ledger::hear`]) | waited for, heard of, or asked about; recorded once |
-//! | response | [`response`], [`error`], [`mask`] | what the caller gets, and never a value that may be secret |
-//! | many at once | [`batch`], [`pace`] | sessions, calls shared, token buckets, the deadline |
-//!
-//! What was done is read back through another function, which can do nothing else: [`history`] ([`ledger::query`],
-//! [`aws::history_reader`], [`ledger::merge`], [`ledger::fold`], [`ledger::verify`]).
-//!
-//! [`update`] tells the story in one screen, [`function`] and [`history`] are the edges towards [`lambda`], and [`aws`] holds the only files
-//! that call AWS. Everything else is pure: time, ids and the network come in from outside.
+//! | event to request | [`domain::event`], [`domain::ids`], [`domain::image`] | schema, then types that cannot hold a wrong value |
+//! | images | [`domain::registry`], [`aws::images`] | checked and pinned, where the request asks for it |
+//! | session | [`aws::sessions`], [`domain::session_policy`] | the role in the target account, for exactly this service |
+//! | snapshot | [`domain::ecs`] | what the service is now, with every member that AWS sent |
+//! | plan | [`domain::plan`] | what differs, or why it cannot be done; what is left of a change that is taken up again |
+//! | STARTED, APPLIED | [`domain::ledger`], [`aws::ledger_store`] | records chained by hash, leases, idempotency keys |
+//! | apply | [`updater`] | register, update, tag; read back where an answer was lost |
+//! | how it ended | [`domain::ecs::deployment_status`], [`aws::deployment_watcher`], [`outcomes`], [`recorder`] | waited for, heard of, or asked about; recorded once |
+//! | response | [`domain::response`], [`domain::error`], [`domain::mask`] | what the caller gets, and never a value that may be secret |
+//! | many at once | [`domain::event::batch`], [`aws::rate_limit`] | sessions, calls shared, token buckets, the deadline |
 
 pub mod aws;
 pub mod backoff;
-pub mod batch;
-pub mod canonical;
 pub mod commit;
-pub mod config;
-pub mod continuation;
-pub mod definition_difference;
-pub mod error;
-pub mod event;
-pub mod follow;
-pub mod function;
 pub mod history;
-pub mod image;
-pub mod kept;
-pub mod lambda;
-mod later;
-pub mod ledger;
-pub mod mask;
-pub mod names;
-pub mod outcome;
-pub mod pace;
-pub mod plan;
-pub mod reason;
+pub mod outcomes;
 pub mod recorder;
-pub mod registry;
-pub mod request;
-pub mod response;
-pub mod restore;
-pub mod settle;
-pub mod snapshot;
-pub mod tags;
-pub mod task_definition;
+pub mod runtime;
 pub mod telemetry;
 pub mod trigger;
-pub mod update;
+pub mod updater;

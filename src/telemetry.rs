@@ -1,13 +1,12 @@
 //! Log lines and metrics, on standard output as Lambda wants them.
 
 use chrono::{DateTime, Utc};
+use domain::error::{Code, Failure, Fault};
+use domain::ledger::kind::Kind;
 use serde_json::{Value, json};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-
-use crate::error::{Code, Failure, Fault};
-use crate::ledger::record::Kind;
 
 /// JSON lines from now on, for panics too. `level` is that of our own lines, such as `info` or `debug`: the SDK's lines
 /// stay at warnings, since at `trace` they hold whole requests with session tokens and environment values. The

@@ -23,13 +23,12 @@ use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::byte_stream::ByteStream;
 use aws_types::service_config::ServiceConfigKey;
 use chrono::{DateTime, Utc};
+use domain::kept::{Given, Kept, Named, Place};
+use domain::text::one_line;
+use sdk_error::chain;
 use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
-
-use super::chain;
-use crate::kept::{Given, Kept, Named, Place};
-use crate::names::one_line;
 
 /// Longest time for one attempt. The invocation that happens to look waits for it.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);

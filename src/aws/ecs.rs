@@ -29,14 +29,17 @@ use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use chrono::{DateTime, Utc};
+use domain::call_error::CallError;
+use domain::ecs::deployment_status::{Listed, ServiceDeployment};
+use domain::ecs::service::Service;
+use domain::ecs::task_definition::TaskDefinition;
+use domain::ids::ServiceKey;
+use domain::text::shown_text;
+use sdk_error::{TooLateToSend, call_error};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{CONNECT_TIMEOUT, CallError, TooLateToSend};
-use crate::names::{ServiceKey, shown_text};
-use crate::outcome::{Listed, ServiceDeployment};
-use crate::snapshot::Service;
-use crate::task_definition::TaskDefinition;
+use crate::aws::CONNECT_TIMEOUT;
 
 /// Keeps the body of an answer as it came.
 #[derive(Debug, Clone, Default)]
@@ -65,7 +68,7 @@ impl Capture {
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        sent.map_err(|error| CallError::new(operation, &error))?;
+        sent.map_err(|error| call_error(operation, &error))?;
         Ok(std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 }
@@ -294,7 +297,7 @@ impl Ecs {
     /// Where the call failed.
     pub async fn task_definition_of_revision(&self, arn: &str) -> Result<Option<String>, CallError> {
         let sent = self.client.describe_service_revisions().service_revision_arns(arn).send().await;
-        let answer = sent.map_err(|error| CallError::new("ecs:DescribeServiceRevisions", &error))?;
+        let answer = sent.map_err(|error| call_error("ecs:DescribeServiceRevisions", &error))?;
         let revisions = answer.service_revisions.unwrap_or_default();
         Ok(revisions
             .into_iter()
@@ -403,7 +406,7 @@ impl Ecs {
             .send()
             .await
             .map(drop)
-            .map_err(|error| CallError::new("ecs:TagResource", &error))
+            .map_err(|error| call_error("ecs:TagResource", &error))
     }
 
     /// Removes tags: one attempt, as [`Ecs::tag`].
@@ -426,7 +429,7 @@ impl Ecs {
             .send()
             .await
             .map(drop)
-            .map_err(|error| CallError::new("ecs:UntagResource", &error))
+            .map_err(|error| call_error("ecs:UntagResource", &error))
     }
 }
 

@@ -7,20 +7,21 @@ use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::{DateTime, Utc};
+use domain::call_error::CallError;
+use domain::config::Tables;
+use domain::ids::{ChangeId, LIVE_ALIAS, ServiceKey, UNQUALIFIED, VERIFIED_ALIAS};
+use domain::ledger::fold::{Change, fold, may_be_partial};
+use domain::ledger::head::Head;
+use domain::ledger::idempotency::{self, KeyItem};
+use domain::ledger::merge::{Keyed, Merge, Step};
+use domain::ledger::query::{Index, Order, Page, Position, Query, Scope, Section, keys_of};
+use domain::ledger::record::{RawRecord, RecordKey};
+use domain::ledger::verify::{Chain, End, Verification};
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use sdk_error::call_error;
 use serde_json::Value;
 
-use super::CallError;
 use super::ledger_store::{Item, begun_under, head, json};
-use crate::config::Tables;
-use crate::ledger::fold::{Change, fold, may_be_partial};
-use crate::ledger::head::Head;
-use crate::ledger::idempotency::{self, KeyItem};
-use crate::ledger::merge::{Keyed, Merge, Step};
-use crate::ledger::query::{Index, Order, Page, Position, Query, Scope, Section, keys_of};
-use crate::ledger::record::{RawRecord, RecordKey};
-use crate::ledger::verify::{Chain, End, Verification};
-use crate::names::{ChangeId, LIVE_ALIAS, ServiceKey, UNQUALIFIED, VERIFIED_ALIAS};
 
 const QUERY: &str = "dynamodb:Query";
 /// All that is read of an idempotency key: the answers that it holds are none of this function's business.
@@ -215,7 +216,7 @@ impl HistoryReader {
             .consistent_read(true)
             .send()
             .await
-            .map_err(|error| CallError::new(OPERATION, &error))?;
+            .map_err(|error| call_error(OPERATION, &error))?;
         cost.items += usize::from(answer.item.is_some());
         Ok(answer.item)
     }
@@ -262,7 +263,7 @@ impl HistoryReader {
                 .expression_attribute_values(":low", text(low))
                 .expression_attribute_values(":high", text(high)),
         };
-        let answer = request.send().await.map_err(|error| CallError::new(QUERY, &error))?;
+        let answer = request.send().await.map_err(|error| call_error(QUERY, &error))?;
         let rest = answer.last_evaluated_key.filter(|key| !key.is_empty());
         let read = usize::try_from(answer.scanned_count).unwrap_or_default();
         Ok(Answer { items: answer.items.unwrap_or_default().iter().map(json).collect(), read, rest })

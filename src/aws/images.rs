@@ -4,15 +4,15 @@ use aws_config::{Region, SdkConfig};
 use aws_sdk_ecr::operation::batch_get_image::BatchGetImageError;
 use aws_sdk_ecr::types::{DescribeImagesFilter, ImageDetail, ImageFailureCode, ImageIdentifier, TagStatus};
 use chrono::DateTime;
-
-use super::CallError;
-use crate::image::ImageReference;
-use crate::names::one_line;
-use crate::registry::client::Client;
-use crate::registry::{
-    Credentials, Found, Location, MEDIA_TYPES, NoImage, RegistryError, Settings, Tagged, is_image_type, platforms,
-    wanted,
+use domain::call_error::CallError;
+use domain::image::{Found, ImageReference};
+use domain::registry::{
+    Credentials, Location, MEDIA_TYPES, NoImage, RegistryError, Settings, Tagged, is_image_type, platforms, wanted,
 };
+use domain::text::one_line;
+use sdk_error::call_error;
+
+use crate::aws::registry_client::Client;
 
 /// How many images ECR describes at a time, at the most. Source: `maxResults` of
 /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeImages.html>.
@@ -79,7 +79,7 @@ impl Registries {
             .send()
             .await;
         let answer = sent.map_err(|error| {
-            let call = CallError::new(OPERATION, &error);
+            let call = call_error(OPERATION, &error);
             match error.as_service_error() {
                 Some(BatchGetImageError::RepositoryNotFoundException(_)) => RegistryError::missing(call.to_string()),
                 _ => not_answered(&call, "the updater's policy (RegistryRepositoryArns), or the policy of the repository in its account, does not allow it"),
@@ -129,7 +129,7 @@ impl Registries {
         let mut left = MAX_PAGES;
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| {
-                not_answered(&CallError::new(OPERATION, &error), "the trigger's policy (RegistryRepositoryArns), or the policy of the repository in its account, does not allow it")
+                not_answered(&call_error(OPERATION, &error), "the trigger's policy (RegistryRepositoryArns), or the policy of the repository in its account, does not allow it")
             })?;
             let images = page.image_details.unwrap_or_default();
             found.extend(images.into_iter().filter_map(of_image));
@@ -154,10 +154,7 @@ impl Registries {
         }
         let sent = aws_sdk_secretsmanager::Client::from_conf(config.build()).get_secret_value().secret_id(arn).send();
         let answer = sent.await.map_err(|error| {
-            not_answered(
-                &CallError::new(OPERATION, &error),
-                "the updater's policy (RegistrySecretArns) does not allow it",
-            )
+            not_answered(&call_error(OPERATION, &error), "the updater's policy (RegistrySecretArns) does not allow it")
         })?;
         let credentials = answer.secret_string().and_then(|secret| serde_json::from_str(secret).ok());
         credentials.map(Some).ok_or_else(|| {

@@ -19,28 +19,30 @@ use aws_smithy_runtime_api::client::interceptors::context::{
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 use chrono::{DateTime, NaiveDate, Utc};
+use domain::call_error::{CallError, Effect};
+use domain::config::Tables;
+use domain::ids::{AccountId, ChangeId, ServiceKey};
+use domain::image::ImageReference;
+use domain::ledger::admission::Position;
+use domain::ledger::budget::{Beyond, Budget, Last};
+use domain::ledger::clock::{Reading, RoundTrip};
+use domain::ledger::deployment::{DeploymentItem, Undoes};
+use domain::ledger::head::{Beginner, Head, Lease};
+use domain::ledger::hidden::HiddenKey;
+use domain::ledger::hold::{self, Hold};
+use domain::ledger::idempotency::{KeyItem, Progress, Stage};
+use domain::ledger::kind::Kind;
+use domain::ledger::previous::{self, Previous};
+use domain::ledger::queue::{Queue, Standing, Waiting};
+use domain::ledger::rate::Rate;
+use domain::ledger::record::{Attempt, RawRecord, Record, RecordKey, hash, number, shard};
+use domain::ledger::write::{LedgerError, Write};
+use domain::text::rfc3339;
+use sdk_error::call_error;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{CallError, Effect};
 use crate::backoff::Backoff;
-use crate::config::Tables;
-use crate::image::ImageReference;
-use crate::ledger::admission::Position;
-use crate::ledger::budget::{Beyond, Budget, Last};
-use crate::ledger::clock::{Reading, RoundTrip};
-use crate::ledger::deployment::{DeploymentItem, Undoes};
-use crate::ledger::head::{Beginner, Head, Lease};
-use crate::ledger::hidden::HiddenKey;
-use crate::ledger::hold::{self, Hold};
-use crate::ledger::idempotency::{KeyItem, Progress, Stage};
-use crate::ledger::previous::{self, Previous};
-use crate::ledger::queue::{Queue, Standing, Waiting};
-use crate::ledger::rate::Rate;
-use crate::ledger::record::{Attempt, Kind, RawRecord, Record, RecordKey, hash, number, shard};
-use crate::ledger::write::{LedgerError, Write};
-use crate::names::{AccountId, ChangeId, ServiceKey};
-use crate::snapshot::rfc3339;
 
 /// What was read, and what the answers said of this environment's clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +81,7 @@ pub enum Open<'a> {
     Of(&'a ServiceKey),
     /// Those that are to be asked about.
     Due {
-        /// The part of the index, from 0 to [`crate::ledger::record::SHARDS`].
+        /// The part of the index, from 0 to [`domain::ledger::record::SHARDS`].
         shard: u8,
         /// By when.
         by: DateTime<Utc>,
@@ -291,12 +293,8 @@ impl LedgerStore {
     ///
     /// Where the call failed, or an item is not what this project writes.
     pub async fn budgets_to_tell(&self, by: DateTime<Utc>, about: i32) -> Result<Vec<Budget>, LedgerError> {
-        let answer = self
-            .to_check(COUNTS, &rfc3339(by))
-            .limit(about)
-            .send()
-            .await
-            .map_err(|error| CallError::new(QUERY, &error))?;
+        let answer =
+            self.to_check(COUNTS, &rfc3339(by)).limit(about).send().await.map_err(|error| call_error(QUERY, &error))?;
         let broken = |name| LedgerError::broken(format_args!("attribute {name} of an item of a day's budget"));
         answer.items.unwrap_or_default().iter().map(|item| budget(item).map_err(broken)).collect()
     }
@@ -350,7 +348,7 @@ impl LedgerStore {
                 .expression_attribute_values(":change", AttributeValue::S(format!("{change_id}#")))
                 .consistent_read(true)
                 .set_exclusive_start_key(from);
-            let answer = request.send().await.map_err(|error| CallError::new(QUERY, &error))?;
+            let answer = request.send().await.map_err(|error| call_error(QUERY, &error))?;
             // Pointer items stand beside the chain.
             records.extend(answer.items.unwrap_or_default().iter().filter(|item| item.contains_key("seq")).map(json));
             from = answer.last_evaluated_key.filter(|key| !key.is_empty());
@@ -366,7 +364,7 @@ impl LedgerStore {
     ///
     /// Where the call failed.
     pub async fn newest_records(&self, service: &ServiceKey, about: i32) -> Result<Vec<RawRecord>, LedgerError> {
-        let answer = self.newest_first(service, about).send().await.map_err(|error| CallError::new(QUERY, &error))?;
+        let answer = self.newest_first(service, about).send().await.map_err(|error| call_error(QUERY, &error))?;
         Ok(answer.items.unwrap_or_default().iter().filter(|item| item.contains_key("seq")).map(json).collect())
     }
 
@@ -408,7 +406,7 @@ impl LedgerStore {
         let mut from = None;
         loop {
             let request = self.to_check(&shard.to_string(), &due).set_exclusive_start_key(from);
-            let answer = request.send().await.map_err(|error| CallError::new(QUERY, &error))?;
+            let answer = request.send().await.map_err(|error| call_error(QUERY, &error))?;
             for item in answer.items.unwrap_or_default() {
                 let item = deployment(&item).map_err(|name| {
                     LedgerError::broken(format_args!("attribute {name} of an item of an open deployment"))
@@ -436,7 +434,7 @@ impl LedgerStore {
             let stopwatch = Stopwatch::default();
             let sent = self.client.batch_get_item().request_items(&self.state, request);
             let sent = sent.customize().interceptor(stopwatch.clone()).send().await;
-            let answer = sent.map_err(|error| CallError::new(BATCH_GET_ITEM, &error))?;
+            let answer = sent.map_err(|error| call_error(BATCH_GET_ITEM, &error))?;
             let reading = stopwatch.trip()?.reading();
             if reading != Reading::Unknown {
                 clock = reading;
@@ -488,7 +486,7 @@ impl LedgerStore {
             .consistent_read(true)
             .send()
             .await
-            .map_err(|error| CallError::new("dynamodb:GetItem", &error))?;
+            .map_err(|error| call_error("dynamodb:GetItem", &error))?;
         answer.item.map(|item| intact(&item).map(Value::Object)).transpose()
     }
 
@@ -533,7 +531,7 @@ impl LedgerStore {
                 .set_exclusive_start_key(from)
                 .send()
                 .await
-                .map_err(|error| CallError::new(QUERY, &error))?;
+                .map_err(|error| call_error(QUERY, &error))?;
             // Pointer items stand beside the chain, without a hash.
             for item in answer.items.unwrap_or_default().iter().filter(|item| item.contains_key("seq")) {
                 let record = intact(item)?;
@@ -579,14 +577,14 @@ impl LedgerStore {
             if conflict {
                 return Err(LedgerError::Conflict(failed.join(", ")));
             }
-            let mut call = CallError::new(OPERATION, &error);
+            let mut call = call_error(OPERATION, &error);
             call.message = format!("{} ({})", call.message, failed.join(", "));
             if reasons.iter().any(|reason| reason.code().is_some_and(is_throttled)) {
                 call.effect = Effect::Throttled;
             }
             return Err(call.into());
         }
-        let mut call = CallError::new(OPERATION, &error);
+        let mut call = call_error(OPERATION, &error);
         // The same transaction, sent before: it may still go through.
         if call.has_code(&["TransactionInProgressException"]) {
             call.effect = Effect::Unknown;
@@ -1143,7 +1141,7 @@ mod tests {
         let attempt = Attempt::new(3).unwrap();
         let lease = Lease { change_id: change(), attempt, until: at(9), key: "key#1".to_owned() };
         for (lease, begun) in [(None, None), (Some(lease), Some(change()))] {
-            let record = RecordKey::new(change(), crate::ledger::record::Place::Started(attempt));
+            let record = RecordKey::new(change(), domain::ledger::record::Place::Started(attempt));
             let running = begun.as_ref().map(|_| "arn:td".to_owned());
             let by = |behind| Box::new(Beginner { caller: "by#1".to_owned(), key: "key#1".to_owned(), behind });
             for begun_by in [None, Some(by(None)), Some(by(Some(ChangeId::new(at(-5), [6; 10]))))] {
@@ -1164,7 +1162,7 @@ mod tests {
         let written = Head {
             seq: 7,
             hash: "h".to_owned(),
-            record: RecordKey::new(change(), crate::ledger::record::Place::STARTED),
+            record: RecordKey::new(change(), domain::ledger::record::Place::STARTED),
             highest: change(),
             begun: Some(change()),
             begun_by: Some(Box::new(by)),

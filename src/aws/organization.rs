@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use domain::text::one_line;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use serde::Deserialize;
 use tokio::time::{sleep, timeout};
 
 use super::documents::{Call, Reader};
-use crate::names::one_line;
 
 /// Longest time for all units together: whoever comes meanwhile waits, and the start of a function has ten seconds.
 const LONGEST: Duration = Duration::from_secs(8);

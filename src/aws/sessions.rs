@@ -9,15 +9,10 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::future::ProvideCredentials as ProvidedCredentials;
 use aws_sdk_sts::Client;
 use aws_smithy_async::time::SharedTimeSource;
-use serde_json::Value;
+use domain::call_error::CallError;
+use domain::mask::Mask;
+use sdk_error::call_error;
 use tokio::sync::Mutex;
-
-use super::CallError;
-use crate::mask::Mask;
-use crate::names::ServiceKey;
-
-/// What a session may do: the document of `policies/session.json`.
-const SESSION_POLICY: &str = include_str!("../../policies/session.json");
 
 /// Shortest and longest session that `AssumeRole` gives without more being allowed by the role, in seconds.
 /// Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>.
@@ -70,74 +65,8 @@ fn identity_characters(text: impl Iterator<Item = char>) -> String {
     text.map(taken).take(MAX_IDENTITY_CHARACTERS).collect()
 }
 
-/// The most characters of an inline session policy.
-/// Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>.
-pub const MAX_POLICY_CHARACTERS: usize = 2048;
-
 /// How long before its end a session is renewed: longer than a call may take, retries included.
 const RENEWED_BEFORE_END: Duration = Duration::from_mins(1);
-
-/// The session policy that allows mutating service calls on these services only, without needless white space.
-///
-/// # Errors
-///
-/// Where `policies/session.json` is no JSON.
-pub fn session_policy(services: &[&ServiceKey]) -> serde_json::Result<String> {
-    let mut document: Value = serde_json::from_str(SESSION_POLICY)?;
-    for_services(&mut document, services);
-    Ok(document.to_string())
-}
-
-/// Makes of each text with a token, in a list, one for each service.
-fn for_services(value: &mut Value, services: &[&ServiceKey]) {
-    match value {
-        Value::Object(members) => members.values_mut().for_each(|member| for_services(member, services)),
-        Value::Array(items) => {
-            for mut item in std::mem::take(items) {
-                let template = item.as_str().filter(|text| TOKENS.iter().any(|(token, _)| text.contains(token)));
-                if let Some(template) = template {
-                    // Services of one cluster share its ARN.
-                    for filled in services.iter().map(|service| Value::from(filled(template, service))) {
-                        if !items.contains(&filled) {
-                            items.push(filled);
-                        }
-                    }
-                } else {
-                    for_services(&mut item, services);
-                    items.push(item);
-                }
-            }
-        }
-        _ => {}
-    }
-}
-
-/// A part of a service's name.
-type Part = fn(&ServiceKey) -> &str;
-
-/// What stands in the policy for parts of a service's name.
-const TOKENS: [(&str, Part); 3] = [
-    ("__REGION__", |service| service.region().as_str()),
-    ("__CLUSTER__", |service| service.cluster()),
-    ("__SERVICE__", |service| service.service()),
-];
-
-/// A template with its tokens filled in, all at once: a name that looks like a token is a name.
-fn filled(template: &str, service: &ServiceKey) -> String {
-    let mut filled = String::new();
-    let mut rest = template;
-    while let Some((at, token, value)) = TOKENS
-        .iter()
-        .filter_map(|(token, value)| Some((rest.find(token)?, token, value(service))))
-        .min_by_key(|(at, ..)| *at)
-    {
-        let (before, behind) = rest.split_at(at);
-        filled.push_str(before);
-        filled.push_str(value);
-        rest = behind.strip_prefix(token).unwrap_or_default();
-    }
-    filled + rest
-}
 
 /// The hub's STS, at its regional endpoint.
 #[derive(Debug, Clone)]
@@ -179,7 +108,7 @@ impl Sessions {
             .await
             .map_err(|error| {
                 let mask = session.external_id.iter().fold(Mask::default(), |mask, id| mask.and(id));
-                CallError::new(OPERATION, &error).without(&mask)
+                call_error(OPERATION, &error).without(&mask)
             })?;
         let credentials =
             answer.credentials.ok_or_else(|| CallError::unreadable(OPERATION, "it has no credentials"))?;
@@ -251,49 +180,5 @@ mod tests {
         assert_ne!(user("ann@example.com"), user("bob@example.com"));
         // The longest name of a session leaves no room for the role.
         assert_eq!(user(&"n".repeat(64)), Some("n".repeat(64)));
-    }
-
-    #[test]
-    fn a_name_that_looks_like_a_token_is_a_name() {
-        let policy = session_policy(&[&key("eu-west-1", "prod-__SERVICE__", "__CLUSTER__")]).unwrap();
-        assert!(policy.contains("service/prod-__SERVICE__/__CLUSTER__\""), "{policy}");
-    }
-
-    #[test]
-    fn the_session_policy_fits_sts_with_the_longest_names() {
-        let longest = "x".repeat(255);
-        let policy = session_policy(&[&key("ap-southeast-2", &longest, &longest)]).unwrap();
-        assert!(policy.len() <= MAX_POLICY_CHARACTERS, "{}", policy.len());
-        assert!(!policy.contains("__"), "{policy}");
-    }
-
-    fn key(region: &str, cluster: &str, service: &str) -> ServiceKey {
-        use crate::names::{AccountId, EcsName, Region};
-        let name = |name| EcsName::parse(name).unwrap();
-        let account = AccountId::parse("222222222222").unwrap();
-        ServiceKey::new(account, Region::parse(region).unwrap(), name(cluster), name(service))
-    }
-
-    #[test]
-    fn the_session_policy_names_exactly_its_services() {
-        let (one, two) = (key("eu-west-1", "c", "s"), key("us-east-1", "d", "s"));
-        let policy: Value = serde_json::from_str(&session_policy(&[&one, &two]).unwrap()).unwrap();
-        let statements = policy["Statement"].as_array().unwrap();
-        let services = statements.iter().find(|statement| statement["Sid"] == "ThisServiceOnly").unwrap();
-        assert_eq!(
-            services["Resource"],
-            serde_json::json!(["arn:*:ecs:eu-west-1:*:service/c/s", "arn:*:ecs:us-east-1:*:service/d/s"])
-        );
-        // An ARN without a cluster is that of any cluster: the condition says which.
-        let old = statements.iter().find(|statement| statement["Sid"] == "ByItsOldArn").unwrap();
-        assert_eq!(
-            old["Resource"],
-            serde_json::json!(["arn:*:ecs:eu-west-1:*:service/s", "arn:*:ecs:us-east-1:*:service/s"])
-        );
-        assert_eq!(
-            old["Condition"]["ArnLike"]["ecs:cluster"],
-            serde_json::json!(["arn:*:ecs:eu-west-1:*:cluster/c", "arn:*:ecs:us-east-1:*:cluster/d"])
-        );
-        assert_eq!(statements.iter().filter(|statement| statement["Resource"] == "*").count(), 1);
     }
 }

@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 #[tokio::main(flavor = "current_thread")]
+
 async fn main() -> ExitCode {
-    match ecs_updater::history::run().await {
+    match ecs_updater::history::handler::run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("history: {error}");

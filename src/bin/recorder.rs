@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 #[tokio::main(flavor = "current_thread")]
+
 async fn main() -> ExitCode {
     match ecs_updater::recorder::run().await {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 #[tokio::main(flavor = "current_thread")]
+
 async fn main() -> ExitCode {
-    match Box::pin(ecs_updater::trigger::function::run()).await {
+    match Box::pin(ecs_updater::trigger::handler::run()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("trigger: {error}");

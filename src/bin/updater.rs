@@ -8,7 +8,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    match Box::pin(ecs_updater::function::run()).await {
+    match Box::pin(ecs_updater::updater::handler::run()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("updater: {error}");

@@ -1,18 +1,18 @@
 //! What was counted and not recorded, told when its day is over: one record for each account.
 
 use chrono::{DateTime, Utc};
+use domain::ecs::deployment_status::Detail;
+use domain::ids::AccountId;
+use domain::ledger::admission::Position;
+use domain::ledger::budget::{Beyond, Budget};
+use domain::ledger::kind::Kind;
+use domain::ledger::write::{LedgerError, Write};
+use domain::text::rfc3339;
 use tokio::time::{Duration, Instant};
 
 use super::{Invocation, RESERVE, Recorder};
 use crate::commit::{Bound, Decision, commit};
-use crate::ledger::admission::Position;
-use crate::ledger::budget::{Beyond, Budget};
-use crate::ledger::record::Kind;
-use crate::ledger::write::{LedgerError, Write};
-use crate::names::AccountId;
-use crate::outcome::Detail;
-use crate::settle::{External, Witness};
-use crate::snapshot::rfc3339;
+use crate::outcomes::{External, Witness};
 use crate::telemetry::Ended;
 
 /// How many counts one sweep tells.

@@ -3,27 +3,27 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use domain::call_error::CallError;
+use domain::ecs::deployment_status::{
+    DeploymentEvent, Ending, Followed, Happened, ServiceDeployment, is_of_a_rollback, is_rolling, said_of,
+};
+use domain::ids::ChangeId;
+use domain::ledger::admission::Position;
+use domain::ledger::begun::Written;
+use domain::ledger::budget::{Budget, Last, Room};
+use domain::ledger::deployment::{DeploymentItem, Undoes};
+use domain::ledger::hear::{Heard, Known, Says, asked_about, hear, needs_ledger};
+use domain::ledger::kind::Kind;
+use domain::ledger::write::{LedgerError, Write};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{Failure, Invocation, Recorder};
-use crate::aws::CallError;
 use crate::aws::ecs::{DescribeError, Ecs};
 use crate::aws::ledger_store::Open;
+use crate::aws::rate_limit::{Buckets, Call};
 use crate::commit::{Bound, Decision, commit};
-use crate::ledger::admission::Position;
-use crate::ledger::begun::Written;
-use crate::ledger::budget::{Budget, Last, Room};
-use crate::ledger::deployment::{DeploymentItem, Undoes};
-use crate::ledger::hear::{Heard, Known, Says, asked_about, hear, needs_ledger};
-use crate::ledger::record::Kind;
-use crate::ledger::write::{LedgerError, Write};
-use crate::names::ChangeId;
-use crate::outcome::{
-    DeploymentEvent, Ending, Followed, Happened, ServiceDeployment, is_of_a_rollback, is_rolling, said_of,
-};
-use crate::pace::{Buckets, Call};
-use crate::settle::{End, External, NEWEST_RECORDS, Settled, Witness};
+use crate::outcomes::{End, External, NEWEST_RECORDS, Settled, Witness};
 use crate::telemetry::Ended;
 
 /// The pauses before what an event depends on is read again: a result is mostly written within a second of its deployment. After them the
@@ -422,6 +422,6 @@ async fn service_deployment_of(
     event: &DeploymentEvent,
     about: &DeploymentItem,
 ) -> Result<Option<ServiceDeployment>, CallError> {
-    let mut looker = crate::follow::Looker::new(ecs, buckets, &event.service, Followed::of(about));
+    let mut looker = crate::aws::deployment_watcher::Looker::new(ecs, buckets, &event.service, Followed::of(about));
     looker.service_deployment().await
 }

@@ -387,8 +387,8 @@ PARTS = {"SweepSilentAlarm", "SweepSeenAlarm"}
 
 
 def callers_codes() -> list[str]:
-    """The codes of failures that are their callers' (src/error.rs)."""
-    faults = (ROOT / "src" / "error.rs").read_text().split("fn fault(self)")[1].split("fn text(self)")[0]
+    """The codes of failures that are their callers' (crates/domain/src/error.rs)."""
+    faults = (ROOT / "crates/domain/src/error.rs").read_text().split("fn fault(self)")[1].split("fn text(self)")[0]
     return re.findall(r"Self::(\w+)", faults.split("=> Fault::Caller")[0])
 
 

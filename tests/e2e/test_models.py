@@ -492,7 +492,7 @@ def test_what_is_no_object_makes_no_event(body: str) -> None:
         json.loads(rendered(body, "IAM"))
 
 
-# Every code of src/error.rs, and what the functions of Lambda itself may end with.
+# Every code of crates/domain/src/error.rs, and what the functions of Lambda itself may end with.
 STATUSES = {
     "JsonValidation": (400, False), "InvalidImage": (400, False),
     "ClusterNotFound": (404, False), "ServiceNotFound": (404, False),
@@ -509,7 +509,7 @@ STATUSES = {
 
 @pytest.mark.parametrize("path", ["/updates", "/plans", "/restores", "/history"])
 def test_every_code_has_its_status(path: str) -> None:
-    in_source = (models.ROOT / "src" / "error.rs").read_text()
+    in_source = (models.ROOT / "crates/domain/src/error.rs").read_text()
     codes = set(regex.findall(r'Self::(\w+) => "\1"', in_source))
     assert codes == {code for code in STATUSES if "." not in code} - {"Unhandled"}
     assert codes, "the codes were not found"

@@ -663,9 +663,9 @@ def test_who_was_overtaken_did_not_fail_and_is_not_undone_and_an_undo_is_of_its_
 
 
 def test_only_what_may_pass_is_tried_again() -> None:
-    """The codes of src/error.rs that the state machine repeats a whole call for."""
+    """The codes of crates/domain/src/error.rs that the state machine repeats a whole call for."""
     retried = json.loads((render.STATE_MACHINES / "retry-function.asl.json").read_text())["ErrorEquals"]
-    codes = re.findall(r'=> "(\w+)"', (ROOT / "src" / "error.rs").read_text())
+    codes = re.findall(r'=> "(\w+)"', (ROOT / "crates/domain/src/error.rs").read_text())
     assert "JsonValidation" in codes
     assert set(codes) & set(retried) == {"ChangeInProgress", "ClockSkewed", "HistoryUnavailable"}
     assert not {"States.ALL", "States.TaskFailed"} & set(retried)
@@ -705,8 +705,8 @@ def test_every_alarm_says_what_it_means_and_what_no_data_mean(file: str) -> None
 
 
 def test_every_code_that_operators_have_to_mend_has_its_alarm() -> None:
-    """The codes are those of `Code::fault` in src/error.rs; all others are their callers'."""
-    source = (ROOT / "src" / "error.rs").read_text()
+    """The codes are those of `Code::fault` in crates/domain/src/error.rs; all others are their callers'."""
+    source = (ROOT / "crates/domain/src/error.rs").read_text()
     faults = source.split("fn fault(self)")[1].split("fn text(self)")[0]
     operators = re.findall(r"Self::(\w+)", faults.split("=> Fault::Caller")[1])
     watched = [
@@ -741,7 +741,7 @@ def test_the_trigger_waits_as_long_as_the_updater_may_take() -> None:
     deliveries = queue["RedrivePolicy"]["maxReceiveCount"]
     assert queue["VisibilityTimeout"] * (deliveries - 1) > limit + updater
     # Behind the last delivery of what failed nothing has to wait.
-    assert f"pub const DELIVERIES: u32 = {deliveries};" in (ROOT / "src" / "trigger.rs").read_text()
+    assert f"pub const DELIVERIES: u32 = {deliveries};" in (ROOT / "crates/domain/src/ecr_push.rs").read_text()
 
 
 def test_whatever_is_asynchronous_has_a_place_for_what_fails() -> None:
@@ -765,7 +765,7 @@ def test_the_sweeps_rule_says_what_the_recorder_takes_for_a_sweep() -> None:
     """EventBridge's own event of a schedule is none of a deployment: the recorder refuses it."""
     (target,) = template("hub.yaml")["Resources"]["SweepRule"]["Properties"]["Targets"]
     assert json.loads(target["Input"]) == {"sweep": {}}
-    assert 'event.get("sweep").is_some()' in (ROOT / "src" / "recorder.rs").read_text()
+    assert 'event.get("sweep").is_some()' in (ROOT / "src/recorder/mod.rs").read_text()
 
 
 @pytest.mark.parametrize(

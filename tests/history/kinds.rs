@@ -1,8 +1,9 @@
 //! Each kind of query finds what it asks for, all of it, and nothing else.
 
 use chrono::Duration;
-use ecs_updater::ledger::idempotency::{self, KeyItem};
-use ecs_updater::names::ServiceKey;
+use domain::ids::ServiceKey;
+use domain::ledger::idempotency;
+use domain::ledger::idempotency::KeyItem;
 use serde_json::{Value, json};
 
 use crate::made::{Made, Shape, now, of_service};
@@ -92,7 +93,7 @@ async fn windows_and_filters() {
     let (world, made) = world().await;
     let from = made.changes[50].change_id.clone();
     let bound = |index: usize| {
-        let id = ecs_updater::names::ChangeId::parse(&made.changes[index].change_id).unwrap();
+        let id = domain::ids::ChangeId::parse(&made.changes[index].change_id).unwrap();
         id.time().to_rfc3339()
     };
     // `from` is inclusive and `to` is not.
@@ -104,7 +105,7 @@ async fn windows_and_filters() {
     assert_eq!(found.len(), 10);
     let day = all(&world, json!({"from": "2026-11-20", "to": "2026-11-20"})).await;
     let starts = |day: &str| {
-        let id = ecs_updater::names::ChangeId::new(day.parse().unwrap(), [0; 10]).to_string();
+        let id = domain::ids::ChangeId::new(day.parse().unwrap(), [0; 10]).to_string();
         id[..13].to_owned()
     };
     let (first, next) = (starts("2026-11-20T00:00:00Z"), starts("2026-11-21T00:00:00Z"));

@@ -1,10 +1,11 @@
 //! Ledgers made from a seed by the code that writes records, and beside them a plain list of what must be found.
 
 use chrono::{DateTime, Duration, Utc};
-use ecs_updater::error::{Code, Failure};
-use ecs_updater::ledger::head::Head;
-use ecs_updater::ledger::record::{Attempt, ChangeFacts, Identity, Kind, Place, RawRecord, Record, Said, hash};
-use ecs_updater::names::{AccountId, ChangeId, EcsName, Region, ServiceKey};
+use domain::error::{Code, Failure};
+use domain::ids::{AccountId, ChangeId, EcsName, Region, ServiceKey};
+use domain::ledger::head::Head;
+use domain::ledger::kind::Kind;
+use domain::ledger::record::{Attempt, ChangeFacts, Identity, Place, RawRecord, Record, Said, hash};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -128,7 +129,7 @@ impl Made {
             request_id: "1".to_owned(),
             sent_at: None,
             restores: None,
-            pins: ecs_updater::registry::Pins::default(),
+            pins: domain::image::Pins::default(),
         };
         if !matches!(shape, Shape::Unchanged | Shape::External) {
             let lease =

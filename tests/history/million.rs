@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use chrono::Duration;
+use domain::ids::ChangeId;
+use domain::ledger::query::{Page, Position};
 use dynoxide::Database;
 use ecs_updater::aws::history_reader::Cost;
-use ecs_updater::ledger::query::{Page, Position};
-use ecs_updater::names::ChangeId;
 use serde_json::{Value, json};
 
 use crate::made::{Expected, Made, now, of_service};

@@ -20,7 +20,7 @@ fn queries(made: &Made) -> Vec<(Value, Vec<(String, String)>)> {
         (json!({"image": "another"}), made.expected(|change| change.repositories.iter().any(|it| it == "another"))),
         (json!({}), made.expected(|_| true)),
         (json!({"status": "APPLIED", "from": "2026-11-19"}), {
-            let start = ecs_updater::names::ChangeId::new("2026-11-19T00:00:00Z".parse().unwrap(), [0; 10]);
+            let start = domain::ids::ChangeId::new("2026-11-19T00:00:00Z".parse().unwrap(), [0; 10]);
             made.expected(|change| change.status == "APPLIED" && change.change_id.as_str() >= &start.as_str()[..13])
         }),
     ]

@@ -1,8 +1,8 @@
 //! Records as the first version wrote them, kept in `tests/fixtures/records-v1.jsonl` as an export to S3 holds them.
 //! Every later version reads them; the file never changes.
 
-use ecs_updater::ledger::record::RawRecord;
-use ecs_updater::ledger::verify::{Verification, verify_export};
+use domain::ledger::record::RawRecord;
+use domain::ledger::verify::{Verification, verify_export};
 use serde_json::{Value, json};
 
 use crate::made::{now, typed};

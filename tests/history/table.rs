@@ -11,12 +11,13 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use chrono::{DateTime, Utc};
+use domain::config::Tables;
+use domain::ledger::query;
+use domain::ledger::query::{Ask, Page, Query};
+use domain::ledger::record::RawRecord;
 use dynoxide::{Database, DynoxideError, ImportOptions};
 use ecs_updater::aws;
 use ecs_updater::aws::history_reader::{Cost, HistoryReader};
-use ecs_updater::config::Tables;
-use ecs_updater::ledger::query::{self, Ask, Page, Query};
-use ecs_updater::ledger::record::RawRecord;
 use serde_json::{Value, json};
 
 pub const HISTORY: &str = "history";

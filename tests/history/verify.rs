@@ -1,10 +1,10 @@
 //! Verification of what is in the tables, also while somebody writes there.
 
 use chrono::Duration;
-use ecs_updater::ledger::head::Head;
-use ecs_updater::ledger::record::RawRecord;
-use ecs_updater::ledger::verify::Verification;
-use ecs_updater::names::ServiceKey;
+use domain::ids::ServiceKey;
+use domain::ledger::head::Head;
+use domain::ledger::record::RawRecord;
+use domain::ledger::verify::Verification;
 use serde_json::Value;
 
 use crate::made::{Made, Shape, head_item, now, raw, service as service_named, typed};

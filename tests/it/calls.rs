@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ecs_updater::lambda::DOOR_WAITS;
+use ecs_updater::runtime::DOOR_WAITS;
 use serde_json::{Value, json};
 
 use crate::harness::journal::{Fault, Service};

@@ -19,17 +19,17 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SOURCE = ROOT / "src"
 
 # A function's files, beside those of src/aws. What both updater and recorder use stands in both.
-UPDATER = ("update.rs", "update/*.rs", "batch.rs", "restore.rs", "follow.rs", "function.rs")
-RECORDER = ("recorder.rs", "recorder/*.rs", "settle.rs", "follow.rs")
+UPDATER = ("updater/*.rs", "aws/deployment_watcher.rs")
+RECORDER = ("recorder/*.rs", "outcomes.rs", "aws/deployment_watcher.rs")
 FILES = {
     "updater.json": UPDATER,
-    "history.json": ("history.rs", "history/*.rs"),
+    "history.json": ("history/*.rs",),
     "recorder.json": RECORDER,
-    "trigger.json": ("trigger.rs", "trigger/*.rs"),
+    "trigger.json": ("trigger/*.rs",),
     "target-role.json": UPDATER,
     "target-boundary.json": UPDATER,
     "session.json": UPDATER,
-    "target-reader.json": (*RECORDER, "bin/ecs-updater/aws/discovery.rs"),
+    "target-reader.json": (*RECORDER, "../crates/cli/src/aws/discovery.rs"),
 }
 # With target accounts' documents only ECS is meant, with the hub's everything else.
 IN_TARGETS = ("target-", "session")
@@ -102,6 +102,7 @@ CLIENTS = {
     "images.rs": ("ecr", "secretsmanager"),
     "ledger_store.rs": ("dynamodb",),
     "sessions.rs": ("sts",),
+    "updater_client.rs": ("lambda",),
 }
 
 
@@ -130,10 +131,9 @@ def called_by(patterns: Iterable[str]) -> set[str]:
             text = path.read_text().split("#[cfg(test)]")[0]
             for method in awaited(text):
                 needed |= known.get(method, set())
-            # The trigger and the command line have clients of their own.
-            name = str(path.relative_to(SOURCE))
-            if "trigger" in name or "discovery" in name:
-                needed |= operations(text, "lambda" if "trigger" in name else "ecs")
+            # The command line has clients of its own.
+            if path.name == "discovery.rs":
+                needed |= operations(text, "ecs")
     return {action for operation in needed for action in OPERATIONS.get(operation, {operation})}
 
 

@@ -1,16 +1,20 @@
 //! What EventBridge and ECS tell of a deployment.
 
 use chrono::{DateTime, Utc};
-use ecs_updater::ledger::begun::{Begun, Written};
-use ecs_updater::ledger::deployment::{DeploymentItem, Undoes};
-use ecs_updater::ledger::head::{Head, Lease};
-use ecs_updater::ledger::hear::{Heard, Known, Says, Stands, hear, needs_ledger};
-use ecs_updater::ledger::record::{Attempt, Kind, Place, RecordKey};
-use ecs_updater::mask::HIDDEN;
-use ecs_updater::names::{ChangeId, Partition};
-use ecs_updater::outcome::{DeploymentEvent, Detail, Followed, Happened, Listed, ServiceDeployment, Standing};
-use ecs_updater::reason::is_all_known;
-use ecs_updater::snapshot::{Service, rfc3339};
+use domain::ecs::deployment_status::{
+    DeploymentEvent, Detail, Followed, Happened, Listed, ServiceDeployment, Standing,
+};
+use domain::ecs::reason::is_all_known;
+use domain::ecs::service::Service;
+use domain::ids::{ChangeId, Partition};
+use domain::ledger::begun::{Begun, Written};
+use domain::ledger::deployment::{DeploymentItem, Undoes};
+use domain::ledger::head::{Head, Lease};
+use domain::ledger::hear::{Heard, Known, Says, Stands, hear, needs_ledger};
+use domain::ledger::kind::Kind;
+use domain::ledger::record::{Attempt, Place, RecordKey};
+use domain::mask::HIDDEN;
+use domain::text::rfc3339;
 use serde_json::Value;
 
 const LONGEST_MESSAGE: usize = 2_000;

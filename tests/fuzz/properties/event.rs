@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use ecs_updater::error::{Code, Failure};
-use ecs_updater::ledger::record::Identity;
-use ecs_updater::names::{AccountId, Region};
-use ecs_updater::request::{self, Defaults, Event, ImageChange, UpdateRequest};
-use lambda_runtime::Diagnostic;
+use domain::error::{Code, Failure};
+use domain::event::request;
+use domain::event::request::{Defaults, Event, ImageChange, UpdateRequest};
+use domain::ids::{AccountId, Region};
+use domain::ledger::record::Identity;
 use serde_json::{Map, Value};
 
 /// Twenty faults of a few hundred characters, and what is needed.
@@ -45,7 +45,7 @@ fn refused(data: &[u8], failure: &Failure) {
         assert!(!told.starts_with(words), "the schema takes what the types do not: {failure}");
     }
     assert_eq!(request::parse(data, &defaults()).as_ref(), Err(failure), "refused otherwise the second time");
-    let diagnostic = Diagnostic::from(failure.clone());
+    let diagnostic = ecs_updater::runtime::diagnostic(failure.clone());
     assert_eq!((diagnostic.error_type.as_str(), &diagnostic.error_message), (failure.code.as_str(), &failure.message));
 }
 

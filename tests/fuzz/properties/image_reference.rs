@@ -2,8 +2,9 @@
 
 use std::sync::OnceLock;
 
-use ecs_updater::image::{ImageReference, repository_of};
-use ecs_updater::registry::{self, Location, Settings, Target};
+use domain::image::{ImageReference, repository_of};
+use domain::registry;
+use domain::registry::{Location, Settings, Target};
 use jsonschema::{PatternOptions, Validator};
 use serde_json::json;
 

@@ -5,14 +5,13 @@
 use std::sync::OnceLock;
 
 use chrono::{DateTime, Duration, Utc};
-use ecs_updater::ledger::fold::{fold, may_be_partial};
-use ecs_updater::ledger::head::Head;
-use ecs_updater::ledger::record::{
-    Attempt, ChangeFacts, Identity, Kind, Place, RawRecord, Record, RecordKey, Said, hash,
-};
-use ecs_updater::ledger::verify::{Chain, End, Verification, verify_export};
-use ecs_updater::names::{AccountId, ChangeId, EcsName, Region, ServiceKey};
-use ecs_updater::registry::Pins;
+use domain::ids::{AccountId, ChangeId, EcsName, Region, ServiceKey};
+use domain::image::Pins;
+use domain::ledger::fold::{fold, may_be_partial};
+use domain::ledger::head::Head;
+use domain::ledger::kind::Kind;
+use domain::ledger::record::{Attempt, ChangeFacts, Identity, Place, RawRecord, Record, RecordKey, Said, hash};
+use domain::ledger::verify::{Chain, End, Verification, verify_export};
 use serde_json::{Map, Value, json};
 
 pub fn check(data: &[u8]) {

@@ -13,7 +13,7 @@ pub mod query;
 pub mod registry;
 pub mod task_definition;
 
-use ecs_updater::names::is_unseen;
+use domain::text::is_unseen;
 
 /// A property over bytes.
 pub type Check = fn(&[u8]);

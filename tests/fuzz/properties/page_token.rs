@@ -5,7 +5,8 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ecs_updater::ledger::query::{self, Ask, Query};
+use domain::ledger::query;
+use domain::ledger::query::{Ask, Query};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 

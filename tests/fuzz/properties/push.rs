@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use ecs_updater::registry::is_tag_of_artifact;
-use ecs_updater::request;
-use ecs_updater::trigger::{Mapping, Message, Push, groups};
+use domain::ecr_push::{Mapping, Message, Push, groups};
+use domain::event::request;
+use domain::registry::is_tag_of_artifact;
 use serde_json::{Value, json};
 
 const REPOSITORY: &str = "111111111111.dkr.ecr.eu-west-1.amazonaws.com/team/app";

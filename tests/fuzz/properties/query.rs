@@ -1,8 +1,9 @@
 //! Questions to the history function.
 
 use chrono::{DateTime, Utc};
-use ecs_updater::error::Code;
-use ecs_updater::ledger::query::{self, Ask, Index, Order, Position, Query, Scope};
+use domain::error::Code;
+use domain::ledger::query;
+use domain::ledger::query::{Ask, Index, Order, Position, Query, Scope};
 use serde_json::Value;
 
 const LONGEST_MESSAGE: usize = 30_000;

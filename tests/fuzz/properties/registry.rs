@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use ecs_updater::registry::{Challenge, Manifest, NoImage, Settings, Target, platforms};
+use domain::registry::{Challenge, Manifest, NoImage, Settings, Target, platforms};
 
 pub fn check(data: &[u8]) {
     let Some((what, rest)) = data.split_first() else { return };

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use ecs_updater::mask::Mask;
-use ecs_updater::task_definition::TaskDefinition;
+use domain::ecs::task_definition::TaskDefinition;
+use domain::mask::Mask;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 pub use aws_stub::site::{HUB, REGION, Site, TARGET};
 pub use aws_stub::{SECRET_MARKER, SESSION_SECRET, SESSION_TOKEN, exact_json, policy};
-use ecs_updater::names::is_unseen;
+use domain::text::is_unseen;
 use serde_json::{Value, json};
 
 use dynamodb::{DynamoDb, HISTORY_TABLE, STATE_TABLE, Tables};

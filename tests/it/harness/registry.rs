@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use ecs_updater::ledger::record::hex;
+use domain::text::hex;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 

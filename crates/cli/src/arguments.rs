@@ -1,0 +1,697 @@
+//! What the command line understands, and how it teaches it.
+
+#![allow(clippy::doc_markdown)] // documentation is what people read as help: no backticks
+#![allow(clippy::struct_excessive_bools)] // each is a flag of its own
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use domain::ids::{AccountId, ChangeId, Region};
+use domain::image::repository_of;
+use serde_json::Value;
+
+use crate::answers::{IDENTITIES, STATUSES};
+use crate::service::Service;
+use crate::waves::Step;
+
+/// What the process ends with.
+pub const EXIT_CODES: &str = "\
+Exit codes:
+  0  done, or nothing was to be done
+  1  what was asked for failed; the message says what was and was not changed
+  2  the command or the event is wrong
+  3  the function could not be asked: credentials, permission, name, network
+  4  a ledger is broken
+  5  it failed for now: the same command (with the same --idempotency-key) may
+     succeed later
+  6  `plan --exit-code` found differences";
+
+/// Change Amazon ECS services through the updater, and read who changed what.
+///
+/// Asks the updater and the history function of the hub account through the Lambda API, with your own AWS credentials:
+/// whoever may invoke the functions may use this. It has no other rights.
+///
+/// A SERVICE is named [ACCOUNT/][REGION/]CLUSTER/SERVICE, such as 222222222222/eu-west-1/prod/web, or by the ARN that the
+/// console shows. What is left out is the function's own account and region.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ecs-updater",
+    version,
+    max_term_width = 100,
+    propagate_version = true,
+    subcommand_required = true,
+    after_long_help = format!("\
+Examples:
+  What ran there on Tuesday, and who changed it?
+    ecs-updater history 222222222222/eu-west-1/prod/web --day 2026-11-17
+  What would this change? (nothing is touched)
+    ecs-updater plan 222222222222/eu-west-1/prod/web --image nginx:1.27
+  Change it, and say why
+    ecs-updater update 222222222222/eu-west-1/prod/web --image nginx:1.27 \\
+      --reason 'release 7'
+  Get back to what was there before
+    ecs-updater restore 222222222222/eu-west-1/prod/web --previous
+  Has anybody touched the history?
+    ecs-updater verify 222222222222/eu-west-1/prod/web
+
+{EXIT_CODES}"),
+    after_help = "Try `ecs-updater help COMMAND` for examples, and --help for exit codes."
+)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Which functions, and as whom.
+    #[command(flatten)]
+    pub shared: Shared,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Every command takes")]
+pub struct Shared {
+    /// How answers are printed
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+    /// AWS profile (AWS_PROFILE)
+    #[arg(long, global = true)]
+    pub profile: Option<String>,
+    /// AWS region of the functions (AWS_REGION); that of the service stands in its name
+    #[arg(long, global = true)]
+    pub region: Option<String>,
+    /// Another endpoint of the Lambda API (AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_LAMBDA)
+    #[arg(long, global = true, value_name = "URL", hide_short_help = true)]
+    pub endpoint_url: Option<String>,
+    /// Name or ARN of the updater function
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        hide_short_help = true,
+        env = "ECS_UPDATER_FUNCTION",
+        hide_env_values = true,
+        default_value = "ecs-updater"
+    )]
+    pub updater_function: String,
+    /// Name or ARN of the history function
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        hide_short_help = true,
+        env = "ECS_UPDATER_HISTORY_FUNCTION",
+        hide_env_values = true,
+        default_value = "ecs-updater-history"
+    )]
+    pub history_function: String,
+}
+
+/// How answers are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people; colours on a terminal only, and not where NO_COLOR is set
+    Table,
+    /// For programs: the body of the function's answer on standard output, a failure on standard error
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Change a service: its image, its tags, its parameters
+    // clap's own would name every option on one line, however wide.
+    #[command(override_usage = "ecs-updater update [OPTIONS] <SERVICE> <WHAT…>\n\n\
+        WHAT: one or more of --image, --tag, --replace-tags, --set,\n      --force-new-deployment")]
+    #[command(after_long_help = "\
+Examples:
+  One image; the container is found by its repository
+    ecs-updater update 222222222222/eu-west-1/prod/web --image nginx:1.27
+  Two containers, a tag, and three tasks
+    ecs-updater update prod/web --image web=edge:7 --image log=fluent:3 \\
+      --tag release=7 --set desiredCount=3 --reason 'release 7'
+  Exactly these tags and no others
+    ecs-updater update prod/web --tag team=edge --replace-tags
+  Only if nobody was faster
+    ecs-updater update prod/web --image nginx:1.27 --expect web:7
+
+APPLIED says that ECS took the change, not that the new tasks are healthy: with
+--wait, the answer says how its deployment ended.")]
+    Update(Update),
+    /// Show what an update would change, and touch nothing
+    // clap's own would name every option on one line, however wide.
+    #[command(override_usage = "ecs-updater plan [OPTIONS] <SERVICE> <WHAT…>\n\n\
+        WHAT: one or more of --image, --tag, --replace-tags, --set,\n      --force-new-deployment")]
+    #[command(after_long_help = "\
+Examples:
+  ecs-updater plan 222222222222/eu-west-1/prod/web --image nginx:1.27
+  Has somebody turned the number of tasks? (in a script)
+    ecs-updater plan prod/web --set desiredCount=3 --exit-code")]
+    Plan(Plan),
+    /// Put back what was there before a change
+    #[command(after_long_help = "\
+Puts back image, tags and parameters (but desiredCount, which belongs to the
+autoscaler). It is a change of its own, with a record of its own: the restore of
+a restore brings the change back.
+
+Examples:
+  Undo the last change of a service
+    ecs-updater restore 222222222222/eu-west-1/prod/web --previous
+  Look first, then go back to before a certain change
+    ecs-updater restore --change 0194f1c0-5e0f-7cc3-9d52-1f2a3b4c5d6e --dry-run
+    ecs-updater restore --change 0194f1c0-5e0f-7cc3-9d52-1f2a3b4c5d6e")]
+    Restore(Restore),
+    /// Who changed what, where, when, from what, to what, and how it ended
+    #[command(after_long_help = "\
+Examples:
+  The last changes of the whole organization
+    ecs-updater history
+  One service on one day; an account since Monday; where an image went
+    ecs-updater history 222222222222/eu-west-1/prod/web --day 2026-11-17
+    ecs-updater history --account 222222222222 --from 2026-11-16
+    ecs-updater history --image registry.example/edge
+  One change in full
+    ecs-updater history --change 0194f1c0-5e0f-7cc3-9d52-1f2a3b4c5d6e
+  Wait until its deployment has ended (exit code 0 where it ended well, 5 where
+  no end was recorded in --timeout seconds)
+    ecs-updater history --change 0194f1c0-5e0f-7cc3-9d52-1f2a3b4c5d6e --follow
+  As a page in the browser
+    ecs-updater history --web
+
+How a deployment ended is recorded within seconds where ECS sends an event, and
+else by the recorder's next sweep; until then its change stays APPLIED.
+
+Times are UTC. --from is inclusive, --to exclusive (a date as --to includes its
+day). Without a service, account, image or change, at most 31 days are asked for.")]
+    History(History),
+    /// Check that nobody has touched the history of a service
+    #[command(after_long_help = "\
+Every record holds the hash of the one before it: a record changed, removed,
+added, moved or back-dated is found. Exit code 4 where a ledger is broken.
+
+Examples:
+  Ask the history function
+    ecs-updater verify 222222222222/eu-west-1/prod/web
+  Trust nobody: check a DynamoDB export (JSON lines, also .gz) on this machine
+    ecs-updater verify --export data/*.json.gz
+  Has anybody rewritten what the export of yesterday had?
+    ecs-updater verify --export today/*.json.gz --against yesterday/*.json.gz
+
+An administrator of the hub account who rewrites a whole ledger and its head is
+beyond any chain: keep exports where such a person has no access, and compare.
+
+Files may overlap: an item that is there twice, to the letter, counts once.
+Broken ledgers are listed first, and the verdict of all comes last.")]
+    Verify(Verify),
+    /// List the services of many accounts, cut into waves for a rollout
+    // clap's own would name every option on one line, however wide.
+    #[command(override_usage = "ecs-updater targets [OPTIONS] <WHERE…>\n\n\
+        WHERE: one or more of --organization, --unit, --account")]
+    #[command(after_long_help = "\
+Reads through the role ecs-updater/ecs-updater-reader of each account, as its
+template's ReaderPrincipalArns names you. --organization and --unit ask AWS
+Organizations: from the management account, or a delegated administrator's.
+
+Examples:
+  Every service edge-* in the prod clusters of a unit, one service first, then a
+  tenth of them, then the rest; with the change, as input for a rollout
+    ecs-updater targets --unit ou-a1b2-c3d4e5f6 --cluster prod --service 'edge-*' \\
+      --waves 1,10%,100% --image registry.example/edge:7 -o json > edge.json
+    ecs-updater rollout edge.json
+  Services with a tag in two regions, five accounts a wave, the sandbox first
+    ecs-updater targets --organization --regions eu-west-1,us-east-1 \\
+      --tagged team=edge --by account --wave-size 5 --first 222222222222
+  More than 500 services: waves as objects of the results bucket
+    ecs-updater targets --organization --waves 1,10%,100% --objects edge-7 \\
+      -o json > edge-7.json
+    aws s3 cp edge-7 s3://BUCKET/inputs/edge-7 --recursive
+
+An account that cannot be read is named on standard error, and the exit code is
+1: what is listed then is not everything. --exclude-account leaves it out.")]
+    Targets(Targets),
+    /// Change many services wave by wave, and show how it goes
+    // clap's own would name every option on one line, however wide.
+    #[command(override_usage = "ecs-updater rollout [OPTIONS] <FILE>\n       \
+        ecs-updater rollout [OPTIONS] --follow <EXECUTION>\n       \
+        ecs-updater rollout [OPTIONS] --stop <EXECUTION>")]
+    #[command(after_long_help = "\
+Starts an execution of the hub's state machine, which runs without this command:
+Ctrl-C leaves it running.
+
+Examples:
+  What would each wave do? (nothing is started)
+    ecs-updater rollout edge.json --image registry.example/edge:7 --dry-run
+  Start it, and watch
+    ecs-updater rollout edge.json --image registry.example/edge:7 \\
+      --reason 'release 7'
+  Come back to it; stop it after what is under way
+    ecs-updater rollout --follow arn:aws:states:…:execution:waves:cli-0194f1c0
+    ecs-updater rollout --stop arn:aws:states:…:execution:waves:cli-0194f1c0
+
+What was changed when an execution stops stays changed: the summary names what
+would restore it. The exit code is 1 where a change failed or it stopped early.")]
+    Rollout(Rollout),
+    /// Send an event as it is, and print the answer as it is
+    #[command(after_long_help = "\
+Examples:
+  ecs-updater invoke event.json
+  echo '{\"account_id\": \"222222222222\", \"limit\": 1}' | \\
+    ecs-updater invoke --function history -
+
+An event without an idempotency_key is sent once: where its answer is lost, the
+history tells what became of it.")]
+    Invoke(Invoke),
+    /// Print completions for a shell
+    #[command(after_long_help = "\
+Examples:
+  ecs-updater completions bash > /etc/bash_completion.d/ecs-updater
+  ecs-updater completions zsh > \"${fpath[1]}/_ecs-updater\"
+  ecs-updater completions fish > ~/.config/fish/completions/ecs-updater.fish")]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What is to change.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("wanted")
+    .args(["image", "tag", "replace_tags", "set", "force_new_deployment"]).required(true).multiple(true))]
+pub struct Wanted {
+    /// [ACCOUNT/][REGION/]CLUSTER/SERVICE, or the service's ARN
+    pub service: Service,
+    #[command(flatten)]
+    pub what: What,
+    /// Refuse where the service runs another task definition
+    #[arg(long, value_name = "FAMILY:REVISION")]
+    pub expect: Option<String>,
+    #[command(flatten)]
+    pub asked: Asked,
+}
+
+/// A change, whatever service it is for.
+#[derive(Debug, Args)]
+pub struct What {
+    /// The image; several with their containers
+    #[arg(long, value_name = "[CONTAINER=]IMAGE")]
+    pub image: Vec<String>,
+    /// Pin each image to the digest that its registry has for the tag now
+    #[arg(long, requires = "image")]
+    pub resolve_digest: bool,
+    /// Refuse where a registry does not have the image
+    #[arg(long, requires = "image")]
+    pub check_image: bool,
+    /// Set this tag of the service; tags that are not named stay
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    pub tag: Vec<(String, String)>,
+    /// Remove every tag that no --tag names
+    #[arg(long)]
+    pub replace_tags: bool,
+    /// A parameter of UpdateService by its API name, as JSON or text: desiredCount=3
+    #[arg(long, value_name = "NAME=VALUE", value_parser = key_and_json)]
+    pub set: Vec<(String, Value)>,
+    /// Start a new deployment even where nothing differs
+    #[arg(long)]
+    pub force_new_deployment: bool,
+}
+
+/// Who asks, and why.
+#[derive(Debug, Args)]
+pub struct Who {
+    /// Why; kept in the history
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Who asks, a plain name; kept in the history as claimed. Left out: your user name on this machine
+    #[arg(long, value_name = "NAME", env = "ECS_UPDATER_REQUESTED_BY", hide_env_values = true)]
+    pub requested_by: Option<String>,
+}
+
+/// Who asks, why, and for which request.
+#[derive(Debug, Args)]
+pub struct Asked {
+    #[command(flatten)]
+    pub who: Who,
+    /// Wait so many seconds for the deployment to end, and say how it did: 0 to 840
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(0..=840))]
+    pub wait: Option<u16>,
+    /// The same key again gives the first answer again. Left out: a new one
+    #[arg(long, value_name = "KEY", hide_short_help = true)]
+    pub idempotency_key: Option<String>,
+    /// When the event was first sent (RFC 3339), where it is sent again under a key of your own. Left out: now
+    #[arg(long, value_name = "TIME", hide_short_help = true)]
+    pub sent_at: Option<DateTime<Utc>>,
+}
+
+/// `update`.
+#[derive(Debug, Args)]
+pub struct Update {
+    #[command(flatten)]
+    pub wanted: Wanted,
+    /// Show what would change, and touch nothing: the same as `plan`
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `plan`.
+#[derive(Debug, Args)]
+pub struct Plan {
+    #[command(flatten)]
+    pub wanted: Wanted,
+    /// End with 6 where something differs
+    #[arg(long)]
+    pub exit_code: bool,
+}
+
+/// `restore`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").args(["change", "previous"]).required(true))]
+pub struct Restore {
+    /// [ACCOUNT/][REGION/]CLUSTER/SERVICE, or the service's ARN; with --change it is looked up in the history
+    #[arg(required_unless_present = "change")]
+    pub service: Option<Service>,
+    /// To what was there before this change
+    #[arg(long, value_name = "ID", value_parser = change_id)]
+    pub change: Option<String>,
+    /// To what was there before the last change
+    #[arg(long)]
+    pub previous: bool,
+    /// Show what would change, and touch nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub asked: Asked,
+}
+
+/// `history`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("about").args(["service", "account", "image", "change"]))]
+pub struct History {
+    /// ACCOUNT/[REGION/]CLUSTER/SERVICE, or the service's ARN: its changes
+    pub service: Option<Service>,
+    /// Changes in this account
+    #[arg(long, value_name = "ID", value_parser = account_id)]
+    pub account: Option<String>,
+    /// Changes to this image: its repository (a tag or digest is left away)
+    #[arg(long, value_name = "REPOSITORY", value_parser = repository)]
+    pub image: Option<String>,
+    /// This change, in full
+    #[arg(long, value_name = "ID", value_parser = change_id)]
+    pub change: Option<String>,
+    /// Changes of this day (UTC)
+    #[arg(long, value_name = "YYYY-MM-DD", conflicts_with_all = ["from", "to"])]
+    pub day: Option<String>,
+    /// From this day or time on (2026-11-17, or 2026-11-17T08:00:00Z)
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<String>,
+    /// Up to this day, or before this time
+    #[arg(long, value_name = "TIME")]
+    pub to: Option<String>,
+    /// Changes that ended or stand so
+    #[arg(long, ignore_case = true, value_parser = PossibleValuesParser::new(STATUSES).map(|it| it.to_ascii_uppercase()))]
+    pub status: Option<String>,
+    /// Changes that this one asked for
+    #[arg(long, value_name = "NAME")]
+    pub requested_by: Option<String>,
+    /// Changes for whose requester the API door vouches, or nobody
+    #[arg(long, value_parser = PossibleValuesParser::new(IDENTITIES))]
+    pub identity: Option<String>,
+    /// Of the whole organization, also deployments that did not come through this door
+    #[arg(long)]
+    pub external: bool,
+    /// How many at a time
+    #[arg(long, value_name = "1-100", default_value_t = 20, value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub limit: u8,
+    /// In which order
+    #[arg(long, value_enum, default_value_t = Order::NewestFirst)]
+    pub order: Order,
+    /// All pages, not only the first
+    #[arg(long)]
+    pub all: bool,
+    /// Go on where another answer ended: `next_token` of `--output json`
+    #[arg(long, value_name = "TOKEN", hide_short_help = true)]
+    pub next_token: Option<String>,
+    /// Stay, and show changes as they come; with --change, until its deployment has ended
+    #[arg(long, conflicts_with_all = ["day", "to", "all", "next_token", "order"])]
+    pub follow: bool,
+    /// Seconds between two looks of --follow
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, hide_short_help = true,
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub interval: u64,
+    /// Seconds after which --follow of one change ends with exit code 5
+    #[arg(long, value_name = "SECONDS", default_value_t = 900, requires = "change", requires = "follow",
+          value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    pub timeout: u64,
+    /// Open it as a page in the browser; ends with Ctrl-C
+    #[arg(long, conflicts_with_all = ["follow", "all", "next_token"])]
+    pub web: bool,
+    /// Print the page's address only
+    #[arg(long, requires = "web")]
+    pub no_open: bool,
+}
+
+/// In which order changes are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Order {
+    /// The newest first
+    NewestFirst,
+    /// The oldest first
+    OldestFirst,
+}
+
+impl Order {
+    /// As the history function names it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NewestFirst => "newest_first",
+            Self::OldestFirst => "oldest_first",
+        }
+    }
+}
+
+/// `verify`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("where").args(["service", "export"]).required(true))]
+pub struct Verify {
+    /// ACCOUNT/[REGION/]CLUSTER/SERVICE, or the service's ARN
+    pub service: Option<Service>,
+    /// Files of a DynamoDB export (JSON lines, also gzipped; - for standard input) instead
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub export: Vec<PathBuf>,
+    /// Files of an older export: everything in them must stand in --export, to the letter
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "export")]
+    pub against: Vec<PathBuf>,
+}
+
+/// `targets`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("where").args(["organization", "unit", "account"]).required(true).multiple(true))]
+pub struct Targets {
+    /// All active accounts of the organization
+    #[arg(long)]
+    pub organization: bool,
+    /// The active accounts of this organizational unit or root, and of all units in it
+    #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = unit_id)]
+    pub unit: Vec<String>,
+    /// This account
+    #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = AccountId::parse)]
+    pub account: Vec<AccountId>,
+    /// But not this account
+    #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = AccountId::parse)]
+    pub exclude_account: Vec<AccountId>,
+    /// Regions to look in. Left out: that of the functions
+    #[arg(long, value_name = "REGION", value_delimiter = ',', value_parser = Region::parse)]
+    pub regions: Vec<Region>,
+    /// Clusters of this name; * and ? stand for any
+    #[arg(long, value_name = "PATTERN", value_delimiter = ',', default_value = "*", hide_default_value = true)]
+    pub cluster: Vec<String>,
+    /// Services of this name; * and ? stand for any
+    #[arg(long, value_name = "PATTERN", value_delimiter = ',', default_value = "*", hide_default_value = true)]
+    pub service: Vec<String>,
+    /// Services with this tag; * and ? stand for any in the value. Several: all of them
+    #[arg(long, value_name = "KEY[=PATTERN]", value_parser = key_and_pattern)]
+    pub tagged: Vec<(String, String)>,
+    /// How far each wave goes, all before it counted: numbers or percentages, such as 1,10%,100%
+    #[arg(long, value_name = "STEPS", value_delimiter = ',', conflicts_with = "wave_size")]
+    pub waves: Vec<Step>,
+    /// At most so many a wave. With neither this nor --waves: one wave
+    #[arg(long, value_name = "NUMBER")]
+    pub wave_size: Option<NonZeroUsize>,
+    /// What --waves and --wave-size count
+    #[arg(long, value_enum, default_value_t = CutBy::Service)]
+    pub by: CutBy,
+    /// Services of this account come first. The others: as --account names them, else by account id
+    #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = AccountId::parse)]
+    pub first: Vec<AccountId>,
+    /// Write each wave into a file of this folder, for the results bucket: for more than 500 services
+    #[arg(long, value_name = "FOLDER")]
+    pub objects: Option<PathBuf>,
+    #[command(flatten)]
+    pub pace: RolloutPace,
+    #[command(flatten)]
+    pub what: What,
+    /// Path and name of the role that reads
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "ECS_UPDATER_READER_ROLE",
+        hide_env_values = true,
+        hide_short_help = true,
+        default_value = "ecs-updater/ecs-updater-reader"
+    )]
+    pub reader_role: String,
+    /// The external id that the role asks for
+    #[arg(long, value_name = "ID", env = "ECS_UPDATER_EXTERNAL_ID", hide_env_values = true)]
+    pub external_id: Option<String>,
+}
+
+/// What `--waves` and `--wave-size` count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CutBy {
+    /// Services
+    Service,
+    /// Accounts: all services of one in the same wave
+    Account,
+}
+
+/// How a rollout goes from wave to wave.
+#[derive(Debug, Args)]
+pub struct RolloutPace {
+    /// Seconds to wait after each wave before it is judged
+    #[arg(long, value_name = "SECONDS")]
+    pub bake_seconds: Option<u32>,
+    /// Stop where more than this share of a wave failed
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub tolerated_failure_percentage: Option<u8>,
+}
+
+/// `rollout`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("which").args(["file", "follow", "stop"]).required(true))]
+pub struct Rollout {
+    /// The waves, as `targets -o json` writes them; - for standard input
+    pub file: Option<PathBuf>,
+    /// Show how this execution goes: its ARN
+    #[arg(long, value_name = "EXECUTION", value_parser = execution_arn)]
+    pub follow: Option<String>,
+    /// Stop this execution: its ARN
+    #[arg(long, value_name = "EXECUTION", value_parser = execution_arn)]
+    pub stop: Option<String>,
+    #[command(flatten)]
+    pub what: What,
+    #[command(flatten)]
+    pub pace: RolloutPace,
+    #[command(flatten)]
+    pub who: Who,
+    /// Check the input and show what each wave would do; start nothing
+    #[arg(long, requires = "file")]
+    pub dry_run: bool,
+    /// Start it, and do not wait for its end
+    #[arg(long, requires = "file")]
+    pub detach: bool,
+    /// Name of the execution: the same name with the same input is the same execution. Left out: a new one
+    #[arg(long, value_name = "NAME", requires = "file", hide_short_help = true)]
+    pub name: Option<String>,
+    /// ARN of the state machine, output WavesArn of hub.yaml
+    #[arg(long, value_name = "ARN", env = "ECS_UPDATER_STATE_MACHINE", hide_env_values = true)]
+    pub state_machine: Option<String>,
+    /// Seconds between two looks
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, hide_short_help = true,
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub interval: u64,
+}
+
+/// `invoke`.
+#[derive(Debug, Args)]
+pub struct Invoke {
+    /// File with the event; - or nothing for standard input
+    #[arg(default_value = "-", hide_default_value = true)]
+    pub event: PathBuf,
+    /// Which function
+    #[arg(long, value_enum, default_value_t = Function::Updater)]
+    pub function: Function,
+}
+
+/// A function of the hub account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Function {
+    /// The one that changes services
+    Updater,
+    /// The one that answers about changes
+    History,
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE".to_owned()),
+    }
+}
+
+fn key_and_json(text: &str) -> Result<(String, Value), String> {
+    let (key, value) = key_and_value(text)?;
+    let value = match serde_json::from_str(&value) {
+        Ok(json) => json,
+        // A word is a text without quotes; what begins like JSON was meant to be JSON.
+        Err(fault) if value.starts_with(['{', '[', '"']) => return Err(format!("{key} is not JSON: {fault}")),
+        Err(_) => value.into(),
+    };
+    Ok((key, value))
+}
+
+fn key_and_pattern(text: &str) -> Result<(String, String), String> {
+    if text.contains('=') { key_and_value(text) } else { Ok((text.to_owned(), "*".to_owned())) }
+}
+
+/// `ou-…` or `r-…`, as the Organizations API has them ("ParentId").
+fn unit_id(text: &str) -> Result<String, String> {
+    let known = text.strip_prefix("ou-").or_else(|| text.strip_prefix("r-"));
+    match known {
+        Some(rest) if !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') => {
+            Ok(text.to_owned())
+        }
+        _ => Err("expected the id of an organizational unit or root, such as ou-a1b2-c3d4e5f6".to_owned()),
+    }
+}
+
+fn execution_arn(text: &str) -> Result<String, String> {
+    match text.split(':').collect::<Vec<_>>()[..] {
+        ["arn", _, "states", _, _, "execution", _, _] => Ok(text.to_owned()),
+        _ => Err("expected the ARN of an execution (arn:aws:states:REGION:ACCOUNT:execution:NAME:ID)".to_owned()),
+    }
+}
+
+fn account_id(text: &str) -> Result<String, String> {
+    AccountId::parse(text).map(|id| id.to_string())
+}
+
+fn change_id(text: &str) -> Result<String, String> {
+    ChangeId::parse(text).map(|id| id.to_string())
+}
+
+#[allow(clippy::unnecessary_wraps)] // clap's form of a parser
+fn repository(text: &str) -> Result<String, String> {
+    Ok(repository_of(text).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn parameters_are_json_or_words() {
+        assert_eq!(key_and_json("desiredCount=3").unwrap().1, 3);
+        assert_eq!(key_and_json("platformVersion=1.4.0").unwrap().1, "1.4.0");
+        assert_eq!(key_and_json("loadBalancers=[]").unwrap().1, serde_json::json!([]));
+        assert_eq!(key_and_json("x=null").unwrap().1, Value::Null);
+        assert!(key_and_json("x={").is_err());
+        assert!(key_and_json("=3").is_err());
+    }
+}

@@ -1,0 +1,117 @@
+//! What the command line asks AWS for beside the two functions (those: `lambda.rs`), with the caller's own credentials.
+
+pub mod discovery;
+pub mod executions;
+
+use std::error::Error;
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::{TimeoutConfig, TimeoutConfigBuilder};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::provider::error::CredentialsError;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_runtime_api::http::Response;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use domain::call_error::Effect;
+use sdk_error::call_error;
+
+use crate::arguments::Shared;
+use crate::failure::{Exit, Failure};
+
+/// Longest time to a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest silence before an answer of an API that answers at once.
+const READ_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often a call is sent that may be sent again.
+const ATTEMPTS: u32 = 5;
+
+/// Timeouts that every client has; `read` is the longest silence before an answer.
+pub fn timeouts(read: Duration) -> TimeoutConfigBuilder {
+    TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(read)
+}
+
+/// Reads region, credentials and endpoints as every AWS tool does. Nothing is sent yet.
+///
+/// # Errors
+///
+/// Where no region is set: `needed` says what for.
+pub async fn config(
+    shared: &Shared,
+    attempts: u32,
+    timeouts: TimeoutConfigBuilder,
+    needed: &str,
+) -> Result<(SdkConfig, String), Failure> {
+    let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .retry_config(RetryConfig::standard().with_max_attempts(attempts))
+        .timeout_config(timeouts.build());
+    if let Some(profile) = &shared.profile {
+        loader = loader.profile_name(profile);
+    }
+    if let Some(region) = &shared.region {
+        loader = loader.region(Region::new(region.clone()));
+    }
+    let config = loader.load().await;
+    match config.region().map(Region::to_string) {
+        Some(region) => Ok((config, region)),
+        None => Err(Failure::new(Exit::NotAsked, format!("no AWS region is set, so nobody knows {needed}"))
+            .advise("Give --region, set AWS_REGION, or set a region in the profile.")),
+    }
+}
+
+/// The failure where the caller is nobody: there are no credentials, or theirs could not be fetched.
+pub fn no_credentials(error: &(dyn Error + 'static)) -> Option<Failure> {
+    let causes = || std::iter::successors(Some(error), |&error| error.source());
+    causes().any(<dyn Error>::is::<CredentialsError>).then(|| {
+        // The innermost cause says what happened; those around it, that something did.
+        let message = causes().skip(1).last().map_or_else(|| error.to_string(), ToString::to_string);
+        Failure::new(Exit::NotAsked, format!("there are no AWS credentials: {message}"))
+            .advise("Sign in (such as `aws sso login`), or set AWS_PROFILE, --profile or AWS_ACCESS_KEY_ID.")
+    })
+}
+
+/// The failure where AWS does not take the caller's credentials; `message` is AWS's.
+pub fn refused_credentials(code: &str, message: &str) -> Option<Failure> {
+    let known = [
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "IncompleteSignatureException",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "MissingAuthenticationTokenException",
+        "UnrecognizedClientException",
+    ];
+    known.contains(&code).then(|| {
+        Failure::new(Exit::NotAsked, message).code(code).advise(
+            "AWS does not take these credentials: sign in again (such as `aws sso login`), and look at --profile.",
+        )
+    })
+}
+
+/// The failure of a call that reads, or that may be sent again: `operation` is the permission it needs.
+fn failed<E>(operation: &'static str, error: &SdkError<E, Response>) -> Failure
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    if let Some(failure) = no_credentials(error) {
+        return failure;
+    }
+    let error = call_error(operation, error);
+    let code = error.code.as_deref().unwrap_or_default();
+    let request = error.request_id.as_ref().map(|id| format!(" (request {id})")).unwrap_or_default();
+    let message = format!("{operation}: {}{request}", error.message);
+    if let Some(failure) = refused_credentials(code, &message) {
+        return failure;
+    }
+    let failure = |exit| {
+        let failure = Failure::new(exit, &message);
+        if code.is_empty() { failure } else { failure.code(code) }
+    };
+    match error.effect {
+        _ if code.starts_with("AccessDenied") => failure(Exit::NotAsked)
+            .advise(format!("These credentials may not do that: they need {operation}, or use others (--profile).")),
+        Effect::Refused => failure(Exit::Failed),
+        Effect::NotSent => failure(Exit::NotAsked).advise("AWS was not reached. Look at the network, and at --region."),
+        Effect::Throttled | Effect::Unknown => failure(Exit::Later).advise("Run the command again in a moment."),
+    }
+}

@@ -1,0 +1,339 @@
+//! `update`, `plan` and `restore`: what goes through the updater.
+
+use chrono::{DateTime, Utc};
+use domain::ids::{ChangeId, looks_verified};
+use domain::text::rfc3339;
+use serde_json::{Map, Value};
+
+use super::ask_history;
+use crate::answers::{Outcome, Page, Tone, Updated, read, tone};
+use crate::arguments::{Asked, Function, Restore, Wanted, What, Who};
+use crate::difference::{of_change, of_plan};
+use crate::failure::{Exit, Failure};
+use crate::lambda::Functions;
+use crate::screen::{Screen, time_of};
+use crate::text::clean;
+
+/// Changes a service, or shows what would change.
+pub async fn update(functions: &Functions, screen: &Screen, wanted: Wanted, dry_run: bool) -> Result<Exit, Failure> {
+    let place = wanted.service.to_string();
+    let (event, asked) = event_of(wanted)?;
+    send(functions, screen, &place, event, &asked, dry_run).await.map(|(exit, _)| exit)
+}
+
+/// Shows what would change.
+pub async fn plan(functions: &Functions, screen: &Screen, wanted: Wanted, tell: bool) -> Result<Exit, Failure> {
+    let place = wanted.service.to_string();
+    let (event, asked) = event_of(wanted)?;
+    let (exit, answer) = send(functions, screen, &place, event, &asked, true).await?;
+    let differs = answer.changes.is_some_and(|changes| !changes.is_empty());
+    Ok(if tell && differs { Exit::Differs } else { exit })
+}
+
+/// Puts back what was there before a change.
+pub async fn restore(functions: &Functions, screen: &Screen, it: Restore) -> Result<Exit, Failure> {
+    let change = it.change.unwrap_or_else(|| "previous".to_owned());
+    let mut event = match &it.service {
+        Some(service) => service.members(),
+        None => service_of(functions, &change).await?,
+    };
+    let place = it.service.map_or_else(|| format!("the service of change {change}"), |service| service.to_string());
+    event.insert("restore".to_owned(), change.into());
+    send(functions, screen, &place, event, &it.asked, it.dry_run).await.map(|(exit, _)| exit)
+}
+
+/// The service that a change was about.
+async fn service_of(functions: &Functions, change: &str) -> Result<Map<String, Value>, Failure> {
+    let query = Map::from_iter([("change_id".to_owned(), change.into())]);
+    let page: Page = read(&ask_history(functions, query).await?);
+    let found = page.changes.into_iter().next().ok_or_else(|| {
+        Failure::new(Exit::Failed, format!("the history has no change {change}"))
+            .advise("Look for its id with `ecs-updater history`.")
+    })?;
+    let members = [
+        ("account_id", found.account_id),
+        ("region", found.region),
+        ("ecs_cluster_name", found.ecs_cluster_name),
+        ("ecs_service_name", found.ecs_service_name),
+    ];
+    Ok(members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))).collect())
+}
+
+/// The update event that the arguments ask for.
+fn event_of(wanted: Wanted) -> Result<(Map<String, Value>, Asked), Failure> {
+    let mut event = wanted.service.members();
+    event.extend(change_of(&wanted.what)?);
+    if let Some(expected) = wanted.expect {
+        event.insert("expected_task_definition".to_owned(), expected.into());
+    }
+    Ok((event, wanted.asked))
+}
+
+/// The members of an event that say what is to change.
+pub fn change_of(what: &What) -> Result<Map<String, Value>, Failure> {
+    let mut event = Map::new();
+    let mut insert = |name: &str, value: Value| event.insert(name.to_owned(), value);
+    let usage = |message: String| Err(Failure::new(Exit::Usage, message));
+    let mut images = Map::new();
+    for image in &what.image {
+        match image.split_once('=') {
+            Some((container, image)) => {
+                if images.insert(container.to_owned(), image.into()).is_some() {
+                    return usage(format!("--image names the container {container} twice"));
+                }
+            }
+            None if what.image.len() > 1 => {
+                return usage(format!("of several images each needs its container: --image CONTAINER={image}"));
+            }
+            None => drop(insert("ecs_image_name", image.as_str().into())),
+        }
+    }
+    if !images.is_empty() {
+        insert("images", images.into());
+    }
+    for (name, wanted) in [("resolve_digest", what.resolve_digest), ("check_image", what.check_image)] {
+        if wanted {
+            insert(name, true.into());
+        }
+    }
+    if what.replace_tags || !what.tag.is_empty() {
+        let mut tags = Map::new();
+        for (key, value) in &what.tag {
+            if tags.insert(key.clone(), value.as_str().into()).is_some() {
+                return usage(format!("--tag names the key {key} twice"));
+            }
+        }
+        insert("ecs_tag", tags.into());
+        insert("tag_mode", if what.replace_tags { "replace" } else { "merge" }.into());
+    }
+    if !what.set.is_empty() {
+        insert("service", what.set.iter().cloned().collect::<Map<_, _>>().into());
+    }
+    if what.force_new_deployment {
+        insert("force_new_deployment", true.into());
+    }
+    Ok(event)
+}
+
+/// The members of an event that say who asks, and why.
+pub fn members_of(who: &Who) -> Result<Map<String, Value>, Failure> {
+    let mut members = Map::new();
+    if let Some(name) = requester(who, |name| std::env::var(name).ok())? {
+        members.insert("requested_by".to_owned(), name.into());
+    }
+    if let Some(reason) = &who.reason {
+        members.insert("reason".to_owned(), reason.as_str().into());
+    }
+    Ok(members)
+}
+
+/// The user of this machine.
+fn user(variable: impl Fn(&str) -> Option<String>) -> Option<String> {
+    ["USER", "LOGNAME", "USERNAME"].into_iter().find_map(variable).filter(|name| !name.is_empty())
+}
+
+/// Who asks, for what the updater does not read: any name.
+pub fn named(who: &Who) -> Option<String> {
+    let named = who.requested_by.clone().filter(|name| !name.is_empty());
+    named.or_else(|| user(|name| std::env::var(name).ok()))
+}
+
+/// Who asks: who is named, or else the user of this machine. No name goes out that looks as if somebody vouched for it, since the updater
+/// refuses it: what was named so is refused here, and a user who is called so is not named.
+fn requester(who: &Who, variable: impl Fn(&str) -> Option<String>) -> Result<Option<String>, Failure> {
+    let Some(named) = who.requested_by.as_deref().filter(|name| !name.is_empty()) else {
+        return Ok(user(variable).filter(|name| looks_verified(name).is_none()));
+    };
+    match looks_verified(named) {
+        None => Ok(Some(named.to_owned())),
+        Some(beginning) => Err(Failure::new(
+            Exit::Usage,
+            format!("--requested-by (or ECS_UPDATER_REQUESTED_BY): names that begin with \"{beginning}\" are for callers that the API door vouches for"),
+        )
+        .advise("Nothing was sent. Give a plain name, such as that of a person or of a pipeline's run.")),
+    }
+}
+
+/// Sends the event with who asks and why, and shows the answer.
+async fn send(
+    functions: &Functions,
+    screen: &Screen,
+    place: &str,
+    mut event: Map<String, Value>,
+    asked: &Asked,
+    dry_run: bool,
+) -> Result<(Exit, Updated), Failure> {
+    event.extend(members_of(&asked.who)?);
+    // A key in any case, so that a lost answer can be asked for again and nothing is done twice.
+    let key = match &asked.idempotency_key {
+        Some(key) => key.clone(),
+        None => new_key()?,
+    };
+    if dry_run {
+        event.insert("dry_run".to_owned(), true.into());
+    } else {
+        if let Some(seconds) = asked.wait {
+            event.insert("wait_seconds".to_owned(), seconds.into());
+        }
+        let sent_at = asked.sent_at.or_else(|| made_at(&key)).unwrap_or_else(Utc::now);
+        event.insert("sent_at".to_owned(), rfc3339(sent_at).into());
+        event.insert("idempotency_key".to_owned(), key.as_str().into());
+    }
+    let answer = functions.ask(Function::Updater, &Value::Object(event), true).await.map_err(|mut failure| {
+        failure.place.get_or_insert_with(|| place.to_owned());
+        if failure.may_have_begun() && !dry_run {
+            failure.advice.push(run_again(&key));
+        }
+        failure
+    })?;
+    let body = answer.get("body").unwrap_or(&Value::Null);
+    let updated: Updated = read(body);
+    if screen.is_json() {
+        Screen::json(body, true)?;
+    } else {
+        show(screen, &updated)?;
+    }
+    let exit = match updated.status.as_deref() {
+        Some("TIMED_OUT") => Exit::Later,
+        // Who waited for a deployment did not get it.
+        Some("SUPERSEDED") => Exit::Failed,
+        Some(status) if tone(status) == Tone::Bad => Exit::Failed,
+        Some(_) => Exit::Done,
+        None => {
+            let failure = Failure::new(Exit::Failed, "the answer has no status").at(place).advise(
+                "Is that the right function? See --updater-function; `ecs-updater invoke` shows the whole answer.",
+            );
+            return Err(if dry_run { failure } else { failure.advise(run_again(&key)) });
+        }
+    };
+    if exit == Exit::Later && !dry_run && !screen.is_json() {
+        screen.say(&format!("\n{}", run_again(&key)))?;
+    }
+    Ok((exit, updated))
+}
+
+fn run_again(key: &str) -> String {
+    format!("Run it again with --idempotency-key {key}: then nothing is done twice.")
+}
+
+/// What keys begin with that this command makes.
+const MADE_HERE: &str = "cli-";
+
+/// A key that nobody had before; it may also name an execution.
+pub fn new_key() -> Result<String, Failure> {
+    let mut random = [0; 10];
+    getrandom::fill(&mut random)
+        .map_err(|fault| Failure::new(Exit::NotAsked, format!("this machine has no random numbers: {fault}")))?;
+    Ok(format!("{MADE_HERE}{}", ChangeId::new(Utc::now(), random)))
+}
+
+/// When this command made a key, where it did: then the event was first sent, however often it is sent again.
+fn made_at(key: &str) -> Option<DateTime<Utc>> {
+    ChangeId::parse(key.strip_prefix(MADE_HERE)?).ok().map(|id| id.time())
+}
+
+fn show(screen: &Screen, answer: &Updated) -> Result<(), Failure> {
+    let status = answer.status.as_deref().unwrap_or("?");
+    let service = answer.service();
+    screen.headline(status, &service)?;
+    let differences = match &answer.changes {
+        Some(changes) if status == "PLANNED" => of_plan(changes),
+        changes => of_change(changes.as_deref(), answer.before.as_ref(), answer.after.as_ref(), true),
+    };
+    Screen::space()?;
+    if differences.is_empty() {
+        screen.say(match status {
+            "PLANNED" => "  Nothing differs: an update would change nothing.",
+            "UNCHANGED" => "  Nothing differed: no revision was registered, no deployment started.",
+            _ => "  No difference is visible in image, tags and parameters.",
+        })?;
+    } else {
+        screen.differences(&differences)?;
+    }
+    Screen::space()?;
+    let notes = answer.notes.iter().map(|note| ("note", Some(note.clone())));
+    let revision = answer.before.as_ref().and_then(|before| before.revision()).map(str::to_owned);
+    let planned = status == "PLANNED";
+    let mut facts: Vec<(&str, Option<String>)> = notes.collect();
+    facts.extend([
+        ("now", revision.filter(|_| planned)),
+        ("change", answer.change_id.clone()),
+        ("deployment", answer.deployment_id.clone()),
+    ]);
+    facts.extend(answer.outcome.iter().flat_map(Outcome::facts).map(|(name, value)| (name, Some(value))));
+    facts.extend([
+        ("at", answer.timestamp.as_deref().filter(|_| !planned).map(|at| format!("{} UTC", time_of(Some(at))))),
+        (
+            "replayed",
+            answer.replayed.then(|| "yes: this is the first answer to that key; nothing was done now".to_owned()),
+        ),
+    ]);
+    screen.facts(&facts)?;
+    if planned {
+        return screen.say("\nNothing was touched.");
+    }
+    if let (Some(id), "APPLIED" | "COMPLETED" | "TIMED_OUT") = (&answer.change_id, status) {
+        screen.say(&format!("\nWay back:\n  ecs-updater restore --change {}", clean(id)))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arguments::{Arguments, Command};
+    use clap::Parser;
+    use serde_json::json;
+
+    fn event(arguments: &[&str]) -> Result<Value, Failure> {
+        let arguments = ["ecs-updater", "update", "222222222222/prod/web"].iter().chain(arguments);
+        let Command::Update(update) = Arguments::parse_from(arguments).command else { panic!("update") };
+        event_of(update.wanted).map(|(event, _)| Value::Object(event))
+    }
+
+    #[test]
+    fn arguments_become_an_event() {
+        let service = json!({"account_id": "222222222222", "ecs_cluster_name": "prod", "ecs_service_name": "web"});
+        for (arguments, expected) in [
+            (&["--image", "nginx:1.27"][..], json!({"ecs_image_name": "nginx:1.27"})),
+            (&["--image", "web=r:5000/web:7@sha256:0"], json!({"images": {"web": "r:5000/web:7@sha256:0"}})),
+            (
+                &["--image", "nginx", "--resolve-digest", "--check-image"],
+                json!({"ecs_image_name": "nginx", "resolve_digest": true, "check_image": true}),
+            ),
+            (&["--tag", "a=1", "--tag", "b=x=y"], json!({"ecs_tag": {"a": "1", "b": "x=y"}, "tag_mode": "merge"})),
+            (&["--replace-tags"], json!({"ecs_tag": {}, "tag_mode": "replace"})),
+            (&["--set", "desiredCount=3"], json!({"service": {"desiredCount": 3}})),
+            (
+                &["--force-new-deployment", "--expect", "web:7"],
+                json!({"force_new_deployment": true, "expected_task_definition": "web:7"}),
+            ),
+        ] {
+            let mut whole = service.as_object().unwrap().clone();
+            whole.extend(expected.as_object().unwrap().clone());
+            assert_eq!(event(arguments).unwrap(), Value::Object(whole), "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn a_user_is_who_asks_unless_called_like_somebody_who_is_vouched_for() {
+        let who = |named: Option<&str>| Who { reason: None, requested_by: named.map(str::to_owned) };
+        let user = |name: &'static str| move |variable: &str| (variable == "USER").then(|| name.to_owned());
+        assert_eq!(requester(&who(None), user("ann")).unwrap().as_deref(), Some("ann"));
+        assert_eq!(requester(&who(Some("job 7")), user("ann")).unwrap().as_deref(), Some("job 7"));
+        assert_eq!(requester(&who(None), user("alias:ann")).unwrap(), None);
+        assert_eq!(requester(&who(None), |_| None).unwrap(), None);
+        assert_eq!(requester(&who(Some("arn:x")), user("ann")).unwrap_err().exit, Exit::Usage);
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        for arguments in [
+            &["--image", "a", "--image", "b"][..],
+            &["--image", "web=a", "--image", "web=b"],
+            &["--tag", "a=1", "--tag", "a=2"],
+        ] {
+            assert_eq!(event(arguments).unwrap_err().exit, Exit::Usage, "{arguments:?}");
+        }
+    }
+}

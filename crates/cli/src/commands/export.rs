@@ -1,0 +1,54 @@
+//! The one place where the command line meets the library's verifier.
+
+use std::io::BufRead;
+
+use domain::ledger::verify::{Export, Verification};
+
+use crate::answers::{ChainFault, Verdict};
+use crate::failure::{Exit, Failure};
+
+const ADVICE: &str = "Give the data files of an export of the history table in DynamoDB JSON: data/*.json.gz";
+
+/// What was found about one service.
+#[derive(Debug)]
+pub struct Verified {
+    /// Its key.
+    pub service: String,
+    /// What was found.
+    pub verdict: Verdict,
+}
+
+impl Verified {
+    /// Whether its ledger is as it was written.
+    pub fn is_whole(&self) -> bool {
+        self.verdict.ok == Some(true)
+    }
+}
+
+/// Reads an export: JSON lines of DynamoDB items. `option` is what gave its files.
+pub fn read(export: impl BufRead, option: &str) -> Result<Export, Failure> {
+    let export = Export::read(export).map_err(|fault| {
+        Failure::new(Exit::Failed, format!("the export of {option} cannot be read: {fault}")).advise(ADVICE)
+    })?;
+    if export.is_empty() {
+        return Err(Failure::new(Exit::Failed, format!("there is no record of a history in {option}")).advise(ADVICE));
+    }
+    Ok(export)
+}
+
+/// Checks every ledger in an export, and that it has what an older one had: broken ones first, so that none is lost among whole ones.
+pub fn verify(export: Export, older: Option<Export>) -> Vec<Verified> {
+    let found = match older {
+        Some(older) => export.verify_against(older),
+        None => export.verify(),
+    };
+    let verdict = |it: Verification| Verdict {
+        ok: Some(it.ok),
+        verified: it.verified,
+        fault: it.fault.map(|fault| ChainFault { record: Some(fault.record), what: Some(fault.what) }),
+    };
+    let mut verified: Vec<Verified> =
+        found.into_iter().map(|(service, it)| Verified { service, verdict: verdict(it) }).collect();
+    verified.sort_by_key(Verified::is_whole);
+    verified
+}

@@ -1,0 +1,212 @@
+//! `targets`: which services a rollout could go to, cut into waves.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use domain::ids::{AccountId, Region};
+use futures_util::{StreamExt, stream};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Map, Value, json};
+use wildmatch::WildMatch;
+
+use super::change::change_of;
+use crate::arguments::{CutBy, RolloutPace, Shared, Targets};
+use crate::aws::discovery::{Discovery, Filter, Found, Reader};
+use crate::failure::{Exit, Failure};
+use crate::screen::Screen;
+use crate::text::clean;
+use crate::waves::{Cut, Input, Target, cut, put_first, units};
+
+/// How many accounts are read at a time.
+const AT_ONCE: usize = 8;
+/// The most waves of a rollout. A test holds it to the schema.
+const MAX_WAVES: usize = 50;
+/// The most services of a wave that is an object.
+const MAX_IN_OBJECT: usize = 10_000;
+/// How many places that could not be read a message names.
+const MAX_UNREAD: usize = 50;
+
+/// Lists services, as waves.
+pub async fn run(shared: &Shared, screen: &Screen, asked: Targets) -> Result<Exit, Failure> {
+    let change = change_of(&asked.what)?;
+    let discovery = Discovery::new(shared).await?;
+    let accounts = accounts(&discovery, &asked).await?;
+    if accounts.is_empty() {
+        return Err(Failure::new(Exit::Failed, "there is no active account there"));
+    }
+    let mut found = read(&discovery, screen, &asked, &accounts).await;
+    put_first(&mut found.targets, &asked.first);
+    let services = found.targets.len();
+    let how = match (asked.wave_size, asked.waves.is_empty()) {
+        (Some(size), _) => Cut::Size(size),
+        (None, true) => Cut::Whole,
+        (None, false) => Cut::Steps(asked.waves),
+    };
+    let waves = cut(units(found.targets, asked.by == CutBy::Account), &how);
+    if waves.len() > MAX_WAVES {
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("that would be {} waves, and a rollout has at most {MAX_WAVES}", waves.len()),
+        )
+        .advise("Make them larger (--wave-size), or grow from wave to wave (--waves 1,10%,100%)."));
+    }
+    let incomplete = incomplete(&found.unread, accounts.len());
+    if waves.is_empty() {
+        return Err(incomplete.unwrap_or_else(|| {
+            Failure::new(Exit::Failed, format!("no active service fits in {} accounts", accounts.len()))
+                .advise("Look at --regions, --cluster, --service and --tagged.")
+        }));
+    }
+    if !screen.is_json() {
+        show(screen, &waves, services)?;
+    }
+    let waves = match &asked.objects {
+        Some(folder) => objects(screen, &waves, folder)?,
+        None => waves.iter().map(|wave| wave.iter().map(Target::to_json).collect()).collect(),
+    };
+    if screen.is_json() {
+        Screen::json(&input(&waves, &change, &asked.pace, discovery.region())?, true)?;
+    }
+    incomplete.map_or(Ok(Exit::Done), Err)
+}
+
+/// The accounts in the order they are worked on: as they were named, then by id.
+async fn accounts(discovery: &Discovery, asked: &Targets) -> Result<Vec<AccountId>, Failure> {
+    let mut listed = BTreeSet::new();
+    if asked.organization {
+        listed.extend(discovery.organization().await?);
+    }
+    for unit in &asked.unit {
+        listed.extend(discovery.unit(unit).await?);
+    }
+    let mut seen = BTreeSet::new();
+    let all = asked.account.iter().cloned().chain(listed);
+    Ok(all.filter(|account| !asked.exclude_account.contains(account) && seen.insert(account.clone())).collect())
+}
+
+/// Reads the accounts, several at a time; what is found stands in their order.
+async fn read(discovery: &Discovery, screen: &Screen, asked: &Targets, accounts: &[AccountId]) -> Found {
+    let reader = Reader { role: asked.reader_role.clone(), external_id: asked.external_id.clone() };
+    let patterns = |texts: &[String]| texts.iter().map(|text| WildMatch::new(text)).collect();
+    let filter = Filter {
+        clusters: patterns(&asked.cluster),
+        services: patterns(&asked.service),
+        tagged: asked.tagged.iter().map(|(key, value)| (key.clone(), WildMatch::new(value))).collect(),
+    };
+    let own = [discovery.region().clone()];
+    let regions: &[Region] = if asked.regions.is_empty() { &own } else { &asked.regions };
+    // On a terminal only: a log is not told of every account.
+    let target = if screen.is_json() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    let style = ProgressStyle::with_template("reading accounts [{bar:30}] {pos}/{len}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar =
+        ProgressBar::with_draw_target(Some(accounts.len() as u64), target).with_style(style.progress_chars("=> "));
+    let mut reading =
+        stream::iter(accounts).map(|account| discovery.services(account, &reader, regions, &filter)).buffered(AT_ONCE);
+    let mut all = Found::default();
+    while let Some(found) = reading.next().await {
+        all.targets.extend(found.targets);
+        all.unread.extend(found.unread);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    all
+}
+
+/// The failure that names what could not be read, where there is something.
+fn incomplete(unread: &[Failure], accounts: usize) -> Option<Failure> {
+    if unread.is_empty() {
+        return None;
+    }
+    let place = |failure: &Failure| failure.place.clone().unwrap_or_default();
+    let affected: BTreeSet<_> = unread.iter().map(|it| place(it).chars().take(12).collect::<String>()).collect();
+    let mut lines = vec![format!("{} of {accounts} accounts could not be read in full:", affected.len())];
+    for failure in unread.iter().take(MAX_UNREAD) {
+        let code = failure.code.as_ref().map(|code| format!("{code}: ")).unwrap_or_default();
+        lines.push(format!("{}: {code}{}", place(failure), failure.message));
+    }
+    if let Some(more) = unread.len().checked_sub(MAX_UNREAD).filter(|more| *more > 0) {
+        lines.push(format!("and {more} more"));
+    }
+    let mut failure = Failure::new(Exit::Failed, lines.join("\n")).code("Incomplete");
+    // What to do, once for each kind of failure, with its first place as the example.
+    let mut advised = BTreeSet::new();
+    for first in unread.iter().take(MAX_UNREAD).filter(|it| advised.insert(it.code.clone())) {
+        failure.advice.extend(first.advice.iter().cloned());
+    }
+    Some(failure.advise("What is listed is not everything. --exclude-account leaves an account out."))
+}
+
+/// The input of a rollout.
+fn input(waves: &[Value], change: &Map<String, Value>, pace: &RolloutPace, region: &Region) -> Result<Value, Failure> {
+    let changes = !change.is_empty();
+    let mut input = json!({"change": change, "waves": waves});
+    set_pace(&mut input, pace);
+    // Without a change it is not complete yet: `rollout` adds it, and checks then.
+    if changes { Input::check(input, region).map(|it| it.document) } else { Ok(input) }
+}
+
+/// Writes each wave into a file, one service a line, and names the object that it is to become.
+fn objects(screen: &Screen, waves: &[Vec<Target>], folder: &Path) -> Result<Vec<Value>, Failure> {
+    let failed = |path: &Path, fault: std::io::Error| {
+        Failure::new(Exit::Failed, format!("{} cannot be written: {fault}", path.display()))
+    };
+    let name = folder.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
+        Failure::new(Exit::Usage, "--objects needs a folder with a name, which becomes part of the objects' keys")
+    })?;
+    std::fs::create_dir_all(folder).map_err(|fault| failed(folder, fault))?;
+    let mut keys = Vec::new();
+    for (index, wave) in waves.iter().enumerate() {
+        if wave.len() > MAX_IN_OBJECT {
+            return Err(Failure::new(
+                Exit::Usage,
+                format!("wave {} has {} services, and an object at most {MAX_IN_OBJECT}", index + 1, wave.len()),
+            )
+            .advise("Cut it into smaller waves."));
+        }
+        let file = format!("wave-{}.jsonl", index + 1);
+        let path = folder.join(&file);
+        let lines: Vec<String> = wave.iter().map(|target| target.to_json().to_string()).collect();
+        std::fs::write(&path, lines.join("\n") + "\n").map_err(|fault| failed(&path, fault))?;
+        keys.push(json!({"key": format!("inputs/{name}/{file}")}));
+    }
+    if !screen.is_json() {
+        screen.say("\nWith the bucket of the stack's output WavesBucketName:")?;
+        Screen::print(&format!(
+            "  aws s3 cp {0} s3://BUCKET/inputs/{1} --recursive\n",
+            clean(&folder.display().to_string()),
+            clean(name)
+        ))?;
+    }
+    Ok(keys)
+}
+
+/// Writes how a rollout goes from wave to wave into its input, as far as it was said.
+pub fn set_pace(input: &mut Value, pace: &RolloutPace) {
+    let Some(input) = input.as_object_mut() else { return };
+    if let Some(seconds) = pace.bake_seconds {
+        input.insert("bake_seconds".to_owned(), seconds.into());
+    }
+    if let Some(percent) = pace.tolerated_failure_percentage {
+        input.insert("tolerated_failure_percentage".to_owned(), percent.into());
+    }
+}
+
+fn show(screen: &Screen, waves: &[Vec<Target>], services: usize) -> Result<(), Failure> {
+    for (index, wave) in waves.iter().enumerate() {
+        screen.headline(&format!("wave {}", index + 1), &format!("{} of {services} services", wave.len()))?;
+        Screen::list(wave.iter().map(Target::to_string))?;
+    }
+    screen.say("\nAs input for `ecs-updater rollout`: --output json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_waves_as_the_schema_takes() {
+        let schema: Value = serde_json::from_str(include_str!("../../../../schema/waves-input.schema.json")).unwrap();
+        assert_eq!(schema["properties"]["waves"]["maxItems"], MAX_WAVES);
+    }
+}

@@ -1,0 +1,187 @@
+//! Invokes the two functions through the Lambda API, with the caller's own credentials.
+
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_sdk_lambda::Client;
+use aws_sdk_lambda::primitives::Blob;
+use domain::call_error::{CallError, Effect};
+use sdk_error::call_error;
+use serde_json::Value;
+
+use crate::arguments::{Function, Shared};
+use crate::aws::{config, no_credentials, refused_credentials, timeouts};
+use crate::failure::{self, Exit, Failure};
+
+/// Longest silence before an answer: a Lambda function runs for 15 minutes at most.
+const READ_TIMEOUT: Duration = Duration::from_secs(15 * 60 + 10);
+/// How often an event is sent that may be sent again.
+const ATTEMPTS: u32 = 3;
+
+/// Asks the functions.
+#[derive(Debug, Clone)]
+pub struct Functions {
+    client: Client,
+    region: String,
+    updater: String,
+    history: String,
+}
+
+impl Functions {
+    /// Reads region, credentials and endpoint as every AWS tool does. Nothing is sent yet.
+    ///
+    /// # Errors
+    ///
+    /// Where no region is set.
+    pub async fn new(shared: &Shared) -> Result<Self, Failure> {
+        let (config, region) = config(shared, ATTEMPTS, timeouts(READ_TIMEOUT), "where the functions are").await?;
+        let mut lambda = aws_sdk_lambda::config::Builder::from(&config);
+        // For this API only: credentials may come from another one.
+        if let Some(url) = &shared.endpoint_url {
+            lambda = lambda.endpoint_url(url);
+        }
+        Ok(Self {
+            client: Client::from_conf(lambda.build()),
+            region,
+            updater: shared.updater_function.clone(),
+            history: shared.history_function.clone(),
+        })
+    }
+
+    /// The region of the functions.
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
+    fn name(&self, function: Function) -> &str {
+        match function {
+            Function::Updater => &self.updater,
+            Function::History => &self.history,
+        }
+    }
+
+    /// Sends `event` and waits for the answer, which is 200 and whole. `again`: whether it may arrive twice.
+    ///
+    /// # Errors
+    ///
+    /// Where the function could not be asked, where it failed, and where it answered that it did not go well.
+    pub async fn ask(&self, function: Function, event: &Value, again: bool) -> Result<Value, Failure> {
+        let answer = self.invoke(function, event.to_string(), again).await?;
+        let status = answer.get("statusCode").and_then(Value::as_u64).unwrap_or(200);
+        if status < 400 {
+            return Ok(answer);
+        }
+        let body = answer.get("body").unwrap_or(&Value::Null);
+        let fault = body.get("error").unwrap_or(body);
+        let text = |name: &str| fault.get(name).and_then(Value::as_str);
+        let code = text("code").or_else(|| text("errorType")).unwrap_or("Refused");
+        let message = text("message").or_else(|| text("errorMessage")).map_or_else(|| fault.to_string(), str::to_owned);
+        Err(self.reported(function, code, &message))
+    }
+
+    /// Sends `event` as it is, and gives the answer as it is.
+    ///
+    /// # Errors
+    ///
+    /// Where the function could not be asked, and where it failed.
+    pub async fn invoke(&self, function: Function, event: String, again: bool) -> Result<Value, Failure> {
+        let name = self.name(function);
+        let mut once = aws_sdk_lambda::config::Builder::new();
+        if !again {
+            once = once.retry_config(RetryConfig::disabled());
+        }
+        let answer = self
+            .client
+            .invoke()
+            .function_name(name)
+            .payload(Blob::new(event))
+            .customize()
+            .config_override(once)
+            .send()
+            .await
+            .map_err(|error| {
+                if let Some(failure) = no_credentials(&error) {
+                    return failure.at(self.place(function));
+                }
+                self.not_asked(function, again, &call_error("lambda:InvokeFunction", &error))
+            })?;
+        let payload = answer.payload().map(Blob::as_ref).unwrap_or_default();
+        let payload: Value = match serde_json::from_slice(payload) {
+            Ok(payload) => payload,
+            Err(_) if answer.function_error().is_some() => Value::Null,
+            Err(fault) => {
+                return Err(Failure::new(Exit::Failed, format!("{name} did not answer with JSON: {fault}"))
+                    .at(self.place(function))
+                    .advise("Is that the right function? See --updater-function and --history-function."));
+            }
+        };
+        if answer.function_error().is_none() {
+            return Ok(payload);
+        }
+        let text = |member: &str| payload.get(member).and_then(Value::as_str);
+        let message = text("errorMessage").unwrap_or("the function failed without a message");
+        // Lambda's own report of a timeout has had no errorType in some runtimes.
+        let timed_out = message.contains("Task timed out after");
+        let code = text("errorType").unwrap_or(if timed_out { "Sandbox.Timedout" } else { "Unhandled" });
+        Err(self.reported(function, code, message))
+    }
+
+    /// What a function reported. Of a change, its service is the place; of a query, the function is.
+    fn reported(&self, function: Function, code: &str, message: &str) -> Failure {
+        let failure = failure::of_function(function, code, message);
+        if function == Function::History { failure.at(self.place(function)) } else { failure }
+    }
+
+    fn place(&self, function: Function) -> String {
+        format!("function {} in {}", self.name(function), self.region)
+    }
+
+    fn not_asked(&self, function: Function, again: bool, error: &CallError) -> Failure {
+        let name = self.name(function);
+        let option = match function {
+            Function::Updater => "--updater-function or ECS_UPDATER_FUNCTION",
+            Function::History => "--history-function or ECS_UPDATER_HISTORY_FUNCTION",
+        };
+        let code = error.code.as_deref().unwrap_or_default();
+        let request = error.request_id.as_ref().map(|id| format!(" (request {id})")).unwrap_or_default();
+        let message = format!("{}{request}", error.message);
+        let failure = |exit| {
+            let failure = Failure::new(exit, message.clone()).at(self.place(function));
+            if code.is_empty() { failure } else { failure.code(code) }
+        };
+        if let Some(failure) = refused_credentials(code, &message) {
+            return failure.at(self.place(function));
+        }
+        match code {
+            "AccessDeniedException" => failure(Exit::NotAsked).advise(format!(
+                "These credentials may not invoke {name}: ask the hub account's owner for lambda:InvokeFunction, or use \
+                 other credentials (--profile)."
+            )),
+            "ResourceNotFoundException" => failure(Exit::NotAsked).advise(format!(
+                "There is no such function in {} for these credentials' account. Name it ({option}), or the region \
+                 (--region), or use the hub account's credentials (--profile).",
+                self.region
+            )),
+            "RequestTooLargeException" | "InvalidRequestContentException" => {
+                failure(Exit::Usage).advise("The event is not one that Lambda takes: at most 6 MB of JSON.")
+            }
+            "TooManyRequestsException" => {
+                failure(Exit::Later).advise("Too many at once: nothing was done. Run the command again in a moment.")
+            }
+            _ => match error.effect {
+                Effect::NotSent => failure(Exit::NotAsked)
+                    .advise("The Lambda API was not reached; nothing was done. Look at the network, --region and --endpoint-url."),
+                Effect::Throttled => failure(Exit::Later).advise("Nothing was done. Run the command again in a moment."),
+                Effect::Refused => failure(Exit::NotAsked),
+                Effect::Unknown if function == Function::History => {
+                    failure(Exit::Later).advise("The answer is lost. Run the command again.")
+                }
+                Effect::Unknown if again => {
+                    failure(Exit::Later).advise("The answer is lost. With the same key nothing is done twice.")
+                }
+                Effect::Unknown => failure(Exit::Later)
+                    .advise("The answer is lost, and the event may have been carried out: look at `ecs-updater history`."),
+            },
+        }
+    }
+}

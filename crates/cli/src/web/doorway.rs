@@ -1,0 +1,57 @@
+//! A file that leads the browser to the page: what a process is started with, every user of the machine may read, and the
+//! address holds the token.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+#[cfg(unix)]
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+
+/// The file in a folder of its own, which nobody else reads. Both go with it.
+pub struct Doorway {
+    folder: PathBuf,
+    file: PathBuf,
+}
+
+impl Doorway {
+    /// A file that leads to `url`.
+    pub fn new(url: &str) -> io::Result<Self> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(io::Error::other)?;
+        let folder = std::env::temp_dir().join(format!("ecs-updater-{:016x}", u64::from_ne_bytes(random)));
+        let mut builder = DirBuilder::new();
+        #[cfg(unix)]
+        builder.mode(0o700);
+        // Fails where it is there already: somebody else's.
+        builder.create(&folder)?;
+        let doorway = Self { file: folder.join("history.html"), folder };
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        options.mode(0o600);
+        options.open(&doorway.file)?.write_all(page(url).as_bytes())?;
+        Ok(doorway)
+    }
+
+    /// The file to open.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+}
+
+impl Drop for Doorway {
+    fn drop(&mut self) {
+        _ = std::fs::remove_file(&self.file);
+        _ = std::fs::remove_dir(&self.folder);
+    }
+}
+
+/// A page that leads on to `url`, which is ours: nothing in it needs escaping.
+pub fn page(url: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>ecs-updater</title>\
+         <meta name=\"referrer\" content=\"no-referrer\"><meta http-equiv=\"refresh\" content=\"0; url={url}\"></head>\
+         <body><p><a href=\"{url}\">Open the history</a></p></body></html>\n"
+    )
+}

@@ -1,0 +1,571 @@
+//! What the page shows: answers of the history function, made ready for the template.
+
+use std::collections::BTreeMap;
+
+use askama::Template;
+use axum::http::StatusCode;
+use chrono::{DateTime, TimeDelta};
+use domain::image::repository_of;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+
+use crate::answers::{self, Change, IDENTITIES, Outcome, Page, STATUSES, Tone, Verdict, read, service_key, tone};
+use crate::arguments::{History, Order};
+use crate::commands::{ask_history, query_of};
+use crate::difference::{Difference, shortened};
+use crate::failure::{Exit, Failure};
+use crate::lambda::Functions;
+use crate::screen::time_of;
+use crate::service::Service;
+use crate::text::{self, clean, clean_lines};
+
+/// Changes on one page.
+const LIMIT: u8 = 20;
+
+/// What the reader asked for. Empty is not set.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Filters {
+    #[serde(deserialize_with = "trimmed")]
+    pub service: String,
+    #[serde(deserialize_with = "trimmed")]
+    pub account: String,
+    #[serde(deserialize_with = "trimmed")]
+    pub image: String,
+    #[serde(deserialize_with = "trimmed")]
+    pub change: String,
+    #[serde(deserialize_with = "trimmed")]
+    pub from: String,
+    #[serde(deserialize_with = "trimmed")]
+    pub to: String,
+    #[serde(deserialize_with = "trimmed")]
+    pub status: String,
+    #[serde(deserialize_with = "trimmed")]
+    pub requested_by: String,
+    /// Whether the whole organization's deployments that did not come through this door are shown, too.
+    #[serde(deserialize_with = "trimmed")]
+    pub external: String,
+    #[serde(deserialize_with = "trimmed")]
+    pub identity: String,
+    #[serde(deserialize_with = "trimmed")]
+    pub order: String,
+    /// Where the page begins.
+    #[serde(deserialize_with = "trimmed")]
+    pub next: String,
+    /// Whether the form or a link was used: without it, this is how the page opens.
+    #[serde(deserialize_with = "trimmed")]
+    pub show: String,
+}
+
+fn trimmed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(String::deserialize(deserializer)?.trim().to_owned())
+}
+
+impl Filters {
+    /// What the command line asked for.
+    pub fn of_arguments(asked: &History) -> Self {
+        let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        Self {
+            service: asked.service.as_ref().map(ToString::to_string).unwrap_or_default(),
+            account: text(&asked.account),
+            image: text(&asked.image),
+            change: text(&asked.change),
+            from: asked.day.clone().unwrap_or_else(|| text(&asked.from)),
+            to: asked.day.clone().unwrap_or_else(|| text(&asked.to)),
+            status: text(&asked.status),
+            requested_by: text(&asked.requested_by),
+            identity: text(&asked.identity),
+            external: if asked.external { "true".to_owned() } else { String::new() },
+            order: if asked.order == Order::OldestFirst { asked.order.as_str().to_owned() } else { String::new() },
+            next: String::new(),
+            show: String::new(),
+        }
+    }
+
+    /// Whether nothing was asked for yet.
+    pub fn is_unset(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The first day, as a date field takes it.
+    fn day_from(&self) -> String {
+        day(&self.from, TimeDelta::zero())
+    }
+
+    /// The last day, as a date field takes it. A time is exclusive: at midnight the day before is the last one.
+    fn day_to(&self) -> String {
+        day(&self.to, TimeDelta::milliseconds(1))
+    }
+
+    fn is_oldest_first(&self) -> bool {
+        self.order == Order::OldestFirst.as_str()
+    }
+
+    fn is_external(&self) -> bool {
+        self.external == "true"
+    }
+
+    fn has_status(&self, status: &&str) -> bool {
+        self.status == *status
+    }
+
+    fn has_identity(&self, identity: &&str) -> bool {
+        self.identity == *identity
+    }
+
+    /// The address of a page with these filters, seen from the page.
+    fn link(&self) -> String {
+        let mut link = "?show=1".to_owned();
+        let members = [
+            ("service", &self.service),
+            ("account", &self.account),
+            ("image", &self.image),
+            ("change", &self.change),
+            ("from", &self.from),
+            ("to", &self.to),
+            ("status", &self.status),
+            ("requested_by", &self.requested_by),
+            ("identity", &self.identity),
+            ("external", &self.external),
+            ("order", &self.order),
+            ("next", &self.next),
+        ];
+        for (name, value) in members {
+            if !value.is_empty() {
+                link.push('&');
+                link.push_str(name);
+                link.push('=');
+                encode(value, &mut link);
+            }
+        }
+        link
+    }
+
+    /// The query for the history function. It looks along one index; what else was asked for is left to `keeps`.
+    fn query(&self, functions: &Functions) -> Result<Map<String, Value>, Failure> {
+        let mut query = Map::new();
+        let mut insert = |name: &str, value: &str| {
+            if !value.is_empty() {
+                query.insert(name.to_owned(), value.into());
+            }
+        };
+        if !self.change.is_empty() {
+            insert("change_id", &self.change);
+            return Ok(query);
+        }
+        insert("from", &self.from);
+        insert("to", &self.to);
+        insert("status", &self.status);
+        insert("requested_by", &self.requested_by);
+        insert("identity", &self.identity);
+        insert("next_token", &self.next);
+        insert("order", if self.is_oldest_first() { Order::OldestFirst } else { Order::NewestFirst }.as_str());
+        if !self.service.is_empty() {
+            query.extend(service_members(&self.service, functions)?);
+        } else if !self.image.is_empty() {
+            insert("image", repository_of(&self.image));
+        } else {
+            insert("account_id", &self.account);
+        }
+        if self.is_external() {
+            query.insert("external".to_owned(), true.into());
+        }
+        query.insert("limit".to_owned(), LIMIT.into());
+        Ok(query)
+    }
+
+    /// Whether a change also is what was asked for besides the index that was read.
+    fn keeps(&self, change: &Change) -> bool {
+        let of_account = self.account.is_empty() || change.account_id.as_ref() == Some(&self.account);
+        let mut images = change.after.iter().chain(&change.before).flat_map(answers::State::all_images);
+        let wanted = repository_of(&self.image);
+        let of_image = self.image.is_empty() || images.any(|(_, image)| repository_of(image) == wanted);
+        of_account && of_image
+    }
+
+    /// What the page is about.
+    fn title(&self) -> String {
+        if !self.change.is_empty() {
+            return format!("Change {}", clean(&self.change));
+        }
+        let of = |what: &str, text: &str| (!text.is_empty()).then(|| format!("{what} {}", clean(text)));
+        let parts: Vec<_> = [of("service", &self.service), of("image", &self.image), of("account", &self.account)]
+            .into_iter()
+            .flatten()
+            .collect();
+        if parts.is_empty() { "Changes everywhere".to_owned() } else { format!("Changes of {}", parts.join(", ")) }
+    }
+}
+
+/// The day (UTC) of a time, `less` before it; what is no time stays.
+fn day(at: &str, less: TimeDelta) -> String {
+    DateTime::parse_from_rfc3339(at).map_or_else(|_| at.to_owned(), |at| (at.to_utc() - less).date_naive().to_string())
+}
+
+/// Percent-encodes everything but what is plain everywhere.
+fn encode(value: &str, into: &mut String) {
+    use std::fmt::Write;
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.') {
+            into.push(char::from(byte));
+        } else {
+            _ = write!(into, "%{byte:02X}");
+        }
+    }
+}
+
+/// The whole page.
+#[derive(Template)]
+#[template(path = "history.html")]
+struct View {
+    title: String,
+    filters: Filters,
+    statuses: Vec<&'static str>,
+    identities: [&'static str; 2],
+    problem: Option<Problem>,
+    services: Vec<ServiceView>,
+    /// Changes on this page.
+    count: usize,
+    next: Option<String>,
+    first: Option<String>,
+    /// Some of the page's changes were left out here.
+    thinned: bool,
+}
+
+/// What went wrong.
+struct Problem {
+    code: String,
+    message: String,
+    advice: Vec<String>,
+}
+
+/// The changes of one service.
+struct ServiceView {
+    key: String,
+    account: String,
+    name: String,
+    link: String,
+    chain: Option<Chain>,
+    changes: Vec<ChangeView>,
+}
+
+/// What `verify` said.
+#[derive(Clone)]
+struct Chain {
+    /// `whole`, `broken` or `unknown`.
+    kind: &'static str,
+    text: String,
+    record: String,
+}
+
+/// One change.
+struct ChangeView {
+    id: String,
+    link: String,
+    status: String,
+    tone: &'static str,
+    at: String,
+    shown_at: String,
+    differences: Vec<Difference>,
+    /// How many more came with the revision.
+    more: usize,
+    runs: Vec<String>,
+    requested_by: String,
+    /// Whether somebody vouches for who asked; empty where nobody is named.
+    identity: String,
+    reason: String,
+    error_code: String,
+    error: String,
+    /// The images as they were asked for, where they were pinned to digests.
+    asked_for: String,
+    /// How its deployment ended: names and values.
+    ended: Vec<(&'static str, String)>,
+    restores: Option<(String, String)>,
+    facts: Vec<(&'static str, String)>,
+    rows: Vec<Row>,
+    /// Whether before and after are shown without being asked for.
+    open: bool,
+}
+
+/// One line of before and after side by side.
+struct Row {
+    name: String,
+    /// `None` where it was not there.
+    before: Option<String>,
+    after: Option<String>,
+    changed: bool,
+}
+
+impl Row {
+    fn sides(&self) -> [Option<&str>; 2] {
+        [self.before.as_deref(), self.after.as_deref()]
+    }
+}
+
+/// The page for these filters, and its HTTP status.
+pub async fn build(functions: &Functions, filters: Filters) -> (StatusCode, askama::Result<String>) {
+    let mut status = StatusCode::OK;
+    let mut view = View {
+        title: filters.title(),
+        statuses: STATUSES.to_vec(),
+        identities: IDENTITIES,
+        problem: None,
+        services: Vec::new(),
+        count: 0,
+        next: None,
+        first: (!filters.next.is_empty()).then(|| Filters { next: String::new(), ..filters.clone() }.link()),
+        thinned: false,
+        filters,
+    };
+    if let Err(failure) = fill(functions, &mut view).await {
+        status = match failure.exit {
+            Exit::Usage => StatusCode::BAD_REQUEST,
+            Exit::Later => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::BAD_GATEWAY,
+        };
+        view.problem = Some(Problem {
+            code: failure.code.as_deref().map(clean).unwrap_or_default(),
+            message: clean_lines(&failure.message),
+            advice: failure.advice.iter().map(|it| clean(it)).collect(),
+        });
+    }
+    (status, view.render())
+}
+
+async fn fill(functions: &Functions, view: &mut View) -> Result<(), Failure> {
+    let page: Page = read(&ask_history(functions, view.filters.query(functions)?).await?);
+    let found = page.changes.len();
+    let changes: Vec<Change> = page.changes.into_iter().filter(|change| view.filters.keeps(change)).collect();
+    view.count = changes.len();
+    view.thinned = view.count < found;
+    view.next = page.next_token.map(|next| Filters { next, ..view.filters.clone() }.link());
+    let in_full = !view.filters.change.is_empty();
+    for change in &changes {
+        let key = clean(&change.service());
+        let shown = ChangeView::new(change, in_full);
+        if let Some(service) = view.services.iter_mut().find(|service| service.key == key) {
+            service.changes.push(shown);
+        } else {
+            let mut service = ServiceView::new(change, key);
+            service.changes.push(shown);
+            view.services.push(service);
+        }
+    }
+    // One ledger is checked as it is looked at; a page of many would read them all. Where it shows nothing, because it
+    // was emptied perhaps, it is checked all the same.
+    let asked_for = if view.filters.service.is_empty() {
+        changes.first().filter(|_| in_full).map(members)
+    } else {
+        Some(service_members(&view.filters.service, functions)?)
+    };
+    if let Some(members) = asked_for {
+        if view.services.is_empty() {
+            let change: Change = read(&Value::Object(members.clone()));
+            view.services.push(ServiceView::new(&change, clean(&change.service())));
+        }
+        let chain = verify(functions, members).await;
+        view.services.iter_mut().for_each(|service| service.chain = Some(chain.clone()));
+    }
+    Ok(())
+}
+
+/// The members of a query that name a service as the reader wrote it.
+fn service_members(service: &str, functions: &Functions) -> Result<Map<String, Value>, Failure> {
+    let service: Service = service
+        .parse()
+        .map_err(|fault| Failure::new(Exit::Usage, format!("“{}” is no service: {fault}", clean(service))))?;
+    query_of(&service, functions)
+}
+
+/// The members of a query that name the service of a change.
+fn members(change: &Change) -> Map<String, Value> {
+    let members = [
+        ("account_id", &change.account_id),
+        ("region", &change.region),
+        ("ecs_cluster_name", &change.ecs_cluster_name),
+        ("ecs_service_name", &change.ecs_service_name),
+    ];
+    members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?.into()))).collect()
+}
+
+async fn verify(functions: &Functions, mut query: Map<String, Value>) -> Chain {
+    query.insert("verify".to_owned(), true.into());
+    let chain = |kind, text: String, record: &str| Chain { kind, text, record: clean(record) };
+    let verdict = match ask_history(functions, query).await {
+        Ok(body) => read::<Verdict>(&body),
+        Err(failure) => return chain("unknown", format!("could not be checked: {}", clean(&failure.message)), ""),
+    };
+    let is_empty = verdict.is_empty();
+    let fault = verdict.fault.unwrap_or_default();
+    match verdict.ok {
+        _ if is_empty => chain("unknown", answers::NO_RECORDS.to_owned(), ""),
+        Some(true) => chain("whole", format!("whole: {} records verified", verdict.verified), ""),
+        Some(false) => {
+            let what = fault.what.as_deref().unwrap_or("the function did not say how");
+            chain("broken", format!("broken: {}", clean(what)), fault.record.as_deref().unwrap_or_default())
+        }
+        None => chain("unknown", "could not be checked".to_owned(), ""),
+    }
+}
+
+impl ServiceView {
+    fn new(change: &Change, key: String) -> Self {
+        let text = |value: &Option<String>| clean(value.as_deref().unwrap_or("?"));
+        let service =
+            service_key([&change.account_id, &change.region, &change.ecs_cluster_name, &change.ecs_service_name]);
+        Self {
+            key,
+            account: format!(
+                "account {} · {} · cluster {}",
+                text(&change.account_id),
+                text(&change.region),
+                text(&change.ecs_cluster_name)
+            ),
+            name: text(&change.ecs_service_name),
+            link: Filters { service, ..Filters::default() }.link(),
+            chain: None,
+            changes: Vec::new(),
+        }
+    }
+}
+
+impl ChangeView {
+    fn new(change: &Change, open: bool) -> Self {
+        let text = |value: &Option<String>| clean(value.as_deref().unwrap_or_default());
+        let status = clean(change.status.as_deref().unwrap_or("?"));
+        let all = change.differences();
+        let (differences, more) = if open { (all, 0) } else { shortened(all) };
+        let state = change.after.as_ref().or(change.before.as_ref());
+        let runs = state.filter(|_| differences.is_empty()).map(|state| {
+            state.all_images().iter().map(|(name, image)| clean(&format!("image {name}: {image}"))).collect()
+        });
+        let link = |id: &str| Filters { change: id.to_owned(), ..Filters::default() }.link();
+        let id = change.change_id.as_deref().unwrap_or_default();
+        let identity = change.requested_by.as_ref().map(|_| clean(change.identity())).unwrap_or_default();
+        let error = change.error.clone().unwrap_or_default();
+        let facts = [
+            ("Started", time(change.started_at.as_deref())),
+            ("Applied", time(change.applied_at.as_deref())),
+            ("Ended", time(change.ended_at.as_deref())),
+            ("Change", clean(id)),
+            ("Identity", identity.clone()),
+            ("Deployment", text(&change.deployment_id)),
+            ("Session in CloudTrail", text(&change.session)),
+            ("Lambda request", text(&change.request_id)),
+        ];
+        Self {
+            id: clean(id),
+            link: link(id),
+            tone: match tone(&status) {
+                Tone::Good => "good",
+                Tone::Open => "open",
+                Tone::Bad => "bad",
+                Tone::Quiet => "quiet",
+            },
+            status,
+            at: clean(change.when().unwrap_or_default()),
+            shown_at: time_of(change.when()),
+            rows: rows(change.before.as_ref(), change.after.as_ref()),
+            differences,
+            more,
+            runs: runs.unwrap_or_default(),
+            requested_by: text(&change.requested_by),
+            identity,
+            reason: text(&change.reason),
+            error_code: text(&error.code),
+            error: error.message.as_deref().map(clean_lines).unwrap_or_default(),
+            asked_for: text(&change.asked_for()),
+            ended: change.outcome.iter().flat_map(Outcome::facts).map(|(name, value)| (name, clean(&value))).collect(),
+            restores: change.restores.as_ref().map(|restored| (clean(restored), link(restored))),
+            facts: facts.into_iter().filter(|(_, value)| !value.is_empty()).collect(),
+            open,
+        }
+    }
+}
+
+fn time(at: Option<&str>) -> String {
+    at.map(|at| format!("{} UTC", time_of(Some(at)))).unwrap_or_default()
+}
+
+/// Everything that is known of the service before and after, side by side.
+fn rows(before: Option<&answers::State>, after: Option<&answers::State>) -> Vec<Row> {
+    let (of_before, of_after) = (before.map(told).unwrap_or_default(), after.map(told).unwrap_or_default());
+    let mut names: Vec<&(u8, String)> = of_before.keys().chain(of_after.keys()).collect();
+    names.sort();
+    names.dedup();
+    let both = before.is_some() && after.is_some();
+    let rows = names.into_iter().map(|name| {
+        let (before, after) = (of_before.get(name), of_after.get(name));
+        let clean = |value: Option<&String>| value.map(|value| clean(value));
+        Row { name: text::clean(&name.1), changed: both && before != after, before: clean(before), after: clean(after) }
+    });
+    rows.collect()
+}
+
+/// What is told of a state, in the order in which it is shown.
+fn told(state: &answers::State) -> BTreeMap<(u8, String), String> {
+    let mut told = BTreeMap::new();
+    for (container, image) in state.all_images() {
+        told.insert((0, format!("image {container}")), image.to_owned());
+    }
+    if let Some(revision) = state.revision() {
+        told.insert((1, "task definition".to_owned()), revision.to_owned());
+    }
+    if let Some(memory) = state.service_memory {
+        told.insert((2, "memory".to_owned()), format!("{memory} MiB"));
+    }
+    for tag in &state.tags {
+        told.insert((3, format!("tag {}", tag.key)), tag.value.clone());
+    }
+    for (name, value) in &state.service {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        told.insert((4, name.clone()), value);
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn links_carry_any_text() {
+        let filters = Filters { requested_by: "a&b=c\"<é".to_owned(), ..Filters::default() };
+        assert_eq!(filters.link(), "?show=1&requested_by=a%26b%3Dc%22%3C%C3%A9");
+    }
+
+    #[test]
+    fn what_one_index_cannot_say_is_looked_at_here() {
+        let change: Change = read(&json!({"account_id": "222222222222", "after": {"images": {"web": "r/edge:7"}}}));
+        let keeps = |account: &str, image: &str| {
+            Filters { account: account.to_owned(), image: image.to_owned(), ..Filters::default() }.keeps(&change)
+        };
+        assert!(keeps("", "") && keeps("222222222222", "r/edge") && keeps("", "r/edge:6"));
+        assert!(!keeps("333333333333", "") && !keeps("", "edge"));
+    }
+
+    #[test]
+    fn before_and_after_stand_side_by_side() {
+        let state = |value: Value| read::<answers::State>(&value);
+        let before = state(
+            json!({"images": {"web": "a:1"}, "tags": [{"key": "gone", "value": "1"}], "service": {"desiredCount": 2}}),
+        );
+        let after = state(json!({"images": {"web": "a:2"}, "service": {"desiredCount": 2}}));
+        let shown: Vec<_> = rows(Some(&before), Some(&after))
+            .into_iter()
+            .map(|row| (row.name, row.before, row.after, row.changed))
+            .collect();
+        let side = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let row = |name: &str, before, after, changed| (name.to_owned(), side(before), side(after), changed);
+        assert_eq!(
+            shown,
+            [
+                row("image web", "a:1", "a:2", true),
+                row("tag gone", "1", "", true),
+                row("desiredCount", "2", "2", false)
+            ]
+        );
+        assert!(!rows(None, Some(&after)).iter().any(|row| row.changed));
+    }
+}

@@ -1,0 +1,332 @@
+//! Failures: their codes, their texts, and whether trying again may help.
+//!
+//! The texts up to their placeholder are those of the first version, letter for letter: callers match on them.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::ChangeId;
+use crate::text::{is_unseen, one_line};
+use crate::tolerant::tolerant_words;
+
+/// What kind of failure it is; the `errorType` of the Lambda function error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// The event does not fit `schema/update-event.schema.json`.
+    JsonValidation,
+    /// ECS knows no such cluster in the target account and region.
+    ClusterNotFound,
+    /// The cluster has no such service, or it is `INACTIVE`.
+    ServiceNotFound,
+    /// The service or its task definition could not be read.
+    ServiceReadFailed,
+    /// ECS did not take the new task definition.
+    TaskDefinitionRejected,
+    /// ECS did not take the update of the service.
+    ServiceUpdateFailed,
+    /// ECS did not take the change of the service's tags.
+    TagUpdateFailed,
+    /// The role in the target account could not be assumed.
+    AssumeRoleFailed,
+    /// The service's deployment controller does not take this change through `UpdateService`.
+    UnsupportedDeploymentController,
+    /// The region is not opted in by the target account.
+    RegionNotEnabled,
+    /// The event names a container that the task definition does not have.
+    ContainerNotFound,
+    /// The event names no container and more than one could be meant.
+    AmbiguousContainer,
+    /// The text is no image reference.
+    InvalidImage,
+    /// The registry does not have the image.
+    ImageNotFound,
+    /// The registry could not be asked about the image, or not as it wants to be.
+    RegistryUnavailable,
+    /// The service runs another task definition than `expected_task_definition`.
+    TaskDefinitionChanged,
+    /// The idempotency key came before with another event.
+    IdempotencyKeyReused,
+    /// Another change holds the lease of the service.
+    ChangeInProgress,
+    /// Another change of the service began after this event.
+    ChangeOvertaken,
+    /// The caller sent more events through the API door than one may in a minute.
+    CallerThrottled,
+    /// The clock of this environment is not that of DynamoDB.
+    ClockSkewed,
+    /// The ledger could not be read or written.
+    HistoryUnavailable,
+    /// A code of a later version, in an answer that it stored.
+    Later(&'static str),
+}
+
+tolerant_words!(Code);
+
+impl Code {
+    /// The codes of this version.
+    pub const ALL: [Self; 22] = [
+        Self::JsonValidation,
+        Self::ClusterNotFound,
+        Self::ServiceNotFound,
+        Self::ServiceReadFailed,
+        Self::TaskDefinitionRejected,
+        Self::ServiceUpdateFailed,
+        Self::TagUpdateFailed,
+        Self::AssumeRoleFailed,
+        Self::UnsupportedDeploymentController,
+        Self::RegionNotEnabled,
+        Self::ContainerNotFound,
+        Self::AmbiguousContainer,
+        Self::InvalidImage,
+        Self::ImageNotFound,
+        Self::RegistryUnavailable,
+        Self::TaskDefinitionChanged,
+        Self::IdempotencyKeyReused,
+        Self::ChangeInProgress,
+        Self::ChangeOvertaken,
+        Self::CallerThrottled,
+        Self::ClockSkewed,
+        Self::HistoryUnavailable,
+    ];
+
+    /// The code as it stands in `errorType`, records, logs and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::JsonValidation => "JsonValidation",
+            Self::ClusterNotFound => "ClusterNotFound",
+            Self::ServiceNotFound => "ServiceNotFound",
+            Self::ServiceReadFailed => "ServiceReadFailed",
+            Self::TaskDefinitionRejected => "TaskDefinitionRejected",
+            Self::ServiceUpdateFailed => "ServiceUpdateFailed",
+            Self::TagUpdateFailed => "TagUpdateFailed",
+            Self::AssumeRoleFailed => "AssumeRoleFailed",
+            Self::UnsupportedDeploymentController => "UnsupportedDeploymentController",
+            Self::RegionNotEnabled => "RegionNotEnabled",
+            Self::ContainerNotFound => "ContainerNotFound",
+            Self::AmbiguousContainer => "AmbiguousContainer",
+            Self::InvalidImage => "InvalidImage",
+            Self::ImageNotFound => "ImageNotFound",
+            Self::RegistryUnavailable => "RegistryUnavailable",
+            Self::TaskDefinitionChanged => "TaskDefinitionChanged",
+            Self::IdempotencyKeyReused => "IdempotencyKeyReused",
+            Self::ChangeInProgress => "ChangeInProgress",
+            Self::ChangeOvertaken => "ChangeOvertaken",
+            Self::CallerThrottled => "CallerThrottled",
+            Self::ClockSkewed => "ClockSkewed",
+            Self::HistoryUnavailable => "HistoryUnavailable",
+            Self::Later(code) => code,
+        }
+    }
+
+    /// Whose fault it is, where nothing more is known than the code.
+    fn fault(self) -> Fault {
+        match self {
+            Self::JsonValidation
+            | Self::ClusterNotFound
+            | Self::ServiceNotFound
+            | Self::UnsupportedDeploymentController
+            | Self::RegionNotEnabled
+            | Self::ContainerNotFound
+            | Self::AmbiguousContainer
+            | Self::InvalidImage
+            | Self::ImageNotFound
+            | Self::TaskDefinitionChanged
+            | Self::IdempotencyKeyReused
+            | Self::ChangeInProgress
+            | Self::ChangeOvertaken
+            | Self::CallerThrottled => Fault::Caller,
+            Self::ServiceReadFailed
+            | Self::TaskDefinitionRejected
+            | Self::ServiceUpdateFailed
+            | Self::TagUpdateFailed
+            | Self::AssumeRoleFailed
+            | Self::RegistryUnavailable
+            | Self::ClockSkewed
+            | Self::HistoryUnavailable
+            | Self::Later(_) => Fault::Operator,
+        }
+    }
+
+    /// The text that a message of this code starts with, up to its first placeholder.
+    fn text(self) -> &'static str {
+        match self {
+            Self::JsonValidation => "[ERROR][json_validation] wrong input event format: ",
+            Self::ClusterNotFound => "[ERROR][ecs_service_read] ecs_cluster_name ",
+            Self::ServiceNotFound => "[ERROR][ecs_service_read] ecs_service_name ",
+            Self::ServiceReadFailed => "[ERROR][ecs_service_read] reading ecs service unexpected error: ",
+            Self::RegionNotEnabled => "[ERROR][ecs_service_read] ",
+            Self::TaskDefinitionRejected
+            | Self::ContainerNotFound
+            | Self::AmbiguousContainer
+            | Self::InvalidImage
+            | Self::ImageNotFound
+            | Self::RegistryUnavailable => "[ERROR][ecs_service_update] new task_definition could not be created ",
+            Self::ServiceUpdateFailed => {
+                "[ERROR][ecs_service_update] service could not be update with new task_definition "
+            }
+            Self::TagUpdateFailed => "[ERROR][ecs_service_update] service tags could not be updated ",
+            Self::UnsupportedDeploymentController | Self::TaskDefinitionChanged => "[ERROR][ecs_service_update] ",
+            Self::AssumeRoleFailed => "[ERROR][assume_role] role ",
+            Self::IdempotencyKeyReused => "[ERROR][idempotency] ",
+            Self::ChangeInProgress | Self::ChangeOvertaken | Self::ClockSkewed => "[ERROR][service_lease] service ",
+            Self::CallerThrottled => "[ERROR][caller_rate] caller ",
+            Self::HistoryUnavailable => "[ERROR][history_write] ",
+            Self::Later(_) => "[ERROR] ",
+        }
+    }
+}
+
+/// Who has to do something about a failure: alarms tell the hub's operators of theirs, and leave the rest to callers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Fault {
+    /// Whoever sent the event: it asks for what is not there, not allowed, or not possible now.
+    Caller,
+    /// Whoever runs the hub and the accounts: a role, a table, a permission, an outage.
+    #[default]
+    Operator,
+}
+
+impl Fault {
+    /// As it stands in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Operator => "operator",
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A change that failed, as its caller, the log and the ledger get to know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What kind of failure it is.
+    pub code: Code,
+    /// The whole text: what failed, where, why, what was changed, and what to do. Holds no secret.
+    pub message: String,
+    /// Whether the same event may succeed when it is sent again.
+    pub retryable: bool,
+    /// The change that failed, where one began; for the log.
+    #[serde(skip)]
+    pub change_id: Option<String>,
+    /// Who has to do something about it; for the metrics.
+    #[serde(skip)]
+    pub fault: Fault,
+}
+
+impl Failure {
+    /// A failure that the same event would meet again; `detail` follows the code's fixed text.
+    #[must_use]
+    pub fn new(code: Code, detail: impl AsRef<str>) -> Self {
+        Self {
+            code,
+            message: format!("{}{}", code.text(), in_lines_of(code, detail.as_ref())),
+            retryable: false,
+            change_id: None,
+            fault: code.fault(),
+        }
+    }
+
+    /// Says that the same event may succeed when it is sent again.
+    #[must_use]
+    pub fn retryable(mut self, retryable: bool) -> Self {
+        self.retryable = retryable;
+        self
+    }
+
+    /// `TagUpdateFailed` where ECS could not be asked at all: the first version had a text of its own for it.
+    #[must_use]
+    pub fn tags_not_reached(detail: impl AsRef<str>) -> Self {
+        Self {
+            code: Code::TagUpdateFailed,
+            message: format!(
+                "[ERROR][ecs_service_update] updating service tag unexpected error: {}",
+                one_line(detail.as_ref())
+            ),
+            retryable: true,
+            change_id: None,
+            fault: Fault::Operator,
+        }
+    }
+
+    /// Says whose fault it is, where that differs from what its code stands for.
+    #[must_use]
+    pub fn by(mut self, fault: Fault) -> Self {
+        self.fault = fault;
+        self
+    }
+
+    /// Says which change failed.
+    #[must_use]
+    pub fn of_change(mut self, change_id: &ChangeId) -> Self {
+        self.change_id = Some(change_id.to_string());
+        self
+    }
+
+    /// Adds a sentence about what was or was not changed, or what to do.
+    #[must_use]
+    pub fn and(mut self, sentence: impl AsRef<str>) -> Self {
+        let separator = if self.message.ends_with(['.', '!', '?', '\n']) { " " } else { ". " };
+        self.message.push_str(separator);
+        self.message.push_str(&in_lines_of(self.code, sentence.as_ref()));
+        self
+    }
+}
+
+/// A part of a message. What it repeats of an event, or of what AWS or a registry says, begins no line of its own: only what is wrong with an event
+/// is told in lines, and repeats nothing but by [`crate::text::shown`].
+fn in_lines_of(code: Code, text: &str) -> Cow<'_, str> {
+    if code == Code::JsonValidation || !text.contains(is_unseen) { text.into() } else { one_line(text).into() }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_reads_the_same_in_json_and_in_error_type() {
+        for code in [Code::JsonValidation, Code::TagUpdateFailed, Code::HistoryUnavailable] {
+            assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
+        }
+    }
+
+    #[test]
+    fn a_typo_is_the_callers_and_a_missing_role_the_operators() {
+        assert_eq!(Failure::new(Code::JsonValidation, "").fault, Fault::Caller);
+        assert_eq!(Failure::new(Code::AssumeRoleFailed, "").fault, Fault::Operator);
+        assert_eq!(Failure::new(Code::AssumeRoleFailed, "").by(Fault::Caller).fault, Fault::Caller);
+    }
+
+    #[test]
+    fn a_foreign_text_begins_no_line() {
+        let foreign = "x\n[ERROR][forged]\r\u{202e}";
+        let told = "x [ERROR][forged] \u{fffd}";
+        let failure = Failure::new(Code::ServiceReadFailed, foreign).and(foreign);
+        assert_eq!(failure.message.matches(told).count(), 2, "{failure:?}");
+        assert!(Failure::tags_not_reached(foreign).message.ends_with(told));
+        assert_eq!(Failure::new(Code::JsonValidation, "one\ntwo").message.lines().count(), 2);
+    }
+
+    #[test]
+    fn sentences_are_added_as_sentences() {
+        let failure = Failure::new(Code::ServiceReadFailed, "why").and("Nothing was changed.").and("Try again.");
+        assert!(failure.message.ends_with("error: why. Nothing was changed. Try again."), "{failure}");
+    }
+}

@@ -1,0 +1,326 @@
+//! Event text to a checked JSON value: what all of this project's events have in common. Every fault is reported at
+//! once, with its place in the event, in words that help.
+
+pub mod batch;
+pub mod request;
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::fmt::{self, Write};
+use std::sync::OnceLock;
+
+use jsonschema::error::ValidationErrorKind;
+use jsonschema::{PatternOptions, ValidationError, Validator};
+use serde::Deserializer;
+use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+use crate::error::{Code, Failure, Fault};
+use crate::text::{shown, shown_text};
+
+/// The longest event in bytes: what Lambda itself takes for a synchronous invocation ("Lambda quotas" in the AWS
+/// Lambda developer guide).
+pub const MAX_EVENT_BYTES: usize = 6 * 1024 * 1024;
+
+/// The most values (names of members not counted) in an event. Far more than any event needs; without a limit an
+/// event of six megabytes of faults would take a gigabyte to describe.
+pub const MAX_VALUES: usize = 50_000;
+
+/// How many faults a message lists. What is beyond is counted.
+pub const MAX_FAULTS: usize = 20;
+
+/// A kind of event: its schema, and the words for what breaks it.
+pub struct EventFormat {
+    /// JSON Schema 2020-12.
+    pub schema: &'static str,
+    /// What an event needs, for the second line of the message.
+    pub needed: &'static str,
+    /// What a text looks like, in words, by the definition of the schema that has the pattern.
+    pub expectations: &'static [(&'static str, &'static str)],
+    /// The words for a fault that are this kind's own; `None` leaves it to the common ones.
+    pub words: fn(&ValidationError<'_>) -> Option<String>,
+    /// Where to turn with an unknown field of this name in the object at this place.
+    pub hint: fn(place: &str, name: &str) -> &'static str,
+    /// The schema, compiled when it is first needed.
+    pub validator: OnceLock<Result<Validator, String>>,
+}
+
+impl EventFormat {
+    /// Compiles the schema: a function does it while it starts, so that no event waits for it.
+    pub fn prepare(&self) {
+        // Where it does not compile, each event is told so.
+        let _ = self.compiled();
+    }
+
+    fn compiled(&self) -> &Result<Validator, String> {
+        self.validator.get_or_init(|| compile(self.schema))
+    }
+
+    /// Reads an event and checks it.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::JsonValidation`] with every fault of the event and its place.
+    pub fn check(&self, event: &[u8]) -> Result<Value, Failure> {
+        let of_event = |fault: String| self.refuse(&[format!("(event): {fault}")]);
+        let event = str::from_utf8(event)
+            .map_err(|error| of_event(format!("not UTF-8 text: a wrong byte at offset {}", error.valid_up_to())))?;
+        let event = read(event).map_err(of_event)?;
+        let faults = self.faults(&event, "")?;
+        if faults.is_empty() { Ok(event) } else { Err(self.refuse(&faults)) }
+    }
+
+    /// The failure that tells all faults, with the first version's words.
+    #[must_use]
+    pub fn refuse(&self, faults: &[String]) -> Failure {
+        const START: &str = "[ERROR][json_validation]";
+        let mut told = faults.iter().take(MAX_FAULTS).map(String::as_str).collect::<Vec<_>>().join("; ");
+        if let Some(more) = faults.len().checked_sub(MAX_FAULTS).filter(|more| *more > 0) {
+            _ = write!(told, "; and {more} more");
+        }
+        let message = format!("{START} wrong input event format: {told}\n{START} Needed: {}", self.needed);
+        Failure { code: Code::JsonValidation, message, retryable: false, change_id: None, fault: Fault::Caller }
+    }
+
+    /// Everything that is wrong with an event, each fault once, sorted by its place. `prefix` is the JSON pointer of the
+    /// event where it is part of another.
+    ///
+    /// # Errors
+    ///
+    /// Where the schema does not compile.
+    pub fn faults(&self, event: &Value, prefix: &str) -> Result<Vec<String>, Failure> {
+        let validator = self
+            .compiled()
+            .as_ref()
+            .map_err(|error| self.refuse(&[format!("the built-in schema does not compile: {error}")]))?;
+        let mut faults = BTreeSet::new();
+        for error in validator.iter_errors(event) {
+            self.describe(&error, prefix, &mut faults);
+        }
+        find_nul(&Place::Event(prefix), event, &mut faults);
+        Ok(faults.into_iter().collect())
+    }
+
+    /// Puts what the validator found into words that help.
+    fn describe(&self, error: &ValidationError<'_>, prefix: &str, faults: &mut BTreeSet<String>) {
+        let path = &format!("{prefix}{}", error.instance_path().as_str());
+        let here = &Place::Event(path);
+        let rule = error.schema_path().as_str();
+        let mut add = |at: &Place<'_>, fault: String| _ = faults.insert(format!("{}: {fault}", place(at)));
+        match error.kind() {
+            ValidationErrorKind::AdditionalProperties { unexpected } => {
+                for name in unexpected {
+                    let hint = (self.hint)(path, name);
+                    add(here, format!("unknown field {}{hint}", shown_text(name)));
+                }
+            }
+            ValidationErrorKind::PropertyNames { error: name } => {
+                add(&Place::Member(here, name.instance().as_str().unwrap_or_default()), self.refusal(name));
+            }
+            ValidationErrorKind::Required { property } if rule.contains(DEPENDENT) => {
+                add(&Place::Member(here, dependent(rule)), format!("only together with {property}"));
+            }
+            ValidationErrorKind::FalseSchema => {
+                add(here, format!("not together with \"{}\"", dependent(rule)));
+            }
+            _ => add(here, self.refusal(error)),
+        }
+    }
+
+    /// What a value is, and what it should be.
+    fn refusal(&self, error: &ValidationError<'_>) -> String {
+        if let Some(words) = (self.words)(error) {
+            return words;
+        }
+        let value = shown(&**error.instance());
+        let definition = error.schema_path().as_str().strip_prefix("/$defs/").and_then(|rest| rest.split('/').next());
+        let expected =
+            self.expectations.iter().find(|(name, _)| Some(*name) == definition).map(|(_, expected)| *expected);
+        let arn = error.instance().as_str().filter(|text| text.starts_with("arn:"));
+        match (error.kind(), definition, expected, arn) {
+            (ValidationErrorKind::Pattern { .. }, Some("name"), _, Some(arn)) => {
+                format!("{value} is an ARN: use the name{}", named_by(arn))
+            }
+            (ValidationErrorKind::Pattern { .. }, Some("task_definition"), _, Some(arn)) => {
+                format!("{value} is an ARN: use family:revision{}", named_by(arn))
+            }
+            (ValidationErrorKind::Pattern { .. }, _, Some(expected), _) => {
+                format!("{value} is not accepted: expected {expected}")
+            }
+            (ValidationErrorKind::Type { .. }, _, Some(expected), _) => {
+                format!("{}: expected {expected}", error.masked_with(value))
+            }
+            _ => error.masked_with(value).to_string(),
+        }
+    }
+}
+
+fn compile(schema: &str) -> Result<Validator, String> {
+    let schema: Value = serde_json::from_str(schema).map_err(|error| error.to_string())?;
+    // This engine needs time linear in the text, whatever the text is.
+    let options = jsonschema::draft202012::options().with_pattern_options(PatternOptions::regex());
+    options.build(&schema).map_err(|error| error.to_string())
+}
+
+/// How the place of a rule in the schema tells that it hangs on the presence of a field.
+const DEPENDENT: &str = "/dependentSchemas/";
+
+/// The field whose presence a rule of `dependentSchemas` is about.
+fn dependent(rule: &str) -> &str {
+    rule.split_once(DEPENDENT).and_then(|(_, rest)| rest.split('/').next()).unwrap_or_default()
+}
+
+/// Reads JSON in which no object names a member twice.
+///
+/// # Errors
+///
+/// A sentence that says where it stops being such JSON.
+pub fn read(event: &str) -> Result<Value, String> {
+    if event.len() > MAX_EVENT_BYTES {
+        return Err(format!("it has {} bytes, and at most {MAX_EVENT_BYTES} are accepted", event.len()));
+    }
+    // The parser names line and column. It gives up at a depth of 128, so that nothing after it recurses deeper.
+    let mut parser = serde_json::Deserializer::from_str(event);
+    Reader { room: &Cell::new(MAX_VALUES) }
+        .deserialize(&mut parser)
+        .and_then(|event| parser.end().map(|()| event))
+        .map_err(|error| format!("not accepted as JSON: {error}"))
+}
+
+/// The name at the end of an ARN, as far as it can be told.
+fn named_by(arn: &str) -> String {
+    let is_name = |text: &&str| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-:".contains(&byte))
+    };
+    arn.rsplit_once('/')
+        .map(|(_, last)| last)
+        .filter(is_name)
+        .map_or(String::new(), |name| format!(", {}", shown_text(name)))
+}
+
+/// Where a value stands. Written out only where something is wrong there: names may be megabytes long, and the values
+/// under them tens of thousands.
+enum Place<'a> {
+    Event(&'a str),
+    Member(&'a Place<'a>, &'a str),
+    Item(&'a Place<'a>, usize),
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Event(prefix) => f.write_str(prefix),
+            Self::Item(list, index) => write!(f, "{list}/{index}"),
+            Self::Member(object, name) => {
+                write!(f, "{object}/")?;
+                name.split_inclusive(['~', '/']).try_for_each(|part| match part.strip_suffix(['~', '/']) {
+                    Some(before) => write!(f, "{before}{}", if part.ends_with('~') { "~0" } else { "~1" }),
+                    None => f.write_str(part),
+                })
+            }
+        }
+    }
+}
+
+/// Finds NUL characters, which no field of any AWS API takes and which end strings early in many tools.
+fn find_nul(at: &Place<'_>, value: &Value, faults: &mut BTreeSet<String>) {
+    let fault = |at: &Place<'_>, text: &str| format!("{}: {} holds a NUL character", place(at), shown_text(text));
+    match value {
+        Value::String(text) if text.contains('\0') => _ = faults.insert(fault(at, text)),
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                find_nul(&Place::Item(at, index), item, faults);
+            }
+        }
+        Value::Object(members) => {
+            for (name, item) in members {
+                let at = Place::Member(at, name);
+                if name.contains('\0') {
+                    faults.insert(fault(&at, name));
+                }
+                find_nul(&at, item, faults);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A JSON pointer (RFC 6901) for people.
+fn place(at: &Place<'_>) -> String {
+    if matches!(at, Place::Event("")) { "(event)".to_owned() } else { shown(at) }
+}
+
+/// Reads a JSON value in which no object names a member twice.
+///
+/// `serde_json` would keep the last one silently, others the first: such an event means different things to
+/// whoever checked or logged it on its way and to us.
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    /// How many values may still come.
+    room: &'a Cell<usize>,
+}
+
+impl<'de> DeserializeSeed<'de> for Reader<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        let left = self.room.get().checked_sub(1);
+        self.room.set(left.ok_or_else(|| de::Error::custom(format_args!("more than {MAX_VALUES} values")))?);
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Reader<'_> {
+    type Value = Value;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut array = Vec::new();
+        while let Some(item) = items.next_element_seed(self)? {
+            array.push(item);
+        }
+        Ok(array.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(name) = members.next_key::<String>()? {
+            if object.contains_key(&name) {
+                return Err(de::Error::custom(format_args!("duplicate field {}", shown_text(&name))));
+            }
+            object.insert(name, members.next_value_seed(self)?);
+        }
+        Ok(object.into())
+    }
+}

@@ -1,0 +1,62 @@
+//! What a record of the history says.
+
+use serde::{Deserialize, Serialize};
+
+/// What a record says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Kind {
+    /// A change was about to begin: nothing was touched before this stood in the table.
+    Started,
+    /// AWS took the change.
+    Applied,
+    /// Nothing differed.
+    Unchanged,
+    /// A call of the change failed.
+    Failed,
+    /// The function ended before the change did.
+    Abandoned,
+    /// The service is steady with the deployment that the change started.
+    Completed,
+    /// The circuit breaker or an alarm gave it up. A rollback may follow.
+    DeploymentFailed,
+    /// ECS went back to what ran before.
+    RolledBack,
+    /// ECS tried to go back, and could not.
+    RollbackFailed,
+    /// Somebody stopped it.
+    Stopped,
+    /// Another deployment took over before it had ended.
+    Superseded,
+    /// A deployment that no change started.
+    External,
+}
+
+impl Kind {
+    /// The kind as it stands in records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Started => "STARTED",
+            Self::Applied => "APPLIED",
+            Self::Unchanged => "UNCHANGED",
+            Self::Failed => "FAILED",
+            Self::Abandoned => "ABANDONED",
+            Self::Completed => "COMPLETED",
+            Self::DeploymentFailed => "DEPLOYMENT_FAILED",
+            Self::RolledBack => "ROLLED_BACK",
+            Self::RollbackFailed => "ROLLBACK_FAILED",
+            Self::Stopped => "STOPPED",
+            Self::Superseded => "SUPERSEDED",
+            Self::External => "EXTERNAL",
+        }
+    }
+}
+
+impl Kind {
+    /// Whether it says how an attempt at a change ended.
+    #[must_use]
+    pub fn is_result(self) -> bool {
+        matches!(self, Self::Applied | Self::Unchanged | Self::Failed | Self::Abandoned)
+    }
+}

@@ -1,0 +1,155 @@
+//! What one transaction writes, and why it may fail.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+
+use super::budget::Budget;
+use super::deployment::DeploymentItem;
+use super::head::Head;
+use super::hidden::HiddenKey;
+use super::idempotency::KeyItem;
+use super::queue::Queue;
+use super::rate::Rate;
+use super::record::{Pointer, Record};
+use crate::call_error::CallError;
+use crate::ids::ServiceKey;
+
+/// One write of a transaction. `from` is what was read: the write demands that it is still so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// Inserts a record; fails where there is one under its key.
+    Record(Box<Record>),
+    /// Inserts a pointer.
+    Pointer(Pointer),
+    /// Inserts or moves a head.
+    Head {
+        /// The service.
+        service: ServiceKey,
+        /// What was read.
+        from: Option<Head>,
+        /// What it becomes.
+        to: Head,
+    },
+    /// Inserts or changes a key.
+    Key {
+        /// What was read.
+        from: Option<KeyItem>,
+        /// What it becomes.
+        to: KeyItem,
+    },
+    /// Marks a key: its change's deployment is followed until then. Fails where somebody else has marked it since it was read; its answer is
+    /// not written again, whoever changes that meanwhile.
+    Waiter {
+        /// What was read.
+        key: KeyItem,
+        /// Until when.
+        until: DateTime<Utc>,
+    },
+    /// Inserts or changes who waits for a service.
+    Queue {
+        /// The service.
+        service: ServiceKey,
+        /// Who waits from now on, and the text that was read.
+        to: Queue,
+    },
+    /// Inserts a key of what records hide; fails where there is one of that name.
+    Secret(HiddenKey),
+    /// Inserts or changes a deployment.
+    Deployment {
+        /// What was read.
+        from: Option<Box<DeploymentItem>>,
+        /// What it becomes.
+        to: Box<DeploymentItem>,
+    },
+    /// Notes which deployment is a deployment's rollback. What else is known of it may have changed meanwhile.
+    Undone {
+        /// Id of the item of the deployment that is rolled back.
+        item: String,
+        /// Id of the deployment that is its rollback.
+        by: String,
+    },
+    /// Inserts or changes how many events of a caller came in a minute.
+    Rate {
+        /// What was read.
+        from: Option<Rate>,
+        /// What it becomes.
+        to: Rate,
+    },
+    /// Inserts or changes what an account has used of a day's budget.
+    Budget {
+        /// What was read.
+        from: Option<Budget>,
+        /// What it becomes.
+        to: Budget,
+    },
+}
+
+impl Write {
+    /// A record with its pointers, and the head that moves to it.
+    pub fn append(
+        service: &ServiceKey,
+        (record, pointers): (Record, Vec<Pointer>),
+        from: Option<Head>,
+        to: Head,
+    ) -> impl Iterator<Item = Self> {
+        let head = Self::Head { service: service.clone(), from, to };
+        [head, Self::Record(Box::new(record))].into_iter().chain(pointers.into_iter().map(Self::Pointer))
+    }
+}
+
+/// Why the ledger could not be read or written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LedgerError {
+    /// A call failed: after a lost answer, what it wanted may have been done.
+    Call(CallError),
+    /// Something is no longer as it was read, and nothing was written.
+    Conflict(String),
+    /// What stands in a table is not what this project writes, or what is to be written has no form that fits it.
+    Encoding(String),
+    /// The time that there was for it is over.
+    Time(String),
+}
+
+impl LedgerError {
+    /// Whether the same may succeed later.
+    #[must_use]
+    pub fn retryable(&self) -> bool {
+        match self {
+            Self::Call(error) => error.retryable(),
+            Self::Conflict(_) | Self::Time(_) => true,
+            Self::Encoding(_) => false,
+        }
+    }
+
+    /// Data in the tables that is not what this project writes: asking again does not help.
+    #[must_use]
+    pub fn broken(what: impl fmt::Display) -> Self {
+        Self::Encoding(format!("{what} is not as it was written: verify the service's history"))
+    }
+}
+
+impl From<CallError> for LedgerError {
+    fn from(error: CallError) -> Self {
+        Self::Call(error)
+    }
+}
+
+/// What has no JSON.
+impl From<serde_json::Error> for LedgerError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Encoding(format!("a record cannot be written as JSON: {error}"))
+    }
+}
+
+impl fmt::Display for LedgerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Call(error) => error.fmt(f),
+            Self::Conflict(why) => write!(f, "another writer was faster each time ({why})"),
+            Self::Encoding(what) | Self::Time(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for LedgerError {}

@@ -1,0 +1,23 @@
+//! What `ecs-updater` decides: values in, decisions out.
+//!
+//! Nothing here calls AWS, waits, draws random numbers or asks for the time: `Cargo.toml` names neither an AWS SDK nor `tokio`.
+//! What comes from outside, such as `now`, ids and what AWS answered, is handed in.
+
+pub mod call_error;
+pub mod canonical_json;
+pub mod config;
+pub mod ecr_push;
+pub mod ecs;
+pub mod error;
+pub mod event;
+pub mod ids;
+pub mod image;
+pub mod kept;
+pub mod ledger;
+pub mod mask;
+pub mod plan;
+pub mod registry;
+pub mod response;
+pub mod session_policy;
+pub mod text;
+mod tolerant;

@@ -1,0 +1,235 @@
+//! Pure: what is left to do of a change that began in an earlier attempt. It goes on with what it set out to do, member by member, and
+//! overwrites nothing that somebody else set meanwhile.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::ecs::service::{Recorded, Snapshot};
+use crate::ecs::task_definition::TaskDefinition;
+use crate::error::Failure;
+use crate::plan::{Change, Plan, Update, What, covers_parameter, same_parameter};
+
+/// Whether a member of a change is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Member {
+    /// As before the change.
+    Before,
+    /// As the change wants it.
+    Wanted,
+    /// Somebody else set it.
+    Foreign,
+}
+
+/// What is left to do.
+#[derive(Debug, Clone)]
+pub enum Remaining {
+    /// Nothing.
+    Nothing,
+    /// This.
+    Update(Box<Update>),
+    /// Somebody else set these members meanwhile: what each is now.
+    Foreign(Vec<String>),
+    /// Nobody can tell: what it set out to set was too long to record, and the service is not as wanted.
+    NotRecorded,
+    /// The service cannot take it any more.
+    Refused(Failure),
+}
+
+/// A change that is taken up again, as its first `STARTED` record has it, and the service as it is now.
+#[derive(Debug, Clone, Copy)]
+pub struct Resumed<'a> {
+    /// What it set out to set; none where its record does not say.
+    pub changes: Option<&'a [Change]>,
+    /// Whether its record does not say since it was too long.
+    pub is_shortened: bool,
+    /// The state before it.
+    pub before: &'a Recorded,
+    /// The service now.
+    pub snapshot: &'a Snapshot,
+    /// What would be done if it began anew where it began: the revision that it wants.
+    pub wanted: Option<&'a Update>,
+}
+
+impl Resumed<'_> {
+    /// Whether it wants another revision, or another deployment, than the service had before, and the service has that one still.
+    #[must_use]
+    pub fn deploys_again(&self) -> bool {
+        let members =
+            self.changes.unwrap_or_default().iter().filter(|change| {
+                matches!(change.what, What::Image | What::Revision | What::Definition | What::Deployment)
+            });
+        members.clone().count() > 0 && members.map(|change| self.member(change)).all(|member| member == Member::Before)
+    }
+
+    /// Whether a task definition is what the change wants to run.
+    #[must_use]
+    pub fn wants(&self, definition: &TaskDefinition) -> bool {
+        match self.wanted {
+            Some(Update { revision: Some(revision), .. }) => definition.arn == revision.arn,
+            Some(Update { register: Some(registration), .. }) => {
+                definition.family == registration.family
+                    && definition.is_what_would_be_registered(&registration.document)
+            }
+            // A deployment of what ran before; or what can no longer be had, of which the images are known.
+            _ => {
+                let images = self.changes.unwrap_or_default().iter().filter(|change| change.what == What::Image);
+                let mut images = images.peekable();
+                if images.peek().is_none() {
+                    return self.before.state.task_definition_arn.as_ref() == Some(&definition.arn);
+                }
+                let has = definition.images();
+                images.all(|change| has.get(&change.path).map(String::as_str) == change.to.as_str())
+            }
+        }
+    }
+
+    /// What is left of `plan`, which is made for the service as it is now. `hide` makes of a parameter's value what stands in records.
+    #[must_use]
+    pub fn remaining(&self, plan: Plan, hide: &dyn Fn(&str, &Value) -> Value) -> Remaining {
+        let changes = self.changes.unwrap_or_default();
+        let state = |change: &Change| match change.what {
+            What::Parameter => self.parameter(change, hide),
+            _ => self.member(change),
+        };
+        let foreign = changes.iter().filter(|change| state(change) == Member::Foreign).map(|change| self.told(change));
+        let foreign: BTreeSet<String> = foreign.collect();
+        if !foreign.is_empty() {
+            return Remaining::Foreign(foreign.into_iter().collect());
+        }
+        let mut update = match plan {
+            Plan::Update(update) => update,
+            Plan::Unchanged { .. } => return Remaining::Nothing,
+            Plan::Refused(failure) => return Remaining::Refused(failure),
+        };
+        // What is left could be what somebody else set, or force a deployment a second time.
+        if self.is_shortened {
+            return Remaining::NotRecorded;
+        }
+        // Records of the time before attempts do not say what was to be set.
+        if self.changes.is_none() {
+            return Remaining::Update(update);
+        }
+        let is_left = |what: What, path: &str| {
+            changes.iter().any(|change| change.what == what && change.path == path && state(change) == Member::Before)
+        };
+        if !self.deploys_again() {
+            (update.register, update.revision) = (None, None);
+            update.images.clear();
+        }
+        update.force_new_deployment &= is_left(What::Deployment, "forceNewDeployment");
+        update.parameters.retain(|name, _| is_left(What::Parameter, name));
+        update.tags.set.retain(|key, _| is_left(What::Tag, key));
+        update.tags.remove.retain(|key| is_left(What::Tag, key));
+        if update.updates_service() || !update.tags.is_empty() { Remaining::Update(update) } else { Remaining::Nothing }
+    }
+
+    fn member(&self, change: &Change) -> Member {
+        match change.what {
+            What::Image | What::Revision | What::Definition => self.definition(),
+            What::Tag => {
+                let has =
+                    self.snapshot.service.tags.get(&change.path).map_or(Value::Null, |value| value.as_str().into());
+                one_of(&has, &change.from, &change.to, |one, other| one == other)
+            }
+            What::Deployment => {
+                let has_new = self.before.deployment_id.as_deref() != self.snapshot.service.deployment_id();
+                match (has_new, self.definition()) {
+                    (false, _) => Member::Before,
+                    (true, Member::Foreign) => Member::Foreign,
+                    (true, _) => Member::Wanted,
+                }
+            }
+            What::Parameter => self.parameter(change, &|_, value| value.clone()),
+        }
+    }
+
+    fn definition(&self) -> Member {
+        let running = self.snapshot.task_definition.as_deref();
+        if running.is_some_and(|running| self.wants(running)) {
+            Member::Wanted
+        } else if running.map(|running| running.arn.as_str()) == self.before.state.task_definition_arn.as_deref() {
+            Member::Before
+        } else {
+            Member::Foreign
+        }
+    }
+
+    fn parameter(&self, change: &Change, hide: &dyn Fn(&str, &Value) -> Value) -> Member {
+        let name = change.path.as_str();
+        // AWS never shows it.
+        if name == "monitoring" {
+            return Member::Before;
+        }
+        let has = self.snapshot.service.parameter(name).map_or(Value::Null, |value| hide(name, value));
+        if covers_parameter(name, &has, &change.to) {
+            return Member::Wanted;
+        }
+        one_of(&has, &change.from, &change.to, |one, other| same_parameter(name, one, other))
+    }
+
+    /// A member as it is now, for people.
+    fn told(&self, change: &Change) -> String {
+        let name = match change.what {
+            What::Image | What::Revision | What::Definition | What::Deployment => {
+                let running = self.snapshot.service.task_definition_arn().unwrap_or("no task definition of its own");
+                return format!("it runs {running}");
+            }
+            What::Tag => format!("tag {}", change.path),
+            What::Parameter => return format!("parameter {} has another value", change.path),
+        };
+        let has = self.snapshot.service.tags.get(&change.path);
+        has.map_or_else(|| format!("{name} is gone"), |value| format!("{name} is {value:?}"))
+    }
+}
+
+fn one_of(has: &Value, from: &Value, to: &Value, same: impl Fn(&Value, &Value) -> bool) -> Member {
+    if same(has, to) {
+        Member::Wanted
+    } else if same(has, from) {
+        Member::Before
+    } else {
+        Member::Foreign
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ecs::service::Service;
+    use crate::event::request::{Defaults, Event, parse};
+    use serde_json::json;
+
+    fn snapshot(count: i64) -> Snapshot {
+        let members = json!({"serviceArn": "arn:s", "clusterArn": "arn:c", "status": "ACTIVE", "desiredCount": count});
+        let service = Service::new(members.as_object().unwrap().clone(), None);
+        Snapshot { service, task_definition: None }
+    }
+
+    fn plan(snapshot: &Snapshot) -> Plan {
+        let event = json!({"account_id": "222222222222", "ecs_cluster_name": "prod", "ecs_service_name": "web",
+            "service": {"desiredCount": 3}});
+        let defaults = Defaults {
+            account_id: None,
+            region: crate::ids::Region::parse("eu-west-1").unwrap(),
+            identity: crate::ledger::record::Identity::Claimed,
+        };
+        let Ok(Event::One(request)) = parse(event.to_string().as_bytes(), &defaults) else { panic!("one") };
+        crate::plan::plan(&request, snapshot, None)
+    }
+
+    #[test]
+    fn what_was_too_long_to_record_is_not_gone_on_with_blindly() {
+        let before = snapshot(1).recorded(None);
+        let remaining = |is_shortened, now: i64| {
+            let snapshot = &snapshot(now);
+            let resumed = Resumed { changes: None, is_shortened, before: &before, snapshot, wanted: None };
+            resumed.remaining(plan(snapshot), &|_, value| value.clone())
+        };
+        assert!(matches!(remaining(true, 1), Remaining::NotRecorded));
+        assert!(matches!(remaining(true, 2), Remaining::NotRecorded));
+        assert!(matches!(remaining(true, 3), Remaining::Nothing), "all of it is done");
+        // Records of the time before attempts do not say.
+        assert!(matches!(remaining(false, 1), Remaining::Update(_)));
+    }
+}

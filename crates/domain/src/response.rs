@@ -1,0 +1,432 @@
+//! What the caller gets.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::ecs::deployment_status::Detail;
+use crate::ecs::service::State;
+use crate::error::Failure;
+use crate::ids::{ChangeId, ServiceKey};
+use crate::image::Pins;
+use crate::ledger::kind::Kind;
+use crate::plan::Change;
+use crate::tolerant::tolerant_words;
+
+/// The answer to one update.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Response {
+    /// 200: what did not go well is a function error.
+    #[serde(rename = "statusCode")]
+    pub status_code: u16,
+    /// What happened.
+    pub body: Body,
+}
+
+/// How an update ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// A dry run.
+    Planned,
+    /// AWS took the change.
+    Applied,
+    /// Nothing differed.
+    Unchanged,
+    /// Its deployment completed while it was waited for.
+    Completed,
+    /// Its deployment failed.
+    DeploymentFailed,
+    /// ECS went back to what ran before.
+    RolledBack,
+    /// ECS tried to go back, and could not.
+    RollbackFailed,
+    /// Somebody stopped its deployment.
+    Stopped,
+    /// Another deployment took over.
+    Superseded,
+    /// Its deployment did not end while it was waited for.
+    TimedOut,
+    /// A status of a later version, in an answer that it stored.
+    Later(&'static str),
+}
+
+tolerant_words!(Status);
+
+impl Status {
+    /// The statuses of this version.
+    pub const ALL: [Self; 10] = [
+        Self::Planned,
+        Self::Applied,
+        Self::Unchanged,
+        Self::Completed,
+        Self::DeploymentFailed,
+        Self::RolledBack,
+        Self::RollbackFailed,
+        Self::Stopped,
+        Self::Superseded,
+        Self::TimedOut,
+    ];
+
+    /// The status as it stands in answers and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Planned => "PLANNED",
+            Self::Applied => "APPLIED",
+            Self::Unchanged => "UNCHANGED",
+            Self::Completed => "COMPLETED",
+            Self::DeploymentFailed => "DEPLOYMENT_FAILED",
+            Self::RolledBack => "ROLLED_BACK",
+            Self::RollbackFailed => "ROLLBACK_FAILED",
+            Self::Stopped => "STOPPED",
+            Self::Superseded => "SUPERSEDED",
+            Self::TimedOut => "TIMED_OUT",
+            Self::Later(status) => status,
+        }
+    }
+
+    /// The status of a change whose deployment ended so.
+    #[must_use]
+    pub fn of_outcome(kind: Kind) -> Self {
+        match kind {
+            Kind::Completed => Self::Completed,
+            Kind::DeploymentFailed => Self::DeploymentFailed,
+            Kind::RolledBack => Self::RolledBack,
+            Kind::RollbackFailed => Self::RollbackFailed,
+            Kind::Stopped => Self::Stopped,
+            Kind::Superseded => Self::Superseded,
+            Kind::Started | Kind::Applied | Kind::Unchanged | Kind::Failed | Kind::Abandoned | Kind::External => {
+                Self::Applied
+            }
+        }
+    }
+}
+
+/// What happened to one service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Body {
+    /// Id of the change; none for a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub change_id: Option<String>,
+    /// How it ended.
+    pub status: Status,
+    /// Target account.
+    pub account_id: String,
+    /// Target region.
+    pub region: String,
+    /// Cluster name.
+    pub ecs_cluster_name: String,
+    /// Service name.
+    pub ecs_service_name: String,
+    /// The deployment that the change started; null where it started none.
+    pub deployment_id: Option<String>,
+    /// When it ended (RFC 3339).
+    pub timestamp: String,
+    /// Whether this is the answer to an earlier event with the same idempotency key.
+    pub replayed: bool,
+    /// The change whose before was put back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restores: Option<String>,
+    /// The images asked for, each with the digest it was pinned to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved_images: Option<Pins>,
+    /// Each difference: what a dry run found, or what the change set. None where that is not known, or too long to tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<Vec<serde_json::Value>>,
+    /// What a person should know besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// How its deployment ended, where it was waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Detail>,
+    /// The outcome that was recorded with this answer; for the metrics.
+    #[serde(skip)]
+    pub recorded: Option<Kind>,
+    /// What was there before.
+    #[serde(rename = "BEFORE")]
+    pub before: State,
+    /// What is there now, as AWS answered.
+    #[serde(rename = "AFTER")]
+    pub after: State,
+    /// What a later version stored besides.
+    #[serde(flatten)]
+    pub later: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Response {
+    /// An answer about `service`.
+    #[must_use]
+    pub fn new(
+        service: &ServiceKey,
+        change_id: Option<&ChangeId>,
+        status: Status,
+        timestamp: String,
+        before: State,
+        after: State,
+    ) -> Self {
+        Self {
+            status_code: 200,
+            body: Body {
+                change_id: change_id.map(ToString::to_string),
+                status,
+                account_id: service.account_id().to_string(),
+                region: service.region().to_string(),
+                ecs_cluster_name: service.cluster().to_owned(),
+                ecs_service_name: service.service().to_owned(),
+                deployment_id: None,
+                timestamp,
+                replayed: false,
+                restores: None,
+                resolved_images: None,
+                changes: None,
+                notes: Vec::new(),
+                outcome: None,
+                recorded: None,
+                before,
+                after,
+                later: serde_json::Map::new(),
+            },
+        }
+    }
+}
+
+/// The longest list of differences in the answer to a change, in bytes. Answers are kept in items of 400 KB.
+const LONGEST_CHANGES: usize = 64 * 1024;
+
+impl Body {
+    /// Tells what the change set, as far as that fits.
+    pub fn tell(&mut self, changes: &[Change]) {
+        let told: Vec<serde_json::Value> = Change::all_told(changes);
+        let bytes: usize = told.iter().map(|change| change.to_string().len() + 1).sum();
+        if bytes > LONGEST_CHANGES {
+            self.notes.push(format!("its differences are left out: they would be {bytes} bytes. A plan has them"));
+        } else {
+            self.changes = Some(told);
+        }
+    }
+}
+
+/// The most bytes of the results of many updates: Lambda carries 6 MB (6,291,556 bytes) in all.
+/// Source: "Lambda quotas" in the AWS Lambda developer guide.
+const MAX_RESULTS_BYTES: usize = 6_000_000;
+
+/// What an event gets for an answer.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// To one update.
+    One(Box<Response>),
+    /// To many.
+    Many(ManyResponse),
+}
+
+/// How one of many updates ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// As it would have been answered alone.
+    Answered(Box<Response>),
+    /// It failed.
+    Failed(Failure),
+    /// The time left did not allow to begin it.
+    NotStarted,
+}
+
+/// The answer to many updates.
+#[derive(Debug, Serialize)]
+pub struct ManyResponse {
+    /// 200: all went well; 207: some did not.
+    #[serde(rename = "statusCode")]
+    pub status_code: u16,
+    /// What happened.
+    pub body: ManyBody,
+}
+
+/// What happened to many services.
+#[derive(Debug, Serialize)]
+pub struct ManyBody {
+    /// How many ended how.
+    pub summary: Summary,
+    /// Why the results hold codes and ids only, though more was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shortened: Option<&'static str>,
+    /// The result of each update, in the order asked.
+    pub results: Vec<Box<RawValue>>,
+}
+
+/// How many updates ended how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// AWS took the change, and where its deployment was waited for, it completed.
+    pub applied: u32,
+    /// Nothing differed.
+    pub unchanged: u32,
+    /// Failed, or its deployment ended otherwise than completed while it was waited for.
+    pub failed: u32,
+    /// Not begun for lack of time.
+    pub not_started: u32,
+    /// Dry runs.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub planned: u32,
+    /// Deployments that did not end while they were waited for.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub timed_out: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// A result that is no [`Body`], or the codes and ids of one.
+#[derive(Serialize)]
+struct Short<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    change_id: Option<&'a str>,
+    status: &'a str,
+    account_id: &'a str,
+    region: &'a str,
+    ecs_cluster_name: &'a str,
+    ecs_service_name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deployment_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replayed: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ShortError<'a>>,
+}
+
+#[derive(Serialize)]
+struct ShortError<'a> {
+    code: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
+    retryable: bool,
+}
+
+/// The results of many updates as they come in: as JSON text, so that nothing else is kept of a change that ended.
+#[derive(Debug)]
+pub struct Results {
+    summary: Summary,
+    short: Vec<Option<Box<RawValue>>>,
+    /// None where codes and ids have to do.
+    full: Option<Vec<Option<Box<RawValue>>>>,
+    bytes: usize,
+    shortened: Option<&'static str>,
+}
+
+impl Results {
+    /// Room for `count` results.
+    #[must_use]
+    pub fn new(count: usize, summary_only: bool) -> Self {
+        let none = || (0..count).map(|_| None).collect();
+        let full = (!summary_only).then(none);
+        Self { summary: Summary::default(), short: none(), full, bytes: 0, shortened: None }
+    }
+
+    /// Takes the result of the update at `index`.
+    pub fn set(&mut self, index: usize, service: &ServiceKey, outcome: &Outcome) {
+        let summary = &mut self.summary;
+        let status = match outcome {
+            Outcome::Answered(response) => {
+                let count = match response.body.status {
+                    Status::Planned => &mut summary.planned,
+                    Status::Applied | Status::Completed => &mut summary.applied,
+                    Status::Unchanged => &mut summary.unchanged,
+                    Status::TimedOut => &mut summary.timed_out,
+                    Status::DeploymentFailed
+                    | Status::RolledBack
+                    | Status::RollbackFailed
+                    | Status::Stopped
+                    | Status::Superseded
+                    | Status::Later(_) => &mut summary.failed,
+                };
+                (count, response.body.status.as_str())
+            }
+            Outcome::Failed(_) => (&mut summary.failed, "FAILED"),
+            Outcome::NotStarted => (&mut summary.not_started, "NOT_STARTED"),
+        };
+        *status.0 += 1;
+        let mut short = Short {
+            change_id: None,
+            status: status.1,
+            account_id: service.account_id().as_str(),
+            region: service.region().as_str(),
+            ecs_cluster_name: service.cluster(),
+            ecs_service_name: service.service(),
+            deployment_id: None,
+            replayed: None,
+            error: None,
+        };
+        let full = match outcome {
+            Outcome::Answered(response) => {
+                short.change_id = response.body.change_id.as_deref();
+                short.deployment_id = response.body.deployment_id.as_deref();
+                short.replayed = response.body.replayed.then_some(true);
+                raw(&response.body)
+            }
+            Outcome::Failed(Failure { code, message, retryable, change_id, .. }) => {
+                short.change_id = change_id.as_deref();
+                let error = |message| Some(ShortError { code: code.as_str(), message, retryable: *retryable });
+                short.error = error(Some(message.as_str()));
+                let full = raw(&short);
+                short.error = error(None);
+                full
+            }
+            Outcome::NotStarted => raw(&short),
+        };
+        self.short[index] = raw(&short);
+        self.bytes += full.as_ref().map_or(0, |full| full.get().len() + 1);
+        if self.bytes > MAX_RESULTS_BYTES && self.full.take().is_some() {
+            self.shortened = Some(
+                "the results together would have passed the 6 MB that Lambda carries: they hold codes and ids only. \
+                 Ask the history function for more",
+            );
+        }
+        if let Some(kept) = &mut self.full {
+            kept[index] = full;
+        }
+    }
+
+    /// The answer, when all results are in.
+    #[must_use]
+    pub fn into_response(self) -> ManyResponse {
+        let Summary { failed, not_started, timed_out, .. } = self.summary;
+        ManyResponse {
+            status_code: if failed + not_started + timed_out == 0 { 200 } else { 207 },
+            body: ManyBody {
+                summary: self.summary,
+                shortened: self.shortened,
+                results: self.full.unwrap_or(self.short).into_iter().flatten().collect(),
+            },
+        }
+    }
+}
+
+fn raw(value: &impl Serialize) -> Option<Box<RawValue>> {
+    serde_json::value::to_raw_value(value).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::What;
+    use serde_json::json;
+
+    #[test]
+    fn differences_that_are_too_long_are_left_out_and_said_so() {
+        let service = ServiceKey::parse("222222222222/eu-west-1/prod/web").unwrap();
+        let state = || -> State {
+            let members = json!({"clusterArn": "", "serviceArn": "", "taskDefinitionName": null, "taskDefinitionFamily": null,
+                "taskDefinitionArn": null, "serviceImage": null, "images": {}, "serviceMemory": null, "tags": [], "updatedOn": null});
+            serde_json::from_value(members).unwrap()
+        };
+        let mut response = Response::new(&service, None, Status::Applied, String::new(), state(), state());
+        let of = |text: &str| Change { what: What::Tag, path: "a".to_owned(), from: json!(null), to: json!(text) };
+        response.body.tell(&[of("1")]);
+        assert_eq!(response.body.changes, Some(vec![json!({"what": "tag", "path": "a", "from": null, "to": "1"})]));
+        assert!(response.body.notes.is_empty());
+        response.body.changes = None;
+        response.body.tell(&[of(&"x".repeat(LONGEST_CHANGES))]);
+        assert_eq!(response.body.changes, None);
+        assert!(response.body.notes[0].contains("differences are left out"), "{:?}", response.body.notes);
+    }
+}

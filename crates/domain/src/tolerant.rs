@@ -1,0 +1,45 @@
+//! Words that only a later version of this project knows: in a stored answer they have to come back as they were.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+/// How many of them are kept: versions differ by a few.
+const MOST: usize = 64;
+/// Stands for all beyond.
+const UNKNOWN: &str = "UNKNOWN";
+
+static WORDS: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+
+/// The word for as long as the process lives, so that types that hold it stay as small as a number.
+pub fn word(text: &str) -> &'static str {
+    let mut words = WORDS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(word) = words.get(text) {
+        return word;
+    }
+    if words.len() >= MOST {
+        return UNKNOWN;
+    }
+    let word: &'static str = text.to_owned().leak();
+    words.insert(word);
+    word
+}
+
+/// Reads and writes an enumeration by its `as_str`, one of `ALL`, and any other word as `Later`.
+macro_rules! tolerant_words {
+    ($name:ident) => {
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                let known = Self::ALL.into_iter().find(|known| known.as_str() == text);
+                Ok(known.unwrap_or_else(|| Self::Later(crate::tolerant::word(&text))))
+            }
+        }
+    };
+}
+pub(crate) use tolerant_words;

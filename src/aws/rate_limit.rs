@@ -1,0 +1,231 @@
+//! As fast as ECS allows, and no faster: one token bucket for each kind of call in each account and region, shared by
+//! everything this process does there. What other callers use up shows as throttling, which is retried beneath.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use domain::ids::ServiceKey;
+use governor::clock::{Clock, Reference};
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+use tokio::time::Instant;
+
+/// A kind of call that ECS gives a bucket of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// Reads of task definitions.
+    DescribeTaskDefinition,
+    /// New revisions.
+    RegisterTaskDefinition,
+    /// Updates of services.
+    UpdateService,
+    /// Setting and removing tags.
+    TagResource,
+    /// Looking at deployments that are followed: a part of what ECS gives reads of services, to leave others the rest.
+    ReadDeployments,
+}
+
+impl Call {
+    /// How many calls ECS takes at once, and how many per second after that.
+    /// Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/request-throttling.html>.
+    const fn quota(self) -> (NonZeroU32, NonZeroU32) {
+        const fn n(number: u32) -> NonZeroU32 {
+            match NonZeroU32::new(number) {
+                Some(number) => number,
+                None => NonZeroU32::MIN,
+            }
+        }
+        match self {
+            Self::DescribeTaskDefinition => (n(50), n(20)),
+            Self::RegisterTaskDefinition => (n(20), n(1)),
+            Self::UpdateService => (n(50), n(5)),
+            Self::TagResource | Self::ReadDeployments => (n(20), n(10)),
+        }
+    }
+}
+
+/// The buckets of all accounts and regions.
+#[derive(Debug, Default)]
+pub struct Pace {
+    places: Mutex<HashMap<String, Arc<Buckets>>>,
+}
+
+impl Pace {
+    /// The buckets of the account and region of a service.
+    #[must_use]
+    pub fn of(&self, service: &ServiceKey) -> Arc<Buckets> {
+        let place = format!("{}/{}", service.account_id(), service.region());
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(places.entry(place).or_default())
+    }
+}
+
+/// The buckets of one account and region.
+#[derive(Debug)]
+pub struct Buckets {
+    describe_task_definition: Bucket,
+    register_task_definition: Bucket,
+    update_service: Bucket,
+    tag_resource: Bucket,
+    read_deployments: Bucket,
+}
+
+impl Default for Buckets {
+    fn default() -> Self {
+        Self {
+            describe_task_definition: Bucket::new(Call::DescribeTaskDefinition),
+            register_task_definition: Bucket::new(Call::RegisterTaskDefinition),
+            update_service: Bucket::new(Call::UpdateService),
+            tag_resource: Bucket::new(Call::TagResource),
+            read_deployments: Bucket::new(Call::ReadDeployments),
+        }
+    }
+}
+
+impl Buckets {
+    fn bucket(&self, call: Call) -> &Bucket {
+        match call {
+            Call::DescribeTaskDefinition => &self.describe_task_definition,
+            Call::RegisterTaskDefinition => &self.register_task_definition,
+            Call::UpdateService => &self.update_service,
+            Call::TagResource => &self.tag_resource,
+            Call::ReadDeployments => &self.read_deployments,
+        }
+    }
+
+    /// Takes a token, where one is there and nobody waits for it.
+    #[must_use]
+    pub fn try_take(&self, call: Call) -> bool {
+        let bucket = self.bucket(call);
+        bucket.queue.try_lock().is_ok_and(|_turn| bucket.limiter.check().is_ok())
+    }
+
+    /// Takes a token as soon as there is one: first come, first served.
+    pub async fn take(&self, call: Call) {
+        let bucket = self.bucket(call);
+        let _waiting = Waiting::new(&bucket.waiting);
+        let _turn = bucket.queue.lock().await;
+        while let Err(not_until) = bucket.limiter.check() {
+            tokio::time::sleep(not_until.wait_time_from(TokioClock.now())).await;
+        }
+    }
+
+    /// How long a token would be waited for, by how many wait for one already.
+    #[must_use]
+    pub fn expected_wait(&self, call: Call) -> Duration {
+        let waiting = u32::try_from(self.bucket(call).waiting.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+        Duration::from_secs(1) * waiting / call.quota().1.get()
+    }
+}
+
+/// Tokio's clock: what waits for a token sleeps by it, and tests may pause it.
+#[derive(Debug, Clone, Copy, Default)]
+struct TokioClock;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct At(Instant);
+
+impl Clock for TokioClock {
+    type Instant = At;
+
+    fn now(&self) -> At {
+        At(Instant::now())
+    }
+}
+
+impl std::ops::Add<Nanos> for At {
+    type Output = Self;
+
+    fn add(self, other: Nanos) -> Self {
+        Self(self.0 + Duration::from(other))
+    }
+}
+
+impl Reference for At {
+    fn duration_since(&self, earlier: Self) -> Nanos {
+        self.0.saturating_duration_since(earlier.0).into()
+    }
+
+    fn saturating_sub(&self, duration: Nanos) -> Self {
+        Self(self.0.checked_sub(duration.into()).unwrap_or(self.0))
+    }
+}
+
+#[derive(Debug)]
+struct Bucket {
+    limiter: RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<At>>,
+    queue: tokio::sync::Mutex<()>,
+    waiting: AtomicUsize,
+}
+
+impl Bucket {
+    /// A bucket that holds less than the quota by what comes in half a second: so much closer to each other may calls
+    /// arrive than they were sent, and none is throttled.
+    fn new(call: Call) -> Self {
+        let (burst, per_second) = call.quota();
+        let spare = per_second.get().div_ceil(2);
+        let burst = NonZeroU32::new(burst.get().saturating_sub(spare)).unwrap_or(NonZeroU32::MIN);
+        Self {
+            limiter: RateLimiter::direct_with_clock(Quota::per_second(per_second).allow_burst(burst), TokioClock),
+            queue: tokio::sync::Mutex::default(),
+            waiting: AtomicUsize::default(),
+        }
+    }
+}
+
+/// One who waits, until it is dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_goes_at_once_and_the_rest_at_the_rate() {
+        let buckets = Buckets::default();
+        let start = Instant::now();
+        for _ in 0..15 {
+            buckets.take(Call::TagResource).await;
+        }
+        assert!(start.elapsed() < Duration::from_millis(90), "{:?}", start.elapsed());
+        assert!(!buckets.try_take(Call::TagResource));
+        for _ in 0..5 {
+            buckets.take(Call::TagResource).await;
+        }
+        let took = start.elapsed();
+        assert!((Duration::from_millis(450)..Duration::from_millis(900)).contains(&took), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_is_counted_and_kinds_do_not_wait_for_each_other() {
+        let buckets = Buckets::default();
+        while buckets.try_take(Call::RegisterTaskDefinition) {}
+        assert_eq!(buckets.expected_wait(Call::RegisterTaskDefinition), Duration::ZERO);
+        {
+            let mut waiting = std::pin::pin!(buckets.take(Call::RegisterTaskDefinition));
+            let soon = tokio::time::timeout(Duration::from_millis(10), &mut waiting).await;
+            assert!(soon.is_err());
+            assert_eq!(buckets.expected_wait(Call::RegisterTaskDefinition), Duration::from_secs(1));
+        }
+        assert_eq!(buckets.expected_wait(Call::RegisterTaskDefinition), Duration::ZERO);
+        assert!(buckets.try_take(Call::UpdateService));
+    }
+}

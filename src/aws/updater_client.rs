@@ -1,0 +1,60 @@
+//! Invokes the updater, as whoever changes services by it.
+
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_sdk_lambda::primitives::Blob;
+use sdk_error::call_error;
+use serde_json::Value;
+
+/// How long an invocation of Lambda may last at the most. Source:
+/// <https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html>.
+const LONGEST_INVOCATION: Duration = Duration::from_mins(15);
+
+/// The updater, invoked by name or ARN.
+#[derive(Debug)]
+pub struct UpdaterClient {
+    client: aws_sdk_lambda::Client,
+    /// Name or ARN of the updater, with its alias.
+    function: String,
+}
+
+impl UpdaterClient {
+    /// One attempt for each event only: a second one while the first is at work would find the service held, and the queue delivers again.
+    /// The updater may take as long as a function may; whoever waits for it ends sooner.
+    #[must_use]
+    pub fn new(shared: &SdkConfig, function: String) -> Self {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(super::CONNECT_TIMEOUT)
+            .read_timeout(LONGEST_INVOCATION)
+            .operation_attempt_timeout(LONGEST_INVOCATION)
+            .operation_timeout(LONGEST_INVOCATION)
+            .build();
+        let config = aws_sdk_lambda::config::Builder::from(shared)
+            .timeout_config(timeouts)
+            .retry_config(RetryConfig::disabled())
+            .build();
+        Self { client: aws_sdk_lambda::Client::from_conf(config), function }
+    }
+
+    /// What the updater answers to an event.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, where it could not be invoked or answers with a function error.
+    pub async fn invoke(&self, event: &Value) -> Result<Value, String> {
+        const OPERATION: &str = "lambda:InvokeFunction";
+        let payload = Blob::new(event.to_string());
+        let sent = self.client.invoke().function_name(&self.function).payload(payload).send().await;
+        let answer = sent.map_err(|error| call_error(OPERATION, &error).to_string())?;
+        let body = answer.payload().map(Blob::as_ref).unwrap_or_default();
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        if answer.function_error().is_some() {
+            let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default();
+            return Err(format!("the updater refused: {}: {}", text("errorType"), text("errorMessage")));
+        }
+        Ok(body)
+    }
+}

@@ -1,0 +1,3 @@
+//! The history function: who changed what, where and when. It reads, and can do nothing else.
+
+pub mod handler;

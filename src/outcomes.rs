@@ -1,0 +1,329 @@
+//! The end of a deployment, into the ledger, once, whoever saw it: the updater that waited, an event, or the sweep.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use domain::ecs::deployment_status::{DELETED, Detail, Ending, superseder_among};
+use domain::ids::{ChangeId, ServiceKey};
+use domain::image::Pins;
+use domain::ledger::admission::Position;
+use domain::ledger::deployment::DeploymentItem;
+use domain::ledger::head::Head;
+use domain::ledger::idempotency::Answer;
+use domain::ledger::kind::Kind;
+use domain::ledger::record::{Attempt, ChangeFacts, Identity, Place, RecordKey, Said};
+use domain::ledger::write::{LedgerError, Write};
+use tokio::time::Instant;
+
+use crate::aws::ledger_store::LedgerStore;
+use crate::commit::{Bound, Decision, commit};
+
+/// How often it is written where the ledger moves or DynamoDB does not answer, and for how long at the most.
+const TRIES: u32 = 10;
+const LONGEST: Duration = Duration::from_secs(30);
+/// How many of a service's newest records are read where it matters what happened last.
+pub const NEWEST_RECORDS: i32 = 100;
+
+/// Who saw it, for the record.
+#[derive(Debug, Clone, Default)]
+pub struct Witness {
+    /// `RoleSessionName` in the target's `CloudTrail`; empty where it was told by an event.
+    pub session: String,
+    /// Lambda request id.
+    pub request_id: String,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settled {
+    /// It is recorded now.
+    Recorded {
+        /// The change it ends.
+        change_id: ChangeId,
+    },
+    /// It, or what it would come too late for, was recorded before: this.
+    Known(Option<Kind>),
+    /// Nothing is known of the deployment.
+    Unknown,
+    /// The deployment is another service's.
+    Refused(String),
+}
+
+/// An end to be recorded.
+#[derive(Clone, Copy)]
+pub struct End<'a> {
+    /// The service.
+    pub service: &'a ServiceKey,
+    /// Its ARN.
+    pub service_arn: &'a str,
+    /// The deployment.
+    pub deployment_id: &'a str,
+    /// How it ended.
+    pub ending: &'a Ending,
+    /// Whether nothing more is to come.
+    pub is_final: bool,
+    /// The idempotency key whose answer the end is from now on, and that answer by what stands in the ledger in the end: somebody else may
+    /// have recorded another one first.
+    pub answer: Option<(&'a str, &'a dyn Fn(Kind) -> Answer)>,
+}
+
+/// The one who writes ends of deployments.
+#[derive(Debug, Clone)]
+pub struct Settler {
+    /// The tables.
+    pub store: LedgerStore,
+    /// The time.
+    pub clock: fn() -> DateTime<Utc>,
+    /// Randomness.
+    pub random: fn() -> [u8; 10],
+}
+
+/// What is read before an end is recorded.
+struct Known {
+    position: Position,
+    item: Option<DeploymentItem>,
+    /// Keys of the records of its change.
+    records: Vec<RecordKey>,
+    /// The repository under which the change is found, by its own records.
+    repository: Option<String>,
+}
+
+impl Settler {
+    /// Records an end behind what is recorded of its change.
+    ///
+    /// # Errors
+    ///
+    /// Where it could not be written. It may be tried again: it is recorded once.
+    pub async fn settle(&self, end: End<'_>, witness: &Witness) -> Result<Settled, LedgerError> {
+        let bound = Bound { tries: TRIES, until: Instant::now() + LONGEST };
+        let read = async || self.known(end).await;
+        commit(&self.store, self.random, bound, None, read, |known| self.decide(end, known, witness)).await
+    }
+
+    async fn known(&self, end: End<'_>) -> Result<Known, LedgerError> {
+        let key_id = end.answer.map(|(id, _)| id);
+        let (position, item) = self.store.read_deployment(end.service, Some(end.deployment_id), key_id).await?;
+        let records = match &item {
+            Some(item) if item.accepts(end.ending.kind) => self.store.records_of(end.service, &item.change_id).await?,
+            _ => Vec::new(),
+        };
+        let key = |record: &domain::ledger::record::RawRecord| RecordKey::parse(record.get("record")?.as_str()?).ok();
+        let image = records.iter().find_map(|record| record.get("image")?.as_str());
+        let repository = image.and_then(|image| image.rsplit_once('#')).map(|(repository, _)| repository.to_owned());
+        Ok(Known { position, item, records: records.iter().filter_map(key).collect(), repository })
+    }
+
+    fn decide(&self, end: End<'_>, known: &Known, witness: &Witness) -> Result<Decision<Settled>, LedgerError> {
+        let now = (self.clock)();
+        let Known { position, item, records, repository } = known;
+        let Some(item) = item else { return Ok(Decision::Done(Settled::Unknown)) };
+        if item.service_arn != end.service_arn || item.service != *end.service {
+            let what = format!("deployment {} is one of service {}", end.deployment_id, item.service_arn);
+            return Ok(Decision::Done(Settled::Refused(what)));
+        }
+        let mut to = item.clone();
+        to.check_at = if end.is_final { None } else { item.check_at.map(|_| item.next_check(now)) };
+        if !item.accepts(end.ending.kind) {
+            let recorded = item.outcomes.last().copied();
+            let mut writes =
+                Vec::from_iter(recorded.map(|kind| key_write(end, position, item, kind, now)).transpose()?.flatten());
+            if end.is_final && item.check_at.is_some() {
+                writes.push(Write::Deployment { from: Some(Box::new(item.clone())), to: Box::new(to) });
+            }
+            let settled = Settled::Known(recorded);
+            return Ok(if writes.is_empty() { Decision::Done(settled) } else { Decision::Write(writes, settled) });
+        }
+        to.outcomes.push(end.ending.kind);
+        let change_id = &item.change_id;
+        let is_free = |place: &Place| !records.iter().any(|key| key.place == *place);
+        let place = Place::later().find(is_free).ok_or_else(|| {
+            LedgerError::Encoding(format!("change {change_id} of {} has no place for one more record", end.service))
+        })?;
+        // Under an image stands what became of a change, too: whoever asks by it is told the same.
+        let repositories = Some(item.repositories.clone()).filter(|repositories| !repositories.is_empty());
+        let repositories = repositories.unwrap_or_else(|| repository.iter().cloned().collect());
+        let facts = ChangeFacts { repositories, ..facts(end.service, change_id, witness) };
+        let said =
+            Said { deployment_id: Some(end.deployment_id), outcome: Some(&end.ending.detail), ..Said::default() };
+        let written = facts.record(end.ending.kind, place, now, &said, position.head.as_ref())?;
+        let head = Head::behind(&written.0, position.head.as_ref(), position.lease().cloned());
+        let mut writes: Vec<Write> = Write::append(end.service, written, position.head.clone(), head).collect();
+        writes.push(Write::Deployment { from: Some(Box::new(item.clone())), to: Box::new(to) });
+        writes.extend(key_write(end, position, item, end.ending.kind, now)?);
+        Ok(Decision::Write(writes, Settled::Recorded { change_id: change_id.clone() }))
+    }
+
+    /// What records a deployment that no change started, behind `position`.
+    ///
+    /// # Errors
+    ///
+    /// Where the record has no canonical JSON.
+    pub fn external(
+        &self,
+        external: External<'_>,
+        position: &Position,
+        witness: &Witness,
+    ) -> Result<(Vec<Write>, ChangeId), LedgerError> {
+        let (mut writes, change_id) = self.external_record(external, position, witness)?;
+        writes.push(self.external_item(external, change_id.clone()));
+        Ok((writes, change_id))
+    }
+
+    /// What notes a deployment that no change started and that is counted only: each is counted once.
+    #[must_use]
+    pub fn external_counted(&self, external: External<'_>) -> Write {
+        self.external_item(external, ChangeId::new(external.at.min((self.clock)()), external.random))
+    }
+
+    /// What records a deployment that no change started and that is noted already, behind `position`.
+    ///
+    /// # Errors
+    ///
+    /// Where the record has no canonical JSON.
+    pub fn external_record(
+        &self,
+        external: External<'_>,
+        position: &Position,
+        witness: &Witness,
+    ) -> Result<(Vec<Write>, ChangeId), LedgerError> {
+        let now = (self.clock)();
+        let External { service, deployment_id, at, detail, random, .. } = external;
+        let change_id = ChangeId::new(position.next_change_time(at.min(now)), random);
+        let facts = facts(service, &change_id, witness);
+        let said = Said { deployment_id: Some(deployment_id), outcome: Some(detail), ..Said::default() };
+        let place = Place::RESULT;
+        let written = facts.record(Kind::External, place, now, &said, position.head.as_ref())?;
+        let head = Head::behind(&written.0, position.head.as_ref(), position.lease().cloned());
+        Ok((Write::append(service, written, position.head.clone(), head).collect(), change_id))
+    }
+
+    fn external_item(&self, external: External<'_>, change_id: ChangeId) -> Write {
+        let External { service, service_arn, deployment_id, at, .. } = external;
+        let item = DeploymentItem::new(service, service_arn, deployment_id, change_id, at, (self.clock)());
+        let item = DeploymentItem { outcomes: vec![Kind::External], check_at: None, ..item };
+        Write::Deployment { from: None, to: Box::new(item) }
+    }
+
+    /// Looks in the ledger what took over from a deployment: what was stopped since a change had taken over was superseded, even where ECS
+    /// does not show that change any more; and which change started the deployment that took over. Without it the end stands as well.
+    pub async fn name_superseder(&self, service: &ServiceKey, deployment_id: &str, ending: &mut Ending) {
+        if ending.kind == Kind::Stopped && ending.detail.reason.as_deref() != Some(DELETED) {
+            match self.store.newest_records(service, NEWEST_RECORDS).await {
+                Ok(records) => {
+                    if let Some(by) = superseder_among(&records, deployment_id, ending.happened_at()) {
+                        *ending = ending.clone().superseded(&by);
+                    }
+                }
+                Err(error) => tracing::warn!("whether a change took over could not be read: {error}"),
+            }
+        }
+        let Some(by) = &mut ending.detail.superseded_by else { return };
+        match self.store.read_deployment(service, Some(&by.deployment_id), None).await {
+            Ok((_, item)) => {
+                let item = item.filter(|item| !item.is_external() && item.undoes.is_none());
+                by.change_id = item.map(|item| item.change_id.to_string());
+            }
+            Err(error) => tracing::warn!("which change took over could not be read: {error}"),
+        }
+    }
+
+    /// Writes; `false` where something moved.
+    ///
+    /// # Errors
+    ///
+    /// Where it could not be written.
+    pub async fn note(&self, writes: &[Write]) -> Result<bool, LedgerError> {
+        match self.store.write(writes).await {
+            Ok(()) => Ok(true),
+            Err(LedgerError::Conflict(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A deployment that no change started.
+#[derive(Debug, Clone, Copy)]
+pub struct External<'a> {
+    /// The service.
+    pub service: &'a ServiceKey,
+    /// Its ARN.
+    pub service_arn: &'a str,
+    /// The deployment.
+    pub deployment_id: &'a str,
+    /// When it was heard of, by the event.
+    pub at: DateTime<Utc>,
+    /// What the event says.
+    pub detail: &'a Detail,
+    /// For the id.
+    pub random: [u8; 10],
+}
+
+/// The key with the answer that the ledger gives in the end, where it does not have it yet.
+fn key_write(
+    end: End<'_>,
+    position: &Position,
+    item: &DeploymentItem,
+    recorded: Kind,
+    now: DateTime<Utc>,
+) -> Result<Option<Write>, LedgerError> {
+    let (Some((_, answer)), Some(key)) = (end.answer, &position.key) else { return Ok(None) };
+    let Some(progress) = key.progress().filter(|progress| progress.change_id == item.change_id) else {
+        return Ok(None);
+    };
+    let to = key.answered(&answer(recorded), now)?;
+    let is_new = to.progress().and_then(|progress| progress.answer.as_ref()) != progress.answer.as_ref();
+    Ok(is_new.then(|| Write::Key { from: Some(key.clone()), to }))
+}
+
+/// What a witness writes of a change: who asked for it, and why, stand in the change's own records.
+fn facts(service: &ServiceKey, change_id: &ChangeId, witness: &Witness) -> ChangeFacts {
+    ChangeFacts {
+        service: service.clone(),
+        change_id: change_id.clone(),
+        repositories: Vec::new(),
+        requested_by: None,
+        reason: None,
+        identity: Identity::Claimed,
+        caller: None,
+        attempt: Attempt::FIRST,
+        session: witness.session.clone(),
+        request_id: witness.request_id.clone(),
+        sent_at: None,
+        restores: None,
+        pins: Pins::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::error::{Code, Failure};
+    use domain::ledger::idempotency::KeyItem;
+
+    #[test]
+    fn a_key_answers_what_stands_in_the_ledger() {
+        // The waiter saw SUPERSEDED; the recorder had written COMPLETED.
+        let now = DateTime::from_timestamp(1_795_000_000, 0).unwrap();
+        let service = ServiceKey::parse("222222222222/eu-west-1/prod/web").unwrap();
+        let change_id = ChangeId::new(now, [1; 10]);
+        let key = KeyItem::begun("key#1", "e", change_id.clone(), Attempt::FIRST, now);
+        let item = DeploymentItem::new(&service, "arn:s", "ecs-svc/2", change_id, now, now);
+        let ending = Ending { kind: Kind::Superseded, detail: Detail::default() };
+        let told = |kind: Kind| Answer::Failure(Failure::new(Code::ServiceUpdateFailed, kind.as_str()));
+        let end = End {
+            service: &service,
+            service_arn: "arn:s",
+            deployment_id: "ecs-svc/2",
+            ending: &ending,
+            is_final: true,
+            answer: Some(("key#1", &told)),
+        };
+        let position = Position { head: None, key: Some(key) };
+        let write = key_write(end, &position, &item, Kind::Completed, now).unwrap();
+        let Some(Write::Key { to, .. }) = &write else { panic!("{write:?}") };
+        let answer = to.progress().unwrap().answer.as_deref().unwrap();
+        assert!(answer.contains("COMPLETED") && !answer.contains("SUPERSEDED"), "{answer}");
+        let again = Position { head: None, key: Some(to.clone()) };
+        assert_eq!(key_write(end, &again, &item, Kind::Completed, now), Ok(None), "it has that answer");
+    }
+}

@@ -1,0 +1,333 @@
+//! The edge of the recorder function: ECS deployment events of all accounts, and the sweep that asks where no event
+//! tells. Each failure is logged here, once.
+
+mod counts;
+mod hearing;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use aws_config::SdkConfig;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use chrono::{DateTime, Utc};
+use domain::config::{AllowedAccounts, RecorderConfig};
+use domain::ecs::deployment_status::{DeploymentEvent, Followed, Standing};
+use domain::ids::{AccountId, FunctionArn, ServiceKey};
+use domain::ledger::deployment::DeploymentItem;
+use domain::ledger::record::SHARDS;
+use domain::ledger::write::{LedgerError, Write};
+use futures_util::stream::{self, StreamExt};
+use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, OnceCell};
+
+use crate::aws;
+use crate::aws::deployment_watcher::Looker;
+use crate::aws::documents::Setting;
+use crate::aws::ecs::{DescribeError, Ecs};
+use crate::aws::ledger_store::{LedgerStore, Open};
+use crate::aws::rate_limit::Pace;
+use crate::aws::sessions::{SessionRequest, Sessions, session_name};
+use crate::outcomes::{End, Settled, Settler, Witness};
+use crate::runtime::{self, EventText};
+use crate::telemetry::{self, Ended, Metrics};
+
+/// How many deployments one part of the index gives to one sweep.
+const DUE_AT_A_TIME: usize = 200;
+/// How many deployments are asked about at the same time.
+const ASKED_AT_A_TIME: usize = 16;
+/// The time before the invocation's end when no deployment is asked about any more.
+const RESERVE: chrono::Duration = chrono::Duration::seconds(20);
+
+/// Reads the settings, and answers invocations until Lambda ends the process.
+///
+/// # Errors
+///
+/// A sentence, where a setting is missing or wrong or the runtime API cannot be reached.
+pub async fn run() -> Result<(), String> {
+    let variable = |name: &str| std::env::var(name).ok();
+    telemetry::start(variable("AWS_LAMBDA_LOG_LEVEL").as_deref());
+    let config = RecorderConfig::from_variables(variable)?;
+    let shared = aws::config(variable);
+    aws::own_region(&shared)?;
+    let recorder = &Recorder::new(config, shared, Utc::now, runtime::random, telemetry::print);
+    runtime::serve(service_fn(async |event: LambdaEvent<EventText>| {
+        let context = &event.context;
+        let deadline = i64::try_from(context.deadline).ok().and_then(DateTime::from_timestamp_millis);
+        let invocation = Invocation {
+            request_id: context.request_id.clone(),
+            deadline: deadline.unwrap_or(DateTime::<Utc>::MAX_UTC),
+            partition: FunctionArn::parse(&context.invoked_function_arn)
+                .map_or_else(|| "aws".to_owned(), |arn| arn.partition.as_str().to_owned()),
+        };
+        recorder.answer(event.payload.bytes(), &invocation).await.map_err(Diagnostic::from)
+    }))
+    .await
+}
+
+/// Why an event has to come again, or cannot be understood. Lambda sends it again twice, then to the dead-letter queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    kind: &'static str,
+    message: String,
+}
+
+impl Failure {
+    fn unavailable(error: &LedgerError) -> Self {
+        Self { kind: "HistoryUnavailable", message: format!("the history could not be read or written: {error}") }
+    }
+}
+
+impl From<Failure> for Diagnostic {
+    fn from(failure: Failure) -> Self {
+        Self { error_type: failure.kind.to_owned(), error_message: failure.message }
+    }
+}
+
+/// What one invocation brings.
+#[derive(Debug, Clone)]
+pub struct Invocation {
+    /// Lambda request id.
+    pub request_id: String,
+    /// When Lambda ends the invocation.
+    pub deadline: DateTime<Utc>,
+    /// The partition of the function's ARN.
+    pub partition: String,
+}
+
+/// What a sweep did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Swept {
+    /// Deployments asked about.
+    pub asked: u32,
+    /// Those that had ended.
+    pub settled: u32,
+    /// Those that are still going on.
+    pub open: u32,
+    /// Those that could not be asked about, or not recorded.
+    pub failed: u32,
+    /// Those left to the next sweep for lack of time.
+    pub left: u32,
+    /// Counts of deployments that no change started and that were not recorded, each told in a record now.
+    pub told: u32,
+}
+
+/// How one deployment of a sweep came out.
+enum Asked {
+    Settled,
+    Open,
+    Failed,
+    Left,
+}
+
+/// What records how deployments end. Time and randomness come from outside.
+pub struct Recorder {
+    config: RecorderConfig,
+    shared: SdkConfig,
+    sessions: Sessions,
+    settler: Settler,
+    /// The only accounts that may be changed, where there are such.
+    allowed: Option<Setting<AllowedAccounts>>,
+    pace: Pace,
+    clock: fn() -> DateTime<Utc>,
+    random: fn() -> [u8; 10],
+    metrics: Metrics,
+}
+
+impl Recorder {
+    /// A recorder with these settings.
+    #[must_use]
+    pub fn new(
+        config: RecorderConfig,
+        shared: SdkConfig,
+        clock: fn() -> DateTime<Utc>,
+        random: fn() -> [u8; 10],
+        metrics: Metrics,
+    ) -> Self {
+        let sessions = Sessions::new(&shared);
+        let settler = Settler { store: LedgerStore::new(&shared, &config.tables, random), clock, random };
+        let allowed = config.allowed_accounts.clone();
+        let allowed =
+            allowed.map(|given| Setting::naming(given, &shared, "ALLOWED_ACCOUNTS", domain::config::accounts));
+        Self { config, shared, sessions, settler, allowed, pace: Pace::default(), clock, random, metrics }
+    }
+
+    /// Answers one event: what became of it, for whoever invokes the function by hand.
+    ///
+    /// # Errors
+    ///
+    /// Where it has to come again, or cannot be understood.
+    pub async fn answer(&self, event: &[u8], invocation: &Invocation) -> Result<Value, Failure> {
+        let request_id = invocation.request_id.as_str();
+        let answered = self.understood(event, invocation).await;
+        match &answered {
+            Ok(done) => tracing::info!(request_id, %done, "event taken"),
+            Err(Failure { kind, message }) => tracing::error!(request_id, code = kind, "{message}"),
+        }
+        answered
+    }
+
+    async fn understood(&self, event: &[u8], invocation: &Invocation) -> Result<Value, Failure> {
+        let unknown = |what: String| Failure { kind: "EventNotUnderstood", message: what };
+        let event: Value =
+            serde_json::from_slice(event).map_err(|error| unknown(format!("the event is no JSON: {error}")))?;
+        if event.get("sweep").is_some() {
+            let swept = self.sweep(invocation).await.map_err(|error| Failure::unavailable(&error))?;
+            self.count(Ended::Swept);
+            return Ok(json!({"swept": swept}));
+        }
+        match DeploymentEvent::parse(&event).map_err(unknown)? {
+            None => Ok(json!({"nothing": "the event says nothing of how a deployment ended"})),
+            Some(event) => self.hear(&event, invocation).await,
+        }
+    }
+
+    /// Asks ECS about the open deployments that are due.
+    async fn sweep(&self, invocation: &Invocation) -> Result<Swept, LedgerError> {
+        let by = (self.clock)();
+        let store = &self.settler.store;
+        let mut due = Vec::new();
+        for shard in 0..SHARDS {
+            due.extend(store.open_deployments(Open::Due { shard, by, limit: DUE_AT_A_TIME }).await?);
+        }
+        let accounts = Accounts::default();
+        let asked = stream::iter(due.iter().map(|item| self.ask(item, &accounts, invocation)));
+        let mut asked = asked.buffer_unordered(ASKED_AT_A_TIME);
+        let mut swept = Swept::default();
+        while let Some(one) = asked.next().await {
+            let count = match one {
+                Asked::Settled => &mut swept.settled,
+                Asked::Open => &mut swept.open,
+                Asked::Failed => &mut swept.failed,
+                Asked::Left => &mut swept.left,
+            };
+            *count += 1;
+        }
+        swept.asked = swept.settled + swept.open + swept.failed;
+        swept.told = self.tell_counts(by, invocation).await?;
+        Ok(swept)
+    }
+
+    async fn ask(&self, item: &DeploymentItem, accounts: &Accounts, invocation: &Invocation) -> Asked {
+        if (self.clock)() + RESERVE > invocation.deadline {
+            return Asked::Left;
+        }
+        let failed = |what: &dyn std::fmt::Display| {
+            let deployment_id = item.deployment_id();
+            tracing::error!(service = %item.service, deployment_id, "a deployment that is open for long could not be settled: {what}");
+            self.count(Ended::NotAsked);
+        };
+        let standing = match self.look(item, accounts, invocation).await {
+            Ok(standing) => standing,
+            Err(what) => {
+                failed(&what);
+                self.later(item).await;
+                return Asked::Failed;
+            }
+        };
+        let mut ending = match standing {
+            Standing::Open(_) => {
+                self.later(item).await;
+                return Asked::Open;
+            }
+            Standing::Ended(ending) => ending,
+        };
+        let service = &item.service;
+        self.settler.name_superseder(service, item.deployment_id(), &mut ending).await;
+        let witness =
+            Witness { session: session_name(&invocation.request_id), request_id: invocation.request_id.clone() };
+        let end = End {
+            service,
+            service_arn: &item.service_arn,
+            deployment_id: item.deployment_id(),
+            ending: &ending,
+            is_final: true,
+            answer: None,
+        };
+        match self.settler.settle(end, &witness).await {
+            Ok(settled) => {
+                if matches!(settled, Settled::Recorded { .. }) {
+                    self.count(Ended::Deployment(ending.kind));
+                }
+                Asked::Settled
+            }
+            Err(error) => {
+                failed(&error);
+                Asked::Failed
+            }
+        }
+    }
+
+    /// Where an open deployment stands, by what the target account says.
+    async fn look(
+        &self,
+        item: &DeploymentItem,
+        accounts: &Accounts,
+        invocation: &Invocation,
+    ) -> Result<Standing, String> {
+        let service = &item.service;
+        let session = accounts.session(service.account_id(), async || self.session(service, invocation).await).await?;
+        let ecs = Ecs::new(&self.shared, service.region().as_str(), session);
+        let buckets = self.pace.of(service);
+        let followed = Followed::of(item);
+        match Looker::new(&ecs, &buckets, service, followed).look().await {
+            Ok(standing) => Ok(standing),
+            Err(DescribeError::Call(error)) => Err(error.to_string()),
+            Err(_) => Ok(followed.of_deleted(None)),
+        }
+    }
+
+    async fn session(
+        &self,
+        service: &ServiceKey,
+        invocation: &Invocation,
+    ) -> Result<SharedCredentialsProvider, String> {
+        let (partition, account) = (&invocation.partition, service.account_id());
+        let role_arn = format!("arn:{partition}:iam::{account}:role/{}", self.config.reader_role_name);
+        let left = (invocation.deadline - (self.clock)()).to_std().unwrap_or_default();
+        let session = SessionRequest {
+            role_arn: role_arn.clone(),
+            session_name: session_name(&invocation.request_id),
+            source_identity: None,
+            external_id: self.config.external_id.clone(),
+            policy: None,
+            needed_for: left,
+        };
+        let session = self.sessions.assume(session).await;
+        session.map(SharedCredentialsProvider::new).map_err(|error| {
+            format!("role {role_arn} could not be assumed: {error}. Deploy the reader role in that account for this function")
+        })
+    }
+
+    /// Puts a deployment off to a later sweep.
+    async fn later(&self, item: &DeploymentItem) {
+        let to = DeploymentItem { check_at: Some(item.next_check((self.clock)())), ..item.clone() };
+        let write = Write::Deployment { from: Some(Box::new(item.clone())), to: Box::new(to) };
+        // Where that fails, the next sweep asks again.
+        if let Err(error) = self.settler.note(&[write]).await {
+            tracing::warn!(service = %item.service, "a deployment could not be put off: {error}");
+        }
+    }
+
+    fn count(&self, ended: Ended) {
+        (self.metrics)(&telemetry::metric_line(&self.config.metrics_namespace, ended, (self.clock)()));
+    }
+}
+
+type Opened = OnceCell<Result<SharedCredentialsProvider, String>>;
+
+/// One session per account, for one sweep.
+#[derive(Default)]
+struct Accounts(Mutex<HashMap<AccountId, Arc<Opened>>>);
+
+impl Accounts {
+    async fn session(
+        &self,
+        account: &AccountId,
+        open: impl AsyncFn() -> Result<SharedCredentialsProvider, String>,
+    ) -> Result<SharedCredentialsProvider, String> {
+        let cell = Arc::clone(self.0.lock().await.entry(account.clone()).or_default());
+        cell.get_or_init(async || open().await).await.clone()
+    }
+}

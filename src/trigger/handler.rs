@@ -1,0 +1,238 @@
+//! The edge of the trigger function: messages of its queue, each an event of Amazon ECR.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime};
+
+use aws_config::SdkConfig;
+use chrono::Utc;
+use domain::ecr_push::{Delivery, Ended, Mapping, Message, Push, groups};
+use domain::event::request::Defaults;
+use domain::ids::{FunctionArn, Region};
+use domain::image::ImageReference;
+use domain::kept::{Given, Place};
+use domain::ledger::record::Identity;
+use domain::registry::Settings;
+use futures_util::future::join_all;
+use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
+
+use crate::aws::documents::Setting;
+use crate::aws::images::Registries;
+use crate::aws::updater_client::UpdaterClient;
+use crate::runtime::{self, EventText};
+use crate::{aws, telemetry};
+
+/// What is kept of this function's own time to answer in: without an answer, all of its messages are delivered again.
+const TO_ANSWER: Duration = Duration::from_secs(5);
+/// With less time left nothing is sent to the updater: the message comes again, and has more time then.
+const TO_SEND: Duration = Duration::from_secs(10);
+
+/// Messages of SQS.
+#[derive(Deserialize)]
+struct Messages {
+    #[serde(rename = "Records")]
+    records: Vec<SqsMessage>,
+}
+
+#[derive(Deserialize)]
+struct SqsMessage {
+    #[serde(rename = "messageId")]
+    id: String,
+    body: String,
+    #[serde(default)]
+    attributes: Attributes,
+}
+
+#[derive(Default, Deserialize)]
+struct Attributes {
+    /// A number, as a text.
+    #[serde(rename = "ApproximateReceiveCount")]
+    received: Option<String>,
+}
+
+impl From<SqsMessage> for Message {
+    fn from(message: SqsMessage) -> Self {
+        let received = message.attributes.received.and_then(|count| count.parse().ok()).unwrap_or(1);
+        Self { id: message.id, body: message.body, received }
+    }
+}
+
+/// What SQS shall deliver again: the answer with `ReportBatchItemFailures`.
+#[derive(Debug, Default, Serialize)]
+pub struct Again {
+    #[serde(rename = "batchItemFailures")]
+    messages: Vec<AgainMessage>,
+}
+
+#[derive(Debug, Serialize)]
+struct AgainMessage {
+    #[serde(rename = "itemIdentifier")]
+    id: String,
+}
+
+/// Reads the settings, and answers invocations until Lambda ends the process.
+///
+/// # Errors
+///
+/// A sentence, where a setting is missing or wrong or the runtime API cannot be reached.
+pub async fn run() -> Result<(), String> {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+    telemetry::start(variable("AWS_LAMBDA_LOG_LEVEL").as_deref());
+    let required = |name: &str| variable(name).ok_or_else(|| format!("environment variable {name} is not set"));
+    let updater = required("UPDATER_FUNCTION")?;
+    let shared = aws::config(variable);
+    let region = Region::parse(&aws::own_region(&shared)?)
+        .map_err(|error| format!("environment variable AWS_REGION: {error}"))?;
+    // What a mapping leaves out is the updater's own, where its ARN says whose it is.
+    let account_id = FunctionArn::parse(&updater).map(|function| function.account_id);
+    let defaults = Defaults { account_id, region, identity: Identity::Claimed };
+    let names = variable("TRIGGER_REPOSITORIES").unwrap_or_default();
+    let names: BTreeSet<String> =
+        names.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
+    let parse = move |text: &str| Mapping::parse(text, &defaults)?.heard(&names);
+    let text = required("TRIGGER_MAPPING")?;
+    let given = match Place::parse(text.trim()) {
+        Some(place) => place.map(Given::There),
+        None => parse(&text).map(Given::Here),
+    };
+    let given = given.map_err(|error| format!("environment variable TRIGGER_MAPPING: {error}"))?;
+    let mapping = Setting::new(given, &shared, parse);
+    // So that the first push does not wait for it. A failure is logged where it happens, and the push comes again.
+    let _ = mapping.at(Utc::now()).await;
+    let trigger = &Trigger::new(&shared, updater, mapping);
+    runtime::serve(service_fn(async |event: LambdaEvent<EventText>| {
+        let left = event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
+        trigger.answer(event.payload.bytes(), Instant::now() + left).await
+    }))
+    .await
+}
+
+/// What turns messages of the queue into events of the updater.
+pub struct Trigger {
+    registries: Registries,
+    updater: UpdaterClient,
+    mapping: Setting<Mapping>,
+}
+
+impl Trigger {
+    /// A trigger of this updater (name or ARN, with its alias).
+    #[must_use]
+    pub fn new(shared: &SdkConfig, updater: String, mapping: impl Into<Setting<Mapping>>) -> Self {
+        let registries = Registries::new(shared, Settings::default());
+        Self { registries, updater: UpdaterClient::new(shared, updater), mapping: mapping.into() }
+    }
+
+    /// Answers messages of SQS: which of them shall come again. `until` is when Lambda ends the invocation: what the updater has not
+    /// answered a little before goes on, and its message comes again.
+    ///
+    /// # Errors
+    ///
+    /// Where they are no messages of SQS, or the mapping cannot be read: SQS delivers all of them again.
+    pub async fn answer(&self, event: &[u8], until: Instant) -> Result<Again, Diagnostic> {
+        let messages: Messages = serde_json::from_slice(event).map_err(|error| Diagnostic {
+            error_type: "JsonValidation".to_owned(),
+            error_message: format!("this function takes messages of SQS: {error}"),
+        })?;
+        let mapping = self.mapping.at(Utc::now()).await.map_err(|why| Diagnostic {
+            error_type: "MappingUnavailable".to_owned(),
+            error_message: format!(
+                "what TRIGGER_MAPPING maps could not be read from {why}. Nothing was changed, and the pushes come again. Where it stays \
+                 so, mend the document or the trigger's right to read it"
+            ),
+        })?;
+        let (groups, others) = groups(messages.records.into_iter().map(Message::from), &mapping);
+        if !others.is_empty() {
+            tracing::warn!(messages = others.len(), "no successful pushes of an image under a tag: left out");
+        }
+        // Repositories do not wait for each other, but for those that have images for the same service.
+        let again = join_all(groups.iter().map(|group| self.group(&mapping, group, until))).await;
+        Ok(Again { messages: again.into_iter().flatten().map(|id| AgainMessage { id }).collect() })
+    }
+
+    /// Acts on the pushes of a repository, one after the other: which messages shall come again. What stands behind one that failed and
+    /// comes again is not looked at, and comes again behind it: done before, it would be undone by it. Source: "Implementing partial
+    /// batch responses" in <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html>. One that does not come
+    /// again holds up nothing.
+    async fn group(&self, mapping: &Mapping, group: &[Delivery], until: Instant) -> Vec<String> {
+        let mut again = Vec::new();
+        let mut brought = BTreeSet::new();
+        for (index, Delivery { message, is_last, push }) in group.iter().enumerate() {
+            let Push { repository, tag, digest, at, .. } = push;
+            // The same event, delivered twice; at another time the tag may have been elsewhere between.
+            if brought.contains(&(repository, tag, digest, at)) {
+                continue;
+            }
+            let Err(why) = self.one(mapping, push, until).await else {
+                brought.insert((repository, tag, digest, at));
+                continue;
+            };
+            tracing::error!(repository, tag, digest, event = push.id, "{why}");
+            again.push(message.clone());
+            if !is_last {
+                let behind = &group[index + 1..];
+                if !behind.is_empty() {
+                    tracing::warn!(repository, messages = behind.len(), "not looked at: they come again behind it");
+                }
+                again.extend(behind.iter().map(|delivery| delivery.message.clone()));
+                break;
+            }
+        }
+        again
+    }
+
+    /// Changes what a push is mapped to, where it is the newest.
+    async fn one(&self, mapping: &Mapping, push: &Push, until: Instant) -> Result<(), String> {
+        let Some(image) = push.image().filter(|_| mapping.is_about(push)) else { return Ok(()) };
+        let Push { repository, tag, digest, .. } = push;
+        let now = match self.registries.find(&image).await {
+            Ok(found) => found.pinned.digest().unwrap_or_default().to_owned(),
+            Err(error) if error.is_missing => {
+                tracing::info!(repository, tag, "left out: the tag is gone");
+                return Ok(());
+            }
+            Err(error) if error.is_artifact => {
+                tracing::info!(repository, tag, digest, "left out: {}", error.what);
+                return Ok(());
+            }
+            Err(error) => return Err(format!("the tag could not be looked up: {}", error.what)),
+        };
+        if now != *digest {
+            tracing::info!(repository, tag, digest, now, "left out: the tag has moved on");
+            return Ok(());
+        }
+        let mut images = BTreeMap::new();
+        for repository in mapping.rivals(push) {
+            let reference = ImageReference::parse(&repository)?;
+            let tagged = self.registries.tagged(&reference).await;
+            let tagged = tagged.map_err(|error| format!("the other tags could not be looked up: {}", error.what))?;
+            images.insert(repository, tagged);
+        }
+        let changes = mapping.changes(push, &images);
+        if changes.overtaken > 0 {
+            tracing::info!(repository, tag, digest, services = changes.overtaken, "left out: a newer image is there");
+        }
+        // What fails in one event keeps no other from being sent: its services are others.
+        let mut failures = Vec::new();
+        for event in &changes.events {
+            failures.extend(self.send(mapping, push, event, until).await.err());
+        }
+        if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
+    }
+
+    async fn send(&self, mapping: &Mapping, push: &Push, event: &Value, until: Instant) -> Result<(), String> {
+        if Instant::now() + TO_SEND > until {
+            return Err("no time is left to change anything: the push comes again".to_owned());
+        }
+        let answered = timeout_at(until - TO_ANSWER, self.updater.invoke(event)).await;
+        let body = answered.map_err(
+            |_| "the updater has not answered yet, and goes on: the push comes again, to ask how it ended",
+        )??;
+        let summary = body.pointer("/body/summary").map(Value::to_string).unwrap_or_default();
+        let Push { id, repository, tag, digest, .. } = push;
+        let ended = Ended::read(&body, mapping);
+        tracing::info!(repository, tag, digest, event = id, summary, overtaken = ended.overtaken, "changed");
+        if ended.is_done { Ok(()) } else { Err(format!("not everywhere: {summary}")) }
+    }
+}

@@ -1,0 +1,3 @@
+//! The trigger function: what is pushed to Amazon ECR is sent to the updater.
+
+pub mod handler;

@@ -1,0 +1,444 @@
+//! What touches the target account: register, update, tag; each call once, or again where it is known that it did nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use domain::call_error::{CallError, Effect};
+use domain::ecs::service::{Service, Snapshot};
+use domain::ecs::task_definition::TaskDefinition;
+use domain::error::{Code, Failure};
+use domain::ids::ServiceKey;
+use domain::ledger::head::LEASE_GRACE;
+use domain::mask::Mask;
+use domain::plan::{Registration, Update, covers_parameters};
+use serde_json::{Map, Value};
+
+use super::lease::HeldLease;
+use super::messages;
+use super::target::Target;
+use super::turn::Revision;
+use crate::aws::ecs::{DescribeError, MutationTime};
+use crate::aws::rate_limit::Call;
+use crate::backoff::Backoff;
+
+/// How often a call is sent that was throttled or never arrived.
+const SEND_ATTEMPTS: u32 = 8;
+/// How often a call is sent whose effect had to be read back.
+const UNKNOWN_ATTEMPTS: u32 = 3;
+/// Longest and shortest time for one mutating call.
+const CALL_TIMEOUT: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(3));
+/// The pause before a call is sent again.
+const PAUSE: Backoff = Backoff { first: Duration::from_millis(500), longest: Duration::from_secs(5) };
+/// The pauses before each reading back: "The Amazon ECS API follows an eventual consistency model", without a bound, so that one look
+/// at once proves nothing.
+/// Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html>.
+pub(super) const READ_BACK_PAUSES: [Duration; 3] =
+    [Duration::from_millis(250), Duration::from_millis(800), Duration::from_secs(1)];
+
+/// The time that mutating calls have: to the invocation's end, or to the last part of the lease, whichever comes first.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget {
+    end: DateTime<Utc>,
+}
+
+impl Budget {
+    /// The time to `deadline`, or to [`LEASE_GRACE`] before `lease_until`.
+    pub fn new(deadline: DateTime<Utc>, lease_until: DateTime<Utc>) -> Self {
+        Self { end: deadline.min(lease_until - LEASE_GRACE) }
+    }
+
+    /// The timeout of a mutating call that starts `now`: a third of the time left, so that a lost answer can be read
+    /// back, within bounds.
+    ///
+    /// # Errors
+    ///
+    /// The time left, where it is less than the timeout: a call that may outlive its lease must not start.
+    pub fn for_mutation(self, now: DateTime<Utc>) -> Result<MutationTime, Duration> {
+        let left = (self.end - now).to_std().unwrap_or_default();
+        let timeout = (left / 3).clamp(CALL_TIMEOUT.1, CALL_TIMEOUT.0);
+        if left < timeout { Err(left) } else { Ok(MutationTime { timeout, latest_start: self.end - timeout }) }
+    }
+
+    /// How long from `now` a mutating call can wait for its turn.
+    pub fn last_start(self, now: DateTime<Utc>) -> Duration {
+        (self.end - now).to_std().unwrap_or_default().saturating_sub(CALL_TIMEOUT.1)
+    }
+}
+
+/// The steps of one change.
+pub struct Applying<'a> {
+    pub target: &'a Target,
+    pub key: &'a ServiceKey,
+    pub update: &'a Update,
+    pub budget: Budget,
+    pub lease: &'a HeldLease,
+    pub clock: fn() -> DateTime<Utc>,
+    pub random: fn() -> [u8; 10],
+}
+
+type Tags = BTreeMap<String, String>;
+
+/// What is seen where an answer was lost.
+struct Seen<T> {
+    done: T,
+    /// Whether the call itself is seen to have acted.
+    is_ours: bool,
+}
+
+impl<T> Seen<T> {
+    fn ours(done: T) -> Self {
+        Self { done, is_ours: true }
+    }
+}
+
+/// A step that failed, and whether it is known what it did.
+struct Stopped {
+    failure: Failure,
+    is_known: bool,
+}
+
+impl From<Failure> for Stopped {
+    fn from(failure: Failure) -> Self {
+        Self { failure, is_known: true }
+    }
+}
+
+impl Applying<'_> {
+    /// Does what the plan says, with the revision that its turn brought. `done`: what an earlier attempt at the same change did.
+    pub async fn run(&self, revision: Revision, after: &mut Snapshot, mut done: Vec<String>) -> Result<(), Failure> {
+        let ended = self.steps(revision, after, &mut done).await;
+        ended.map_err(|stopped| stopped.failure.and(messages::done_so_far(&done, stopped.is_known)))
+    }
+
+    async fn steps(&self, revision: Revision, after: &mut Snapshot, done: &mut Vec<String>) -> Result<(), Stopped> {
+        let update = self.update;
+        let is_new = matches!(revision, Revision::Lead(_));
+        let definition = match (&update.register, revision) {
+            (_, Revision::Shared(definition)) => Some(definition),
+            (Some(Registration { family, document }), Revision::Lead(leader)) => {
+                let definition = Arc::new(self.register(document, family, after).await?);
+                leader.registered(&definition);
+                done.push(format!("task definition {} was registered", definition.family_and_revision()));
+                Some(definition)
+            }
+            _ => update.revision.clone(),
+        };
+        if update.tags_first {
+            self.change_tags(after, done).await?;
+        }
+        if update.updates_service() {
+            let before = after.service.clone();
+            after.service = self.update_service(definition.as_deref(), is_new, after).await?;
+            after.task_definition = self.running(definition, after).await;
+            done.push(messages::service_updated(after, &before));
+        }
+        if !update.tags_first {
+            self.change_tags(after, done).await?;
+        }
+        Ok(())
+    }
+
+    /// What the service runs after its update. Where the update set no revision, the service was perhaps read while it lagged behind, and
+    /// its answer names another one than was read: none is better than a wrong one.
+    async fn running(&self, set: Option<Arc<TaskDefinition>>, after: &Snapshot) -> Option<Arc<TaskDefinition>> {
+        let arn = after.service.task_definition_arn();
+        let is_its = |definition: &Arc<TaskDefinition>| arn.is_none_or(|arn| arn == definition.arn);
+        match set.or_else(|| after.task_definition.clone().filter(is_its)) {
+            Some(known) => Some(known),
+            None => self.target.definition(arn?).await.ok(),
+        }
+    }
+
+    async fn register(&self, document: &str, family: &str, now: &Snapshot) -> Result<TaskDefinition, Stopped> {
+        let what = format!("of family {family} for service {}", self.key);
+        let rejected = |error: &CallError| messages::rejected(Code::TaskDefinitionRejected, &what, error);
+        let mask = || self.mask(now);
+        if self.target.definitions.may_be_there()
+            && let Some(definition) =
+                self.newest(family, document).await.map_err(|error| rejected(&error.without(&mask())))?
+        {
+            return Ok(definition);
+        }
+        let once = async |time| self.target.ecs.register_task_definition(document, time).await;
+        let back = async || Ok(self.newest(family, document).await.map_err(DescribeError::Call)?.map(Seen::ours));
+        self.send(Call::RegisterTaskDefinition, Code::TaskDefinitionRejected, &rejected, mask, once, back).await
+    }
+
+    /// What no error of a call shows: what may be secret in the definition and the service as they were read, and in what is set.
+    fn mask(&self, now: &Snapshot) -> Mask {
+        let definition = now.task_definition.as_deref().map(TaskDefinition::document);
+        let restored = self.update.revision.as_deref().map(TaskDefinition::document);
+        let registered = self.update.register.as_ref().and_then(|it| serde_json::from_str(&it.document).ok());
+        let set = Value::Object(self.update.parameters.clone());
+        let documents = [definition, restored, registered, Some(set), Some(now.service.document())];
+        let mask = documents.iter().flatten().fold(Mask::default(), Mask::and_of);
+        let key = self.key;
+        let images = self.update.images.values().flat_map(|(from, to)| [from.as_str(), to.as_str()]);
+        let shown =
+            [key.account_id().as_str(), key.region().as_str(), key.cluster(), key.service()].into_iter().chain(images);
+        shown.fold(mask, Mask::but)
+    }
+
+    /// The family's newest revision, where it already is what `document` would make.
+    async fn newest(&self, family: &str, document: &str) -> Result<Option<TaskDefinition>, CallError> {
+        match self.target.describe(family).await {
+            Ok(newest) => Ok(Some(newest).filter(|newest| newest.is_what_would_be_registered(document))),
+            // So ECS answers where a family has no active revision.
+            Err(error) if error.has_code(&["ClientException"]) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn update_service(
+        &self,
+        definition: Option<&TaskDefinition>,
+        is_new: bool,
+        now: &Snapshot,
+    ) -> Result<Service, Stopped> {
+        let before = &now.service;
+        let body = self.update_body(definition);
+        let what = definition.map_or_else(
+            || format!("for service {}", self.key),
+            |definition| format!("{} for service {}", definition.family_and_revision(), self.key),
+        );
+        let rejected = |error: &CallError| messages::rejected(Code::ServiceUpdateFailed, &what, error);
+        let once = async |time| {
+            let sent = self.target.ecs.update_service(&body, before.tags.clone(), time).await;
+            // What was registered a moment ago may not be known everywhere yet.
+            sent.map_err(|error| if is_new { error.of_a_new_revision() } else { error })
+        };
+        let back = async || {
+            let service = self.target.ecs.describe_service(self.key).await?;
+            Ok(match self.is_updated(&service, definition, before) {
+                true => Some(Seen::ours(Ok(service))),
+                // A read that lags behind shows an earlier deployment than the one before.
+                false if self.deploys(definition) && service.deployed_at() > before.deployed_at() => {
+                    let running = service.task_definition_arn().unwrap_or("no task definition of its own").to_owned();
+                    Some(Seen { done: Err(running), is_ours: false })
+                }
+                false => None,
+            })
+        };
+        let once = async |time| once(time).await.map(Ok);
+        let updated =
+            self.send(Call::UpdateService, Code::ServiceUpdateFailed, &rejected, || self.mask(now), once, back).await?;
+        // Whether this call was done before is not known: what was deployed behind it stays.
+        updated.map_err(|running| {
+            let failure = messages::changed_meanwhile(self.key, &[format!("it runs {running}")]);
+            Stopped { failure, is_known: false }
+        })
+    }
+
+    /// Whether the call starts a deployment.
+    fn deploys(&self, definition: Option<&TaskDefinition>) -> bool {
+        definition.is_some() || self.update.force_new_deployment
+    }
+
+    fn update_body(&self, definition: Option<&TaskDefinition>) -> String {
+        let mut body: Map<String, Value> = self.update.parameters.clone();
+        body.insert("cluster".to_owned(), self.key.cluster().into());
+        body.insert("service".to_owned(), self.key.service().into());
+        if let Some(definition) = definition {
+            body.insert("taskDefinition".to_owned(), definition.arn.as_str().into());
+        }
+        if self.update.force_new_deployment {
+            body.insert("forceNewDeployment".to_owned(), true.into());
+        }
+        Value::Object(body).to_string()
+    }
+
+    /// Whether `UpdateService` was done, by what the service looks like now.
+    fn is_updated(&self, now: &Service, definition: Option<&TaskDefinition>, before: &Service) -> bool {
+        let parameters = &self.update.parameters;
+        // Where the service looked so before, it does not tell; and sending the same parameters twice does no harm.
+        if definition.is_none() && !self.update.force_new_deployment && covers_parameters(before, parameters) {
+            return false;
+        }
+        let wanted =
+            definition.map_or_else(|| before.task_definition_arn(), |definition| Some(definition.arn.as_str()));
+        // Without a deployment of its own, whatever runs is none of its business.
+        (now.task_definition_arn() == wanted || !self.deploys(definition))
+            && covers_parameters(now, parameters)
+            && (!self.update.force_new_deployment || now.deployment_id() != before.deployment_id())
+    }
+
+    async fn change_tags(&self, after: &mut Snapshot, done: &mut Vec<String>) -> Result<(), Stopped> {
+        if self.update.tags.remove_first {
+            self.untag(after, done).await?;
+            self.tag(after, done).await
+        } else {
+            self.tag(after, done).await?;
+            self.untag(after, done).await
+        }
+    }
+
+    async fn tag(&self, after: &mut Snapshot, done: &mut Vec<String>) -> Result<(), Stopped> {
+        let set = &self.update.tags.set;
+        if set.is_empty() {
+            return Ok(());
+        }
+        let arn = after.service.arn().to_owned();
+        let mut tags = after.service.tags.clone();
+        tags.extend(set.clone());
+        let once = async |time| self.target.ecs.tag(&arn, set, time).await.map(|()| tags.clone());
+        let is_done = |tags: &Tags| set.iter().all(|(key, value)| tags.get(key) == Some(value));
+        after.service.tags = self.send_tags(after, once, is_done).await?;
+        done.push(format!("tags {} were set", messages::listed(set.keys())));
+        Ok(())
+    }
+
+    async fn untag(&self, after: &mut Snapshot, done: &mut Vec<String>) -> Result<(), Stopped> {
+        let remove = &self.update.tags.remove;
+        if remove.is_empty() {
+            return Ok(());
+        }
+        let arn = after.service.arn().to_owned();
+        let mut tags = after.service.tags.clone();
+        tags.retain(|key, _| !remove.contains(key));
+        let once = async |time| self.target.ecs.untag(&arn, remove.iter().cloned(), time).await.map(|()| tags.clone());
+        let is_done = |tags: &Tags| !remove.iter().any(|key| tags.contains_key(key));
+        after.service.tags = self.send_tags(after, once, is_done).await?;
+        done.push(format!("tags {} were removed", messages::listed(remove)));
+        Ok(())
+    }
+
+    /// The tags after a call for them.
+    async fn send_tags(
+        &self,
+        now: &Snapshot,
+        once: impl AsyncFn(MutationTime) -> Result<Tags, CallError>,
+        is_done: impl Fn(&Tags) -> bool,
+    ) -> Result<Tags, Stopped> {
+        let failed = |error: &CallError| messages::tags_failed(self.key, error);
+        let back = async || {
+            let service = self.target.ecs.describe_service(self.key).await?;
+            Ok(Some(service.tags).filter(&is_done).map(Seen::ours))
+        };
+        self.send(Call::TagResource, Code::TagUpdateFailed, &failed, || self.mask(now), once, back).await
+    }
+
+    /// Sends until it is done, refused, or has been sent often enough. Each time it is one request, the budget is asked, and where its
+    /// answer is lost, it is read back whether it was done before it is sent again.
+    async fn send<T>(
+        &self,
+        call: Call,
+        code: Code,
+        failed: &impl Fn(&CallError) -> Failure,
+        mask: impl Fn() -> Mask,
+        once: impl AsyncFn(MutationTime) -> Result<T, CallError>,
+        back: impl AsyncFn() -> Result<Option<Seen<T>>, DescribeError>,
+    ) -> Result<T, Stopped> {
+        let (mut sent, mut unknown) = (0, 0);
+        loop {
+            let now = (self.clock)();
+            let time = self.budget.for_mutation(now).map_err(|left| messages::no_time(code, left))?;
+            let error = match once(time).await {
+                Ok(done) => {
+                    self.lease.mark_acted(now);
+                    return Ok(done);
+                }
+                Err(error) => error.without(&mask()),
+            };
+            sent += 1;
+            if error.effect == Effect::Unknown {
+                unknown += 1;
+                self.lease.mark_acted(now);
+                // First of all: nobody else may begin while it can still act.
+                self.lease.lengthen(now).await;
+                if let Some(Seen { done, is_ours }) = self.read_back(&error, failed, &mask, &back).await? {
+                    // Where somebody else has deployed, this call may still act.
+                    if is_ours {
+                        self.lease.settle(now);
+                    }
+                    return Ok(done);
+                }
+            }
+            if error.effect == Effect::Refused || sent == SEND_ATTEMPTS || unknown == UNKNOWN_ATTEMPTS {
+                return Err(failed(&error).into());
+            }
+            let pause = PAUSE.pause(sent, self.random);
+            // Waiting for a call that could not start then would only take the time to record the failure.
+            if self.budget.for_mutation((self.clock)() + pause).is_err() {
+                return Err(failed(&error).into());
+            }
+            tokio::time::sleep(pause).await;
+            let until = self.budget.last_start((self.clock)());
+            let token = tokio::time::timeout(until, self.target.buckets.take(call)).await;
+            token.map_err(|_| messages::no_time(code, CALL_TIMEOUT.1))?;
+        }
+    }
+
+    /// What became of a call whose answer was lost; none where it was not done, as far as several looks tell.
+    async fn read_back<T>(
+        &self,
+        error: &CallError,
+        failed: &impl Fn(&CallError) -> Failure,
+        mask: &impl Fn() -> Mask,
+        back: &impl AsyncFn() -> Result<Option<Seen<T>>, DescribeError>,
+    ) -> Result<Option<Seen<T>>, Stopped> {
+        let mut unread = None;
+        for pause in READ_BACK_PAUSES {
+            tokio::time::sleep(pause).await;
+            match back().await {
+                Ok(Some(done)) => return Ok(Some(done)),
+                Ok(None) => unread = None,
+                Err(DescribeError::Call(reading)) => unread = Some(reading.without(&mask())),
+                Err(gone) => return Err(failed(error).and(format!("Reading it back: {gone}.")).into()),
+            }
+        }
+        match unread {
+            None => Ok(None),
+            Some(reading) => {
+                let failure = messages::unknown_effect(failed(error), &reading);
+                Err(Stopped { failure, is_known: false })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::ledger::head::{latest_effect, lease_until};
+
+    #[test]
+    fn no_mutating_call_starts_with_less_time_than_its_timeout() {
+        let now = DateTime::UNIX_EPOCH;
+        let seconds = chrono::Duration::seconds;
+        let timeout = |deadline: i64, lease: i64| {
+            let budget = Budget::new(now + seconds(deadline), now + seconds(lease));
+            budget.for_mutation(now).map(|time| (time.timeout, time.latest_start - now))
+        };
+        let of = |timeout, latest| Ok((Duration::from_secs(timeout), seconds(latest)));
+        assert_eq!(timeout(300, 3600), of(10, 290));
+        assert_eq!(timeout(15, 3600), of(5, 10));
+        assert_eq!(timeout(3, 3600), of(3, 0));
+        assert_eq!(timeout(2, 3600), Err(Duration::from_secs(2)));
+        assert_eq!(timeout(-2, 3600), Err(Duration::ZERO));
+        // The last five seconds of a lease are nobody's.
+        assert_eq!(timeout(3600, 8), of(3, 0));
+        assert_eq!(timeout(3600, 7), Err(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn waves_try_again_for_longer_than_a_lease_keeps_others_out() {
+        let (began, seconds) = (DateTime::UNIX_EPOCH, chrono::Duration::seconds);
+        let deadline = began + seconds(900);
+        let until = lease_until(began, deadline);
+        let budget = Budget::new(deadline, until);
+        let last = (0..900).map(|second| began + seconds(second)).rfind(|at| budget.for_mutation(*at).is_ok()).unwrap();
+        let kept_out = [until, latest_effect(last)].map(|until| (until + LEASE_GRACE - began).num_seconds());
+        assert_eq!(kept_out, [130, 182]);
+        let batch = include_str!("../../infrastructure/step-functions/change-batch.asl.json");
+        for told in ["130 seconds after its attempt began", "182 where the answer", "465 in all"] {
+            assert!(batch.contains(told), "{told}");
+        }
+        assert!(batch.contains("{% 15 * $power(2, $attempt - 1) %}") && batch.contains("$attempt >= 6"));
+        let pauses: Vec<i64> = (1..6).map(|attempt| 15 << (attempt - 1)).collect();
+        assert_eq!(pauses, [15, 30, 60, 120, 240]);
+        assert_eq!(pauses.iter().sum::<i64>(), 465);
+        assert!(kept_out.into_iter().all(|kept_out| kept_out < 465));
+    }
+}

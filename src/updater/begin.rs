@@ -1,0 +1,271 @@
+//! The first attempt at a change: its plan, its turn, and its `STARTED`.
+
+use chrono::{DateTime, Utc};
+use domain::ecs::service::Snapshot;
+use domain::error::{Code, Failure};
+use domain::ids::ChangeId;
+use domain::ledger::admission::Position;
+use domain::ledger::head::{Head, Lease, lease_until};
+use domain::ledger::hidden::{hidden, holds_secrets};
+use domain::ledger::idempotency::{Answer, KeyItem};
+use domain::ledger::kind::Kind;
+use domain::ledger::queue::Standing;
+use domain::ledger::record::{Attempt as Try, ChangeFacts, Place, Pointer, Record, Said};
+use domain::ledger::write::{LedgerError, Write};
+use domain::plan::{Change, Plan, Update, What};
+use domain::response::{Response, Status};
+use domain::text::rfc3339;
+use tokio::time::{Duration, Instant};
+
+use super::apply::{self, Budget};
+use super::begun::Begun;
+use super::lease::HeldLease;
+use super::turn::{Revision, Turn};
+use super::{Attempt, FRESH, Looked, Stop, Updater, Work, caller, messages};
+use crate::aws::rate_limit::Call;
+use crate::commit::{Bound, Decision, commit};
+
+/// How often the start of an attempt is written where nothing moved, and for how long at the most.
+const START: (u32, Duration) = (6, Duration::from_secs(15));
+
+/// Why something that was planned is planned anew.
+const MOVED: &str = "its ledger moved";
+
+/// What an attempt writes when it begins.
+pub(super) struct Start {
+    /// Its `STARTED`, with its pointers.
+    pub record: (Record, Vec<Pointer>),
+    /// Its lease.
+    pub lease: Lease,
+    /// Its key.
+    pub key: KeyItem,
+    /// Who asks for it.
+    pub caller: String,
+}
+
+impl Updater {
+    pub(super) async fn begin(
+        &self,
+        work: Work<'_>,
+        looked: Looked,
+        position: &Position,
+        turn: &mut Turn,
+    ) -> Result<Attempt, Stop> {
+        let Work { request, invocation, target, .. } = work;
+        let Looked { snapshot, at } = looked;
+        let restoring = self.restoring(target, request, &snapshot, None).await?;
+        let restores = restoring.change_id().cloned();
+        let update = match restoring.plan(request, &snapshot) {
+            Plan::Refused(failure) => return Err(failure.into()),
+            Plan::Unchanged { targets, notes } => {
+                let container = targets.keys().next().map(String::as_str);
+                return self.unchanged(work, &snapshot, container, restores, notes, position).await;
+            }
+            Plan::Update(update) => update,
+        };
+        let only_images = update.changes.iter().all(|change| change.what == What::Image);
+        if let Some(note) = self.keeps_restores(request, only_images).await? {
+            let (container, notes) = (update.container.as_deref(), vec![note]);
+            return self.unchanged(work, &snapshot, container, restores, notes, position).await;
+        }
+        let revision = self.turn(work, &update, turn).await?;
+        let now = (self.clock)();
+        if now - at > FRESH {
+            return Ok(Attempt::Again);
+        }
+        let until = lease_until(now, invocation.deadline);
+        let budget = Budget::new(invocation.deadline, until);
+        budget.for_mutation(now).map_err(not_started)?;
+        let change_id = ChangeId::new(position.next_change_time(now), (self.random)());
+        let before = self.recorded(&request.service_key, &snapshot, update.container.as_deref()).await;
+        let changes = self.recorded_changes(work, &update.changes).await?;
+        let facts = ChangeFacts { restores, ..Self::facts(work, change_id.clone(), Try::FIRST, &changes, &before) };
+        let said = Said { changes: Some(&changes), before: Some(&before), lease_until: Some(until), ..Said::default() };
+        let place = Place::STARTED;
+        let record = facts.record(Kind::Started, place, now, &said, position.head.as_ref());
+        let record = record.map_err(|error| messages::history_unavailable(&request.service_key, &error.into()))?;
+        let start = Start {
+            record,
+            lease: Lease { change_id: change_id.clone(), attempt: Try::FIRST, until, key: work.key_id.to_owned() },
+            key: KeyItem::begun(work.key_id, &request.event_hash, change_id, Try::FIRST, now),
+            caller: caller(request, invocation, work.key_id),
+        };
+        let lease = match self.start(work, position, start).await? {
+            Ok(lease) => lease,
+            Err(moved) => return Ok(moved),
+        };
+        let deadline = invocation.deadline;
+        let begun = Begun { facts, before, changes: Some(changes), lease, deadline, acted_before: false };
+        let response = Box::pin(self.carry_out(work, snapshot, *update, revision, begun, budget, Vec::new())).await;
+        Ok(Attempt::Ended(Box::new(response.map_err(Stop::Failed)?)))
+    }
+
+    /// Waits for the turn of a change.
+    pub(super) async fn turn(&self, work: Work<'_>, update: &Update, turn: &mut Turn) -> Result<Revision, Stop> {
+        let Work { invocation, target, slot, .. } = work;
+        let now = (self.clock)();
+        let budget = Budget::new(invocation.deadline, lease_until(now, invocation.deadline));
+        // Where the queue is longer than the time left, its place is better given to others.
+        let waits = update.register.is_some().then(|| target.buckets.expected_wait(Call::RegisterTaskDefinition));
+        let waits = chrono::Duration::from_std(waits.unwrap_or_default()).unwrap_or_default();
+        let whole = Budget::new(invocation.deadline, DateTime::<Utc>::MAX_UTC);
+        whole.for_mutation(now + waits).map_err(not_started)?;
+        let longest = whole.last_start(now);
+        let taken = turn.take(target, slot, update, longest).await;
+        let left = budget.for_mutation((self.clock)()).err().unwrap_or_default();
+        taken.ok_or_else(|| not_started(left))
+    }
+
+    /// What a record says that a change sets: hidden values as keyed hashes.
+    async fn recorded_changes(&self, work: Work<'_>, changes: &[Change]) -> Result<Vec<Change>, Failure> {
+        let is_secret = |change: &Change| {
+            change.what == What::Parameter && (holds_secrets(&change.from) || holds_secrets(&change.to))
+        };
+        if !changes.iter().any(is_secret) {
+            return Ok(changes.to_vec());
+        }
+        let service = &work.request.service_key;
+        let unavailable = |error: LedgerError| messages::history_unavailable(service, &error);
+        let key = self.hidden_key().await.map_err(unavailable)?;
+        let hide = |change: &Change| -> serde_json::Result<Change> {
+            let hide = |value| hidden(Some(key), service, &change.path, value);
+            Ok(Change { from: hide(&change.from)?, to: hide(&change.to)?, ..change.clone() })
+        };
+        let hidden = changes.iter().map(|change| if is_secret(change) { hide(change) } else { Ok(change.clone()) });
+        hidden.collect::<serde_json::Result<_>>().map_err(|error| unavailable(error.into()))
+    }
+
+    /// Takes the lease, notes the key and inserts `STARTED`, all or nothing; where something moved, says what. A lost answer of that is
+    /// found in the head.
+    pub(super) async fn start(
+        &self,
+        work: Work<'_>,
+        position: &Position,
+        start: Start,
+    ) -> Result<Result<HeldLease, Attempt>, Failure> {
+        let service = &work.request.service_key;
+        let Start { record, lease, key, caller } = start;
+        let before = position.head.as_ref();
+        let head = Head::behind(&record.0, before, Some(lease.clone())).begun_by(&caller, &key.id, before);
+        let written = Position { head: Some(head.clone()), key: Some(key.clone()) };
+        let mut writes: Vec<Write> = Write::append(service, record, position.head.clone(), head.clone()).collect();
+        writes.push(Write::Key { from: position.key.clone(), to: key });
+        let bound = Bound { tries: START.0, until: Instant::now() + START.1 };
+        let read = async || self.store().read(service, work.key_id).await.map(|read| read.value);
+        let first = Standing { position: position.clone(), ..Standing::default() };
+        let begun = commit(self.store(), self.random, bound, Some(first), read, |now: &Standing| {
+            let is_mine = now.position.head.as_ref().is_some_and(|now| now.follows(&head));
+            Ok(if is_mine {
+                Decision::Done(Ok(now.position.clone()))
+            } else if now.position == *position {
+                Decision::Write(writes.clone(), Ok(written.clone()))
+            } else {
+                Decision::Done(Err(now.clone()))
+            })
+        });
+        match begun.await {
+            Ok(Ok(position)) => {
+                let (store, random) = (self.store().clone(), self.random);
+                Ok(Ok(HeldLease::new(service.clone(), lease, position, store, random)))
+            }
+            Ok(Err(now)) => Ok(Err(Attempt::Moved(MOVED.to_owned(), Some(Box::new(now))))),
+            Err(LedgerError::Conflict(why)) => Ok(Err(Attempt::Moved(why, None))),
+            Err(error) => Err(messages::start_unknown(service, &lease, &error)),
+        }
+    }
+
+    /// Does what is planned, and records how it ended. `earlier`: what an earlier attempt at the same change did.
+    #[expect(clippy::too_many_arguments, reason = "a change, its plan, what its turn brought, and what came before")]
+    pub(super) async fn carry_out(
+        &self,
+        work: Work<'_>,
+        snapshot: Snapshot,
+        update: Update,
+        revision: Revision,
+        begun: Begun,
+        budget: Budget,
+        earlier: Vec<String>,
+    ) -> Result<Response, Failure> {
+        let Work { request, target, slot, .. } = work;
+        slot.under_way();
+        let mut after = snapshot;
+        let applying = apply::Applying {
+            target,
+            key: &request.service_key,
+            update: &update,
+            budget,
+            lease: &begun.lease,
+            clock: self.clock,
+            random: self.random,
+        };
+        match applying.run(revision, &mut after, earlier).await {
+            Ok(()) => self.applied(request, begun, &after, update.notes).await,
+            Err(failure) => self.failed(request, begun, &after, failure).await,
+        }
+    }
+
+    async fn unchanged(
+        &self,
+        work: Work<'_>,
+        snapshot: &Snapshot,
+        container: Option<&str>,
+        restores: Option<ChangeId>,
+        notes: Vec<String>,
+        position: &Position,
+    ) -> Result<Attempt, Stop> {
+        let service = &work.request.service_key;
+        let unavailable = |error: LedgerError| Stop::from(messages::history_unavailable(service, &error));
+        let now = (self.clock)();
+        let change_id = ChangeId::new(position.next_change_time(now), (self.random)());
+        let state = self.recorded(service, snapshot, container).await;
+        let facts = ChangeFacts { restores, ..Self::facts(work, change_id.clone(), Try::FIRST, &[], &state) };
+        let said = Said { before: Some(&state), after: Some(&state), ..Said::default() };
+        let place = Place::RESULT;
+        let record = facts.record(Kind::Unchanged, place, now, &said, position.head.as_ref());
+        let record = record.map_err(|error| unavailable(error.into()))?;
+        let mut response = Response::new(
+            service,
+            Some(&change_id),
+            Status::Unchanged,
+            rfc3339(now),
+            state.state.clone(),
+            state.state.clone(),
+        );
+        response.body.restores = facts.restores.as_ref().map(ToString::to_string);
+        response.body.resolved_images = facts.pins.some().cloned();
+        response.body.changes = Some(Vec::new());
+        response.body.notes = notes;
+        let caller = caller(work.request, work.invocation, work.key_id);
+        let earlier = position.head.as_ref();
+        let head = Head::behind(&record.0, earlier, None).begun_by(&caller, work.key_id, earlier);
+        let key = KeyItem::begun(work.key_id, &work.request.event_hash, change_id.clone(), Try::FIRST, now)
+            .answered(&Answer::Response(Box::new(response.clone())), now)
+            .map_err(|error| unavailable(error.into()))?;
+        let mut writes: Vec<Write> = Write::append(service, record, position.head.clone(), head).collect();
+        writes.push(Write::Key { from: position.key.clone(), to: key });
+        let bound = Bound { tries: START.0, until: Instant::now() + START.1 };
+        let read = async || self.store().read(service, work.key_id).await.map(|read| read.value);
+        let first = Standing { position: position.clone(), ..Standing::default() };
+        let recorded = commit(self.store(), self.random, bound, Some(first), read, |now: &Standing| {
+            let its = now.position.key.as_ref().and_then(KeyItem::progress).map(|progress| &progress.change_id);
+            Ok(if its == Some(&change_id) {
+                Decision::Done(Ok(()))
+            } else if now.position == *position {
+                Decision::Write(writes.clone(), Ok(()))
+            } else {
+                Decision::Done(Err(now.clone()))
+            })
+        });
+        match recorded.await {
+            Ok(Ok(())) => Ok(Attempt::Ended(Box::new(response))),
+            Ok(Err(now)) => Ok(Attempt::Moved(MOVED.to_owned(), Some(Box::new(now)))),
+            Err(LedgerError::Conflict(why)) => Ok(Attempt::Moved(why, None)),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+}
+
+fn not_started(left: std::time::Duration) -> Stop {
+    let failure = messages::no_time(Code::ServiceUpdateFailed, left).and("Nothing was changed in the target account.");
+    Stop::NotStarted(failure)
+}

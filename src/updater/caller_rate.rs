@@ -1,0 +1,52 @@
+//! How many events a caller of the API door sends.
+
+use std::time::Duration;
+
+use domain::error::Failure;
+use domain::ids::VERIFIED_ALIAS;
+use domain::ledger::rate::Rate;
+use domain::ledger::write::{LedgerError, Write};
+use tokio::time::Instant;
+
+use super::{Invocation, Updater, messages};
+use crate::commit::{Bound, Decision, commit};
+
+/// How often an event is counted where others of its caller are counted at the same time, and for how long at the most.
+const COUNT: (u32, Duration) = (8, Duration::from_secs(5));
+
+impl Updater {
+    /// Counts an event that came through the API door, before anything is done for it. Where it cannot be counted it goes on: what
+    /// it asks for needs the same table.
+    ///
+    /// # Errors
+    ///
+    /// [`domain::error::Code::CallerThrottled`], where more events of its caller came in this minute than may.
+    pub async fn count(&self, requested_by: Option<&str>, invocation: &Invocation) -> Result<(), Failure> {
+        let (Some(limit), Some(caller)) =
+            (self.config.caller_events.filter(|_| invocation.is_verified()), requested_by)
+        else {
+            return Ok(());
+        };
+        let id = &Rate::id(VERIFIED_ALIAS, caller);
+        let bound = Bound { tries: COUNT.0, until: Instant::now() + COUNT.1 };
+        let read = async || self.store().read_rate(id).await;
+        let counted = commit(self.store(), self.random, bound, None, read, |before: &Option<Rate>| {
+            Ok(match Rate::with_one_more(id, before.as_ref(), (self.clock)(), limit) {
+                Ok(to) => Decision::Write(vec![Write::Rate { from: before.clone(), to }], Ok(())),
+                Err(next) => Decision::Done(Err(next)),
+            })
+        });
+        match counted.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(next)) => Err(messages::caller_throttled(caller, limit, next)),
+            // So many at once that none comes through is too many.
+            Err(LedgerError::Conflict(_)) => {
+                Err(messages::caller_throttled(caller, limit, (self.clock)() + messages::COME_AGAIN))
+            }
+            Err(error) => {
+                tracing::warn!("an event of {caller} was not counted: {error}");
+                Ok(())
+            }
+        }
+    }
+}

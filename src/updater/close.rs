@@ -1,0 +1,125 @@
+//! A change whose function ended before it did: closed by the next one.
+
+use domain::ecs::deployment_status::left;
+use domain::ecs::service::Snapshot;
+use domain::error::Failure;
+use domain::event::request::UpdateRequest;
+use domain::ledger::admission::Position;
+use domain::ledger::deployment::DeploymentItem;
+use domain::ledger::head::{Head, Lease};
+use domain::ledger::idempotency::Answer;
+use domain::ledger::kind::Kind;
+use domain::ledger::record::{ChangeFacts, Identity, Place, Record, RecordKey, Said};
+use domain::ledger::write::Write;
+
+use super::{Attempt, Updater, Work, messages};
+
+/// What stands of a change that has to be closed.
+pub(super) struct Orphan {
+    /// Its first `STARTED`.
+    started: Option<Record>,
+}
+
+impl Updater {
+    /// The change of an ended lease, where its attempt has no result. Where it has one, only the lease was left.
+    pub(super) async fn orphan(&self, request: &UpdateRequest, lease: &Lease) -> Result<Option<Orphan>, Failure> {
+        let key = &request.service_key;
+        let unavailable = |error| messages::history_unavailable(key, &error);
+        let result = RecordKey::new(lease.change_id.clone(), Place::Result(lease.attempt));
+        let started = RecordKey::new(lease.change_id.clone(), Place::STARTED);
+        if self.store().record_json(key, &result).await.map_err(unavailable)?.is_some() {
+            return Ok(None);
+        }
+        let started = self.store().record(key, &started).await.map_err(unavailable)?;
+        Ok(Some(Orphan { started }))
+    }
+
+    /// Closes a change whose lease ended before it did: what the service looks like now stands in its place, and its
+    /// key answers so.
+    pub(super) async fn close_orphan(
+        &self,
+        work: Work<'_>,
+        snapshot: &Snapshot,
+        position: &Position,
+        lease: &Lease,
+        Orphan { started }: Orphan,
+    ) -> Result<Attempt, Failure> {
+        let key = &work.request.service_key;
+        let now = (self.clock)();
+        let unavailable = |error| messages::history_unavailable(key, &error);
+        let orphan_key = self.store().read(key, &lease.key).await.map_err(unavailable)?.value.position.key;
+        let before = started.as_ref().and_then(Record::before);
+        let container = before.as_ref().and_then(|before| before.state.task_definition_name.clone());
+        let after = self.recorded(key, snapshot, container.as_deref()).await;
+        let changes = started.as_ref().and_then(Record::changes);
+        let set = changes.as_deref();
+        let failure = messages::abandoned(work.request, lease, &after);
+        let facts = Self::facts(
+            work,
+            lease.change_id.clone(),
+            lease.attempt,
+            set.unwrap_or_default(),
+            before.as_ref().unwrap_or(&after),
+        );
+        let facts = match &started {
+            Some(started) => ChangeFacts {
+                requested_by: started.requested_by.clone(),
+                reason: started.reason.clone(),
+                restores: started.restores.clone(),
+                pins: started.pins(),
+                identity: started.identity,
+                caller: started.caller.clone(),
+                sent_at: started.sent_at(),
+                ..facts
+            },
+            // Who it was is not known: it was not whoever closes it.
+            None => ChangeFacts {
+                requested_by: None,
+                reason: None,
+                identity: Identity::Claimed,
+                caller: None,
+                sent_at: None,
+                ..facts
+            },
+        };
+        // What it deployed is its own, whoever closes it.
+        let left = before.as_ref().and_then(|before| left(&facts, set, before, snapshot, lease.until, now));
+        let noted = match &left {
+            Some(left) => {
+                self.store().read_deployment(key, Some(left.deployment_id()), None).await.map_err(unavailable)?.1
+            }
+            None => None,
+        };
+        let left = left.filter(|left| noted.as_ref().is_none_or(|noted| noted.change_id == left.change_id));
+        let said = Said {
+            before: before.as_ref(),
+            after: Some(&after),
+            deployment_id: left.as_ref().map(DeploymentItem::deployment_id),
+            error: Some(&failure),
+            ..Said::default()
+        };
+        let place = Place::Result(lease.attempt);
+        let unwritable = |error: serde_json::Error| messages::history_unavailable(key, &error.into());
+        let (record, _) =
+            facts.record(Kind::Abandoned, place, now, &said, position.head.as_ref()).map_err(unwritable)?;
+        let head = Head::behind(&record, position.head.as_ref(), None);
+        let mut writes: Vec<Write> = Write::append(key, (record, Vec::new()), position.head.clone(), head).collect();
+        let is_its = |progress: &domain::ledger::idempotency::Progress| {
+            progress.change_id == lease.change_id && progress.answer.is_none()
+        };
+        if let Some(orphan_key) = orphan_key.filter(|key| key.progress().is_some_and(is_its)) {
+            let to = orphan_key.answered(&Answer::Failure(failure), now).map_err(unwritable)?;
+            writes.push(Write::Key { from: Some(orphan_key), to });
+        }
+        if let Some(left) = left.as_ref().filter(|_| noted.is_none()) {
+            writes.push(Write::Deployment { from: None, to: Box::new(left.clone()) });
+        }
+        match self.settler.note(&writes).await {
+            Ok(true) => Ok(Attempt::Moved("an abandoned change was closed".to_owned(), None)),
+            Ok(false) => Ok(Attempt::Moved("another writer was faster to close an abandoned change".to_owned(), None)),
+            // Whether it was written or not, the next reading tells.
+            Err(error) if error.retryable() => Ok(Attempt::Moved(error.to_string(), None)),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+}

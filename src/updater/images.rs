@@ -1,0 +1,60 @@
+//! Images of one invocation: each is looked up once, so that all services that get it get the same bytes.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use domain::error::Failure;
+use domain::event::request::{Lookup, UpdateRequest};
+use domain::image::{Found, ImageReference, Pins};
+use domain::registry::RegistryError;
+use tokio::sync::OnceCell;
+
+use crate::aws::images::Registries;
+
+type Asked = Arc<OnceCell<Result<Found, RegistryError>>>;
+
+/// What was looked up so far. A failure counts too: what one service cannot have, no other gets either.
+pub struct Images<'a> {
+    registries: &'a Registries,
+    found: Mutex<HashMap<ImageReference, Asked>>,
+}
+
+impl<'a> Images<'a> {
+    pub fn new(registries: &'a Registries) -> Self {
+        Self { registries, found: Mutex::default() }
+    }
+
+    /// The request with its images checked, and pinned where it asks for that.
+    pub async fn of(&self, request: &UpdateRequest) -> Result<UpdateRequest, Failure> {
+        let mut request = request.clone();
+        if request.lookup == Lookup::None {
+            return Ok(request);
+        }
+        let mut found = HashMap::new();
+        for image in request.image.references() {
+            let it = self.find(image).await.map_err(|error| error.into_failure(image))?;
+            found.insert(image.clone(), it);
+        }
+        request.found(&found);
+        Ok(request)
+    }
+
+    async fn find(&self, image: &ImageReference) -> Result<Found, RegistryError> {
+        let lookup =
+            Arc::clone(self.found.lock().unwrap_or_else(PoisonError::into_inner).entry(image.clone()).or_default());
+        lookup.get_or_init(|| self.registries.find(image)).await.clone()
+    }
+
+    /// The request of a change that began earlier: its images are what its `STARTED` record pinned them to.
+    /// Nothing is asked for again: it was found when the change began.
+    pub fn as_begun(request: &UpdateRequest, pins: &Pins) -> UpdateRequest {
+        let mut request = request.clone();
+        let pinned = |image: &ImageReference| {
+            let pinned = ImageReference::parse(pins.0.get(image.as_str())?).ok()?;
+            Some((image.clone(), Found { pinned, platforms: Vec::new() }))
+        };
+        let found = request.image.references().into_iter().filter_map(pinned).collect();
+        request.found(&found);
+        request
+    }
+}

@@ -1,0 +1,115 @@
+//! The lease of a change that is under way, and how it is lengthened where a call may still act.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use domain::ids::ServiceKey;
+use domain::ledger::admission::Position;
+use domain::ledger::head::{Head, Lease, latest_effect};
+use domain::ledger::write::Write;
+use tokio::time::Instant;
+
+use crate::aws::ledger_store::LedgerStore;
+use crate::commit::{Bound, Decision, commit};
+
+/// How long it is tried to lengthen a lease: the reading back waits for it.
+const BOUND: (u32, Duration) = (5, Duration::from_secs(10));
+
+/// A lease that this invocation holds, and the position of which it is a part, as this change wrote them last.
+#[derive(Debug)]
+pub struct HeldLease {
+    service: ServiceKey,
+    lease: Lease,
+    store: LedgerStore,
+    random: fn() -> [u8; 10],
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    position: Position,
+    /// When the last call was sent that changed something, or may have.
+    acted: Option<DateTime<Utc>>,
+    /// When calls were sent whose answer was lost and whose effect was not seen.
+    unsettled: Vec<DateTime<Utc>>,
+}
+
+impl HeldLease {
+    pub fn new(
+        service: ServiceKey,
+        lease: Lease,
+        position: Position,
+        store: LedgerStore,
+        random: fn() -> [u8; 10],
+    ) -> Self {
+        let state = Mutex::new(State { position, acted: None, unsettled: Vec::new() });
+        Self { service, lease, store, random, state }
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
+        f(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Head and key as this change wrote them last.
+    pub fn position(&self) -> Position {
+        self.with(|state| state.position.clone())
+    }
+
+    /// Whether a lease is this one.
+    pub fn is_mine(&self, lease: &Lease) -> bool {
+        lease.is_of(&self.lease.change_id, self.lease.attempt)
+    }
+
+    /// A call that was sent at `sent_at` has changed something, or may have.
+    pub fn mark_acted(&self, sent_at: DateTime<Utc>) {
+        self.with(|state| state.acted = Some(sent_at));
+    }
+
+    /// Whether a call may have changed something.
+    pub fn has_acted(&self) -> bool {
+        self.with(|state| state.acted.is_some())
+    }
+
+    /// Whether a call of this change may have done what was done at this time: an environment that stood still sees much later what there is.
+    pub fn may_have_acted_at(&self, at: DateTime<Utc>) -> bool {
+        self.with(|state| state.acted).is_none_or(|sent_at| at <= latest_effect(sent_at))
+    }
+
+    /// Until when nobody else may begin, since a call may still act; none where each is known to have acted or not.
+    pub fn kept_until(&self) -> Option<DateTime<Utc>> {
+        self.with(|state| state.unsettled.iter().max().copied()).map(latest_effect)
+    }
+
+    /// The answer of a call that was sent at `sent_at` is lost: nobody else may begin before it can have acted. Where the lease
+    /// is lost already, or cannot be lengthened, the change goes on to its result: what it sends it sends within the old one.
+    pub async fn lengthen(&self, sent_at: DateTime<Utc>) {
+        self.with(|state| state.unsettled.push(sent_at));
+        let bound = Bound { tries: BOUND.0, until: Instant::now() + BOUND.1 };
+        let read = async || Ok(self.store.read_deployment(&self.service, None, None).await?.0.head);
+        let first = self.position().head;
+        let lengthened = commit(&self.store, self.random, bound, Some(first), read, |head: &Option<Head>| {
+            let mine =
+                head.as_ref().and_then(|head| Some((head, head.lease.as_ref().filter(|lease| self.is_mine(lease))?)));
+            let Some((head, lease)) = mine else { return Ok(Decision::Done(None)) };
+            let longer = Head { lease: Some(lease.lengthened(sent_at)), ..head.clone() };
+            if longer == *head {
+                return Ok(Decision::Done(Some(longer)));
+            }
+            let write = Write::Head { service: self.service.clone(), from: Some(head.clone()), to: longer.clone() };
+            Ok(Decision::Write(vec![write], Some(longer)))
+        });
+        match lengthened.await {
+            Ok(Some(head)) => self.with(|state| state.position.head = Some(head)),
+            Ok(None) => {
+                tracing::warn!(service = %self.service, "the lease of a call whose answer was lost is lost, too");
+            }
+            Err(error) => tracing::warn!(service = %self.service, "a lease could not be lengthened: {error}"),
+        }
+    }
+
+    /// The call that was sent at `sent_at` is seen to have acted.
+    pub fn settle(&self, sent_at: DateTime<Utc>) {
+        self.with(|state| state.unsettled.retain(|other| *other != sent_at));
+    }
+}

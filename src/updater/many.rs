@@ -1,0 +1,338 @@
+//! Many changes at once: sessions and reads that they share, and no more of them at a time than wanted.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_credential_types::provider::SharedCredentialsProvider;
+use chrono::{DateTime, Utc};
+use domain::error::Failure;
+use domain::event::batch;
+use domain::event::request::{Batch, UpdateRequest};
+use domain::ids::Region;
+use domain::ledger::queue::Standing;
+use domain::response::{ManyResponse, Outcome, Response, Results};
+use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use super::images::Images;
+use super::slot::Slot;
+use super::target::{Definitions, Target};
+use super::{Invocation, NOTE_TIMEOUT, Opening, Seen, Stop, Updater, asker, caller, event, key_id, wait};
+use crate::aws::ecs::SERVICES_PER_CALL;
+
+/// How many sessions of one account are at work at a time. More would only wait for the same buckets, with snapshots
+/// that grow old meanwhile.
+const SESSIONS_PER_ACCOUNT: usize = 2;
+
+/// What is kept of an invocation's time to answer in, where something is left to note.
+const TO_ANSWER: Duration = Duration::from_secs(1);
+
+/// How many services may be prepared and not have begun, half as many again as may be at work: the next ones are ready
+/// when a place comes free, and not so many that what was read about them grows old and fills the memory. Those at work
+/// count until their change has begun: what the next ones need is done while these wait for ECS, and not in their way.
+fn ahead(max_concurrency: usize) -> usize {
+    let at_once = max_concurrency.max(SERVICES_PER_CALL);
+    at_once + at_once / 2
+}
+
+impl Updater {
+    /// Does what `batch` asks. `ended` hears of each update when it has ended.
+    pub async fn update_many(
+        &self,
+        batch: &Batch,
+        invocation: &Invocation,
+        ended: &dyn Fn(&UpdateRequest, &Outcome),
+    ) -> ManyResponse {
+        let run = Run {
+            updater: self,
+            updates: &batch.updates,
+            invocation,
+            ended,
+            images: Images::new(&self.registries),
+            slots: Arc::new(Semaphore::new(self.config.max_concurrency)),
+            ahead: Arc::new(Semaphore::new(ahead(self.config.max_concurrency))),
+            results: RefCell::new(Results::new(batch.updates.len(), batch.summary_only)),
+            slowest: Cell::default(),
+            to_wait: RefCell::default(),
+            more: Notify::new(),
+        };
+        let mut accounts: HashMap<&str, Rc<Account>> = HashMap::new();
+        let mut running: FuturesUnordered<_> = batch::groups(&batch.updates)
+            .into_iter()
+            .map(|group| {
+                let id = batch.updates[group[0]].service_key.account_id().as_str();
+                let account = Rc::clone(accounts.entry(id).or_default());
+                run.take_turn(group, account)
+            })
+            .collect();
+        // From now on an account's task definitions last as long as its groups.
+        drop(accounts);
+        let mut waiting = FuturesUnordered::new();
+        loop {
+            waiting.extend(run.to_wait.take().into_iter().map(|one| run.wait(one)));
+            if running.is_empty() && waiting.is_empty() {
+                break;
+            }
+            tokio::select! {
+                // In a fixed order: what happens depends on nothing but events and times.
+                biased;
+                _ = running.next(), if !running.is_empty() => {}
+                _ = waiting.next(), if !waiting.is_empty() => {}
+                () = run.more.notified() => {}
+            }
+        }
+        drop((running, waiting));
+        run.results.into_inner().into_response()
+    }
+}
+
+/// One invocation with many updates.
+struct Run<'a> {
+    updater: &'a Updater,
+    updates: &'a [UpdateRequest],
+    invocation: &'a Invocation,
+    ended: &'a dyn Fn(&UpdateRequest, &Outcome),
+    images: Images<'a>,
+    /// Changes that may be at work.
+    slots: Arc<Semaphore>,
+    /// Services that may be prepared and have not begun.
+    ahead: Arc<Semaphore>,
+    results: RefCell<Results>,
+    /// What the slowest change so far took.
+    slowest: Cell<Duration>,
+    /// Changes that are done, and whose deployments are to be followed. They need no place, session or turn of others.
+    to_wait: RefCell<Vec<ToWait>>,
+    /// Told when there is one more of them.
+    more: Notify,
+}
+
+/// A change that is done, and whose deployment is to be followed.
+struct ToWait {
+    index: usize,
+    response: Response,
+    target: Result<Target, Failure>,
+}
+
+/// What the groups of one account share.
+struct Account {
+    turns: Arc<Semaphore>,
+    definitions: RefCell<HashMap<Region, Arc<Definitions>>>,
+}
+
+impl Default for Account {
+    fn default() -> Self {
+        Self { turns: Arc::new(Semaphore::new(SESSIONS_PER_ACCOUNT)), definitions: RefCell::default() }
+    }
+}
+
+impl Run<'_> {
+    async fn take_turn(&self, group: Vec<usize>, account: Rc<Account>) {
+        let _turn = Arc::clone(&account.turns).acquire_owned().await.ok();
+        self.group(group, &account).await;
+    }
+
+    /// The updates of one session.
+    async fn group(&self, group: Vec<usize>, account: &Account) {
+        let mut ahead = self.prepare(group.len()).await;
+        if !self.has_time() {
+            for index in group {
+                self.end(index, &Outcome::NotStarted);
+            }
+            return;
+        }
+        let updater = self.updater;
+        let services: Vec<_> = group.iter().map(|index| &self.updates[*index].service_key).collect();
+        let requested_by = self.updates[group[0]].requested_by.as_deref();
+        let changes: Vec<usize> = group.iter().copied().filter(|index| !self.updates[*index].dry_run).collect();
+        let key_ids: Vec<_> = changes.iter().map(|index| key_id(&self.updates[*index], self.invocation)).collect();
+        let wanted: Vec<_> = changes
+            .iter()
+            .map(|index| &self.updates[*index].service_key)
+            .zip(key_ids.iter().map(String::as_str))
+            .collect();
+        let (session, positions) =
+            tokio::join!(updater.open_session(&services, requested_by, self.invocation), async {
+                if wanted.is_empty() { Vec::new() } else { updater.store().read_many(&wanted).await }
+            });
+        let session = match session {
+            Err(refused) if refused.is_too_large && group.len() > 1 => {
+                drop(ahead);
+                let (first, second) = group.split_at(group.len() / 2);
+                Box::pin(self.group(first.to_vec(), account)).await;
+                return Box::pin(self.group(second.to_vec(), account)).await;
+            }
+            session => session.map_err(|refused| refused.failure),
+        };
+        let targets = self.targets(&group, &session, account);
+        // Where one of them began before, the definition that they share may be registered, though others did not begin.
+        if positions
+            .iter()
+            .flatten()
+            .any(|read| read.value.position.key.as_ref().is_some_and(|key| key.progress().is_some()))
+        {
+            targets.values().flatten().for_each(|target| target.definitions.came_before());
+        }
+        let mut positions: HashMap<_, _> = changes.into_iter().zip(positions).collect();
+        // What head and key alone decide needs no look at the service.
+        let now = (updater.clock)();
+        let is_open = |index: &usize| {
+            positions.get(index).is_none_or(|position| {
+                let request = &self.updates[*index];
+                let key_id = key_id(request, self.invocation);
+                let caller = caller(request, self.invocation, &key_id);
+                let asker = asker(request, &caller, &key_id);
+                let admits = |standing: &Standing| standing.admits(event(request), &asker, now);
+                position.as_ref().is_ok_and(|read| admits(&read.value).needs_the_service())
+            })
+        };
+        let open: Vec<usize> = group.iter().copied().filter(is_open).collect();
+        let mut seen = self.look(&open, &targets).await;
+        let entries = group.into_iter().filter_map(|index| {
+            let target = targets.get(self.updates[index].service_key.region())?;
+            let (position, seen) = (positions.remove(&index), seen.remove(&index));
+            let opening = position.map(|position| Opening { position, seen: None });
+            let ahead = ahead.as_mut().and_then(|permits| permits.split(1));
+            Some(self.entry(index, target, opening, seen, ahead))
+        });
+        // Each wakes itself alone; `join_all` would look at all of them for every answer to one.
+        let mut entries: FuturesUnordered<_> = entries.collect();
+        drop(ahead);
+        while entries.next().await.is_some() {}
+    }
+
+    /// Waits until so many services may be prepared: all of a group, or as many as may be at all.
+    async fn prepare(&self, services: usize) -> Option<OwnedSemaphorePermit> {
+        let most = ahead(self.updater.config.max_concurrency);
+        let permits = u32::try_from(services.min(most)).ok()?;
+        Arc::clone(&self.ahead).acquire_many_owned(permits).await.ok()
+    }
+
+    /// Each region of the group through its session.
+    fn targets(
+        &self,
+        group: &[usize],
+        session: &Result<SharedCredentialsProvider, Failure>,
+        account: &Account,
+    ) -> HashMap<Region, Result<Target, Failure>> {
+        let mut targets = HashMap::new();
+        for key in group.iter().map(|index| &self.updates[*index].service_key) {
+            targets.entry(key.region().clone()).or_insert_with(|| {
+                let session = session.clone()?;
+                let mut definitions = account.definitions.borrow_mut();
+                let definitions = definitions.entry(key.region().clone()).or_default();
+                Ok(self.updater.target(key, session, definitions))
+            });
+        }
+        targets
+    }
+
+    /// Describes services, those of one cluster together. `indices` are sorted by region and cluster.
+    async fn look(
+        &self,
+        indices: &[usize],
+        targets: &HashMap<Region, Result<Target, Failure>>,
+    ) -> HashMap<usize, Seen> {
+        let place = |index: &usize| {
+            let key = &self.updates[*index].service_key;
+            (key.region(), key.cluster())
+        };
+        let calls = indices.chunk_by(|a, b| place(a) == place(b)).flat_map(|cluster| cluster.chunks(SERVICES_PER_CALL));
+        let calls = calls.filter_map(|indices| {
+            let target = targets.get(place(indices.first()?).0)?.as_ref().ok()?;
+            let keys: Vec<_> = indices.iter().map(|index| &self.updates[*index].service_key).collect();
+            Some(async move {
+                let services = target.ecs.describe_services(&keys).await;
+                let at = self.now();
+                indices
+                    .iter()
+                    .copied()
+                    .zip(services.into_iter().map(move |service| Seen { service, at }))
+                    .collect::<Vec<_>>()
+            })
+        });
+        join_all(calls).await.into_iter().flatten().collect()
+    }
+
+    async fn entry(
+        &self,
+        index: usize,
+        target: &Result<Target, Failure>,
+        opening: Option<Opening>,
+        seen: Option<Seen>,
+        ahead: Option<OwnedSemaphorePermit>,
+    ) {
+        let slot = Slot::of(&self.slots, ahead).await;
+        let request = &self.updates[index];
+        if !self.has_time() {
+            if let Some(Opening { position: Ok(read), .. }) = &opening {
+                self.note(request, &read.value).await;
+            }
+            return self.end(index, &Outcome::NotStarted);
+        }
+        let begun = self.now();
+        let ended = match (opening, target) {
+            (Some(opening), target) => {
+                let opening = Opening { seen, ..opening };
+                Box::pin(self.updater.change(request, self.invocation, target, &self.images, opening, &slot)).await
+            }
+            (None, Ok(target)) => {
+                Box::pin(self.updater.foretell(request, target, &self.images, seen)).await.map_err(Stop::Failed)
+            }
+            (None, Err(failure)) => Err(Stop::Failed(failure.clone())),
+        };
+        self.slowest.set(self.slowest.get().max((self.now() - begun).to_std().unwrap_or_default()));
+        let ended = match ended {
+            Ok(response) if wait::waits(request, &response) => {
+                self.to_wait.borrow_mut().push(ToWait { index, response, target: target.clone() });
+                return self.more.notify_one();
+            }
+            ended => ended,
+        };
+        self.end(
+            index,
+            &match ended {
+                Ok(response) => Outcome::Answered(Box::new(response)),
+                Err(Stop::Failed(failure) | Stop::Refused(failure)) => Outcome::Failed(failure),
+                Err(Stop::NotStarted(_)) => Outcome::NotStarted,
+            },
+        );
+    }
+
+    /// Notes an update that time does not allow to begin: sent again, it does not undo what began meanwhile.
+    async fn note(&self, request: &UpdateRequest, read: &Standing) {
+        // What is said of all of them must not come too late for it.
+        if self.left() < NOTE_TIMEOUT + TO_ANSWER {
+            return;
+        }
+        if let Err(error) = self.updater.note(request, self.invocation, read, &key_id(request, self.invocation)).await {
+            tracing::warn!(service = %request.service_key, "an event that was not started could not be noted: {error}");
+        }
+    }
+
+    async fn wait(&self, ToWait { index, response, target }: ToWait) {
+        let response = self.updater.wait(&self.updates[index], self.invocation, &target, response).await;
+        self.end(index, &Outcome::Answered(Box::new(response)));
+    }
+
+    fn end(&self, index: usize, outcome: &Outcome) {
+        let request = &self.updates[index];
+        (self.ended)(request, outcome);
+        self.results.borrow_mut().set(index, &request.service_key, outcome);
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        (self.updater.clock)()
+    }
+
+    fn left(&self) -> Duration {
+        (self.invocation.deadline - self.now()).to_std().unwrap_or_default()
+    }
+
+    fn has_time(&self) -> bool {
+        batch::fits(self.left(), self.slowest.get())
+    }
+}

@@ -1,0 +1,130 @@
+//! What a request restores, found before its plan is made.
+
+use std::collections::BTreeMap;
+
+use domain::ecs::service::Snapshot;
+use domain::error::Failure;
+use domain::event::request::{RestorePoint, UpdateRequest};
+use domain::ids::{ChangeId, ServiceKey};
+use domain::ledger::hidden::is_hidden;
+use domain::ledger::hold::Hold;
+use domain::ledger::previous::Previous;
+use domain::ledger::record::{Place, RecordKey};
+use domain::ledger::write::LedgerError;
+use domain::plan::restore::Past;
+use domain::plan::{self, OldDefinition, Plan, Restore};
+
+use super::target::Target;
+use super::{Updater, messages};
+use crate::aws::ecs::DescribeError;
+
+/// What a request restores.
+pub(super) enum Restoring {
+    /// Nothing: it is no restore.
+    No,
+    /// This.
+    Yes(Box<Restore>),
+    /// What it means is undone already; the note says by what.
+    Undone(String),
+}
+
+impl Restoring {
+    /// The change whose before it puts back.
+    pub fn change_id(&self) -> Option<&ChangeId> {
+        match self {
+            Self::Yes(restore) => Some(&restore.change_id),
+            Self::No | Self::Undone(_) => None,
+        }
+    }
+
+    /// The plan of a request with it.
+    pub fn plan(&self, request: &UpdateRequest, snapshot: &Snapshot) -> Plan {
+        match self {
+            Self::No => plan::plan(request, snapshot, None),
+            Self::Yes(restore) => plan::plan(request, snapshot, Some(restore)),
+            Self::Undone(note) => Plan::Unchanged { targets: BTreeMap::new(), notes: vec![note.clone()] },
+        }
+    }
+}
+
+impl Updater {
+    /// What the request's `restore` puts back; `known` is the change that its `STARTED` record names.
+    pub(super) async fn restoring(
+        &self,
+        target: &Target,
+        request: &UpdateRequest,
+        snapshot: &Snapshot,
+        known: Option<&ChangeId>,
+    ) -> Result<Restoring, Failure> {
+        let Some(point) = &request.restore else { return Ok(Restoring::No) };
+        let key = &request.service_key;
+        let unavailable = |error: LedgerError| messages::history_unavailable(key, &error);
+        let change_id = match (known, point) {
+            (Some(change_id), _) | (None, RestorePoint::Change(change_id)) => change_id.clone(),
+            (None, RestorePoint::Previous) => match self.store().previous(key).await.map_err(unavailable)? {
+                Some(Previous::Change(change_id)) => change_id,
+                Some(Previous::Undone { change_id, by, before }) => {
+                    return Ok(Restoring::Undone(messages::undone_already(&change_id, &by, before.as_ref())));
+                }
+                None => return Err(messages::nothing_to_restore(key, None)),
+            },
+        };
+        let past = self.past(key, &change_id).await.map_err(unavailable)?;
+        let past = past.ok_or_else(|| messages::nothing_to_restore(key, Some(&change_id)))?;
+        let before = past.into_before().map_err(|why| messages::cannot_restore(key, &why))?;
+        let definition = match before.state.task_definition_arn.as_deref() {
+            Some(arn) if snapshot.service.task_definition_arn() != Some(arn) => {
+                match target.definition(arn).await {
+                    Ok(definition) if definition.is_active => OldDefinition::Active(definition),
+                    Ok(definition) => OldDefinition::Inactive(definition),
+                    // So ECS answers where it no longer has a revision.
+                    Err(error) if error.has_code(&["ClientException"]) => OldDefinition::Gone,
+                    Err(error) => return Err(messages::describe_failed(key, &DescribeError::Call(error))),
+                }
+            }
+            _ => OldDefinition::InPlace,
+        };
+        let hidden = if before.service.values().any(is_hidden) {
+            Some(self.hidden_key().await.map_err(unavailable)?.clone())
+        } else {
+            None
+        };
+        Ok(Restoring::Yes(Box::new(Restore { change_id, before, definition, hidden })))
+    }
+
+    /// Refuses what a push would bring where that would undo a restore. Gives a note where it is the last push again, that sets images alone
+    /// (`only_images`), and something else was deployed since: then there is nothing to do.
+    pub(super) async fn keeps_restores(
+        &self,
+        request: &UpdateRequest,
+        only_images: bool,
+    ) -> Result<Option<String>, Failure> {
+        let Some(tag) = &request.pushed_tag else { return Ok(None) };
+        let key = &request.service_key;
+        let (mut again, mut images) = (Vec::new(), 0);
+        for image in request.image.references() {
+            images += 1;
+            let hold = self.store().hold(key, image, tag, request.requested_by.as_deref()).await;
+            match hold.map_err(|error| messages::history_unavailable(key, &error))? {
+                Hold::By(by) => {
+                    let record = self.last_begun(key, &by).await;
+                    return Err(messages::held(key, image, tag, &by, record.as_ref()));
+                }
+                Hold::Again(by) => again.push(messages::pushed_again(image, tag, &by)),
+                Hold::No => {}
+            }
+        }
+        Ok(again.pop().filter(|_| only_images && again.len() + 1 == images))
+    }
+
+    /// What stands of a change: its first `STARTED`, or the only record of what has none.
+    async fn past(&self, key: &ServiceKey, change_id: &ChangeId) -> Result<Option<Past>, LedgerError> {
+        for place in [Place::STARTED, Place::RESULT] {
+            let record = RecordKey::new(change_id.clone(), place);
+            if let Some(record) = self.store().record_json(key, &record).await? {
+                return Ok(Past::read(&record));
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,216 @@
+//! After a change: its deployment, followed to its end. Nothing is leased meanwhile.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use domain::ecs::deployment_status::{Ending, Followed, Standing};
+use domain::error::Failure;
+use domain::event::request::UpdateRequest;
+use domain::ledger::admission::Position;
+use domain::ledger::idempotency::Answer;
+use domain::ledger::kind::Kind;
+use domain::ledger::write::{LedgerError, Write};
+use domain::response::{Response, Status};
+use domain::text::rfc3339;
+use tokio::time::Instant;
+
+use super::target::Target;
+use super::{Invocation, Updater, key_id};
+use crate::aws::deployment_watcher::{Looker, Waited, follow};
+use crate::aws::sessions::session_name;
+use crate::commit::{Bound, Decision, commit};
+use crate::outcomes::{End, Settled, Witness};
+
+/// The time that is kept back before the invocation's end, to record an outcome and to answer.
+const RESERVE: Duration = Duration::from_secs(6);
+/// How long who does not wait, since another one does, looks at the deployment.
+const LOOK: Duration = Duration::from_secs(5);
+/// How often it is tried to say in the state table that this invocation waits, and for how long at the most.
+const MARK: (u32, Duration) = (3, Duration::from_secs(5));
+
+impl Updater {
+    /// Follows the deployment that a change started, where the request waits for it, and answers how it ended.
+    pub(super) async fn wait(
+        &self,
+        request: &UpdateRequest,
+        invocation: &Invocation,
+        target: &Result<Target, Failure>,
+        mut response: Response,
+    ) -> Response {
+        if !waits(request, &response) {
+            return response;
+        }
+        let Some(deployment_id) = response.body.deployment_id.clone() else {
+            response.body.notes.push("no deployment was started: there was nothing to wait for".to_owned());
+            return response;
+        };
+        let target = match target {
+            Ok(target) => target,
+            Err(failure) => return timed_out(response, &format!("it cannot be followed: {}", failure.message)),
+        };
+        let key_id = key_id(request, invocation);
+        let known = self.store().read_deployment(&request.service_key, Some(&deployment_id), Some(&key_id)).await;
+        let (position, item) = known.unwrap_or_default();
+        let applied_at = DateTime::parse_from_rfc3339(&response.body.timestamp).map(|at| at.with_timezone(&Utc));
+        let followed = Followed {
+            id: &deployment_id,
+            before: item.as_ref().and_then(|item| item.before.as_deref()),
+            started_at: item.as_ref().map_or_else(|| applied_at.unwrap_or_else(|_| (self.clock)()), |it| it.started_at),
+            service_deployment: item.as_ref().and_then(|item| item.service_deployment.as_deref()),
+        };
+        let now = (self.clock)();
+        let end = until(now, request.wait_seconds, invocation.deadline);
+        let mut looker = Looker::new(&target.ecs, &target.buckets, &request.service_key, followed).patient();
+        // Who made the change said with its answer that he waits.
+        if response.body.replayed
+            && let Some(other) = self.other_waiter(request, &key_id, position, end).await
+        {
+            let left = (end - (self.clock)()).to_std().unwrap_or_default();
+            let what = match tokio::time::timeout(LOOK.min(left), looker.look()).await {
+                Ok(Ok(Standing::Ended(ending))) => return self.ended(request, invocation, response, *ending).await,
+                Ok(Ok(Standing::Open(what))) => what,
+                Ok(Err(error)) => format!("it could not be looked at: {error}"),
+                Err(_) => "it could not be looked at in time".to_owned(),
+            };
+            return waited_for_already(response, other, &what);
+        }
+        let left = (end - (self.clock)()).to_std().unwrap_or_default();
+        match follow(Instant::now() + left, async || looker.look().await).await {
+            Waited::Ended(ending) => self.ended(request, invocation, response, *ending).await,
+            Waited::TimedOut(what) => {
+                if (self.clock)() + LOOK < end {
+                    self.waits_no_longer(request, &key_id).await;
+                }
+                timed_out(response, &what)
+            }
+        }
+    }
+
+    /// This invocation follows the deployment no longer, before its time: whoever sends the event again waits at once. Where that cannot be
+    /// written, he is told that somebody waits, until the time is over.
+    async fn waits_no_longer(&self, request: &UpdateRequest, key_id: &str) {
+        let bound = Bound { tries: MARK.0, until: Instant::now() + MARK.1 };
+        let read = async || self.store().read(&request.service_key, key_id).await.map(|read| read.value.position);
+        let unmarked = commit(self.store(), self.random, bound, None, read, |position: &Position| {
+            let now = (self.clock)();
+            let key = position.key(now).filter(|key| key.waiter(now).is_some());
+            let Some(key) = key else { return Ok(Decision::Done(())) };
+            Ok(Decision::Write(vec![Write::Waiter { key: key.clone(), until: now }], ()))
+        });
+        if let Err(error) = unmarked.await {
+            tracing::warn!(service = %request.service_key, "that nobody waits any more could not be noted: {error}");
+        }
+    }
+
+    /// Until when another invocation follows the deployment of this key's change already; none where this one does from now on, until `end`.
+    /// Where that cannot be read or written, two follow it: that costs calls, and nothing else.
+    async fn other_waiter(
+        &self,
+        request: &UpdateRequest,
+        key_id: &str,
+        position: Position,
+        end: DateTime<Utc>,
+    ) -> Option<DateTime<Utc>> {
+        let bound = Bound { tries: MARK.0, until: Instant::now() + MARK.1 };
+        let read = async || self.store().read(&request.service_key, key_id).await.map(|read| read.value.position);
+        let marked = commit(self.store(), self.random, bound, Some(position), read, |position: &Position| {
+            let now = (self.clock)();
+            let key = position.key(now).filter(|key| key.progress().is_some());
+            let Some(key) = key else { return Ok(Decision::Done(None)) };
+            Ok(match key.waiter(now) {
+                // Its own mark, of which the answer was lost.
+                Some(until) if rfc3339(until) == rfc3339(end) => Decision::Done(None),
+                Some(until) => Decision::Done(Some(until)),
+                None => Decision::Write(vec![Write::Waiter { key: key.clone(), until: end }], None),
+            })
+        });
+        // Nothing of it goes into the time that is kept back for the answer.
+        let left = (end - (self.clock)()).to_std().unwrap_or_default();
+        let late = || Err(LedgerError::Time("no time was left".to_owned()));
+        tokio::time::timeout(left, marked).await.unwrap_or_else(|_| late()).unwrap_or_else(|error| {
+            tracing::warn!(service = %request.service_key, "that somebody waits could not be noted: {error}");
+            None
+        })
+    }
+
+    async fn ended(
+        &self,
+        request: &UpdateRequest,
+        invocation: &Invocation,
+        mut response: Response,
+        mut ending: Ending,
+    ) -> Response {
+        let deployment_id = response.body.deployment_id.clone().unwrap_or_default();
+        self.settler.name_superseder(&request.service_key, &deployment_id, &mut ending).await;
+        let body = &mut response.body;
+        body.timestamp = rfc3339((self.clock)());
+        body.outcome = Some(ending.detail.clone());
+        if ending.detail.no_tasks_wanted {
+            body.notes.push("no tasks are wanted: the service is steady without one having run".to_owned());
+        }
+        let first = response.clone();
+        let told = |kind: Kind| {
+            let mut first = first.clone();
+            first.body.replayed = false;
+            first.body.status = Status::of_outcome(kind);
+            Answer::Response(Box::new(first))
+        };
+        let key_id = key_id(request, invocation);
+        let end = End {
+            service: &request.service_key,
+            service_arn: &response.body.after.service_arn,
+            deployment_id: response.body.deployment_id.as_deref().unwrap_or_default(),
+            ending: &ending,
+            is_final: true,
+            answer: Some((&key_id, &told)),
+        };
+        let request_id = invocation.request_id.clone();
+        let witness = Witness { session: session_name(&request_id), request_id };
+        let settled = self.settler.settle(end, &witness).await;
+        // Whoever recorded the end first has the last word: answer, key and ledger say the same.
+        let kind = match &settled {
+            Ok(Settled::Known(Some(recorded))) => *recorded,
+            _ => ending.kind,
+        };
+        response.body.status = Status::of_outcome(kind);
+        match settled {
+            Ok(Settled::Recorded { .. }) => response.body.recorded = Some(ending.kind),
+            Ok(Settled::Known(_) | Settled::Unknown) => {}
+            Ok(Settled::Refused(why)) => tracing::error!(service = %request.service_key, "refused: {why}"),
+            Err(error) => {
+                let note = format!("how it ended could not be recorded yet: {error}. The recorder asks again");
+                response.body.notes.push(note);
+            }
+        }
+        response
+    }
+}
+
+/// Whether there is a deployment to wait for, or to say that there is none.
+pub(super) fn waits(request: &UpdateRequest, response: &Response) -> bool {
+    request.wait_seconds > 0 && response.body.status == Status::Applied
+}
+
+/// Until when an invocation waits at the latest that begins to do so `now`: who died meanwhile keeps nobody from waiting for longer.
+pub(super) fn until(now: DateTime<Utc>, wait_seconds: u16, deadline: DateTime<Utc>) -> DateTime<Utc> {
+    (now + chrono::Duration::seconds(wait_seconds.into())).min(deadline - RESERVE)
+}
+
+fn waited_for_already(mut response: Response, until: DateTime<Utc>, what: &str) -> Response {
+    response.body.status = Status::TimedOut;
+    response.body.notes.push(format!(
+        "another invocation waits for this deployment already, until {} at the latest, and one at a time does: {what}. It goes on: ask the \
+         history function, or send the same event with the same idempotency key after that time to wait again",
+        rfc3339(until)
+    ));
+    response
+}
+
+fn timed_out(mut response: Response, what: &str) -> Response {
+    response.body.status = Status::TimedOut;
+    response.body.notes.push(format!(
+        "the deployment did not end while it was waited for: {what}. It goes on: ask the history function, or send the \
+         same event with the same idempotency key to wait again"
+    ));
+    response
+}
