@@ -14,7 +14,7 @@ use crate::backoff::Backoff;
 /// The pause before something is read and decided again.
 const PAUSE: Backoff = Backoff { first: Duration::from_millis(40), longest: Duration::from_secs(5) };
 /// The shortest time that a write gets, however little is left.
-const SHORTEST_WRITE: Duration = Duration::from_secs(1);
+const MIN_WRITE: Duration = Duration::from_secs(1);
 
 /// What is to be done given what was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,7 +107,7 @@ async fn within<T>(
     until: Instant,
     what: impl Future<Output = Result<T, LedgerError>>,
 ) -> Result<T, LedgerError> {
-    let until = until.max(Instant::now() + SHORTEST_WRITE);
+    let until = until.max(Instant::now() + MIN_WRITE);
     let late = || LedgerError::Time(format!("{operation}: no answer came in the time of this invocation"));
     tokio::time::timeout_at(until, what).await.unwrap_or_else(|_| Err(late()))
 }

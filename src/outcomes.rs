@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use domain::ecs::deployment_status::{DELETED, Detail, Ending, superseder_among};
+use domain::ecs::deployment_status::{DELETED, Outcome, OutcomeDetail, superseder_among};
 use domain::ids::{ChangeId, ServiceKey};
-use domain::image::Pins;
-use domain::ledger::admission::Position;
+use domain::image::ResolvedImages;
+use domain::ledger::admission::LedgerState;
 use domain::ledger::deployment::DeploymentItem;
 use domain::ledger::head::Head;
-use domain::ledger::idempotency::Answer;
+use domain::ledger::idempotency::StoredAnswer;
 use domain::ledger::kind::Kind;
-use domain::ledger::record::{Attempt, ChangeFacts, Identity, Place, RecordKey, Said};
+use domain::ledger::record::{Attempt, ChangeContext, Identity, RecordFields, RecordKey, RecordPlace};
 use domain::ledger::write::{LedgerError, Write};
 use tokio::time::Instant;
 
@@ -26,7 +26,7 @@ pub const NEWEST_RECORDS: i32 = 100;
 
 /// Who saw it, for the record.
 #[derive(Debug, Clone, Default)]
-pub struct Witness {
+pub struct RecordedBy {
     /// `RoleSessionName` in the target's `CloudTrail`; empty where it was told by an event.
     pub session: String,
     /// Lambda request id.
@@ -35,7 +35,7 @@ pub struct Witness {
 
 /// What became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Settled {
+pub enum RecordResult {
     /// It is recorded now.
     Recorded {
         /// The change it ends.
@@ -51,7 +51,7 @@ pub enum Settled {
 
 /// An end to be recorded.
 #[derive(Clone, Copy)]
-pub struct End<'a> {
+pub struct OutcomeToRecord<'a> {
     /// The service.
     pub service: &'a ServiceKey,
     /// Its ARN.
@@ -59,17 +59,17 @@ pub struct End<'a> {
     /// The deployment.
     pub deployment_id: &'a str,
     /// How it ended.
-    pub ending: &'a Ending,
+    pub ending: &'a Outcome,
     /// Whether nothing more is to come.
     pub is_final: bool,
     /// The idempotency key whose answer the end is from now on, and that answer by what stands in the ledger in the end: somebody else may
     /// have recorded another one first.
-    pub answer: Option<(&'a str, &'a dyn Fn(Kind) -> Answer)>,
+    pub answer: Option<(&'a str, &'a dyn Fn(Kind) -> StoredAnswer)>,
 }
 
 /// The one who writes ends of deployments.
 #[derive(Debug, Clone)]
-pub struct Settler {
+pub struct OutcomeRecorder {
     /// The tables.
     pub store: LedgerStore,
     /// The time.
@@ -79,8 +79,8 @@ pub struct Settler {
 }
 
 /// What is read before an end is recorded.
-struct Known {
-    position: Position,
+struct OutcomeState {
+    position: LedgerState,
     item: Option<DeploymentItem>,
     /// Keys of the records of its change.
     records: Vec<RecordKey>,
@@ -88,19 +88,19 @@ struct Known {
     repository: Option<String>,
 }
 
-impl Settler {
+impl OutcomeRecorder {
     /// Records an end behind what is recorded of its change.
     ///
     /// # Errors
     ///
     /// Where it could not be written. It may be tried again: it is recorded once.
-    pub async fn settle(&self, end: End<'_>, witness: &Witness) -> Result<Settled, LedgerError> {
+    pub async fn record(&self, end: OutcomeToRecord<'_>, witness: &RecordedBy) -> Result<RecordResult, LedgerError> {
         let bound = Bound { tries: TRIES, until: Instant::now() + LONGEST };
         let read = async || self.known(end).await;
         commit(&self.store, self.random, bound, None, read, |known| self.decide(end, known, witness)).await
     }
 
-    async fn known(&self, end: End<'_>) -> Result<Known, LedgerError> {
+    async fn known(&self, end: OutcomeToRecord<'_>) -> Result<OutcomeState, LedgerError> {
         let key_id = end.answer.map(|(id, _)| id);
         let (position, item) = self.store.read_deployment(end.service, Some(end.deployment_id), key_id).await?;
         let records = match &item {
@@ -110,16 +110,21 @@ impl Settler {
         let key = |record: &domain::ledger::record::RawRecord| RecordKey::parse(record.get("record")?.as_str()?).ok();
         let image = records.iter().find_map(|record| record.get("image")?.as_str());
         let repository = image.and_then(|image| image.rsplit_once('#')).map(|(repository, _)| repository.to_owned());
-        Ok(Known { position, item, records: records.iter().filter_map(key).collect(), repository })
+        Ok(OutcomeState { position, item, records: records.iter().filter_map(key).collect(), repository })
     }
 
-    fn decide(&self, end: End<'_>, known: &Known, witness: &Witness) -> Result<Decision<Settled>, LedgerError> {
+    fn decide(
+        &self,
+        end: OutcomeToRecord<'_>,
+        known: &OutcomeState,
+        witness: &RecordedBy,
+    ) -> Result<Decision<RecordResult>, LedgerError> {
         let now = (self.clock)();
-        let Known { position, item, records, repository } = known;
-        let Some(item) = item else { return Ok(Decision::Done(Settled::Unknown)) };
+        let OutcomeState { position, item, records, repository } = known;
+        let Some(item) = item else { return Ok(Decision::Done(RecordResult::Unknown)) };
         if item.service_arn != end.service_arn || item.service != *end.service {
             let what = format!("deployment {} is one of service {}", end.deployment_id, item.service_arn);
-            return Ok(Decision::Done(Settled::Refused(what)));
+            return Ok(Decision::Done(RecordResult::Refused(what)));
         }
         let mut to = item.clone();
         to.check_at = if end.is_final { None } else { item.check_at.map(|_| item.next_check(now)) };
@@ -130,27 +135,30 @@ impl Settler {
             if end.is_final && item.check_at.is_some() {
                 writes.push(Write::Deployment { from: Some(Box::new(item.clone())), to: Box::new(to) });
             }
-            let settled = Settled::Known(recorded);
+            let settled = RecordResult::Known(recorded);
             return Ok(if writes.is_empty() { Decision::Done(settled) } else { Decision::Write(writes, settled) });
         }
         to.outcomes.push(end.ending.kind);
         let change_id = &item.change_id;
-        let is_free = |place: &Place| !records.iter().any(|key| key.place == *place);
-        let place = Place::later().find(is_free).ok_or_else(|| {
+        let is_free = |place: &RecordPlace| !records.iter().any(|key| key.place == *place);
+        let place = RecordPlace::later().find(is_free).ok_or_else(|| {
             LedgerError::Encoding(format!("change {change_id} of {} has no place for one more record", end.service))
         })?;
         // Under an image stands what became of a change, too: whoever asks by it is told the same.
         let repositories = Some(item.repositories.clone()).filter(|repositories| !repositories.is_empty());
         let repositories = repositories.unwrap_or_else(|| repository.iter().cloned().collect());
-        let facts = ChangeFacts { repositories, ..facts(end.service, change_id, witness) };
-        let said =
-            Said { deployment_id: Some(end.deployment_id), outcome: Some(&end.ending.detail), ..Said::default() };
+        let facts = ChangeContext { repositories, ..facts(end.service, change_id, witness) };
+        let said = RecordFields {
+            deployment_id: Some(end.deployment_id),
+            outcome: Some(&end.ending.detail),
+            ..RecordFields::default()
+        };
         let written = facts.record(end.ending.kind, place, now, &said, position.head.as_ref())?;
         let head = Head::behind(&written.0, position.head.as_ref(), position.lease().cloned());
         let mut writes: Vec<Write> = Write::append(end.service, written, position.head.clone(), head).collect();
         writes.push(Write::Deployment { from: Some(Box::new(item.clone())), to: Box::new(to) });
         writes.extend(key_write(end, position, item, end.ending.kind, now)?);
-        Ok(Decision::Write(writes, Settled::Recorded { change_id: change_id.clone() }))
+        Ok(Decision::Write(writes, RecordResult::Recorded { change_id: change_id.clone() }))
     }
 
     /// What records a deployment that no change started, behind `position`.
@@ -161,8 +169,8 @@ impl Settler {
     pub fn external(
         &self,
         external: External<'_>,
-        position: &Position,
-        witness: &Witness,
+        position: &LedgerState,
+        witness: &RecordedBy,
     ) -> Result<(Vec<Write>, ChangeId), LedgerError> {
         let (mut writes, change_id) = self.external_record(external, position, witness)?;
         writes.push(self.external_item(external, change_id.clone()));
@@ -183,15 +191,16 @@ impl Settler {
     pub fn external_record(
         &self,
         external: External<'_>,
-        position: &Position,
-        witness: &Witness,
+        position: &LedgerState,
+        witness: &RecordedBy,
     ) -> Result<(Vec<Write>, ChangeId), LedgerError> {
         let now = (self.clock)();
         let External { service, deployment_id, at, detail, random, .. } = external;
         let change_id = ChangeId::new(position.next_change_time(at.min(now)), random);
         let facts = facts(service, &change_id, witness);
-        let said = Said { deployment_id: Some(deployment_id), outcome: Some(detail), ..Said::default() };
-        let place = Place::RESULT;
+        let said =
+            RecordFields { deployment_id: Some(deployment_id), outcome: Some(detail), ..RecordFields::default() };
+        let place = RecordPlace::RESULT;
         let written = facts.record(Kind::External, place, now, &said, position.head.as_ref())?;
         let head = Head::behind(&written.0, position.head.as_ref(), position.lease().cloned());
         Ok((Write::append(service, written, position.head.clone(), head).collect(), change_id))
@@ -206,7 +215,7 @@ impl Settler {
 
     /// Looks in the ledger what took over from a deployment: what was stopped since a change had taken over was superseded, even where ECS
     /// does not show that change any more; and which change started the deployment that took over. Without it the end stands as well.
-    pub async fn name_superseder(&self, service: &ServiceKey, deployment_id: &str, ending: &mut Ending) {
+    pub async fn name_superseder(&self, service: &ServiceKey, deployment_id: &str, ending: &mut Outcome) {
         if ending.kind == Kind::Stopped && ending.detail.reason.as_deref() != Some(DELETED) {
             match self.store.newest_records(service, NEWEST_RECORDS).await {
                 Ok(records) => {
@@ -253,15 +262,15 @@ pub struct External<'a> {
     /// When it was heard of, by the event.
     pub at: DateTime<Utc>,
     /// What the event says.
-    pub detail: &'a Detail,
+    pub detail: &'a OutcomeDetail,
     /// For the id.
     pub random: [u8; 10],
 }
 
 /// The key with the answer that the ledger gives in the end, where it does not have it yet.
 fn key_write(
-    end: End<'_>,
-    position: &Position,
+    end: OutcomeToRecord<'_>,
+    position: &LedgerState,
     item: &DeploymentItem,
     recorded: Kind,
     now: DateTime<Utc>,
@@ -276,8 +285,8 @@ fn key_write(
 }
 
 /// What a witness writes of a change: who asked for it, and why, stand in the change's own records.
-fn facts(service: &ServiceKey, change_id: &ChangeId, witness: &Witness) -> ChangeFacts {
-    ChangeFacts {
+fn facts(service: &ServiceKey, change_id: &ChangeId, witness: &RecordedBy) -> ChangeContext {
+    ChangeContext {
         service: service.clone(),
         change_id: change_id.clone(),
         repositories: Vec::new(),
@@ -290,7 +299,7 @@ fn facts(service: &ServiceKey, change_id: &ChangeId, witness: &Witness) -> Chang
         request_id: witness.request_id.clone(),
         sent_at: None,
         restores: None,
-        pins: Pins::default(),
+        pins: ResolvedImages::default(),
     }
 }
 
@@ -308,9 +317,9 @@ mod tests {
         let change_id = ChangeId::new(now, [1; 10]);
         let key = KeyItem::begun("key#1", "e", change_id.clone(), Attempt::FIRST, now);
         let item = DeploymentItem::new(&service, "arn:s", "ecs-svc/2", change_id, now, now);
-        let ending = Ending { kind: Kind::Superseded, detail: Detail::default() };
-        let told = |kind: Kind| Answer::Failure(Failure::new(Code::ServiceUpdateFailed, kind.as_str()));
-        let end = End {
+        let ending = Outcome { kind: Kind::Superseded, detail: OutcomeDetail::default() };
+        let told = |kind: Kind| StoredAnswer::Failure(Failure::new(Code::ServiceUpdateFailed, kind.as_str()));
+        let end = OutcomeToRecord {
             service: &service,
             service_arn: "arn:s",
             deployment_id: "ecs-svc/2",
@@ -318,12 +327,12 @@ mod tests {
             is_final: true,
             answer: Some(("key#1", &told)),
         };
-        let position = Position { head: None, key: Some(key) };
+        let position = LedgerState { head: None, key: Some(key) };
         let write = key_write(end, &position, &item, Kind::Completed, now).unwrap();
         let Some(Write::Key { to, .. }) = &write else { panic!("{write:?}") };
         let answer = to.progress().unwrap().answer.as_deref().unwrap();
         assert!(answer.contains("COMPLETED") && !answer.contains("SUPERSEDED"), "{answer}");
-        let again = Position { head: None, key: Some(to.clone()) };
+        let again = LedgerState { head: None, key: Some(to.clone()) };
         assert_eq!(key_write(end, &again, &item, Kind::Completed, now), Ok(None), "it has that answer");
     }
 }

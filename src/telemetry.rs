@@ -41,7 +41,7 @@ fn own_level(level: Option<&str>) -> LevelFilter {
 
 /// How a change ended, as its metric is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub enum MeasuredEnd {
     /// AWS took it.
     Applied,
     /// Nothing differed.
@@ -69,16 +69,16 @@ pub fn print(line: &Value) {
 /// One line in CloudWatch's embedded metric format: a count of one.
 /// Source: <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>.
 #[must_use]
-pub fn metric_line(namespace: &str, ended: Ended, at: DateTime<Utc>) -> Value {
+pub fn metric_line(namespace: &str, ended: MeasuredEnd, at: DateTime<Utc>) -> Value {
     match ended {
-        Ended::Applied => count(namespace, "Applied", &json!([[]]), at),
-        Ended::Unchanged => count(namespace, "Unchanged", &json!([[]]), at),
-        Ended::Deployment(kind) => count(namespace, deployment_metric(kind), &json!([[]]), at),
-        Ended::NotRecorded => count(namespace, "DeploymentsNotRecorded", &json!([[]]), at),
-        Ended::NotAsked => count(namespace, "DeploymentsNotAsked", &json!([[]]), at),
-        Ended::Swept => count(namespace, "SweepsDone", &json!([[]]), at),
+        MeasuredEnd::Applied => count(namespace, "Applied", &json!([[]]), at),
+        MeasuredEnd::Unchanged => count(namespace, "Unchanged", &json!([[]]), at),
+        MeasuredEnd::Deployment(kind) => count(namespace, deployment_metric(kind), &json!([[]]), at),
+        MeasuredEnd::NotRecorded => count(namespace, "DeploymentsNotRecorded", &json!([[]]), at),
+        MeasuredEnd::NotAsked => count(namespace, "DeploymentsNotAsked", &json!([[]]), at),
+        MeasuredEnd::Swept => count(namespace, "SweepsDone", &json!([[]]), at),
         // One set of dimensions: each further one is another metric that is paid for, and sums need none.
-        Ended::Failed(code, fault) => {
+        MeasuredEnd::Failed(code, fault) => {
             let mut line = count(namespace, "Failed", &json!([["code", "fault"]]), at);
             line["code"] = code.as_str().into();
             line["fault"] = fault.as_str().into();
@@ -131,13 +131,13 @@ mod tests {
 
     #[test]
     fn a_failure_is_counted_once_by_code_and_fault() {
-        let ended = Ended::Failed(Code::TagUpdateFailed, Fault::Operator);
+        let ended = MeasuredEnd::Failed(Code::TagUpdateFailed, Fault::Operator);
         let line = metric_line("EcsUpdater", ended, DateTime::UNIX_EPOCH);
         assert_eq!(line["Failed"], 1);
         assert_eq!(line["code"], "TagUpdateFailed");
         assert_eq!(line["fault"], "operator");
         assert_eq!(line["_aws"]["CloudWatchMetrics"][0]["Dimensions"], json!([["code", "fault"]]));
-        let line = metric_line("EcsUpdater", Ended::Applied, DateTime::UNIX_EPOCH);
+        let line = metric_line("EcsUpdater", MeasuredEnd::Applied, DateTime::UNIX_EPOCH);
         assert_eq!(line["Applied"], 1);
         assert_eq!(line.get("code"), None);
     }
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_sweep_is_counted_without_dimensions() {
-        let line = metric_line("EcsUpdater", Ended::Swept, DateTime::UNIX_EPOCH);
+        let line = metric_line("EcsUpdater", MeasuredEnd::Swept, DateTime::UNIX_EPOCH);
         assert_eq!(line["SweepsDone"], 1);
         assert_eq!(line["_aws"]["CloudWatchMetrics"][0]["Dimensions"], json!([[]]));
     }

@@ -15,23 +15,23 @@ use http_body_util::Limited;
 
 /// The longest answer that is read: twice what `BatchGetItem` gives at most, since text in JSON may be longer than as data.
 /// Source: <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html>.
-const LONGEST_ANSWER: usize = 32 << 20;
+const MAX_ANSWER: usize = 32 << 20;
 
-/// An HTTP client whose answers end after [`LONGEST_ANSWER`], with an error.
+/// An HTTP client whose answers end after [`MAX_ANSWER`], with an error.
 #[derive(Debug)]
-pub struct Bounded {
+pub struct BodyLimited {
     client: SharedHttpClient,
     is_valid: AtomicBool,
 }
 
-impl Bounded {
+impl BodyLimited {
     /// Bounds the answers of `client`.
     pub fn new(client: SharedHttpClient) -> Self {
         Self { client, is_valid: AtomicBool::new(false) }
     }
 }
 
-impl HttpClient for Bounded {
+impl HttpClient for BodyLimited {
     fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
         SharedHttpConnector::new(BoundedConnector(self.client.http_connector(settings, components)))
     }
@@ -66,7 +66,7 @@ impl HttpConnector for BoundedConnector {
         let answer = self.0.call(request);
         HttpConnectorFuture::new(async {
             let answer = answer.await?;
-            Ok(answer.map(|body| SdkBody::from_body_1_x(Limited::new(body, LONGEST_ANSWER))))
+            Ok(answer.map(|body| SdkBody::from_body_1_x(Limited::new(body, MAX_ANSWER))))
         })
     }
 }
@@ -96,7 +96,7 @@ mod tests {
     fn a_client_that_was_found_valid_is_not_asked_again() {
         for refused in [0, 2] {
             let asked = Arc::new(AtomicUsize::new(0));
-            let client = Bounded::new(SharedHttpClient::new(Counted(asked.clone(), refused)));
+            let client = BodyLimited::new(SharedHttpClient::new(Counted(asked.clone(), refused)));
             let validate =
                 || client.validate_base_client_config(&RuntimeComponentsBuilder::new("test"), &ConfigBag::base());
             assert_eq!(std::iter::repeat_with(validate).take(5).filter(Result::is_err).count(), refused);

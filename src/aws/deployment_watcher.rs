@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use chrono::Duration as Span;
 use domain::call_error::CallError;
-use domain::ecs::deployment_status::{Ending, Followed, ServiceDeployment, Standing, Superseder, definitions_of};
+use domain::ecs::deployment_status::{
+    DeploymentStatus, Outcome, ServiceDeployment, Superseder, TrackedDeployment, definitions_of,
+};
 use domain::ecs::reason;
 use domain::ecs::service::Service;
 use domain::ids::ServiceKey;
@@ -12,7 +14,7 @@ use domain::mask::Mask;
 use tokio::time::Instant;
 
 use crate::aws::ecs::{DescribeError, Ecs};
-use crate::aws::rate_limit::{Buckets, Call};
+use crate::aws::rate_limit::{AccountLimits, ApiBucket};
 
 /// First and longest pause between two looks. A deployment takes minutes.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
@@ -24,11 +26,11 @@ const AROUND: Span = Span::minutes(1);
 
 /// Looks at one deployment.
 #[derive(Debug)]
-pub struct Looker<'a> {
+pub struct DeploymentWatcher<'a> {
     ecs: &'a Ecs,
-    buckets: &'a Buckets,
+    limits: &'a AccountLimits,
     key: &'a ServiceKey,
-    followed: Followed<'a>,
+    followed: TrackedDeployment<'a>,
     /// ARN of its service deployment, once it is found.
     service_deployment: Option<String>,
     /// Whether the one that ECS named when it began is known not to be its own.
@@ -41,13 +43,13 @@ pub struct Looker<'a> {
     replaced: Option<Instant>,
 }
 
-impl<'a> Looker<'a> {
+impl<'a> DeploymentWatcher<'a> {
     /// One who has not looked yet.
     #[must_use]
-    pub fn new(ecs: &'a Ecs, buckets: &'a Buckets, key: &'a ServiceKey, followed: Followed<'a>) -> Self {
+    pub fn new(ecs: &'a Ecs, limits: &'a AccountLimits, key: &'a ServiceKey, followed: TrackedDeployment<'a>) -> Self {
         Self {
             ecs,
-            buckets,
+            limits,
             key,
             followed,
             service_deployment: None,
@@ -70,9 +72,9 @@ impl<'a> Looker<'a> {
     /// # Errors
     ///
     /// Where a call failed. That the service is gone is an answer, where it was there once.
-    pub async fn look(&mut self) -> Result<Standing, DescribeError> {
+    pub async fn look(&mut self) -> Result<DeploymentStatus, DescribeError> {
         let known = self.service_deployment().await?;
-        self.buckets.take(Call::ReadDeployments).await;
+        self.limits.take(ApiBucket::ReadDeployments).await;
         let service = self.ecs.describe_service(self.key).await?;
         if service.status() == "INACTIVE" {
             return Err(DescribeError::ServiceNotFound);
@@ -85,21 +87,21 @@ impl<'a> Looker<'a> {
             && known.as_ref().is_some_and(|known| self.followed.is_replaced(&service, known))
             && self.replaced.get_or_insert_with(Instant::now).elapsed() < STEADY
         {
-            return Ok(Standing::Open(
+            return Ok(DeploymentStatus::Open(
                 "another deployment is there, and ECS does not say yet how this one ended".to_owned(),
             ));
         }
         let standing = self.followed.standing(&service, known.as_ref());
         let ending = match standing {
-            Standing::Ended(ending) => *ending,
-            open @ Standing::Open(_) => return Ok(open),
+            DeploymentStatus::Ended(ending) => *ending,
+            open @ DeploymentStatus::Open(_) => return Ok(open),
         };
-        let ending = self.superseder.iter().fold(ending, Ending::superseded);
-        Ok(Standing::Ended(Box::new(self.told(ending, &service, known.as_ref()).await)))
+        let ending = self.superseder.iter().fold(ending, Outcome::superseded);
+        Ok(DeploymentStatus::Ended(Box::new(self.told(ending, &service, known.as_ref()).await)))
     }
 
     /// The end with a reason that may be told. What it may repeat is asked for only where it says more than ECS is known to say.
-    async fn told(&self, ending: Ending, service: &Service, known: Option<&ServiceDeployment>) -> Ending {
+    async fn told(&self, ending: Outcome, service: &Service, known: Option<&ServiceDeployment>) -> Outcome {
         let says_more = ending.detail.reason.as_deref().is_some_and(|reason| !reason::is_all_known(reason));
         let mask = if says_more { self.mask(service).await } else { None };
         ending.told(known, |reason| reason::told(reason, mask.as_ref()))
@@ -110,7 +112,7 @@ impl<'a> Looker<'a> {
     async fn mask(&self, service: &Service) -> Option<Mask> {
         let mut mask = Mask::default().and_of(&service.document());
         for arn in definitions_of(service, self.followed.id)? {
-            self.buckets.take(Call::DescribeTaskDefinition).await;
+            self.limits.take(ApiBucket::DescribeTaskDefinition).await;
             match self.ecs.describe_task_definition(&arn).await {
                 Ok(definition) => mask = mask.and_of(&definition.document()),
                 Err(error) => {
@@ -135,7 +137,7 @@ impl<'a> Looker<'a> {
         }
         if self.service_deployment.is_none() {
             let at = self.followed.started_at;
-            self.buckets.take(Call::ReadDeployments).await;
+            self.limits.take(ApiBucket::ReadDeployments).await;
             match self.ecs.list_service_deployments(self.key, (at - AROUND, at + AROUND)).await {
                 Ok(list) => {
                     self.service_deployment = self.followed.among(&list).map(|it| it.service_deployment_arn.clone());
@@ -166,7 +168,7 @@ impl<'a> Looker<'a> {
     }
 
     async fn described(&self, arn: &str) -> Result<Option<ServiceDeployment>, CallError> {
-        self.buckets.take(Call::ReadDeployments).await;
+        self.limits.take(ApiBucket::ReadDeployments).await;
         self.ecs.describe_service_deployment(arn).await
     }
 
@@ -181,27 +183,27 @@ impl<'a> Looker<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Waited {
     /// The deployment ended.
-    Ended(Box<Ending>),
+    Ended(Box<Outcome>),
     /// It did not end in time; what it was doing, or why that is not known.
     TimedOut(String),
 }
 
 /// Looks again and again until the deployment has ended, or `until`. What fails and may pass is tried again.
-pub async fn follow(until: Instant, look: impl AsyncFnMut() -> Result<Standing, DescribeError>) -> Waited {
+pub async fn follow(until: Instant, look: impl AsyncFnMut() -> Result<DeploymentStatus, DescribeError>) -> Waited {
     follow_at(PAUSE, until, look).await
 }
 
 async fn follow_at(
     (first, longest): (Duration, Duration),
     until: Instant,
-    mut look: impl AsyncFnMut() -> Result<Standing, DescribeError>,
+    mut look: impl AsyncFnMut() -> Result<DeploymentStatus, DescribeError>,
 ) -> Waited {
     let mut pause = first;
     let mut seen = "nobody looked at it yet".to_owned();
     loop {
         match tokio::time::timeout_at(until, look()).await {
-            Ok(Ok(Standing::Ended(ending))) => return Waited::Ended(ending),
-            Ok(Ok(Standing::Open(what))) => seen = what,
+            Ok(Ok(DeploymentStatus::Ended(ending))) => return Waited::Ended(ending),
+            Ok(Ok(DeploymentStatus::Open(what))) => seen = what,
             Ok(Err(DescribeError::Call(error))) if error.retryable() => {
                 tracing::warn!("a deployment could not be looked at, trying again: {error}");
                 seen = format!("it could not be looked at: {error}");
@@ -214,8 +216,8 @@ async fn follow_at(
             tokio::time::sleep_until(until).await;
             // One last look: it may have ended meanwhile. The time to answer is beyond `until`.
             return match tokio::time::timeout(first, look()).await {
-                Ok(Ok(Standing::Ended(ending))) => Waited::Ended(ending),
-                Ok(Ok(Standing::Open(what))) => Waited::TimedOut(what),
+                Ok(Ok(DeploymentStatus::Ended(ending))) => Waited::Ended(ending),
+                Ok(Ok(DeploymentStatus::Open(what))) => Waited::TimedOut(what),
                 _ => Waited::TimedOut(seen),
             };
         }
@@ -228,14 +230,14 @@ async fn follow_at(
 mod tests {
     use super::*;
     use domain::call_error::Effect;
-    use domain::ecs::deployment_status::Detail;
+    use domain::ecs::deployment_status::OutcomeDetail;
     use domain::ledger::kind::Kind;
 
     /// A second takes five milliseconds here.
     const SECOND: Duration = Duration::from_millis(5);
 
-    fn completed() -> Standing {
-        Standing::Ended(Box::new(Ending { kind: Kind::Completed, detail: Detail::default() }))
+    fn completed() -> DeploymentStatus {
+        DeploymentStatus::Ended(Box::new(Outcome { kind: Kind::Completed, detail: OutcomeDetail::default() }))
     }
 
     fn throttled() -> DescribeError {
@@ -251,7 +253,7 @@ mod tests {
     /// How it ended, after how many looks, and how many seconds it took.
     async fn followed(
         seconds: u32,
-        mut answer: impl FnMut(Duration) -> Result<Standing, DescribeError>,
+        mut answer: impl FnMut(Duration) -> Result<DeploymentStatus, DescribeError>,
     ) -> (Waited, u32, u128) {
         let begun = Instant::now();
         let mut looks = 0;
@@ -274,7 +276,7 @@ mod tests {
 
     #[tokio::test]
     async fn it_looks_less_and_less_often_and_ends_in_time() {
-        let (waited, looks, took) = followed(120, |_| Ok(Standing::Open("IN_PROGRESS".to_owned()))).await;
+        let (waited, looks, took) = followed(120, |_| Ok(DeploymentStatus::Open("IN_PROGRESS".to_owned()))).await;
         assert_eq!(waited, Waited::TimedOut("IN_PROGRESS".to_owned()));
         assert!((8..20).contains(&looks), "{looks}");
         assert!((120..160).contains(&took), "{took}");
@@ -282,14 +284,10 @@ mod tests {
 
     #[tokio::test]
     async fn what_ended_between_two_looks_is_seen_at_the_end() {
-        let (waited, ..) =
-            followed(
-                10,
-                |elapsed| {
-                    if elapsed < SECOND * 10 { Ok(Standing::Open(String::new())) } else { Ok(completed()) }
-                },
-            )
-            .await;
+        let (waited, ..) = followed(10, |elapsed| {
+            if elapsed < SECOND * 10 { Ok(DeploymentStatus::Open(String::new())) } else { Ok(completed()) }
+        })
+        .await;
         assert!(matches!(waited, Waited::Ended(_)), "{waited:?}");
     }
 

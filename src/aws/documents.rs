@@ -23,7 +23,7 @@ use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::byte_stream::ByteStream;
 use aws_types::service_config::ServiceConfigKey;
 use chrono::{DateTime, Utc};
-use domain::kept::{Given, Kept, Named, Place};
+use domain::setting_source::{DocumentLocation, Kept, Named, SettingSource};
 use domain::text::one_line;
 use sdk_error::chain;
 use serde::Deserialize;
@@ -55,15 +55,15 @@ impl<T: Named> Setting<T> {
     /// The setting of variable `name` as that gives it; `parse` reads what is kept. Where it names units, they are looked up as often as
     /// what is kept elsewhere.
     pub fn naming(
-        given: Given<T>,
+        given: SettingSource<T>,
         shared: &SdkConfig,
         name: &'static str,
         parse: impl Fn(&str) -> Result<T, String> + Send + Sync + 'static,
     ) -> Self {
         let source = match given {
-            Given::Here(value) if value.units().is_empty() => return value.into(),
-            Given::Here(value) => Source::Variable(name, value),
-            Given::There(place) => Source::Place(place, Box::new(parse)),
+            SettingSource::Here(value) if value.units().is_empty() => return value.into(),
+            SettingSource::Here(value) => Source::Variable(name, value),
+            SettingSource::There(place) => Source::Place(place, Box::new(parse)),
         };
         Self::watched(source, shared, Some(Resolve { units: T::units, with_accounts: T::with_accounts }))
     }
@@ -72,13 +72,13 @@ impl<T: Named> Setting<T> {
 impl<T: Clone> Setting<T> {
     /// A setting as its variable gives it; `parse` reads what is kept.
     pub fn new(
-        given: Given<T>,
+        given: SettingSource<T>,
         shared: &SdkConfig,
         parse: impl Fn(&str) -> Result<T, String> + Send + Sync + 'static,
     ) -> Self {
         match given {
-            Given::Here(value) => value.into(),
-            Given::There(place) => Self::watched(Source::Place(place, Box::new(parse)), shared, None),
+            SettingSource::Here(value) => value.into(),
+            SettingSource::There(place) => Self::watched(Source::Place(place, Box::new(parse)), shared, None),
         }
     }
 
@@ -115,7 +115,7 @@ pub struct Watched<T> {
 /// Where a setting comes from.
 enum Source<T> {
     /// It is kept there.
-    Place(Place, Parse<T>),
+    Place(DocumentLocation, Parse<T>),
     /// It stands in this variable.
     Variable(&'static str, T),
 }
@@ -161,7 +161,7 @@ pub(super) struct Reader {
 }
 
 /// What is sent.
-pub(super) struct Call {
+pub(super) struct DocumentCall {
     pub service: &'static str,
     /// The region of its signature.
     pub region: String,
@@ -173,7 +173,7 @@ pub(super) struct Call {
 
 impl Reader {
     /// The text that is kept at `place`.
-    async fn read(&self, place: &Place) -> Result<String, String> {
+    async fn read(&self, place: &DocumentLocation) -> Result<String, String> {
         let mut tries = 1;
         loop {
             let attempt = timeout(ATTEMPT_TIMEOUT, self.attempt(place)).await;
@@ -185,19 +185,19 @@ impl Reader {
     }
 
     /// One request, and whether the same one may do better where it failed.
-    async fn attempt(&self, place: &Place) -> Result<String, (String, bool)> {
+    async fn attempt(&self, place: &DocumentLocation) -> Result<String, (String, bool)> {
         let (status, text) = self.send(&self.call(place)).await?;
         if status != 200 {
             return Err((refusal(place, status, &text), status >= 500 || status == 429));
         }
         match place {
-            Place::Object { .. } => Ok(text),
-            Place::Parameter(_) => parameter(&text).map_err(|why| (why, false)),
+            DocumentLocation::Object { .. } => Ok(text),
+            DocumentLocation::Parameter(_) => parameter(&text).map_err(|why| (why, false)),
         }
     }
 
     /// Status and text of the answer to one request; or why there is none, and whether the same request may do better.
-    pub(super) async fn send(&self, call: &Call) -> Result<(u16, String), (String, bool)> {
+    pub(super) async fn send(&self, call: &DocumentCall) -> Result<(u16, String), (String, bool)> {
         let request = self.signed(call).await.map_err(|why| (why, false))?;
         let connector = self.connector.get_or_init(|| {
             let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc);
@@ -218,15 +218,15 @@ impl Reader {
         Ok((status, text))
     }
 
-    fn call(&self, place: &Place) -> Call {
+    fn call(&self, place: &DocumentLocation) -> DocumentCall {
         let region = self.region().to_owned();
         match place {
-            Place::Object { bucket, key } => {
+            DocumentLocation::Object { bucket, key } => {
                 // By path: a bucket whose name has a dot has no certificate as a host.
                 let url = format!("{}/{bucket}/{key}", self.endpoint("S3", "s3", &region));
-                Call { service: "s3", region, method: "GET", url, headers: Vec::new(), body: String::new() }
+                DocumentCall { service: "s3", region, method: "GET", url, headers: Vec::new(), body: String::new() }
             }
-            Place::Parameter(name) => Call {
+            DocumentLocation::Parameter(name) => DocumentCall {
                 service: "ssm",
                 method: "POST",
                 url: format!("{}/", self.endpoint("SSM", "ssm", &region)),
@@ -259,7 +259,7 @@ impl Reader {
         self.shared.region().map_or("", |region| region.as_ref())
     }
 
-    async fn signed(&self, call: &Call) -> Result<HttpRequest, String> {
+    async fn signed(&self, call: &DocumentCall) -> Result<HttpRequest, String> {
         let provider = self.shared.credentials_provider().ok_or("the function has no credentials")?;
         let credentials = provider.provide_credentials().await.map_err(|error| chain(&error))?;
         let identity = credentials.into();
@@ -315,7 +315,7 @@ fn suffix(region: &str) -> &'static str {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct DocumentAnswer {
     #[serde(rename = "Parameter")]
     parameter: Parameter,
 }
@@ -329,7 +329,8 @@ struct Parameter {
 }
 
 fn parameter(answer: &str) -> Result<String, String> {
-    let answer: Answer = serde_json::from_str(answer).map_err(|error| format!("its answer cannot be read: {error}"))?;
+    let answer: DocumentAnswer =
+        serde_json::from_str(answer).map_err(|error| format!("its answer cannot be read: {error}"))?;
     // Encrypted it would come as cipher text.
     if answer.parameter.kind == "SecureString" {
         return Err("it is a SecureString, and nothing in it is secret: store it as a String".to_owned());
@@ -338,14 +339,14 @@ fn parameter(answer: &str) -> Result<String, String> {
 }
 
 /// Why the service refused, with what to do.
-fn refusal(place: &Place, status: u16, text: &str) -> String {
+fn refusal(place: &DocumentLocation, status: u16, text: &str) -> String {
     let told = match place {
-        Place::Object { .. } => {
+        DocumentLocation::Object { .. } => {
             let within =
                 |name: &str| text.split_once(&format!("<{name}>"))?.1.split_once(&format!("</{name}>")).map(|it| it.0);
             format!("{}: {}", within("Code").unwrap_or("no code"), within("Message").unwrap_or("no message"))
         }
-        Place::Parameter(_) => {
+        DocumentLocation::Parameter(_) => {
             let answer: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
             let member = |name: &str| answer.get(name).and_then(serde_json::Value::as_str);
             let code = member("__type").map_or("no code", |code| code.rsplit('#').next().unwrap_or(code));
@@ -394,7 +395,7 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_the_service_said() {
-        let object = Place::Object { bucket: "b".to_owned(), key: "k".to_owned() };
+        let object = DocumentLocation::Object { bucket: "b".to_owned(), key: "k".to_owned() };
         let said = refusal(&object, 403, "<Error><Code>AccessDenied</Code><Message>Access\nDenied</Message></Error>");
         assert!(
             said.starts_with("403 AccessDenied: Access")
@@ -402,7 +403,7 @@ mod tests {
                 && !said.contains('\n'),
             "{said}"
         );
-        let parameter = Place::Parameter("/a".to_owned());
+        let parameter = DocumentLocation::Parameter("/a".to_owned());
         let said = refusal(&parameter, 400, r#"{"__type": "com.amazonaws.ssm#ParameterNotFound", "message": "gone"}"#);
         assert_eq!(said, "400 ParameterNotFound: gone");
     }

@@ -30,7 +30,7 @@ use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use chrono::{DateTime, Utc};
 use domain::call_error::CallError;
-use domain::ecs::deployment_status::{Listed, ServiceDeployment};
+use domain::ecs::deployment_status::{ServiceDeployment, ServiceDeploymentSummary};
 use domain::ecs::service::Service;
 use domain::ecs::task_definition::TaskDefinition;
 use domain::ids::ServiceKey;
@@ -237,12 +237,12 @@ impl Ecs {
         &self,
         key: &ServiceKey,
         between: (DateTime<Utc>, DateTime<Utc>),
-    ) -> Result<Vec<Listed>, CallError> {
+    ) -> Result<Vec<ServiceDeploymentSummary>, CallError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Answer {
             #[serde(default)]
-            service_deployments: Vec<Listed>,
+            service_deployments: Vec<ServiceDeploymentSummary>,
         }
         const OPERATION: &str = "ecs:ListServiceDeployments";
         let time = |at: DateTime<Utc>| aws_smithy_types::DateTime::from_millis(at.timestamp_millis());

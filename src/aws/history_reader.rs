@@ -10,13 +10,13 @@ use chrono::{DateTime, Utc};
 use domain::call_error::CallError;
 use domain::config::Tables;
 use domain::ids::{ChangeId, LIVE_ALIAS, ServiceKey, UNQUALIFIED, VERIFIED_ALIAS};
-use domain::ledger::fold::{Change, fold, may_be_partial};
+use domain::ledger::change::{Change, fold, may_be_partial};
 use domain::ledger::head::Head;
 use domain::ledger::idempotency::{self, KeyItem};
-use domain::ledger::merge::{Keyed, Merge, Step};
-use domain::ledger::query::{Index, Order, Page, Position, Query, Scope, Section, keys_of};
+use domain::ledger::merge::{KeyedItem, Merge, MergeStep};
+use domain::ledger::query::{Index, KeyRange, Order, Page, PageCursor, Query, Scope, keys_of};
 use domain::ledger::record::{RawRecord, RecordKey};
-use domain::ledger::verify::{Chain, End, Verification};
+use domain::ledger::verify::{Chain, ChainEnd, Verification};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use sdk_error::call_error;
 use serde_json::Value;
@@ -27,13 +27,13 @@ const QUERY: &str = "dynamodb:Query";
 /// All that is read of an idempotency key: the answers that it holds are none of this function's business.
 const CHANGE_ID: &str = "change_id";
 /// The most calls for one page.
-const MOST_CALLS: u32 = 64;
+const MAX_CALLS: u32 = 64;
 /// The most items that one call reads where a filter leaves many of them out.
-const MOST_ITEMS: usize = 200;
+const MAX_ITEMS: usize = 200;
 /// More items than one change has records.
 const ITEMS_OF_A_CHANGE: usize = 12;
 /// The longest page in bytes: Lambda carries answers of six megabytes.
-const LONGEST_PAGE: usize = 5 * 1024 * 1024;
+const MAX_PAGE: usize = 5 * 1024 * 1024;
 /// How often a ledger is read that is being written meanwhile.
 const VERIFY_ATTEMPTS: u32 = 5;
 /// The pause before a fault is looked at again.
@@ -59,7 +59,7 @@ pub struct HistoryReader {
 }
 
 /// What one Query reads.
-struct Read<'a> {
+struct RangeReader<'a> {
     index: Index,
     partition: &'a str,
     /// Sort keys below and above all that are wanted.
@@ -70,7 +70,7 @@ struct Read<'a> {
 }
 
 /// What it answered.
-struct Answer {
+struct QueryAnswer {
     items: Vec<RawRecord>,
     /// How many items DynamoDB read for it.
     read: usize,
@@ -92,7 +92,7 @@ impl HistoryReader {
     /// Where a call failed.
     pub async fn page(&self, query: &Query, now: DateTime<Utc>) -> Result<(Page, Cost), CallError> {
         let (changes, cost) = (Vec::new(), Cost::default());
-        let mut paging = Paging { reader: self, query, now, changes, bytes: 0, cost, has_left_out: false };
+        let mut paging = PageBuilder { reader: self, query, now, changes, bytes: 0, cost, has_left_out: false };
         let mut position = Some(query.position.clone());
         while let Some(section) = position.as_ref().and_then(|position| query.section(position)) {
             let Some(begin) = position.take() else { break };
@@ -152,9 +152,9 @@ impl HistoryReader {
         let mut seen = None;
         for _ in 0..VERIFY_ATTEMPTS {
             let end = match &head {
-                Some(Err(attribute)) => End::UnreadableHead(attribute),
-                Some(Ok(head)) => End::Head(Some(head)),
-                None => End::Head(None),
+                Some(Err(attribute)) => ChainEnd::UnreadableHead(attribute),
+                Some(Ok(head)) => ChainEnd::Head(Some(head)),
+                None => ChainEnd::Head(None),
             };
             let found = self.chain(service, &mut cost).await?.verify(end);
             if found.ok || seen.as_ref() == Some(&found) {
@@ -177,7 +177,8 @@ impl HistoryReader {
         let mut from = None;
         loop {
             let partition = &service.to_string();
-            let read = Read { index: Index::Table, partition, between: None, newest_first: false, limit: None, from };
+            let read =
+                RangeReader { index: Index::Table, partition, between: None, newest_first: false, limit: None, from };
             let answer = self.query(read).await?;
             cost.calls += 1;
             cost.items += answer.read;
@@ -228,8 +229,14 @@ impl HistoryReader {
         let mut items = Vec::new();
         let mut from = None;
         loop {
-            let read =
-                Read { index: Index::Table, partition: service, between, newest_first: false, limit: None, from };
+            let read = RangeReader {
+                index: Index::Table,
+                partition: service,
+                between,
+                newest_first: false,
+                limit: None,
+                from,
+            };
             let answer = self.query(read).await?;
             cost.calls += 1;
             cost.items += answer.read;
@@ -241,7 +248,7 @@ impl HistoryReader {
         }
     }
 
-    async fn query(&self, read: Read<'_>) -> Result<Answer, CallError> {
+    async fn query(&self, read: RangeReader<'_>) -> Result<QueryAnswer, CallError> {
         let text = |text: &str| AttributeValue::S(text.to_owned());
         let mut request = self
             .client
@@ -266,12 +273,12 @@ impl HistoryReader {
         let answer = request.send().await.map_err(|error| call_error(QUERY, &error))?;
         let rest = answer.last_evaluated_key.filter(|key| !key.is_empty());
         let read = usize::try_from(answer.scanned_count).unwrap_or_default();
-        Ok(Answer { items: answer.items.unwrap_or_default().iter().map(json).collect(), read, rest })
+        Ok(QueryAnswer { items: answer.items.unwrap_or_default().iter().map(json).collect(), read, rest })
     }
 }
 
 /// A page while it is read.
-struct Paging<'a> {
+struct PageBuilder<'a> {
     reader: &'a HistoryReader,
     query: &'a Query,
     now: DateTime<Utc>,
@@ -287,33 +294,33 @@ enum Progress {
     /// To its end.
     Through,
     /// The page is full, or cost enough; what is behind this position is left. None where nothing is.
-    Full(Option<Position>),
+    Full(Option<PageCursor>),
 }
 
 /// How far a partition was read.
 #[derive(Clone, Default)]
-struct Cursor {
+struct RangeCursor {
     rest: Option<Item>,
     limit: usize,
 }
 
-impl Paging<'_> {
-    async fn read(&mut self, section: &Section, mut position: Position) -> Result<Progress, CallError> {
+impl PageBuilder<'_> {
+    async fn read(&mut self, section: &KeyRange, mut position: PageCursor) -> Result<Progress, CallError> {
         let mut merge = Merge::new(section.partitions.len(), self.query.order);
-        let mut cursors = vec![Cursor::default(); section.partitions.len()];
+        let mut cursors = vec![RangeCursor::default(); section.partitions.len()];
         loop {
             let (change_id, items) = match merge.step() {
-                Step::End => return Ok(Progress::Through),
-                Step::Read(which) if !self.may_call(which.len()) => return Ok(Progress::Full(Some(position))),
-                Step::Read(which) => {
+                MergeStep::End => return Ok(Progress::Through),
+                MergeStep::Read(which) if !self.may_call(which.len()) => return Ok(Progress::Full(Some(position))),
+                MergeStep::Read(which) => {
                     self.fill(section, &mut cursors, &mut merge, which).await?;
                     continue;
                 }
-                Step::Group { change_id, items } => (change_id, items),
+                MergeStep::Group { change_id, items } => (change_id, items),
             };
             match self.take(&change_id, items).await? {
-                Taken::NoRoom => return Ok(Progress::Full(Some(position))),
-                Taken::Yes => position = Position::Change(change_id),
+                AddResult::NoRoom => return Ok(Progress::Full(Some(position))),
+                AddResult::Yes => position = PageCursor::Change(change_id),
             }
             if self.changes.len() >= self.query.limit {
                 return Ok(Progress::Full(if merge.has_ended() { section.end.clone() } else { Some(position) }));
@@ -322,14 +329,14 @@ impl Paging<'_> {
     }
 
     fn may_call(&self, calls: usize) -> bool {
-        u32::try_from(calls).is_ok_and(|calls| self.cost.calls + calls <= MOST_CALLS)
+        u32::try_from(calls).is_ok_and(|calls| self.cost.calls + calls <= MAX_CALLS)
     }
 
     /// Reads on in some partitions, all at once.
     async fn fill(
         &mut self,
-        section: &Section,
-        cursors: &mut [Cursor],
+        section: &KeyRange,
+        cursors: &mut [RangeCursor],
         merge: &mut Merge,
         which: Vec<usize>,
     ) -> Result<(), CallError> {
@@ -343,7 +350,7 @@ impl Paging<'_> {
             cursor.limit = self.limit(count, cursor.limit);
             let between = Some((section.low.as_str(), section.high.as_str()));
             let (limit, from) = (Some(cursor.limit), cursor.rest.clone());
-            let read = Read { index: section.index, partition, between, newest_first, limit, from };
+            let read = RangeReader { index: section.index, partition, between, newest_first, limit, from };
             let reader = self.reader;
             reads.push(async move { (index, reader.query(read).await) });
         }
@@ -368,13 +375,13 @@ impl Paging<'_> {
         }
         let wanted = self.query.limit.saturating_sub(self.changes.len());
         let share = wanted.div_ceil(count.max(1)) * 2 + 1;
-        if self.query.has_filter() || self.has_left_out { share.max(before * 2).min(MOST_ITEMS) } else { share }
+        if self.query.has_filter() || self.has_left_out { share.max(before * 2).min(MAX_ITEMS) } else { share }
     }
 
     /// Folds the items of one change id into the page.
-    async fn take(&mut self, change_id: &ChangeId, items: Vec<Keyed>) -> Result<Taken, CallError> {
+    async fn take(&mut self, change_id: &ChangeId, items: Vec<KeyedItem>) -> Result<AddResult, CallError> {
         let mut services: BTreeMap<String, Vec<RawRecord>> = BTreeMap::new();
-        for Keyed { item, .. } in items {
+        for KeyedItem { item, .. } in items {
             let service = item.get("service").and_then(Value::as_str).unwrap_or_default().to_owned();
             services.entry(service).or_default().push(item);
         }
@@ -382,7 +389,7 @@ impl Paging<'_> {
         for (service, mut items) in services {
             if matches!(self.query.scope, Scope::Image(_)) && may_be_partial(&items.iter().collect::<Vec<_>>()) {
                 if !self.may_call(1) {
-                    return Ok(Taken::NoRoom);
+                    return Ok(AddResult::NoRoom);
                 }
                 items = self.reader.records(&service, change_id, &mut self.cost).await?;
             }
@@ -393,28 +400,28 @@ impl Paging<'_> {
             changes.extend(change.filter(|_| accepted));
         }
         let bytes: usize = changes.iter().map(|change| serde_json::to_vec(change).map_or(0, |json| json.len())).sum();
-        if self.bytes + bytes > LONGEST_PAGE && !self.changes.is_empty() {
-            return Ok(Taken::NoRoom);
+        if self.bytes + bytes > MAX_PAGE && !self.changes.is_empty() {
+            return Ok(AddResult::NoRoom);
         }
         self.bytes += bytes;
         self.changes.extend(changes);
-        Ok(Taken::Yes)
+        Ok(AddResult::Yes)
     }
 }
 
 /// Whether a change went into the page.
-enum Taken {
+enum AddResult {
     Yes,
     NoRoom,
 }
 
 /// An item with its key. One whose key this project did not write is left out: verification tells of it.
-fn keyed(item: RawRecord) -> Option<Keyed> {
+fn keyed(item: RawRecord) -> Option<KeyedItem> {
     let record = item.get("record").and_then(Value::as_str).unwrap_or_default();
     let Ok(key) = RecordKey::parse(record) else {
         let service = item.get("service").and_then(Value::as_str).unwrap_or_default();
         tracing::warn!(service, record, "an item of the history table has a key that is no record's");
         return None;
     };
-    Some(Keyed { key, item })
+    Some(KeyedItem { key, item })
 }

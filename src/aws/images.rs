@@ -5,14 +5,14 @@ use aws_sdk_ecr::operation::batch_get_image::BatchGetImageError;
 use aws_sdk_ecr::types::{DescribeImagesFilter, ImageDetail, ImageFailureCode, ImageIdentifier, TagStatus};
 use chrono::DateTime;
 use domain::call_error::CallError;
-use domain::image::{Found, ImageReference};
+use domain::image::{ImageReference, ResolvedImage};
 use domain::registry::{
     Credentials, Location, MEDIA_TYPES, NoImage, RegistryError, Settings, Tagged, is_image_type, platforms, wanted,
 };
 use domain::text::one_line;
 use sdk_error::call_error;
 
-use crate::aws::registry_client::Client;
+use crate::aws::registry_client::RegistryClient;
 
 /// How many images ECR describes at a time, at the most. Source: `maxResults` of
 /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeImages.html>.
@@ -25,14 +25,14 @@ const MAX_PAGES: i32 = 101;
 #[derive(Debug)]
 pub struct Registries {
     shared: SdkConfig,
-    client: Client,
+    client: RegistryClient,
 }
 
 impl Registries {
     /// Registries with these settings.
     #[must_use]
     pub fn new(shared: &SdkConfig, settings: Settings) -> Self {
-        Self { shared: shared.clone(), client: Client::new(settings) }
+        Self { shared: shared.clone(), client: RegistryClient::new(settings) }
     }
 
     /// What `image` is now.
@@ -40,7 +40,7 @@ impl Registries {
     /// # Errors
     ///
     /// Where the registry does not have it, or could not be asked.
-    pub async fn find(&self, image: &ImageReference) -> Result<Found, RegistryError> {
+    pub async fn find(&self, image: &ImageReference) -> Result<ResolvedImage, RegistryError> {
         let (digest, platforms) = match Location::of(image) {
             Location::Ecr { account_id, region, repository } => {
                 self.ecr(&account_id, region, &repository, image).await?
@@ -52,7 +52,7 @@ impl Registries {
             }
         };
         let pinned = ImageReference::parse(&format!("{}@{digest}", image.repository()));
-        Ok(Found { pinned: pinned.map_err(RegistryError::refused)?, platforms })
+        Ok(ResolvedImage { pinned: pinned.map_err(RegistryError::refused)?, platforms })
     }
 
     async fn ecr(

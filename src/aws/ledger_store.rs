@@ -23,8 +23,8 @@ use domain::call_error::{CallError, Effect};
 use domain::config::Tables;
 use domain::ids::{AccountId, ChangeId, ServiceKey};
 use domain::image::ImageReference;
-use domain::ledger::admission::Position;
-use domain::ledger::budget::{Beyond, Budget, Last};
+use domain::ledger::admission::LedgerState;
+use domain::ledger::budget::{Beyond, ExternalBudget, Last};
 use domain::ledger::clock::{Reading, RoundTrip};
 use domain::ledger::deployment::{DeploymentItem, Undoes};
 use domain::ledger::head::{Beginner, Head, Lease};
@@ -96,7 +96,7 @@ const CHANGES_PAGE: i32 = 10;
 const MORE_CHANGES_PAGE: i32 = 100;
 
 /// How many keys of what records hide there may be: they are read in one call.
-const MOST_SECRETS: u32 = 8;
+const MAX_SECRETS: u32 = 8;
 
 /// How many services' items are read in one call: three of each, and at most 100 in all. Source:
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html>: "If you request more than 100 items,
@@ -110,9 +110,9 @@ const UNPROCESSED_ATTEMPTS: u32 = 8;
 /// The pause before they are asked for again.
 const UNPROCESSED_PAUSE: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(2) };
 
-fn position(items: &HashMap<String, Item>, service: &ServiceKey, key_id: &str) -> Result<Position, LedgerError> {
+fn position(items: &HashMap<String, Item>, service: &ServiceKey, key_id: &str) -> Result<LedgerState, LedgerError> {
     let broken = |name| LedgerError::broken(format_args!("attribute {name} of an item of {service}"));
-    Ok(Position {
+    Ok(LedgerState {
         head: items.get(&Head::id(service)).map(head).transpose().map_err(broken)?,
         key: items.get(key_id).map(key).transpose().map_err(broken)?,
     })
@@ -231,7 +231,7 @@ impl LedgerStore {
         service: &ServiceKey,
         deployment_id: Option<&str>,
         key_id: Option<&str>,
-    ) -> Result<(Position, Option<DeploymentItem>), LedgerError> {
+    ) -> Result<(LedgerState, Option<DeploymentItem>), LedgerError> {
         let id = deployment_id.map(|id| DeploymentItem::id(service, id));
         let ids = [Some(Head::id(service)), id.clone(), key_id.map(str::to_owned)];
         let items = self.items(ids.into_iter().flatten()).await?.value;
@@ -262,8 +262,9 @@ impl LedgerStore {
         service: &ServiceKey,
         deployment_id: &str,
         day: NaiveDate,
-    ) -> Result<(Position, Option<DeploymentItem>, Option<Budget>), LedgerError> {
-        let (id, budget_id) = (DeploymentItem::id(service, deployment_id), Budget::id(service.account_id(), day));
+    ) -> Result<(LedgerState, Option<DeploymentItem>, Option<ExternalBudget>), LedgerError> {
+        let (id, budget_id) =
+            (DeploymentItem::id(service, deployment_id), ExternalBudget::id(service.account_id(), day));
         let items = self.items([Head::id(service), id.clone(), budget_id.clone()].into_iter()).await?.value;
         let broken =
             |name| LedgerError::broken(format_args!("attribute {name} of an item of a deployment of {service}"));
@@ -280,8 +281,8 @@ impl LedgerStore {
         &self,
         service: &ServiceKey,
         day: NaiveDate,
-    ) -> Result<(Position, Option<Budget>), LedgerError> {
-        let id = Budget::id(service.account_id(), day);
+    ) -> Result<(LedgerState, Option<ExternalBudget>), LedgerError> {
+        let id = ExternalBudget::id(service.account_id(), day);
         let items = self.items([Head::id(service), id.clone()].into_iter()).await?.value;
         let broken = |name| LedgerError::broken(format_args!("attribute {name} of item {id}"));
         Ok((position(&items, service, "")?, items.get(&id).map(budget).transpose().map_err(broken)?))
@@ -292,7 +293,7 @@ impl LedgerStore {
     /// # Errors
     ///
     /// Where the call failed, or an item is not what this project writes.
-    pub async fn budgets_to_tell(&self, by: DateTime<Utc>, about: i32) -> Result<Vec<Budget>, LedgerError> {
+    pub async fn budgets_to_tell(&self, by: DateTime<Utc>, about: i32) -> Result<Vec<ExternalBudget>, LedgerError> {
         let answer =
             self.to_check(COUNTS, &rfc3339(by)).limit(about).send().await.map_err(|error| call_error(QUERY, &error))?;
         let broken = |name| LedgerError::broken(format_args!("attribute {name} of an item of a day's budget"));
@@ -306,7 +307,7 @@ impl LedgerStore {
     /// Where a call failed, or the kernel gives no random bytes.
     pub async fn hidden_key(&self) -> Result<HiddenKey, LedgerError> {
         loop {
-            let names = (1..=MOST_SECRETS).map(|number| number.to_string());
+            let names = (1..=MAX_SECRETS).map(|number| number.to_string());
             let items = self.items(names.clone().map(|name| HiddenKey::id(&name))).await?.value;
             if let Some(name) = names.rev().find(|name| items.contains_key(&HiddenKey::id(name))) {
                 let secret = items.get(&HiddenKey::id(&name)).and_then(|item| item.get("secret")?.as_b().ok());
@@ -670,7 +671,7 @@ impl LedgerStore {
                 update(&self.state, &to.id, rate_attributes(to), unless_moved.collect())
             }
             Write::Budget { from: None, to } => {
-                let id = Budget::id(&to.account, to.day);
+                let id = ExternalBudget::id(&to.account, to.day);
                 insert(&self.state, with_id(&id, [budget_attributes(to), budget_check_attributes(to)].concat()))
             }
             Write::Budget { from: Some(from), to } => {
@@ -679,7 +680,7 @@ impl LedgerStore {
                     unless_moved.into_iter().filter(|(name, _)| BUDGET_CONDITION.contains(name)).collect();
                 let check = budget_check_attributes(to);
                 let gone: &[&str] = if check.is_empty() { &["check_shard", "check_at"] } else { &[] };
-                let id = Budget::id(&to.account, to.day);
+                let id = ExternalBudget::id(&to.account, to.day);
                 update_and_remove(&self.state, &id, [budget_attributes(to), check].concat(), gone, unless_moved)
             }
         }
@@ -933,7 +934,7 @@ fn check_attributes(item: &DeploymentItem) -> Attributes {
     vec![("check_shard", AttributeValue::S(shard)), ("check_at", AttributeValue::S(rfc3339(check_at)))]
 }
 
-fn budget_attributes(budget: &Budget) -> Attributes {
+fn budget_attributes(budget: &ExternalBudget) -> Attributes {
     let last = budget.beyond.as_ref().map(|beyond| &beyond.last);
     let count = budget.beyond.as_ref().map_or(0, |beyond| beyond.count);
     vec![
@@ -950,13 +951,13 @@ fn budget_attributes(budget: &Budget) -> Attributes {
 }
 
 /// What puts a budget into the index, where it has a count to tell.
-fn budget_check_attributes(budget: &Budget) -> Attributes {
+fn budget_check_attributes(budget: &ExternalBudget) -> Attributes {
     let Some(tell_at) = budget.tell_at() else { return Vec::new() };
     vec![("check_shard", AttributeValue::S(COUNTS.to_owned())), ("check_at", AttributeValue::S(rfc3339(tell_at)))]
 }
 
 /// The budget that an item is, or the attribute that is not what this project writes.
-fn budget(item: &Item) -> Result<Budget, &'static str> {
+fn budget(item: &Item) -> Result<ExternalBudget, &'static str> {
     let count: u32 = parsed(item, "beyond")?;
     let last = || -> Result<Last, &'static str> {
         Ok(Last {
@@ -966,7 +967,7 @@ fn budget(item: &Item) -> Result<Budget, &'static str> {
             at: time(&text(item, "heard_at")?).ok_or("heard_at")?,
         })
     };
-    Ok(Budget {
+    Ok(ExternalBudget {
         account: AccountId::parse(&text(item, "account")?).map_err(|_| "account")?,
         day: text(item, "day")?.parse().map_err(|_| "day")?,
         recorded: parsed(item, "recorded")?,
@@ -1141,7 +1142,7 @@ mod tests {
         let attempt = Attempt::new(3).unwrap();
         let lease = Lease { change_id: change(), attempt, until: at(9), key: "key#1".to_owned() };
         for (lease, begun) in [(None, None), (Some(lease), Some(change()))] {
-            let record = RecordKey::new(change(), domain::ledger::record::Place::Started(attempt));
+            let record = RecordKey::new(change(), domain::ledger::record::RecordPlace::Started(attempt));
             let running = begun.as_ref().map(|_| "arn:td".to_owned());
             let by = |behind| Box::new(Beginner { caller: "by#1".to_owned(), key: "key#1".to_owned(), behind });
             for begun_by in [None, Some(by(None)), Some(by(Some(ChangeId::new(at(-5), [6; 10]))))] {
@@ -1162,7 +1163,7 @@ mod tests {
         let written = Head {
             seq: 7,
             hash: "h".to_owned(),
-            record: RecordKey::new(change(), domain::ledger::record::Place::STARTED),
+            record: RecordKey::new(change(), domain::ledger::record::RecordPlace::STARTED),
             highest: change(),
             begun: Some(change()),
             begun_by: Some(Box::new(by)),

@@ -25,7 +25,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_http_client::tls;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
-use body_limit::Bounded;
+use body_limit::BodyLimited;
 
 /// Longest time to a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -77,7 +77,7 @@ fn http_client() -> SharedHttpClient {
     let client = aws_smithy_http_client::Builder::new()
         .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
         .build_https();
-    SharedHttpClient::new(Bounded::new(client))
+    SharedHttpClient::new(BodyLimited::new(client))
 }
 
 fn retries() -> RetryConfig {

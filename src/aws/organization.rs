@@ -9,7 +9,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use serde::Deserialize;
 use tokio::time::{sleep, timeout};
 
-use super::documents::{Call, Reader};
+use super::documents::{DocumentCall, Reader};
 
 /// Longest time for all units together: whoever comes meanwhile waits, and the start of a function has ten seconds.
 const LONGEST: Duration = Duration::from_secs(8);
@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// What an answer says; each call's own list, and none of the other's. A page may be empty though more follow.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Page {
+struct AccountPage {
     #[serde(default)]
     accounts: Vec<Child>,
     #[serde(default)]
@@ -80,7 +80,7 @@ impl Reader {
         Ok((accounts, units))
     }
 
-    async fn page(&self, target: &str, parent: &str, token: Option<&str>) -> Result<Page, String> {
+    async fn page(&self, target: &str, parent: &str, token: Option<&str>) -> Result<AccountPage, String> {
         let region = region_of(self.region());
         let target: &'static str = match target {
             "ListAccountsForParent" => "AWSOrganizationsV20161128.ListAccountsForParent",
@@ -90,7 +90,7 @@ impl Reader {
         if let Some(token) = token {
             body["NextToken"] = token.into();
         }
-        let call = Call {
+        let call = DocumentCall {
             service: "organizations",
             method: "POST",
             url: format!("{}/", self.endpoint("Organizations", "organizations", region)),

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 /// A kind of call that ECS gives a bucket of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Call {
+pub enum ApiBucket {
     /// Reads of task definitions.
     DescribeTaskDefinition,
     /// New revisions.
@@ -30,7 +30,7 @@ pub enum Call {
     ReadDeployments,
 }
 
-impl Call {
+impl ApiBucket {
     /// How many calls ECS takes at once, and how many per second after that.
     /// Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/request-throttling.html>.
     const fn quota(self) -> (NonZeroU32, NonZeroU32) {
@@ -51,14 +51,14 @@ impl Call {
 
 /// The buckets of all accounts and regions.
 #[derive(Debug, Default)]
-pub struct Pace {
-    places: Mutex<HashMap<String, Arc<Buckets>>>,
+pub struct RateLimiters {
+    places: Mutex<HashMap<String, Arc<AccountLimits>>>,
 }
 
-impl Pace {
+impl RateLimiters {
     /// The buckets of the account and region of a service.
     #[must_use]
-    pub fn of(&self, service: &ServiceKey) -> Arc<Buckets> {
+    pub fn of(&self, service: &ServiceKey) -> Arc<AccountLimits> {
         let place = format!("{}/{}", service.account_id(), service.region());
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(places.entry(place).or_default())
@@ -67,7 +67,7 @@ impl Pace {
 
 /// The buckets of one account and region.
 #[derive(Debug)]
-pub struct Buckets {
+pub struct AccountLimits {
     describe_task_definition: Bucket,
     register_task_definition: Bucket,
     update_service: Bucket,
@@ -75,38 +75,38 @@ pub struct Buckets {
     read_deployments: Bucket,
 }
 
-impl Default for Buckets {
+impl Default for AccountLimits {
     fn default() -> Self {
         Self {
-            describe_task_definition: Bucket::new(Call::DescribeTaskDefinition),
-            register_task_definition: Bucket::new(Call::RegisterTaskDefinition),
-            update_service: Bucket::new(Call::UpdateService),
-            tag_resource: Bucket::new(Call::TagResource),
-            read_deployments: Bucket::new(Call::ReadDeployments),
+            describe_task_definition: Bucket::new(ApiBucket::DescribeTaskDefinition),
+            register_task_definition: Bucket::new(ApiBucket::RegisterTaskDefinition),
+            update_service: Bucket::new(ApiBucket::UpdateService),
+            tag_resource: Bucket::new(ApiBucket::TagResource),
+            read_deployments: Bucket::new(ApiBucket::ReadDeployments),
         }
     }
 }
 
-impl Buckets {
-    fn bucket(&self, call: Call) -> &Bucket {
+impl AccountLimits {
+    fn bucket(&self, call: ApiBucket) -> &Bucket {
         match call {
-            Call::DescribeTaskDefinition => &self.describe_task_definition,
-            Call::RegisterTaskDefinition => &self.register_task_definition,
-            Call::UpdateService => &self.update_service,
-            Call::TagResource => &self.tag_resource,
-            Call::ReadDeployments => &self.read_deployments,
+            ApiBucket::DescribeTaskDefinition => &self.describe_task_definition,
+            ApiBucket::RegisterTaskDefinition => &self.register_task_definition,
+            ApiBucket::UpdateService => &self.update_service,
+            ApiBucket::TagResource => &self.tag_resource,
+            ApiBucket::ReadDeployments => &self.read_deployments,
         }
     }
 
     /// Takes a token, where one is there and nobody waits for it.
     #[must_use]
-    pub fn try_take(&self, call: Call) -> bool {
+    pub fn try_take(&self, call: ApiBucket) -> bool {
         let bucket = self.bucket(call);
         bucket.queue.try_lock().is_ok_and(|_turn| bucket.limiter.check().is_ok())
     }
 
     /// Takes a token as soon as there is one: first come, first served.
-    pub async fn take(&self, call: Call) {
+    pub async fn take(&self, call: ApiBucket) {
         let bucket = self.bucket(call);
         let _waiting = Waiting::new(&bucket.waiting);
         let _turn = bucket.queue.lock().await;
@@ -117,7 +117,7 @@ impl Buckets {
 
     /// How long a token would be waited for, by how many wait for one already.
     #[must_use]
-    pub fn expected_wait(&self, call: Call) -> Duration {
+    pub fn expected_wait(&self, call: ApiBucket) -> Duration {
         let waiting = u32::try_from(self.bucket(call).waiting.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
         Duration::from_secs(1) * waiting / call.quota().1.get()
     }
@@ -166,7 +166,7 @@ struct Bucket {
 impl Bucket {
     /// A bucket that holds less than the quota by what comes in half a second: so much closer to each other may calls
     /// arrive than they were sent, and none is throttled.
-    fn new(call: Call) -> Self {
+    fn new(call: ApiBucket) -> Self {
         let (burst, per_second) = call.quota();
         let spare = per_second.get().div_ceil(2);
         let burst = NonZeroU32::new(burst.get().saturating_sub(spare)).unwrap_or(NonZeroU32::MIN);
@@ -200,15 +200,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_goes_at_once_and_the_rest_at_the_rate() {
-        let buckets = Buckets::default();
+        let buckets = AccountLimits::default();
         let start = Instant::now();
         for _ in 0..15 {
-            buckets.take(Call::TagResource).await;
+            buckets.take(ApiBucket::TagResource).await;
         }
         assert!(start.elapsed() < Duration::from_millis(90), "{:?}", start.elapsed());
-        assert!(!buckets.try_take(Call::TagResource));
+        assert!(!buckets.try_take(ApiBucket::TagResource));
         for _ in 0..5 {
-            buckets.take(Call::TagResource).await;
+            buckets.take(ApiBucket::TagResource).await;
         }
         let took = start.elapsed();
         assert!((Duration::from_millis(450)..Duration::from_millis(900)).contains(&took), "{took:?}");
@@ -216,16 +216,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_is_counted_and_kinds_do_not_wait_for_each_other() {
-        let buckets = Buckets::default();
-        while buckets.try_take(Call::RegisterTaskDefinition) {}
-        assert_eq!(buckets.expected_wait(Call::RegisterTaskDefinition), Duration::ZERO);
+        let buckets = AccountLimits::default();
+        while buckets.try_take(ApiBucket::RegisterTaskDefinition) {}
+        assert_eq!(buckets.expected_wait(ApiBucket::RegisterTaskDefinition), Duration::ZERO);
         {
-            let mut waiting = std::pin::pin!(buckets.take(Call::RegisterTaskDefinition));
+            let mut waiting = std::pin::pin!(buckets.take(ApiBucket::RegisterTaskDefinition));
             let soon = tokio::time::timeout(Duration::from_millis(10), &mut waiting).await;
             assert!(soon.is_err());
-            assert_eq!(buckets.expected_wait(Call::RegisterTaskDefinition), Duration::from_secs(1));
+            assert_eq!(buckets.expected_wait(ApiBucket::RegisterTaskDefinition), Duration::from_secs(1));
         }
-        assert_eq!(buckets.expected_wait(Call::RegisterTaskDefinition), Duration::ZERO);
-        assert!(buckets.try_take(Call::UpdateService));
+        assert_eq!(buckets.expected_wait(ApiBucket::RegisterTaskDefinition), Duration::ZERO);
+        assert!(buckets.try_take(ApiBucket::UpdateService));
     }
 }

@@ -13,7 +13,7 @@ use aws_smithy_types::byte_stream::ByteStream;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use domain::registry::{
-    Challenge, Credentials, MEDIA_TYPES, Manifest, RegistryError, Settings, Target, not_allowed, shown,
+    AllowedUrl, Challenge, Credentials, MEDIA_TYPES, Manifest, RegistryError, Settings, not_allowed, shown,
 };
 use serde::Deserialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -36,7 +36,7 @@ const MAX_TOKEN_BYTES: usize = 64 * 1024;
 
 /// A client for registries.
 #[derive(Debug)]
-pub struct Client {
+pub struct RegistryClient {
     settings: Settings,
     /// Made when it is first needed: it reads the system's certificates.
     connector: OnceLock<SharedHttpConnector>,
@@ -45,12 +45,12 @@ pub struct Client {
 }
 
 /// Where an answer came from, and the answer.
-struct Answer {
-    from: Target,
+struct RegistryAnswer {
+    from: AllowedUrl,
     response: HttpResponse,
 }
 
-impl Client {
+impl RegistryClient {
     /// A client with these settings.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
@@ -94,7 +94,7 @@ impl Client {
         credentials: impl AsyncFnOnce() -> Result<Option<Credentials>, RegistryError>,
     ) -> Result<Manifest, RegistryError> {
         let scheme = self.settings.scheme(host);
-        let url = Target::new(&format!("{scheme}://{host}/v2/{repository}/manifests/{wanted}"), &self.settings)
+        let url = AllowedUrl::new(&format!("{scheme}://{host}/v2/{repository}/manifests/{wanted}"), &self.settings)
             .map_err(RegistryError::refused)?;
         let accept = MEDIA_TYPES.join(", ");
         let mut answer = self.get(&url, &accept, None).await?;
@@ -142,7 +142,7 @@ impl Client {
         let separator = if realm.contains('?') { '&' } else { '?' };
         let service = service.map(|service| format!("service={}&", escaped(&service))).unwrap_or_default();
         let url = format!("{realm}{separator}{service}scope={}", escaped(&format!("repository:{repository}:pull")));
-        let url = Target::new(&url, &self.settings).map_err(|why| {
+        let url = AllowedUrl::new(&url, &self.settings).map_err(|why| {
             RegistryError::refused(format!("{host} sends for a token to where it is not asked: {why}"))
         })?;
         if credentials.as_ref().is_some_and(|credentials| !credentials.are_for(host, &url.host)) {
@@ -166,13 +166,18 @@ impl Client {
     }
 
     /// Gets `url`, and what it redirects to. `authorization` goes to its scheme, host and port only.
-    async fn get(&self, url: &Target, accept: &str, authorization: Option<&str>) -> Result<Answer, RegistryError> {
+    async fn get(
+        &self,
+        url: &AllowedUrl,
+        accept: &str,
+        authorization: Option<&str>,
+    ) -> Result<RegistryAnswer, RegistryError> {
         let mut at = url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let authorization = authorization.filter(|_| at.is_of(url));
             let response = self.send(&at, accept, authorization).await?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
-                return Ok(Answer { from: at, response });
+                return Ok(RegistryAnswer { from: at, response });
             }
             let location = response.headers().get("location").unwrap_or_default();
             at = at.redirected(location, &self.settings).map_err(|why| {
@@ -211,7 +216,7 @@ impl Client {
 
     async fn send(
         &self,
-        to: &Target,
+        to: &AllowedUrl,
         accept: &str,
         authorization: Option<&str>,
     ) -> Result<HttpResponse, RegistryError> {

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 /// How long an invocation of Lambda may last at the most. Source:
 /// <https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html>.
-const LONGEST_INVOCATION: Duration = Duration::from_mins(15);
+const MAX_INVOCATION: Duration = Duration::from_mins(15);
 
 /// The updater, invoked by name or ARN.
 #[derive(Debug)]
@@ -28,9 +28,9 @@ impl UpdaterClient {
     pub fn new(shared: &SdkConfig, function: String) -> Self {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(super::CONNECT_TIMEOUT)
-            .read_timeout(LONGEST_INVOCATION)
-            .operation_attempt_timeout(LONGEST_INVOCATION)
-            .operation_timeout(LONGEST_INVOCATION)
+            .read_timeout(MAX_INVOCATION)
+            .operation_attempt_timeout(MAX_INVOCATION)
+            .operation_timeout(MAX_INVOCATION)
             .build();
         let config = aws_sdk_lambda::config::Builder::from(shared)
             .timeout_config(timeouts)

@@ -5,7 +5,7 @@ use domain::call_error::CallError;
 use domain::config::{self, Tables};
 use domain::error::{Code, Failure};
 use domain::ids::ServiceKey;
-use domain::ledger::query::{self, Ask, Page, Query, Scope};
+use domain::ledger::query::{self, HistoryRequest, Page, Query, Scope};
 use domain::ledger::verify::Verification;
 use lambda_runtime::{LambdaEvent, service_fn};
 use serde::{Deserialize, Serialize};
@@ -16,18 +16,18 @@ use crate::{aws, telemetry};
 
 /// The answer to a query.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Response {
+pub struct HistoryResponse {
     /// 200: what fails is a function error.
     #[serde(rename = "statusCode")]
     pub status_code: u16,
     /// What was asked for.
-    pub body: Body,
+    pub body: HistoryBody,
 }
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Body {
+pub enum HistoryBody {
     /// Changes.
     Page(Page),
     /// Whether a ledger is as it was written.
@@ -70,24 +70,25 @@ pub async fn answer(
     event: &[u8],
     request_id: &str,
     now: DateTime<Utc>,
-) -> Result<Response, Failure> {
+) -> Result<HistoryResponse, Failure> {
     let answered = match query::parse(event, now) {
         Err(failure) => Err((String::new(), failure)),
-        Ok(Ask::Changes(query)) => {
+        Ok(HistoryRequest::Changes(query)) => {
             let page = in_time(Box::pin(reader.page(&query, now))).await;
-            page.map(|(page, cost)| (asked(&query), Body::Page(page), cost)).map_err(|failure| (asked(&query), failure))
+            page.map(|(page, cost)| (asked(&query), HistoryBody::Page(page), cost))
+                .map_err(|failure| (asked(&query), failure))
         }
-        Ok(Ask::Key(service, key)) => {
+        Ok(HistoryRequest::Key(service, key)) => {
             let asked = format!("key of {service}");
             match in_time(Box::pin(reader.of_key(&service, &key, now))).await {
-                Ok((page, cost)) => Ok((asked, Body::Page(page), cost)),
+                Ok((page, cost)) => Ok((asked, HistoryBody::Page(page), cost)),
                 Err(failure) => Err((asked, failure)),
             }
         }
-        Ok(Ask::Verify(service)) => {
+        Ok(HistoryRequest::Verify(service)) => {
             let asked = format!("verify {service}");
             match Box::pin(verified(reader, &service)).await {
-                Ok((verification, cost)) => Ok((asked, Body::Verification(verification), cost)),
+                Ok((verification, cost)) => Ok((asked, HistoryBody::Verification(verification), cost)),
                 Err(failure) => Err((asked, failure)),
             }
         }
@@ -95,7 +96,7 @@ pub async fn answer(
     match answered {
         Ok((asked, body, cost)) => {
             log(&asked, &body, cost, request_id);
-            Ok(Response { status_code: 200, body })
+            Ok(HistoryResponse { status_code: 200, body })
         }
         Err((asked, failure)) => {
             let Failure { code, message, retryable, .. } = &failure;
@@ -139,13 +140,13 @@ fn asked(query: &Query) -> String {
     }
 }
 
-fn log(asked: &str, body: &Body, Cost { calls, items }: Cost, request_id: &str) {
+fn log(asked: &str, body: &HistoryBody, Cost { calls, items }: Cost, request_id: &str) {
     match body {
-        Body::Page(page) => {
+        HistoryBody::Page(page) => {
             let (changes, more) = (page.changes.len(), page.next_token.is_some());
             tracing::info!(request_id, asked, changes, more, calls, items, "query answered");
         }
-        Body::Verification(Verification { ok, verified, fault }) => match fault {
+        HistoryBody::Verification(Verification { ok, verified, fault }) => match fault {
             None => tracing::info!(request_id, asked, ok, verified, calls, items, "ledger verified"),
             // Somebody changed the history: whoever keeps watch over the log has to see it.
             Some(fault) => {

@@ -1,19 +1,19 @@
 //! What was counted and not recorded, told when its day is over: one record for each account.
 
 use chrono::{DateTime, Utc};
-use domain::ecs::deployment_status::Detail;
+use domain::ecs::deployment_status::OutcomeDetail;
 use domain::ids::AccountId;
-use domain::ledger::admission::Position;
-use domain::ledger::budget::{Beyond, Budget};
+use domain::ledger::admission::LedgerState;
+use domain::ledger::budget::{Beyond, ExternalBudget};
 use domain::ledger::kind::Kind;
 use domain::ledger::write::{LedgerError, Write};
 use domain::text::rfc3339;
 use tokio::time::{Duration, Instant};
 
-use super::{Invocation, RESERVE, Recorder};
+use super::{RESERVE, Recorder, RecorderInvocation};
 use crate::commit::{Bound, Decision, commit};
-use crate::outcomes::{External, Witness};
-use crate::telemetry::Ended;
+use crate::outcomes::{External, RecordedBy};
+use crate::telemetry::MeasuredEnd;
 
 /// How many counts one sweep tells.
 const AT_A_TIME: i32 = 50;
@@ -31,9 +31,13 @@ impl Recorder {
     }
 
     /// Tells the counts that are due, and says how many.
-    pub(super) async fn tell_counts(&self, by: DateTime<Utc>, invocation: &Invocation) -> Result<u32, LedgerError> {
+    pub(super) async fn tell_counts(
+        &self,
+        by: DateTime<Utc>,
+        invocation: &RecorderInvocation,
+    ) -> Result<u32, LedgerError> {
         let mut told = 0;
-        for budget in self.settler.store.budgets_to_tell(by, AT_A_TIME).await? {
+        for budget in self.outcomes.store.budgets_to_tell(by, AT_A_TIME).await? {
             if (self.clock)() + RESERVE > invocation.deadline {
                 break;
             }
@@ -41,13 +45,13 @@ impl Recorder {
                 Ok(false) => {}
                 Ok(true) => {
                     told += 1;
-                    self.count(Ended::Deployment(Kind::External));
+                    self.count(MeasuredEnd::Deployment(Kind::External));
                 }
                 // The next sweep tries again.
                 Err(error) => {
                     let (account, day) = (budget.account.as_str(), budget.day.to_string());
                     tracing::error!(account, day, "how many deployments were not recorded could not be told: {error}");
-                    self.count(Ended::NotAsked);
+                    self.count(MeasuredEnd::NotAsked);
                 }
             }
         }
@@ -55,20 +59,20 @@ impl Recorder {
     }
 
     /// Writes the record with a count, once, as one of the last deployment that was counted.
-    async fn tell_count(&self, due: &Budget, invocation: &Invocation) -> Result<bool, LedgerError> {
+    async fn tell_count(&self, due: &ExternalBudget, invocation: &RecorderInvocation) -> Result<bool, LedgerError> {
         let Some(Beyond { last, .. }) = &due.beyond else { return Ok(false) };
-        let witness = Witness { session: String::new(), request_id: invocation.request_id.clone() };
+        let witness = RecordedBy { session: String::new(), request_id: invocation.request_id.clone() };
         let bound = Bound { tries: TRIES, until: Instant::now() + LONGEST };
         let random = (self.random)();
-        let store = &self.settler.store;
+        let store = &self.outcomes.store;
         let read = async || store.read_budget(&last.service, due.day).await;
-        let decide = |(position, budget): &(Position, Option<Budget>)| {
+        let decide = |(position, budget): &(LedgerState, Option<ExternalBudget>)| {
             // Whoever told it took it away; where more came meanwhile, the next sweep tells all.
             let Some(budget) = budget.as_ref().filter(|budget| budget.beyond == due.beyond) else {
                 return Ok(Decision::Done(false));
             };
             let more = due.beyond.as_ref().map(Beyond::more).filter(|more| *more > 0);
-            let detail = Detail { happened_at: Some(rfc3339(last.at)), more, ..Detail::default() };
+            let detail = OutcomeDetail { happened_at: Some(rfc3339(last.at)), more, ..OutcomeDetail::default() };
             let external = External {
                 service: &last.service,
                 service_arn: &last.service_arn,
@@ -77,7 +81,7 @@ impl Recorder {
                 detail: &detail,
                 random,
             };
-            let (mut writes, _) = self.settler.external_record(external, position, &witness)?;
+            let (mut writes, _) = self.outcomes.external_record(external, position, &witness)?;
             writes.push(Write::Budget { from: Some(budget.clone()), to: budget.told() });
             Ok(Decision::Write(writes, true))
         };

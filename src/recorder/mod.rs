@@ -2,7 +2,7 @@
 //! tells. Each failure is logged here, once.
 
 mod counts;
-mod hearing;
+mod events;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use aws_config::SdkConfig;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use chrono::{DateTime, Utc};
 use domain::config::{AllowedAccounts, RecorderConfig};
-use domain::ecs::deployment_status::{DeploymentEvent, Followed, Standing};
+use domain::ecs::deployment_status::{DeploymentEvent, DeploymentStatus, TrackedDeployment};
 use domain::ids::{AccountId, FunctionArn, ServiceKey};
 use domain::ledger::deployment::DeploymentItem;
 use domain::ledger::record::SHARDS;
@@ -23,15 +23,15 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::aws;
-use crate::aws::deployment_watcher::Looker;
+use crate::aws::deployment_watcher::DeploymentWatcher;
 use crate::aws::documents::Setting;
 use crate::aws::ecs::{DescribeError, Ecs};
 use crate::aws::ledger_store::{LedgerStore, Open};
-use crate::aws::rate_limit::Pace;
+use crate::aws::rate_limit::RateLimiters;
 use crate::aws::sessions::{SessionRequest, Sessions, session_name};
-use crate::outcomes::{End, Settled, Settler, Witness};
+use crate::outcomes::{OutcomeRecorder, OutcomeToRecord, RecordResult, RecordedBy};
 use crate::runtime::{self, EventText};
-use crate::telemetry::{self, Ended, Metrics};
+use crate::telemetry::{self, MeasuredEnd, Metrics};
 
 /// How many deployments one part of the index gives to one sweep.
 const DUE_AT_A_TIME: usize = 200;
@@ -55,7 +55,7 @@ pub async fn run() -> Result<(), String> {
     runtime::serve(service_fn(async |event: LambdaEvent<EventText>| {
         let context = &event.context;
         let deadline = i64::try_from(context.deadline).ok().and_then(DateTime::from_timestamp_millis);
-        let invocation = Invocation {
+        let invocation = RecorderInvocation {
             request_id: context.request_id.clone(),
             deadline: deadline.unwrap_or(DateTime::<Utc>::MAX_UTC),
             partition: FunctionArn::parse(&context.invoked_function_arn)
@@ -68,26 +68,26 @@ pub async fn run() -> Result<(), String> {
 
 /// Why an event has to come again, or cannot be understood. Lambda sends it again twice, then to the dead-letter queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub struct RecorderError {
     kind: &'static str,
     message: String,
 }
 
-impl Failure {
+impl RecorderError {
     fn unavailable(error: &LedgerError) -> Self {
         Self { kind: "HistoryUnavailable", message: format!("the history could not be read or written: {error}") }
     }
 }
 
-impl From<Failure> for Diagnostic {
-    fn from(failure: Failure) -> Self {
+impl From<RecorderError> for Diagnostic {
+    fn from(failure: RecorderError) -> Self {
         Self { error_type: failure.kind.to_owned(), error_message: failure.message }
     }
 }
 
 /// What one invocation brings.
 #[derive(Debug, Clone)]
-pub struct Invocation {
+pub struct RecorderInvocation {
     /// Lambda request id.
     pub request_id: String,
     /// When Lambda ends the invocation.
@@ -98,7 +98,7 @@ pub struct Invocation {
 
 /// What a sweep did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Swept {
+pub struct SweepSummary {
     /// Deployments asked about.
     pub asked: u32,
     /// Those that had ended.
@@ -114,8 +114,8 @@ pub struct Swept {
 }
 
 /// How one deployment of a sweep came out.
-enum Asked {
-    Settled,
+enum CheckResult {
+    Recorded,
     Open,
     Failed,
     Left,
@@ -126,10 +126,10 @@ pub struct Recorder {
     config: RecorderConfig,
     shared: SdkConfig,
     sessions: Sessions,
-    settler: Settler,
+    outcomes: OutcomeRecorder,
     /// The only accounts that may be changed, where there are such.
     allowed: Option<Setting<AllowedAccounts>>,
-    pace: Pace,
+    limits: RateLimiters,
     clock: fn() -> DateTime<Utc>,
     random: fn() -> [u8; 10],
     metrics: Metrics,
@@ -146,11 +146,11 @@ impl Recorder {
         metrics: Metrics,
     ) -> Self {
         let sessions = Sessions::new(&shared);
-        let settler = Settler { store: LedgerStore::new(&shared, &config.tables, random), clock, random };
+        let outcomes = OutcomeRecorder { store: LedgerStore::new(&shared, &config.tables, random), clock, random };
         let allowed = config.allowed_accounts.clone();
         let allowed =
             allowed.map(|given| Setting::naming(given, &shared, "ALLOWED_ACCOUNTS", domain::config::accounts));
-        Self { config, shared, sessions, settler, allowed, pace: Pace::default(), clock, random, metrics }
+        Self { config, shared, sessions, outcomes, allowed, limits: RateLimiters::default(), clock, random, metrics }
     }
 
     /// Answers one event: what became of it, for whoever invokes the function by hand.
@@ -158,49 +158,49 @@ impl Recorder {
     /// # Errors
     ///
     /// Where it has to come again, or cannot be understood.
-    pub async fn answer(&self, event: &[u8], invocation: &Invocation) -> Result<Value, Failure> {
+    pub async fn answer(&self, event: &[u8], invocation: &RecorderInvocation) -> Result<Value, RecorderError> {
         let request_id = invocation.request_id.as_str();
         let answered = self.understood(event, invocation).await;
         match &answered {
             Ok(done) => tracing::info!(request_id, %done, "event taken"),
-            Err(Failure { kind, message }) => tracing::error!(request_id, code = kind, "{message}"),
+            Err(RecorderError { kind, message }) => tracing::error!(request_id, code = kind, "{message}"),
         }
         answered
     }
 
-    async fn understood(&self, event: &[u8], invocation: &Invocation) -> Result<Value, Failure> {
-        let unknown = |what: String| Failure { kind: "EventNotUnderstood", message: what };
+    async fn understood(&self, event: &[u8], invocation: &RecorderInvocation) -> Result<Value, RecorderError> {
+        let unknown = |what: String| RecorderError { kind: "EventNotUnderstood", message: what };
         let event: Value =
             serde_json::from_slice(event).map_err(|error| unknown(format!("the event is no JSON: {error}")))?;
         if event.get("sweep").is_some() {
-            let swept = self.sweep(invocation).await.map_err(|error| Failure::unavailable(&error))?;
-            self.count(Ended::Swept);
+            let swept = self.sweep(invocation).await.map_err(|error| RecorderError::unavailable(&error))?;
+            self.count(MeasuredEnd::Swept);
             return Ok(json!({"swept": swept}));
         }
         match DeploymentEvent::parse(&event).map_err(unknown)? {
             None => Ok(json!({"nothing": "the event says nothing of how a deployment ended"})),
-            Some(event) => self.hear(&event, invocation).await,
+            Some(event) => self.record_event(&event, invocation).await,
         }
     }
 
     /// Asks ECS about the open deployments that are due.
-    async fn sweep(&self, invocation: &Invocation) -> Result<Swept, LedgerError> {
+    async fn sweep(&self, invocation: &RecorderInvocation) -> Result<SweepSummary, LedgerError> {
         let by = (self.clock)();
-        let store = &self.settler.store;
+        let store = &self.outcomes.store;
         let mut due = Vec::new();
         for shard in 0..SHARDS {
             due.extend(store.open_deployments(Open::Due { shard, by, limit: DUE_AT_A_TIME }).await?);
         }
         let accounts = Accounts::default();
-        let asked = stream::iter(due.iter().map(|item| self.ask(item, &accounts, invocation)));
+        let asked = stream::iter(due.iter().map(|item| self.check(item, &accounts, invocation)));
         let mut asked = asked.buffer_unordered(ASKED_AT_A_TIME);
-        let mut swept = Swept::default();
+        let mut swept = SweepSummary::default();
         while let Some(one) = asked.next().await {
             let count = match one {
-                Asked::Settled => &mut swept.settled,
-                Asked::Open => &mut swept.open,
-                Asked::Failed => &mut swept.failed,
-                Asked::Left => &mut swept.left,
+                CheckResult::Recorded => &mut swept.settled,
+                CheckResult::Open => &mut swept.open,
+                CheckResult::Failed => &mut swept.failed,
+                CheckResult::Left => &mut swept.left,
             };
             *count += 1;
         }
@@ -209,35 +209,35 @@ impl Recorder {
         Ok(swept)
     }
 
-    async fn ask(&self, item: &DeploymentItem, accounts: &Accounts, invocation: &Invocation) -> Asked {
+    async fn check(&self, item: &DeploymentItem, accounts: &Accounts, invocation: &RecorderInvocation) -> CheckResult {
         if (self.clock)() + RESERVE > invocation.deadline {
-            return Asked::Left;
+            return CheckResult::Left;
         }
         let failed = |what: &dyn std::fmt::Display| {
             let deployment_id = item.deployment_id();
             tracing::error!(service = %item.service, deployment_id, "a deployment that is open for long could not be settled: {what}");
-            self.count(Ended::NotAsked);
+            self.count(MeasuredEnd::NotAsked);
         };
         let standing = match self.look(item, accounts, invocation).await {
             Ok(standing) => standing,
             Err(what) => {
                 failed(&what);
-                self.later(item).await;
-                return Asked::Failed;
+                self.reschedule(item).await;
+                return CheckResult::Failed;
             }
         };
         let mut ending = match standing {
-            Standing::Open(_) => {
-                self.later(item).await;
-                return Asked::Open;
+            DeploymentStatus::Open(_) => {
+                self.reschedule(item).await;
+                return CheckResult::Open;
             }
-            Standing::Ended(ending) => ending,
+            DeploymentStatus::Ended(ending) => ending,
         };
         let service = &item.service;
-        self.settler.name_superseder(service, item.deployment_id(), &mut ending).await;
+        self.outcomes.name_superseder(service, item.deployment_id(), &mut ending).await;
         let witness =
-            Witness { session: session_name(&invocation.request_id), request_id: invocation.request_id.clone() };
-        let end = End {
+            RecordedBy { session: session_name(&invocation.request_id), request_id: invocation.request_id.clone() };
+        let end = OutcomeToRecord {
             service,
             service_arn: &item.service_arn,
             deployment_id: item.deployment_id(),
@@ -245,16 +245,16 @@ impl Recorder {
             is_final: true,
             answer: None,
         };
-        match self.settler.settle(end, &witness).await {
+        match self.outcomes.record(end, &witness).await {
             Ok(settled) => {
-                if matches!(settled, Settled::Recorded { .. }) {
-                    self.count(Ended::Deployment(ending.kind));
+                if matches!(settled, RecordResult::Recorded { .. }) {
+                    self.count(MeasuredEnd::Deployment(ending.kind));
                 }
-                Asked::Settled
+                CheckResult::Recorded
             }
             Err(error) => {
                 failed(&error);
-                Asked::Failed
+                CheckResult::Failed
             }
         }
     }
@@ -264,14 +264,14 @@ impl Recorder {
         &self,
         item: &DeploymentItem,
         accounts: &Accounts,
-        invocation: &Invocation,
-    ) -> Result<Standing, String> {
+        invocation: &RecorderInvocation,
+    ) -> Result<DeploymentStatus, String> {
         let service = &item.service;
         let session = accounts.session(service.account_id(), async || self.session(service, invocation).await).await?;
         let ecs = Ecs::new(&self.shared, service.region().as_str(), session);
-        let buckets = self.pace.of(service);
-        let followed = Followed::of(item);
-        match Looker::new(&ecs, &buckets, service, followed).look().await {
+        let limits = self.limits.of(service);
+        let followed = TrackedDeployment::of(item);
+        match DeploymentWatcher::new(&ecs, &limits, service, followed).look().await {
             Ok(standing) => Ok(standing),
             Err(DescribeError::Call(error)) => Err(error.to_string()),
             Err(_) => Ok(followed.of_deleted(None)),
@@ -281,7 +281,7 @@ impl Recorder {
     async fn session(
         &self,
         service: &ServiceKey,
-        invocation: &Invocation,
+        invocation: &RecorderInvocation,
     ) -> Result<SharedCredentialsProvider, String> {
         let (partition, account) = (&invocation.partition, service.account_id());
         let role_arn = format!("arn:{partition}:iam::{account}:role/{}", self.config.reader_role_name);
@@ -301,16 +301,16 @@ impl Recorder {
     }
 
     /// Puts a deployment off to a later sweep.
-    async fn later(&self, item: &DeploymentItem) {
+    async fn reschedule(&self, item: &DeploymentItem) {
         let to = DeploymentItem { check_at: Some(item.next_check((self.clock)())), ..item.clone() };
         let write = Write::Deployment { from: Some(Box::new(item.clone())), to: Box::new(to) };
         // Where that fails, the next sweep asks again.
-        if let Err(error) = self.settler.note(&[write]).await {
+        if let Err(error) = self.outcomes.note(&[write]).await {
             tracing::warn!(service = %item.service, "a deployment could not be put off: {error}");
         }
     }
 
-    fn count(&self, ended: Ended) {
+    fn count(&self, ended: MeasuredEnd) {
         (self.metrics)(&telemetry::metric_line(&self.config.metrics_namespace, ended, (self.clock)()));
     }
 }

@@ -5,13 +5,13 @@ use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
 use chrono::Utc;
-use domain::ecr_push::{Delivery, Ended, Mapping, Message, Push, groups};
+use domain::ecr_push::{Delivery, Mapping, Message, Push, UpdaterVerdict, groups};
 use domain::event::request::Defaults;
 use domain::ids::{FunctionArn, Region};
 use domain::image::ImageReference;
-use domain::kept::{Given, Place};
 use domain::ledger::record::Identity;
 use domain::registry::Settings;
+use domain::setting_source::{DocumentLocation, SettingSource};
 use futures_util::future::join_all;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde::{Deserialize, Serialize};
@@ -93,9 +93,9 @@ pub async fn run() -> Result<(), String> {
         names.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
     let parse = move |text: &str| Mapping::parse(text, &defaults)?.heard(&names);
     let text = required("TRIGGER_MAPPING")?;
-    let given = match Place::parse(text.trim()) {
-        Some(place) => place.map(Given::There),
-        None => parse(&text).map(Given::Here),
+    let given = match DocumentLocation::parse(text.trim()) {
+        Some(place) => place.map(SettingSource::There),
+        None => parse(&text).map(SettingSource::Here),
     };
     let given = given.map_err(|error| format!("environment variable TRIGGER_MAPPING: {error}"))?;
     let mapping = Setting::new(given, &shared, parse);
@@ -231,7 +231,7 @@ impl Trigger {
         )??;
         let summary = body.pointer("/body/summary").map(Value::to_string).unwrap_or_default();
         let Push { id, repository, tag, digest, .. } = push;
-        let ended = Ended::read(&body, mapping);
+        let ended = UpdaterVerdict::read(&body, mapping);
         tracing::info!(repository, tag, digest, event = id, summary, overtaken = ended.overtaken, "changed");
         if ended.is_done { Ok(()) } else { Err(format!("not everywhere: {summary}")) }
     }

@@ -17,10 +17,10 @@ use serde_json::{Map, Value};
 
 use super::lease::HeldLease;
 use super::messages;
-use super::target::Target;
+use super::target::AccountClients;
 use super::turn::Revision;
 use crate::aws::ecs::{DescribeError, MutationTime};
-use crate::aws::rate_limit::Call;
+use crate::aws::rate_limit::ApiBucket;
 use crate::backoff::Backoff;
 
 /// How often a call is sent that was throttled or never arrived.
@@ -69,7 +69,7 @@ impl Budget {
 
 /// The steps of one change.
 pub struct Applying<'a> {
-    pub target: &'a Target,
+    pub target: &'a AccountClients,
     pub key: &'a ServiceKey,
     pub update: &'a Update,
     pub budget: Budget,
@@ -81,13 +81,13 @@ pub struct Applying<'a> {
 type Tags = BTreeMap<String, String>;
 
 /// What is seen where an answer was lost.
-struct Seen<T> {
+struct ReadBack<T> {
     done: T,
     /// Whether the call itself is seen to have acted.
     is_ours: bool,
 }
 
-impl<T> Seen<T> {
+impl<T> ReadBack<T> {
     fn ours(done: T) -> Self {
         Self { done, is_ours: true }
     }
@@ -155,15 +155,15 @@ impl Applying<'_> {
         let what = format!("of family {family} for service {}", self.key);
         let rejected = |error: &CallError| messages::rejected(Code::TaskDefinitionRejected, &what, error);
         let mask = || self.mask(now);
-        if self.target.definitions.may_be_there()
+        if self.target.definitions.may_already_be_registered()
             && let Some(definition) =
                 self.newest(family, document).await.map_err(|error| rejected(&error.without(&mask())))?
         {
             return Ok(definition);
         }
         let once = async |time| self.target.ecs.register_task_definition(document, time).await;
-        let back = async || Ok(self.newest(family, document).await.map_err(DescribeError::Call)?.map(Seen::ours));
-        self.send(Call::RegisterTaskDefinition, Code::TaskDefinitionRejected, &rejected, mask, once, back).await
+        let back = async || Ok(self.newest(family, document).await.map_err(DescribeError::Call)?.map(ReadBack::ours));
+        self.send(ApiBucket::RegisterTaskDefinition, Code::TaskDefinitionRejected, &rejected, mask, once, back).await
     }
 
     /// What no error of a call shows: what may be secret in the definition and the service as they were read, and in what is set.
@@ -184,7 +184,7 @@ impl Applying<'_> {
     /// The family's newest revision, where it already is what `document` would make.
     async fn newest(&self, family: &str, document: &str) -> Result<Option<TaskDefinition>, CallError> {
         match self.target.describe(family).await {
-            Ok(newest) => Ok(Some(newest).filter(|newest| newest.is_what_would_be_registered(document))),
+            Ok(newest) => Ok(Some(newest).filter(|newest| newest.matches_registration(document))),
             // So ECS answers where a family has no active revision.
             Err(error) if error.has_code(&["ClientException"]) => Ok(None),
             Err(error) => Err(error),
@@ -212,18 +212,19 @@ impl Applying<'_> {
         let back = async || {
             let service = self.target.ecs.describe_service(self.key).await?;
             Ok(match self.is_updated(&service, definition, before) {
-                true => Some(Seen::ours(Ok(service))),
+                true => Some(ReadBack::ours(Ok(service))),
                 // A read that lags behind shows an earlier deployment than the one before.
                 false if self.deploys(definition) && service.deployed_at() > before.deployed_at() => {
                     let running = service.task_definition_arn().unwrap_or("no task definition of its own").to_owned();
-                    Some(Seen { done: Err(running), is_ours: false })
+                    Some(ReadBack { done: Err(running), is_ours: false })
                 }
                 false => None,
             })
         };
         let once = async |time| once(time).await.map(Ok);
-        let updated =
-            self.send(Call::UpdateService, Code::ServiceUpdateFailed, &rejected, || self.mask(now), once, back).await?;
+        let updated = self
+            .send(ApiBucket::UpdateService, Code::ServiceUpdateFailed, &rejected, || self.mask(now), once, back)
+            .await?;
         // Whether this call was done before is not known: what was deployed behind it stays.
         updated.map_err(|running| {
             let failure = messages::changed_meanwhile(self.key, &[format!("it runs {running}")]);
@@ -314,21 +315,21 @@ impl Applying<'_> {
         let failed = |error: &CallError| messages::tags_failed(self.key, error);
         let back = async || {
             let service = self.target.ecs.describe_service(self.key).await?;
-            Ok(Some(service.tags).filter(&is_done).map(Seen::ours))
+            Ok(Some(service.tags).filter(&is_done).map(ReadBack::ours))
         };
-        self.send(Call::TagResource, Code::TagUpdateFailed, &failed, || self.mask(now), once, back).await
+        self.send(ApiBucket::TagResource, Code::TagUpdateFailed, &failed, || self.mask(now), once, back).await
     }
 
     /// Sends until it is done, refused, or has been sent often enough. Each time it is one request, the budget is asked, and where its
     /// answer is lost, it is read back whether it was done before it is sent again.
     async fn send<T>(
         &self,
-        call: Call,
+        call: ApiBucket,
         code: Code,
         failed: &impl Fn(&CallError) -> Failure,
         mask: impl Fn() -> Mask,
         once: impl AsyncFn(MutationTime) -> Result<T, CallError>,
-        back: impl AsyncFn() -> Result<Option<Seen<T>>, DescribeError>,
+        back: impl AsyncFn() -> Result<Option<ReadBack<T>>, DescribeError>,
     ) -> Result<T, Stopped> {
         let (mut sent, mut unknown) = (0, 0);
         loop {
@@ -347,7 +348,7 @@ impl Applying<'_> {
                 self.lease.mark_acted(now);
                 // First of all: nobody else may begin while it can still act.
                 self.lease.lengthen(now).await;
-                if let Some(Seen { done, is_ours }) = self.read_back(&error, failed, &mask, &back).await? {
+                if let Some(ReadBack { done, is_ours }) = self.read_back(&error, failed, &mask, &back).await? {
                     // Where somebody else has deployed, this call may still act.
                     if is_ours {
                         self.lease.settle(now);
@@ -365,7 +366,7 @@ impl Applying<'_> {
             }
             tokio::time::sleep(pause).await;
             let until = self.budget.last_start((self.clock)());
-            let token = tokio::time::timeout(until, self.target.buckets.take(call)).await;
+            let token = tokio::time::timeout(until, self.target.limits.take(call)).await;
             token.map_err(|_| messages::no_time(code, CALL_TIMEOUT.1))?;
         }
     }
@@ -376,8 +377,8 @@ impl Applying<'_> {
         error: &CallError,
         failed: &impl Fn(&CallError) -> Failure,
         mask: &impl Fn() -> Mask,
-        back: &impl AsyncFn() -> Result<Option<Seen<T>>, DescribeError>,
-    ) -> Result<Option<Seen<T>>, Stopped> {
+        back: &impl AsyncFn() -> Result<Option<ReadBack<T>>, DescribeError>,
+    ) -> Result<Option<ReadBack<T>>, Stopped> {
         let mut unread = None;
         for pause in READ_BACK_PAUSES {
             tokio::time::sleep(pause).await;

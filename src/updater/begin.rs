@@ -4,25 +4,25 @@ use chrono::{DateTime, Utc};
 use domain::ecs::service::Snapshot;
 use domain::error::{Code, Failure};
 use domain::ids::ChangeId;
-use domain::ledger::admission::Position;
+use domain::ledger::admission::LedgerState;
 use domain::ledger::head::{Head, Lease, lease_until};
 use domain::ledger::hidden::{hidden, holds_secrets};
-use domain::ledger::idempotency::{Answer, KeyItem};
+use domain::ledger::idempotency::{KeyItem, StoredAnswer};
 use domain::ledger::kind::Kind;
 use domain::ledger::queue::Standing;
-use domain::ledger::record::{Attempt as Try, ChangeFacts, Place, Pointer, Record, Said};
+use domain::ledger::record::{Attempt as Try, ChangeContext, Pointer, Record, RecordFields, RecordPlace};
 use domain::ledger::write::{LedgerError, Write};
-use domain::plan::{Change, Plan, Update, What};
+use domain::plan::{Difference, DifferenceKind, Plan, Update};
 use domain::response::{Response, Status};
 use domain::text::rfc3339;
 use tokio::time::{Duration, Instant};
 
 use super::apply::{self, Budget};
-use super::begun::Begun;
+use super::finish::RunningChange;
 use super::lease::HeldLease;
 use super::turn::{Revision, Turn};
-use super::{Attempt, FRESH, Looked, Stop, Updater, Work, caller, messages};
-use crate::aws::rate_limit::Call;
+use super::{Attempt, ChangeError, FRESH, Looked, Updater, Work, caller, messages};
+use crate::aws::rate_limit::ApiBucket;
 use crate::commit::{Bound, Decision, commit};
 
 /// How often the start of an attempt is written where nothing moved, and for how long at the most.
@@ -48,9 +48,9 @@ impl Updater {
         &self,
         work: Work<'_>,
         looked: Looked,
-        position: &Position,
+        position: &LedgerState,
         turn: &mut Turn,
-    ) -> Result<Attempt, Stop> {
+    ) -> Result<Attempt, ChangeError> {
         let Work { request, invocation, target, .. } = work;
         let Looked { snapshot, at } = looked;
         let restoring = self.restoring(target, request, &snapshot, None).await?;
@@ -63,7 +63,7 @@ impl Updater {
             }
             Plan::Update(update) => update,
         };
-        let only_images = update.changes.iter().all(|change| change.what == What::Image);
+        let only_images = update.changes.iter().all(|change| change.what == DifferenceKind::Image);
         if let Some(note) = self.keeps_restores(request, only_images).await? {
             let (container, notes) = (update.container.as_deref(), vec![note]);
             return self.unchanged(work, &snapshot, container, restores, notes, position).await;
@@ -79,9 +79,14 @@ impl Updater {
         let change_id = ChangeId::new(position.next_change_time(now), (self.random)());
         let before = self.recorded(&request.service_key, &snapshot, update.container.as_deref()).await;
         let changes = self.recorded_changes(work, &update.changes).await?;
-        let facts = ChangeFacts { restores, ..Self::facts(work, change_id.clone(), Try::FIRST, &changes, &before) };
-        let said = Said { changes: Some(&changes), before: Some(&before), lease_until: Some(until), ..Said::default() };
-        let place = Place::STARTED;
+        let facts = ChangeContext { restores, ..Self::facts(work, change_id.clone(), Try::FIRST, &changes, &before) };
+        let said = RecordFields {
+            changes: Some(&changes),
+            before: Some(&before),
+            lease_until: Some(until),
+            ..RecordFields::default()
+        };
+        let place = RecordPlace::STARTED;
         let record = facts.record(Kind::Started, place, now, &said, position.head.as_ref());
         let record = record.map_err(|error| messages::history_unavailable(&request.service_key, &error.into()))?;
         let start = Start {
@@ -95,31 +100,31 @@ impl Updater {
             Err(moved) => return Ok(moved),
         };
         let deadline = invocation.deadline;
-        let begun = Begun { facts, before, changes: Some(changes), lease, deadline, acted_before: false };
+        let begun = RunningChange { facts, before, changes: Some(changes), lease, deadline, acted_before: false };
         let response = Box::pin(self.carry_out(work, snapshot, *update, revision, begun, budget, Vec::new())).await;
-        Ok(Attempt::Ended(Box::new(response.map_err(Stop::Failed)?)))
+        Ok(Attempt::Ended(Box::new(response.map_err(ChangeError::Failed)?)))
     }
 
     /// Waits for the turn of a change.
-    pub(super) async fn turn(&self, work: Work<'_>, update: &Update, turn: &mut Turn) -> Result<Revision, Stop> {
-        let Work { invocation, target, slot, .. } = work;
+    pub(super) async fn turn(&self, work: Work<'_>, update: &Update, turn: &mut Turn) -> Result<Revision, ChangeError> {
+        let Work { invocation, target, permit, .. } = work;
         let now = (self.clock)();
         let budget = Budget::new(invocation.deadline, lease_until(now, invocation.deadline));
         // Where the queue is longer than the time left, its place is better given to others.
-        let waits = update.register.is_some().then(|| target.buckets.expected_wait(Call::RegisterTaskDefinition));
+        let waits = update.register.is_some().then(|| target.limits.expected_wait(ApiBucket::RegisterTaskDefinition));
         let waits = chrono::Duration::from_std(waits.unwrap_or_default()).unwrap_or_default();
         let whole = Budget::new(invocation.deadline, DateTime::<Utc>::MAX_UTC);
         whole.for_mutation(now + waits).map_err(not_started)?;
         let longest = whole.last_start(now);
-        let taken = turn.take(target, slot, update, longest).await;
+        let taken = turn.take(target, permit, update, longest).await;
         let left = budget.for_mutation((self.clock)()).err().unwrap_or_default();
         taken.ok_or_else(|| not_started(left))
     }
 
     /// What a record says that a change sets: hidden values as keyed hashes.
-    async fn recorded_changes(&self, work: Work<'_>, changes: &[Change]) -> Result<Vec<Change>, Failure> {
-        let is_secret = |change: &Change| {
-            change.what == What::Parameter && (holds_secrets(&change.from) || holds_secrets(&change.to))
+    async fn recorded_changes(&self, work: Work<'_>, changes: &[Difference]) -> Result<Vec<Difference>, Failure> {
+        let is_secret = |change: &Difference| {
+            change.what == DifferenceKind::Parameter && (holds_secrets(&change.from) || holds_secrets(&change.to))
         };
         if !changes.iter().any(is_secret) {
             return Ok(changes.to_vec());
@@ -127,9 +132,9 @@ impl Updater {
         let service = &work.request.service_key;
         let unavailable = |error: LedgerError| messages::history_unavailable(service, &error);
         let key = self.hidden_key().await.map_err(unavailable)?;
-        let hide = |change: &Change| -> serde_json::Result<Change> {
+        let hide = |change: &Difference| -> serde_json::Result<Difference> {
             let hide = |value| hidden(Some(key), service, &change.path, value);
-            Ok(Change { from: hide(&change.from)?, to: hide(&change.to)?, ..change.clone() })
+            Ok(Difference { from: hide(&change.from)?, to: hide(&change.to)?, ..change.clone() })
         };
         let hidden = changes.iter().map(|change| if is_secret(change) { hide(change) } else { Ok(change.clone()) });
         hidden.collect::<serde_json::Result<_>>().map_err(|error| unavailable(error.into()))
@@ -140,14 +145,14 @@ impl Updater {
     pub(super) async fn start(
         &self,
         work: Work<'_>,
-        position: &Position,
+        position: &LedgerState,
         start: Start,
     ) -> Result<Result<HeldLease, Attempt>, Failure> {
         let service = &work.request.service_key;
         let Start { record, lease, key, caller } = start;
         let before = position.head.as_ref();
         let head = Head::behind(&record.0, before, Some(lease.clone())).begun_by(&caller, &key.id, before);
-        let written = Position { head: Some(head.clone()), key: Some(key.clone()) };
+        let written = LedgerState { head: Some(head.clone()), key: Some(key.clone()) };
         let mut writes: Vec<Write> = Write::append(service, record, position.head.clone(), head.clone()).collect();
         writes.push(Write::Key { from: position.key.clone(), to: key });
         let bound = Bound { tries: START.0, until: Instant::now() + START.1 };
@@ -182,12 +187,12 @@ impl Updater {
         snapshot: Snapshot,
         update: Update,
         revision: Revision,
-        begun: Begun,
+        begun: RunningChange,
         budget: Budget,
         earlier: Vec<String>,
     ) -> Result<Response, Failure> {
-        let Work { request, target, slot, .. } = work;
-        slot.under_way();
+        let Work { request, target, permit, .. } = work;
+        permit.under_way();
         let mut after = snapshot;
         let applying = apply::Applying {
             target,
@@ -211,16 +216,16 @@ impl Updater {
         container: Option<&str>,
         restores: Option<ChangeId>,
         notes: Vec<String>,
-        position: &Position,
-    ) -> Result<Attempt, Stop> {
+        position: &LedgerState,
+    ) -> Result<Attempt, ChangeError> {
         let service = &work.request.service_key;
-        let unavailable = |error: LedgerError| Stop::from(messages::history_unavailable(service, &error));
+        let unavailable = |error: LedgerError| ChangeError::from(messages::history_unavailable(service, &error));
         let now = (self.clock)();
         let change_id = ChangeId::new(position.next_change_time(now), (self.random)());
         let state = self.recorded(service, snapshot, container).await;
-        let facts = ChangeFacts { restores, ..Self::facts(work, change_id.clone(), Try::FIRST, &[], &state) };
-        let said = Said { before: Some(&state), after: Some(&state), ..Said::default() };
-        let place = Place::RESULT;
+        let facts = ChangeContext { restores, ..Self::facts(work, change_id.clone(), Try::FIRST, &[], &state) };
+        let said = RecordFields { before: Some(&state), after: Some(&state), ..RecordFields::default() };
+        let place = RecordPlace::RESULT;
         let record = facts.record(Kind::Unchanged, place, now, &said, position.head.as_ref());
         let record = record.map_err(|error| unavailable(error.into()))?;
         let mut response = Response::new(
@@ -239,7 +244,7 @@ impl Updater {
         let earlier = position.head.as_ref();
         let head = Head::behind(&record.0, earlier, None).begun_by(&caller, work.key_id, earlier);
         let key = KeyItem::begun(work.key_id, &work.request.event_hash, change_id.clone(), Try::FIRST, now)
-            .answered(&Answer::Response(Box::new(response.clone())), now)
+            .answered(&StoredAnswer::Response(Box::new(response.clone())), now)
             .map_err(|error| unavailable(error.into()))?;
         let mut writes: Vec<Write> = Write::append(service, record, position.head.clone(), head).collect();
         writes.push(Write::Key { from: position.key.clone(), to: key });
@@ -265,7 +270,7 @@ impl Updater {
     }
 }
 
-fn not_started(left: std::time::Duration) -> Stop {
+fn not_started(left: std::time::Duration) -> ChangeError {
     let failure = messages::no_time(Code::ServiceUpdateFailed, left).and("Nothing was changed in the target account.");
-    Stop::NotStarted(failure)
+    ChangeError::NotStarted(failure)
 }

@@ -4,12 +4,12 @@ use domain::ecs::deployment_status::left;
 use domain::ecs::service::Snapshot;
 use domain::error::Failure;
 use domain::event::request::UpdateRequest;
-use domain::ledger::admission::Position;
+use domain::ledger::admission::LedgerState;
 use domain::ledger::deployment::DeploymentItem;
 use domain::ledger::head::{Head, Lease};
-use domain::ledger::idempotency::Answer;
+use domain::ledger::idempotency::StoredAnswer;
 use domain::ledger::kind::Kind;
-use domain::ledger::record::{ChangeFacts, Identity, Place, Record, RecordKey, Said};
+use domain::ledger::record::{ChangeContext, Identity, Record, RecordFields, RecordKey, RecordPlace};
 use domain::ledger::write::Write;
 
 use super::{Attempt, Updater, Work, messages};
@@ -25,8 +25,8 @@ impl Updater {
     pub(super) async fn orphan(&self, request: &UpdateRequest, lease: &Lease) -> Result<Option<Orphan>, Failure> {
         let key = &request.service_key;
         let unavailable = |error| messages::history_unavailable(key, &error);
-        let result = RecordKey::new(lease.change_id.clone(), Place::Result(lease.attempt));
-        let started = RecordKey::new(lease.change_id.clone(), Place::STARTED);
+        let result = RecordKey::new(lease.change_id.clone(), RecordPlace::Result(lease.attempt));
+        let started = RecordKey::new(lease.change_id.clone(), RecordPlace::STARTED);
         if self.store().record_json(key, &result).await.map_err(unavailable)?.is_some() {
             return Ok(None);
         }
@@ -40,7 +40,7 @@ impl Updater {
         &self,
         work: Work<'_>,
         snapshot: &Snapshot,
-        position: &Position,
+        position: &LedgerState,
         lease: &Lease,
         Orphan { started }: Orphan,
     ) -> Result<Attempt, Failure> {
@@ -62,7 +62,7 @@ impl Updater {
             before.as_ref().unwrap_or(&after),
         );
         let facts = match &started {
-            Some(started) => ChangeFacts {
+            Some(started) => ChangeContext {
                 requested_by: started.requested_by.clone(),
                 reason: started.reason.clone(),
                 restores: started.restores.clone(),
@@ -73,7 +73,7 @@ impl Updater {
                 ..facts
             },
             // Who it was is not known: it was not whoever closes it.
-            None => ChangeFacts {
+            None => ChangeContext {
                 requested_by: None,
                 reason: None,
                 identity: Identity::Claimed,
@@ -91,14 +91,14 @@ impl Updater {
             None => None,
         };
         let left = left.filter(|left| noted.as_ref().is_none_or(|noted| noted.change_id == left.change_id));
-        let said = Said {
+        let said = RecordFields {
             before: before.as_ref(),
             after: Some(&after),
             deployment_id: left.as_ref().map(DeploymentItem::deployment_id),
             error: Some(&failure),
-            ..Said::default()
+            ..RecordFields::default()
         };
-        let place = Place::Result(lease.attempt);
+        let place = RecordPlace::Result(lease.attempt);
         let unwritable = |error: serde_json::Error| messages::history_unavailable(key, &error.into());
         let (record, _) =
             facts.record(Kind::Abandoned, place, now, &said, position.head.as_ref()).map_err(unwritable)?;
@@ -108,13 +108,13 @@ impl Updater {
             progress.change_id == lease.change_id && progress.answer.is_none()
         };
         if let Some(orphan_key) = orphan_key.filter(|key| key.progress().is_some_and(is_its)) {
-            let to = orphan_key.answered(&Answer::Failure(failure), now).map_err(unwritable)?;
+            let to = orphan_key.answered(&StoredAnswer::Failure(failure), now).map_err(unwritable)?;
             writes.push(Write::Key { from: Some(orphan_key), to });
         }
         if let Some(left) = left.as_ref().filter(|_| noted.is_none()) {
             writes.push(Write::Deployment { from: None, to: Box::new(left.clone()) });
         }
-        match self.settler.note(&writes).await {
+        match self.outcomes.note(&writes).await {
             Ok(true) => Ok(Attempt::Moved("an abandoned change was closed".to_owned(), None)),
             Ok(false) => Ok(Attempt::Moved("another writer was faster to close an abandoned change".to_owned(), None)),
             // Whether it was written or not, the next reading tells.

@@ -5,12 +5,12 @@ use domain::config::Config;
 use domain::error::{Code, Failure};
 use domain::event::request::{self, Defaults, Event, UpdateRequest};
 use domain::ids::{FunctionArn, Region, ServiceKey};
-use domain::response::{Answer, Outcome, Response, Status};
+use domain::response::{EventAnswer, Response, ServiceOutcome, Status};
 use lambda_runtime::{Context, LambdaEvent, service_fn};
 
 use crate::aws;
 use crate::runtime::{self, DOOR_WAITS, EventText};
-use crate::telemetry::{self, Ended, Metrics};
+use crate::telemetry::{self, MeasuredEnd, Metrics};
 use crate::updater::{Invocation, Updater};
 
 /// Reads the settings, and answers invocations until Lambda ends the process.
@@ -66,7 +66,7 @@ impl Function {
     /// # Errors
     ///
     /// What failed, where the event asked for one update or could not be understood.
-    pub async fn answer(&self, event: &[u8], invocation: &Invocation) -> Result<Answer, Failure> {
+    pub async fn answer(&self, event: &[u8], invocation: &Invocation) -> Result<EventAnswer, Failure> {
         let defaults = Defaults {
             account_id: invocation.function.as_ref().map(|function| function.account_id.clone()),
             region: self.region.clone(),
@@ -74,7 +74,7 @@ impl Function {
         };
         let tell = |request: Option<&UpdateRequest>, answer: Result<&Response, &Failure>| {
             log(answer, request, invocation);
-            let outcome = answer.ok().and_then(|response| response.body.recorded).map(Ended::Deployment);
+            let outcome = answer.ok().and_then(|response| response.body.recorded).map(MeasuredEnd::Deployment);
             for ended in ended(answer).into_iter().chain(outcome) {
                 (self.metrics)(&telemetry::metric_line(&self.namespace, ended, (self.clock)()));
             }
@@ -89,7 +89,7 @@ impl Function {
                 let update = Box::pin(self.updater.update(&request, invocation));
                 let answer = in_time(waits, update).await.and_then(|answer| answer);
                 tell(Some(&request), answer.as_ref());
-                answer.map(|response| Answer::One(Box::new(response)))
+                answer.map(|response| EventAnswer::One(Box::new(response)))
             }
             Ok(Event::Many(batch)) => {
                 let requested_by = batch.updates.first().and_then(|update| update.requested_by.as_deref());
@@ -97,14 +97,14 @@ impl Function {
                     tell(None, Err(&failure));
                     return Err(failure);
                 }
-                let ended = |request: &UpdateRequest, outcome: &Outcome| match outcome {
-                    Outcome::Answered(response) => tell(Some(request), Ok(response)),
-                    Outcome::Failed(failure) => tell(Some(request), Err(failure)),
-                    Outcome::NotStarted => log_not_started(request, invocation),
+                let ended = |request: &UpdateRequest, outcome: &ServiceOutcome| match outcome {
+                    ServiceOutcome::Answered(response) => tell(Some(request), Ok(response)),
+                    ServiceOutcome::Failed(failure) => tell(Some(request), Err(failure)),
+                    ServiceOutcome::NotStarted => log_not_started(request, invocation),
                 };
                 let waits = batch.updates.iter().all(|update| update.dry_run) && invocation.is_verified();
                 let answer = in_time(waits, self.updater.update_many(&batch, invocation, &ended)).await;
-                answer.inspect_err(|failure| tell(None, Err(failure))).map(Answer::Many)
+                answer.inspect_err(|failure| tell(None, Err(failure))).map(EventAnswer::Many)
             }
             Err(failure) => {
                 tell(None, Err(&failure));
@@ -180,15 +180,15 @@ fn log_not_started(request: &UpdateRequest, invocation: &Invocation) {
 }
 
 /// What is counted: each failure, and each change the first time it is answered.
-fn ended(answer: Result<&Response, &Failure>) -> Option<Ended> {
+fn ended(answer: Result<&Response, &Failure>) -> Option<MeasuredEnd> {
     match answer {
-        Err(failure) => Some(Ended::Failed(failure.code, failure.fault)),
+        Err(failure) => Some(MeasuredEnd::Failed(failure.code, failure.fault)),
         Ok(response) if response.body.replayed => None,
         Ok(response) => match response.body.status {
             Status::Planned => None,
-            Status::Unchanged => Some(Ended::Unchanged),
+            Status::Unchanged => Some(MeasuredEnd::Unchanged),
             // However its deployment ended: that is counted besides.
-            _ => Some(Ended::Applied),
+            _ => Some(MeasuredEnd::Applied),
         },
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use domain::ids::ServiceKey;
-use domain::ledger::admission::Position;
+use domain::ledger::admission::LedgerState;
 use domain::ledger::head::{Head, Lease, latest_effect};
 use domain::ledger::write::Write;
 use tokio::time::Instant;
@@ -28,7 +28,7 @@ pub struct HeldLease {
 
 #[derive(Debug)]
 struct State {
-    position: Position,
+    position: LedgerState,
     /// When the last call was sent that changed something, or may have.
     acted: Option<DateTime<Utc>>,
     /// When calls were sent whose answer was lost and whose effect was not seen.
@@ -39,7 +39,7 @@ impl HeldLease {
     pub fn new(
         service: ServiceKey,
         lease: Lease,
-        position: Position,
+        position: LedgerState,
         store: LedgerStore,
         random: fn() -> [u8; 10],
     ) -> Self {
@@ -52,7 +52,7 @@ impl HeldLease {
     }
 
     /// Head and key as this change wrote them last.
-    pub fn position(&self) -> Position {
+    pub fn position(&self) -> LedgerState {
         self.with(|state| state.position.clone())
     }
 

@@ -5,21 +5,21 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use domain::call_error::{CallError, Effect};
 use domain::ecs::deployment_status::RolledBack;
-use domain::ecs::service::{Recorded, Service, Snapshot};
+use domain::ecs::service::{RecordedState, Service, Snapshot};
 use domain::error::{Code, Failure, Fault};
 use domain::event::request::UpdateRequest;
 use domain::ids::{ChangeId, ServiceKey};
 use domain::image::ImageReference;
-use domain::ledger::admission::{Admission, Position};
+use domain::ledger::admission::{Admission, LedgerState};
 use domain::ledger::head::{Head, LEASE_GRACE, Lease};
-use domain::ledger::idempotency::{Answer, KeyItem};
+use domain::ledger::idempotency::{KeyItem, StoredAnswer};
 use domain::ledger::queue::Waiting;
 use domain::ledger::record::{Attempt, Record};
 use domain::ledger::write::LedgerError;
 use domain::response::Response;
 use domain::text::{one_line, rfc3339, shown_text};
 
-use super::Stop;
+use super::ChangeError;
 use crate::aws::ecs::DescribeError;
 
 const NOTHING_CHANGED: &str = "Nothing was changed in the target account.";
@@ -28,15 +28,15 @@ const NOTHING_CHANGED: &str = "Nothing was changed in the target account.";
 pub fn without_touching(
     admission: &Admission,
     request: &UpdateRequest,
-    position: &Position,
+    position: &LedgerState,
     now: DateTime<Utc>,
-) -> Option<Result<Response, Stop>> {
+) -> Option<Result<Response, ChangeError>> {
     match admission {
         Admission::Begin { .. } | Admission::Continue(_) | Admission::Overtaken { .. } => None,
-        Admission::Answered(answer) => Some(replayed(answer, request, position).map_err(Stop::Failed)),
+        Admission::Answered(answer) => Some(replayed(answer, request, position).map_err(ChangeError::Failed)),
         Admission::KeyReused { change_id } => {
             let of = change_id.as_ref().map(|change_id| format!(", for change {change_id}")).unwrap_or_default();
-            Some(Err(Stop::Failed(Failure::new(
+            Some(Err(ChangeError::Failed(Failure::new(
                 Code::IdempotencyKeyReused,
                 format!(
                     "the idempotency key was already used with a different event{of} of service {}. {NOTHING_CHANGED} \
@@ -50,20 +50,20 @@ pub fn without_touching(
     }
 }
 
-pub fn replayed(answer: &str, request: &UpdateRequest, position: &Position) -> Result<Response, Failure> {
+pub fn replayed(answer: &str, request: &UpdateRequest, position: &LedgerState) -> Result<Response, Failure> {
     let progress = position.key.as_ref().and_then(KeyItem::progress);
     let change_id = progress.map(|progress| progress.change_id.to_string()).unwrap_or_default();
     match serde_json::from_str(answer) {
-        Ok(Answer::Response(mut response)) => {
+        Ok(StoredAnswer::Response(mut response)) => {
             response.body.replayed = true;
             Ok(*response)
         }
-        Ok(Answer::Failure(mut failure)) => {
+        Ok(StoredAnswer::Failure(mut failure)) => {
             failure.change_id = Some(change_id);
             Err(failure)
         }
         // Too long to keep, or in a form that only a later version knows.
-        Ok(Answer::TooLong) | Err(_) => Err(Failure::new(
+        Ok(StoredAnswer::TooLong) | Err(_) => Err(Failure::new(
             Code::HistoryUnavailable,
             format!(
                 "change {change_id} of service {} has ended, and its answer is not kept in a form that can be given again. \
@@ -460,7 +460,7 @@ pub fn cannot_restore(key: &ServiceKey, why: &str) -> Failure {
 }
 
 /// The answer of a change whose function ended before it did, once another change has closed it.
-pub fn abandoned(request: &UpdateRequest, lease: &Lease, after: &Recorded) -> Failure {
+pub fn abandoned(request: &UpdateRequest, lease: &Lease, after: &RecordedState) -> Failure {
     Failure::new(
         Code::ServiceUpdateFailed,
         format!(
@@ -522,7 +522,7 @@ pub fn done_so_far(done: &[String], is_known: bool) -> String {
 }
 
 /// What an earlier invocation of the same change did, by what the service was before it and is now.
-pub fn done_earlier(before: &Recorded, now: &Recorded) -> Vec<String> {
+pub fn done_earlier(before: &RecordedState, now: &RecordedState) -> Vec<String> {
     let mut done = Vec::new();
     if before.state.task_definition_arn != now.state.task_definition_arn {
         let arn = now.state.task_definition_arn.as_deref().unwrap_or("no task definition of its own");
@@ -559,7 +559,7 @@ pub fn service_updated(after: &Snapshot, before: &Service) -> String {
 }
 
 /// AWS took the change, and the ledger does not say so yet.
-pub fn result_not_recorded(error: &LedgerError, after: &Recorded) -> Failure {
+pub fn result_not_recorded(error: &LedgerError, after: &RecordedState) -> Failure {
     Failure::new(
         Code::HistoryUnavailable,
         format!(

@@ -9,18 +9,18 @@
 //! the target account, `lease` and `begun` what is written about it, `wait` what follows where the request waits for the end.
 
 mod apply;
+mod batch;
 mod begin;
-mod begun;
 mod caller_rate;
 mod close;
+mod finish;
 pub mod handler;
-mod images;
+mod image_lookup;
 mod lease;
-mod many;
 mod messages;
+mod permit;
 mod proceed;
 mod restoring;
-mod slot;
 mod target;
 mod turn;
 mod wait;
@@ -33,26 +33,26 @@ use aws_config::SdkConfig;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use chrono::{DateTime, Utc};
 use domain::config::{AllowedAccounts, Config};
-use domain::ecs::service::{Recorded, Service, Snapshot};
+use domain::ecs::service::{RecordedState, Service, Snapshot};
 use domain::error::{Code, Failure};
 use domain::event::request::UpdateRequest;
 use domain::ids::{ChangeId, FunctionArn, ServiceKey, UNQUALIFIED, VERIFIED_ALIAS};
-use domain::ledger::admission::{Admission, EventFacts, Position};
+use domain::ledger::admission::{Admission, EventFacts, LedgerState};
 use domain::ledger::clock::Reading;
 use domain::ledger::head::{Head, Lease};
 use domain::ledger::hidden::{HiddenKey, hidden, holds_secrets};
 use domain::ledger::idempotency::{self, KeyItem};
 use domain::ledger::queue::{Asker, Standing, caller_id};
-use domain::ledger::record::{Attempt as Try, ChangeFacts, Identity, Place, Record, RecordKey};
+use domain::ledger::record::{Attempt as Try, ChangeContext, Identity, Record, RecordKey, RecordPlace};
 use domain::ledger::write::{LedgerError, Write};
-use domain::plan::{self, Change, Plan};
+use domain::plan::{self, Difference, Plan};
 use domain::response::{Response, Status};
 use domain::session_policy::session_policy;
 use domain::text::rfc3339;
-use images::Images;
+use image_lookup::Images;
+use permit::ConcurrencyPermit;
 use restoring::Restoring;
-use slot::Slot;
-use target::{Definitions, Target};
+use target::{AccountClients, Definitions};
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::Instant;
 use turn::Turn;
@@ -61,11 +61,11 @@ use crate::aws::documents::Setting;
 use crate::aws::ecs::{DescribeError, Ecs};
 use crate::aws::images::Registries;
 use crate::aws::ledger_store::{LedgerStore, Measured};
-use crate::aws::rate_limit::Pace;
+use crate::aws::rate_limit::RateLimiters;
 use crate::aws::sessions::{SessionRequest, Sessions, session_name, source_identity};
 use crate::backoff::Backoff;
 use crate::commit::{Bound, Decision, commit};
-use crate::outcomes::Settler;
+use crate::outcomes::OutcomeRecorder;
 
 /// How often a change is planned anew where the head moved between reading and writing.
 const ATTEMPTS: u32 = 5;
@@ -118,8 +118,8 @@ impl Invocation {
 struct Work<'a> {
     request: &'a UpdateRequest,
     invocation: &'a Invocation,
-    target: &'a Target,
-    slot: &'a Slot,
+    target: &'a AccountClients,
+    permit: &'a ConcurrencyPermit,
     key_id: &'a str,
 }
 
@@ -137,11 +137,11 @@ pub struct Updater {
     config: Config,
     shared: SdkConfig,
     sessions: Sessions,
-    settler: Settler,
+    outcomes: OutcomeRecorder,
     registries: Registries,
     /// The only accounts that are changed, where there are such.
     allowed: Option<Setting<AllowedAccounts>>,
-    pace: Pace,
+    limits: RateLimiters,
     /// The key of what is hidden in records, once a change needs it.
     hidden: OnceCell<HiddenKey>,
     clock: fn() -> DateTime<Utc>,
@@ -153,13 +153,13 @@ impl Updater {
     #[must_use]
     pub fn new(config: Config, shared: SdkConfig, clock: fn() -> DateTime<Utc>, random: fn() -> [u8; 10]) -> Self {
         let sessions = Sessions::new(&shared);
-        let settler = Settler { store: LedgerStore::new(&shared, &config.tables, random), clock, random };
+        let outcomes = OutcomeRecorder { store: LedgerStore::new(&shared, &config.tables, random), clock, random };
         let registries = Registries::new(&shared, config.registries.clone());
         let allowed = config.allowed_accounts.clone();
         let allowed =
             allowed.map(|given| Setting::naming(given, &shared, "ALLOWED_ACCOUNTS", domain::config::accounts));
-        let (pace, hidden) = (Pace::default(), OnceCell::new());
-        Self { config, shared, sessions, settler, registries, allowed, pace, hidden, clock, random }
+        let (limits, hidden) = (RateLimiters::default(), OnceCell::new());
+        Self { config, shared, sessions, outcomes, registries, allowed, limits, hidden, clock, random }
     }
 
     /// Reads settings that are kept elsewhere, so that the first event does not wait for them. Where they cannot be read, the first
@@ -177,27 +177,29 @@ impl Updater {
     ///
     /// What failed, where, why, what was and was not changed, and what to do.
     pub async fn update(&self, request: &UpdateRequest, invocation: &Invocation) -> Result<Response, Failure> {
-        let slot = Slot::of(&Arc::new(Semaphore::new(1)), None).await;
+        let permit = ConcurrencyPermit::of(&Arc::new(Semaphore::new(1)), None).await;
         let images = Images::new(&self.registries);
         let key = &request.service_key;
         if request.dry_run {
             let session = self.session(request, invocation).await;
             let target = session.map(|session| self.target(key, session, &Arc::default()))?;
-            return self.foretell(request, &target, &images, None).await;
+            return self.dry_run(request, &target, &images, None).await;
         }
         let key_id = key_id(request, invocation);
         let (session, position) = tokio::join!(self.session(request, invocation), self.store().read(key, &key_id));
         let target = session.map(|session| self.target(key, session, &Arc::default()));
-        let opening = Opening { position, seen: None };
+        let opening = Prefetched { position, seen: None };
         let response =
-            self.change(request, invocation, &target, &images, opening, &slot).await.map_err(|stop| match stop {
-                Stop::Failed(failure) | Stop::Refused(failure) | Stop::NotStarted(failure) => failure,
+            self.change(request, invocation, &target, &images, opening, &permit).await.map_err(|stop| match stop {
+                ChangeError::Failed(failure) | ChangeError::Session(failure) | ChangeError::NotStarted(failure) => {
+                    failure
+                }
             })?;
         Ok(Box::pin(self.wait(request, invocation, &target, response)).await)
     }
 
     fn store(&self) -> &LedgerStore {
-        &self.settler.store
+        &self.outcomes.store
     }
 
     /// Does what `request`, no dry run, asks, from what was read for it on. What fails before a change begins is noted under its key, so that
@@ -206,18 +208,19 @@ impl Updater {
         &self,
         request: &UpdateRequest,
         invocation: &Invocation,
-        target: &Result<Target, Failure>,
+        target: &Result<AccountClients, Failure>,
         images: &Images<'_>,
-        opening: Opening,
-        slot: &Slot,
-    ) -> Result<Response, Stop> {
+        opening: Prefetched,
+        permit: &ConcurrencyPermit,
+    ) -> Result<Response, ChangeError> {
         let key_id = key_id(request, invocation);
-        let Opening { position, mut seen } = opening;
+        let Prefetched { position, mut seen } = opening;
         let mut read = position.map_err(|error| messages::history_unavailable(&request.service_key, &error))?;
         let mut turn = Turn::default();
         let found = read.value.position.head.clone();
         for tries in 1..=ATTEMPTS {
-            let tried = self.step(request, invocation, target, images, &mut read, &mut seen, slot, &mut turn, &key_id);
+            let tried =
+                self.step(request, invocation, target, images, &mut read, &mut seen, permit, &mut turn, &key_id);
             match Box::pin(tried).await {
                 Ok(Attempt::Ended(response)) => return Ok(*response),
                 Ok(Attempt::Moved(why, newer)) if tries == ATTEMPTS => {
@@ -234,7 +237,7 @@ impl Updater {
                 }
                 Ok(Attempt::Moved(_, None)) => tokio::time::sleep(PAUSE.pause(tries, self.random)).await,
                 Ok(Attempt::Again) if tries == ATTEMPTS => {
-                    let stop = Stop::NotStarted(messages::always_old(request));
+                    let stop = ChangeError::NotStarted(messages::always_old(request));
                     return Err(self.noted(stop, request, invocation, &read.value, &key_id).await.0);
                 }
                 Ok(Attempt::Again) => {}
@@ -256,14 +259,14 @@ impl Updater {
         &self,
         request: &UpdateRequest,
         invocation: &Invocation,
-        target: &Result<Target, Failure>,
+        target: &Result<AccountClients, Failure>,
         images: &Images<'_>,
         read: &mut Measured<Standing>,
-        seen: &mut Option<Seen>,
-        slot: &Slot,
+        seen: &mut Option<Described>,
+        permit: &ConcurrencyPermit,
         turn: &mut Turn,
         key_id: &str,
-    ) -> Result<Attempt, Stop> {
+    ) -> Result<Attempt, ChangeError> {
         let now = (self.clock)();
         let caller = caller(request, invocation, key_id);
         let asker = asker(request, &caller, key_id);
@@ -271,12 +274,12 @@ impl Updater {
         if let Admission::Overtaken { own, by } = &admission {
             let record = self.last_begun(&request.service_key, by).await;
             let sent_at = request.sent_at.filter(|_| read.value.position.key(now).is_none());
-            let came_before = record.as_ref().zip(sent_at).is_some_and(|(record, sent_at)| {
+            let mark_retried = record.as_ref().zip(sent_at).is_some_and(|(record, sent_at)| {
                 record.was_sent_before(&invocation.caller(), request.requested_by.as_deref(), sent_at)
             });
-            if !came_before {
+            if !mark_retried {
                 let overtaken = messages::overtaken(request, own.as_ref(), by, record.as_ref(), sent_at);
-                return Err(Stop::Failed(overtaken));
+                return Err(ChangeError::Failed(overtaken));
             }
             admission = read.value.admits(EventFacts { sent_at: None, ..event(request) }, &asker, now);
         }
@@ -297,7 +300,7 @@ impl Updater {
         };
         let head = read.value.position.head.as_ref().filter(|_| matches!(admission, Admission::Begin { orphan: None }));
         let looked = self.look_behind(head, target, request, seen.take()).await.map_err(begun)?;
-        let work = Work { request: found.as_ref().unwrap_or(request), invocation, target, slot, key_id };
+        let work = Work { request: found.as_ref().unwrap_or(request), invocation, target, permit, key_id };
         let position = &read.value.position;
         match &admission {
             Admission::Continue(progress) => Box::pin(self.proceed(work, looked, position, progress, turn)).await,
@@ -312,7 +315,7 @@ impl Updater {
 
     /// The record with which a change began, for people: where it cannot be read, its id has to do.
     async fn last_begun(&self, key: &ServiceKey, change_id: &ChangeId) -> Option<Record> {
-        for place in [Place::STARTED, Place::RESULT] {
+        for place in [RecordPlace::STARTED, RecordPlace::RESULT] {
             let record = self.store().record(key, &RecordKey::new(change_id.clone(), place)).await;
             if let Some(record) = record.ok()? {
                 return Some(record);
@@ -324,13 +327,13 @@ impl Updater {
     /// Notes an event that failed before a change began; where that could not be, the failure says so.
     async fn noted(
         &self,
-        stop: Stop,
+        stop: ChangeError,
         request: &UpdateRequest,
         invocation: &Invocation,
         read: &Standing,
         key_id: &str,
-    ) -> (Stop, Note) {
-        if matches!(stop, Stop::Failed(_)) {
+    ) -> (ChangeError, Note) {
+        if matches!(stop, ChangeError::Failed(_)) {
             return (stop, Note::Stands);
         }
         match self.note(request, invocation, read, key_id).await {
@@ -347,7 +350,7 @@ impl Updater {
 
     /// Whether a change of this key began after it was read. Where that cannot be read, it is as it was.
     async fn has_begun_since(&self, request: &UpdateRequest, read: &Standing, key_id: &str) -> bool {
-        let progress = |position: &Position| position.key.as_ref().and_then(KeyItem::progress).cloned();
+        let progress = |position: &LedgerState| position.key.as_ref().and_then(KeyItem::progress).cloned();
         if read.position.key.is_none() || progress(&read.position).is_some() {
             return false;
         }
@@ -376,7 +379,7 @@ impl Updater {
         let to = KeyItem::seen(key_id, &request.event_hash, position.begun().cloned(), now).letting_go_first(first);
         let bound = Bound { tries: NOTE_TRIES, until: Instant::now() + NOTE_TIMEOUT };
         let read = async || self.store().read(&request.service_key, key_id).await.map(|read| read.value.position);
-        let noted = commit(self.store(), self.random, bound, Some(position.clone()), read, |known: &Position| {
+        let noted = commit(self.store(), self.random, bound, Some(position.clone()), read, |known: &LedgerState| {
             // The first one counts.
             if let Some(key) = known.key(now) {
                 return Ok(Decision::Done(if *key == to { Note::Stands } else { Note::Moved }));
@@ -451,7 +454,7 @@ impl Updater {
         services: &[&ServiceKey],
         requested_by: Option<&str>,
         invocation: &Invocation,
-    ) -> Result<SharedCredentialsProvider, Refused> {
+    ) -> Result<SharedCredentialsProvider, SessionError> {
         let account = services.first().map_or("", |key| key.account_id().as_str());
         let partition = invocation.function.as_ref().map_or("aws", |function| function.partition.as_str());
         let role_arn = format!("arn:{partition}:iam::{account}:role/{}", self.config.target_role_name);
@@ -474,7 +477,7 @@ impl Updater {
             ),
             needed_for: left,
         };
-        let session = self.sessions.assume(session).await.map_err(|error| Refused {
+        let session = self.sessions.assume(session).await.map_err(|error| SessionError {
             failure: messages::assume_role_failed(&role_arn, account, &error),
             is_too_large: error.has_code(&["PackedPolicyTooLarge", "PackedPolicyTooLargeException"]),
         })?;
@@ -482,22 +485,32 @@ impl Updater {
     }
 
     /// The account and region of a service through a session.
-    fn target(&self, key: &ServiceKey, session: SharedCredentialsProvider, definitions: &Arc<Definitions>) -> Target {
-        Target {
+    fn target(
+        &self,
+        key: &ServiceKey,
+        session: SharedCredentialsProvider,
+        definitions: &Arc<Definitions>,
+    ) -> AccountClients {
+        AccountClients {
             ecs: Ecs::new(&self.shared, key.region().as_str(), session),
-            buckets: self.pace.of(key),
+            limits: self.limits.of(key),
             definitions: Arc::clone(definitions),
         }
     }
 
     /// What the service is now; `seen` is what it was shortly before, as far as somebody looked.
-    async fn look(&self, target: &Target, request: &UpdateRequest, seen: Option<Seen>) -> Result<Looked, Failure> {
+    async fn look(
+        &self,
+        target: &AccountClients,
+        request: &UpdateRequest,
+        seen: Option<Described>,
+    ) -> Result<Looked, Failure> {
         let key = &request.service_key;
         let seen = if let Some(seen) = seen.filter(|seen| (self.clock)() - seen.at <= FRESH) {
             seen
         } else {
             let at = (self.clock)();
-            Seen { service: target.ecs.describe_service(key).await, at }
+            Described { service: target.ecs.describe_service(key).await, at }
         };
         let service = seen.service.map_err(|error| messages::describe_failed(key, &error))?;
         if service.status() == "INACTIVE" {
@@ -521,9 +534,9 @@ impl Updater {
     async fn look_behind(
         &self,
         head: Option<&Head>,
-        target: &Target,
+        target: &AccountClients,
         request: &UpdateRequest,
-        seen: Option<Seen>,
+        seen: Option<Described>,
     ) -> Result<Looked, Failure> {
         let mut looked = self.look(target, request, seen).await?;
         for pause in READ_BACK_PAUSES {
@@ -538,12 +551,12 @@ impl Updater {
     }
 
     /// The answer to a dry run.
-    async fn foretell(
+    async fn dry_run(
         &self,
         request: &UpdateRequest,
-        target: &Target,
+        target: &AccountClients,
         images: &Images<'_>,
-        seen: Option<Seen>,
+        seen: Option<Described>,
     ) -> Result<Response, Failure> {
         let request = &images.of(request).await?;
         let snapshot = self.look(target, request, seen).await?.snapshot;
@@ -577,11 +590,11 @@ impl Updater {
         let before = snapshot.state(container.as_deref());
         let mut after = before.clone();
         if let Some(update) = &update {
-            update.foretell(&mut after);
+            update.apply_to(&mut after);
         }
         let mut response =
             Response::new(&request.service_key, None, Status::Planned, rfc3339((self.clock)()), before, after);
-        response.body.changes = Some(Change::all_told(&changes));
+        response.body.changes = Some(Difference::all_told(&changes));
         response.body.notes = notes;
         response.body.restores = restoring.change_id().map(ToString::to_string);
         response.body.resolved_images = request.pins.some().cloned();
@@ -595,7 +608,7 @@ impl Updater {
 
     /// What records keep of a service, what may be secret as keyed hashes. Where the key cannot be read, a word stands there, which equals
     /// nothing.
-    async fn recorded(&self, service: &ServiceKey, snapshot: &Snapshot, container: Option<&str>) -> Recorded {
+    async fn recorded(&self, service: &ServiceKey, snapshot: &Snapshot, container: Option<&str>) -> RecordedState {
         let mut recorded = snapshot.recorded(container);
         if !recorded.service.values().any(holds_secrets) {
             return recorded;
@@ -614,11 +627,11 @@ impl Updater {
         work: Work<'_>,
         change_id: ChangeId,
         attempt: Try,
-        changes: &[plan::Change],
-        before: &Recorded,
-    ) -> ChangeFacts {
+        changes: &[plan::Difference],
+        before: &RecordedState,
+    ) -> ChangeContext {
         let Work { request, invocation, .. } = work;
-        ChangeFacts {
+        ChangeContext {
             service: request.service_key.clone(),
             change_id,
             repositories: plan::repositories(changes, before),
@@ -637,47 +650,47 @@ impl Updater {
 }
 
 /// Why a change was not done.
-enum Stop {
+enum ChangeError {
     /// It began and failed, or what stands under its key is that it failed.
     Failed(Failure),
     /// It failed before it began.
-    Refused(Failure),
+    Session(Failure),
     /// The time left did not allow to begin it.
     NotStarted(Failure),
 }
 
-impl Stop {
+impl ChangeError {
     /// Whether it is refused and would be refused again.
     fn is_final(&self) -> bool {
-        matches!(self, Self::Refused(failure) if !failure.retryable)
+        matches!(self, Self::Session(failure) if !failure.retryable)
     }
 
     fn map(self, f: impl FnOnce(Failure) -> Failure) -> Self {
         match self {
             Self::Failed(failure) => Self::Failed(f(failure)),
-            Self::Refused(failure) => Self::Refused(f(failure)),
+            Self::Session(failure) => Self::Session(f(failure)),
             Self::NotStarted(failure) => Self::NotStarted(f(failure)),
         }
     }
 }
 
 /// A failure before the change began.
-impl From<Failure> for Stop {
+impl From<Failure> for ChangeError {
     fn from(failure: Failure) -> Self {
-        Self::Refused(failure)
+        Self::Session(failure)
     }
 }
 
 /// What was read before a change could begin.
-struct Opening {
+struct Prefetched {
     /// Head, key and who waits; they arrived before the service was described.
     position: Result<Measured<Standing>, LedgerError>,
     /// The service, where it was described together with others.
-    seen: Option<Seen>,
+    seen: Option<Described>,
 }
 
 /// A service as it was described at some time.
-struct Seen {
+struct Described {
     service: Result<Service, DescribeError>,
     at: DateTime<Utc>,
 }
@@ -689,13 +702,13 @@ struct Looked {
 }
 
 /// A session that was not to be had.
-struct Refused {
+struct SessionError {
     failure: Failure,
     /// Fewer services might do.
     is_too_large: bool,
 }
 
-impl From<Failure> for Refused {
+impl From<Failure> for SessionError {
     fn from(failure: Failure) -> Self {
         Self { failure, is_too_large: false }
     }

@@ -4,33 +4,33 @@ use std::sync::Arc;
 
 use domain::ecs::deployment_status::RolledBack;
 use domain::ecs::reason;
-use domain::ecs::service::{Recorded, Snapshot};
+use domain::ecs::service::{RecordedState, Snapshot};
 use domain::ecs::task_definition::TaskDefinition;
 use domain::error::Failure;
 use domain::event::request::UpdateRequest;
-use domain::ledger::admission::Position;
+use domain::ledger::admission::LedgerState;
 use domain::ledger::head::{Lease, lease_until};
 use domain::ledger::hidden::{hidden, holds_secrets};
 use domain::ledger::idempotency::{KeyItem, Progress};
 use domain::ledger::kind::Kind;
-use domain::ledger::record::{ChangeFacts, Place, Record, RecordKey, Said};
+use domain::ledger::record::{ChangeContext, Record, RecordFields, RecordKey, RecordPlace};
 use domain::mask::Mask;
 use domain::plan::continuation::{Remaining, Resumed};
 use domain::plan::{Plan, Update};
 
 use super::apply::Budget;
 use super::begin::Start;
-use super::begun::Begun;
-use super::images::Images;
+use super::finish::RunningChange;
+use super::image_lookup::Images;
 use super::restoring::Restoring;
-use super::target::Target;
+use super::target::AccountClients;
 use super::turn::{Revision, Turn};
-use super::{Attempt, FRESH, Looked, Stop, Updater, Work, caller, messages};
+use super::{Attempt, ChangeError, FRESH, Looked, Updater, Work, caller, messages};
 
 /// What the first attempt at a change wrote down.
 struct First {
     record: Record,
-    before: Recorded,
+    before: RecordedState,
 }
 
 impl Updater {
@@ -40,10 +40,10 @@ impl Updater {
         &self,
         work: Work<'_>,
         looked: Looked,
-        position: &Position,
+        position: &LedgerState,
         progress: &Progress,
         turn: &mut Turn,
-    ) -> Result<Attempt, Stop> {
+    ) -> Result<Attempt, ChangeError> {
         let Work { invocation, target, .. } = work;
         let service = &work.request.service_key;
         let Looked { snapshot, at } = looked;
@@ -51,13 +51,13 @@ impl Updater {
         let Some(attempt) = progress.attempt.next() else {
             return self.give_up(work, &snapshot, position, change_id).await;
         };
-        let first = self.first(work, change_id).await.map_err(Stop::Failed)?;
+        let first = self.first(work, change_id).await.map_err(ChangeError::Failed)?;
         let request = &Images::as_begun(work.request, &first.record.pins());
         let work = Work { request, ..work };
-        target.definitions.came_before();
+        target.definitions.mark_retried();
 
-        let plan = self.planned_again(target, request, &snapshot, &first).await.map_err(Stop::Failed)?;
-        let next = self.remaining(work, &snapshot, &first, plan, progress.acted).await.map_err(Stop::Failed)?;
+        let plan = self.planned_again(target, request, &snapshot, &first).await.map_err(ChangeError::Failed)?;
+        let next = self.remaining(work, &snapshot, &first, plan, progress.acted).await.map_err(ChangeError::Failed)?;
         let revision = match &next {
             Next::Update(update) => self.turn(work, update, turn).await?,
             _ => Revision::None,
@@ -73,24 +73,25 @@ impl Updater {
             .map_err(|left| {
                 messages::no_time(domain::error::Code::ServiceUpdateFailed, left).and("Its change stays open.")
             })
-            .map_err(Stop::NotStarted)?;
+            .map_err(ChangeError::NotStarted)?;
         let changes = first.record.changes();
-        let facts = ChangeFacts {
+        let facts = ChangeContext {
             restores: first.record.restores.clone(),
             ..Self::facts(work, change_id.clone(), attempt, changes.as_deref().unwrap_or_default(), &first.before)
         };
-        let said = Said { lease_until: Some(until), ..Said::default() };
-        let place = Place::Started(attempt);
+        let said = RecordFields { lease_until: Some(until), ..RecordFields::default() };
+        let place = RecordPlace::Started(attempt);
         let record = facts.record(Kind::Started, place, now, &said, position.head.as_ref());
-        let record =
-            record.map_err(|error| messages::history_unavailable(service, &error.into())).map_err(Stop::Failed)?;
+        let record = record
+            .map_err(|error| messages::history_unavailable(service, &error.into()))
+            .map_err(ChangeError::Failed)?;
         let start = Start {
             record,
             lease: Lease { change_id: change_id.clone(), attempt, until, key: work.key_id.to_owned() },
             key: KeyItem::begun(work.key_id, &request.event_hash, change_id.clone(), attempt, now),
             caller: caller(request, invocation, work.key_id),
         };
-        let lease = match self.start(work, position, start).await.map_err(Stop::Failed)? {
+        let lease = match self.start(work, position, start).await.map_err(ChangeError::Failed)? {
             Ok(lease) => lease,
             Err(moved) => return Ok(moved),
         };
@@ -98,7 +99,7 @@ impl Updater {
         let recorded = self.recorded(service, &snapshot, container).await;
         let earlier = messages::done_earlier(&first.before, &recorded);
         let (before, deadline) = (first.before, invocation.deadline);
-        let begun = Begun { facts, before, changes, lease, deadline, acted_before: progress.acted };
+        let begun = RunningChange { facts, before, changes, lease, deadline, acted_before: progress.acted };
         let ended = match next {
             Next::Update(update) => {
                 Box::pin(self.carry_out(work, snapshot, *update, revision, begun, budget, earlier)).await
@@ -109,7 +110,7 @@ impl Updater {
                 self.failed(request, begun, &snapshot, failure).await
             }
         };
-        Ok(Attempt::Ended(Box::new(ended.map_err(Stop::Failed)?)))
+        Ok(Attempt::Ended(Box::new(ended.map_err(ChangeError::Failed)?)))
     }
 
     /// The last attempt that a change may have ended before it did: the change is closed, and its key answers so.
@@ -117,21 +118,21 @@ impl Updater {
         &self,
         work: Work<'_>,
         snapshot: &Snapshot,
-        position: &Position,
+        position: &LedgerState,
         change_id: &domain::ids::ChangeId,
-    ) -> Result<Attempt, Stop> {
+    ) -> Result<Attempt, ChangeError> {
         if let Some(lease) = position.lease()
             && let Some(orphan) = self.orphan(work.request, lease).await?
         {
             return Ok(self.close_orphan(work, snapshot, position, lease, orphan).await?);
         }
-        Err(Stop::Failed(messages::too_many_attempts(change_id)))
+        Err(ChangeError::Failed(messages::too_many_attempts(change_id)))
     }
 
     async fn first(&self, work: Work<'_>, change_id: &domain::ids::ChangeId) -> Result<First, Failure> {
         let service = &work.request.service_key;
         let unreadable = |what: &str| messages::cannot_resume(change_id, what);
-        let key = RecordKey::new(change_id.clone(), Place::STARTED);
+        let key = RecordKey::new(change_id.clone(), RecordPlace::STARTED);
         let record = self.store().record(service, &key).await;
         let record = record.map_err(|error| messages::history_unavailable(service, &error))?;
         let record = record.ok_or_else(|| unreadable("its STARTED record is missing"))?;
@@ -142,7 +143,7 @@ impl Updater {
     /// The plan of the change for the service as it is now, and for the service as it was before, of which the revision is what it wants.
     async fn planned_again(
         &self,
-        target: &Target,
+        target: &AccountClients,
         request: &UpdateRequest,
         snapshot: &Snapshot,
         first: &First,
@@ -175,7 +176,7 @@ impl Updater {
 
     async fn wanted(
         &self,
-        target: &Target,
+        target: &AccountClients,
         request: &UpdateRequest,
         snapshot: &Snapshot,
         base: Arc<TaskDefinition>,
@@ -237,7 +238,7 @@ impl Updater {
     /// A deployment of what the change wants that ECS, or somebody, ended since the change began.
     async fn rolled_back(
         &self,
-        target: &Target,
+        target: &AccountClients,
         service: &domain::ids::ServiceKey,
         snapshot: &Snapshot,
         resumed: &Resumed<'_>,

@@ -9,12 +9,12 @@ use domain::ids::{ChangeId, ServiceKey};
 use domain::ledger::hidden::is_hidden;
 use domain::ledger::hold::Hold;
 use domain::ledger::previous::Previous;
-use domain::ledger::record::{Place, RecordKey};
+use domain::ledger::record::{RecordKey, RecordPlace};
 use domain::ledger::write::LedgerError;
-use domain::plan::restore::Past;
-use domain::plan::{self, OldDefinition, Plan, Restore};
+use domain::plan::restore::RestoreSource;
+use domain::plan::{self, OldDefinition, Plan, RestoreNotes};
 
-use super::target::Target;
+use super::target::AccountClients;
 use super::{Updater, messages};
 use crate::aws::ecs::DescribeError;
 
@@ -23,7 +23,7 @@ pub(super) enum Restoring {
     /// Nothing: it is no restore.
     No,
     /// This.
-    Yes(Box<Restore>),
+    Yes(Box<RestoreNotes>),
     /// What it means is undone already; the note says by what.
     Undone(String),
 }
@@ -51,7 +51,7 @@ impl Updater {
     /// What the request's `restore` puts back; `known` is the change that its `STARTED` record names.
     pub(super) async fn restoring(
         &self,
-        target: &Target,
+        target: &AccountClients,
         request: &UpdateRequest,
         snapshot: &Snapshot,
         known: Option<&ChangeId>,
@@ -89,7 +89,7 @@ impl Updater {
         } else {
             None
         };
-        Ok(Restoring::Yes(Box::new(Restore { change_id, before, definition, hidden })))
+        Ok(Restoring::Yes(Box::new(RestoreNotes { change_id, before, definition, hidden })))
     }
 
     /// Refuses what a push would bring where that would undo a restore. Gives a note where it is the last push again, that sets images alone
@@ -118,11 +118,11 @@ impl Updater {
     }
 
     /// What stands of a change: its first `STARTED`, or the only record of what has none.
-    async fn past(&self, key: &ServiceKey, change_id: &ChangeId) -> Result<Option<Past>, LedgerError> {
-        for place in [Place::STARTED, Place::RESULT] {
+    async fn past(&self, key: &ServiceKey, change_id: &ChangeId) -> Result<Option<RestoreSource>, LedgerError> {
+        for place in [RecordPlace::STARTED, RecordPlace::RESULT] {
             let record = RecordKey::new(change_id.clone(), place);
             if let Some(record) = self.store().record_json(key, &record).await? {
-                return Ok(Past::read(&record));
+                return Ok(RestoreSource::read(&record));
             }
         }
         Ok(None)

@@ -12,17 +12,17 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{OnceCell, OwnedMutexGuard};
 
 use crate::aws::ecs::Ecs;
-use crate::aws::rate_limit::{Buckets, Call};
+use crate::aws::rate_limit::{AccountLimits, ApiBucket};
 
 /// What a change does its calls through.
 #[derive(Debug, Clone)]
-pub struct Target {
+pub struct AccountClients {
     pub ecs: Ecs,
-    pub buckets: Arc<Buckets>,
+    pub limits: Arc<AccountLimits>,
     pub definitions: Arc<Definitions>,
 }
 
-impl Target {
+impl AccountClients {
     /// Describes a task definition by its ARN: once for all services of this invocation that run it.
     pub async fn definition(&self, arn: &str) -> Result<Arc<TaskDefinition>, CallError> {
         let describe = async || self.describe(arn).await;
@@ -31,7 +31,7 @@ impl Target {
 
     /// Describes a task definition as it is now: by ARN, or the newest active revision of a family.
     pub async fn describe(&self, arn_or_family: &str) -> Result<TaskDefinition, CallError> {
-        self.buckets.take(Call::DescribeTaskDefinition).await;
+        self.limits.take(ApiBucket::DescribeTaskDefinition).await;
         self.ecs.describe_task_definition(arn_or_family).await
     }
 
@@ -79,18 +79,18 @@ type Shared = Mutex<HashMap<String, Arc<OnceCell<Arc<TaskDefinition>>>>>;
 pub struct Definitions {
     described: Shared,
     registered: Registered,
-    may_be_there: AtomicBool,
+    may_already_be_registered: AtomicBool,
 }
 
 impl Definitions {
     /// The change, or another of its event, was tried before: what is about to be registered may be there already.
-    pub fn came_before(&self) {
-        self.may_be_there.store(true, Ordering::Relaxed);
+    pub fn mark_retried(&self) {
+        self.may_already_be_registered.store(true, Ordering::Relaxed);
     }
 
     /// Whether what is to be registered may be there already.
-    pub fn may_be_there(&self) -> bool {
-        self.may_be_there.load(Ordering::Relaxed)
+    pub fn may_already_be_registered(&self) -> bool {
+        self.may_already_be_registered.load(Ordering::Relaxed)
     }
 }
 

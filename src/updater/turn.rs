@@ -6,14 +6,14 @@ use std::time::Duration;
 use domain::ecs::task_definition::TaskDefinition;
 use domain::plan::Update;
 
-use super::slot::Slot;
-use super::target::{Claim, Leader, Target};
-use crate::aws::rate_limit::Call;
+use super::permit::ConcurrencyPermit;
+use super::target::{AccountClients, Claim, Leader};
+use crate::aws::rate_limit::ApiBucket;
 
 /// The tokens that a change took. What moved before it began does not take them again.
 #[derive(Debug, Default)]
 pub struct Turn {
-    taken: Vec<Call>,
+    taken: Vec<ApiBucket>,
 }
 
 /// How a change gets its revision.
@@ -30,8 +30,14 @@ pub enum Revision {
 impl Turn {
     /// Waits until the change's turn has come: until the revision that it shares with others is registered, and the tokens of all its
     /// mutating calls are there; none where that takes longer than `longest`. Meanwhile another change has its place.
-    pub async fn take(&mut self, target: &Target, slot: &Slot, update: &Update, longest: Duration) -> Option<Revision> {
-        let waited = slot.set_aside_if_waiting(async {
+    pub async fn take(
+        &mut self,
+        target: &AccountClients,
+        permit: &ConcurrencyPermit,
+        update: &Update,
+        longest: Duration,
+    ) -> Option<Revision> {
+        let waited = permit.release_while_waiting(async {
             let revision = match &update.register {
                 None => Revision::None,
                 Some(registration) => match target.claim(&registration.family, &registration.document).await {
@@ -46,7 +52,7 @@ impl Turn {
                 }
             }
             for call in missing {
-                target.buckets.take(call).await;
+                target.limits.take(call).await;
                 self.taken.push(call);
             }
             revision
@@ -56,10 +62,10 @@ impl Turn {
 }
 
 /// The mutating calls that a change makes where nothing fails.
-fn calls(update: &Update, registers: bool) -> Vec<Call> {
+fn calls(update: &Update, registers: bool) -> Vec<ApiBucket> {
     let tags = [!update.tags.set.is_empty(), !update.tags.remove.is_empty()].into_iter().filter(|call| *call);
-    let calls = tags.map(|_| Call::TagResource);
-    let registration = registers.then_some(Call::RegisterTaskDefinition);
-    let update = update.updates_service().then_some(Call::UpdateService);
+    let calls = tags.map(|_| ApiBucket::TagResource);
+    let registration = registers.then_some(ApiBucket::RegisterTaskDefinition);
+    let update = update.updates_service().then_some(ApiBucket::UpdateService);
     calls.chain(registration).chain(update).collect()
 }

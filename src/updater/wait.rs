@@ -3,23 +3,23 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use domain::ecs::deployment_status::{Ending, Followed, Standing};
+use domain::ecs::deployment_status::{DeploymentStatus, Outcome, TrackedDeployment};
 use domain::error::Failure;
 use domain::event::request::UpdateRequest;
-use domain::ledger::admission::Position;
-use domain::ledger::idempotency::Answer;
+use domain::ledger::admission::LedgerState;
+use domain::ledger::idempotency::StoredAnswer;
 use domain::ledger::kind::Kind;
 use domain::ledger::write::{LedgerError, Write};
 use domain::response::{Response, Status};
 use domain::text::rfc3339;
 use tokio::time::Instant;
 
-use super::target::Target;
+use super::target::AccountClients;
 use super::{Invocation, Updater, key_id};
-use crate::aws::deployment_watcher::{Looker, Waited, follow};
+use crate::aws::deployment_watcher::{DeploymentWatcher, Waited, follow};
 use crate::aws::sessions::session_name;
 use crate::commit::{Bound, Decision, commit};
-use crate::outcomes::{End, Settled, Witness};
+use crate::outcomes::{OutcomeToRecord, RecordResult, RecordedBy};
 
 /// The time that is kept back before the invocation's end, to record an outcome and to answer.
 const RESERVE: Duration = Duration::from_secs(6);
@@ -34,7 +34,7 @@ impl Updater {
         &self,
         request: &UpdateRequest,
         invocation: &Invocation,
-        target: &Result<Target, Failure>,
+        target: &Result<AccountClients, Failure>,
         mut response: Response,
     ) -> Response {
         if !waits(request, &response) {
@@ -52,7 +52,7 @@ impl Updater {
         let known = self.store().read_deployment(&request.service_key, Some(&deployment_id), Some(&key_id)).await;
         let (position, item) = known.unwrap_or_default();
         let applied_at = DateTime::parse_from_rfc3339(&response.body.timestamp).map(|at| at.with_timezone(&Utc));
-        let followed = Followed {
+        let followed = TrackedDeployment {
             id: &deployment_id,
             before: item.as_ref().and_then(|item| item.before.as_deref()),
             started_at: item.as_ref().map_or_else(|| applied_at.unwrap_or_else(|_| (self.clock)()), |it| it.started_at),
@@ -60,15 +60,17 @@ impl Updater {
         };
         let now = (self.clock)();
         let end = until(now, request.wait_seconds, invocation.deadline);
-        let mut looker = Looker::new(&target.ecs, &target.buckets, &request.service_key, followed).patient();
+        let mut looker = DeploymentWatcher::new(&target.ecs, &target.limits, &request.service_key, followed).patient();
         // Who made the change said with its answer that he waits.
         if response.body.replayed
             && let Some(other) = self.other_waiter(request, &key_id, position, end).await
         {
             let left = (end - (self.clock)()).to_std().unwrap_or_default();
             let what = match tokio::time::timeout(LOOK.min(left), looker.look()).await {
-                Ok(Ok(Standing::Ended(ending))) => return self.ended(request, invocation, response, *ending).await,
-                Ok(Ok(Standing::Open(what))) => what,
+                Ok(Ok(DeploymentStatus::Ended(ending))) => {
+                    return self.ended(request, invocation, response, *ending).await;
+                }
+                Ok(Ok(DeploymentStatus::Open(what))) => what,
                 Ok(Err(error)) => format!("it could not be looked at: {error}"),
                 Err(_) => "it could not be looked at in time".to_owned(),
             };
@@ -91,7 +93,7 @@ impl Updater {
     async fn waits_no_longer(&self, request: &UpdateRequest, key_id: &str) {
         let bound = Bound { tries: MARK.0, until: Instant::now() + MARK.1 };
         let read = async || self.store().read(&request.service_key, key_id).await.map(|read| read.value.position);
-        let unmarked = commit(self.store(), self.random, bound, None, read, |position: &Position| {
+        let unmarked = commit(self.store(), self.random, bound, None, read, |position: &LedgerState| {
             let now = (self.clock)();
             let key = position.key(now).filter(|key| key.waiter(now).is_some());
             let Some(key) = key else { return Ok(Decision::Done(())) };
@@ -108,12 +110,12 @@ impl Updater {
         &self,
         request: &UpdateRequest,
         key_id: &str,
-        position: Position,
+        position: LedgerState,
         end: DateTime<Utc>,
     ) -> Option<DateTime<Utc>> {
         let bound = Bound { tries: MARK.0, until: Instant::now() + MARK.1 };
         let read = async || self.store().read(&request.service_key, key_id).await.map(|read| read.value.position);
-        let marked = commit(self.store(), self.random, bound, Some(position), read, |position: &Position| {
+        let marked = commit(self.store(), self.random, bound, Some(position), read, |position: &LedgerState| {
             let now = (self.clock)();
             let key = position.key(now).filter(|key| key.progress().is_some());
             let Some(key) = key else { return Ok(Decision::Done(None)) };
@@ -138,10 +140,10 @@ impl Updater {
         request: &UpdateRequest,
         invocation: &Invocation,
         mut response: Response,
-        mut ending: Ending,
+        mut ending: Outcome,
     ) -> Response {
         let deployment_id = response.body.deployment_id.clone().unwrap_or_default();
-        self.settler.name_superseder(&request.service_key, &deployment_id, &mut ending).await;
+        self.outcomes.name_superseder(&request.service_key, &deployment_id, &mut ending).await;
         let body = &mut response.body;
         body.timestamp = rfc3339((self.clock)());
         body.outcome = Some(ending.detail.clone());
@@ -153,10 +155,10 @@ impl Updater {
             let mut first = first.clone();
             first.body.replayed = false;
             first.body.status = Status::of_outcome(kind);
-            Answer::Response(Box::new(first))
+            StoredAnswer::Response(Box::new(first))
         };
         let key_id = key_id(request, invocation);
-        let end = End {
+        let end = OutcomeToRecord {
             service: &request.service_key,
             service_arn: &response.body.after.service_arn,
             deployment_id: response.body.deployment_id.as_deref().unwrap_or_default(),
@@ -165,18 +167,18 @@ impl Updater {
             answer: Some((&key_id, &told)),
         };
         let request_id = invocation.request_id.clone();
-        let witness = Witness { session: session_name(&request_id), request_id };
-        let settled = self.settler.settle(end, &witness).await;
+        let witness = RecordedBy { session: session_name(&request_id), request_id };
+        let settled = self.outcomes.record(end, &witness).await;
         // Whoever recorded the end first has the last word: answer, key and ledger say the same.
         let kind = match &settled {
-            Ok(Settled::Known(Some(recorded))) => *recorded,
+            Ok(RecordResult::Known(Some(recorded))) => *recorded,
             _ => ending.kind,
         };
         response.body.status = Status::of_outcome(kind);
         match settled {
-            Ok(Settled::Recorded { .. }) => response.body.recorded = Some(ending.kind),
-            Ok(Settled::Known(_) | Settled::Unknown) => {}
-            Ok(Settled::Refused(why)) => tracing::error!(service = %request.service_key, "refused: {why}"),
+            Ok(RecordResult::Recorded { .. }) => response.body.recorded = Some(ending.kind),
+            Ok(RecordResult::Known(_) | RecordResult::Unknown) => {}
+            Ok(RecordResult::Refused(why)) => tracing::error!(service = %request.service_key, "refused: {why}"),
             Err(error) => {
                 let note = format!("how it ended could not be recorded yet: {error}. The recorder asks again");
                 response.body.notes.push(note);

@@ -118,7 +118,7 @@ async fn queries_are_answered_and_logged() {
     for (how, answer) in &answers[..3] {
         assert_eq!(how, "response");
         assert!(schema.is_valid(answer), "{answer}");
-        let typed: history::Response = serde_json::from_value(answer.clone()).unwrap();
+        let typed: history::HistoryResponse = serde_json::from_value(answer.clone()).unwrap();
         assert_eq!(serde_json::to_value(typed).unwrap(), *answer);
     }
     let page = &answers[0].1["body"];

@@ -5,7 +5,7 @@ use domain::error::{Code, Failure};
 use domain::ids::{AccountId, ChangeId, EcsName, Region, ServiceKey};
 use domain::ledger::head::Head;
 use domain::ledger::kind::Kind;
-use domain::ledger::record::{Attempt, ChangeFacts, Identity, Place, RawRecord, Record, Said, hash};
+use domain::ledger::record::{Attempt, ChangeContext, Identity, RawRecord, Record, RecordFields, RecordPlace, hash};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -115,7 +115,7 @@ impl Made {
             repositories.push("fluent".to_owned());
         }
         let requested_by = ["ann", "ben", "release pipeline"][self.below(3)].to_owned();
-        let facts = ChangeFacts {
+        let facts = ChangeContext {
             service: self.services[service].clone(),
             change_id: change_id.clone(),
             repositories: repositories.clone(),
@@ -129,34 +129,38 @@ impl Made {
             request_id: "1".to_owned(),
             sent_at: None,
             restores: None,
-            pins: domain::image::Pins::default(),
+            pins: domain::image::ResolvedImages::default(),
         };
         if !matches!(shape, Shape::Unchanged | Shape::External) {
             let lease =
                 if shape == Shape::Started { now() + Duration::seconds(1) } else { now() - Duration::seconds(1) };
-            let said = Said { lease_until: Some(lease), ..Said::default() };
-            self.write(service, &facts, Kind::Started, Place::STARTED, at, &said, None);
+            let said = RecordFields { lease_until: Some(lease), ..RecordFields::default() };
+            self.write(service, &facts, Kind::Started, RecordPlace::STARTED, at, &said, None);
         }
         let error = Failure::new(Code::ServiceUpdateFailed, "no");
-        let failed = Said { error: Some(&error), ..Said::default() };
-        let plain = Said::default();
+        let failed = RecordFields { error: Some(&error), ..RecordFields::default() };
+        let plain = RecordFields::default();
         // What closes an orphan stands under the image that the service has by then.
-        let closing = ChangeFacts { repositories: vec!["another".to_owned()], ..facts.clone() };
+        let closing = ChangeContext { repositories: vec!["another".to_owned()], ..facts.clone() };
         let later = |seconds| at + Duration::milliseconds(seconds);
         match shape {
             Shape::Started | Shape::Unresolved => {}
-            Shape::Applied => self.write(service, &facts, Kind::Applied, Place::RESULT, later(2), &plain, None),
-            Shape::Unchanged => self.write(service, &facts, Kind::Unchanged, Place::RESULT, later(1), &plain, None),
-            Shape::External => self.write(service, &facts, Kind::External, Place::RESULT, later(1), &plain, None),
-            Shape::Failed => self.write(service, &facts, Kind::Failed, Place::RESULT, later(3), &failed, None),
-            Shape::Abandoned => self.write(service, &closing, Kind::Abandoned, Place::RESULT, later(9), &failed, None),
+            Shape::Applied => self.write(service, &facts, Kind::Applied, RecordPlace::RESULT, later(2), &plain, None),
+            Shape::Unchanged => {
+                self.write(service, &facts, Kind::Unchanged, RecordPlace::RESULT, later(1), &plain, None)
+            }
+            Shape::External => self.write(service, &facts, Kind::External, RecordPlace::RESULT, later(1), &plain, None),
+            Shape::Failed => self.write(service, &facts, Kind::Failed, RecordPlace::RESULT, later(3), &failed, None),
+            Shape::Abandoned => {
+                self.write(service, &closing, Kind::Abandoned, RecordPlace::RESULT, later(9), &failed, None)
+            }
             Shape::Late => {
-                self.write(service, &closing, Kind::Abandoned, Place::RESULT, later(9), &failed, None);
-                self.write(service, &facts, Kind::Applied, Place::Later(2), later(10), &plain, None);
+                self.write(service, &closing, Kind::Abandoned, RecordPlace::RESULT, later(9), &failed, None);
+                self.write(service, &facts, Kind::Applied, RecordPlace::Later(2), later(10), &plain, None);
             }
             Shape::Completed => {
-                self.write(service, &facts, Kind::Applied, Place::RESULT, later(2), &plain, None);
-                self.write(service, &facts, Kind::Applied, Place::Later(2), later(99), &plain, Some("COMPLETED"));
+                self.write(service, &facts, Kind::Applied, RecordPlace::RESULT, later(2), &plain, None);
+                self.write(service, &facts, Kind::Applied, RecordPlace::Later(2), later(99), &plain, Some("COMPLETED"));
             }
         }
         let mut found_under = repositories;
@@ -187,11 +191,11 @@ impl Made {
     fn write(
         &mut self,
         service: usize,
-        facts: &ChangeFacts,
+        facts: &ChangeContext,
         kind: Kind,
-        place: Place,
+        place: RecordPlace,
         at: DateTime<Utc>,
-        said: &Said<'_>,
+        said: &RecordFields<'_>,
         later_kind: Option<&str>,
     ) {
         let (mut record, pointers) = facts.record(kind, place, at, said, self.heads[service].as_ref()).unwrap();

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use chrono::Duration;
 use domain::ids::ChangeId;
-use domain::ledger::query::{Page, Position};
+use domain::ledger::query::{Page, PageCursor};
 use dynoxide::Database;
 use ecs_updater::aws::history_reader::Cost;
 use serde_json::{Value, json};
@@ -56,7 +56,7 @@ async fn measure(records: usize, services: usize) {
             // As after all the pages before.
             let newest_first: Vec<_> = found.iter().rev().collect();
             let page = newest_first.len().saturating_sub(limit).max(1);
-            let before = Position::Change(ChangeId::parse(&newest_first[page - 1].0).unwrap());
+            let before = PageCursor::Change(ChangeId::parse(&newest_first[page - 1].0).unwrap());
             query["next_token"] = parsed(&query, now()).token(&before).into();
             let last = shown(name, limit, "last", &query, &world).await;
             for ((page, _), from) in [(&first, 0), (&last, page)] {

@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, StatusCode};
 use chrono::{DateTime, Utc};
 use domain::config::Tables;
 use domain::ledger::query;
-use domain::ledger::query::{Ask, Page, Query};
+use domain::ledger::query::{HistoryRequest, Page, Query};
 use domain::ledger::record::RawRecord;
 use dynoxide::{Database, DynoxideError, ImportOptions};
 use ecs_updater::aws;
@@ -118,7 +118,7 @@ impl World {
 
 pub fn parsed(query: &Value, now: DateTime<Utc>) -> Query {
     match query::parse(query.to_string().as_bytes(), now) {
-        Ok(Ask::Changes(query)) => *query,
+        Ok(HistoryRequest::Changes(query)) => *query,
         other => panic!("{query}: {other:?}"),
     }
 }

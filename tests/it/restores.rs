@@ -26,7 +26,7 @@ fn state(world: &World, site: &Site) -> (Value, Vec<(String, String)>, Value) {
 fn told(world: &World, site: &Site, change_id: &Value) -> Value {
     let records: Vec<_> = world.records(site).into_iter().filter(|record| record["change_id"] == *change_id).collect();
     let records = records.iter().filter_map(Value::as_object).collect();
-    json!(domain::ledger::fold::fold(records, chrono::Utc::now()))
+    json!(domain::ledger::change::fold(records, chrono::Utc::now()))
 }
 
 #[tokio::test]

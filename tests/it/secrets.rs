@@ -220,7 +220,7 @@ async fn what_an_event_sets_of_service_connect_does_not_come_out() {
     let records = world.records(&Site::target());
     let recorded = records[0]["changes"].as_str().unwrap();
     assert!(recorded.contains("\"h1:"), "{recorded}");
-    let told = domain::ledger::fold::fold(records.iter().filter_map(Value::as_object).collect(), chrono::Utc::now());
+    let told = domain::ledger::change::fold(records.iter().filter_map(Value::as_object).collect(), chrono::Utc::now());
     assert_eq!(json!(told.unwrap().changes), applied["changes"], "no hash says anything to a person");
     assert!(world.journal.of("UpdateService")[0].body.contains(&secret("set")));
     world.journal.on("UpdateService", 1, Fault::Echo { status: 400, code: "InvalidParameterException".into() });

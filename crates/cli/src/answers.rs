@@ -56,16 +56,16 @@ pub struct Updated {
     pub changes: Option<Vec<PlannedChange>>,
     /// How its deployment ended.
     #[serde(deserialize_with = "lenient")]
-    pub outcome: Option<Outcome>,
+    pub outcome: Option<ServiceAnswer>,
     /// What a person should know besides.
     #[serde(deserialize_with = "lenient")]
     pub notes: Vec<String>,
     /// What was there before.
     #[serde(rename = "BEFORE", deserialize_with = "lenient")]
-    pub before: Option<State>,
+    pub before: Option<StateView>,
     /// What is there now.
     #[serde(rename = "AFTER", deserialize_with = "lenient")]
-    pub after: Option<State>,
+    pub after: Option<StateView>,
 }
 
 /// One difference that a dry run found, or that a change set.
@@ -87,10 +87,10 @@ pub struct PlannedChange {
 /// One page of changes.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct Page {
+pub struct HistoryPage {
     /// The changes in the order asked for.
     #[serde(deserialize_with = "lenient")]
-    pub changes: Vec<Change>,
+    pub changes: Vec<HistoryChange>,
     /// Where the next page begins.
     #[serde(deserialize_with = "lenient")]
     pub next_token: Option<String>,
@@ -100,7 +100,7 @@ pub struct Page {
 #[allow(clippy::struct_field_names)] // the names of the answer
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct Change {
+pub struct HistoryChange {
     /// Its id.
     #[serde(deserialize_with = "lenient")]
     pub change_id: Option<String>,
@@ -142,19 +142,19 @@ pub struct Change {
     pub deployment_id: Option<String>,
     /// Why it failed.
     #[serde(deserialize_with = "lenient")]
-    pub error: Option<Fault>,
+    pub error: Option<VerifyFault>,
     /// How its deployment ended.
     #[serde(deserialize_with = "lenient")]
-    pub outcome: Option<Outcome>,
+    pub outcome: Option<ServiceAnswer>,
     /// What it set out to set, as far as its record has it.
     #[serde(deserialize_with = "lenient")]
     pub changes: Option<Vec<PlannedChange>>,
     /// What was there before.
     #[serde(deserialize_with = "lenient")]
-    pub before: Option<State>,
+    pub before: Option<StateView>,
     /// What was there after.
     #[serde(deserialize_with = "lenient")]
-    pub after: Option<State>,
+    pub after: Option<StateView>,
     /// The session name in the target account's CloudTrail.
     #[serde(deserialize_with = "lenient")]
     pub session: Option<String>,
@@ -172,7 +172,7 @@ pub struct Change {
 /// How a deployment ended, besides its status.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct Outcome {
+pub struct ServiceAnswer {
     /// Why, in the words of ECS.
     #[serde(deserialize_with = "lenient")]
     pub reason: Option<String>,
@@ -219,7 +219,7 @@ impl Deployment {
     }
 }
 
-impl Outcome {
+impl ServiceAnswer {
     /// What is to be told of it, each with its name.
     pub fn facts(&self) -> Vec<(&'static str, String)> {
         let no_tasks = self.no_tasks_wanted.then(|| "none are wanted".to_owned());
@@ -236,7 +236,7 @@ impl Outcome {
 /// A failure as records keep it.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct Fault {
+pub struct VerifyFault {
     /// What kind it is.
     #[serde(deserialize_with = "lenient")]
     pub code: Option<String>,
@@ -248,7 +248,7 @@ pub struct Fault {
 /// A service before or after a change.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct State {
+pub struct StateView {
     /// ARN of the revision that it ran.
     #[serde(deserialize_with = "lenient")]
     pub task_definition_arn: Option<String>,
@@ -290,7 +290,7 @@ pub struct Tag {
     pub value: String,
 }
 
-impl State {
+impl StateView {
     /// `family:revision`.
     pub fn revision(&self) -> Option<&str> {
         self.task_definition_arn.as_deref().map(|arn| arn.rsplit('/').next().unwrap_or(arn))
@@ -318,7 +318,7 @@ impl Updated {
     }
 }
 
-impl Change {
+impl HistoryChange {
     /// `verified` or `claimed`: what nobody tells is claimed.
     pub fn identity(&self) -> &str {
         self.identity.as_deref().unwrap_or("claimed")
@@ -442,7 +442,7 @@ pub struct Rollout {
     pub shortened: Option<String>,
     /// The event that puts everything back, where it is short.
     #[serde(deserialize_with = "lenient")]
-    pub restore: Option<Restore>,
+    pub restore: Option<WayBack>,
     /// Objects that are such events, in the order they are to be sent.
     #[serde(deserialize_with = "lenient")]
     pub restore_keys: Vec<String>,
@@ -451,7 +451,7 @@ pub struct Rollout {
 /// An update event that puts back.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct Restore {
+pub struct WayBack {
     /// The services.
     #[serde(deserialize_with = "lenient")]
     pub updates: Vec<RolloutTarget>,
@@ -553,7 +553,7 @@ mod tests {
 
     #[test]
     fn answers_of_older_and_newer_functions_are_read() {
-        let page: Page =
+        let page: HistoryPage =
             read(&json!({"changes": [{}, {"change_id": 7, "status": "NEW", "before": null, "after": {"images": [],
             "serviceImage": "nginx", "taskDefinitionArn": "arn:aws:ecs:r:a:task-definition/web:8"}, "later": {}}]}));
         assert_eq!(page.changes.len(), 2);
@@ -568,10 +568,10 @@ mod tests {
 
     #[test]
     fn what_started_a_deployment_has_not_ended_before_it() {
-        let change = |status: &str, deployment: Option<&str>| Change {
+        let change = |status: &str, deployment: Option<&str>| HistoryChange {
             status: Some(status.to_owned()),
             deployment_id: deployment.map(str::to_owned),
-            ..Change::default()
+            ..HistoryChange::default()
         };
         assert!(!change("APPLIED", Some("ecs-svc/1")).has_ended());
         assert!(change("APPLIED", None).has_ended());

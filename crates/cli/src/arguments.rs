@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::answers::{IDENTITIES, STATUSES};
 use crate::service::Service;
-use crate::waves::Step;
+use crate::waves::WaveStep;
 
 /// What the process ends with.
 pub const EXIT_CODES: &str = "\
@@ -66,13 +66,13 @@ pub struct Arguments {
     pub command: Command,
     /// Which functions, and as whom.
     #[command(flatten)]
-    pub shared: Shared,
+    pub shared: SharedArgs,
 }
 
 /// What every command takes.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Every command takes")]
-pub struct Shared {
+pub struct SharedArgs {
     /// How answers are printed
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
     pub output: Format,
@@ -162,7 +162,7 @@ Examples:
   Look first, then go back to before a certain change
     ecs-updater restore --change 0194f1c0-5e0f-7cc3-9d52-1f2a3b4c5d6e --dry-run
     ecs-updater restore --change 0194f1c0-5e0f-7cc3-9d52-1f2a3b4c5d6e")]
-    Restore(Restore),
+    Restore(RestoreArgs),
     /// Who changed what, where, when, from what, to what, and how it ended
     #[command(after_long_help = "\
 Examples:
@@ -279,21 +279,21 @@ Examples:
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("wanted")
     .args(["image", "tag", "replace_tags", "set", "force_new_deployment"]).required(true).multiple(true))]
-pub struct Wanted {
+pub struct UpdateArgs {
     /// [ACCOUNT/][REGION/]CLUSTER/SERVICE, or the service's ARN
     pub service: Service,
     #[command(flatten)]
-    pub what: What,
+    pub what: ChangeArgs,
     /// Refuse where the service runs another task definition
     #[arg(long, value_name = "FAMILY:REVISION")]
     pub expect: Option<String>,
     #[command(flatten)]
-    pub asked: Asked,
+    pub asked: RequestArgs,
 }
 
 /// A change, whatever service it is for.
 #[derive(Debug, Args)]
-pub struct What {
+pub struct ChangeArgs {
     /// The image; several with their containers
     #[arg(long, value_name = "[CONTAINER=]IMAGE")]
     pub image: Vec<String>,
@@ -319,7 +319,7 @@ pub struct What {
 
 /// Who asks, and why.
 #[derive(Debug, Args)]
-pub struct Who {
+pub struct RequesterArgs {
     /// Why; kept in the history
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
@@ -330,9 +330,9 @@ pub struct Who {
 
 /// Who asks, why, and for which request.
 #[derive(Debug, Args)]
-pub struct Asked {
+pub struct RequestArgs {
     #[command(flatten)]
-    pub who: Who,
+    pub who: RequesterArgs,
     /// Wait so many seconds for the deployment to end, and say how it did: 0 to 840
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(0..=840))]
     pub wait: Option<u16>,
@@ -348,7 +348,7 @@ pub struct Asked {
 #[derive(Debug, Args)]
 pub struct Update {
     #[command(flatten)]
-    pub wanted: Wanted,
+    pub wanted: UpdateArgs,
     /// Show what would change, and touch nothing: the same as `plan`
     #[arg(long)]
     pub dry_run: bool,
@@ -358,7 +358,7 @@ pub struct Update {
 #[derive(Debug, Args)]
 pub struct Plan {
     #[command(flatten)]
-    pub wanted: Wanted,
+    pub wanted: UpdateArgs,
     /// End with 6 where something differs
     #[arg(long)]
     pub exit_code: bool,
@@ -367,7 +367,7 @@ pub struct Plan {
 /// `restore`.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("what").args(["change", "previous"]).required(true))]
-pub struct Restore {
+pub struct RestoreArgs {
     /// [ACCOUNT/][REGION/]CLUSTER/SERVICE, or the service's ARN; with --change it is looked up in the history
     #[arg(required_unless_present = "change")]
     pub service: Option<Service>,
@@ -381,7 +381,7 @@ pub struct Restore {
     #[arg(long)]
     pub dry_run: bool,
     #[command(flatten)]
-    pub asked: Asked,
+    pub asked: RequestArgs,
 }
 
 /// `history`.
@@ -424,8 +424,8 @@ pub struct History {
     #[arg(long, value_name = "1-100", default_value_t = 20, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub limit: u8,
     /// In which order
-    #[arg(long, value_enum, default_value_t = Order::NewestFirst)]
-    pub order: Order,
+    #[arg(long, value_enum, default_value_t = SortOrder::NewestFirst)]
+    pub order: SortOrder,
     /// All pages, not only the first
     #[arg(long)]
     pub all: bool,
@@ -453,14 +453,14 @@ pub struct History {
 
 /// In which order changes are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Order {
+pub enum SortOrder {
     /// The newest first
     NewestFirst,
     /// The oldest first
     OldestFirst,
 }
 
-impl Order {
+impl SortOrder {
     /// As the history function names it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -514,7 +514,7 @@ pub struct Targets {
     pub tagged: Vec<(String, String)>,
     /// How far each wave goes, all before it counted: numbers or percentages, such as 1,10%,100%
     #[arg(long, value_name = "STEPS", value_delimiter = ',', conflicts_with = "wave_size")]
-    pub waves: Vec<Step>,
+    pub waves: Vec<WaveStep>,
     /// At most so many a wave. With neither this nor --waves: one wave
     #[arg(long, value_name = "NUMBER")]
     pub wave_size: Option<NonZeroUsize>,
@@ -530,7 +530,7 @@ pub struct Targets {
     #[command(flatten)]
     pub pace: RolloutPace,
     #[command(flatten)]
-    pub what: What,
+    pub what: ChangeArgs,
     /// Path and name of the role that reads
     #[arg(
         long,
@@ -579,11 +579,11 @@ pub struct Rollout {
     #[arg(long, value_name = "EXECUTION", value_parser = execution_arn)]
     pub stop: Option<String>,
     #[command(flatten)]
-    pub what: What,
+    pub what: ChangeArgs,
     #[command(flatten)]
     pub pace: RolloutPace,
     #[command(flatten)]
-    pub who: Who,
+    pub who: RequesterArgs,
     /// Check the input and show what each wave would do; start nothing
     #[arg(long, requires = "file")]
     pub dry_run: bool,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use crate::answers::{PlannedChange, State};
+use crate::answers::{PlannedChange, StateView};
 use crate::text::clean;
 
 /// One difference. Its texts are clean: they may go to a terminal.
@@ -47,7 +47,7 @@ impl Difference {
 }
 
 /// What became different between two states.
-pub fn of_states(before: Option<&State>, after: Option<&State>) -> Vec<Difference> {
+pub fn of_states(before: Option<&StateView>, after: Option<&StateView>) -> Vec<Difference> {
     let (Some(before), Some(after)) = (before, after) else { return Vec::new() };
     let mut differences = Vec::new();
     of_maps("image", &before.all_images(), &after.all_images(), &mut differences);
@@ -81,12 +81,12 @@ pub fn of_plan(changes: &[PlannedChange]) -> Vec<Difference> {
 /// a whole (`is_done`), that is only what came with a revision, if another one runs.
 pub fn of_change(
     changes: Option<&[PlannedChange]>,
-    before: Option<&State>,
-    after: Option<&State>,
+    before: Option<&StateView>,
+    after: Option<&StateView>,
     is_done: bool,
 ) -> Vec<Difference> {
     let mut differences = of_states(before, after);
-    let is_revised = before.and_then(State::revision) != after.and_then(State::revision) && after.is_some();
+    let is_revised = before.and_then(StateView::revision) != after.and_then(StateView::revision) && after.is_some();
     let planned = changes.unwrap_or_default().iter().filter(|change| match change.what.as_str() {
         "definition" => is_revised,
         // The states say which one runs.
@@ -116,7 +116,7 @@ pub fn shortened(mut differences: Vec<Difference>) -> (Vec<Difference>, usize) {
     (differences, more)
 }
 
-fn tags(state: &State) -> BTreeMap<&str, &str> {
+fn tags(state: &StateView) -> BTreeMap<&str, &str> {
     state.tags.iter().map(|tag| (tag.key.as_str(), tag.value.as_str())).collect()
 }
 
@@ -171,12 +171,12 @@ mod tests {
 
     #[test]
     fn two_states_differ_in_images_tags_parameters_and_revision() {
-        let before: State = read(
+        let before: StateView = read(
             &json!({"images": {"web": "busybox", "log": "fluent"}, "taskDefinitionArn": "a/web:7",
             "tags": [{"key": "a", "value": "1"}, {"key": "b", "value": "1"}],
             "service": {"desiredCount": 2, "deploymentConfiguration": {"maximumPercent": 200, "minimumHealthyPercent": 50}}}),
         );
-        let after: State = read(
+        let after: StateView = read(
             &json!({"images": {"web": "nginx:1.27", "log": "fluent"}, "taskDefinitionArn": "a/web:8",
             "tags": [{"key": "b", "value": "\u{1b}2"}, {"key": "c", "value": "3"}],
             "service": {"desiredCount": 2, "deploymentConfiguration": {"maximumPercent": 150, "minimumHealthyPercent": 50}}}),
@@ -204,11 +204,11 @@ mod tests {
             {"what": "definition", "path": "taskRoleArn", "from": "one", "to": "other"},
             {"what": "parameter", "path": "enableExecuteCommand", "from": false, "to": true},
         ]));
-        let state = |image: &str, revision: &str| -> State {
+        let state = |image: &str, revision: &str| -> StateView {
             read(&json!({"images": {"web": image}, "taskDefinitionArn": format!("a/{revision}")}))
         };
         let (before, after) = (state("busybox", "web:7"), state("nginx", "web:8"));
-        let of = |after: &State, is_done| lines(&of_change(Some(&changes), Some(&before), Some(after), is_done));
+        let of = |after: &StateView, is_done| lines(&of_change(Some(&changes), Some(&before), Some(after), is_done));
         let seen = ["image web: busybox → nginx", "task definition: web:7 → web:8"];
         let role = "definition taskRoleArn: one → other";
         assert_eq!(of(&after, true), [seen[0], seen[1], role, "enableExecuteCommand: false → true"]);

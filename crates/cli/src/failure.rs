@@ -33,7 +33,7 @@ impl From<Exit> for ExitCode {
 
 /// A failure, as a person is told of it.
 #[derive(Debug, Clone)]
-pub struct Failure {
+pub struct CommandFailure {
     /// What the process ends with.
     pub exit: Exit,
     /// The code: that of the function (`ServiceNotFound`) or of AWS (`AccessDeniedException`).
@@ -46,7 +46,7 @@ pub struct Failure {
     pub advice: Vec<String>,
 }
 
-impl Failure {
+impl CommandFailure {
     /// A failure without a code.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, code: None, place: None, message: message.into(), advice: Vec::new() }
@@ -110,12 +110,12 @@ const TOLD: [&str; 14] = [
 const PERMANENT: [&str; 3] = ["AccessDenied", "ResourceNotFound", "ValidationException"];
 
 /// A failure that a function reported: `errorType` and `errorMessage`.
-pub fn of_function(function: Function, code: &str, message: &str) -> Failure {
+pub fn of_function(function: Function, code: &str, message: &str) -> CommandFailure {
     let (exit, advice) = match function {
         Function::Updater => of_updater(code),
         Function::History => of_history(code, message),
     };
-    let failure = Failure::new(exit, message).code(code);
+    let failure = CommandFailure::new(exit, message).code(code);
     if advice.is_empty() { failure } else { failure.advise(advice) }
 }
 

@@ -9,9 +9,9 @@ use domain::call_error::{CallError, Effect};
 use sdk_error::call_error;
 use serde_json::Value;
 
-use crate::arguments::{Function, Shared};
+use crate::arguments::{Function, SharedArgs};
 use crate::aws::{config, no_credentials, refused_credentials, timeouts};
-use crate::failure::{self, Exit, Failure};
+use crate::failure::{self, CommandFailure, Exit};
 
 /// Longest silence before an answer: a Lambda function runs for 15 minutes at most.
 const READ_TIMEOUT: Duration = Duration::from_secs(15 * 60 + 10);
@@ -33,7 +33,7 @@ impl Functions {
     /// # Errors
     ///
     /// Where no region is set.
-    pub async fn new(shared: &Shared) -> Result<Self, Failure> {
+    pub async fn new(shared: &SharedArgs) -> Result<Self, CommandFailure> {
         let (config, region) = config(shared, ATTEMPTS, timeouts(READ_TIMEOUT), "where the functions are").await?;
         let mut lambda = aws_sdk_lambda::config::Builder::from(&config);
         // For this API only: credentials may come from another one.
@@ -65,7 +65,7 @@ impl Functions {
     /// # Errors
     ///
     /// Where the function could not be asked, where it failed, and where it answered that it did not go well.
-    pub async fn ask(&self, function: Function, event: &Value, again: bool) -> Result<Value, Failure> {
+    pub async fn ask(&self, function: Function, event: &Value, again: bool) -> Result<Value, CommandFailure> {
         let answer = self.invoke(function, event.to_string(), again).await?;
         let status = answer.get("statusCode").and_then(Value::as_u64).unwrap_or(200);
         if status < 400 {
@@ -84,7 +84,7 @@ impl Functions {
     /// # Errors
     ///
     /// Where the function could not be asked, and where it failed.
-    pub async fn invoke(&self, function: Function, event: String, again: bool) -> Result<Value, Failure> {
+    pub async fn invoke(&self, function: Function, event: String, again: bool) -> Result<Value, CommandFailure> {
         let name = self.name(function);
         let mut once = aws_sdk_lambda::config::Builder::new();
         if !again {
@@ -110,7 +110,7 @@ impl Functions {
             Ok(payload) => payload,
             Err(_) if answer.function_error().is_some() => Value::Null,
             Err(fault) => {
-                return Err(Failure::new(Exit::Failed, format!("{name} did not answer with JSON: {fault}"))
+                return Err(CommandFailure::new(Exit::Failed, format!("{name} did not answer with JSON: {fault}"))
                     .at(self.place(function))
                     .advise("Is that the right function? See --updater-function and --history-function."));
             }
@@ -127,7 +127,7 @@ impl Functions {
     }
 
     /// What a function reported. Of a change, its service is the place; of a query, the function is.
-    fn reported(&self, function: Function, code: &str, message: &str) -> Failure {
+    fn reported(&self, function: Function, code: &str, message: &str) -> CommandFailure {
         let failure = failure::of_function(function, code, message);
         if function == Function::History { failure.at(self.place(function)) } else { failure }
     }
@@ -136,7 +136,7 @@ impl Functions {
         format!("function {} in {}", self.name(function), self.region)
     }
 
-    fn not_asked(&self, function: Function, again: bool, error: &CallError) -> Failure {
+    fn not_asked(&self, function: Function, again: bool, error: &CallError) -> CommandFailure {
         let name = self.name(function);
         let option = match function {
             Function::Updater => "--updater-function or ECS_UPDATER_FUNCTION",
@@ -146,7 +146,7 @@ impl Functions {
         let request = error.request_id.as_ref().map(|id| format!(" (request {id})")).unwrap_or_default();
         let message = format!("{}{request}", error.message);
         let failure = |exit| {
-            let failure = Failure::new(exit, message.clone()).at(self.place(function));
+            let failure = CommandFailure::new(exit, message.clone()).at(self.place(function));
             if code.is_empty() { failure } else { failure.code(code) }
         };
         if let Some(failure) = refused_credentials(code, &message) {

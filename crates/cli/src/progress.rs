@@ -18,7 +18,7 @@ const USUAL_BAKE: i64 = 300;
 
 /// Something that an execution did.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Step {
+pub enum RolloutStep {
     /// It came to a state.
     Entered {
         /// The state's name.
@@ -30,7 +30,7 @@ pub enum Step {
     Judged(Value),
 }
 
-impl Step {
+impl RolloutStep {
     /// What leaving a state says, by the variables it set: name and JSON text.
     pub fn left<'a>(mut assigned: impl Iterator<Item = (&'a str, &'a str)>) -> Option<Self> {
         let (_, text) = assigned.find(|(name, _)| *name == WAVE_VARIABLE)?;
@@ -112,10 +112,10 @@ impl Progress {
     }
 
     /// Takes in what the execution did next.
-    pub fn step(&mut self, step: &Step) {
+    pub fn step(&mut self, step: &RolloutStep) {
         match step {
-            Step::Judged(wave) => self.judged(wave),
-            Step::Entered { name, .. } if CHANGING.contains(&name.as_str()) => {
+            RolloutStep::Judged(wave) => self.judged(wave),
+            RolloutStep::Entered { name, .. } if CHANGING.contains(&name.as_str()) => {
                 // The wave before has ended, whether or not it was told how.
                 if let Some(before) = self.current().filter(|wave| wave.phase != Phase::Changing) {
                     before.phase = Phase::Ended(String::new(), String::new());
@@ -124,12 +124,12 @@ impl Progress {
                     next.phase = Phase::Changing;
                 }
             }
-            Step::Entered { name, at } if name == BAKING => {
+            RolloutStep::Entered { name, at } if name == BAKING => {
                 let until = at.and_then(|at| at.checked_add_signed(TimeDelta::try_seconds(self.bake_seconds)?));
                 self.enter(Phase::Baking(until));
             }
-            Step::Entered { name, .. } if name == JUDGING => self.enter(Phase::Judging),
-            Step::Entered { .. } => {}
+            RolloutStep::Entered { name, .. } if name == JUDGING => self.enter(Phase::Judging),
+            RolloutStep::Entered { .. } => {}
         }
     }
 
@@ -242,8 +242,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn entered(name: &str) -> Step {
-        Step::Entered { name: name.to_owned(), at: DateTime::from_timestamp(1_795_000_000, 0) }
+    fn entered(name: &str) -> RolloutStep {
+        RolloutStep::Entered { name: name.to_owned(), at: DateTime::from_timestamp(1_795_000_000, 0) }
     }
 
     fn begun() -> Progress {
@@ -273,7 +273,7 @@ mod tests {
         progress.step(&entered("Judge"));
         let wave = json!({"wave": 1, "status": "PASSED", "targets": 1, "changed": 1, "unchanged": 0, "failed": 0, "unfinished": 1});
         let text = wave.to_string();
-        progress.step(&Step::left([("restoreKeys", "[]"), ("wave", text.as_str())].into_iter()).unwrap());
+        progress.step(&RolloutStep::left([("restoreKeys", "[]"), ("wave", text.as_str())].into_iter()).unwrap());
         assert_eq!(told(&progress), ["wave 1 of 3: PASSED, 1 changed, 0 unchanged, 0 failed, 1 without an end yet"]);
         progress.step(&entered("ChangeTargets"));
         progress.counted(1, Counts { total: 4, succeeded: 2, failed: 1 });
@@ -323,8 +323,8 @@ mod tests {
         }
         progress.judged(&json!({"wave": 3, "status": "NOT_STARTED"}));
         assert_eq!(progress, begun());
-        assert_eq!(Step::left([("x", "1")].into_iter()), None);
-        assert_eq!(Step::left([("wave", "{")].into_iter()), None);
+        assert_eq!(RolloutStep::left([("x", "1")].into_iter()), None);
+        assert_eq!(RolloutStep::left([("wave", "{")].into_iter()), None);
         assert!(Progress::new(None).waves.is_empty());
         assert!(Progress::new(Some(&json!({"waves": 1}))).waves.is_empty());
     }

@@ -8,10 +8,10 @@ use serde_json::Value;
 use textwrap::{Options, WordSplitter, wrap};
 use unicode_width::UnicodeWidthStr;
 
-use crate::answers::{Change, Outcome, Tone, tone};
+use crate::answers::{HistoryChange, ServiceAnswer, Tone, tone};
 use crate::arguments::Format;
 use crate::difference::{Difference, shortened};
-use crate::failure::{Exit, Failure};
+use crate::failure::{CommandFailure, Exit};
 use crate::text::{clean, clean_lines, json, short};
 
 /// Where the further lines of a failure begin: its advice begins at the second column.
@@ -36,7 +36,7 @@ pub struct Screen {
 }
 
 /// What printing came to: nobody reads any more where a pipe was closed, which is no failure.
-pub type Printed = Result<(), Failure>;
+pub type Printed = Result<(), CommandFailure>;
 
 impl Screen {
     /// The screen of this process.
@@ -59,14 +59,16 @@ impl Screen {
             Ok(()) => Ok(()),
             // As `head` does it: who closed the pipe has what they wanted.
             Err(fault) if fault.kind() == io::ErrorKind::BrokenPipe => std::process::exit(i32::from(Exit::Done as u8)),
-            Err(fault) => Err(Failure::new(Exit::Failed, format!("standard output could not be written: {fault}"))),
+            Err(fault) => {
+                Err(CommandFailure::new(Exit::Failed, format!("standard output could not be written: {fault}")))
+            }
         }
     }
 
     /// Prints an answer for programs.
     pub fn json(value: &Value, pretty: bool) -> Printed {
         let text = json(value, pretty)
-            .map_err(|fault| Failure::new(Exit::Failed, format!("the answer is not JSON: {fault}")))?;
+            .map_err(|fault| CommandFailure::new(Exit::Failed, format!("the answer is not JSON: {fault}")))?;
         Self::print(&format!("{text}\n"))
     }
 
@@ -135,7 +137,7 @@ impl Screen {
     }
 
     /// One change of a list, under the name of its service.
-    pub fn entry(&mut self, change: &Change) -> Printed {
+    pub fn entry(&mut self, change: &HistoryChange) -> Printed {
         /// What the longest usual status takes: rarer ones push the id aside, which ends at column 75 then.
         const STATUS: usize = 10;
         let mut text = String::new();
@@ -161,7 +163,7 @@ impl Screen {
     }
 
     /// A failure: on standard error, as sentences or as JSON.
-    pub fn failure(&self, failure: &Failure) {
+    pub fn failure(&self, failure: &CommandFailure) {
         let mut text = String::new();
         if self.is_json() {
             text = json(&failure.to_json(), false).unwrap_or_default();
@@ -227,7 +229,7 @@ pub fn time_of(at: Option<&str>) -> String {
 }
 
 /// What a list says about a change: who, why, what differs, how it failed.
-fn summary(change: &Change) -> Vec<(String, Style)> {
+fn summary(change: &HistoryChange) -> Vec<(String, Style)> {
     const PLAIN: Style = Style::new();
     let mut lines: Vec<(String, Style)> = Vec::new();
     match (change.requester(100), &change.reason) {
@@ -256,7 +258,7 @@ fn summary(change: &Change) -> Vec<(String, Style)> {
         let images = state.iter().flat_map(|state| state.all_images());
         lines.extend(images.map(|(name, image)| (short(&format!("image {name}: {image}"), 300), PLAIN)));
     }
-    let ended = change.outcome.iter().flat_map(Outcome::facts);
+    let ended = change.outcome.iter().flat_map(ServiceAnswer::facts);
     lines.extend(ended.map(|(name, value)| (short(&format!("{name}: {value}"), 240), PLAIN)));
     if let Some(error) = &change.error {
         let code = error.code.as_deref().unwrap_or("error");

@@ -11,7 +11,7 @@ use domain::ledger::record::Identity;
 use jsonschema::{PatternOptions, Registry};
 use serde_json::{Map, Value, json};
 
-use crate::failure::{Exit, Failure};
+use crate::failure::{CommandFailure, Exit};
 use crate::text::clean;
 
 /// The most bytes of an execution's input ("Step Functions service quotas" in the AWS Step Functions developer guide).
@@ -25,7 +25,7 @@ const MAX_FAULTS: usize = 20;
 
 /// A service that can go into a wave.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub struct RolloutTarget {
     /// The account it lives in.
     pub account_id: AccountId,
     /// The region it lives in.
@@ -36,13 +36,13 @@ pub struct Target {
     pub service: EcsName,
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for RolloutTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}/{}", self.account_id, self.region, self.cluster.as_str(), self.service.as_str())
     }
 }
 
-impl Target {
+impl RolloutTarget {
     /// As the input of a rollout names it.
     pub fn to_json(&self) -> Value {
         json!({"account_id": self.account_id.as_str(), "region": self.region.as_str(),
@@ -52,14 +52,14 @@ impl Target {
 
 /// How far a rollout has come at a wave's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum WaveStep {
     /// So many have been reached.
     Count(NonZeroUsize),
     /// This share of all has been reached, in percent.
     Percent(u8),
 }
 
-impl Step {
+impl WaveStep {
     /// How many of `all` have been reached then.
     fn of(self, all: usize) -> usize {
         match self {
@@ -70,7 +70,7 @@ impl Step {
     }
 }
 
-impl FromStr for Step {
+impl FromStr for WaveStep {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -93,17 +93,17 @@ pub enum Cut {
     /// After so many each.
     Size(NonZeroUsize),
     /// Where each step has been reached. What is left is a wave of its own.
-    Steps(Vec<Step>),
+    Steps(Vec<WaveStep>),
 }
 
 /// Puts services whose account comes first into front, in the order of `first`; the others keep theirs.
-pub fn put_first(targets: &mut [Target], first: &[AccountId]) {
+pub fn put_first(targets: &mut [RolloutTarget], first: &[AccountId]) {
     targets.sort_by_key(|it| first.iter().position(|account| *account == it.account_id).unwrap_or(first.len()));
 }
 
 /// Services as what cannot be cut: each alone, or all of an account together (which stand beside each other).
-pub fn units(targets: Vec<Target>, by_account: bool) -> Vec<Vec<Target>> {
-    let mut units: Vec<Vec<Target>> = Vec::new();
+pub fn units(targets: Vec<RolloutTarget>, by_account: bool) -> Vec<Vec<RolloutTarget>> {
+    let mut units: Vec<Vec<RolloutTarget>> = Vec::new();
     for target in targets {
         match units.last_mut() {
             Some(unit) if by_account && unit[0].account_id == target.account_id => unit.push(target),
@@ -114,7 +114,7 @@ pub fn units(targets: Vec<Target>, by_account: bool) -> Vec<Vec<Target>> {
 }
 
 /// Cuts units into waves. A wave that would be empty is none.
-pub fn cut(units: Vec<Vec<Target>>, how: &Cut) -> Vec<Vec<Target>> {
+pub fn cut(units: Vec<Vec<RolloutTarget>>, how: &Cut) -> Vec<Vec<RolloutTarget>> {
     let all = units.len();
     let ends: Vec<usize> = match how {
         Cut::Whole => vec![all],
@@ -158,7 +158,7 @@ impl Input {
     /// # Errors
     ///
     /// With every fault and its place.
-    pub fn check(document: Value, own: &Region) -> Result<Self, Failure> {
+    pub fn check(document: Value, own: &Region) -> Result<Self, CommandFailure> {
         let inside = document.get("waves").and_then(Value::as_array).into_iter().flatten();
         let inside: usize = inside.filter_map(Value::as_array).map(Vec::len).sum();
         if inside > MAX_IN_INPUT {
@@ -205,7 +205,7 @@ impl Input {
     /// # Errors
     ///
     /// Where it is longer than an execution may be given.
-    pub fn text(&self) -> Result<String, Failure> {
+    pub fn text(&self) -> Result<String, CommandFailure> {
         let text = self.document.to_string();
         match text.len() {
             0..=MAX_INPUT_BYTES => Ok(text),
@@ -215,24 +215,25 @@ impl Input {
 }
 
 /// The failure that says where large waves go.
-fn too_large(message: String) -> Failure {
-    Failure::new(Exit::Usage, message).advise(
+fn too_large(message: String) -> CommandFailure {
+    CommandFailure::new(Exit::Usage, message).advise(
         "Large waves go into objects of the results bucket (output WavesBucketName of hub.yaml): `ecs-updater targets` writes them \
          with --objects, and says how to upload them.",
     )
 }
 
-fn refuse(faults: &[String]) -> Failure {
+fn refuse(faults: &[String]) -> CommandFailure {
     let mut told = faults.iter().take(MAX_FAULTS).cloned().collect::<Vec<_>>().join("\n");
     if let Some(more) = faults.len().checked_sub(MAX_FAULTS).filter(|more| *more > 0) {
         told = format!("{told}\nand {more} more");
     }
-    Failure::new(Exit::Usage, told).code("JsonValidation").advise("Mend the input; nothing was started.")
+    CommandFailure::new(Exit::Usage, told).code("JsonValidation").advise("Mend the input; nothing was started.")
 }
 
 /// What the schema finds wrong.
-fn schema_faults(document: &Value) -> Result<Vec<String>, Failure> {
-    let broken = |fault: String| Failure::new(Exit::Failed, format!("the built-in schema does not compile: {fault}"));
+fn schema_faults(document: &Value) -> Result<Vec<String>, CommandFailure> {
+    let broken =
+        |fault: String| CommandFailure::new(Exit::Failed, format!("the built-in schema does not compile: {fault}"));
     let schema = |text: &str| serde_json::from_str::<Value>(text).map_err(|fault| broken(fault.to_string()));
     let event = schema(include_str!("../../../schema/update-event.schema.json"))?;
     let input = schema(include_str!("../../../schema/waves-input.schema.json"))?;
@@ -289,8 +290,8 @@ fn service_of(change: &Map<String, Value>, target: &Value, own: &Region) -> Resu
 mod tests {
     use super::*;
 
-    fn target(account: usize, service: &str) -> Target {
-        Target {
+    fn target(account: usize, service: &str) -> RolloutTarget {
+        RolloutTarget {
             account_id: AccountId::parse(&format!("{account:012}")).unwrap(),
             region: Region::parse("eu-west-1").unwrap(),
             cluster: EcsName::parse("prod").unwrap(),
@@ -352,7 +353,7 @@ mod tests {
         let targets =
             accounts.iter().flat_map(|&(id, count)| (0..count).map(move |index| target(id, &format!("web-{index}"))));
         let waves = cut(units(targets.collect(), true), &Cut::Size(NonZeroUsize::new(2).unwrap()));
-        let ids = |wave: &Vec<Target>| wave.iter().map(|it| it.account_id.to_string()).collect::<Vec<_>>();
+        let ids = |wave: &Vec<RolloutTarget>| wave.iter().map(|it| it.account_id.to_string()).collect::<Vec<_>>();
         assert_eq!(waves.iter().map(|wave| ids(wave).len()).collect::<Vec<_>>(), [4, 2]);
         assert!(ids(&waves[1]).iter().all(|id| id.ends_with('3')));
     }
@@ -369,10 +370,10 @@ mod tests {
 
     #[test]
     fn a_step_is_a_number_or_a_percentage() {
-        assert_eq!("3".parse(), Ok(Step::Count(NonZeroUsize::new(3).unwrap())));
-        assert_eq!(" 10%".parse(), Ok(Step::Percent(10)));
+        assert_eq!("3".parse(), Ok(WaveStep::Count(NonZeroUsize::new(3).unwrap())));
+        assert_eq!(" 10%".parse(), Ok(WaveStep::Percent(10)));
         for wrong in ["", "0", "0%", "101%", "-1", "1.5%", "a", "%"] {
-            assert!(wrong.parse::<Step>().unwrap_err().contains("1,10%,100%"), "{wrong}");
+            assert!(wrong.parse::<WaveStep>().unwrap_err().contains("1,10%,100%"), "{wrong}");
         }
     }
 

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::kept::{Given, Named, Place};
 use crate::registry;
+use crate::setting_source::{DocumentLocation, Named, SettingSource};
 
 /// The role assumed in a target account where `TARGET_ROLE_NAME` is not set.
 const DEFAULT_TARGET_ROLE_NAME: &str = "ecs-updater/ecs-updater-target";
@@ -26,7 +26,7 @@ pub struct Config {
     /// `EXTERNAL_ID`: sent with `AssumeRole` where it is set.
     pub external_id: Option<String>,
     /// `ALLOWED_ACCOUNTS`: the only accounts that are changed, or where they are kept; `None` leaves it to the trust of their roles.
-    pub allowed_accounts: Option<Given<AllowedAccounts>>,
+    pub allowed_accounts: Option<SettingSource<AllowedAccounts>>,
     /// `MAX_CONCURRENCY`: how many services one invocation changes at a time.
     pub max_concurrency: usize,
     /// `CALLER_EVENTS_PER_MINUTE`: how many events one caller of the API door may send in a minute; `None`, by 0, as many as come.
@@ -103,7 +103,7 @@ pub struct RecorderConfig {
     /// `EXTERNAL_ID`: sent with `AssumeRole` where it is set.
     pub external_id: Option<String>,
     /// `ALLOWED_ACCOUNTS`, as the updater has it: what happens elsewhere is recorded within a budget.
-    pub allowed_accounts: Option<Given<AllowedAccounts>>,
+    pub allowed_accounts: Option<SettingSource<AllowedAccounts>>,
     /// `METRICS_NAMESPACE`: CloudWatch namespace of the embedded metrics.
     pub metrics_namespace: String,
 }
@@ -225,11 +225,11 @@ impl Named for AllowedAccounts {
 
 const NO_ACCOUNT: &str = "there is no account in it";
 
-fn allowed_accounts(text: &str) -> Result<Given<AllowedAccounts>, String> {
+fn allowed_accounts(text: &str) -> Result<SettingSource<AllowedAccounts>, String> {
     const NAME: &str = "ALLOWED_ACCOUNTS";
-    let given = match Place::parse(text) {
-        Some(place) => place.map(Given::There),
-        None => accounts(text).map(Given::Here),
+    let given = match DocumentLocation::parse(text) {
+        Some(place) => place.map(SettingSource::There),
+        None => accounts(text).map(SettingSource::Here),
     };
     given.map_err(|fault| format!("environment variable {NAME}: {fault}"))
 }
@@ -339,7 +339,7 @@ mod tests {
             ("ALLOWED_ACCOUNTS", "222222222222, 333333333333,"),
         ])
         .unwrap();
-        assert!(matches!(config.allowed_accounts, Some(Given::Here(allowed)) if allowed.accounts.len() == 2));
+        assert!(matches!(config.allowed_accounts, Some(SettingSource::Here(allowed)) if allowed.accounts.len() == 2));
     }
 
     #[test]
@@ -347,7 +347,7 @@ mod tests {
         let tables = [("HISTORY_TABLE", "history"), ("STATE_TABLE", "state")];
         for kept in ["s3://bucket/allowed.txt", "ssm:/allowed"] {
             let config = read(&[tables[0], tables[1], ("ALLOWED_ACCOUNTS", kept)]).unwrap();
-            assert!(matches!(config.allowed_accounts, Some(Given::There(place)) if place.to_string() == kept));
+            assert!(matches!(config.allowed_accounts, Some(SettingSource::There(place)) if place.to_string() == kept));
         }
         let fault = read(&[tables[0], tables[1], ("ALLOWED_ACCOUNTS", "s3://bucket")]).unwrap_err();
         assert!(fault.contains("ALLOWED_ACCOUNTS") && fault.contains("s3://bucket/key"), "{fault}");

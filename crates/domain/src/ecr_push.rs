@@ -28,7 +28,7 @@ pub const REQUESTED_BY: &str = "ecr-push";
 const MAX_UPDATES: usize = 500;
 
 /// The longest id of an event, in bytes: EventBridge gives UUIDs.
-const LONGEST_ID: usize = 100;
+const MAX_ID: usize = 100;
 
 /// Type and action of the events that bring an image under a tag. A replication has an event of its own, in the account and region
 /// to which it brings the image. Source: "Event for a completed image replication" in
@@ -51,7 +51,7 @@ struct Rule {
     targets: Vec<Map<String, Value>>,
     /// What each target is, in their order.
     #[serde(skip)]
-    places: Vec<Place>,
+    places: Vec<MappedContainer>,
     /// Fields of an update event, for all targets.
     #[serde(flatten)]
     shared: Map<String, Value>,
@@ -59,7 +59,7 @@ struct Rule {
 
 /// What gets an image: a container of a service, or the one that has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Place {
+struct MappedContainer {
     service: ServiceKey,
     container: Option<String>,
 }
@@ -118,7 +118,7 @@ impl Mapping {
                 let event = request::parse(event.to_string().as_bytes(), defaults)
                     .map_err(|failure| format!("/{index}: {}", failure.message))?;
                 let Event::Many(batch) = event else { continue };
-                places.extend(batch.updates.into_iter().map(|request| Place {
+                places.extend(batch.updates.into_iter().map(|request| MappedContainer {
                     container: match request.image {
                         ImageChange::Containers(images) => images.into_keys().next(),
                         _ => None,
@@ -140,7 +140,7 @@ impl Mapping {
         let own = images.get(&push.repository).into_iter().flatten().find(|image| image.digest == push.digest);
         let since = push.counts_since(own.map(|image| image.pushed_at));
         for rule in self.0.iter().filter(|rule| rule.is_about(push)) {
-            let is_overtaken = |place: &Place| {
+            let is_overtaken = |place: &MappedContainer| {
                 since.is_some_and(|since| {
                     self.of(place).any(|rival| {
                         let images = images.get(&rival.repository).into_iter().flatten();
@@ -208,7 +208,7 @@ impl Mapping {
     }
 
     /// The rules that have images for this place.
-    fn of<'a>(&'a self, place: &'a Place) -> impl Iterator<Item = &'a Rule> {
+    fn of<'a>(&'a self, place: &'a MappedContainer) -> impl Iterator<Item = &'a Rule> {
         self.0.iter().filter(|rule| rule.places.contains(place))
     }
 
@@ -268,7 +268,7 @@ impl Rule {
 
 /// How an event of the updater ended.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Ended {
+pub struct UpdaterVerdict {
     /// Whether nothing is left to do: the services have the image, or a later change or a restore stands that it would undo, which
     /// delivering the push again does not change. Where the mapping has images for several containers of the service, that change may
     /// have been about another one: somebody has to look.
@@ -277,7 +277,7 @@ pub struct Ended {
     pub overtaken: usize,
 }
 
-impl Ended {
+impl UpdaterVerdict {
     /// Reads the answer to `updates` of a mapping.
     #[must_use]
     pub fn read(answer: &Value, mapping: &Mapping) -> Self {
@@ -345,7 +345,7 @@ impl Push {
         // Not every event says it, and not every type says what it is: the manifest is looked at, too.
         let may_run = text("/detail/artifact-media-type").is_none_or(is_image_type);
         // The id stands in the idempotency key, which an event may have at most 256 characters of.
-        let is_id = (1..=LONGEST_ID).contains(&push.id.len()) && !push.id.contains(char::is_control);
+        let is_id = (1..=MAX_ID).contains(&push.id.len()) && !push.id.contains(char::is_control);
         (is_push && is_image && may_run && is_id).then_some(push)
     }
 
@@ -470,11 +470,17 @@ mod tests {
                 codes.iter().map(|code| json!({"status": "FAILED", "error": {"code": code}})).collect();
             let answer = json!({"statusCode": status, "body": {"summary": {"failed": failed, "not_started": 0, "timed_out": 0},
                 "results": results}});
-            Ended::read(&answer, &Mapping::parse(&mapping().to_string(), &defaults()).unwrap())
+            UpdaterVerdict::read(&answer, &Mapping::parse(&mapping().to_string(), &defaults()).unwrap())
         };
-        assert_eq!(answer(200, 0, &[]), Ended { is_done: true, overtaken: 0 });
-        assert_eq!(answer(207, 2, &["ChangeOvertaken", "ChangeOvertaken"]), Ended { is_done: true, overtaken: 2 });
-        assert_eq!(answer(207, 2, &["ChangeOvertaken", "ChangeInProgress"]), Ended { is_done: false, overtaken: 1 });
+        assert_eq!(answer(200, 0, &[]), UpdaterVerdict { is_done: true, overtaken: 0 });
+        assert_eq!(
+            answer(207, 2, &["ChangeOvertaken", "ChangeOvertaken"]),
+            UpdaterVerdict { is_done: true, overtaken: 2 }
+        );
+        assert_eq!(
+            answer(207, 2, &["ChangeOvertaken", "ChangeInProgress"]),
+            UpdaterVerdict { is_done: false, overtaken: 1 }
+        );
         assert!(!answer(207, 0, &[]).is_done && !answer(500, 0, &[]).is_done);
         // Somebody else's container, or this one: who knows.
         let mut mapping = mapping();
@@ -487,10 +493,13 @@ mod tests {
         let ended = |account: &str| {
             let result = json!({"account_id": account, "region": "eu-west-1", "ecs_cluster_name": "prod",
                 "ecs_service_name": if account == "222222222222" { "app" } else { "app-2" }, "error": {"code": "ChangeOvertaken"}});
-            Ended::read(&json!({"statusCode": 207, "body": {"summary": {"failed": 1}, "results": [result]}}), &mapping)
+            UpdaterVerdict::read(
+                &json!({"statusCode": 207, "body": {"summary": {"failed": 1}, "results": [result]}}),
+                &mapping,
+            )
         };
-        assert_eq!(ended("222222222222"), Ended { is_done: false, overtaken: 0 });
-        assert_eq!(ended("333333333333"), Ended { is_done: true, overtaken: 1 });
+        assert_eq!(ended("222222222222"), UpdaterVerdict { is_done: false, overtaken: 0 });
+        assert_eq!(ended("333333333333"), UpdaterVerdict { is_done: true, overtaken: 1 });
         // Each has a key of its own.
         let push = Push::read(&event("e-1", "release-7", &digest(1))).unwrap();
         let keys: BTreeSet<String> = mapping
@@ -565,7 +574,7 @@ mod tests {
     fn what_is_no_push_of_a_tag_starts_nothing() {
         for (place, value) in [
             ("/id", json!("")),
-            ("/id", json!("i".repeat(LONGEST_ID + 1))),
+            ("/id", json!("i".repeat(MAX_ID + 1))),
             ("/id", json!("e-1\0")),
             ("/source", json!("aws.ecs")),
             ("/detail-type", json!("ECR Image Scan")),

@@ -212,7 +212,7 @@ fn check_digest(digest: &str) -> Result<(), String> {
 
 /// An image as it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct ResolvedImage {
     /// `repository@sha256:…`.
     pub pinned: ImageReference,
     /// Platforms of an index.
@@ -222,9 +222,9 @@ pub struct Found {
 /// What was asked for and what it was pinned to, for records and answers: `{"nginx:1.27": "nginx@sha256:…"}`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Pins(pub BTreeMap<String, String>);
+pub struct ResolvedImages(pub BTreeMap<String, String>);
 
-impl Pins {
+impl ResolvedImages {
     /// None where nothing was pinned.
     #[must_use]
     pub fn some(&self) -> Option<&Self> {

@@ -432,14 +432,14 @@ fn parameters(mut text: &str) -> BTreeMap<String, String> {
 
 /// A URL that may be asked: https, or http where that is allowed; no user in it; no address that is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub struct AllowedUrl {
     /// The whole URL.
     pub uri: Uri,
     /// Host, with its port where the URL has one.
     pub host: String,
 }
 
-impl Target {
+impl AllowedUrl {
     /// Checks a URL.
     ///
     /// # Errors
@@ -745,7 +745,7 @@ mod tests {
             allow_private: ["127.0.0.1".to_owned()].into(),
             ..Settings::default()
         };
-        let target = |url: &str| Target::new(url, &settings);
+        let target = |url: &str| AllowedUrl::new(url, &settings);
         let registry = target("http://127.0.0.1:5000/v2/").unwrap();
         assert_eq!(registry.host, "127.0.0.1:5000");
         assert_eq!(target("https://Registry.Example/x").unwrap().host, "registry.example");
@@ -906,7 +906,7 @@ mod tests {
             let _ = Challenge::read(&format!("Bearer {text}"));
             let _ = Manifest::read(&bytes, [text.as_str()]);
             let settings = Settings::default();
-            let registry = Target::new("https://registry.example/", &settings).unwrap();
+            let registry = AllowedUrl::new("https://registry.example/", &settings).unwrap();
             let _ = registry.redirected(&text, &settings);
             prop_assert!(shown(&text).chars().count() <= 101);
             let marked = shown(&format!("\u{202e}\n{text}"));

@@ -3,13 +3,13 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::ecs::deployment_status::Detail;
-use crate::ecs::service::State;
+use crate::ecs::deployment_status::OutcomeDetail;
+use crate::ecs::service::ServiceState;
 use crate::error::Failure;
 use crate::ids::{ChangeId, ServiceKey};
-use crate::image::Pins;
+use crate::image::ResolvedImages;
 use crate::ledger::kind::Kind;
-use crate::plan::Change;
+use crate::plan::Difference;
 use crate::tolerant::tolerant_words;
 
 /// The answer to one update.
@@ -128,7 +128,7 @@ pub struct Body {
     pub restores: Option<String>,
     /// The images asked for, each with the digest it was pinned to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resolved_images: Option<Pins>,
+    pub resolved_images: Option<ResolvedImages>,
     /// Each difference: what a dry run found, or what the change set. None where that is not known, or too long to tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changes: Option<Vec<serde_json::Value>>,
@@ -137,16 +137,16 @@ pub struct Body {
     pub notes: Vec<String>,
     /// How its deployment ended, where it was waited for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub outcome: Option<Detail>,
+    pub outcome: Option<OutcomeDetail>,
     /// The outcome that was recorded with this answer; for the metrics.
     #[serde(skip)]
     pub recorded: Option<Kind>,
     /// What was there before.
     #[serde(rename = "BEFORE")]
-    pub before: State,
+    pub before: ServiceState,
     /// What is there now, as AWS answered.
     #[serde(rename = "AFTER")]
-    pub after: State,
+    pub after: ServiceState,
     /// What a later version stored besides.
     #[serde(flatten)]
     pub later: serde_json::Map<String, serde_json::Value>,
@@ -160,8 +160,8 @@ impl Response {
         change_id: Option<&ChangeId>,
         status: Status,
         timestamp: String,
-        before: State,
-        after: State,
+        before: ServiceState,
+        after: ServiceState,
     ) -> Self {
         Self {
             status_code: 200,
@@ -190,14 +190,14 @@ impl Response {
 }
 
 /// The longest list of differences in the answer to a change, in bytes. Answers are kept in items of 400 KB.
-const LONGEST_CHANGES: usize = 64 * 1024;
+const MAX_CHANGES: usize = 64 * 1024;
 
 impl Body {
     /// Tells what the change set, as far as that fits.
-    pub fn tell(&mut self, changes: &[Change]) {
-        let told: Vec<serde_json::Value> = Change::all_told(changes);
+    pub fn tell(&mut self, changes: &[Difference]) {
+        let told: Vec<serde_json::Value> = Difference::all_told(changes);
         let bytes: usize = told.iter().map(|change| change.to_string().len() + 1).sum();
-        if bytes > LONGEST_CHANGES {
+        if bytes > MAX_CHANGES {
             self.notes.push(format!("its differences are left out: they would be {bytes} bytes. A plan has them"));
         } else {
             self.changes = Some(told);
@@ -212,7 +212,7 @@ const MAX_RESULTS_BYTES: usize = 6_000_000;
 /// What an event gets for an answer.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum Answer {
+pub enum EventAnswer {
     /// To one update.
     One(Box<Response>),
     /// To many.
@@ -221,7 +221,7 @@ pub enum Answer {
 
 /// How one of many updates ended.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum ServiceOutcome {
     /// As it would have been answered alone.
     Answered(Box<Response>),
     /// It failed.
@@ -323,10 +323,10 @@ impl Results {
     }
 
     /// Takes the result of the update at `index`.
-    pub fn set(&mut self, index: usize, service: &ServiceKey, outcome: &Outcome) {
+    pub fn set(&mut self, index: usize, service: &ServiceKey, outcome: &ServiceOutcome) {
         let summary = &mut self.summary;
         let status = match outcome {
-            Outcome::Answered(response) => {
+            ServiceOutcome::Answered(response) => {
                 let count = match response.body.status {
                     Status::Planned => &mut summary.planned,
                     Status::Applied | Status::Completed => &mut summary.applied,
@@ -341,8 +341,8 @@ impl Results {
                 };
                 (count, response.body.status.as_str())
             }
-            Outcome::Failed(_) => (&mut summary.failed, "FAILED"),
-            Outcome::NotStarted => (&mut summary.not_started, "NOT_STARTED"),
+            ServiceOutcome::Failed(_) => (&mut summary.failed, "FAILED"),
+            ServiceOutcome::NotStarted => (&mut summary.not_started, "NOT_STARTED"),
         };
         *status.0 += 1;
         let mut short = Short {
@@ -357,13 +357,13 @@ impl Results {
             error: None,
         };
         let full = match outcome {
-            Outcome::Answered(response) => {
+            ServiceOutcome::Answered(response) => {
                 short.change_id = response.body.change_id.as_deref();
                 short.deployment_id = response.body.deployment_id.as_deref();
                 short.replayed = response.body.replayed.then_some(true);
                 raw(&response.body)
             }
-            Outcome::Failed(Failure { code, message, retryable, change_id, .. }) => {
+            ServiceOutcome::Failed(Failure { code, message, retryable, change_id, .. }) => {
                 short.change_id = change_id.as_deref();
                 let error = |message| Some(ShortError { code: code.as_str(), message, retryable: *retryable });
                 short.error = error(Some(message.as_str()));
@@ -371,7 +371,7 @@ impl Results {
                 short.error = error(None);
                 full
             }
-            Outcome::NotStarted => raw(&short),
+            ServiceOutcome::NotStarted => raw(&short),
         };
         self.short[index] = raw(&short);
         self.bytes += full.as_ref().map_or(0, |full| full.get().len() + 1);
@@ -408,24 +408,29 @@ fn raw(value: &impl Serialize) -> Option<Box<RawValue>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::What;
+    use crate::plan::DifferenceKind;
     use serde_json::json;
 
     #[test]
     fn differences_that_are_too_long_are_left_out_and_said_so() {
         let service = ServiceKey::parse("222222222222/eu-west-1/prod/web").unwrap();
-        let state = || -> State {
+        let state = || -> ServiceState {
             let members = json!({"clusterArn": "", "serviceArn": "", "taskDefinitionName": null, "taskDefinitionFamily": null,
                 "taskDefinitionArn": null, "serviceImage": null, "images": {}, "serviceMemory": null, "tags": [], "updatedOn": null});
             serde_json::from_value(members).unwrap()
         };
         let mut response = Response::new(&service, None, Status::Applied, String::new(), state(), state());
-        let of = |text: &str| Change { what: What::Tag, path: "a".to_owned(), from: json!(null), to: json!(text) };
+        let of = |text: &str| Difference {
+            what: DifferenceKind::Tag,
+            path: "a".to_owned(),
+            from: json!(null),
+            to: json!(text),
+        };
         response.body.tell(&[of("1")]);
         assert_eq!(response.body.changes, Some(vec![json!({"what": "tag", "path": "a", "from": null, "to": "1"})]));
         assert!(response.body.notes.is_empty());
         response.body.changes = None;
-        response.body.tell(&[of(&"x".repeat(LONGEST_CHANGES))]);
+        response.body.tell(&[of(&"x".repeat(MAX_CHANGES))]);
         assert_eq!(response.body.changes, None);
         assert!(response.body.notes[0].contains("differences are left out"), "{:?}", response.body.notes);
     }

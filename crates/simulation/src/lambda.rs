@@ -227,7 +227,7 @@ pub async fn recorder(world: &World, invocation: &str, request_id: &str, event: 
     });
     let Ok(waiting) = waiting else { return Ended::Died };
     let (environment, recorder) = &*waiting;
-    let invoked = recorder::Invocation {
+    let invoked = recorder::RecorderInvocation {
         request_id: request_id.to_owned(),
         deadline: deadline(world, RECORDER_TIMEOUT),
         partition: "aws".to_owned(),

@@ -2,29 +2,32 @@
 
 use chrono::{DateTime, Utc};
 use domain::ecs::deployment_status::{
-    DeploymentEvent, Detail, Followed, Happened, Listed, ServiceDeployment, Standing,
+    DeploymentEvent, DeploymentEventKind, DeploymentStatus, OutcomeDetail, ServiceDeployment, ServiceDeploymentSummary,
+    TrackedDeployment,
 };
 use domain::ecs::reason::is_all_known;
 use domain::ecs::service::Service;
 use domain::ids::{ChangeId, Partition};
-use domain::ledger::begun::{Begun, Written};
 use domain::ledger::deployment::{DeploymentItem, Undoes};
+use domain::ledger::deployment_event::{
+    DeploymentProgress, EcsView, EventContext, EventDecision, classify, needs_ledger,
+};
 use domain::ledger::head::{Head, Lease};
-use domain::ledger::hear::{Heard, Known, Says, Stands, hear, needs_ledger};
 use domain::ledger::kind::Kind;
-use domain::ledger::record::{Attempt, Place, RecordKey};
+use domain::ledger::record::{Attempt, RecordKey, RecordPlace};
+use domain::ledger::started::{NewestRecords, StartedChange};
 use domain::mask::HIDDEN;
 use domain::text::rfc3339;
 use serde_json::Value;
 
-const LONGEST_MESSAGE: usize = 2_000;
+const MAX_MESSAGE: usize = 2_000;
 const ENDINGS: [Kind; 6] =
     [Kind::Completed, Kind::DeploymentFailed, Kind::RolledBack, Kind::RollbackFailed, Kind::Stopped, Kind::Superseded];
 
 pub fn check(data: &[u8]) {
     let Ok(value) = serde_json::from_slice::<Value>(data) else { return };
     match DeploymentEvent::parse(&value) {
-        Err(why) => super::check_message(&why, 1, LONGEST_MESSAGE),
+        Err(why) => super::check_message(&why, 1, MAX_MESSAGE),
         Ok(None) => {}
         Ok(Some(event)) => heard(&value, &event),
     }
@@ -68,14 +71,14 @@ fn heard(value: &Value, event: &DeploymentEvent) {
     let head = |until: DateTime<Utc>| Head {
         seq: 1,
         hash: String::new(),
-        record: RecordKey::new(change.clone(), Place::Started(Attempt::FIRST)),
+        record: RecordKey::new(change.clone(), RecordPlace::Started(Attempt::FIRST)),
         highest: change.clone(),
         begun: Some(change.clone()),
         begun_by: None,
         running: None,
         lease: Some(Lease { change_id: change.clone(), attempt: Attempt::FIRST, until, key: String::new() }),
     };
-    let begun = Begun {
+    let begun = StartedChange {
         change_id: change.clone(),
         attempt: Attempt::FIRST,
         began: event.at,
@@ -84,14 +87,14 @@ fn heard(value: &Value, event: &DeploymentEvent) {
         changes: None,
         left: None,
     };
-    let writings = [Written::default(), Written { begun: vec![begun], ..Written::default() }];
-    let stands = |stands| Some(Says { stands: Some(stands), ..Says::default() });
+    let writings = [NewestRecords::default(), NewestRecords { begun: vec![begun], ..NewestRecords::default() }];
+    let stands = |stands| Some(EcsView { stands: Some(stands), ..EcsView::default() });
     let says = [
         None,
-        Some(Says::default()),
-        Some(Says { created_at: Some(event.at), ..Says::default() }),
-        stands(Stands::UnderWay),
-        stands(Stands::Ended(Kind::Completed)),
+        Some(EcsView::default()),
+        Some(EcsView { created_at: Some(event.at), ..EcsView::default() }),
+        stands(DeploymentProgress::UnderWay),
+        stands(DeploymentProgress::Ended(Kind::Completed)),
     ];
     let heads = [None, Some(head(now + chrono::Duration::seconds(1))), Some(head(event.at))];
     for item in [None, Some(&known), Some(&undoing), Some(&stranger)] {
@@ -100,39 +103,41 @@ fn heard(value: &Value, event: &DeploymentEvent) {
                 .iter()
                 .flat_map(|open| says.iter().map(move |says| (*open, says)))
             {
-                let known = Known { head: head.as_ref(), item, open, written, says: says.as_ref() };
-                let judged = hear(event, known, now);
-                assert!(judged != Heard::Ask || says.is_none(), "it was asked");
+                let known = EventContext { head: head.as_ref(), item, open, written, says: says.as_ref() };
+                let judged = classify(event, known, now);
+                assert!(judged != EventDecision::Ask || says.is_none(), "it was asked");
                 sensible(event, item, &judged);
             }
         }
         let _ = needs_ledger(event, None, item);
     }
-    let nothing = Known { head: None, item: None, open: &[], written: &writings[0], says: None };
-    let late = hear(event, nothing, event.at + chrono::Duration::days(30));
-    assert!(matches!(late, Heard::Nothing(_)), "{late:?}");
+    let nothing = EventContext { head: None, item: None, open: &[], written: &writings[0], says: None };
+    let late = classify(event, nothing, event.at + chrono::Duration::days(30));
+    assert!(matches!(late, EventDecision::Nothing(_)), "{late:?}");
 }
 
-fn sensible(event: &DeploymentEvent, item: Option<&DeploymentItem>, heard: &Heard) {
+fn sensible(event: &DeploymentEvent, item: Option<&DeploymentItem>, heard: &EventDecision) {
     if item.is_some_and(|item| item.service_arn != event.service_arn) {
-        assert!(matches!(heard, Heard::Refused(_)), "{heard:?}");
+        assert!(matches!(heard, EventDecision::Refused(_)), "{heard:?}");
         return;
     }
     match heard {
-        Heard::Refused(why) => panic!("{why}"),
-        Heard::External(_) => assert!(item.is_none(), "{heard:?}"),
-        Heard::Ask => {
-            let ends = event.happened != Happened::InProgress;
+        EventDecision::Refused(why) => panic!("{why}"),
+        EventDecision::External(_) => assert!(item.is_none(), "{heard:?}"),
+        EventDecision::Ask => {
+            let ends = event.happened != DeploymentEventKind::InProgress;
             assert!(item.is_none() || event.rolls_back() || ends, "{heard:?}");
         }
-        Heard::Ended { ending, is_final, .. } => {
-            assert!(item.is_some() && event.happened != Happened::InProgress, "{heard:?}");
+        EventDecision::Ended { ending, is_final, .. } => {
+            assert!(item.is_some() && event.happened != DeploymentEventKind::InProgress, "{heard:?}");
             assert_eq!(*is_final, ending.kind != Kind::DeploymentFailed);
             comes_back(&ending.detail);
         }
-        Heard::OfOrphan(noted) => assert!(item.is_none() && noted.deployment_id() == event.deployment_id, "{heard:?}"),
-        Heard::RollsBack { .. } => assert!(event.rolls_back() || item.is_none()),
-        Heard::Nothing(_) | Heard::TooEarly(_) => {}
+        EventDecision::OrphanedChange(noted) => {
+            assert!(item.is_none() && noted.deployment_id() == event.deployment_id, "{heard:?}")
+        }
+        EventDecision::IsRollback { .. } => assert!(event.rolls_back() || item.is_none()),
+        EventDecision::Nothing(_) | EventDecision::Retry(_) => {}
     }
 }
 
@@ -147,17 +152,17 @@ fn followed(value: &Value) {
     };
     let known: Option<ServiceDeployment> =
         members.get("serviceDeployment").and_then(|it| serde_json::from_value(it.clone()).ok());
-    let listed: Vec<Listed> =
+    let listed: Vec<ServiceDeploymentSummary> =
         members.get("serviceDeployments").and_then(|it| serde_json::from_value(it.clone()).ok()).unwrap_or_default();
     let started_at = DateTime::from_timestamp(1_795_000_000, 0).unwrap();
     for id in &ids {
         let before = ids.first().map(String::as_str);
-        let followed = Followed { id, before, started_at, service_deployment: None };
+        let followed = TrackedDeployment { id, before, started_at, service_deployment: None };
         if let Some(found) = followed.among(&listed) {
             assert!(listed.contains(found));
         }
         for known in [None, known.as_ref()] {
-            if let Standing::Ended(ending) = followed.standing(&service, known) {
+            if let DeploymentStatus::Ended(ending) = followed.standing(&service, known) {
                 assert!(ENDINGS.contains(&ending.kind), "{ending:?}");
                 comes_back(&ending.detail);
             }
@@ -166,7 +171,7 @@ fn followed(value: &Value) {
 }
 
 /// A record keeps it as JSON.
-fn comes_back(detail: &Detail) {
+fn comes_back(detail: &OutcomeDetail) {
     let text = serde_json_canonicalizer::to_string(detail).unwrap();
-    assert_eq!(serde_json::from_str::<Detail>(&text).unwrap(), *detail);
+    assert_eq!(serde_json::from_str::<OutcomeDetail>(&text).unwrap(), *detail);
 }

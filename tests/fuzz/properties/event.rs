@@ -10,7 +10,7 @@ use domain::ledger::record::Identity;
 use serde_json::{Map, Value};
 
 /// Twenty faults of a few hundred characters, and what is needed.
-const LONGEST_MESSAGE: usize = 30_000;
+const MAX_MESSAGE: usize = 30_000;
 
 pub fn defaults() -> Defaults {
     Defaults {
@@ -37,7 +37,7 @@ fn refused(data: &[u8], failure: &Failure) {
         Code::InvalidImage => 1,
         code => panic!("{code}: {failure}"),
     };
-    super::check_message(&failure.message, lines, LONGEST_MESSAGE);
+    super::check_message(&failure.message, lines, MAX_MESSAGE);
     assert!(!failure.retryable, "{failure}");
     // The types behind the schema take whatever the schema takes: their words are not for callers.
     let told = failure.message.split_once("wrong input event format: (event): ").map_or("", |(_, told)| told);

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use domain::image::{ImageReference, repository_of};
 use domain::registry;
-use domain::registry::{Location, Settings, Target};
+use domain::registry::{AllowedUrl, Location, Settings};
 use jsonschema::{PatternOptions, Validator};
 use serde_json::json;
 
@@ -35,7 +35,7 @@ fn taken_apart(image: &ImageReference, text: &str) {
             assert_eq!(host, host.to_ascii_lowercase());
             let url = format!("https://{host}/v2/{repository}/manifests/{}", registry::wanted(image));
             // Where it is: an address that is never asked, or a URL on that host and no other.
-            match Target::new(&url, &Settings::default()) {
+            match AllowedUrl::new(&url, &Settings::default()) {
                 Ok(target) => {
                     assert_eq!((target.host.as_str(), target.uri.path()), (host.as_str(), &url[8 + host.len()..]));
                 }

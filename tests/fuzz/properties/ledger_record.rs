@@ -6,12 +6,14 @@ use std::sync::OnceLock;
 
 use chrono::{DateTime, Duration, Utc};
 use domain::ids::{AccountId, ChangeId, EcsName, Region, ServiceKey};
-use domain::image::Pins;
-use domain::ledger::fold::{fold, may_be_partial};
+use domain::image::ResolvedImages;
+use domain::ledger::change::{fold, may_be_partial};
 use domain::ledger::head::Head;
 use domain::ledger::kind::Kind;
-use domain::ledger::record::{Attempt, ChangeFacts, Identity, Place, RawRecord, Record, RecordKey, Said, hash};
-use domain::ledger::verify::{Chain, End, Verification, verify_export};
+use domain::ledger::record::{
+    Attempt, ChangeContext, Identity, RawRecord, Record, RecordFields, RecordKey, RecordPlace, hash,
+};
+use domain::ledger::verify::{Chain, ChainEnd, Verification, verify_export};
 use serde_json::{Map, Value, json};
 
 pub fn check(data: &[u8]) {
@@ -75,7 +77,7 @@ fn raw(item: &RawRecord) {
         let is_timed = DateTime::parse_from_rfc3339(&linked.at).is_ok_and(|at| {
             let at = at.timestamp_millis();
             made.timestamp_millis() <= at.saturating_add(1)
-                && (linked.record.place != Place::STARTED || made.timestamp_millis() >= at)
+                && (linked.record.place != RecordPlace::STARTED || made.timestamp_millis() >= at)
         });
         let is_sound = linked.record.pointer.is_none() && linked.record.change_id == linked.change_id && is_timed;
         let head = Head::behind(&linked, None, None);
@@ -86,7 +88,7 @@ fn raw(item: &RawRecord) {
 fn judged(items: impl IntoIterator<Item = RawRecord>, head: &Head) -> Verification {
     let mut chain = Chain::default();
     items.into_iter().for_each(|item| chain.add(item));
-    chain.verify(End::Head(Some(head)))
+    chain.verify(ChainEnd::Head(Some(head)))
 }
 
 /// A ledger of four changes, one with an outcome that came late.
@@ -96,15 +98,16 @@ fn ledger() -> &'static (Vec<RawRecord>, Head) {
         let mut head: Option<Head> = None;
         let mut items = Vec::new();
         for (second, place, kind) in [
-            (0, Place::STARTED, Kind::Started),
-            (0, Place::RESULT, Kind::Applied),
-            (10, Place::RESULT, Kind::Unchanged),
-            (20, Place::STARTED, Kind::Started),
-            (0, Place::Later(2), Kind::Completed),
-            (20, Place::RESULT, Kind::Failed),
+            (0, RecordPlace::STARTED, Kind::Started),
+            (0, RecordPlace::RESULT, Kind::Applied),
+            (10, RecordPlace::RESULT, Kind::Unchanged),
+            (20, RecordPlace::STARTED, Kind::Started),
+            (0, RecordPlace::Later(2), Kind::Completed),
+            (20, RecordPlace::RESULT, Kind::Failed),
         ] {
             let at = at(second);
-            let (record, pointers) = facts(at).record(kind, place, at, &Said::default(), head.as_ref()).unwrap();
+            let (record, pointers) =
+                facts(at).record(kind, place, at, &RecordFields::default(), head.as_ref()).unwrap();
             head = Some(Head::behind(&record, head.as_ref(), None));
             items.push(item(&record));
             items.extend(pointers.iter().map(item));
@@ -117,9 +120,9 @@ fn at(second: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(1_795_000_000_123).unwrap() + Duration::seconds(second)
 }
 
-fn facts(at: DateTime<Utc>) -> ChangeFacts {
+fn facts(at: DateTime<Utc>) -> ChangeContext {
     let name = |text| EcsName::parse(text).unwrap();
-    ChangeFacts {
+    ChangeContext {
         service: ServiceKey::new(
             AccountId::parse("222222222222").unwrap(),
             Region::parse("eu-west-1").unwrap(),
@@ -137,7 +140,7 @@ fn facts(at: DateTime<Utc>) -> ChangeFacts {
         request_id: "1".to_owned(),
         sent_at: None,
         restores: None,
-        pins: Pins::default(),
+        pins: ResolvedImages::default(),
     }
 }
 

@@ -6,7 +6,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::ledger::query;
-use domain::ledger::query::{Ask, Query};
+use domain::ledger::query::{HistoryRequest, Query};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -34,8 +34,8 @@ fn parse(mut event: Value, token: Option<&str>) -> Result<Query, String> {
         event["next_token"] = token.into();
     }
     match query::parse(event.to_string().as_bytes(), super::query::now()) {
-        Ok(Ask::Changes(query)) => Ok(*query),
-        Ok(Ask::Verify(service) | Ask::Key(service, _)) => panic!("{service}"),
+        Ok(HistoryRequest::Changes(query)) => Ok(*query),
+        Ok(HistoryRequest::Verify(service) | HistoryRequest::Key(service, _)) => panic!("{service}"),
         Err(failure) => Err(failure.message),
     }
 }

@@ -3,12 +3,12 @@
 use chrono::{DateTime, Utc};
 use domain::error::Code;
 use domain::ledger::query;
-use domain::ledger::query::{Ask, Index, Order, Position, Query, Scope};
+use domain::ledger::query::{HistoryRequest, Index, Order, PageCursor, Query, Scope};
 use serde_json::Value;
 
-const LONGEST_MESSAGE: usize = 30_000;
+const MAX_MESSAGE: usize = 30_000;
 /// The whole organization is read by days, and a month has at most these; two more where both ends are within a day.
-const MOST_DAYS: usize = 33;
+const MAX_DAYS: usize = 33;
 
 pub fn now() -> DateTime<Utc> {
     DateTime::from_timestamp_millis(1_795_000_000_123).unwrap()
@@ -20,7 +20,7 @@ pub fn check(data: &[u8]) {
     let value: Value = match &asked {
         Err(failure) => {
             assert!(failure.code == Code::JsonValidation && !failure.retryable, "{failure}");
-            super::check_message(&failure.message, 2, LONGEST_MESSAGE);
+            super::check_message(&failure.message, 2, MAX_MESSAGE);
             return;
         }
         Ok(_) => serde_json::from_slice(data).unwrap(),
@@ -28,7 +28,7 @@ pub fn check(data: &[u8]) {
     for text in [value.to_string(), serde_json_canonicalizer::to_string(&value).unwrap()] {
         assert_eq!(query::parse(text.as_bytes(), now()), asked, "its JSON written anew asks for something else");
     }
-    if let Ok(Ask::Changes(query)) = asked {
+    if let Ok(HistoryRequest::Changes(query)) = asked {
         bounded(&query);
         pages(&value, &query);
     }
@@ -43,9 +43,9 @@ pub fn bounded(query: &Query) {
         assert!(section.low < section.high && !section.partitions.is_empty(), "{section:?}");
         assert!(section.index == Index::Day || section.end.is_none(), "{section:?}");
         sections += 1;
-        assert!(sections <= MOST_DAYS, "{sections} sections of {query:?}");
+        assert!(sections <= MAX_DAYS, "{sections} sections of {query:?}");
         let Some(end) = section.end else { break };
-        if let (Position::Time(from), Position::Time(to)) = (&position, &end) {
+        if let (PageCursor::Time(from), PageCursor::Time(to)) = (&position, &end) {
             assert!(if query.order == Order::NewestFirst { to < from } else { to > from }, "{position:?} {end:?}");
         }
         position = end;
@@ -60,7 +60,7 @@ fn pages(event: &Value, query: &Query) {
     let mut event = event.clone();
     event["next_token"] = token.into();
     match query::parse(event.to_string().as_bytes(), now()) {
-        Ok(Ask::Changes(next)) => assert_eq!(*next, *query),
+        Ok(HistoryRequest::Changes(next)) => assert_eq!(*next, *query),
         other => panic!("{other:?}"),
     }
 }

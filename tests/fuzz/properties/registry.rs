@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use domain::registry::{Challenge, Manifest, NoImage, Settings, Target, platforms};
+use domain::registry::{AllowedUrl, Challenge, Manifest, NoImage, Settings, platforms};
 
 pub fn check(data: &[u8]) {
     let Some((what, rest)) = data.split_first() else { return };
@@ -65,14 +65,14 @@ fn settings() -> Settings {
 }
 
 fn url(url: &str) {
-    match Target::new(url, &settings()) {
+    match AllowedUrl::new(url, &settings()) {
         Err(why) => discreet(&why, url),
         Ok(target) => permitted(&target, url),
     }
 }
 
 /// Whatever is asked may be asked, by a look of its own at the text.
-fn permitted(target: &Target, url: &str) {
+fn permitted(target: &AllowedUrl, url: &str) {
     let (scheme, rest) = url.split_once("://").unwrap();
     let authority = rest.split(['/', '?', '#']).next().unwrap().to_ascii_lowercase();
     assert_eq!(target.host, authority, "{url}");
@@ -107,7 +107,7 @@ fn permitted(target: &Target, url: &str) {
 
 fn redirect(location: &str) {
     let settings = settings();
-    let from = Target::new("https://registry.example:5000/v2/app/manifests/1", &settings).unwrap();
+    let from = AllowedUrl::new("https://registry.example:5000/v2/app/manifests/1", &settings).unwrap();
     match from.redirected(location, &settings) {
         Err(why) => discreet(&why, location),
         Ok(to) if location.starts_with('/') => {

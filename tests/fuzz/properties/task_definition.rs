@@ -114,9 +114,9 @@ fn registered(definition: &TaskDefinition, document: &str, images: &BTreeMap<Str
     }
     // Deeper than this no JSON is compared, and counts as different.
     let is_comparable = serde_json::from_str::<Value>(document).is_ok();
-    assert_eq!(again.is_what_would_be_registered(document), is_comparable);
+    assert_eq!(again.matches_registration(document), is_comparable);
     let differs = definition.containers.iter().zip(&again.containers).any(|(old, new)| old.image != new.image);
     if differs {
-        assert!(!definition.is_what_would_be_registered(document), "{document}");
+        assert!(!definition.matches_registration(document), "{document}");
     }
 }

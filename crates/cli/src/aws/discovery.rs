@@ -11,9 +11,9 @@ use domain::ids::{AccountId, EcsName, Region};
 use wildmatch::WildMatch;
 
 use super::{ATTEMPTS, READ_TIMEOUT, config, failed, timeouts};
-use crate::arguments::Shared;
-use crate::failure::{Exit, Failure};
-use crate::waves::Target;
+use crate::arguments::SharedArgs;
+use crate::failure::{CommandFailure, Exit};
+use crate::waves::RolloutTarget;
 
 /// The session name that the reader role's trust policy asks for: `ecsu-*`.
 const SESSION_NAME: &str = "ecsu-targets";
@@ -55,11 +55,11 @@ pub struct Reader {
 
 /// What was found in one account, and what could not be read: each failure names its place.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct DiscoveredService {
     /// The services, sorted by region as asked, cluster and name.
-    pub targets: Vec<Target>,
+    pub targets: Vec<RolloutTarget>,
     /// What could not be read.
-    pub unread: Vec<Failure>,
+    pub unread: Vec<CommandFailure>,
 }
 
 /// Finds accounts and services.
@@ -75,9 +75,10 @@ impl Discovery {
     /// # Errors
     ///
     /// Where no region is set.
-    pub async fn new(shared: &Shared) -> Result<Self, Failure> {
+    pub async fn new(shared: &SharedArgs) -> Result<Self, CommandFailure> {
         let (config, region) = config(shared, ATTEMPTS, timeouts(READ_TIMEOUT), "where to look").await?;
-        let region = Region::parse(&region).map_err(|fault| Failure::new(Exit::Usage, format!("--region: {fault}")))?;
+        let region =
+            Region::parse(&region).map_err(|fault| CommandFailure::new(Exit::Usage, format!("--region: {fault}")))?;
         Ok(Self { config, region })
     }
 
@@ -91,7 +92,7 @@ impl Discovery {
     /// # Errors
     ///
     /// Where they could not be listed.
-    pub async fn organization(&self) -> Result<BTreeSet<AccountId>, Failure> {
+    pub async fn organization(&self) -> Result<BTreeSet<AccountId>, CommandFailure> {
         let client = aws_sdk_organizations::Client::new(&self.config);
         let pages = client.list_accounts().into_paginator().send();
         let pages: Vec<_> = pages
@@ -106,7 +107,7 @@ impl Discovery {
     /// # Errors
     ///
     /// Where they could not be listed.
-    pub async fn unit(&self, id: &str) -> Result<BTreeSet<AccountId>, Failure> {
+    pub async fn unit(&self, id: &str) -> Result<BTreeSet<AccountId>, CommandFailure> {
         let client = aws_sdk_organizations::Client::new(&self.config);
         let mut found = BTreeSet::new();
         let mut units = vec![id.to_owned()];
@@ -129,8 +130,14 @@ impl Discovery {
     }
 
     /// The services of one account. What cannot be read leaves the rest alone.
-    pub async fn services(&self, account: &AccountId, reader: &Reader, regions: &[Region], filter: &Filter) -> Found {
-        let mut found = Found::default();
+    pub async fn services(
+        &self,
+        account: &AccountId,
+        reader: &Reader,
+        regions: &[Region],
+        filter: &Filter,
+    ) -> DiscoveredService {
+        let mut found = DiscoveredService::default();
         let credentials = match self.enter(account, reader).await {
             Ok(credentials) => credentials,
             Err(failure) => {
@@ -152,7 +159,7 @@ impl Discovery {
     }
 
     /// Credentials of the reader role.
-    async fn enter(&self, account: &AccountId, reader: &Reader) -> Result<Credentials, Failure> {
+    async fn enter(&self, account: &AccountId, reader: &Reader) -> Result<Credentials, CommandFailure> {
         const OPERATION: &str = "sts:AssumeRole";
         let role = format!("arn:{}:iam::{account}:role/{}", partition_of(self.region.as_str()), reader.role);
         let answer = aws_sdk_sts::Client::new(&self.config)
@@ -175,7 +182,7 @@ impl Discovery {
             })?;
         let given = answer
             .credentials()
-            .ok_or_else(|| Failure::new(Exit::Later, format!("{OPERATION} answered without credentials")))?;
+            .ok_or_else(|| CommandFailure::new(Exit::Later, format!("{OPERATION} answered without credentials")))?;
         let token = Some(given.session_token().to_owned());
         Ok(Credentials::new(given.access_key_id(), given.secret_access_key(), token, None, "reader role"))
     }
@@ -187,7 +194,7 @@ async fn services(
     account: &AccountId,
     region: &Region,
     filter: &Filter,
-) -> Result<Vec<Target>, Failure> {
+) -> Result<Vec<RolloutTarget>, CommandFailure> {
     let clusters = client.list_clusters().max_results(LISTED_AT_ONCE).into_paginator().items().send();
     let clusters: Vec<String> =
         clusters.collect::<Result<_, _>>().await.map_err(|error| of_region("ecs:ListClusters", &error))?;
@@ -208,8 +215,8 @@ async fn services(
                 .await
                 .map_err(|error| of_region("ecs:DescribeServices", &error))?;
             for service in answer.services().iter().filter(|service| filter.takes(service)) {
-                let name = |text: &str| EcsName::parse(text).map_err(|fault| Failure::new(Exit::Failed, fault));
-                targets.push(Target {
+                let name = |text: &str| EcsName::parse(text).map_err(|fault| CommandFailure::new(Exit::Failed, fault));
+                targets.push(RolloutTarget {
                     account_id: account.clone(),
                     region: region.clone(),
                     cluster: name(name_in(cluster))?,
@@ -246,7 +253,7 @@ fn active(accounts: &[Account]) -> BTreeSet<AccountId> {
 fn of_organization<E>(
     operation: &'static str,
     error: &aws_smithy_runtime_api::client::result::SdkError<E, aws_smithy_runtime_api::http::Response>,
-) -> Failure
+) -> CommandFailure
 where
     E: aws_smithy_types::error::metadata::ProvideErrorMetadata + std::error::Error + 'static,
 {
@@ -264,7 +271,7 @@ where
 fn of_region<E>(
     operation: &'static str,
     error: &aws_smithy_runtime_api::client::result::SdkError<E, aws_smithy_runtime_api::http::Response>,
-) -> Failure
+) -> CommandFailure
 where
     E: aws_smithy_types::error::metadata::ProvideErrorMetadata + std::error::Error + 'static,
 {

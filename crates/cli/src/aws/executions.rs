@@ -6,16 +6,16 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::{ATTEMPTS, READ_TIMEOUT, config, failed, timeouts};
-use crate::arguments::Shared;
-use crate::failure::{Exit, Failure};
-use crate::progress::{Counts, MapRun, Step};
+use crate::arguments::SharedArgs;
+use crate::failure::{CommandFailure, Exit};
+use crate::progress::{Counts, MapRun, RolloutStep};
 use crate::text::short;
 
 /// How many events `GetExecutionHistory` gives at once, at most.
 const EVENTS_AT_ONCE: i32 = 1000;
 
 /// How much of a cause a message tells: it may have 32,768 characters.
-const MOST_OF_A_CAUSE: usize = 1000;
+const MAX_OF_A_CAUSE: usize = 1000;
 
 /// An execution as it stands.
 #[derive(Debug, Clone, Default)]
@@ -46,7 +46,7 @@ impl Executions {
     /// # Errors
     ///
     /// Where no region is set; the ARN's own takes its place.
-    pub async fn new(shared: &Shared, arn: &str) -> Result<Self, Failure> {
+    pub async fn new(shared: &SharedArgs, arn: &str) -> Result<Self, CommandFailure> {
         let (config, _) = config(shared, ATTEMPTS, timeouts(READ_TIMEOUT), "where the state machine is").await?;
         let mut builder = aws_sdk_sfn::config::Builder::from(&config);
         if let Some(region) = arn.split(':').nth(3).filter(|region| !region.is_empty()) {
@@ -60,7 +60,7 @@ impl Executions {
     /// # Errors
     ///
     /// Where it was not started.
-    pub async fn start(&self, state_machine: &str, name: &str, input: String) -> Result<String, Failure> {
+    pub async fn start(&self, state_machine: &str, name: &str, input: String) -> Result<String, CommandFailure> {
         let request = self.client.start_execution().state_machine_arn(state_machine).name(name).input(input);
         match request.send().await {
             Ok(answer) => Ok(answer.execution_arn),
@@ -82,7 +82,7 @@ impl Executions {
     /// # Errors
     ///
     /// Where it could not be asked for.
-    pub async fn describe(&self, arn: &str) -> Result<Execution, Failure> {
+    pub async fn describe(&self, arn: &str) -> Result<Execution, CommandFailure> {
         let answer = self.client.describe_execution().execution_arn(arn).send().await.map_err(|error| {
             let failure = failed("states:DescribeExecution", &error).at(arn);
             match failure.code.as_deref() {
@@ -109,7 +109,7 @@ impl Executions {
     /// # Errors
     ///
     /// Where they could not be read.
-    pub async fn steps(&self, arn: &str, after: i64) -> Result<(Vec<Step>, i64), Failure> {
+    pub async fn steps(&self, arn: &str, after: i64) -> Result<(Vec<RolloutStep>, i64), CommandFailure> {
         let mut events: Vec<HistoryEvent> = Vec::new();
         let mut token = None;
         // Newest first: only what is new is read, however long it has been running.
@@ -142,7 +142,7 @@ impl Executions {
     /// # Errors
     ///
     /// Where they could not be listed.
-    pub async fn map_runs(&self, arn: &str) -> Result<Vec<MapRun>, Failure> {
+    pub async fn map_runs(&self, arn: &str) -> Result<Vec<MapRun>, CommandFailure> {
         let listed = self.client.list_map_runs().execution_arn(arn).into_paginator().items().send();
         let listed: Vec<_> =
             listed.collect::<Result<_, _>>().await.map_err(|error| failed("states:ListMapRuns", &error).at(arn))?;
@@ -159,7 +159,7 @@ impl Executions {
     /// # Errors
     ///
     /// Where it could not be asked for.
-    pub async fn counts(&self, map_run: &str) -> Result<Counts, Failure> {
+    pub async fn counts(&self, map_run: &str) -> Result<Counts, CommandFailure> {
         let answer = self
             .client
             .describe_map_run()
@@ -180,7 +180,7 @@ impl Executions {
     /// # Errors
     ///
     /// Where it was not stopped.
-    pub async fn stop(&self, arn: &str, cause: &str) -> Result<(), Failure> {
+    pub async fn stop(&self, arn: &str, cause: &str) -> Result<(), CommandFailure> {
         let request = self.client.stop_execution().execution_arn(arn).error("StoppedByHand").cause(cause);
         request.send().await.map(drop).map_err(|error| failed("states:StopExecution", &error).at(arn))
     }
@@ -191,16 +191,16 @@ fn time(at: Option<&aws_sdk_sfn::primitives::DateTime>) -> Option<DateTime<Utc>>
 }
 
 /// What an event says about where the execution is.
-fn step(event: &HistoryEvent) -> Option<Step> {
+fn step(event: &HistoryEvent) -> Option<RolloutStep> {
     if let Some(entered) = event.state_entered_event_details() {
-        return Some(Step::Entered { name: entered.name().to_owned(), at: time(Some(event.timestamp())) });
+        return Some(RolloutStep::Entered { name: entered.name().to_owned(), at: time(Some(event.timestamp())) });
     }
     let assigned = event.state_exited_event_details()?.assigned_variables()?;
-    Step::left(assigned.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+    RolloutStep::left(assigned.iter().map(|(name, value)| (name.as_str(), value.as_str())))
 }
 
 /// The failure that tells how an execution ended that left no summary.
-pub fn ended_without_summary(arn: &str, execution: &Execution) -> Failure {
+pub fn ended_without_summary(arn: &str, execution: &Execution) -> CommandFailure {
     let what = match execution.status.as_str() {
         "ABORTED" => "the execution was stopped",
         "TIMED_OUT" => "the execution ran out of time",
@@ -208,10 +208,10 @@ pub fn ended_without_summary(arn: &str, execution: &Execution) -> Failure {
     };
     let mut message = what.to_owned();
     for detail in [&execution.error, &execution.cause].into_iter().flatten() {
-        message = format!("{message}: {}", short(detail, MOST_OF_A_CAUSE));
+        message = format!("{message}: {}", short(detail, MAX_OF_A_CAUSE));
     }
     let since = execution.started.map(|at| format!(" --from {}", at.format("%Y-%m-%dT%H:%M:%SZ"))).unwrap_or_default();
-    Failure::new(Exit::Failed, message).code(&execution.status).at(arn).advise(format!(
+    CommandFailure::new(Exit::Failed, message).code(&execution.status).at(arn).advise(format!(
         "Waves after this one were not started; what was changed stays changed. Which services that is: \
          `ecs-updater history{since} --all`, and what stands under rollouts/{}/ in the results bucket.",
         arn.rsplit(':').next().unwrap_or_default()

@@ -16,8 +16,8 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use domain::call_error::Effect;
 use sdk_error::call_error;
 
-use crate::arguments::Shared;
-use crate::failure::{Exit, Failure};
+use crate::arguments::SharedArgs;
+use crate::failure::{CommandFailure, Exit};
 
 /// Longest time to a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,11 +37,11 @@ pub fn timeouts(read: Duration) -> TimeoutConfigBuilder {
 ///
 /// Where no region is set: `needed` says what for.
 pub async fn config(
-    shared: &Shared,
+    shared: &SharedArgs,
     attempts: u32,
     timeouts: TimeoutConfigBuilder,
     needed: &str,
-) -> Result<(SdkConfig, String), Failure> {
+) -> Result<(SdkConfig, String), CommandFailure> {
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .retry_config(RetryConfig::standard().with_max_attempts(attempts))
         .timeout_config(timeouts.build());
@@ -54,24 +54,24 @@ pub async fn config(
     let config = loader.load().await;
     match config.region().map(Region::to_string) {
         Some(region) => Ok((config, region)),
-        None => Err(Failure::new(Exit::NotAsked, format!("no AWS region is set, so nobody knows {needed}"))
+        None => Err(CommandFailure::new(Exit::NotAsked, format!("no AWS region is set, so nobody knows {needed}"))
             .advise("Give --region, set AWS_REGION, or set a region in the profile.")),
     }
 }
 
 /// The failure where the caller is nobody: there are no credentials, or theirs could not be fetched.
-pub fn no_credentials(error: &(dyn Error + 'static)) -> Option<Failure> {
+pub fn no_credentials(error: &(dyn Error + 'static)) -> Option<CommandFailure> {
     let causes = || std::iter::successors(Some(error), |&error| error.source());
     causes().any(<dyn Error>::is::<CredentialsError>).then(|| {
         // The innermost cause says what happened; those around it, that something did.
         let message = causes().skip(1).last().map_or_else(|| error.to_string(), ToString::to_string);
-        Failure::new(Exit::NotAsked, format!("there are no AWS credentials: {message}"))
+        CommandFailure::new(Exit::NotAsked, format!("there are no AWS credentials: {message}"))
             .advise("Sign in (such as `aws sso login`), or set AWS_PROFILE, --profile or AWS_ACCESS_KEY_ID.")
     })
 }
 
 /// The failure where AWS does not take the caller's credentials; `message` is AWS's.
-pub fn refused_credentials(code: &str, message: &str) -> Option<Failure> {
+pub fn refused_credentials(code: &str, message: &str) -> Option<CommandFailure> {
     let known = [
         "ExpiredToken",
         "ExpiredTokenException",
@@ -82,14 +82,14 @@ pub fn refused_credentials(code: &str, message: &str) -> Option<Failure> {
         "UnrecognizedClientException",
     ];
     known.contains(&code).then(|| {
-        Failure::new(Exit::NotAsked, message).code(code).advise(
+        CommandFailure::new(Exit::NotAsked, message).code(code).advise(
             "AWS does not take these credentials: sign in again (such as `aws sso login`), and look at --profile.",
         )
     })
 }
 
 /// The failure of a call that reads, or that may be sent again: `operation` is the permission it needs.
-fn failed<E>(operation: &'static str, error: &SdkError<E, Response>) -> Failure
+fn failed<E>(operation: &'static str, error: &SdkError<E, Response>) -> CommandFailure
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
@@ -104,7 +104,7 @@ where
         return failure;
     }
     let failure = |exit| {
-        let failure = Failure::new(exit, &message);
+        let failure = CommandFailure::new(exit, &message);
         if code.is_empty() { failure } else { failure.code(code) }
     };
     match error.effect {

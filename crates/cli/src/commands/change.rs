@@ -6,23 +6,33 @@ use domain::text::rfc3339;
 use serde_json::{Map, Value};
 
 use super::ask_history;
-use crate::answers::{Outcome, Page, Tone, Updated, read, tone};
-use crate::arguments::{Asked, Function, Restore, Wanted, What, Who};
+use crate::answers::{HistoryPage, ServiceAnswer, Tone, Updated, read, tone};
+use crate::arguments::{ChangeArgs, Function, RequestArgs, RequesterArgs, RestoreArgs, UpdateArgs};
 use crate::difference::{of_change, of_plan};
-use crate::failure::{Exit, Failure};
+use crate::failure::{CommandFailure, Exit};
 use crate::lambda::Functions;
 use crate::screen::{Screen, time_of};
 use crate::text::clean;
 
 /// Changes a service, or shows what would change.
-pub async fn update(functions: &Functions, screen: &Screen, wanted: Wanted, dry_run: bool) -> Result<Exit, Failure> {
+pub async fn update(
+    functions: &Functions,
+    screen: &Screen,
+    wanted: UpdateArgs,
+    dry_run: bool,
+) -> Result<Exit, CommandFailure> {
     let place = wanted.service.to_string();
     let (event, asked) = event_of(wanted)?;
     send(functions, screen, &place, event, &asked, dry_run).await.map(|(exit, _)| exit)
 }
 
 /// Shows what would change.
-pub async fn plan(functions: &Functions, screen: &Screen, wanted: Wanted, tell: bool) -> Result<Exit, Failure> {
+pub async fn plan(
+    functions: &Functions,
+    screen: &Screen,
+    wanted: UpdateArgs,
+    tell: bool,
+) -> Result<Exit, CommandFailure> {
     let place = wanted.service.to_string();
     let (event, asked) = event_of(wanted)?;
     let (exit, answer) = send(functions, screen, &place, event, &asked, true).await?;
@@ -31,7 +41,7 @@ pub async fn plan(functions: &Functions, screen: &Screen, wanted: Wanted, tell: 
 }
 
 /// Puts back what was there before a change.
-pub async fn restore(functions: &Functions, screen: &Screen, it: Restore) -> Result<Exit, Failure> {
+pub async fn restore(functions: &Functions, screen: &Screen, it: RestoreArgs) -> Result<Exit, CommandFailure> {
     let change = it.change.unwrap_or_else(|| "previous".to_owned());
     let mut event = match &it.service {
         Some(service) => service.members(),
@@ -43,11 +53,11 @@ pub async fn restore(functions: &Functions, screen: &Screen, it: Restore) -> Res
 }
 
 /// The service that a change was about.
-async fn service_of(functions: &Functions, change: &str) -> Result<Map<String, Value>, Failure> {
+async fn service_of(functions: &Functions, change: &str) -> Result<Map<String, Value>, CommandFailure> {
     let query = Map::from_iter([("change_id".to_owned(), change.into())]);
-    let page: Page = read(&ask_history(functions, query).await?);
+    let page: HistoryPage = read(&ask_history(functions, query).await?);
     let found = page.changes.into_iter().next().ok_or_else(|| {
-        Failure::new(Exit::Failed, format!("the history has no change {change}"))
+        CommandFailure::new(Exit::Failed, format!("the history has no change {change}"))
             .advise("Look for its id with `ecs-updater history`.")
     })?;
     let members = [
@@ -60,7 +70,7 @@ async fn service_of(functions: &Functions, change: &str) -> Result<Map<String, V
 }
 
 /// The update event that the arguments ask for.
-fn event_of(wanted: Wanted) -> Result<(Map<String, Value>, Asked), Failure> {
+fn event_of(wanted: UpdateArgs) -> Result<(Map<String, Value>, RequestArgs), CommandFailure> {
     let mut event = wanted.service.members();
     event.extend(change_of(&wanted.what)?);
     if let Some(expected) = wanted.expect {
@@ -70,10 +80,10 @@ fn event_of(wanted: Wanted) -> Result<(Map<String, Value>, Asked), Failure> {
 }
 
 /// The members of an event that say what is to change.
-pub fn change_of(what: &What) -> Result<Map<String, Value>, Failure> {
+pub fn change_of(what: &ChangeArgs) -> Result<Map<String, Value>, CommandFailure> {
     let mut event = Map::new();
     let mut insert = |name: &str, value: Value| event.insert(name.to_owned(), value);
-    let usage = |message: String| Err(Failure::new(Exit::Usage, message));
+    let usage = |message: String| Err(CommandFailure::new(Exit::Usage, message));
     let mut images = Map::new();
     for image in &what.image {
         match image.split_once('=') {
@@ -116,7 +126,7 @@ pub fn change_of(what: &What) -> Result<Map<String, Value>, Failure> {
 }
 
 /// The members of an event that say who asks, and why.
-pub fn members_of(who: &Who) -> Result<Map<String, Value>, Failure> {
+pub fn members_of(who: &RequesterArgs) -> Result<Map<String, Value>, CommandFailure> {
     let mut members = Map::new();
     if let Some(name) = requester(who, |name| std::env::var(name).ok())? {
         members.insert("requested_by".to_owned(), name.into());
@@ -133,20 +143,20 @@ fn user(variable: impl Fn(&str) -> Option<String>) -> Option<String> {
 }
 
 /// Who asks, for what the updater does not read: any name.
-pub fn named(who: &Who) -> Option<String> {
+pub fn named(who: &RequesterArgs) -> Option<String> {
     let named = who.requested_by.clone().filter(|name| !name.is_empty());
     named.or_else(|| user(|name| std::env::var(name).ok()))
 }
 
 /// Who asks: who is named, or else the user of this machine. No name goes out that looks as if somebody vouched for it, since the updater
 /// refuses it: what was named so is refused here, and a user who is called so is not named.
-fn requester(who: &Who, variable: impl Fn(&str) -> Option<String>) -> Result<Option<String>, Failure> {
+fn requester(who: &RequesterArgs, variable: impl Fn(&str) -> Option<String>) -> Result<Option<String>, CommandFailure> {
     let Some(named) = who.requested_by.as_deref().filter(|name| !name.is_empty()) else {
         return Ok(user(variable).filter(|name| looks_verified(name).is_none()));
     };
     match looks_verified(named) {
         None => Ok(Some(named.to_owned())),
-        Some(beginning) => Err(Failure::new(
+        Some(beginning) => Err(CommandFailure::new(
             Exit::Usage,
             format!("--requested-by (or ECS_UPDATER_REQUESTED_BY): names that begin with \"{beginning}\" are for callers that the API door vouches for"),
         )
@@ -160,9 +170,9 @@ async fn send(
     screen: &Screen,
     place: &str,
     mut event: Map<String, Value>,
-    asked: &Asked,
+    asked: &RequestArgs,
     dry_run: bool,
-) -> Result<(Exit, Updated), Failure> {
+) -> Result<(Exit, Updated), CommandFailure> {
     event.extend(members_of(&asked.who)?);
     // A key in any case, so that a lost answer can be asked for again and nothing is done twice.
     let key = match &asked.idempotency_key {
@@ -200,7 +210,7 @@ async fn send(
         Some(status) if tone(status) == Tone::Bad => Exit::Failed,
         Some(_) => Exit::Done,
         None => {
-            let failure = Failure::new(Exit::Failed, "the answer has no status").at(place).advise(
+            let failure = CommandFailure::new(Exit::Failed, "the answer has no status").at(place).advise(
                 "Is that the right function? See --updater-function; `ecs-updater invoke` shows the whole answer.",
             );
             return Err(if dry_run { failure } else { failure.advise(run_again(&key)) });
@@ -220,10 +230,10 @@ fn run_again(key: &str) -> String {
 const MADE_HERE: &str = "cli-";
 
 /// A key that nobody had before; it may also name an execution.
-pub fn new_key() -> Result<String, Failure> {
+pub fn new_key() -> Result<String, CommandFailure> {
     let mut random = [0; 10];
     getrandom::fill(&mut random)
-        .map_err(|fault| Failure::new(Exit::NotAsked, format!("this machine has no random numbers: {fault}")))?;
+        .map_err(|fault| CommandFailure::new(Exit::NotAsked, format!("this machine has no random numbers: {fault}")))?;
     Ok(format!("{MADE_HERE}{}", ChangeId::new(Utc::now(), random)))
 }
 
@@ -232,7 +242,7 @@ fn made_at(key: &str) -> Option<DateTime<Utc>> {
     ChangeId::parse(key.strip_prefix(MADE_HERE)?).ok().map(|id| id.time())
 }
 
-fn show(screen: &Screen, answer: &Updated) -> Result<(), Failure> {
+fn show(screen: &Screen, answer: &Updated) -> Result<(), CommandFailure> {
     let status = answer.status.as_deref().unwrap_or("?");
     let service = answer.service();
     screen.headline(status, &service)?;
@@ -260,7 +270,7 @@ fn show(screen: &Screen, answer: &Updated) -> Result<(), Failure> {
         ("change", answer.change_id.clone()),
         ("deployment", answer.deployment_id.clone()),
     ]);
-    facts.extend(answer.outcome.iter().flat_map(Outcome::facts).map(|(name, value)| (name, Some(value))));
+    facts.extend(answer.outcome.iter().flat_map(ServiceAnswer::facts).map(|(name, value)| (name, Some(value))));
     facts.extend([
         ("at", answer.timestamp.as_deref().filter(|_| !planned).map(|at| format!("{} UTC", time_of(Some(at))))),
         (
@@ -285,7 +295,7 @@ mod tests {
     use clap::Parser;
     use serde_json::json;
 
-    fn event(arguments: &[&str]) -> Result<Value, Failure> {
+    fn event(arguments: &[&str]) -> Result<Value, CommandFailure> {
         let arguments = ["ecs-updater", "update", "222222222222/prod/web"].iter().chain(arguments);
         let Command::Update(update) = Arguments::parse_from(arguments).command else { panic!("update") };
         event_of(update.wanted).map(|(event, _)| Value::Object(event))
@@ -317,7 +327,7 @@ mod tests {
 
     #[test]
     fn a_user_is_who_asks_unless_called_like_somebody_who_is_vouched_for() {
-        let who = |named: Option<&str>| Who { reason: None, requested_by: named.map(str::to_owned) };
+        let who = |named: Option<&str>| RequesterArgs { reason: None, requested_by: named.map(str::to_owned) };
         let user = |name: &'static str| move |variable: &str| (variable == "USER").then(|| name.to_owned());
         assert_eq!(requester(&who(None), user("ann")).unwrap().as_deref(), Some("ann"));
         assert_eq!(requester(&who(Some("job 7")), user("ann")).unwrap().as_deref(), Some("job 7"));

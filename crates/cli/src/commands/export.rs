@@ -5,7 +5,7 @@ use std::io::BufRead;
 use domain::ledger::verify::{Export, Verification};
 
 use crate::answers::{ChainFault, Verdict};
-use crate::failure::{Exit, Failure};
+use crate::failure::{CommandFailure, Exit};
 
 const ADVICE: &str = "Give the data files of an export of the history table in DynamoDB JSON: data/*.json.gz";
 
@@ -26,12 +26,14 @@ impl Verified {
 }
 
 /// Reads an export: JSON lines of DynamoDB items. `option` is what gave its files.
-pub fn read(export: impl BufRead, option: &str) -> Result<Export, Failure> {
+pub fn read(export: impl BufRead, option: &str) -> Result<Export, CommandFailure> {
     let export = Export::read(export).map_err(|fault| {
-        Failure::new(Exit::Failed, format!("the export of {option} cannot be read: {fault}")).advise(ADVICE)
+        CommandFailure::new(Exit::Failed, format!("the export of {option} cannot be read: {fault}")).advise(ADVICE)
     })?;
     if export.is_empty() {
-        return Err(Failure::new(Exit::Failed, format!("there is no record of a history in {option}")).advise(ADVICE));
+        return Err(
+            CommandFailure::new(Exit::Failed, format!("there is no record of a history in {option}")).advise(ADVICE)
+        );
     }
     Ok(export)
 }

@@ -8,9 +8,9 @@ use domain::ids::ChangeId;
 use serde_json::{Map, Value, json};
 
 use super::{ask_history, query_of};
-use crate::answers::{Change, Outcome, Page, Tone, read, tone};
-use crate::arguments::{History, Order};
-use crate::failure::{Exit, Failure};
+use crate::answers::{HistoryChange, HistoryPage, ServiceAnswer, Tone, read, tone};
+use crate::arguments::{History, SortOrder};
+use crate::failure::{CommandFailure, Exit};
 use crate::lambda::Functions;
 use crate::screen::{Screen, time_of};
 
@@ -22,7 +22,7 @@ const PAGES_PER_LOOK: usize = 20;
 const YOUNG: TimeDelta = TimeDelta::seconds(30);
 
 /// Shows changes.
-pub async fn run(functions: &Functions, screen: &mut Screen, asked: &History) -> Result<Exit, Failure> {
+pub async fn run(functions: &Functions, screen: &mut Screen, asked: &History) -> Result<Exit, CommandFailure> {
     let query = query(asked, functions)?;
     match (&asked.change, asked.follow) {
         (Some(_), true) => {
@@ -45,21 +45,21 @@ pub async fn run(functions: &Functions, screen: &mut Screen, asked: &History) ->
     }
 }
 
-fn not_found() -> Failure {
-    Failure::new(Exit::Failed, "the history has no such change")
+fn not_found() -> CommandFailure {
+    CommandFailure::new(Exit::Failed, "the history has no such change")
         .advise("Look for its id with `ecs-updater history`, by service or by day.")
 }
 
-fn not_ended(seconds: u64, status: Option<&str>) -> Failure {
+fn not_ended(seconds: u64, status: Option<&str>) -> CommandFailure {
     let stands = status.map(|status| format!(": it stands at {status}")).unwrap_or_default();
-    Failure::new(Exit::Later, format!("no end of the change was recorded in {seconds} s{stands}")).advise(
+    CommandFailure::new(Exit::Later, format!("no end of the change was recorded in {seconds} s{stands}")).advise(
         "What sends no event is recorded by the recorder's next sweep, or no recorder is deployed: look at the service \
          in ECS, or follow it for longer (--timeout SECONDS).",
     )
 }
 
 /// Asks for changes. One that was begun a moment ago may not be found yet: it is asked for twice.
-async fn ask(functions: &Functions, query: &Map<String, Value>, asked: &History) -> Result<Value, Failure> {
+async fn ask(functions: &Functions, query: &Map<String, Value>, asked: &History) -> Result<Value, CommandFailure> {
     let body = ask_history(functions, query.clone()).await?;
     let began = asked.change.as_deref().and_then(|id| ChangeId::parse(id).ok()).map(|id| id.time());
     if began.is_some_and(|at| Utc::now() - at < YOUNG) && changes_of(&body).is_empty() {
@@ -70,7 +70,7 @@ async fn ask(functions: &Functions, query: &Map<String, Value>, asked: &History)
 }
 
 /// The query that the arguments ask for.
-fn query(asked: &History, functions: &Functions) -> Result<Map<String, Value>, Failure> {
+fn query(asked: &History, functions: &Functions) -> Result<Map<String, Value>, CommandFailure> {
     let mut query = match &asked.service {
         Some(service) => query_of(service, functions)?,
         None => Map::new(),
@@ -107,11 +107,11 @@ async fn list(
     screen: &mut Screen,
     mut query: Map<String, Value>,
     asked: &History,
-) -> Result<usize, Failure> {
+) -> Result<usize, CommandFailure> {
     let (mut changes, mut found) = (Vec::new(), 0);
     loop {
         let mut body = ask(functions, &query, asked).await?;
-        let page: Page = read(&body);
+        let page: HistoryPage = read(&body);
         found += page.changes.len();
         if screen.is_json() {
             match body.get_mut("changes").map(Value::take) {
@@ -146,12 +146,12 @@ async fn list(
     Ok(found)
 }
 
-fn show(screen: &mut Screen, change: &Change, in_full: bool) -> Result<(), Failure> {
+fn show(screen: &mut Screen, change: &HistoryChange, in_full: bool) -> Result<(), CommandFailure> {
     if in_full { details(screen, change) } else { screen.entry(change) }
 }
 
 /// One change in full.
-fn details(screen: &Screen, change: &Change) -> Result<(), Failure> {
+fn details(screen: &Screen, change: &HistoryChange) -> Result<(), CommandFailure> {
     screen.headline(change.status.as_deref().unwrap_or("?"), &change.service())?;
     Screen::space()?;
     let differences = change.differences();
@@ -177,7 +177,7 @@ fn details(screen: &Screen, change: &Change) -> Result<(), Failure> {
         ("ended", time(&change.ended_at)),
         ("deployment", change.deployment_id.clone()),
     ];
-    facts.extend(change.outcome.iter().flat_map(Outcome::facts).map(|(name, value)| (name, Some(value))));
+    facts.extend(change.outcome.iter().flat_map(ServiceAnswer::facts).map(|(name, value)| (name, Some(value))));
     facts.extend([
         ("session", change.session.clone()),
         ("request", change.request_id.clone()),
@@ -194,7 +194,7 @@ async fn follow_one(
     query: Map<String, Value>,
     asked: &History,
     shown: &mut Option<String>,
-) -> Result<Exit, Failure> {
+) -> Result<Exit, CommandFailure> {
     loop {
         let body = match ask(functions, &query, asked).await {
             Ok(body) => body,
@@ -205,7 +205,7 @@ async fn follow_one(
             }
         };
         let raw = body.get("changes").and_then(|changes| changes.get(0)).cloned().ok_or_else(not_found)?;
-        let change: Change = read(&raw);
+        let change: HistoryChange = read(&raw);
         if *shown != change.status {
             if screen.is_json() {
                 Screen::json(&raw, false)?;
@@ -215,7 +215,7 @@ async fn follow_one(
             shown.clone_from(&change.status);
         }
         if change.status.as_deref() == Some("UNRESOLVED") {
-            return Err(Failure::new(Exit::Failed, "the change began, and its function ended before it did")
+            return Err(CommandFailure::new(Exit::Failed, "the change began, and its function ended before it did")
                 .at(change.service())
                 .advise("Send the same event with the same key (--idempotency-key) again, which completes it."));
         }
@@ -233,20 +233,20 @@ async fn follow(
     screen: &mut Screen,
     mut query: Map<String, Value>,
     asked: &History,
-) -> Result<Exit, Failure> {
+) -> Result<Exit, CommandFailure> {
     let mut known = Known::new(Utc::now());
     // A change has one status after another: which to show is decided here, or those that go on would be lost.
     query.remove("status");
     let body = ask_history(functions, query.clone()).await?;
     let mut changes = changes_of(&body);
     changes.reverse();
-    let wanted = |change: &Change| asked.status.is_none() || change.status == asked.status;
+    let wanted = |change: &HistoryChange| asked.status.is_none() || change.status == asked.status;
     let mut complete = None;
-    query.insert("order".to_owned(), Order::OldestFirst.as_str().into());
+    query.insert("order".to_owned(), SortOrder::OldestFirst.as_str().into());
     query.insert("limit".to_owned(), 100.into());
     loop {
         for raw in &changes {
-            let change: Change = read(raw);
+            let change: HistoryChange = read(raw);
             if known.is_news(&change) && wanted(&change) {
                 if screen.is_json() { Screen::json(raw, false)? } else { screen.entry(&change)? }
             }
@@ -272,12 +272,12 @@ async fn follow(
 }
 
 /// All changes since, page by page, and whether these were all.
-async fn look(functions: &Functions, mut query: Map<String, Value>) -> Result<(Vec<Value>, bool), Failure> {
+async fn look(functions: &Functions, mut query: Map<String, Value>) -> Result<(Vec<Value>, bool), CommandFailure> {
     let mut changes = Vec::new();
     for _ in 0..PAGES_PER_LOOK {
         let body = ask_history(functions, query.clone()).await?;
         changes.extend(changes_of(&body));
-        match read::<Page>(&body).next_token {
+        match read::<HistoryPage>(&body).next_token {
             Some(token) => drop(query.insert("next_token".to_owned(), token.into())),
             None => return Ok((changes, true)),
         }
@@ -290,7 +290,7 @@ fn changes_of(body: &Value) -> Vec<Value> {
 }
 
 /// Who follows stays through a bad moment; what will not pass ends it.
-fn passing(screen: &Screen, failure: Failure) -> Result<(), Failure> {
+fn passing(screen: &Screen, failure: CommandFailure) -> Result<(), CommandFailure> {
     if failure.exit != Exit::Later {
         return Err(failure);
     }
@@ -314,7 +314,7 @@ impl Known {
     }
 
     /// Whether this was not shown yet as it stands now.
-    fn is_news(&mut self, change: &Change) -> bool {
+    fn is_news(&mut self, change: &HistoryChange) -> bool {
         let (Some(id), Some(status)) = (&change.change_id, &change.status) else { return false };
         // The history is asked by the time in the id, to which those of the records come later.
         let at = ChangeId::parse(id).map_or(self.began, |id| id.time());
@@ -348,12 +348,12 @@ impl Known {
 mod tests {
     use super::*;
 
-    fn change(at: DateTime<Utc>, status: &str) -> Change {
-        Change {
+    fn change(at: DateTime<Utc>, status: &str) -> HistoryChange {
+        HistoryChange {
             change_id: Some(ChangeId::new(at, [1; 10]).to_string()),
             status: Some(status.to_owned()),
             deployment_id: Some("ecs-svc/1".to_owned()),
-            ..Change::default()
+            ..HistoryChange::default()
         }
     }
 
@@ -364,7 +364,7 @@ mod tests {
         assert!(known.is_news(&change(now, "STARTED")));
         assert!(!known.is_news(&change(now, "STARTED")));
         assert!(known.is_news(&change(now, "COMPLETED")));
-        assert!(!known.is_news(&Change::default()));
+        assert!(!known.is_news(&HistoryChange::default()));
     }
 
     #[test]

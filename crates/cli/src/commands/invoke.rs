@@ -4,16 +4,16 @@ use std::io::Read;
 
 use serde_json::Value;
 
-use crate::arguments::{Function, Invoke, Shared};
-use crate::failure::{Exit, Failure};
+use crate::arguments::{Function, Invoke, SharedArgs};
+use crate::failure::{CommandFailure, Exit};
 use crate::lambda::Functions;
 use crate::screen::Screen;
 
 /// Sends the event and prints the whole answer.
-pub async fn run(shared: &Shared, asked: &Invoke) -> Result<Exit, Failure> {
+pub async fn run(shared: &SharedArgs, asked: &Invoke) -> Result<Exit, CommandFailure> {
     let text = read(asked)?;
     let event: Value = serde_json::from_str(&text).map_err(|fault| {
-        Failure::new(Exit::Usage, format!("{} is not JSON: {fault}", place(asked)))
+        CommandFailure::new(Exit::Usage, format!("{} is not JSON: {fault}", place(asked)))
             .advise("An event is one JSON object.")
     })?;
     let functions = Functions::new(shared).await?;
@@ -36,13 +36,13 @@ fn place(asked: &Invoke) -> String {
     if is_standard_input(asked) { "standard input".to_owned() } else { asked.event.display().to_string() }
 }
 
-fn read(asked: &Invoke) -> Result<String, Failure> {
+fn read(asked: &Invoke) -> Result<String, CommandFailure> {
     let mut text = String::new();
     let read = if is_standard_input(asked) {
         std::io::stdin().read_to_string(&mut text).map(drop)
     } else {
         std::fs::read_to_string(&asked.event).map(|read| text = read)
     };
-    read.map_err(|fault| Failure::new(Exit::Usage, format!("{} cannot be read: {fault}", place(asked))))?;
+    read.map_err(|fault| CommandFailure::new(Exit::Usage, format!("{} cannot be read: {fault}", place(asked))))?;
     Ok(text)
 }

@@ -11,11 +11,11 @@ use serde_json::{Map, Value};
 use super::change::{change_of, members_of, named, new_key};
 use super::targets::set_pace;
 use crate::answers::{Rollout as Summary, RolloutTarget, read};
-use crate::arguments::{Rollout, Shared, Who};
+use crate::arguments::{RequesterArgs, Rollout, SharedArgs};
 use crate::aws::executions::{Execution, Executions, ended_without_summary};
 use crate::bars::Bars;
-use crate::failure::{Exit, Failure};
-use crate::progress::{Progress, Step, counts, services};
+use crate::failure::{CommandFailure, Exit};
+use crate::progress::{Progress, RolloutStep, counts, services};
 use crate::screen::Screen;
 use crate::text::clean;
 use crate::waves::{Input, Wave};
@@ -26,7 +26,7 @@ const FAILED_LOOKS: u32 = 12;
 const NAMED: usize = 20;
 
 /// Starts an execution, follows one, or stops one.
-pub async fn run(shared: &Shared, screen: &Screen, asked: Rollout) -> Result<Exit, Failure> {
+pub async fn run(shared: &SharedArgs, screen: &Screen, asked: Rollout) -> Result<Exit, CommandFailure> {
     let looks = Duration::from_secs(asked.interval);
     if let Some(arn) = &asked.follow {
         return watch(&Executions::new(shared, arn).await?, screen, arn, looks).await;
@@ -41,7 +41,7 @@ pub async fn run(shared: &Shared, screen: &Screen, asked: Rollout) -> Result<Exi
         return show_plan(screen, &input).map(|()| Exit::Done);
     }
     let state_machine = state_machine.ok_or_else(|| {
-        Failure::new(Exit::Usage, "no state machine is named")
+        CommandFailure::new(Exit::Usage, "no state machine is named")
             .advise("Give --state-machine, or set ECS_UPDATER_STATE_MACHINE: output WavesArn of hub.yaml.")
     })?;
     let executions = Executions::new(shared, state_machine).await?;
@@ -60,18 +60,19 @@ pub async fn run(shared: &Shared, screen: &Screen, asked: Rollout) -> Result<Exi
 }
 
 /// The region that services are in that name none: that of the hub's functions, where the state machine is too.
-fn own_region(shared: &Shared, state_machine: Option<&str>) -> Result<Region, Failure> {
+fn own_region(shared: &SharedArgs, state_machine: Option<&str>) -> Result<Region, CommandFailure> {
     let of_machine = state_machine.and_then(|arn| arn.split(':').nth(3)).map(str::to_owned);
     let set = || ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(|name| std::env::var(name).ok());
     // Only to tell one service from another: where nobody says it, any will do.
     let region = of_machine.or_else(|| shared.region.clone()).or_else(set).unwrap_or_else(|| "us-east-1".to_owned());
-    Region::parse(&region).map_err(|fault| Failure::new(Exit::Usage, format!("the state machine's region: {fault}")))
+    Region::parse(&region)
+        .map_err(|fault| CommandFailure::new(Exit::Usage, format!("the state machine's region: {fault}")))
 }
 
 /// The input, with the change that the options ask for, checked.
-fn input(asked: &Rollout, own: &Region) -> Result<Input, Failure> {
+fn input(asked: &Rollout, own: &Region) -> Result<Input, CommandFailure> {
     let file = asked.file.as_deref().unwrap_or_else(|| Path::new("-"));
-    let usage = |message: String| Failure::new(Exit::Usage, format!("{}: {message}", file.display()));
+    let usage = |message: String| CommandFailure::new(Exit::Usage, format!("{}: {message}", file.display()));
     let mut text = String::new();
     let took = if file.as_os_str() == "-" {
         std::io::stdin().read_to_string(&mut text).map(drop)
@@ -109,7 +110,7 @@ fn input(asked: &Rollout, own: &Region) -> Result<Input, Failure> {
 }
 
 /// What each wave would do.
-fn show_plan(screen: &Screen, input: &Input) -> Result<(), Failure> {
+fn show_plan(screen: &Screen, input: &Input) -> Result<(), CommandFailure> {
     if screen.is_json() {
         return Screen::json(&input.document, true);
     }
@@ -142,7 +143,7 @@ fn show_plan(screen: &Screen, input: &Input) -> Result<(), Failure> {
 }
 
 /// Shows how an execution goes until it ends, or until Ctrl-C.
-async fn watch(executions: &Executions, screen: &Screen, arn: &str, looks: Duration) -> Result<Exit, Failure> {
+async fn watch(executions: &Executions, screen: &Screen, arn: &str, looks: Duration) -> Result<Exit, CommandFailure> {
     let mut bars = Bars::new(screen);
     let watched = tokio::select! {
         ended = follow(executions, &mut bars, arn, looks) => Some(ended),
@@ -156,7 +157,7 @@ async fn watch(executions: &Executions, screen: &Screen, arn: &str, looks: Durat
     match watched {
         Some(Ok(execution)) => told(screen, arn, &execution),
         Some(Err(failure)) => Err(failure.advise(format!("The execution may go on. {}", way_back(arn)))),
-        None if screen.is_json() => Err(Failure::new(Exit::Later, "interrupted: the execution goes on")
+        None if screen.is_json() => Err(CommandFailure::new(Exit::Later, "interrupted: the execution goes on")
             .code("Interrupted")
             .at(arn)
             .advise(way_back(arn))),
@@ -174,7 +175,12 @@ fn way_back(arn: &str) -> String {
 }
 
 /// Looks at an execution again and again until it has ended.
-async fn follow(executions: &Executions, bars: &mut Bars, arn: &str, looks: Duration) -> Result<Execution, Failure> {
+async fn follow(
+    executions: &Executions,
+    bars: &mut Bars,
+    arn: &str,
+    looks: Duration,
+) -> Result<Execution, CommandFailure> {
     let mut execution = executions.describe(arn).await?;
     let mut progress = Progress::new(execution.input.as_ref());
     let mut newest = 0;
@@ -207,15 +213,20 @@ async fn follow(executions: &Executions, bars: &mut Bars, arn: &str, looks: Dura
 }
 
 /// Whether a look that failed is tried again: the network may be away for a while.
-fn again(failure: Failure, failed_looks: &mut u32) -> Result<(), Failure> {
+fn again(failure: CommandFailure, failed_looks: &mut u32) -> Result<(), CommandFailure> {
     *failed_looks += 1;
     let may_pass = failure.exit == Exit::Later || failure.exit == Exit::NotAsked && failure.code.is_none();
     if may_pass && *failed_looks < FAILED_LOOKS { Ok(()) } else { Err(failure) }
 }
 
 /// Brings `progress` up to the present.
-async fn look(executions: &Executions, arn: &str, progress: &mut Progress, newest: &mut i64) -> Result<(), Failure> {
-    let (steps, seen): (Vec<Step>, i64) = executions.steps(arn, *newest).await?;
+async fn look(
+    executions: &Executions,
+    arn: &str,
+    progress: &mut Progress,
+    newest: &mut i64,
+) -> Result<(), CommandFailure> {
+    let (steps, seen): (Vec<RolloutStep>, i64) = executions.steps(arn, *newest).await?;
     *newest = seen;
     for step in &steps {
         progress.step(step);
@@ -240,14 +251,14 @@ fn waves_of(execution: &Execution) -> &[Value] {
 }
 
 /// Tells how an execution ended.
-fn told(screen: &Screen, arn: &str, execution: &Execution) -> Result<Exit, Failure> {
+fn told(screen: &Screen, arn: &str, execution: &Execution) -> Result<Exit, CommandFailure> {
     let Some(document) = execution.summary.as_ref().filter(|summary| summary.get("waves").is_some()) else {
         if execution.error.as_deref() == Some("InputRefused") {
             let cause = execution.cause.clone().unwrap_or_default();
-            return Err(Failure::new(Exit::Usage, cause).code("InputRefused").at(arn).advise("Mend the input."));
+            return Err(CommandFailure::new(Exit::Usage, cause).code("InputRefused").at(arn).advise("Mend the input."));
         }
         return Err(match execution.status.as_str() {
-            "SUCCEEDED" => Failure::new(Exit::Failed, "the execution ended well, and left no summary")
+            "SUCCEEDED" => CommandFailure::new(Exit::Failed, "the execution ended well, and left no summary")
                 .at(arn)
                 .advise("Is that an execution of the hub's state machine?"),
             _ => ended_without_summary(arn, execution),
@@ -262,7 +273,7 @@ fn told(screen: &Screen, arn: &str, execution: &Execution) -> Result<Exit, Failu
     Ok(if execution.status == "SUCCEEDED" { Exit::Done } else { Exit::Failed })
 }
 
-fn show(screen: &Screen, summary: &Summary, waves: &[Value]) -> Result<(), Failure> {
+fn show(screen: &Screen, summary: &Summary, waves: &[Value]) -> Result<(), CommandFailure> {
     Screen::space()?;
     screen.headline(summary.status.as_deref().unwrap_or("?"), summary.rollout_id.as_deref().unwrap_or_default())?;
     if let Some(reason) = &summary.reason {
@@ -311,7 +322,12 @@ fn show(screen: &Screen, summary: &Summary, waves: &[Value]) -> Result<(), Failu
 }
 
 /// Stops an execution.
-async fn stop(executions: &Executions, screen: &Screen, arn: &str, who: &Who) -> Result<Exit, Failure> {
+async fn stop(
+    executions: &Executions,
+    screen: &Screen,
+    arn: &str,
+    who: &RequesterArgs,
+) -> Result<Exit, CommandFailure> {
     let execution = executions.describe(arn).await?;
     if is_over(&execution.status) {
         if screen.is_json() {

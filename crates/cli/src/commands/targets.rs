@@ -10,12 +10,12 @@ use serde_json::{Map, Value, json};
 use wildmatch::WildMatch;
 
 use super::change::change_of;
-use crate::arguments::{CutBy, RolloutPace, Shared, Targets};
-use crate::aws::discovery::{Discovery, Filter, Found, Reader};
-use crate::failure::{Exit, Failure};
+use crate::arguments::{CutBy, RolloutPace, SharedArgs, Targets};
+use crate::aws::discovery::{DiscoveredService, Discovery, Filter, Reader};
+use crate::failure::{CommandFailure, Exit};
 use crate::screen::Screen;
 use crate::text::clean;
-use crate::waves::{Cut, Input, Target, cut, put_first, units};
+use crate::waves::{Cut, Input, RolloutTarget, cut, put_first, units};
 
 /// How many accounts are read at a time.
 const AT_ONCE: usize = 8;
@@ -27,12 +27,12 @@ const MAX_IN_OBJECT: usize = 10_000;
 const MAX_UNREAD: usize = 50;
 
 /// Lists services, as waves.
-pub async fn run(shared: &Shared, screen: &Screen, asked: Targets) -> Result<Exit, Failure> {
+pub async fn run(shared: &SharedArgs, screen: &Screen, asked: Targets) -> Result<Exit, CommandFailure> {
     let change = change_of(&asked.what)?;
     let discovery = Discovery::new(shared).await?;
     let accounts = accounts(&discovery, &asked).await?;
     if accounts.is_empty() {
-        return Err(Failure::new(Exit::Failed, "there is no active account there"));
+        return Err(CommandFailure::new(Exit::Failed, "there is no active account there"));
     }
     let mut found = read(&discovery, screen, &asked, &accounts).await;
     put_first(&mut found.targets, &asked.first);
@@ -44,7 +44,7 @@ pub async fn run(shared: &Shared, screen: &Screen, asked: Targets) -> Result<Exi
     };
     let waves = cut(units(found.targets, asked.by == CutBy::Account), &how);
     if waves.len() > MAX_WAVES {
-        return Err(Failure::new(
+        return Err(CommandFailure::new(
             Exit::Usage,
             format!("that would be {} waves, and a rollout has at most {MAX_WAVES}", waves.len()),
         )
@@ -53,7 +53,7 @@ pub async fn run(shared: &Shared, screen: &Screen, asked: Targets) -> Result<Exi
     let incomplete = incomplete(&found.unread, accounts.len());
     if waves.is_empty() {
         return Err(incomplete.unwrap_or_else(|| {
-            Failure::new(Exit::Failed, format!("no active service fits in {} accounts", accounts.len()))
+            CommandFailure::new(Exit::Failed, format!("no active service fits in {} accounts", accounts.len()))
                 .advise("Look at --regions, --cluster, --service and --tagged.")
         }));
     }
@@ -62,7 +62,7 @@ pub async fn run(shared: &Shared, screen: &Screen, asked: Targets) -> Result<Exi
     }
     let waves = match &asked.objects {
         Some(folder) => objects(screen, &waves, folder)?,
-        None => waves.iter().map(|wave| wave.iter().map(Target::to_json).collect()).collect(),
+        None => waves.iter().map(|wave| wave.iter().map(RolloutTarget::to_json).collect()).collect(),
     };
     if screen.is_json() {
         Screen::json(&input(&waves, &change, &asked.pace, discovery.region())?, true)?;
@@ -71,7 +71,7 @@ pub async fn run(shared: &Shared, screen: &Screen, asked: Targets) -> Result<Exi
 }
 
 /// The accounts in the order they are worked on: as they were named, then by id.
-async fn accounts(discovery: &Discovery, asked: &Targets) -> Result<Vec<AccountId>, Failure> {
+async fn accounts(discovery: &Discovery, asked: &Targets) -> Result<Vec<AccountId>, CommandFailure> {
     let mut listed = BTreeSet::new();
     if asked.organization {
         listed.extend(discovery.organization().await?);
@@ -85,7 +85,7 @@ async fn accounts(discovery: &Discovery, asked: &Targets) -> Result<Vec<AccountI
 }
 
 /// Reads the accounts, several at a time; what is found stands in their order.
-async fn read(discovery: &Discovery, screen: &Screen, asked: &Targets, accounts: &[AccountId]) -> Found {
+async fn read(discovery: &Discovery, screen: &Screen, asked: &Targets, accounts: &[AccountId]) -> DiscoveredService {
     let reader = Reader { role: asked.reader_role.clone(), external_id: asked.external_id.clone() };
     let patterns = |texts: &[String]| texts.iter().map(|text| WildMatch::new(text)).collect();
     let filter = Filter {
@@ -103,7 +103,7 @@ async fn read(discovery: &Discovery, screen: &Screen, asked: &Targets, accounts:
         ProgressBar::with_draw_target(Some(accounts.len() as u64), target).with_style(style.progress_chars("=> "));
     let mut reading =
         stream::iter(accounts).map(|account| discovery.services(account, &reader, regions, &filter)).buffered(AT_ONCE);
-    let mut all = Found::default();
+    let mut all = DiscoveredService::default();
     while let Some(found) = reading.next().await {
         all.targets.extend(found.targets);
         all.unread.extend(found.unread);
@@ -114,11 +114,11 @@ async fn read(discovery: &Discovery, screen: &Screen, asked: &Targets, accounts:
 }
 
 /// The failure that names what could not be read, where there is something.
-fn incomplete(unread: &[Failure], accounts: usize) -> Option<Failure> {
+fn incomplete(unread: &[CommandFailure], accounts: usize) -> Option<CommandFailure> {
     if unread.is_empty() {
         return None;
     }
-    let place = |failure: &Failure| failure.place.clone().unwrap_or_default();
+    let place = |failure: &CommandFailure| failure.place.clone().unwrap_or_default();
     let affected: BTreeSet<_> = unread.iter().map(|it| place(it).chars().take(12).collect::<String>()).collect();
     let mut lines = vec![format!("{} of {accounts} accounts could not be read in full:", affected.len())];
     for failure in unread.iter().take(MAX_UNREAD) {
@@ -128,7 +128,7 @@ fn incomplete(unread: &[Failure], accounts: usize) -> Option<Failure> {
     if let Some(more) = unread.len().checked_sub(MAX_UNREAD).filter(|more| *more > 0) {
         lines.push(format!("and {more} more"));
     }
-    let mut failure = Failure::new(Exit::Failed, lines.join("\n")).code("Incomplete");
+    let mut failure = CommandFailure::new(Exit::Failed, lines.join("\n")).code("Incomplete");
     // What to do, once for each kind of failure, with its first place as the example.
     let mut advised = BTreeSet::new();
     for first in unread.iter().take(MAX_UNREAD).filter(|it| advised.insert(it.code.clone())) {
@@ -138,7 +138,12 @@ fn incomplete(unread: &[Failure], accounts: usize) -> Option<Failure> {
 }
 
 /// The input of a rollout.
-fn input(waves: &[Value], change: &Map<String, Value>, pace: &RolloutPace, region: &Region) -> Result<Value, Failure> {
+fn input(
+    waves: &[Value],
+    change: &Map<String, Value>,
+    pace: &RolloutPace,
+    region: &Region,
+) -> Result<Value, CommandFailure> {
     let changes = !change.is_empty();
     let mut input = json!({"change": change, "waves": waves});
     set_pace(&mut input, pace);
@@ -147,18 +152,21 @@ fn input(waves: &[Value], change: &Map<String, Value>, pace: &RolloutPace, regio
 }
 
 /// Writes each wave into a file, one service a line, and names the object that it is to become.
-fn objects(screen: &Screen, waves: &[Vec<Target>], folder: &Path) -> Result<Vec<Value>, Failure> {
+fn objects(screen: &Screen, waves: &[Vec<RolloutTarget>], folder: &Path) -> Result<Vec<Value>, CommandFailure> {
     let failed = |path: &Path, fault: std::io::Error| {
-        Failure::new(Exit::Failed, format!("{} cannot be written: {fault}", path.display()))
+        CommandFailure::new(Exit::Failed, format!("{} cannot be written: {fault}", path.display()))
     };
     let name = folder.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
-        Failure::new(Exit::Usage, "--objects needs a folder with a name, which becomes part of the objects' keys")
+        CommandFailure::new(
+            Exit::Usage,
+            "--objects needs a folder with a name, which becomes part of the objects' keys",
+        )
     })?;
     std::fs::create_dir_all(folder).map_err(|fault| failed(folder, fault))?;
     let mut keys = Vec::new();
     for (index, wave) in waves.iter().enumerate() {
         if wave.len() > MAX_IN_OBJECT {
-            return Err(Failure::new(
+            return Err(CommandFailure::new(
                 Exit::Usage,
                 format!("wave {} has {} services, and an object at most {MAX_IN_OBJECT}", index + 1, wave.len()),
             )
@@ -192,10 +200,10 @@ pub fn set_pace(input: &mut Value, pace: &RolloutPace) {
     }
 }
 
-fn show(screen: &Screen, waves: &[Vec<Target>], services: usize) -> Result<(), Failure> {
+fn show(screen: &Screen, waves: &[Vec<RolloutTarget>], services: usize) -> Result<(), CommandFailure> {
     for (index, wave) in waves.iter().enumerate() {
         screen.headline(&format!("wave {}", index + 1), &format!("{} of {services} services", wave.len()))?;
-        Screen::list(wave.iter().map(Target::to_string))?;
+        Screen::list(wave.iter().map(RolloutTarget::to_string))?;
     }
     screen.say("\nAs input for `ecs-updater rollout`: --output json")
 }

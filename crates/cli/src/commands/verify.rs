@@ -10,15 +10,15 @@ use serde_json::{Value, json};
 use super::export::{self, Verified};
 use super::{ask_history, query_of};
 use crate::answers::{NO_RECORDS, Verdict, read};
-use crate::failure::{Exit, Failure};
+use crate::failure::{CommandFailure, Exit};
 use crate::lambda::Functions;
 use crate::screen::Screen;
 use crate::service::Service;
 
 /// Asks the history function about one service.
-pub async fn online(functions: &Functions, screen: &Screen, service: Option<&Service>) -> Result<Exit, Failure> {
+pub async fn online(functions: &Functions, screen: &Screen, service: Option<&Service>) -> Result<Exit, CommandFailure> {
     // clap's group demands one.
-    let service = service.ok_or_else(|| Failure::new(Exit::Usage, "no service was named"))?;
+    let service = service.ok_or_else(|| CommandFailure::new(Exit::Usage, "no service was named"))?;
     let mut query = query_of(service, functions)?;
     let text = |name: &str| query.get(name).and_then(Value::as_str).map(str::to_owned);
     let key = crate::answers::service_key([
@@ -31,12 +31,12 @@ pub async fn online(functions: &Functions, screen: &Screen, service: Option<&Ser
     let body = ask_history(functions, query).await?;
     let verdict: Verdict = read(&body);
     let Some(ok) = verdict.ok else {
-        return Err(Failure::new(Exit::Failed, "the answer does not say whether the chain is whole")
+        return Err(CommandFailure::new(Exit::Failed, "the answer does not say whether the chain is whole")
             .at(key)
             .advise("Is that the right function? See --history-function."));
     };
     if verdict.is_empty() {
-        return Err(Failure::new(Exit::Failed, NO_RECORDS).at(key));
+        return Err(CommandFailure::new(Exit::Failed, NO_RECORDS).at(key));
     }
     if screen.is_json() {
         Screen::json(&body, true)?;
@@ -47,9 +47,9 @@ pub async fn online(functions: &Functions, screen: &Screen, service: Option<&Ser
 }
 
 /// Checks files of a DynamoDB export on this machine, and that what an older export had stands in it.
-pub fn offline(screen: &Screen, files: &[PathBuf], older: &[PathBuf]) -> Result<Exit, Failure> {
+pub fn offline(screen: &Screen, files: &[PathBuf], older: &[PathBuf]) -> Result<Exit, CommandFailure> {
     if files.iter().chain(older).filter(|file| file.as_os_str() == "-").count() > 1 {
-        return Err(Failure::new(Exit::Usage, "standard input (-) can be read once only"));
+        return Err(CommandFailure::new(Exit::Usage, "standard input (-) can be read once only"));
     }
     let older = if older.is_empty() { None } else { Some(export::read(whole(older)?, "--against")?) };
     let verified = export::verify(export::read(whole(files)?, "--export")?, older);
@@ -82,7 +82,7 @@ fn verdict(broken: &[&str], all: usize) -> String {
 }
 
 /// All files, one behind the other.
-fn whole(files: &[PathBuf]) -> Result<impl BufRead, Failure> {
+fn whole(files: &[PathBuf]) -> Result<impl BufRead, CommandFailure> {
     let mut whole: Box<dyn Read> = Box::new(std::io::empty());
     for file in files {
         // A last line without an end must not run into the first of the next file.
@@ -91,7 +91,7 @@ fn whole(files: &[PathBuf]) -> Result<impl BufRead, Failure> {
     Ok(BufReader::new(whole))
 }
 
-fn show(screen: &Screen, service: &str, ok: bool, verdict: &Verdict) -> Result<(), Failure> {
+fn show(screen: &Screen, service: &str, ok: bool, verdict: &Verdict) -> Result<(), CommandFailure> {
     screen.headline(if ok { "WHOLE" } else { "BROKEN" }, service)?;
     let records = |count: u64| format!("{count} {}", if count == 1 { "record" } else { "records" });
     let fault = verdict.fault.clone().unwrap_or_default();
@@ -108,9 +108,9 @@ fn as_json(it: &Verified) -> Value {
 }
 
 /// The file as it is, or unpacked where it is gzip.
-fn open(path: &Path) -> Result<Box<dyn Read>, Failure> {
+fn open(path: &Path) -> Result<Box<dyn Read>, CommandFailure> {
     let fault = |fault| {
-        Failure::new(Exit::Usage, format!("{} cannot be read: {fault}", path.display()))
+        CommandFailure::new(Exit::Usage, format!("{} cannot be read: {fault}", path.display()))
             .advise("Give the data files of a DynamoDB export, or - for standard input.")
     };
     let file: Box<dyn Read> =

@@ -25,7 +25,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::arguments::History;
-use crate::failure::{Exit, Failure};
+use crate::failure::{CommandFailure, Exit};
 use crate::lambda::Functions;
 use crate::screen::Screen;
 
@@ -37,9 +37,9 @@ struct Site {
 }
 
 /// Serves the page until the process is ended.
-pub async fn serve(functions: Functions, screen: &Screen, asked: &History) -> Result<Exit, Failure> {
+pub async fn serve(functions: Functions, screen: &Screen, asked: &History) -> Result<Exit, CommandFailure> {
     let failure = |fault: &dyn std::fmt::Display| {
-        Failure::new(Exit::Failed, format!("the page cannot be served on this machine: {fault}"))
+        CommandFailure::new(Exit::Failed, format!("the page cannot be served on this machine: {fault}"))
     };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(|fault| failure(&fault))?;
     let port = listener.local_addr().map_err(|fault| failure(&fault))?.port();

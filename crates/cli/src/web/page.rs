@@ -9,11 +9,13 @@ use domain::image::repository_of;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use crate::answers::{self, Change, IDENTITIES, Outcome, Page, STATUSES, Tone, Verdict, read, service_key, tone};
-use crate::arguments::{History, Order};
+use crate::answers::{
+    self, HistoryChange, HistoryPage, IDENTITIES, STATUSES, ServiceAnswer, Tone, Verdict, read, service_key, tone,
+};
+use crate::arguments::{History, SortOrder};
 use crate::commands::{ask_history, query_of};
 use crate::difference::{Difference, shortened};
-use crate::failure::{Exit, Failure};
+use crate::failure::{CommandFailure, Exit};
 use crate::lambda::Functions;
 use crate::screen::time_of;
 use crate::service::Service;
@@ -76,7 +78,7 @@ impl Filters {
             requested_by: text(&asked.requested_by),
             identity: text(&asked.identity),
             external: if asked.external { "true".to_owned() } else { String::new() },
-            order: if asked.order == Order::OldestFirst { asked.order.as_str().to_owned() } else { String::new() },
+            order: if asked.order == SortOrder::OldestFirst { asked.order.as_str().to_owned() } else { String::new() },
             next: String::new(),
             show: String::new(),
         }
@@ -98,7 +100,7 @@ impl Filters {
     }
 
     fn is_oldest_first(&self) -> bool {
-        self.order == Order::OldestFirst.as_str()
+        self.order == SortOrder::OldestFirst.as_str()
     }
 
     fn is_external(&self) -> bool {
@@ -142,7 +144,7 @@ impl Filters {
     }
 
     /// The query for the history function. It looks along one index; what else was asked for is left to `keeps`.
-    fn query(&self, functions: &Functions) -> Result<Map<String, Value>, Failure> {
+    fn query(&self, functions: &Functions) -> Result<Map<String, Value>, CommandFailure> {
         let mut query = Map::new();
         let mut insert = |name: &str, value: &str| {
             if !value.is_empty() {
@@ -159,7 +161,7 @@ impl Filters {
         insert("requested_by", &self.requested_by);
         insert("identity", &self.identity);
         insert("next_token", &self.next);
-        insert("order", if self.is_oldest_first() { Order::OldestFirst } else { Order::NewestFirst }.as_str());
+        insert("order", if self.is_oldest_first() { SortOrder::OldestFirst } else { SortOrder::NewestFirst }.as_str());
         if !self.service.is_empty() {
             query.extend(service_members(&self.service, functions)?);
         } else if !self.image.is_empty() {
@@ -175,9 +177,9 @@ impl Filters {
     }
 
     /// Whether a change also is what was asked for besides the index that was read.
-    fn keeps(&self, change: &Change) -> bool {
+    fn keeps(&self, change: &HistoryChange) -> bool {
         let of_account = self.account.is_empty() || change.account_id.as_ref() == Some(&self.account);
-        let mut images = change.after.iter().chain(&change.before).flat_map(answers::State::all_images);
+        let mut images = change.after.iter().chain(&change.before).flat_map(answers::StateView::all_images);
         let wanted = repository_of(&self.image);
         let of_image = self.image.is_empty() || images.any(|(_, image)| repository_of(image) == wanted);
         of_account && of_image
@@ -332,10 +334,10 @@ pub async fn build(functions: &Functions, filters: Filters) -> (StatusCode, aska
     (status, view.render())
 }
 
-async fn fill(functions: &Functions, view: &mut View) -> Result<(), Failure> {
-    let page: Page = read(&ask_history(functions, view.filters.query(functions)?).await?);
+async fn fill(functions: &Functions, view: &mut View) -> Result<(), CommandFailure> {
+    let page: HistoryPage = read(&ask_history(functions, view.filters.query(functions)?).await?);
     let found = page.changes.len();
-    let changes: Vec<Change> = page.changes.into_iter().filter(|change| view.filters.keeps(change)).collect();
+    let changes: Vec<HistoryChange> = page.changes.into_iter().filter(|change| view.filters.keeps(change)).collect();
     view.count = changes.len();
     view.thinned = view.count < found;
     view.next = page.next_token.map(|next| Filters { next, ..view.filters.clone() }.link());
@@ -360,7 +362,7 @@ async fn fill(functions: &Functions, view: &mut View) -> Result<(), Failure> {
     };
     if let Some(members) = asked_for {
         if view.services.is_empty() {
-            let change: Change = read(&Value::Object(members.clone()));
+            let change: HistoryChange = read(&Value::Object(members.clone()));
             view.services.push(ServiceView::new(&change, clean(&change.service())));
         }
         let chain = verify(functions, members).await;
@@ -370,15 +372,15 @@ async fn fill(functions: &Functions, view: &mut View) -> Result<(), Failure> {
 }
 
 /// The members of a query that name a service as the reader wrote it.
-fn service_members(service: &str, functions: &Functions) -> Result<Map<String, Value>, Failure> {
+fn service_members(service: &str, functions: &Functions) -> Result<Map<String, Value>, CommandFailure> {
     let service: Service = service
         .parse()
-        .map_err(|fault| Failure::new(Exit::Usage, format!("“{}” is no service: {fault}", clean(service))))?;
+        .map_err(|fault| CommandFailure::new(Exit::Usage, format!("“{}” is no service: {fault}", clean(service))))?;
     query_of(&service, functions)
 }
 
 /// The members of a query that name the service of a change.
-fn members(change: &Change) -> Map<String, Value> {
+fn members(change: &HistoryChange) -> Map<String, Value> {
     let members = [
         ("account_id", &change.account_id),
         ("region", &change.region),
@@ -409,7 +411,7 @@ async fn verify(functions: &Functions, mut query: Map<String, Value>) -> Chain {
 }
 
 impl ServiceView {
-    fn new(change: &Change, key: String) -> Self {
+    fn new(change: &HistoryChange, key: String) -> Self {
         let text = |value: &Option<String>| clean(value.as_deref().unwrap_or("?"));
         let service =
             service_key([&change.account_id, &change.region, &change.ecs_cluster_name, &change.ecs_service_name]);
@@ -430,7 +432,7 @@ impl ServiceView {
 }
 
 impl ChangeView {
-    fn new(change: &Change, open: bool) -> Self {
+    fn new(change: &HistoryChange, open: bool) -> Self {
         let text = |value: &Option<String>| clean(value.as_deref().unwrap_or_default());
         let status = clean(change.status.as_deref().unwrap_or("?"));
         let all = change.differences();
@@ -475,7 +477,12 @@ impl ChangeView {
             error_code: text(&error.code),
             error: error.message.as_deref().map(clean_lines).unwrap_or_default(),
             asked_for: text(&change.asked_for()),
-            ended: change.outcome.iter().flat_map(Outcome::facts).map(|(name, value)| (name, clean(&value))).collect(),
+            ended: change
+                .outcome
+                .iter()
+                .flat_map(ServiceAnswer::facts)
+                .map(|(name, value)| (name, clean(&value)))
+                .collect(),
             restores: change.restores.as_ref().map(|restored| (clean(restored), link(restored))),
             facts: facts.into_iter().filter(|(_, value)| !value.is_empty()).collect(),
             open,
@@ -488,7 +495,7 @@ fn time(at: Option<&str>) -> String {
 }
 
 /// Everything that is known of the service before and after, side by side.
-fn rows(before: Option<&answers::State>, after: Option<&answers::State>) -> Vec<Row> {
+fn rows(before: Option<&answers::StateView>, after: Option<&answers::StateView>) -> Vec<Row> {
     let (of_before, of_after) = (before.map(told).unwrap_or_default(), after.map(told).unwrap_or_default());
     let mut names: Vec<&(u8, String)> = of_before.keys().chain(of_after.keys()).collect();
     names.sort();
@@ -503,7 +510,7 @@ fn rows(before: Option<&answers::State>, after: Option<&answers::State>) -> Vec<
 }
 
 /// What is told of a state, in the order in which it is shown.
-fn told(state: &answers::State) -> BTreeMap<(u8, String), String> {
+fn told(state: &answers::StateView) -> BTreeMap<(u8, String), String> {
     let mut told = BTreeMap::new();
     for (container, image) in state.all_images() {
         told.insert((0, format!("image {container}")), image.to_owned());
@@ -537,7 +544,8 @@ mod tests {
 
     #[test]
     fn what_one_index_cannot_say_is_looked_at_here() {
-        let change: Change = read(&json!({"account_id": "222222222222", "after": {"images": {"web": "r/edge:7"}}}));
+        let change: HistoryChange =
+            read(&json!({"account_id": "222222222222", "after": {"images": {"web": "r/edge:7"}}}));
         let keeps = |account: &str, image: &str| {
             Filters { account: account.to_owned(), image: image.to_owned(), ..Filters::default() }.keeps(&change)
         };
@@ -547,7 +555,7 @@ mod tests {
 
     #[test]
     fn before_and_after_stand_side_by_side() {
-        let state = |value: Value| read::<answers::State>(&value);
+        let state = |value: Value| read::<answers::StateView>(&value);
         let before = state(
             json!({"images": {"web": "a:1"}, "tags": [{"key": "gone", "value": "1"}], "service": {"desiredCount": 2}}),
         );

@@ -7,7 +7,7 @@ use chrono::{DateTime, Duration};
 use domain::ids::{AccountId, ChangeId, EcsName, Region, ServiceKey};
 use domain::ledger::head::Head;
 use domain::ledger::kind::Kind;
-use domain::ledger::record::{Attempt, ChangeFacts, Identity, Place, Record, Said};
+use domain::ledger::record::{Attempt, ChangeContext, Identity, Record, RecordFields, RecordPlace};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Map, Value, json};
@@ -18,11 +18,13 @@ use crate::stub::{Stub, page};
 fn ledger(service: &str) -> Vec<String> {
     let mut head: Option<Head> = None;
     let mut lines = Vec::new();
-    for (second, place, kind) in
-        [(0, Place::STARTED, Kind::Started), (0, Place::RESULT, Kind::Applied), (9, Place::RESULT, Kind::Unchanged)]
-    {
+    for (second, place, kind) in [
+        (0, RecordPlace::STARTED, Kind::Started),
+        (0, RecordPlace::RESULT, Kind::Applied),
+        (9, RecordPlace::RESULT, Kind::Unchanged),
+    ] {
         let at = DateTime::from_timestamp_millis(1_795_000_000_123).unwrap() + Duration::seconds(second);
-        let facts = ChangeFacts {
+        let facts = ChangeContext {
             service: ServiceKey::new(
                 AccountId::parse("222222222222").unwrap(),
                 Region::parse("eu-west-1").unwrap(),
@@ -39,10 +41,10 @@ fn ledger(service: &str) -> Vec<String> {
             session: "ecsu-1".to_owned(),
             request_id: "1".to_owned(),
             restores: None,
-            pins: domain::image::Pins::default(),
+            pins: domain::image::ResolvedImages::default(),
             sent_at: None,
         };
-        let (record, _) = facts.record(kind, place, at, &Said::default(), head.as_ref()).unwrap();
+        let (record, _) = facts.record(kind, place, at, &RecordFields::default(), head.as_ref()).unwrap();
         head = Some(Head::behind(&record, head.as_ref(), None));
         lines.push(exported(&record));
     }

@@ -7,11 +7,11 @@ use serde_json::{Map, Value};
 use crate::ecs::task_definition::comparable;
 use crate::ledger::hidden::{as_words, in_words};
 use crate::mask::may_be_secret;
-use crate::plan::{Change, What};
+use crate::plan::{Difference, DifferenceKind};
 
 /// Members of the task and of each container that differ: `cpu`, `containers.web.environment.PORT`.
 #[must_use]
-pub fn differences(from: &Value, to: &Value) -> Vec<Change> {
+pub fn differences(from: &Value, to: &Value) -> Vec<Difference> {
     let mut differences = Vec::new();
     let without = |value: &Value, names: &[&str]| -> Map<String, Value> {
         let mut members = value.as_object().cloned().unwrap_or_default();
@@ -25,7 +25,7 @@ pub fn differences(from: &Value, to: &Value) -> Vec<Change> {
         let path = format!("containers.{name}");
         let (Some(from), Some(to)) = (from.get(name), to.get(name)) else {
             let (from, to) = as_words(from.get(name).unwrap_or_default(), to.get(name).unwrap_or_default());
-            differences.push(Change { what: What::Definition, path, from, to });
+            differences.push(Difference { what: DifferenceKind::Definition, path, from, to });
             continue;
         };
         let container = |value: &Value| without(value, &["name", "image", "environment", "secrets"]);
@@ -39,7 +39,7 @@ pub fn differences(from: &Value, to: &Value) -> Vec<Change> {
 }
 
 fn compare(
-    differences: &mut Vec<Change>,
+    differences: &mut Vec<Difference>,
     path: &str,
     from: &Map<String, Value>,
     to: &Map<String, Value>,
@@ -49,7 +49,7 @@ fn compare(
         let (was, comes) = (from.get(name).unwrap_or_default(), to.get(name).unwrap_or_default());
         if comparable(was.clone()) != comparable(comes.clone()) {
             let (from, to) = if is_secret(name) { as_words(was, comes) } else { in_words(was, comes) };
-            differences.push(Change { what: What::Definition, path: format!("{path}{name}"), from, to });
+            differences.push(Difference { what: DifferenceKind::Definition, path: format!("{path}{name}"), from, to });
         }
     }
 }

@@ -12,41 +12,41 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ecs::reason;
-use crate::ecs::service::{Recorded, Service, Snapshot};
+use crate::ecs::service::{RecordedState, Service, Snapshot};
 use crate::ecs::task_definition::{TaskDefinition, family_and_revision};
 use crate::ids::{AccountId, ChangeId, EcsName, Partition, Region, ServiceKey};
-use crate::ledger::begun::may_deploy;
 use crate::ledger::deployment::DeploymentItem;
-use crate::ledger::hear::{LATE_EFFECT, Says, Stands};
+use crate::ledger::deployment_event::{DeploymentProgress, EcsView, LATE_EFFECT};
 use crate::ledger::kind::Kind;
-use crate::ledger::record::{ChangeFacts, RawRecord};
-use crate::plan::{Change, What};
+use crate::ledger::record::{ChangeContext, RawRecord};
+use crate::ledger::started::may_deploy;
+use crate::plan::{Difference, DifferenceKind};
 use crate::text::{one_line, rfc3339, shown_text};
 
 /// Why a deployment ended whose service is gone.
 pub const DELETED: &str = "the service was deleted";
 
 /// The longest id of a deployment: `ecs-svc/` and a number in truth, and far below what a key of DynamoDB may have.
-const LONGEST_ID: usize = 255;
+const MAX_ID: usize = 255;
 
 /// By how much ECS may say that a deployment was created before the change that started it began: clocks differ.
-const CLOCKS: Duration = Duration::seconds(4);
+const CLOCK_TOLERANCE: Duration = Duration::seconds(4);
 
 /// How far apart the times of a deployment and of its service deployment may be, where nothing else joins them.
-const SAME: Duration = Duration::seconds(30);
+const SAME_TIME_TOLERANCE: Duration = Duration::seconds(30);
 
 /// By how much two times of ECS may be wrong, one of them being cut to whole seconds.
 pub const ROUNDING: Duration = Duration::seconds(1);
 
 /// What an outcome says beyond its kind. Members without a value are left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Detail {
+pub struct OutcomeDetail {
     /// Why, in the words of ECS, without what may be a value ([`reason`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// What a rollback went back to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rolled_back_to: Option<Target>,
+    pub rolled_back_to: Option<RollbackTarget>,
     /// The deployment that took over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub superseded_by: Option<Superseder>,
@@ -66,7 +66,7 @@ pub struct Detail {
 
 /// What a rollback went back to, as far as it is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Target {
+pub struct RollbackTarget {
     /// ARN of the service revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_revision: Option<String>,
@@ -93,14 +93,14 @@ pub struct Superseder {
 
 /// How a deployment ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ending {
+pub struct Outcome {
     /// `COMPLETED`, `DEPLOYMENT_FAILED`, `ROLLED_BACK`, `ROLLBACK_FAILED`, `STOPPED` or `SUPERSEDED`.
     pub kind: Kind,
     /// What else is known.
-    pub detail: Detail,
+    pub detail: OutcomeDetail,
 }
 
-impl Ending {
+impl Outcome {
     /// The same end, where something is known to have taken over: what was stopped was superseded.
     #[must_use]
     pub fn superseded(self, by: &Superseder) -> Self {
@@ -109,7 +109,7 @@ impl Ending {
         }
         Self {
             kind: Kind::Superseded,
-            detail: Detail { superseded_by: Some(by.clone()), happened_at: None, ..self.detail },
+            detail: OutcomeDetail { superseded_by: Some(by.clone()), happened_at: None, ..self.detail },
         }
     }
 
@@ -117,7 +117,7 @@ impl Ending {
     #[must_use]
     pub fn told(self, known: Option<&ServiceDeployment>, tell: impl Fn(&str) -> String) -> Self {
         let reason = self.detail.reason.map(|reason| told(&reason, known, tell));
-        Self { detail: Detail { reason, ..self.detail }, ..self }
+        Self { detail: OutcomeDetail { reason, ..self.detail }, ..self }
     }
 
     /// When it happened, where that is known.
@@ -130,11 +130,11 @@ impl Ending {
 
 /// Where a deployment stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+pub enum DeploymentStatus {
     /// It has not ended; what it is doing, for people.
     Open(String),
     /// It has ended, and nothing more will come.
-    Ended(Box<Ending>),
+    Ended(Box<Outcome>),
 }
 
 /// A service deployment, as far as its outcome needs it.
@@ -184,7 +184,7 @@ struct Monitor {
 /// A line of `ListServiceDeployments`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Listed {
+pub struct ServiceDeploymentSummary {
     /// Its ARN.
     pub service_deployment_arn: String,
     /// One of nine.
@@ -196,7 +196,7 @@ pub struct Listed {
     target_service_revision_arn: Option<String>,
 }
 
-impl Listed {
+impl ServiceDeploymentSummary {
     /// When it was created.
     #[must_use]
     pub fn created_at(&self) -> Option<DateTime<Utc>> {
@@ -238,7 +238,7 @@ pub struct RolledBack {
 impl RolledBack {
     /// By what ECS tells of its service deployment.
     #[must_use]
-    pub fn of(listed: &Listed, known: Option<&ServiceDeployment>, task_definition: String) -> Self {
+    pub fn of(listed: &ServiceDeploymentSummary, known: Option<&ServiceDeployment>, task_definition: String) -> Self {
         let reason = known.and_then(ServiceDeployment::reason).or_else(|| listed.status_reason.clone());
         Self {
             deployment: listed.service_deployment_arn.clone(),
@@ -260,7 +260,7 @@ pub fn ended_since(service: &Service, since: DateTime<Utc>) -> Vec<RolledBack> {
     let deployments = deployments(service);
     let is_rolled_back = deployments.iter().any(|it| it.status == "PRIMARY" && it.rolls_back());
     let ended = deployments.into_iter().filter(|it| {
-        let is_later = it.created_at.and_then(time).is_some_and(|created| created >= since - CLOCKS);
+        let is_later = it.created_at.and_then(time).is_some_and(|created| created >= since - CLOCK_TOLERANCE);
         is_later && it.status != "PRIMARY" && (it.rollout() == "FAILED" || is_rolled_back)
     });
     let told = |it: Deployment| RolledBack {
@@ -274,11 +274,16 @@ pub fn ended_since(service: &Service, since: DateTime<Utc>) -> Vec<RolledBack> {
 /// The deployment that a change started: the `PRIMARY` one, where it is not the one from before, was not created before the change began,
 /// and runs what the change left the service with. Of any other, somebody else is the author.
 #[must_use]
-pub fn started(facts: &ChangeFacts, before: &Recorded, after: &Snapshot, now: DateTime<Utc>) -> Option<DeploymentItem> {
+pub fn started(
+    facts: &ChangeContext,
+    before: &RecordedState,
+    after: &Snapshot,
+    now: DateTime<Utc>,
+) -> Option<DeploymentItem> {
     let Snapshot { service, task_definition } = after;
     let id = service.deployment_id().filter(|id| before.deployment_id.as_deref() != Some(*id))?;
     let created_at = service.deployed_at().unwrap_or(now);
-    if created_at < facts.change_id.time() - CLOCKS {
+    if created_at < facts.change_id.time() - CLOCK_TOLERANCE {
         return None;
     }
     if said_of(service, id).is_some_and(|says| says.rolls_back) {
@@ -313,22 +318,22 @@ pub enum Runs {
 /// Whether a deployment runs what a change set out to run: the revision that it put back; images beside those that it left alone, in a
 /// new revision of the same family; or, where it set neither, the revision from before.
 #[must_use]
-pub fn runs(changes: Option<&[Change]>, before: Option<&Recorded>, says: &Says) -> Runs {
+pub fn runs(changes: Option<&[Difference]>, before: Option<&RecordedState>, says: &EcsView) -> Runs {
     let (Some(changes), Some(before), Some(arn)) = (changes, before, &says.task_definition) else {
         return Runs::Unknown;
     };
     let judged = |is_wanted| if is_wanted { Runs::Wanted } else { Runs::Other };
     let of = |what| changes.iter().filter(move |change| change.what == what);
-    let revision = of(What::Revision).next();
+    let revision = of(DifferenceKind::Revision).next();
     if let Some(to) = revision.and_then(|change| change.to.as_str()) {
         return judged(to == arn);
     }
     let from = before.state.task_definition_arn.as_ref();
-    if revision.is_none() && of(What::Image).next().is_none() {
+    if revision.is_none() && of(DifferenceKind::Image).next().is_none() {
         return judged(from == Some(arn));
     }
     let Some(has) = &says.images else { return Runs::Unknown };
-    let images = of(What::Image).map(|change| (&change.path, change.to.as_str()));
+    let images = of(DifferenceKind::Image).map(|change| (&change.path, change.to.as_str()));
     let mut wanted: BTreeMap<&String, Option<&str>> = images.collect();
     if revision.is_none() {
         for (container, image) in &before.state.images {
@@ -343,16 +348,16 @@ pub fn runs(changes: Option<&[Change]>, before: Option<&Recorded>, says: &Says) 
 /// Whether a deployment that was there when a change was gone on with can be what that change started: it deploys, and what is there
 /// runs what it set out to run. One that sets neither images nor a revision deploys whatever is there, where this attempt acted.
 #[must_use]
-pub fn is_its(changes: Option<&[Change]>, before: &Recorded, after: &Snapshot, acts: bool) -> bool {
+pub fn is_its(changes: Option<&[Difference]>, before: &RecordedState, after: &Snapshot, acts: bool) -> bool {
     if changes.is_some_and(|changes| !changes.iter().any(may_deploy)) {
         return false;
     }
-    let is_chosen = |change: &Change| matches!(change.what, What::Image | What::Revision);
+    let is_chosen = |change: &Difference| matches!(change.what, DifferenceKind::Image | DifferenceKind::Revision);
     let is_free = changes.is_some_and(|changes| !changes.iter().any(is_chosen));
-    let says = Says {
+    let says = EcsView {
         task_definition: after.service.deployed_task_definition().map(str::to_owned),
         images: after.task_definition.as_deref().map(TaskDefinition::images),
-        ..Says::default()
+        ..EcsView::default()
     };
     (is_free && acts) || runs(changes, Some(before), &says) != Runs::Other
 }
@@ -365,16 +370,16 @@ fn family_of(arn: &str) -> Option<&str> {
 /// that could act.
 #[must_use]
 pub fn left(
-    facts: &ChangeFacts,
-    changes: Option<&[Change]>,
-    before: &Recorded,
+    facts: &ChangeContext,
+    changes: Option<&[Difference]>,
+    before: &RecordedState,
     now: &Snapshot,
     until: DateTime<Utc>,
     at: DateTime<Utc>,
 ) -> Option<DeploymentItem> {
     let item = started(facts, before, now, at)?;
     let images = now.task_definition.as_deref().map(TaskDefinition::images);
-    let says = Says { images, ..said_of(&now.service, item.deployment_id())? };
+    let says = EcsView { images, ..said_of(&now.service, item.deployment_id())? };
     let is_its = item.started_at <= until + LATE_EFFECT && runs(changes, Some(before), &says) == Runs::Wanted;
     is_its.then_some(item)
 }
@@ -393,7 +398,7 @@ pub fn superseder_among(
         let before = json(record, "before");
         let is_after = before.as_ref().and_then(|it| it.get("deploymentId")?.as_str()) == Some(deployment_id);
         let began = text(record, "change_id").and_then(|id| ChangeId::parse(&id).ok()).map(|id| id.time());
-        let is_cause = stopped_at.zip(began).is_none_or(|(stopped, began)| began <= stopped + CLOCKS);
+        let is_cause = stopped_at.zip(began).is_none_or(|(stopped, began)| began <= stopped + CLOCK_TOLERANCE);
         is_after && is_cause && text(record, "deployment_id").is_some_and(|id| id != deployment_id)
     };
     let record = records.iter().find(followed)?;
@@ -407,26 +412,26 @@ pub fn superseder_among(
 
 /// What a service says of one of its deployments; `None` where it does not have it any more.
 #[must_use]
-pub fn said_of(service: &Service, deployment_id: &str) -> Option<Says> {
+pub fn said_of(service: &Service, deployment_id: &str) -> Option<EcsView> {
     let own = deployments(service).into_iter().find(|it| it.id == deployment_id)?;
     let is_primary = own.status == "PRIMARY";
-    Some(Says {
+    Some(EcsView {
         created_at: own.created_at.and_then(time),
         service_deployment: service.service_deployment().filter(|_| is_primary).map(str::to_owned),
         rolls_back: own.rolls_back(),
         task_definition: own.task_definition,
-        ..Says::default()
+        ..EcsView::default()
     })
 }
 
 /// Whether a deployment that was created then is a rollback's own: it has no service deployment of its own, and the last one before it was
 /// rolled back.
 #[must_use]
-pub fn is_of_a_rollback(listed: &[Listed], created_at: DateTime<Utc>) -> bool {
+pub fn is_of_a_rollback(listed: &[ServiceDeploymentSummary], created_at: DateTime<Utc>) -> bool {
     let before =
         listed.iter().filter_map(|it| Some((it.created_at()?, it))).filter(|(at, _)| *at <= created_at + ROUNDING);
     let last = before.max_by_key(|(at, _)| *at);
-    last.is_some_and(|(at, it)| it.status.starts_with("ROLLBACK_") && at + CLOCKS < created_at)
+    last.is_some_and(|(at, it)| it.status.starts_with("ROLLBACK_") && at + CLOCK_TOLERANCE < created_at)
 }
 
 /// ARNs of the task definitions that a service's deployments run, where `deployment_id` is one of them: then what a reason for its end may repeat
@@ -482,7 +487,7 @@ fn rolls_back(reason: &str) -> bool {
 
 /// The deployment that is looked at.
 #[derive(Debug, Clone, Copy)]
-pub struct Followed<'a> {
+pub struct TrackedDeployment<'a> {
     /// Its id, such as `ecs-svc/1234567890123456789`.
     pub id: &'a str,
     /// Id of the deployment that was `PRIMARY` before it. A rollback takes it up again.
@@ -493,7 +498,7 @@ pub struct Followed<'a> {
     pub service_deployment: Option<&'a str>,
 }
 
-impl<'a> Followed<'a> {
+impl<'a> TrackedDeployment<'a> {
     /// The deployment that an item is about.
     #[must_use]
     pub fn of(item: &'a DeploymentItem) -> Self {
@@ -506,22 +511,22 @@ impl<'a> Followed<'a> {
     }
 }
 
-impl Followed<'_> {
+impl TrackedDeployment<'_> {
     /// Which of a service's deployments it is: the one whose revision has its number, else the nearest in time. ECS
     /// documents no way from the one to the other. None that was created before the deployment can be its own.
     #[must_use]
-    pub fn among<'a>(&self, list: &'a [Listed]) -> Option<&'a Listed> {
+    pub fn among<'a>(&self, list: &'a [ServiceDeploymentSummary]) -> Option<&'a ServiceDeploymentSummary> {
         let may_be = list.iter().filter(|listed| self.is_not_before(listed.created_at));
-        let distance = |listed: &&Listed| {
+        let distance = |listed: &&ServiceDeploymentSummary| {
             let created = listed.created_at.and_then(time)?;
-            Some((created - self.started_at).abs()).filter(|apart| *apart <= SAME)
+            Some((created - self.started_at).abs()).filter(|apart| *apart <= SAME_TIME_TOLERANCE)
         };
         self.by_number(list).or_else(|| may_be.filter(|it| distance(it).is_some()).min_by_key(distance))
     }
 
     /// The one whose revision has its number.
     #[must_use]
-    pub fn by_number<'a>(&self, list: &'a [Listed]) -> Option<&'a Listed> {
+    pub fn by_number<'a>(&self, list: &'a [ServiceDeploymentSummary]) -> Option<&'a ServiceDeploymentSummary> {
         let mut may_be = list.iter().filter(|listed| self.is_not_before(listed.created_at));
         may_be.find(|listed| self.has_number(listed.revision()))
     }
@@ -558,9 +563,9 @@ impl Followed<'_> {
     }
 
     /// Where it stands, by its service deployment where that is known, and by the service. A reason is as ECS gives it, with what it repeats:
-    /// [`Ending::told`] before anybody is told.
+    /// [`Outcome::told`] before anybody is told.
     #[must_use]
-    pub fn standing(&self, service: &Service, known: Option<&ServiceDeployment>) -> Standing {
+    pub fn standing(&self, service: &Service, known: Option<&ServiceDeployment>) -> DeploymentStatus {
         if service.created_at().is_some_and(|made| made > self.started_at + ROUNDING) {
             return self.of_deleted(known);
         }
@@ -569,18 +574,18 @@ impl Followed<'_> {
         let own = deployments.iter().find(|it| it.id == self.id);
         match known {
             Some(known) if self.is_contradicted(service, known) => {
-                Standing::Open(format!("IN_PROGRESS, and {} is {}", known.service_deployment_arn, known.status))
+                DeploymentStatus::Open(format!("IN_PROGRESS, and {} is {}", known.service_deployment_arn, known.status))
             }
             Some(known) if self.is_rollback_superseded(service, known, primary) => {
                 let service_deployment = Some(known.service_deployment_arn.clone());
-                let detail = Detail { reason: known.reason(), service_deployment, ..Detail::default() };
-                Standing::Ended(Box::new(Ending { kind: Kind::DeploymentFailed, detail }))
+                let detail = OutcomeDetail { reason: known.reason(), service_deployment, ..OutcomeDetail::default() };
+                DeploymentStatus::Ended(Box::new(Outcome { kind: Kind::DeploymentFailed, detail }))
             }
             Some(known) if self.is_replaced(service, known) => {
                 let superseded_by = self.superseder(&deployments);
                 let service_deployment = Some(known.service_deployment_arn.clone()).filter(|arn| !arn.is_empty());
-                let detail = Detail { superseded_by, service_deployment, ..Detail::default() };
-                Standing::Ended(Box::new(Ending { kind: Kind::Superseded, detail }))
+                let detail = OutcomeDetail { superseded_by, service_deployment, ..OutcomeDetail::default() };
+                DeploymentStatus::Ended(Box::new(Outcome { kind: Kind::Superseded, detail }))
             }
             Some(known) => self.by_service_deployment(known, own, primary, &deployments),
             None => self.by_service(own, primary, &deployments, rollback_is_on(service)),
@@ -615,15 +620,15 @@ impl Followed<'_> {
 
     /// Where a deployment stands whose service is not there any more; what has its name now is another one.
     #[must_use]
-    pub fn of_deleted(&self, known: Option<&ServiceDeployment>) -> Standing {
+    pub fn of_deleted(&self, known: Option<&ServiceDeployment>) -> DeploymentStatus {
         let ended = known
             .filter(|known| known.status != "STOPPED" || known.is_triggered())
             .map(|known| self.by_service_deployment(known, None, None, &[]));
-        if let Some(Standing::Ended(ending)) = ended {
-            return Standing::Ended(ending);
+        if let Some(DeploymentStatus::Ended(ending)) = ended {
+            return DeploymentStatus::Ended(ending);
         }
-        let detail = Detail { reason: Some(DELETED.to_owned()), ..Detail::default() };
-        Standing::Ended(Box::new(Ending { kind: Kind::Stopped, detail }))
+        let detail = OutcomeDetail { reason: Some(DELETED.to_owned()), ..OutcomeDetail::default() };
+        DeploymentStatus::Ended(Box::new(Outcome { kind: Kind::Stopped, detail }))
     }
 
     /// The deployment that took over, as far as the service's list shows one: it was created later, and is no rollback. It did so even
@@ -639,33 +644,34 @@ impl Followed<'_> {
         own: Option<&Deployment>,
         primary: Option<&Deployment>,
         all: &[Deployment],
-    ) -> Standing {
-        let ended = |kind, detail: Detail| {
+    ) -> DeploymentStatus {
+        let ended = |kind, detail: OutcomeDetail| {
             let service_deployment = Some(known.service_deployment_arn.clone()).filter(|arn| !arn.is_empty());
-            Standing::Ended(Box::new(Ending { kind, detail: Detail { service_deployment, ..detail } }))
+            DeploymentStatus::Ended(Box::new(Outcome { kind, detail: OutcomeDetail { service_deployment, ..detail } }))
         };
-        let because = || Detail { reason: known.reason(), ..Detail::default() };
+        let because = || OutcomeDetail { reason: known.reason(), ..OutcomeDetail::default() };
         match known.status.as_str() {
             "SUCCESSFUL" => {
                 let wanted = known.target_service_revision.as_ref().and_then(|it| it.requested_task_count);
                 let wanted = own.and_then(|own| own.desired_count).or(wanted);
-                ended(Kind::Completed, Detail { no_tasks_wanted: wanted == Some(0), ..Detail::default() })
+                ended(Kind::Completed, OutcomeDetail { no_tasks_wanted: wanted == Some(0), ..OutcomeDetail::default() })
             }
             "ROLLBACK_SUCCESSFUL" => {
                 let there = primary.filter(|it| it.id != self.id);
                 let revision = known.rollback.as_ref().and_then(|it| it.service_revision_arn.clone());
-                let to = Target { service_revision: revision, ..there.map(Target::of).unwrap_or_default() };
-                ended(Kind::RolledBack, Detail { rolled_back_to: Some(to), ..because() })
+                let to =
+                    RollbackTarget { service_revision: revision, ..there.map(RollbackTarget::of).unwrap_or_default() };
+                ended(Kind::RolledBack, OutcomeDetail { rolled_back_to: Some(to), ..because() })
             }
             "ROLLBACK_FAILED" => ended(Kind::RollbackFailed, because()),
             "STOPPED" if known.is_triggered() => ended(Kind::DeploymentFailed, because()),
             "STOPPED" => match self.superseder(all) {
-                Some(by) => ended(Kind::Superseded, Detail { superseded_by: Some(by), ..because() }),
-                None => ended(Kind::Stopped, Detail { happened_at: known.ended_at().map(rfc3339), ..because() }),
+                Some(by) => ended(Kind::Superseded, OutcomeDetail { superseded_by: Some(by), ..because() }),
+                None => ended(Kind::Stopped, OutcomeDetail { happened_at: known.ended_at().map(rfc3339), ..because() }),
             },
             status => {
                 let stage = known.lifecycle_stage.as_deref().map(|stage| format!(" ({stage})")).unwrap_or_default();
-                Standing::Open(format!("{status}{stage}"))
+                DeploymentStatus::Open(format!("{status}{stage}"))
             }
         }
     }
@@ -698,60 +704,65 @@ impl Followed<'_> {
         primary: Option<&Deployment>,
         all: &[Deployment],
         rollback_is_on: bool,
-    ) -> Standing {
-        let ended = |kind, detail| Standing::Ended(Box::new(Ending { kind, detail }));
-        let Some(primary) = primary else { return Standing::Open("the service has no deployment".to_owned()) };
+    ) -> DeploymentStatus {
+        let ended = |kind, detail| DeploymentStatus::Ended(Box::new(Outcome { kind, detail }));
+        let Some(primary) = primary else { return DeploymentStatus::Open("the service has no deployment".to_owned()) };
         let rolled_back = |failed: Option<&Deployment>| {
             let reason = failed.and_then(|it| it.rollout_state_reason.clone());
             match primary.rollout() {
                 "COMPLETED" => ended(
                     Kind::RolledBack,
-                    Detail { reason, rolled_back_to: Some(Target::of(primary)), ..Detail::default() },
+                    OutcomeDetail {
+                        reason,
+                        rolled_back_to: Some(RollbackTarget::of(primary)),
+                        ..OutcomeDetail::default()
+                    },
                 ),
                 "FAILED" => {
                     let reason = primary.rollout_state_reason.clone().or(reason);
-                    ended(Kind::RollbackFailed, Detail { reason, ..Detail::default() })
+                    ended(Kind::RollbackFailed, OutcomeDetail { reason, ..OutcomeDetail::default() })
                 }
-                _ => Standing::Open(format!("rolling back to {}", primary.id)),
+                _ => DeploymentStatus::Open(format!("rolling back to {}", primary.id)),
             }
         };
-        let superseded = |by| ended(Kind::Superseded, Detail { superseded_by: Some(by), ..Detail::default() });
+        let superseded =
+            |by| ended(Kind::Superseded, OutcomeDetail { superseded_by: Some(by), ..OutcomeDetail::default() });
         match own {
             Some(own) if own.id == primary.id => match own.rollout() {
                 "COMPLETED" => {
                     let no_tasks_wanted = own.desired_count == Some(0);
-                    ended(Kind::Completed, Detail { no_tasks_wanted, ..Detail::default() })
+                    ended(Kind::Completed, OutcomeDetail { no_tasks_wanted, ..OutcomeDetail::default() })
                 }
-                "FAILED" if rollback_is_on => Standing::Open("FAILED, and to be rolled back".to_owned()),
+                "FAILED" if rollback_is_on => DeploymentStatus::Open("FAILED, and to be rolled back".to_owned()),
                 "FAILED" => {
                     let reason = own.rollout_state_reason.clone();
-                    ended(Kind::DeploymentFailed, Detail { reason, ..Detail::default() })
+                    ended(Kind::DeploymentFailed, OutcomeDetail { reason, ..OutcomeDetail::default() })
                 }
                 rollout => {
                     let count = |count: Option<i64>| count.unwrap_or_default();
                     let (running, desired) = (count(own.running_count), count(own.desired_count));
-                    Standing::Open(format!("{rollout}, {running} of {desired} tasks run"))
+                    DeploymentStatus::Open(format!("{rollout}, {running} of {desired} tasks run"))
                 }
             },
             Some(own) if own.rollout() == "FAILED" && rollback_is_on => rolled_back(Some(own)),
             Some(own) if own.rollout() == "FAILED" => {
                 let reason = own.rollout_state_reason.clone();
-                ended(Kind::DeploymentFailed, Detail { reason, ..Detail::default() })
+                ended(Kind::DeploymentFailed, OutcomeDetail { reason, ..OutcomeDetail::default() })
             }
             _ => match self.superseder(all) {
                 Some(by) => superseded(by),
                 None if primary.rolls_back() => rolled_back(own),
                 // A rollback takes up the deployment from before, newly created.
                 None if own.is_none() && self.is_newer(primary) => rolled_back(None),
-                None => {
-                    Standing::Open("it is not among the service's deployments, or nothing took over from it".to_owned())
-                }
+                None => DeploymentStatus::Open(
+                    "it is not among the service's deployments, or nothing took over from it".to_owned(),
+                ),
             },
         }
     }
 }
 
-impl Target {
+impl RollbackTarget {
     fn of(deployment: &Deployment) -> Self {
         Self {
             service_revision: None,
@@ -786,15 +797,17 @@ impl ServiceDeployment {
 
     /// Where it stands; `None` where its status is not known.
     #[must_use]
-    pub fn stands(&self) -> Option<Stands> {
+    pub fn stands(&self) -> Option<DeploymentProgress> {
         Some(match self.status.as_str() {
             "PENDING" | "IN_PROGRESS" | "STOP_REQUESTED" | "ROLLBACK_REQUESTED" | "ROLLBACK_IN_PROGRESS" => {
-                Stands::UnderWay
+                DeploymentProgress::UnderWay
             }
-            "SUCCESSFUL" => Stands::Ended(Kind::Completed),
-            "ROLLBACK_SUCCESSFUL" => Stands::Ended(Kind::RolledBack),
-            "ROLLBACK_FAILED" => Stands::Ended(Kind::RollbackFailed),
-            "STOPPED" => Stands::Ended(if self.is_triggered() { Kind::DeploymentFailed } else { Kind::Stopped }),
+            "SUCCESSFUL" => DeploymentProgress::Ended(Kind::Completed),
+            "ROLLBACK_SUCCESSFUL" => DeploymentProgress::Ended(Kind::RolledBack),
+            "ROLLBACK_FAILED" => DeploymentProgress::Ended(Kind::RollbackFailed),
+            "STOPPED" => {
+                DeploymentProgress::Ended(if self.is_triggered() { Kind::DeploymentFailed } else { Kind::Stopped })
+            }
             _ => return None,
         })
     }
@@ -861,7 +874,7 @@ fn time(seconds: f64) -> Option<DateTime<Utc>> {
 
 /// What an event says of a deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Happened {
+pub enum DeploymentEventKind {
     /// It began.
     InProgress,
     /// The service is steady with it.
@@ -873,7 +886,7 @@ pub enum Happened {
     Failed,
 }
 
-/// An `ECS Deployment State Change` event.
+/// An `ECS Deployment State Difference` event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeploymentEvent {
     /// The service.
@@ -883,7 +896,7 @@ pub struct DeploymentEvent {
     /// The deployment.
     pub deployment_id: String,
     /// What happened.
-    pub happened: Happened,
+    pub happened: DeploymentEventKind,
     /// Why, in the words of ECS, as far as they can hold no value: see [`reason::known`].
     pub reason: Option<String>,
     /// When.
@@ -906,9 +919,9 @@ impl DeploymentEvent {
             ));
         }
         let happened = match text("/detail/eventName") {
-            "SERVICE_DEPLOYMENT_IN_PROGRESS" => Happened::InProgress,
-            "SERVICE_DEPLOYMENT_COMPLETED" => Happened::Completed,
-            "SERVICE_DEPLOYMENT_FAILED" => Happened::Failed,
+            "SERVICE_DEPLOYMENT_IN_PROGRESS" => DeploymentEventKind::InProgress,
+            "SERVICE_DEPLOYMENT_COMPLETED" => DeploymentEventKind::Completed,
+            "SERVICE_DEPLOYMENT_FAILED" => DeploymentEventKind::Failed,
             _ => return Ok(None),
         };
         let service_arn = text("/resources/0");
@@ -925,7 +938,7 @@ impl DeploymentEvent {
         if deployment_id.is_empty() {
             return Err("the event has no /detail/deploymentId".to_owned());
         }
-        if deployment_id.len() > LONGEST_ID {
+        if deployment_id.len() > MAX_ID {
             return Err(format!("/detail/deploymentId {} is no id of a deployment", shown_text(deployment_id)));
         }
         let at = [text("/detail/updatedAt"), text("/time")]
@@ -980,9 +993,9 @@ mod tests {
     const OLD: &str = "ecs-svc/1";
     const NEW: &str = "ecs-svc/3";
 
-    fn followed() -> Followed<'static> {
+    fn followed() -> TrackedDeployment<'static> {
         let started_at = DateTime::from_timestamp(1000, 0).unwrap();
-        Followed { id: OWN, before: Some(OLD), started_at, service_deployment: None }
+        TrackedDeployment { id: OWN, before: Some(OLD), started_at, service_deployment: None }
     }
 
     fn deployment(id: &str, status: &str, rollout: &str, created: i64) -> Value {
@@ -1001,17 +1014,17 @@ mod tests {
         serde_json::from_value(value).unwrap()
     }
 
-    fn kind(standing: &Standing) -> Option<Kind> {
+    fn kind(standing: &DeploymentStatus) -> Option<Kind> {
         match standing {
-            Standing::Open(_) => None,
-            Standing::Ended(ending) => Some(ending.kind),
+            DeploymentStatus::Open(_) => None,
+            DeploymentStatus::Ended(ending) => Some(ending.kind),
         }
     }
 
-    fn detail(standing: Standing) -> Detail {
+    fn detail(standing: DeploymentStatus) -> OutcomeDetail {
         match standing {
-            Standing::Open(what) => panic!("open: {what}"),
-            Standing::Ended(ending) => ending.detail,
+            DeploymentStatus::Open(what) => panic!("open: {what}"),
+            DeploymentStatus::Ended(ending) => ending.detail,
         }
     }
 
@@ -1160,7 +1173,9 @@ mod tests {
         }
         // It is not in the list any more: what a look before saw, and records, tell.
         let known = service_deployment("STOPPED", &json!({"stoppedAt": 1105.5}));
-        let Standing::Ended(ending) = followed().standing(&service(&[back]), Some(&known)) else { panic!("open") };
+        let DeploymentStatus::Ended(ending) = followed().standing(&service(&[back]), Some(&known)) else {
+            panic!("open")
+        };
         assert_eq!((ending.kind, ending.happened_at()), (Kind::Stopped, DateTime::from_timestamp_millis(1_105_500)));
         let by = Superseder { deployment_id: NEW.to_owned(), ..Superseder::default() };
         assert_eq!(ending.superseded(&by).kind, Kind::Superseded);
@@ -1197,13 +1212,13 @@ mod tests {
         let standing = followed().standing(&anew, Some(&service_deployment("SUCCESSFUL", &none)));
         assert_eq!(kind(&standing), Some(Kind::Completed));
         let by = Superseder { deployment_id: NEW.to_owned(), ..Superseder::default() };
-        let Standing::Ended(ending) = followed().of_deleted(None) else { panic!("open") };
+        let DeploymentStatus::Ended(ending) = followed().of_deleted(None) else { panic!("open") };
         assert_eq!(ending.superseded(&by).kind, Kind::Stopped, "another life's supersedes nothing");
     }
 
     #[test]
     fn what_has_no_service_deployment_behind_one_that_was_rolled_back_is_the_rollback() {
-        let listed = |created: f64, status: &str| -> Listed {
+        let listed = |created: f64, status: &str| -> ServiceDeploymentSummary {
             serde_json::from_value(json!({"serviceDeploymentArn": "sd", "createdAt": created, "status": status}))
                 .unwrap()
         };
@@ -1222,7 +1237,7 @@ mod tests {
     #[test]
     fn nothing_that_was_created_before_a_deployment_is_its_service_deployment() {
         // (i): two changes two seconds apart, and the list is behind.
-        let listed = |created: f64| -> Listed {
+        let listed = |created: f64| -> ServiceDeploymentSummary {
             serde_json::from_value(json!({"serviceDeploymentArn": "first", "createdAt": created})).unwrap()
         };
         assert_eq!(followed().among(&[listed(998.0)]), None);
@@ -1244,7 +1259,7 @@ mod tests {
         let numbered = json!({"targetServiceRevision": {"arn": "arn:aws:ecs:r:1:service-revision/c/s/2"}});
         let standing = followed().standing(&under_way, Some(&service_deployment("SUCCESSFUL", &numbered)));
         assert_eq!(kind(&standing), Some(Kind::Completed));
-        let named = Followed { service_deployment: Some("arn:sd"), ..followed() };
+        let named = TrackedDeployment { service_deployment: Some("arn:sd"), ..followed() };
         let known = service_deployment("SUCCESSFUL", &json!({"createdAt": 1000.0}));
         assert_eq!(kind(&named.standing(&under_way, Some(&known))), Some(Kind::Completed));
         assert_eq!(kind(&named.standing(&under_way, Some(&service_deployment("SUCCESSFUL", &earlier)))), None);
@@ -1252,7 +1267,7 @@ mod tests {
 
     #[test]
     fn a_service_deployment_is_found_by_number_else_by_time() {
-        let listed = |arn: &str, revision: &str, created: f64| -> Listed {
+        let listed = |arn: &str, revision: &str, created: f64| -> ServiceDeploymentSummary {
             serde_json::from_value(
                 json!({"serviceDeploymentArn": arn, "targetServiceRevisionArn": revision, "createdAt": created}),
             )
@@ -1284,7 +1299,7 @@ mod tests {
     fn events_are_read() {
         let read = DeploymentEvent::parse(&event("SERVICE_DEPLOYMENT_COMPLETED", "done")).unwrap().unwrap();
         assert_eq!(read.service.to_string(), "111122223333/us-west-2/default/servicetest");
-        assert_eq!((read.happened, read.deployment_id.as_str()), (Happened::Completed, "ecs-svc/123"));
+        assert_eq!((read.happened, read.deployment_id.as_str()), (DeploymentEventKind::Completed, "ecs-svc/123"));
         assert_eq!(read.at.to_rfc3339(), "2026-05-23T11:11:11.500+00:00");
         assert!(!read.rolls_back());
         let reason = "ECS deployment circuit breaker: rolling back to deploymentId ecs-svc/99.";

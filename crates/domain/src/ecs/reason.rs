@@ -29,7 +29,7 @@ unable unhealthy until update updated waiting was were which while will with wit
 const BEFORE: [char; 3] = ['(', '"', '\''];
 const BEHIND: [char; 8] = ['.', ',', ':', ';', '!', ')', '"', '\''];
 /// The longest number of a deployment.
-const LONGEST_NUMBER: usize = 20;
+const MAX_NUMBER: usize = 20;
 
 /// A reason with [`HIDDEN`] for whatever is no word of ECS's and no id of a deployment: nothing that a value can stand in is left.
 #[must_use]
@@ -65,7 +65,7 @@ fn is_known(word: &str) -> bool {
     let bare = word.trim_start_matches(BEFORE).trim_end_matches(BEHIND);
     let is_word = |word: &str| WORDS.split_whitespace().any(|known| known.eq_ignore_ascii_case(word));
     let number = bare.strip_prefix("ecs-svc/").unwrap_or_default();
-    let is_id = (1..=LONGEST_NUMBER).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
+    let is_id = (1..=MAX_NUMBER).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
     // "alarm(s)" ends with a mark of its own.
     is_word(bare) || is_word(word.trim_end_matches([':', '.', ','])) || is_id
 }

@@ -186,7 +186,7 @@ fn primary_of(list: &Value) -> Option<&Map<String, Value>> {
 /// `BEFORE` and `AFTER`: the keys of the first version, and `images` beside them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct State {
+pub struct ServiceState {
     /// ARN of the cluster.
     pub cluster_arn: String,
     /// ARN of the service.
@@ -221,13 +221,13 @@ pub struct TagState {
 impl Snapshot {
     /// What the caller is told of it; `container` is the one that the change is about.
     #[must_use]
-    pub fn state(&self, container: Option<&str>) -> State {
+    pub fn state(&self, container: Option<&str>) -> ServiceState {
         let definition = self.task_definition.as_deref();
         let reported = definition.and_then(|definition| {
             let containers = &definition.containers;
             containers.iter().find(|it| Some(it.name.as_str()) == container).or_else(|| containers.first())
         });
-        State {
+        ServiceState {
             cluster_arn: self.service.cluster_arn().to_owned(),
             service_arn: self.service.arn().to_owned(),
             task_definition_name: reported.map(|it| it.name.clone()),
@@ -248,8 +248,8 @@ impl Snapshot {
 
     /// What a record keeps of it: the state, the `PRIMARY` deployment, and every parameter that an event can set.
     #[must_use]
-    pub fn recorded(&self, container: Option<&str>) -> Recorded {
-        Recorded {
+    pub fn recorded(&self, container: Option<&str>) -> RecordedState {
+        RecordedState {
             state: self.state(container),
             deployment_id: self.service.deployment_id().map(str::to_owned),
             created_at: self.service.created_at().map(rfc3339),
@@ -264,10 +264,10 @@ impl Snapshot {
 
 /// `before` and `after` of a record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Recorded {
+pub struct RecordedState {
     /// What the caller was told.
     #[serde(flatten)]
-    pub state: State,
+    pub state: ServiceState,
     /// Id of the `PRIMARY` deployment.
     #[serde(rename = "deploymentId")]
     pub deployment_id: Option<String>,
@@ -281,7 +281,7 @@ pub struct Recorded {
     pub service: Map<String, Value>,
 }
 
-impl Recorded {
+impl RecordedState {
     /// Leaves the parameters out, and says that `why` stands for them.
     pub fn shorten(&mut self, why: String) {
         self.service = Map::from_iter([(SHORTENED.to_owned(), why.into())]);
@@ -345,7 +345,7 @@ mod tests {
         assert_eq!(recorded.state.tags[0].key, "a");
         assert_eq!(recorded.service, *json!({"desiredCount": 3}).as_object().unwrap());
         let text = serde_json::to_string(&recorded).unwrap();
-        assert_eq!(serde_json::from_str::<Recorded>(&text).unwrap(), recorded);
+        assert_eq!(serde_json::from_str::<RecordedState>(&text).unwrap(), recorded);
         assert_eq!(snapshot.state(None).task_definition_name.as_deref(), Some("web"));
     }
 }

@@ -175,7 +175,7 @@ impl TaskDefinition {
 
     /// Whether registering `document` anew would make a revision equal to this one.
     #[must_use]
-    pub fn is_what_would_be_registered(&self, document: &str) -> bool {
+    pub fn matches_registration(&self, document: &str) -> bool {
         // Read through `with_images` with nothing to set, so that both sides went through the same reduction.
         let Ok(own) = self.with_images(&BTreeMap::new()) else { return false };
         match (serde_json::from_str::<Value>(&own), serde_json::from_str::<Value>(document)) {
@@ -288,23 +288,23 @@ mod tests {
         let tags = json!([{"key": "a", "value": "1"}, {"key": "b", "value": "2"}]);
         let base = described(&definition, &tags);
         let wanted = base.with_images(&images("web", "nginx")).unwrap();
-        assert!(!base.is_what_would_be_registered(&wanted));
+        assert!(!base.matches_registration(&wanted));
 
         let mut registered = definition.clone();
         registered["containerDefinitions"][0]["image"] = json!("nginx");
         registered["revision"] = json!(8);
         registered["registeredAt"] = json!(17.5);
         let reordered = json!([{"key": "b", "value": "2"}, {"key": "a", "value": "1"}]);
-        assert!(described(&registered, &reordered).is_what_would_be_registered(&wanted));
+        assert!(described(&registered, &reordered).matches_registration(&wanted));
 
         registered["containerDefinitions"][0]["command"] = json!(["b", "a"]);
-        assert!(!described(&registered, &tags).is_what_would_be_registered(&wanted));
+        assert!(!described(&registered, &tags).matches_registration(&wanted));
         registered["containerDefinitions"][0]["command"] = json!(["a", "b"]);
-        assert!(described(&registered, &tags).is_what_would_be_registered(&wanted));
+        assert!(described(&registered, &tags).matches_registration(&wanted));
         registered["cpu"] = json!("512");
-        assert!(!described(&registered, &tags).is_what_would_be_registered(&wanted));
+        assert!(!described(&registered, &tags).matches_registration(&wanted));
         registered["cpu"] = json!("256");
-        assert!(!described(&registered, &json!([])).is_what_would_be_registered(&wanted));
+        assert!(!described(&registered, &json!([])).matches_registration(&wanted));
     }
 
     #[test]

@@ -97,16 +97,16 @@ impl EventFormat {
         for error in validator.iter_errors(event) {
             self.describe(&error, prefix, &mut faults);
         }
-        find_nul(&Place::Event(prefix), event, &mut faults);
+        find_nul(&FaultPlace::Event(prefix), event, &mut faults);
         Ok(faults.into_iter().collect())
     }
 
     /// Puts what the validator found into words that help.
     fn describe(&self, error: &ValidationError<'_>, prefix: &str, faults: &mut BTreeSet<String>) {
         let path = &format!("{prefix}{}", error.instance_path().as_str());
-        let here = &Place::Event(path);
+        let here = &FaultPlace::Event(path);
         let rule = error.schema_path().as_str();
-        let mut add = |at: &Place<'_>, fault: String| _ = faults.insert(format!("{}: {fault}", place(at)));
+        let mut add = |at: &FaultPlace<'_>, fault: String| _ = faults.insert(format!("{}: {fault}", place(at)));
         match error.kind() {
             ValidationErrorKind::AdditionalProperties { unexpected } => {
                 for name in unexpected {
@@ -115,10 +115,10 @@ impl EventFormat {
                 }
             }
             ValidationErrorKind::PropertyNames { error: name } => {
-                add(&Place::Member(here, name.instance().as_str().unwrap_or_default()), self.refusal(name));
+                add(&FaultPlace::Member(here, name.instance().as_str().unwrap_or_default()), self.refusal(name));
             }
             ValidationErrorKind::Required { property } if rule.contains(DEPENDENT) => {
-                add(&Place::Member(here, dependent(rule)), format!("only together with {property}"));
+                add(&FaultPlace::Member(here, dependent(rule)), format!("only together with {property}"));
             }
             ValidationErrorKind::FalseSchema => {
                 add(here, format!("not together with \"{}\"", dependent(rule)));
@@ -200,13 +200,13 @@ fn named_by(arn: &str) -> String {
 
 /// Where a value stands. Written out only where something is wrong there: names may be megabytes long, and the values
 /// under them tens of thousands.
-enum Place<'a> {
+enum FaultPlace<'a> {
     Event(&'a str),
-    Member(&'a Place<'a>, &'a str),
-    Item(&'a Place<'a>, usize),
+    Member(&'a FaultPlace<'a>, &'a str),
+    Item(&'a FaultPlace<'a>, usize),
 }
 
-impl fmt::Display for Place<'_> {
+impl fmt::Display for FaultPlace<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Event(prefix) => f.write_str(prefix),
@@ -223,18 +223,18 @@ impl fmt::Display for Place<'_> {
 }
 
 /// Finds NUL characters, which no field of any AWS API takes and which end strings early in many tools.
-fn find_nul(at: &Place<'_>, value: &Value, faults: &mut BTreeSet<String>) {
-    let fault = |at: &Place<'_>, text: &str| format!("{}: {} holds a NUL character", place(at), shown_text(text));
+fn find_nul(at: &FaultPlace<'_>, value: &Value, faults: &mut BTreeSet<String>) {
+    let fault = |at: &FaultPlace<'_>, text: &str| format!("{}: {} holds a NUL character", place(at), shown_text(text));
     match value {
         Value::String(text) if text.contains('\0') => _ = faults.insert(fault(at, text)),
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                find_nul(&Place::Item(at, index), item, faults);
+                find_nul(&FaultPlace::Item(at, index), item, faults);
             }
         }
         Value::Object(members) => {
             for (name, item) in members {
-                let at = Place::Member(at, name);
+                let at = FaultPlace::Member(at, name);
                 if name.contains('\0') {
                     faults.insert(fault(&at, name));
                 }
@@ -246,8 +246,8 @@ fn find_nul(at: &Place<'_>, value: &Value, faults: &mut BTreeSet<String>) {
 }
 
 /// A JSON pointer (RFC 6901) for people.
-fn place(at: &Place<'_>) -> String {
-    if matches!(at, Place::Event("")) { "(event)".to_owned() } else { shown(at) }
+fn place(at: &FaultPlace<'_>) -> String {
+    if matches!(at, FaultPlace::Event("")) { "(event)".to_owned() } else { shown(at) }
 }
 
 /// Reads a JSON value in which no object names a member twice.

@@ -15,7 +15,7 @@ use crate::canonical_json;
 use crate::error::{Code, Failure};
 use crate::event::{EventFormat, MAX_EVENT_BYTES, MAX_FAULTS};
 use crate::ids::{AccountId, ChangeId, EcsName, Region, ServiceKey, looks_verified};
-use crate::image::{Found, ImageReference, Pins};
+use crate::image::{ImageReference, ResolvedImage, ResolvedImages};
 use crate::ledger::record::Identity;
 use crate::text::{hex, shown, shown_text};
 
@@ -78,7 +78,7 @@ pub enum ImageChange {
 
 /// What is asked of the registries before anything is changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lookup {
+pub enum ImageCheck {
     /// Nothing.
     None,
     /// Whether they have the images.
@@ -144,9 +144,9 @@ pub struct UpdateRequest {
     /// What to put back: the state from before a change.
     pub restore: Option<RestorePoint>,
     /// What is asked of the images' registries.
-    pub lookup: Lookup,
+    pub lookup: ImageCheck,
     /// What the images were pinned to.
-    pub pins: Pins,
+    pub pins: ResolvedImages,
     /// `os/architecture` of what is in an image for several platforms, by the image.
     pub platforms: BTreeMap<String, Vec<String>>,
     /// `family:revision` that the service must be running.
@@ -173,7 +173,7 @@ pub struct UpdateRequest {
 impl UpdateRequest {
     /// Takes what was found of the images, and pins them where the event asks for it. One that names a digest is pinned
     /// already.
-    pub fn found(&mut self, found: &HashMap<ImageReference, Found>) {
+    pub fn found(&mut self, found: &HashMap<ImageReference, ResolvedImage>) {
         let images: Vec<&mut ImageReference> = match &mut self.image {
             ImageChange::None => Vec::new(),
             ImageChange::Auto(image) => vec![image],
@@ -181,7 +181,7 @@ impl UpdateRequest {
         };
         for image in images {
             let Some(found) = found.get(image) else { continue };
-            if self.lookup == Lookup::Pin && image.digest().is_none() {
+            if self.lookup == ImageCheck::Pin && image.digest().is_none() {
                 self.pins.0.insert(image.to_string(), found.pinned.to_string());
                 image.clone_from(&found.pinned);
             }
@@ -325,7 +325,7 @@ fn request(event: Value, place: &dyn Fn(&str) -> String, defaults: &Defaults) ->
     let image = image_change(entry.ecs_image_name, entry.container_name, entry.images, place)
         .map_err(|images| Faults { schema: Vec::new(), images })?;
     let pins = match &entry.pushed_tag {
-        None => Pins::default(),
+        None => ResolvedImages::default(),
         Some(tag) => {
             pushed(&image, tag).map_err(|fault| Faults::schema(format!("{}: {fault}", shown(&place("pushed_tag")))))?
         }
@@ -340,9 +340,9 @@ fn request(event: Value, place: &dyn Fn(&str) -> String, defaults: &Defaults) ->
         force_new_deployment: entry.force_new_deployment,
         restore,
         lookup: match (entry.resolve_digest, entry.check_image) {
-            (true, _) => Lookup::Pin,
-            (false, true) => Lookup::Check,
-            (false, false) => Lookup::None,
+            (true, _) => ImageCheck::Pin,
+            (false, true) => ImageCheck::Check,
+            (false, false) => ImageCheck::None,
         },
         pins,
         platforms: BTreeMap::new(),
@@ -441,12 +441,14 @@ fn sent_at(text: &str, place: &dyn Fn(&str) -> String) -> Result<DateTime<Utc>, 
 }
 
 /// What the tag of a push stood for: the digests that the event names.
-fn pushed(image: &ImageChange, tag: &str) -> Result<Pins, &'static str> {
+fn pushed(image: &ImageChange, tag: &str) -> Result<ResolvedImages, &'static str> {
     let images = image.references();
     if images.is_empty() || images.iter().any(|image| image.digest().is_none()) {
         return Err("it goes with ecs_image_name or images, whose digests are what was pushed under it");
     }
-    Ok(Pins(images.iter().map(|image| (format!("{}:{tag}", image.repository()), image.to_string())).collect()))
+    Ok(ResolvedImages(
+        images.iter().map(|image| (format!("{}:{tag}", image.repository()), image.to_string())).collect(),
+    ))
 }
 
 fn image_change(
@@ -721,8 +723,8 @@ mod tests {
                 .clone(),
                 force_new_deployment: true,
                 restore: None,
-                lookup: Lookup::Pin,
-                pins: Pins::default(),
+                lookup: ImageCheck::Pin,
+                pins: ResolvedImages::default(),
                 platforms: BTreeMap::new(),
                 expected_task_definition: Some("web:7".to_owned()),
                 dry_run: true,

@@ -14,7 +14,7 @@ const SENT_TOLERANCE: Duration = Duration::seconds(4);
 
 /// Head and key as they were read together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Position {
+pub struct LedgerState {
     /// The service's head; none before its first record.
     pub head: Option<Head>,
     /// The event's key; none where it is new.
@@ -40,7 +40,7 @@ pub enum Admission {
     },
     /// The key's change began and has no final answer: it goes on.
     Continue(Progress),
-    /// The key has a final answer: JSON of [`super::idempotency::Answer`].
+    /// The key has a final answer: JSON of [`super::idempotency::StoredAnswer`].
     Answered(String),
     /// The key came with another event.
     KeyReused {
@@ -68,7 +68,7 @@ impl Admission {
     }
 }
 
-impl Position {
+impl LedgerState {
     /// The last change of the service that began.
     #[must_use]
     pub fn begun(&self) -> Option<&ChangeId> {
@@ -136,8 +136,8 @@ impl Position {
 
 #[cfg(test)]
 mod tests {
-    use super::super::idempotency::Answer;
-    use super::super::record::{Attempt, Place, RecordKey};
+    use super::super::idempotency::StoredAnswer;
+    use super::super::record::{Attempt, RecordKey, RecordPlace};
     use super::*;
     use crate::error::{Code, Failure};
 
@@ -154,13 +154,13 @@ mod tests {
     }
 
     fn head(begun: &ChangeId, lease: Option<Lease>) -> Head {
-        let record = RecordKey::new(begun.clone(), Place::STARTED);
+        let record = RecordKey::new(begun.clone(), RecordPlace::STARTED);
         let (highest, begun) = (begun.clone(), Some(begun.clone()));
         Head { seq: 3, hash: "h".to_owned(), record, highest, begun, begun_by: None, running: None, lease }
     }
 
-    fn position(head: Option<Head>, key: Option<KeyItem>) -> Position {
-        Position { head, key }
+    fn position(head: Option<Head>, key: Option<KeyItem>) -> LedgerState {
+        LedgerState { head, key }
     }
 
     fn event(hash: &str) -> EventFacts<'_> {
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_new_service_admits_a_change() {
-        assert_eq!(Position::default().admits(event("e"), at(0)), Admission::Begin { orphan: None });
+        assert_eq!(LedgerState::default().admits(event("e"), at(0)), Admission::Begin { orphan: None });
     }
 
     #[test]
@@ -188,7 +188,7 @@ mod tests {
     fn a_key_answers_once_it_is_answered_whatever_lease_stands() {
         let (own, other) = (change(0), change(5));
         let failure = Failure::new(Code::ServiceUpdateFailed, "no");
-        let answered = key_of(&own).answered(&Answer::Failure(failure), at(1)).unwrap();
+        let answered = key_of(&own).answered(&StoredAnswer::Failure(failure), at(1)).unwrap();
         let busy = position(Some(head(&other, Some(lease(&other, 60)))), Some(answered));
         assert!(matches!(busy.admits(event("e"), at(7)), Admission::Answered(_)));
         assert_eq!(busy.admits(event("other"), at(7)), Admission::KeyReused { change_id: Some(own) });

@@ -19,7 +19,7 @@ const LIFETIME: Duration = Duration::days(30);
 
 /// What an account has used of the budget of a day.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Budget {
+pub struct ExternalBudget {
     /// The account.
     pub account: AccountId,
     /// The day (UTC), by the recorder's clock: an event says of itself when it happened.
@@ -58,12 +58,12 @@ pub enum Room {
     /// It is recorded, whatever others did.
     Known,
     /// It is recorded, and this is what the budget is then.
-    Within(Budget),
+    Within(ExternalBudget),
     /// It is counted: this is what the budget is then.
-    Beyond(Budget),
+    Beyond(ExternalBudget),
 }
 
-impl Budget {
+impl ExternalBudget {
     /// Id of its item.
     #[must_use]
     pub fn id(account: &AccountId, day: NaiveDate) -> String {
@@ -126,7 +126,7 @@ impl Beyond {
 mod tests {
     use super::*;
     use crate::ids::ChangeId;
-    use crate::ledger::record::{Place, RecordKey};
+    use crate::ledger::record::{RecordKey, RecordPlace};
 
     fn at(second: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(1_795_000_000 + second, 0).unwrap()
@@ -137,7 +137,7 @@ mod tests {
         Head {
             seq: 1,
             hash: "h".to_owned(),
-            record: RecordKey::new(change_id.clone(), Place::RESULT),
+            record: RecordKey::new(change_id.clone(), RecordPlace::RESULT),
             highest: change_id.clone(),
             begun: is_begun.then_some(change_id),
             begun_by: None,
@@ -155,9 +155,9 @@ mod tests {
         }
     }
 
-    fn used(recorded: u32) -> Budget {
+    fn used(recorded: u32) -> ExternalBudget {
         let account = AccountId::parse("222222222222").unwrap();
-        Budget { recorded, ..Budget::unused(account, at(0).date_naive()) }
+        ExternalBudget { recorded, ..ExternalBudget::unused(account, at(0).date_naive()) }
     }
 
     #[test]
@@ -197,7 +197,11 @@ mod tests {
     fn each_account_and_day_has_its_own() {
         let (one, other) = (AccountId::parse("222222222222").unwrap(), AccountId::parse("333333333333").unwrap());
         let day = at(0).date_naive();
-        let ids = [Budget::id(&one, day), Budget::id(&other, day), Budget::id(&one, day.succ_opt().unwrap())];
+        let ids = [
+            ExternalBudget::id(&one, day),
+            ExternalBudget::id(&other, day),
+            ExternalBudget::id(&one, day.succ_opt().unwrap()),
+        ];
         assert_eq!(ids[0], "external#222222222222#2026-11-18");
         assert!(ids[0] != ids[1] && ids[0] != ids[2]);
     }

@@ -7,7 +7,7 @@
 use chrono::{DateTime, Duration, Utc};
 
 /// The longest round trip that measures anything.
-const LONGEST_ROUND_TRIP: Duration = Duration::seconds(1);
+const MAX_ROUND_TRIP: Duration = Duration::seconds(1);
 /// How far the clock may be off.
 const TOLERANCE: Duration = Duration::seconds(2);
 /// `Date` is cut to whole seconds.
@@ -43,7 +43,7 @@ impl RoundTrip {
     pub fn reading(&self) -> Reading {
         let Self { sent, received, date } = *self;
         // A clock that was set back meanwhile measures nothing either.
-        if received - sent > LONGEST_ROUND_TRIP || received < sent {
+        if received - sent > MAX_ROUND_TRIP || received < sent {
             return Reading::Unknown;
         }
         if sent < date - TOLERANCE || received > date + PRECISION + TOLERANCE {

@@ -15,7 +15,7 @@ use chrono::{DateTime, Duration};
 use uuid::Uuid;
 
 use super::clock;
-use super::record::Place;
+use super::record::RecordPlace;
 use crate::text::rfc3339;
 
 /// How far the clock of a writer may be off that began a change: it was compared, and may drift a little until it is read.
@@ -28,13 +28,13 @@ const NOT_COMPARED: Duration = Duration::minutes(5);
 
 /// What of a record has to grow.
 #[derive(Debug, Clone, Copy)]
-pub struct Step {
+pub struct GrowthStep {
     /// Its place in the chain.
     pub seq: u64,
     /// The bytes of its change's id.
     pub change_id: [u8; 16],
     /// Its place among the records of its change.
-    pub place: Place,
+    pub place: RecordPlace,
     /// When it says it was written, in milliseconds since 1970; none where that is no time.
     pub at: Option<i64>,
 }
@@ -48,15 +48,16 @@ pub struct Growth {
     /// The latest time that a record says.
     latest: i64,
     /// Before which time nothing can have been written any more, and the record that says so.
-    floor: Option<(i64, Step)>,
+    floor: Option<(i64, GrowthStep)>,
 }
 
 impl Growth {
     /// Takes the next record of the chain. What is wrong with it, where it does not grow.
-    pub fn take(&mut self, step: Step) -> Option<String> {
+    pub fn take(&mut self, step: GrowthStep) -> Option<String> {
         let Some(at) = step.at else { return Some("back-dated: its `at` is no time (RFC 3339)".to_owned()) };
         self.latest = self.latest.max(at);
-        let off = if matches!(step.place, Place::Started(_)) { COMPARED } else { NOT_COMPARED }.num_milliseconds();
+        let off =
+            if matches!(step.place, RecordPlace::Started(_)) { COMPARED } else { NOT_COMPARED }.num_milliseconds();
         if let Some((floor, before)) = self.floor
             && at.saturating_add(off) < floor
         {
@@ -89,7 +90,7 @@ impl Growth {
             ));
         }
         // Who begins a change reads the clock once, for its id and its record.
-        (step.place == Place::STARTED && made < at).then(|| {
+        (step.place == RecordPlace::STARTED && made < at).then(|| {
             let (made, at) = (time(made), time(at));
             format!("back-dated: its change's id was made at {made}, and it began at {at}")
         })
@@ -101,7 +102,7 @@ fn milliseconds(change_id: [u8; 16]) -> i64 {
     change_id.iter().take(6).fold(0, |time, byte| time << 8 | i64::from(*byte))
 }
 
-fn name(step: &Step) -> String {
+fn name(step: &GrowthStep) -> String {
     format!("{}#{}", Uuid::from_bytes(step.change_id).hyphenated(), step.place)
 }
 
@@ -123,36 +124,36 @@ mod tests {
     }
 
     /// The first fault of records of which each is the time of its change's id, its place, and its own time.
-    fn fault(records: &[(i64, Place, i64)]) -> Option<(u64, String)> {
+    fn fault(records: &[(i64, RecordPlace, i64)]) -> Option<(u64, String)> {
         let mut growth = Growth::default();
         (1..).zip(records).find_map(|(seq, (change, place, at))| {
-            let step = Step { seq, change_id: id(*change), place: *place, at: Some(BASE + at) };
+            let step = GrowthStep { seq, change_id: id(*change), place: *place, at: Some(BASE + at) };
             growth.take(step).map(|what| (seq, what))
         })
     }
 
     #[test]
     fn what_writers_write_grows() {
-        let second = Place::Started(Attempt::new(2).unwrap());
+        let second = RecordPlace::Started(Attempt::new(2).unwrap());
         let ledgers: [&[_]; 6] = [
             // One change after the other, with an outcome of the first one that came late.
             &[
-                (0, Place::STARTED, 0),
-                (0, Place::RESULT, 2_000),
-                (9_000, Place::STARTED, 9_000),
-                (0, Place::Later(2), 9_500),
-                (9_000, Place::RESULT, 10_000),
+                (0, RecordPlace::STARTED, 0),
+                (0, RecordPlace::RESULT, 2_000),
+                (9_000, RecordPlace::STARTED, 9_000),
+                (0, RecordPlace::Later(2), 9_500),
+                (9_000, RecordPlace::RESULT, 10_000),
             ],
             // An attempt that came a day later, behind another change's EXTERNAL record.
-            &[(0, Place::STARTED, 0), (5_000, Place::RESULT, 5_000), (0, second, 86_400_000)],
+            &[(0, RecordPlace::STARTED, 0), (5_000, RecordPlace::RESULT, 5_000), (0, second, 86_400_000)],
             // Clocks of who began that are 6 s apart; the second one's id runs ahead of its clock.
-            &[(6_000, Place::STARTED, 6_000), (6_001, Place::STARTED, 0)],
+            &[(6_000, RecordPlace::STARTED, 6_000), (6_001, RecordPlace::STARTED, 0)],
             // Two of one millisecond.
-            &[(0, Place::RESULT, 0), (1, Place::RESULT, 0), (2, Place::RESULT, 0)],
+            &[(0, RecordPlace::RESULT, 0), (1, RecordPlace::RESULT, 0), (2, RecordPlace::RESULT, 0)],
             // An event of a month ago; a recorder whose clock is minutes ahead of another's.
-            &[(-2_500_000_000, Place::RESULT, 300_000), (-2_499_999_999, Place::RESULT, -300_000)],
+            &[(-2_500_000_000, RecordPlace::RESULT, 300_000), (-2_499_999_999, RecordPlace::RESULT, -300_000)],
             // A result behind a record of a recorder whose clock is ahead.
-            &[(0, Place::STARTED, 0), (240_000, Place::RESULT, 240_000), (0, Place::RESULT, 2_000)],
+            &[(0, RecordPlace::STARTED, 0), (240_000, RecordPlace::RESULT, 240_000), (0, RecordPlace::RESULT, 2_000)],
         ];
         for ledger in ledgers {
             assert_eq!(fault(ledger), None, "{ledger:?}");
@@ -164,22 +165,30 @@ mod tests {
         let day = 86_400_000;
         for (ledger, seq, said) in [
             // Its time, however its id runs ahead; who began compared the clock.
-            (vec![(0, Place::STARTED, 0), (0, Place::RESULT, 1_000), (1, Place::STARTED, -7_001)], 3, "back-dated"),
-            (vec![(0, Place::STARTED, 0), (1, Place::STARTED, -7_001)], 2, "back-dated"),
-            (vec![(day, Place::STARTED, day), (day, Place::RESULT, 0)], 2, "back-dated"),
-            (vec![(day, Place::STARTED, day), (day + 1, Place::RESULT, 0)], 2, "back-dated"),
+            (
+                vec![(0, RecordPlace::STARTED, 0), (0, RecordPlace::RESULT, 1_000), (1, RecordPlace::STARTED, -7_001)],
+                3,
+                "back-dated",
+            ),
+            (vec![(0, RecordPlace::STARTED, 0), (1, RecordPlace::STARTED, -7_001)], 2, "back-dated"),
+            (vec![(day, RecordPlace::STARTED, day), (day, RecordPlace::RESULT, 0)], 2, "back-dated"),
+            (vec![(day, RecordPlace::STARTED, day), (day + 1, RecordPlace::RESULT, 0)], 2, "back-dated"),
             // Its id: lower, or the same millisecond.
-            (vec![(day, Place::STARTED, day), (0, Place::STARTED, day)], 2, "back-dated"),
-            (vec![(day, Place::STARTED, day), (0, Place::RESULT, day)], 2, "back-dated"),
+            (vec![(day, RecordPlace::STARTED, day), (0, RecordPlace::STARTED, day)], 2, "back-dated"),
+            (vec![(day, RecordPlace::STARTED, day), (0, RecordPlace::RESULT, day)], 2, "back-dated"),
             // Both, behind a ledger that ended long before: only where they do not fit each other.
-            (vec![(0, Place::STARTED, 0), (day, Place::STARTED, 2 * day)], 2, "back-dated: its change's id was made"),
-            (vec![(0, Place::STARTED, 0), (2 * day, Place::RESULT, day)], 2, "post-dated"),
-            (vec![(day, Place::RESULT, 0)], 1, "post-dated"),
+            (
+                vec![(0, RecordPlace::STARTED, 0), (day, RecordPlace::STARTED, 2 * day)],
+                2,
+                "back-dated: its change's id was made",
+            ),
+            (vec![(0, RecordPlace::STARTED, 0), (2 * day, RecordPlace::RESULT, day)], 2, "post-dated"),
+            (vec![(day, RecordPlace::RESULT, 0)], 1, "post-dated"),
         ] {
             let (found, what) = fault(&ledger).unwrap_or_else(|| panic!("{ledger:?}"));
             assert!(found == seq && what.starts_with(said), "{ledger:?}: {found}, {what}");
         }
-        let untimed = Step { seq: 1, change_id: id(0), place: Place::RESULT, at: None };
+        let untimed = GrowthStep { seq: 1, change_id: id(0), place: RecordPlace::RESULT, at: None };
         assert!(Growth::default().take(untimed).unwrap().contains("no time"));
     }
 
@@ -188,7 +197,12 @@ mod tests {
         let mut growth = Growth::default();
         let step = |seq, random| {
             let at = DateTime::from_timestamp_millis(BASE).unwrap();
-            Step { seq, change_id: ChangeId::new(at, [random; 10]).to_bytes(), place: Place::RESULT, at: Some(BASE) }
+            GrowthStep {
+                seq,
+                change_id: ChangeId::new(at, [random; 10]).to_bytes(),
+                place: RecordPlace::RESULT,
+                at: Some(BASE),
+            }
         };
         assert_eq!(growth.take(step(1, 1)), None);
         assert!(growth.take(step(2, 2)).unwrap().contains("not later"));
@@ -207,10 +221,10 @@ mod tests {
                 let by = |most: i64| now + (off * f64::from(i32::try_from(most).unwrap())) as i64;
                 let own = changes.get(usize::from(which) % changes.len().max(1)).copied();
                 let (change, place, at): (i64, _, _) = match (who, own) {
-                    (0, Some(change)) => (change, Place::RESULT, by(300_000)),
-                    (1, Some(change)) => (change, Place::Later(2), by(300_000)),
-                    (2, _) => ((by(300_000) - age).max(highest + 1), Place::RESULT, by(300_000)),
-                    _ => (by(3_000).max(highest + 1), Place::STARTED, by(3_000)),
+                    (0, Some(change)) => (change, RecordPlace::RESULT, by(300_000)),
+                    (1, Some(change)) => (change, RecordPlace::Later(2), by(300_000)),
+                    (2, _) => ((by(300_000) - age).max(highest + 1), RecordPlace::RESULT, by(300_000)),
+                    _ => (by(3_000).max(highest + 1), RecordPlace::STARTED, by(3_000)),
                 };
                 if change > highest {
                     highest = change;

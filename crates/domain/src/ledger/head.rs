@@ -8,7 +8,7 @@ use crate::ledger::record::{Attempt, Record, RecordKey};
 
 /// How long a lease may last after its `STARTED`: Lambda retries an asynchronous event after one and two minutes, and a
 /// retry must not meet the lease of its own dead predecessor.
-const LONGEST_LEASE: Duration = Duration::seconds(120);
+const MAX_LEASE: Duration = Duration::seconds(120);
 /// The last part of a lease, in which its holder sends nothing, and the time after its end in which nobody takes it. Clocks
 /// of two environments that change anything differ by less than both together ([`super::clock`]).
 pub const LEASE_GRACE: Duration = Duration::seconds(5);
@@ -17,7 +17,7 @@ const LATEST_EFFECT: Duration = Duration::seconds(60);
 /// How long after its attempt began a lease ends at the latest: one that was lengthened for a call of its last moment. The
 /// grace stands for two clocks.
 const LATEST_END: Duration =
-    Duration::seconds(LONGEST_LEASE.num_seconds() + LATEST_EFFECT.num_seconds() + 2 * LEASE_GRACE.num_seconds());
+    Duration::seconds(MAX_LEASE.num_seconds() + LATEST_EFFECT.num_seconds() + 2 * LEASE_GRACE.num_seconds());
 
 /// Where the ledger of a service ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,7 +177,7 @@ impl Head {
 /// When a lease ends that is taken `now` in an invocation that ends at `deadline`.
 #[must_use]
 pub fn lease_until(now: DateTime<Utc>, deadline: DateTime<Utc>) -> DateTime<Utc> {
-    milliseconds(deadline.min(now + LONGEST_LEASE) + LEASE_GRACE)
+    milliseconds(deadline.min(now + MAX_LEASE) + LEASE_GRACE)
 }
 
 /// A time as it is written: what is compared with what was read must have the same precision.
@@ -188,7 +188,7 @@ pub fn milliseconds(at: DateTime<Utc>) -> DateTime<Utc> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::Place;
+    use super::super::record::RecordPlace;
     use super::*;
 
     fn at(millisecond: i64) -> DateTime<Utc> {
@@ -242,7 +242,7 @@ mod tests {
         let head = |running: Option<&str>| Head {
             seq: 3,
             hash: "hash".to_owned(),
-            record: RecordKey::new(change_id.clone(), Place::RESULT),
+            record: RecordKey::new(change_id.clone(), RecordPlace::RESULT),
             highest: change_id.clone(),
             begun: Some(change_id.clone()),
             begun_by: None,
@@ -271,7 +271,7 @@ mod tests {
         let head = |seq, hash: &str, lease| Head {
             seq,
             hash: hash.to_owned(),
-            record: RecordKey::new(change_id.clone(), Place::STARTED),
+            record: RecordKey::new(change_id.clone(), RecordPlace::STARTED),
             highest: change_id.clone(),
             begun: Some(change_id.clone()),
             begun_by: None,

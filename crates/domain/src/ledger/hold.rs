@@ -9,8 +9,8 @@ use serde_json::Value;
 use super::previous::{UNDONE_BY_ECS, kinds, text};
 use super::record::RawRecord;
 use crate::ids::ChangeId;
-use crate::image::{ImageReference, Pins, repository_of};
-use crate::plan::restore::Past;
+use crate::image::{ImageReference, ResolvedImages, repository_of};
+use crate::plan::restore::RestoreSource;
 
 /// How many records are looked at: a push has to be brought while its plan is fresh. A restore that lies further back holds nothing.
 const MAX_RECORDS: usize = 1_000;
@@ -151,7 +151,7 @@ impl Images {
         let seq = |record: &&RawRecord| record.get("seq").and_then(Value::as_u64);
         let mut records_by_seq: Vec<&RawRecord> = records.iter().collect();
         records_by_seq.sort_by_key(seq);
-        let states = |record: &&RawRecord| Past::read(&Value::Object((*record).clone()))?.images();
+        let states = |record: &&RawRecord| RestoreSource::read(&Value::Object((*record).clone()))?.images();
         let (before, _) = records_by_seq.iter().find_map(states)?;
         let (_, after) = records_by_seq.iter().rev().find_map(states)?;
         let of = |images: Vec<String>| -> BTreeSet<String> {
@@ -170,7 +170,7 @@ impl Images {
 /// The images that a change was asked for, each with what it was pinned to.
 fn pins(records: &[RawRecord]) -> Vec<(String, String)> {
     let pins = records.iter().find_map(|record| text(record, "resolved_images"));
-    let pins: Pins = pins.and_then(|pins| serde_json::from_str(pins).ok()).unwrap_or_default();
+    let pins: ResolvedImages = pins.and_then(|pins| serde_json::from_str(pins).ok()).unwrap_or_default();
     pins.0.into_iter().collect()
 }
 

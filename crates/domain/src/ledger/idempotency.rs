@@ -14,7 +14,7 @@ use crate::text::hex;
 /// How long a key counts after its last write: a Step Functions redrive may come after 14 days.
 const KEY_LIFETIME: Duration = Duration::days(15);
 /// Longest answer kept, in bytes: an item holds 400 KB.
-const LONGEST_ANSWER: usize = 380 * 1024;
+const MAX_ANSWER: usize = 380 * 1024;
 
 /// The item of an idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub struct Progress {
     pub attempt: Attempt,
     /// Whether a call of one of its attempts may have changed something. It may, as long as an attempt has no result.
     pub acted: bool,
-    /// The answer, once it is final: JSON of [`Answer`].
+    /// The answer, once it is final: JSON of [`StoredAnswer`].
     pub answer: Option<String>,
     /// Until when, at the latest, an invocation follows the change's deployment: one at a time does.
     pub waiter_until: Option<DateTime<Utc>>,
@@ -116,10 +116,10 @@ impl KeyItem {
     /// # Errors
     ///
     /// Where the answer has no JSON.
-    pub fn answered(&self, answer: &Answer, now: DateTime<Utc>) -> serde_json::Result<Self> {
+    pub fn answered(&self, answer: &StoredAnswer, now: DateTime<Utc>) -> serde_json::Result<Self> {
         let mut text = serde_json::to_string(answer)?;
-        if text.len() > LONGEST_ANSWER {
-            text = serde_json::to_string(&Answer::TooLong)?;
+        if text.len() > MAX_ANSWER {
+            text = serde_json::to_string(&StoredAnswer::TooLong)?;
         }
         Ok(self.with(now, |progress| progress.answer = Some(text)))
     }
@@ -163,7 +163,7 @@ impl KeyItem {
 /// What a key answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Answer {
+pub enum StoredAnswer {
     /// The change went well.
     Response(Box<Response>),
     /// It did not, for good.

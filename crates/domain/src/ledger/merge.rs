@@ -8,7 +8,7 @@ use crate::ids::ChangeId;
 
 /// An item with its sort key.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Keyed {
+pub struct KeyedItem {
     /// The sort key.
     pub key: RecordKey,
     /// The item.
@@ -17,13 +17,13 @@ pub struct Keyed {
 
 /// What comes next.
 #[derive(Debug, PartialEq)]
-pub enum Step {
+pub enum MergeStep {
     /// All items under one change id. Two services share an id only where the kernel gave no random bytes.
     Group {
         /// The id.
         change_id: ChangeId,
         /// The items.
-        items: Vec<Keyed>,
+        items: Vec<KeyedItem>,
     },
     /// These streams have to be read further first.
     Read(Vec<usize>),
@@ -40,7 +40,7 @@ pub struct Merge {
 
 #[derive(Debug, Clone, Default)]
 struct Stream {
-    items: VecDeque<Keyed>,
+    items: VecDeque<KeyedItem>,
     has_ended: bool,
 }
 
@@ -63,7 +63,7 @@ impl Merge {
     }
 
     /// Adds what was read from a stream.
-    pub fn add(&mut self, stream: usize, items: Vec<Keyed>, has_ended: bool) {
+    pub fn add(&mut self, stream: usize, items: Vec<KeyedItem>, has_ended: bool) {
         if let Some(stream) = self.streams.get_mut(stream) {
             stream.items.extend(items);
             stream.has_ended = has_ended;
@@ -71,20 +71,20 @@ impl Merge {
     }
 
     /// The next change, or what has to be read to know it.
-    pub fn step(&mut self) -> Step {
+    pub fn step(&mut self) -> MergeStep {
         let unread = self.which(|stream| stream.items.is_empty() && !stream.has_ended);
         if !unread.is_empty() {
-            return Step::Read(unread);
+            return MergeStep::Read(unread);
         }
         let ids = self.streams.iter().filter_map(Stream::next_id);
         let next = match self.order {
             Order::NewestFirst => ids.max(),
             Order::OldestFirst => ids.min(),
         };
-        let Some(change_id) = next.cloned() else { return Step::End };
+        let Some(change_id) = next.cloned() else { return MergeStep::End };
         let unfinished = self.which(|stream| stream.next_id() == Some(&change_id) && !stream.is_past(&change_id));
         if !unfinished.is_empty() {
-            return Step::Read(unfinished);
+            return MergeStep::Read(unfinished);
         }
         let mut items = Vec::new();
         for stream in &mut self.streams {
@@ -92,7 +92,7 @@ impl Merge {
                 items.push(item);
             }
         }
-        Step::Group { change_id, items }
+        MergeStep::Group { change_id, items }
     }
 
     /// Whether it is known that nothing is left.
@@ -108,19 +108,19 @@ impl Merge {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::Place;
+    use super::super::record::RecordPlace;
     use super::*;
     use chrono::DateTime;
     use proptest::prelude::*;
 
-    fn keyed(at: i64, n: u8) -> Keyed {
+    fn keyed(at: i64, n: u8) -> KeyedItem {
         let change_id = ChangeId::new(DateTime::from_timestamp_millis(at).unwrap(), [0; 10]);
         let place = match n {
-            0 => Place::STARTED,
-            1 => Place::RESULT,
-            n => Place::Later(n),
+            0 => RecordPlace::STARTED,
+            1 => RecordPlace::RESULT,
+            n => RecordPlace::Later(n),
         };
-        Keyed { key: RecordKey::new(change_id, place), item: RawRecord::new() }
+        KeyedItem { key: RecordKey::new(change_id, place), item: RawRecord::new() }
     }
 
     proptest! {
@@ -148,9 +148,9 @@ mod tests {
                 let mut found = Vec::new();
                 loop {
                     match merge.step() {
-                        Step::End => break,
-                        Step::Group { change_id, items } => found.push((change_id.time().timestamp_millis(), items.len())),
-                        Step::Read(which) => {
+                        MergeStep::End => break,
+                        MergeStep::Group { change_id, items } => found.push((change_id.time().timestamp_millis(), items.len())),
+                        MergeStep::Read(which) => {
                             prop_assert!(!which.is_empty());
                             for index in which {
                                 let taken = at_once.min(stored[index].len());
@@ -170,8 +170,8 @@ mod tests {
         let mut merge = Merge::new(2, Order::NewestFirst);
         merge.add(0, vec![keyed(5, 0)], true);
         merge.add(1, vec![keyed(5, 1), keyed(5, 0), keyed(4, 0)], false);
-        assert!(matches!(merge.step(), Step::Group { items, .. } if items.len() == 3));
-        assert_eq!(merge.step(), Step::Read(vec![1]));
+        assert!(matches!(merge.step(), MergeStep::Group { items, .. } if items.len() == 3));
+        assert_eq!(merge.step(), MergeStep::Read(vec![1]));
         assert!(!merge.has_ended());
     }
 }

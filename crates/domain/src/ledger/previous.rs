@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::record::RawRecord;
 use crate::ids::ChangeId;
-use crate::plan::restore::Past;
+use crate::plan::restore::RestoreSource;
 
 /// What `previous` means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl Undoable {
             text(record, "kind").is_some_and(|kind| ["APPLIED", "UNCHANGED", "FAILED", "ABANDONED"].contains(&kind))
         });
         let result = results.max_by_key(|record| record.get("seq").and_then(Value::as_u64))?;
-        let past = Past::read(&Value::Object(result.clone()))?;
+        let past = RestoreSource::read(&Value::Object(result.clone()))?;
         let is_undone_by_ecs = kinds(records).any(|kind| UNDONE_BY_ECS.contains(&kind));
         Some(Self {
             change_id: ChangeId::parse(&past.change_id).ok()?,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::fold::{Change, EXTERNAL};
+use super::change::{Change, EXTERNAL};
 use super::record::{Identity, SHARDS};
 use crate::error::Failure;
 use crate::event::EventFormat;
@@ -20,7 +20,7 @@ use crate::text::shown_text;
 /// How many changes a page has where the query does not say.
 const DEFAULT_LIMIT: usize = 20;
 /// The most days that one query of the whole organization spans: each costs eight reads, even an empty one.
-const LONGEST_SPAN: Duration = Duration::days(31);
+const MAX_SPAN: Duration = Duration::days(31);
 /// How far clocks may be apart: "until now" includes what another clock dates a little later.
 const CLOCK_SKEW: Duration = Duration::minutes(1);
 /// A change id has 48 bits for its time.
@@ -54,7 +54,7 @@ pub static FORMAT: EventFormat = EventFormat {
 
 /// What is asked of the history function.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ask {
+pub enum HistoryRequest {
     /// A page of changes.
     Changes(Box<Query>),
     /// The change of a service that an event with this idempotency key began.
@@ -98,7 +98,7 @@ pub struct Window {
 
 /// Up to where changes were read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Position {
+pub enum PageCursor {
     /// This change is the last one that was read.
     Change(ChangeId),
     /// Everything on this side of a time (in milliseconds since 1970) was read.
@@ -125,7 +125,7 @@ pub struct Query {
     /// In which order.
     pub order: Order,
     /// Where the page begins.
-    pub position: Position,
+    pub position: PageCursor,
     /// What a token is bound to: all of the query but `limit`, as it was given.
     binding: [u8; 8],
 }
@@ -178,7 +178,7 @@ impl Index {
 
 /// Parts of the table that are read together. No sort key equals a bound, so both count as in- or exclusive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Section {
+pub struct KeyRange {
     /// By which keys.
     pub index: Index,
     /// The partitions.
@@ -188,7 +188,7 @@ pub struct Section {
     /// Above every sort key that is wanted.
     pub high: String,
     /// Where the next section begins; none after the last one.
-    pub end: Option<Position>,
+    pub end: Option<PageCursor>,
 }
 
 #[derive(Deserialize)]
@@ -221,17 +221,17 @@ struct Fields {
 /// # Errors
 ///
 /// [`crate::error::Code::JsonValidation`] with every fault of the query and its place.
-pub fn parse(event: &[u8], now: DateTime<Utc>) -> Result<Ask, Failure> {
+pub fn parse(event: &[u8], now: DateTime<Utc>) -> Result<HistoryRequest, Failure> {
     let event = FORMAT.check(event)?;
     // The schema has seen to all of this. Should it and the types ever differ, these are the errors to see.
     let fields = Fields::deserialize(&event).map_err(|error| FORMAT.refuse(&[format!("(event): {error}")]))?;
     let scope = scope(&fields).map_err(|fault| FORMAT.refuse(&[fault]))?;
     match (scope, &fields.idempotency_key) {
-        (Scope::Service(service), _) if fields.verify => Ok(Ask::Verify(service)),
-        (Scope::Service(service), Some(key)) => Ok(Ask::Key(service, key.clone())),
-        (scope, _) => {
-            query(fields, scope, now).map(|query| Ask::Changes(Box::new(query))).map_err(|f| FORMAT.refuse(&f))
-        }
+        (Scope::Service(service), _) if fields.verify => Ok(HistoryRequest::Verify(service)),
+        (Scope::Service(service), Some(key)) => Ok(HistoryRequest::Key(service, key.clone())),
+        (scope, _) => query(fields, scope, now)
+            .map(|query| HistoryRequest::Changes(Box::new(query)))
+            .map_err(|f| FORMAT.refuse(&f)),
     }
 }
 
@@ -280,7 +280,7 @@ fn query(fields: Fields, scope: Scope, now: DateTime<Utc>) -> Result<Query, Vec<
         decode(token, binding, &scope).map_err(|fault| vec![format!("/next_token: {fault}")])?
     } else {
         let window = window(given, &scope, now).map_err(|fault| vec![fault])?;
-        (window, Position::Time(if fields.order == Order::NewestFirst { window.to } else { window.from }))
+        (window, PageCursor::Time(if fields.order == Order::NewestFirst { window.to } else { window.from }))
     };
     #[expect(
         clippy::cast_possible_truncation,
@@ -308,7 +308,7 @@ fn milliseconds(text: &str, days_after_a_date: i64) -> Option<i64> {
 }
 
 fn window(given: (Option<i64>, Option<i64>), scope: &Scope, now: DateTime<Utc>) -> Result<Window, String> {
-    let span = LONGEST_SPAN.num_milliseconds();
+    let span = MAX_SPAN.num_milliseconds();
     let now = now.timestamp_millis();
     if let (Some(from), Some(to)) = given
         && to < from
@@ -345,13 +345,13 @@ impl Query {
 
     /// What is to be read from `position` on; none where nothing is left.
     #[must_use]
-    pub fn section(&self, position: &Position) -> Option<Section> {
+    pub fn section(&self, position: &PageCursor) -> Option<KeyRange> {
         let (low, high) = self.bounds(position);
         if low >= high {
             return None;
         }
         let whole =
-            |index, partitions| Some(Section { index, partitions, low: low.clone(), high: high.clone(), end: None });
+            |index, partitions| Some(KeyRange { index, partitions, low: low.clone(), high: high.clone(), end: None });
         match &self.scope {
             Scope::Service(service) => whole(Index::Table, vec![service.to_string()]),
             Scope::Account(account) => whole(Index::Account, vec![account.to_string()]),
@@ -359,7 +359,7 @@ impl Query {
             Scope::Change(id) => {
                 let (low, high) = (low.max(id.to_string()), high.min(after(id)));
                 let partitions = sharded(&day_text(id.time().timestamp_millis()));
-                (low < high).then_some(Section { index: Index::Day, partitions, low, high, end: None })
+                (low < high).then_some(KeyRange { index: Index::Day, partitions, low, high, end: None })
             }
             Scope::Organization => {
                 let day = self.day(position);
@@ -369,43 +369,43 @@ impl Query {
                     Order::OldestFirst => Some(day + DAY).filter(|start| *start < to),
                 };
                 let partitions = sharded(&day_text(day));
-                Some(Section { index: Index::Day, partitions, low, high, end: end.map(Position::Time) })
+                Some(KeyRange { index: Index::Day, partitions, low, high, end: end.map(PageCursor::Time) })
             }
         }
     }
 
     /// The sort keys that are wanted from `position` on.
-    fn bounds(&self, position: &Position) -> (String, String) {
+    fn bounds(&self, position: &PageCursor) -> (String, String) {
         let (from, to) = (at(self.window.from), at(self.window.to));
         match (self.order, position) {
-            (Order::NewestFirst, Position::Change(id)) => (from, to.min(id.to_string())),
-            (Order::NewestFirst, Position::Time(time)) => (from, to.min(at(*time))),
-            (Order::OldestFirst, Position::Change(id)) => (from.max(after(id)), to),
-            (Order::OldestFirst, Position::Time(time)) => (from.max(at(*time)), to),
+            (Order::NewestFirst, PageCursor::Change(id)) => (from, to.min(id.to_string())),
+            (Order::NewestFirst, PageCursor::Time(time)) => (from, to.min(at(*time))),
+            (Order::OldestFirst, PageCursor::Change(id)) => (from.max(after(id)), to),
+            (Order::OldestFirst, PageCursor::Time(time)) => (from.max(at(*time)), to),
         }
     }
 
     /// The start of the day that comes next.
-    fn day(&self, position: &Position) -> i64 {
+    fn day(&self, position: &PageCursor) -> i64 {
         let time = match (position, self.order) {
-            (Position::Change(id), _) => id.time().timestamp_millis(),
-            (Position::Time(time), Order::NewestFirst) => time - 1,
-            (Position::Time(time), Order::OldestFirst) => *time,
+            (PageCursor::Change(id), _) => id.time().timestamp_millis(),
+            (PageCursor::Time(time), Order::NewestFirst) => time - 1,
+            (PageCursor::Time(time), Order::OldestFirst) => *time,
         };
         time.div_euclid(DAY) * DAY
     }
 
     /// The token of the page that begins at `position`.
     #[must_use]
-    pub fn token(&self, position: &Position) -> String {
+    pub fn token(&self, position: &PageCursor) -> String {
         let mut bytes = vec![TOKEN_VERSION];
         match position {
-            Position::Time(time) => {
+            PageCursor::Time(time) => {
                 bytes.push(0);
                 bytes.extend(time.to_be_bytes());
                 bytes.extend([0; 8]);
             }
-            Position::Change(id) => {
+            PageCursor::Change(id) => {
                 bytes.push(1);
                 bytes.extend(id.to_bytes());
             }
@@ -422,7 +422,7 @@ const TOKEN_VERSION: u8 = 1;
 
 /// The window and position of a token of the query that has this binding. A token is no secret: its check catches
 /// accidents, and who computes it anew gets a page that a query could have asked for.
-fn decode(token: &str, binding: [u8; 8], scope: &Scope) -> Result<(Window, Position), &'static str> {
+fn decode(token: &str, binding: [u8; 8], scope: &Scope) -> Result<(Window, PageCursor), &'static str> {
     const MADE_UP: &str = "it is no token of an answer: made up, or cut off";
     let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| MADE_UP)?;
     let (bytes, check) = bytes.split_last_chunk::<8>().ok_or(MADE_UP)?;
@@ -439,18 +439,18 @@ fn decode(token: &str, binding: [u8; 8], scope: &Scope) -> Result<(Window, Posit
     let (position, time) = match (kind, id.split_first_chunk()) {
         (0, Some((time, [0, 0, 0, 0, 0, 0, 0, 0]))) => {
             let time = i64::from_be_bytes(*time);
-            (Position::Time(time), time)
+            (PageCursor::Time(time), time)
         }
         (1, _) => {
             let id = ChangeId::from_bytes(*id).map_err(|_| MADE_UP)?;
             let time = id.time().timestamp_millis();
-            (Position::Change(id), time)
+            (PageCursor::Change(id), time)
         }
         _ => return Err(MADE_UP),
     };
     let window = Window { from: i64::from_be_bytes(*from), to: i64::from_be_bytes(*to) };
     let is_possible = 0 <= window.from && window.from <= window.to && window.to <= LAST_MILLISECOND;
-    let longest = if *scope == Scope::Organization { LONGEST_SPAN + CLOCK_SKEW } else { Duration::MAX };
+    let longest = if *scope == Scope::Organization { MAX_SPAN + CLOCK_SKEW } else { Duration::MAX };
     let is_short = is_possible && window.to - window.from <= longest.num_milliseconds();
     if is_short && (window.from..=window.to).contains(&time) { Ok((window, position)) } else { Err(MADE_UP) }
 }
@@ -512,7 +512,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::ledger::fold::STATUSES;
+    use crate::ledger::change::STATUSES;
 
     const SCHEMA: &str = include_str!("../../../../schema/history-query.schema.json");
 
@@ -526,7 +526,7 @@ mod tests {
 
     fn asked(query: &Value) -> Query {
         match parse(query.to_string().as_bytes(), now()) {
-            Ok(Ask::Changes(query)) => *query,
+            Ok(HistoryRequest::Changes(query)) => *query,
             other => panic!("{query}: {other:?}"),
         }
     }
@@ -567,7 +567,8 @@ mod tests {
         assert_eq!(section.partitions[7], "r.example:5000/edge#7");
         assert_eq!(asked(&json!({})).scope, Scope::Organization);
         assert_eq!(asked(&json!({"verify": false})).scope, Scope::Organization);
-        let Ok(Ask::Verify(service)) = parse(with(json!({"verify": true})).to_string().as_bytes(), now()) else {
+        let Ok(HistoryRequest::Verify(service)) = parse(with(json!({"verify": true})).to_string().as_bytes(), now())
+        else {
             panic!("not verify")
         };
         assert_eq!(service.to_string(), "222222222222/eu-west-1/prod/edge");
@@ -581,7 +582,7 @@ mod tests {
         assert_eq!((section.index, section.partitions.len()), (Index::Day, 8));
         assert_eq!(section.partitions[0], "2026-11-21#0");
         assert!(section.low < format!("{id}#0") && format!("{id}#9") < section.high);
-        assert_eq!(query.section(&Position::Change(id.clone())), None);
+        assert_eq!(query.section(&PageCursor::Change(id.clone())), None);
         let elsewhere = asked(&json!({"change_id": id.as_str(), "from": "2026-11-22"}));
         assert_eq!(elsewhere.section(&elsewhere.position), None);
     }
@@ -703,7 +704,7 @@ mod tests {
     #[test]
     fn a_token_belongs_to_its_query() {
         let query = json!({"account_id": "222222222222", "from": "2026-11-20", "status": "FAILED"});
-        let position = Position::Change(ChangeId::new(now(), [3; 10]));
+        let position = PageCursor::Change(ChangeId::new(now(), [3; 10]));
         let token = asked(&query).token(&position);
         let again = |fields: Value| {
             let mut query = query.clone();
@@ -744,7 +745,7 @@ mod tests {
             let record =
                 json!({"change_id": "c", "seq": 1, "kind": "STARTED", "requested_by": "ann", "identity": identity});
             let record = record.as_object().unwrap().clone();
-            crate::ledger::fold::fold(vec![&record], now()).unwrap()
+            crate::ledger::change::fold(vec![&record], now()).unwrap()
         };
         for (word, is_verified) in [("verified", true), ("claimed", false), ("proved", false), ("", false)] {
             for (asked_for, expected) in [("verified", is_verified), ("claimed", !is_verified)] {
@@ -758,9 +759,10 @@ mod tests {
     #[test]
     fn a_window_up_to_now_stays_the_same_over_pages() {
         let first = asked(&json!({}));
-        let token = first.token(&Position::Time(ms("2026-11-20T00:00:00Z")));
+        let token = first.token(&PageCursor::Time(ms("2026-11-20T00:00:00Z")));
         let later = now() + Duration::hours(5);
-        let Ok(Ask::Changes(next)) = parse(json!({"next_token": token}).to_string().as_bytes(), later) else {
+        let Ok(HistoryRequest::Changes(next)) = parse(json!({"next_token": token}).to_string().as_bytes(), later)
+        else {
             panic!("refused")
         };
         assert_eq!(next.window, first.window);
@@ -797,7 +799,7 @@ mod tests {
                 let Window { from, to } = query.window;
                 let time = from + time % (to - from);
                 let id = ChangeId::new(DateTime::from_timestamp_millis(time).unwrap(), random);
-                let position = if is_change { Position::Change(id) } else { Position::Time(time) };
+                let position = if is_change { PageCursor::Change(id) } else { PageCursor::Time(time) };
                 let decoded = decode(&query.token(&position), query.binding, &query.scope);
                 prop_assert_eq!(decoded, Ok((query.window, position)));
             }

@@ -7,7 +7,7 @@
 use chrono::{DateTime, Duration, Utc};
 use sha2::{Digest, Sha256};
 
-use super::admission::{Admission, EventFacts, Position};
+use super::admission::{Admission, EventFacts, LedgerState};
 use super::head::{LEASE_GRACE, Lease};
 use crate::ids::{ChangeId, ServiceKey};
 use crate::text::hex;
@@ -59,7 +59,7 @@ pub struct Queue {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
     /// Head and key.
-    pub position: Position,
+    pub position: LedgerState,
     /// Who waits.
     pub queue: Queue,
 }
@@ -86,7 +86,7 @@ impl Queue {
 }
 
 impl Standing {
-    /// What the event may do `now`: as [`Position::admits`] says, but what would begin waits while another has the next turn.
+    /// What the event may do `now`: as [`LedgerState::admits`] says, but what would begin waits while another has the next turn.
     #[must_use]
     pub fn admits(&self, event: EventFacts<'_>, asker: &Asker<'_>, now: DateTime<Utc>) -> Admission {
         match self.position.admits(event, now) {
@@ -152,7 +152,7 @@ impl Standing {
 mod tests {
     use super::super::head::{Head, milliseconds};
     use super::super::idempotency::KeyItem;
-    use super::super::record::{Attempt, Place, RecordKey};
+    use super::super::record::{Attempt, RecordKey, RecordPlace};
     use super::*;
 
     fn at(second: i64) -> DateTime<Utc> {
@@ -207,7 +207,7 @@ mod tests {
             let head = Head {
                 seq: 1,
                 hash: String::new(),
-                record: RecordKey::new(change_id.clone(), Place::STARTED),
+                record: RecordKey::new(change_id.clone(), RecordPlace::STARTED),
                 highest: change_id.clone(),
                 begun: Some(change_id),
                 begun_by: None,

@@ -10,22 +10,22 @@ use sha2::{Digest, Sha256};
 use super::head::Head;
 use super::kind::Kind;
 use crate::canonical_json;
-use crate::ecs::deployment_status::Detail;
-use crate::ecs::service::Recorded;
+use crate::ecs::deployment_status::OutcomeDetail;
+use crate::ecs::service::RecordedState;
 use crate::error::Failure;
 use crate::ids::{ChangeId, ServiceKey, serde_as_text};
-use crate::image::Pins;
-use crate::plan::Change;
+use crate::image::ResolvedImages;
+use crate::plan::Difference;
 use crate::text::{hex, rfc3339, shown_text};
 
 /// How many parts a day and an image are spread over, so that none of them is one partition.
 pub const SHARDS: u8 = 8;
 /// Longest text of an error in a record, in bytes: an item holds 400 KB in all.
-const LONGEST_ERROR: usize = 16 * 1024;
+const MAX_ERROR: usize = 16 * 1024;
 /// Longest `before` or `after` in a record, in bytes: two of them and the rest fit an item.
-const LONGEST_STATE: usize = 150 * 1024;
+const MAX_STATE: usize = 150 * 1024;
 /// Longest `changes` in a record, in bytes.
-const LONGEST_CHANGES: usize = 64 * 1024;
+const MAX_CHANGES: usize = 64 * 1024;
 
 /// Whether somebody vouches for who asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -108,7 +108,7 @@ pub struct Record {
     /// Who invoked the function, as far as its alias tells: `alias:NAME`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caller: Option<String>,
-    /// In the first `STARTED`: each member that the plan sets, as canonical JSON of a list of [`Change`]. Values that may be
+    /// In the first `STARTED`: each member that the plan sets, as canonical JSON of a list of [`Difference`]. Values that may be
     /// secret stand there as keyed hashes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changes: Option<String>,
@@ -137,7 +137,7 @@ pub struct Record {
     /// In `STARTED`: when the lease ends (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_until: Option<String>,
-    /// In outcomes and `EXTERNAL`: what else is known of the deployment's end, as canonical JSON of [`Detail`].
+    /// In outcomes and `EXTERNAL`: what else is known of the deployment's end, as canonical JSON of [`OutcomeDetail`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
     /// The images asked for, each with the digest it was pinned to, as canonical JSON.
@@ -219,7 +219,7 @@ serde_as_text!(Attempt);
 
 /// Where a record stands among those of its change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Place {
+pub enum RecordPlace {
     /// `#0` and `#0-02` to `#0-20`: `STARTED` of an attempt.
     Started(Attempt),
     /// `#1` and `#1-02` to `#1-20`: the result of an attempt; of what has no `STARTED`, its only record.
@@ -228,7 +228,7 @@ pub enum Place {
     Later(u8),
 }
 
-impl Place {
+impl RecordPlace {
     /// Of the attempt that begins a change.
     pub const STARTED: Self = Self::Started(Attempt::FIRST);
     /// Of the attempt that begins a change, and of what has no `STARTED`.
@@ -252,7 +252,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for RecordPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (n, attempt) = match self {
             Self::Started(attempt) => (0, *attempt),
@@ -270,7 +270,7 @@ pub struct RecordKey {
     /// The change.
     pub change_id: ChangeId,
     /// Where among the records of the change.
-    pub place: Place,
+    pub place: RecordPlace,
     /// Which pointer of the record it is; none for the record itself.
     pub pointer: Option<u16>,
 }
@@ -278,7 +278,7 @@ pub struct RecordKey {
 impl RecordKey {
     /// The key of a record.
     #[must_use]
-    pub fn new(change_id: ChangeId, place: Place) -> Self {
+    pub fn new(change_id: ChangeId, place: RecordPlace) -> Self {
         Self { change_id, place, pointer: None }
     }
 
@@ -291,7 +291,7 @@ impl RecordKey {
         let mut parts = text.split('#');
         let mut key = || {
             let change_id = ChangeId::parse(parts.next()?).ok()?;
-            let place = Place::parse(parts.next()?)?;
+            let place = RecordPlace::parse(parts.next()?)?;
             let pointer = parts.next().map(str::parse).transpose().ok()?;
             Some(Self { change_id, place, pointer }).filter(|key| key.to_string() == text)
         };
@@ -337,7 +337,7 @@ pub fn number(text: &str) -> Value {
 
 /// What all records of one change have in common.
 #[derive(Debug, Clone)]
-pub struct ChangeFacts {
+pub struct ChangeContext {
     /// The service.
     pub service: ServiceKey,
     /// The change.
@@ -363,18 +363,18 @@ pub struct ChangeFacts {
     /// The change whose before this change puts back.
     pub restores: Option<ChangeId>,
     /// The images asked for, each with the digest it was pinned to.
-    pub pins: Pins,
+    pub pins: ResolvedImages,
 }
 
-/// What one record says beyond [`ChangeFacts`].
+/// What one record says beyond [`ChangeContext`].
 #[derive(Debug, Clone, Default)]
-pub struct Said<'a> {
+pub struct RecordFields<'a> {
     /// What the plan sets.
-    pub changes: Option<&'a [Change]>,
+    pub changes: Option<&'a [Difference]>,
     /// The state before.
-    pub before: Option<&'a Recorded>,
+    pub before: Option<&'a RecordedState>,
     /// The state after.
-    pub after: Option<&'a Recorded>,
+    pub after: Option<&'a RecordedState>,
     /// The deployment started.
     pub deployment_id: Option<&'a str>,
     /// What failed.
@@ -382,10 +382,10 @@ pub struct Said<'a> {
     /// When the lease ends.
     pub lease_until: Option<chrono::DateTime<chrono::Utc>>,
     /// How the deployment ended.
-    pub outcome: Option<&'a Detail>,
+    pub outcome: Option<&'a OutcomeDetail>,
 }
 
-impl ChangeFacts {
+impl ChangeContext {
     /// The record of the change at `place`, as the next of the chain that ends in `head`, and the pointers beside it.
     ///
     /// # Errors
@@ -394,9 +394,9 @@ impl ChangeFacts {
     pub fn record(
         &self,
         kind: Kind,
-        place: Place,
+        place: RecordPlace,
         at: chrono::DateTime<chrono::Utc>,
-        said: &Said<'_>,
+        said: &RecordFields<'_>,
         head: Option<&Head>,
     ) -> serde_json::Result<(Record, Vec<Pointer>)> {
         let shard = shard(&self.service);
@@ -463,19 +463,19 @@ impl Record {
 
     /// The state before the change.
     #[must_use]
-    pub fn before(&self) -> Option<Recorded> {
+    pub fn before(&self) -> Option<RecordedState> {
         serde_json::from_str(self.before.as_deref()?).ok()
     }
 
     /// The state after the change.
     #[must_use]
-    pub fn after(&self) -> Option<Recorded> {
+    pub fn after(&self) -> Option<RecordedState> {
         serde_json::from_str(self.after.as_deref()?).ok()
     }
 
     /// What the plan set; none where the record does not say, or says it shortened.
     #[must_use]
-    pub fn changes(&self) -> Option<Vec<Change>> {
+    pub fn changes(&self) -> Option<Vec<Difference>> {
         serde_json::from_str(self.changes.as_deref()?).ok()
     }
 
@@ -501,7 +501,7 @@ impl Record {
 
     /// The images asked for, each with the digest it was pinned to.
     #[must_use]
-    pub fn pins(&self) -> Pins {
+    pub fn pins(&self) -> ResolvedImages {
         self.resolved_images.as_deref().and_then(|pins| serde_json::from_str(pins).ok()).unwrap_or_default()
     }
 }
@@ -531,9 +531,9 @@ pub fn shard_of(service: &str) -> u8 {
     Sha256::digest(service).first().map_or(0, |byte| byte % SHARDS)
 }
 
-fn state_text(state: &Recorded) -> serde_json::Result<String> {
+fn state_text(state: &RecordedState) -> serde_json::Result<String> {
     let text = canonical_json::to_string(state)?;
-    if text.len() <= LONGEST_STATE {
+    if text.len() <= MAX_STATE {
         return Ok(text);
     }
     let mut shortened = state.clone();
@@ -542,9 +542,9 @@ fn state_text(state: &Recorded) -> serde_json::Result<String> {
     canonical_json::to_string(&shortened)
 }
 
-fn changes_text(changes: &[Change]) -> serde_json::Result<String> {
+fn changes_text(changes: &[Difference]) -> serde_json::Result<String> {
     let text = canonical_json::to_string(&changes)?;
-    if text.len() <= LONGEST_CHANGES {
+    if text.len() <= MAX_CHANGES {
         return Ok(text);
     }
     canonical_json::to_string(
@@ -567,7 +567,7 @@ fn error_text(error: &Failure) -> serde_json::Result<String> {
     canonical_json::to_string(&error)
 }
 
-fn outcome_text(outcome: &Detail) -> serde_json::Result<String> {
+fn outcome_text(outcome: &OutcomeDetail) -> serde_json::Result<String> {
     let mut outcome = outcome.clone();
     if let Some(reason) = &mut outcome.reason {
         shorten(reason);
@@ -576,8 +576,8 @@ fn outcome_text(outcome: &Detail) -> serde_json::Result<String> {
 }
 
 fn shorten(text: &mut String) {
-    if text.len() > LONGEST_ERROR {
-        text.truncate(text.floor_char_boundary(LONGEST_ERROR));
+    if text.len() > MAX_ERROR {
+        text.truncate(text.floor_char_boundary(MAX_ERROR));
         text.push_str(" … (shortened)");
     }
 }
@@ -587,7 +587,7 @@ mod tests {
     use super::*;
     use crate::error::Code;
     use crate::ids::{AccountId, EcsName, Region};
-    use crate::plan::What;
+    use crate::plan::DifferenceKind;
     use serde_json::json;
 
     fn service_key() -> ServiceKey {
@@ -599,8 +599,8 @@ mod tests {
         )
     }
 
-    fn facts(repositories: &[&str]) -> ChangeFacts {
-        ChangeFacts {
+    fn facts(repositories: &[&str]) -> ChangeContext {
+        ChangeContext {
             service: service_key(),
             change_id: ChangeId::new(DateTime::from_timestamp_millis(1_795_000_000_123).unwrap(), [7; 10]),
             repositories: repositories.iter().map(|it| (*it).to_owned()).collect(),
@@ -613,7 +613,7 @@ mod tests {
             request_id: "1".to_owned(),
             sent_at: None,
             restores: None,
-            pins: Pins::default(),
+            pins: ResolvedImages::default(),
         }
     }
 
@@ -621,11 +621,13 @@ mod tests {
     fn records_are_chained() {
         let facts = facts(&["nginx"]);
         let at = facts.change_id.time();
-        let (first, pointers) = facts.record(Kind::Started, Place::STARTED, at, &Said::default(), None).unwrap();
+        let (first, pointers) =
+            facts.record(Kind::Started, RecordPlace::STARTED, at, &RecordFields::default(), None).unwrap();
         assert_eq!((first.seq, first.prev_hash.as_str()), (1, ""));
         assert!(pointers.is_empty());
         let head = Head::behind(&first, None, None);
-        let (second, _) = facts.record(Kind::Applied, Place::RESULT, at, &Said::default(), Some(&head)).unwrap();
+        let (second, _) =
+            facts.record(Kind::Applied, RecordPlace::RESULT, at, &RecordFields::default(), Some(&head)).unwrap();
         assert_eq!((second.seq, second.prev_hash.as_str()), (2, first.hash.as_str()));
         assert_ne!(first.hash, second.hash);
     }
@@ -635,8 +637,9 @@ mod tests {
         // Computed with `printf '%s' '{"a":"ü","seq":1}' | sha256sum`.
         let expected = "e14540b8c8e8f88d077fa5764d0dcbe32b48b60e956c24d291eaa5c3afec5187";
         assert_eq!(hash(&json!({"seq": 1, "hash": "whatever", "a": "ü"})).unwrap(), expected);
-        let (record, _) =
-            facts(&[]).record(Kind::Applied, Place::RESULT, DateTime::UNIX_EPOCH, &Said::default(), None).unwrap();
+        let (record, _) = facts(&[])
+            .record(Kind::Applied, RecordPlace::RESULT, DateTime::UNIX_EPOCH, &RecordFields::default(), None)
+            .unwrap();
         let mut value = serde_json::to_value(&record).unwrap();
         for name in value.as_object().unwrap().keys().cloned().collect::<Vec<_>>() {
             let kept = value.get(&name).cloned().unwrap();
@@ -649,7 +652,7 @@ mod tests {
     #[test]
     fn a_change_of_several_images_is_found_under_each() {
         let (record, pointers) = facts(&["nginx", "fluent"])
-            .record(Kind::Applied, Place::RESULT, DateTime::UNIX_EPOCH, &Said::default(), None)
+            .record(Kind::Applied, RecordPlace::RESULT, DateTime::UNIX_EPOCH, &RecordFields::default(), None)
             .unwrap();
         let shard = shard(&service_key());
         assert_eq!(record.image, Some(format!("nginx#{shard}")));
@@ -664,10 +667,10 @@ mod tests {
         let id = facts(&[]).change_id;
         let attempt = |number| Attempt::new(number).unwrap();
         for (text, place, pointer) in [
-            ("#0", Place::STARTED, None),
-            ("#0-02", Place::Started(attempt(2)), None),
-            ("#1-20#3", Place::Result(attempt(20)), Some(3)),
-            ("#9#12", Place::Later(9), Some(12)),
+            ("#0", RecordPlace::STARTED, None),
+            ("#0-02", RecordPlace::Started(attempt(2)), None),
+            ("#1-20#3", RecordPlace::Result(attempt(20)), Some(3)),
+            ("#9#12", RecordPlace::Later(9), Some(12)),
         ] {
             let text = format!("{id}{text}");
             let key = RecordKey::parse(&text).unwrap();
@@ -686,7 +689,8 @@ mod tests {
     fn keys_compare_as_their_bytes_do() {
         let ids = [1, 2].map(|n| ChangeId::new(DateTime::from_timestamp_millis(n).unwrap(), [7; 10]));
         let attempts = || (1..=20).filter_map(Attempt::new);
-        let places = attempts().map(Place::Started).chain(attempts().map(Place::Result)).chain(Place::later());
+        let places =
+            attempts().map(RecordPlace::Started).chain(attempts().map(RecordPlace::Result)).chain(RecordPlace::later());
         let mut keys: Vec<RecordKey> = Vec::new();
         for place in places {
             for pointer in [None, Some(1), Some(2), Some(9), Some(10), Some(11), Some(65535)] {
@@ -715,8 +719,8 @@ mod tests {
         let at = |second: i64| DateTime::from_timestamp(1_795_000_000 + second, 0).unwrap();
         let record = |sent_at, caller: &str, requested_by: Option<&str>| {
             let caller = Some(caller.to_owned());
-            let facts = ChangeFacts { sent_at, caller, requested_by: requested_by.map(str::to_owned), ..facts(&[]) };
-            facts.record(Kind::Started, Place::STARTED, at(60), &Said::default(), None).unwrap().0
+            let facts = ChangeContext { sent_at, caller, requested_by: requested_by.map(str::to_owned), ..facts(&[]) };
+            facts.record(Kind::Started, RecordPlace::STARTED, at(60), &RecordFields::default(), None).unwrap().0
         };
         let before = |record: &Record| record.was_sent_before("alias:live", Some("ann"), at(5));
         assert!(before(&record(Some(at(4)), "alias:live", Some("ann"))));
@@ -731,29 +735,31 @@ mod tests {
 
     #[test]
     fn texts_that_would_not_fit_an_item_are_shortened_and_say_so() {
-        let error = Failure::new(Code::ServiceUpdateFailed, "ü".repeat(LONGEST_ERROR));
-        let said = Said { error: Some(&error), ..Said::default() };
-        let (record, _) = facts(&[]).record(Kind::Failed, Place::RESULT, DateTime::UNIX_EPOCH, &said, None).unwrap();
+        let error = Failure::new(Code::ServiceUpdateFailed, "ü".repeat(MAX_ERROR));
+        let said = RecordFields { error: Some(&error), ..RecordFields::default() };
+        let (record, _) =
+            facts(&[]).record(Kind::Failed, RecordPlace::RESULT, DateTime::UNIX_EPOCH, &said, None).unwrap();
         let text = record.error.unwrap();
-        assert!(text.len() < LONGEST_ERROR + 200 && text.contains("(shortened)"));
+        assert!(text.len() < MAX_ERROR + 200 && text.contains("(shortened)"));
     }
 
     #[test]
     fn changes_that_would_not_fit_an_item_are_left_out_and_say_so() {
         let record = |length: usize| {
-            let (what, path, from) = (What::Parameter, "serviceConnectConfiguration".to_owned(), Value::Null);
-            let changes = [Change { what, path, from, to: "x".repeat(length).into() }];
-            let said = Said { changes: Some(&changes), ..Said::default() };
-            facts(&[]).record(Kind::Started, Place::STARTED, DateTime::UNIX_EPOCH, &said, None).unwrap().0
+            let (what, path, from) = (DifferenceKind::Parameter, "serviceConnectConfiguration".to_owned(), Value::Null);
+            let changes = [Difference { what, path, from, to: "x".repeat(length).into() }];
+            let said = RecordFields { changes: Some(&changes), ..RecordFields::default() };
+            facts(&[]).record(Kind::Started, RecordPlace::STARTED, DateTime::UNIX_EPOCH, &said, None).unwrap().0
         };
-        let whole = record(LONGEST_CHANGES - 200);
+        let whole = record(MAX_CHANGES - 200);
         assert!(!whole.is_shortened() && whole.changes().is_some_and(|changes| changes.len() == 1));
-        let shortened = record(LONGEST_CHANGES);
+        let shortened = record(MAX_CHANGES);
         assert!(shortened.is_shortened() && shortened.changes().is_none());
         assert!(shortened.changes.unwrap().contains("left out"));
         // Of a version before them.
-        let (none, _) =
-            facts(&[]).record(Kind::Started, Place::STARTED, DateTime::UNIX_EPOCH, &Said::default(), None).unwrap();
+        let (none, _) = facts(&[])
+            .record(Kind::Started, RecordPlace::STARTED, DateTime::UNIX_EPOCH, &RecordFields::default(), None)
+            .unwrap();
         assert!(!none.is_shortened() && none.changes().is_none());
     }
 }

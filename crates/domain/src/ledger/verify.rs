@@ -17,15 +17,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::growth::{Growth, Step};
+use super::growth::{Growth, GrowthStep};
 use super::head::Head;
-use super::record::{Attempt, Place, RawRecord, RecordKey, hash, number};
+use super::record::{Attempt, RawRecord, RecordKey, RecordPlace, hash, number};
 use crate::ids::ChangeId;
 use crate::text::shown_text;
 use crate::{canonical_json, event};
 
 /// How many records that do not fit their hash are kept whole. Only the first one is told.
-const MOST_SUSPECTS: usize = 1000;
+const MAX_SUSPECTS: usize = 1000;
 
 /// How a verification ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,12 +36,12 @@ pub struct Verification {
     pub verified: u64,
     /// The first fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fault: Option<Fault>,
+    pub fault: Option<ChainFault>,
 }
 
 /// What is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fault {
+pub struct ChainFault {
     /// Sort key of the record that is wrong. Of one that is missing: of the record behind the gap; at the end of the
     /// ledger the missing one's own. Of an empty ledger: empty.
     pub record: String,
@@ -50,7 +50,7 @@ pub struct Fault {
     pub what: String,
 }
 
-impl Fault {
+impl ChainFault {
     fn new(record: impl fmt::Display, what: impl Into<String>) -> Self {
         Self { record: record.to_string(), what: what.into() }
     }
@@ -58,7 +58,7 @@ impl Fault {
 
 /// What is known of where the ledger ends.
 #[derive(Debug, Clone, Copy)]
-pub enum End<'a> {
+pub enum ChainEnd<'a> {
     /// Nothing: records missing at the end go unnoticed.
     Unknown,
     /// The service's head, or that it has none.
@@ -86,7 +86,7 @@ type Hash = [u8; 32];
 #[derive(Debug, Clone)]
 struct Link {
     seq: u64,
-    key: Key,
+    key: VerifiedKey,
     hash: Hash,
     prev: Option<Hash>,
     /// Its time to the letter, as its pointers have it.
@@ -97,18 +97,18 @@ struct Link {
 
 /// A record's sort key in little space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Key {
+struct VerifiedKey {
     change_id: [u8; 16],
-    place: Place,
+    place: RecordPlace,
 }
 
-impl Key {
+impl VerifiedKey {
     fn new(key: &RecordKey) -> Self {
         Self { change_id: key.change_id.to_bytes(), place: key.place }
     }
 }
 
-impl fmt::Display for Key {
+impl fmt::Display for VerifiedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}#{}", uuid::Uuid::from_bytes(self.change_id).hyphenated(), self.place)
     }
@@ -156,7 +156,7 @@ impl Chain {
         if !self.suspect_digests.insert(digest) {
             return;
         }
-        if self.suspects.len() >= MOST_SUSPECTS {
+        if self.suspects.len() >= MAX_SUSPECTS {
             record.retain(|name, _| name == "record");
         }
         if let Some(seq) = seq {
@@ -172,7 +172,7 @@ impl Chain {
 
     /// Judges what was added.
     #[must_use]
-    pub fn verify(&mut self, end: End<'_>) -> Verification {
+    pub fn verify(&mut self, end: ChainEnd<'_>) -> Verification {
         self.sort();
         match self.check(end) {
             Ok(verified) => Verification { ok: true, verified, fault: None },
@@ -183,7 +183,7 @@ impl Chain {
     /// Judges what was added, and whether everything that an older export of the same table had stands in it, to the letter. So the
     /// head of then, which an export does not have, is in the chain of now.
     #[must_use]
-    pub fn verify_against(&mut self, older: &mut Self, end: End<'_>) -> Verification {
+    pub fn verify_against(&mut self, older: &mut Self, end: ChainEnd<'_>) -> Verification {
         older.sort();
         let found = self.verify(end);
         match self.lost(older) {
@@ -209,7 +209,7 @@ impl Chain {
     }
 
     /// The first item of an older export that does not stand here as it stood there, and how many records are right before it.
-    fn lost(&self, older: &Self) -> Option<(u64, Fault)> {
+    fn lost(&self, older: &Self) -> Option<(u64, ChainFault)> {
         let stands = |link: &&Link| {
             let from = self.links.partition_point(|own| own.seq < link.seq);
             self.links.iter().skip(from).take_while(|own| own.seq == link.seq).any(|own| own.hash == link.hash)
@@ -223,7 +223,7 @@ impl Chain {
             } else {
                 "missing: it stands in the older export"
             };
-            Fault::new(place, what)
+            ChainFault::new(place, what)
         };
         let link = older.links.iter().find(|link| !stands(link));
         let link = link.map(|link| (link.seq.saturating_sub(1), link.key.to_string()));
@@ -238,19 +238,21 @@ impl Chain {
     }
 
     /// Keys under which several items stand that differ.
-    fn disputed(&self) -> BTreeSet<Key> {
-        let mut keys: Vec<Key> = self.links.iter().map(|link| link.key).collect();
+    fn disputed(&self) -> BTreeSet<VerifiedKey> {
+        let mut keys: Vec<VerifiedKey> = self.links.iter().map(|link| link.key).collect();
         keys.extend(
-            self.suspects.iter().filter_map(|suspect| Some(Key::new(&RecordKey::parse(&suspect.place()).ok()?))),
+            self.suspects
+                .iter()
+                .filter_map(|suspect| Some(VerifiedKey::new(&RecordKey::parse(&suspect.place()).ok()?))),
         );
         keys.sort_unstable();
         keys.windows(2).filter(|pair| pair.first() == pair.last()).filter_map(|pair| pair.first().copied()).collect()
     }
 
     /// Walks along the chain: how many records are right, or how many are before the first fault.
-    fn check(&self, end: End<'_>) -> Result<u64, (u64, Fault)> {
-        if self.is_empty() && !matches!(end, End::Head(Some(_)) | End::UnreadableHead(_)) {
-            return Err((0, Fault::new("", "empty: there is no record of this service, which proves nothing")));
+    fn check(&self, end: ChainEnd<'_>) -> Result<u64, (u64, ChainFault)> {
+        if self.is_empty() && !matches!(end, ChainEnd::Head(Some(_)) | ChainEnd::UnreadableHead(_)) {
+            return Err((0, ChainFault::new("", "empty: there is no record of this service, which proves nothing")));
         }
         let (disputed, mut growth) = (self.disputed(), Growth::default());
         let mut rest = self.links.as_slice();
@@ -261,13 +263,13 @@ impl Chain {
             let here = rest.iter().take_while(|link| link.seq <= seq).count();
             let (here, behind) = rest.split_at(here);
             if let Some(link) = here.iter().find(|link| disputed.contains(&link.key)) {
-                return Err((verified, Fault::new(link.key, DIFFERS)));
+                return Err((verified, ChainFault::new(link.key, DIFFERS)));
             }
             let fault = match here {
                 [] => self.nobody_at(seq, before, behind).map(|fault| (verified, fault)),
                 [link] if link.seq == seq => self.fault_at(before, link, behind, end).or_else(|| {
                     let what = growth.take(link.step())?;
-                    Some((verified, Fault::new(link.key, what)))
+                    Some((verified, ChainFault::new(link.key, what)))
                 }),
                 several => Some((verified, intruder(seq, before, several, behind, end))),
             };
@@ -285,10 +287,10 @@ impl Chain {
     }
 
     /// No record fits at `seq`: because of a suspect, or since it is missing. None where the ledger just ends.
-    fn nobody_at(&self, seq: u64, before: Option<&Link>, behind: &[Link]) -> Option<Fault> {
+    fn nobody_at(&self, seq: u64, before: Option<&Link>, behind: &[Link]) -> Option<ChainFault> {
         let moved = self.suspects.iter().find(|suspect| suspect.seq != Some(seq) && suspect.was_written_as(seq));
         if let Some(suspect) = moved {
-            return Some(Fault::new(suspect.place(), renumbered(suspect.seq, seq)));
+            return Some(ChainFault::new(suspect.place(), renumbered(suspect.seq, seq)));
         }
         if let Some(suspect) = self.suspect_of(seq) {
             return Some(self.judge(suspect, false));
@@ -298,13 +300,19 @@ impl Chain {
         };
         // Written anew with another seq, it fits its hash, and still names the record it followed.
         if let Some(link) = behind.iter().find(|link| link.prev == before.map(|before| before.hash)) {
-            return Some(Fault::new(link.key, renumbered(Some(link.seq), seq)));
+            return Some(ChainFault::new(link.key, renumbered(Some(link.seq), seq)));
         }
-        Some(Fault::new(next.key, format!("missing: no record with seq {seq} stands before it")))
+        Some(ChainFault::new(next.key, format!("missing: no record with seq {seq} stands before it")))
     }
 
     /// What is wrong with the only sound record of its `seq`, and how many records are right before that.
-    fn fault_at(&self, before: Option<&Link>, link: &Link, behind: &[Link], end: End<'_>) -> Option<(u64, Fault)> {
+    fn fault_at(
+        &self,
+        before: Option<&Link>,
+        link: &Link,
+        behind: &[Link],
+        end: ChainEnd<'_>,
+    ) -> Option<(u64, ChainFault)> {
         let right = link.seq - 1;
         if link.prev == before.map(|before| before.hash) {
             return self.suspect_of(link.seq).map(|suspect| (right, self.judge(suspect, true)));
@@ -313,22 +321,22 @@ impl Chain {
             // Written anew, it fits its own hash, and everything behind it still names the old one.
             Some(before) if is_named(link, behind, end) => (
                 right - 1,
-                Fault::new(before.key, "changed: it fits its own hash, and the record after it names another"),
+                ChainFault::new(before.key, "changed: it fits its own hash, and the record after it names another"),
             ),
-            Some(_) => (right, Fault::new(link.key, "changed: it does not name the hash of the record before it")),
-            None => (right, Fault::new(link.key, "changed: it names a record before it, and is the first")),
+            Some(_) => (right, ChainFault::new(link.key, "changed: it does not name the hash of the record before it")),
+            None => (right, ChainFault::new(link.key, "changed: it names a record before it, and is the first")),
         })
     }
 
     /// What was done to a suspect. `is_extra`: its place in the chain is not empty.
-    fn judge(&self, suspect: &Suspect, is_extra: bool) -> Fault {
+    fn judge(&self, suspect: &Suspect, is_extra: bool) -> ChainFault {
         let place = suspect.place();
-        let fault = |what| Fault::new(&place, what);
+        let fault = |what| ChainFault::new(&place, what);
         if RecordKey::parse(&place).is_ok_and(|key| key.pointer.is_none()) && suspect.seq.is_none() {
             return fault("changed: it has no seq".to_owned());
         }
         if let Some(original) = suspect.key_it_was_written_under() {
-            let is_there = self.links.iter().any(|link| link.key == Key::new(&original));
+            let is_there = self.links.iter().any(|link| link.key == VerifiedKey::new(&original));
             let what = if is_there { "added: it is a copy of" } else { "reordered: it was written as" };
             return fault(format!("{what} {original}"));
         }
@@ -352,57 +360,57 @@ impl Chain {
     }
 
     /// Where the ledger does not end as it should, and how many of its records are right then.
-    fn end_fault(&self, end: End<'_>) -> Option<(u64, Fault)> {
+    fn end_fault(&self, end: ChainEnd<'_>) -> Option<(u64, ChainFault)> {
         const DISAGREE: &str = "head and tail disagree";
         let last = self.links.last();
         let count = last.map_or(0, |last| last.seq);
         let head = match end {
-            End::Unknown => return None,
-            End::Head(head) => head,
-            End::UnreadableHead(attribute) => {
+            ChainEnd::Unknown => return None,
+            ChainEnd::Head(head) => head,
+            ChainEnd::UnreadableHead(attribute) => {
                 let place = last.map(|last| last.key.to_string()).unwrap_or_default();
                 let what = format!("{DISAGREE}: {attribute} of the head is not what was written");
-                return Some((count, Fault::new(place, what)));
+                return Some((count, ChainFault::new(place, what)));
             }
         };
         match (head, last) {
             (None, None) => None,
-            (None, Some(last)) => Some((count, Fault::new(last.key, format!("{DISAGREE}: there is no head")))),
+            (None, Some(last)) => Some((count, ChainFault::new(last.key, format!("{DISAGREE}: there is no head")))),
             (Some(head), Some(last)) if head.seq < count => {
                 let first = self.links.iter().find(|link| link.seq > head.seq).unwrap_or(last);
                 let what = format!("added: the head names seq {} as the last", head.seq);
-                Some((head.seq, Fault::new(first.key, what)))
+                Some((head.seq, ChainFault::new(first.key, what)))
             }
             (Some(head), Some(last)) if head.seq == count => {
                 let is_same = hex(last.hash) == head.hash && last.key.to_string() == head.record.to_string();
                 let what = format!("{DISAGREE}: the head names another record with this seq as the last");
-                (!is_same).then(|| (count - 1, Fault::new(last.key, what)))
+                (!is_same).then(|| (count - 1, ChainFault::new(last.key, what)))
             }
             (Some(head), _) => {
                 let what = format!("missing: the head names it as the last record, with seq {}", head.seq);
-                Some((count, Fault::new(&head.record, what)))
+                Some((count, ChainFault::new(&head.record, what)))
             }
         }
     }
 
-    fn pointer_fault(&self) -> Option<Fault> {
+    fn pointer_fault(&self) -> Option<ChainFault> {
         if self.pointers.is_empty() {
             return None;
         }
         let differ =
             self.pointers.windows(2).find(|pair| pair.first().map(|it| &it.key) == pair.last().map(|it| &it.key));
         if let Some(pointer) = differ.and_then(<[Pointer]>::first) {
-            return Some(Fault::new(&pointer.key, DIFFERS));
+            return Some(ChainFault::new(&pointer.key, DIFFERS));
         }
-        let records: BTreeMap<Key, u64> = self.links.iter().map(|link| (link.key, link.at)).collect();
+        let records: BTreeMap<VerifiedKey, u64> = self.links.iter().map(|link| (link.key, link.at)).collect();
         self.pointers.iter().find_map(|pointer| {
-            let what = match records.get(&Key::new(&pointer.key)) {
+            let what = match records.get(&VerifiedKey::new(&pointer.key)) {
                 None => "added: it is a pointer to a record that does not exist",
                 Some(_) if !pointer.names_its_change => "changed: it is a pointer, and names another change",
                 Some(at) if *at != pointer.at => "changed: it is a pointer, and has another time than its record",
                 Some(_) => return None,
             };
-            Some(Fault::new(&pointer.key, what))
+            Some(ChainFault::new(&pointer.key, what))
         })
     }
 }
@@ -425,7 +433,7 @@ impl Link {
         };
         Some(Self {
             seq: item.get("seq")?.as_u64()?,
-            key: Key::new(key),
+            key: VerifiedKey::new(key),
             hash: unhex(claimed)?,
             prev,
             at: fingerprint(text(item, "at")),
@@ -433,8 +441,8 @@ impl Link {
         })
     }
 
-    fn step(&self) -> Step {
-        Step { seq: self.seq, change_id: self.key.change_id, place: self.key.place, at: self.time }
+    fn step(&self) -> GrowthStep {
+        GrowthStep { seq: self.seq, change_id: self.key.change_id, place: self.key.place, at: self.time }
     }
 }
 
@@ -462,14 +470,14 @@ impl Suspect {
     fn key_it_was_written_under(&self) -> Option<RecordKey> {
         let change_id = ChangeId::parse(text(&self.record, "change_id")?).ok()?;
         let attempts = (1..=Attempt::LAST.number()).filter_map(Attempt::new);
-        let own = attempts.flat_map(|attempt| [Place::Started(attempt), Place::Result(attempt)]);
-        let keys = own.chain(Place::later()).map(|place| RecordKey::new(change_id.clone(), place));
+        let own = attempts.flat_map(|attempt| [RecordPlace::Started(attempt), RecordPlace::Result(attempt)]);
+        let keys = own.chain(RecordPlace::later()).map(|place| RecordKey::new(change_id.clone(), place));
         keys.filter(|key| key.to_string() != self.place()).find(|key| self.fits_with("record", key.to_string().into()))
     }
 }
 
 /// Which of several sound records for the place of `seq` does not belong: all but the one that its neighbours name.
-fn intruder(seq: u64, before: Option<&Link>, several: &[Link], behind: &[Link], end: End<'_>) -> Fault {
+fn intruder(seq: u64, before: Option<&Link>, several: &[Link], behind: &[Link], end: ChainEnd<'_>) -> ChainFault {
     let follows = |link: &&Link| link.prev == before.map(|before| before.hash);
     let candidates = || several.iter().filter(|link| link.seq == seq);
     let owner = candidates()
@@ -479,14 +487,14 @@ fn intruder(seq: u64, before: Option<&Link>, several: &[Link], behind: &[Link], 
         .map(|owner| owner.key);
     let key = several.iter().map(|link| link.key).rfind(|key| Some(*key) != owner);
     let what = format!("added: it is not the record with seq {seq}");
-    Fault::new(key.map(|key| key.to_string()).unwrap_or_default(), what)
+    ChainFault::new(key.map(|key| key.to_string()).unwrap_or_default(), what)
 }
 
 /// Whether what comes after a record names it: the next record, or the head.
-fn is_named(link: &Link, behind: &[Link], end: End<'_>) -> bool {
+fn is_named(link: &Link, behind: &[Link], end: ChainEnd<'_>) -> bool {
     match (behind.first(), end) {
         (Some(next), _) => next.seq == link.seq + 1 && next.prev == Some(link.hash),
-        (None, End::Head(Some(head))) => head.hash == hex(link.hash),
+        (None, ChainEnd::Head(Some(head))) => head.hash == hex(link.hash),
         (None, _) => false,
     }
 }
@@ -587,7 +595,7 @@ impl Export {
     /// Verifies each of its ledgers.
     #[must_use]
     pub fn verify(mut self) -> BTreeMap<String, Verification> {
-        self.chains.iter_mut().map(|(service, chain)| (service.clone(), chain.verify(End::Unknown))).collect()
+        self.chains.iter_mut().map(|(service, chain)| (service.clone(), chain.verify(ChainEnd::Unknown))).collect()
     }
 
     /// Verifies each of its ledgers, and that everything stands in them that an older export had.
@@ -598,8 +606,8 @@ impl Export {
         let judge = |service: String| {
             let chain = self.chains.entry(service.clone()).or_default();
             let found = match older.get_mut(&service) {
-                Some(older) => chain.verify_against(older, End::Unknown),
-                None => chain.verify(End::Unknown),
+                Some(older) => chain.verify_against(older, ChainEnd::Unknown),
+                None => chain.verify(ChainEnd::Unknown),
             };
             (service, found)
         };
@@ -645,7 +653,7 @@ mod tests {
     use super::*;
     use crate::ids::{AccountId, ChangeId, EcsName, Region, ServiceKey};
     use crate::ledger::kind::Kind;
-    use crate::ledger::record::{ChangeFacts, Pointer as PointerItem, Record, Said};
+    use crate::ledger::record::{ChangeContext, Pointer as PointerItem, Record, RecordFields};
     use chrono::{DateTime, Duration, Utc};
     use proptest::prelude::*;
     use proptest::sample::Index;
@@ -654,8 +662,8 @@ mod tests {
         DateTime::from_timestamp_millis(1_795_000_000_123).unwrap() + Duration::seconds(second)
     }
 
-    fn facts(second: i64) -> ChangeFacts {
-        ChangeFacts {
+    fn facts(second: i64) -> ChangeContext {
+        ChangeContext {
             service: ServiceKey::new(
                 AccountId::parse("222222222222").unwrap(),
                 Region::parse("eu-west-1").unwrap(),
@@ -673,7 +681,7 @@ mod tests {
             request_id: "1".to_owned(),
             sent_at: None,
             restores: None,
-            pins: crate::image::Pins::default(),
+            pins: crate::image::ResolvedImages::default(),
         }
     }
 
@@ -681,12 +689,12 @@ mod tests {
     fn ledger() -> (Vec<RawRecord>, Vec<RawRecord>, Head) {
         let (mut records, mut pointers, mut head): (Vec<Record>, Vec<PointerItem>, Option<Head>) = Default::default();
         let mut write = |second, n, kind| {
-            let said = Said::default();
+            let said = RecordFields::default();
             let at = time(second + i64::from(n));
             let place = match n {
-                0 => Place::STARTED,
-                1 => Place::RESULT,
-                n => Place::Later(n),
+                0 => RecordPlace::STARTED,
+                1 => RecordPlace::RESULT,
+                n => RecordPlace::Later(n),
             };
             let (record, beside) = facts(second).record(kind, place, at, &said, head.as_ref()).unwrap();
             head = Some(Head::behind(&record, head.as_ref(), None));
@@ -710,7 +718,7 @@ mod tests {
         items.iter().map(|item| serde_json::to_value(item).unwrap().as_object().unwrap().clone()).collect()
     }
 
-    fn judged(items: impl IntoIterator<Item = RawRecord>, end: End<'_>) -> Verification {
+    fn judged(items: impl IntoIterator<Item = RawRecord>, end: ChainEnd<'_>) -> Verification {
         let mut chain = Chain::default();
         items.into_iter().for_each(|item| chain.add(item));
         chain.verify(end)
@@ -843,7 +851,7 @@ mod tests {
             if backwards {
                 items.reverse();
             }
-            let found = judged(items, End::Head(Some(&head)));
+            let found = judged(items, ChainEnd::Head(Some(&head)));
             let Some(fault) = found.fault else { return Err(TestCaseError::fail("not found")) };
             prop_assert!(!found.ok && found.verified < 12, "{:?}", fault);
             prop_assert!(places.contains(&fault.record), "{:?} is not at {:?}", fault, places);
@@ -855,7 +863,7 @@ mod tests {
     fn a_ledger_as_it_was_written_is_right() {
         let (records, pointers, head) = ledger();
         let right = Verification { ok: true, verified: 11, fault: None };
-        for end in [End::Head(Some(&head)), End::Unknown] {
+        for end in [ChainEnd::Head(Some(&head)), ChainEnd::Unknown] {
             assert_eq!(judged(records.iter().chain(&pointers).cloned(), end), right);
             assert_eq!(judged(pointers.iter().chain(records.iter().rev()).cloned(), end), right);
         }
@@ -864,7 +872,7 @@ mod tests {
 
     #[test]
     fn no_records_prove_nothing() {
-        for end in [End::Head(None), End::Unknown] {
+        for end in [ChainEnd::Head(None), ChainEnd::Unknown] {
             let found = judged([], end);
             assert!(!found.ok && found.verified == 0 && found.fault.unwrap().what.starts_with("empty"));
         }
@@ -875,13 +883,13 @@ mod tests {
     fn the_same_item_twice_is_one_item() {
         let (records, pointers, head) = ledger();
         let twice = || records.iter().chain(&pointers).chain(records[3..].iter().rev()).chain(&pointers);
-        assert_eq!(judged(twice().cloned(), End::Head(Some(&head))).verified, 11);
-        assert!(judged(twice().cloned(), End::Head(Some(&head))).ok);
+        assert_eq!(judged(twice().cloned(), ChainEnd::Head(Some(&head))).verified, 11);
+        assert!(judged(twice().cloned(), ChainEnd::Head(Some(&head))).ok);
         // One that does not fit its hash is told once, as ever.
         let mut edited = records.clone();
         edited[4]["session"] = "another".into();
-        let found = judged(edited.iter().chain(&edited).cloned(), End::Head(Some(&head)));
-        assert_eq!((found.verified, found.fault), (4, Some(Fault::new(key(&records[4]), CHANGED))));
+        let found = judged(edited.iter().chain(&edited).cloned(), ChainEnd::Head(Some(&head)));
+        assert_eq!((found.verified, found.fault), (4, Some(ChainFault::new(key(&records[4]), CHANGED))));
     }
 
     #[test]
@@ -899,18 +907,18 @@ mod tests {
             for items in
                 [whole().chain([other.clone()]).collect::<Vec<_>>(), [other].into_iter().chain(whole()).collect()]
             {
-                for end in [End::Head(Some(&head)), End::Unknown] {
+                for end in [ChainEnd::Head(Some(&head)), ChainEnd::Unknown] {
                     let found = judged(items.clone(), end);
                     let right = u64::try_from(at).unwrap();
-                    let fault = Some(Fault::new(key(&records[at]), DIFFERS));
+                    let fault = Some(ChainFault::new(key(&records[at]), DIFFERS));
                     assert_eq!((found.ok, found.verified, found.fault), (false, right, fault), "{at} {name}");
                 }
             }
         }
         let mut other = pointers[1].clone();
         other["image"] = "another#1".into();
-        let found = judged(whole().chain([other]), End::Unknown);
-        assert_eq!((found.verified, found.fault), (11, Some(Fault::new(key(&pointers[1]), DIFFERS))));
+        let found = judged(whole().chain([other]), ChainEnd::Unknown);
+        assert_eq!((found.verified, found.fault), (11, Some(ChainFault::new(key(&pointers[1]), DIFFERS))));
     }
 
     /// Writes the chain anew from `edit` on, with fitting hashes, as whoever may write may.
@@ -939,7 +947,7 @@ mod tests {
                         record["at"] = at.clone().into();
                     }
                 }),
-                End::Unknown,
+                ChainEnd::Unknown,
             )
         };
         for (which, second) in [(8, 40 - 8), (5, -86_400), (9, -86_400)] {
@@ -959,7 +967,7 @@ mod tests {
                     record["record"] = format!("{earlier}#0").into();
                 }
             }),
-            End::Unknown,
+            ChainEnd::Unknown,
         );
         assert!(found.fault.unwrap().what.starts_with("back-dated: its change is not later"), "an id of before");
     }
@@ -975,7 +983,7 @@ mod tests {
                 }
                 chain
             };
-            chain(newer).verify_against(&mut chain(older), End::Unknown)
+            chain(newer).verify_against(&mut chain(older), ChainEnd::Unknown)
         };
         let all = || records.iter().chain(&pointers).cloned().collect::<Vec<_>>();
         let older = || records[..6].iter().chain(&pointers[..3]).cloned().collect::<Vec<_>>();
@@ -988,16 +996,16 @@ mod tests {
                 record["requested_by"] = "bob".into();
             }
         });
-        assert!(judged(forged.clone(), End::Unknown).ok);
+        assert!(judged(forged.clone(), ChainEnd::Unknown).ok);
         let found = against(forged.iter().chain(&pointers).cloned().collect(), older());
-        let fault = Fault::new(key(&records[4]), "changed: it is not what the older export has under its key");
+        let fault = ChainFault::new(key(&records[4]), "changed: it is not what the older export has under its key");
         assert_eq!((found.verified, found.fault), (4, Some(fault)));
 
         // Cut off at its end: no export has a head.
         let cut: Vec<_> = records[..4].iter().chain(&pointers[..2]).cloned().collect();
-        assert!(judged(cut.clone(), End::Unknown).ok);
+        assert!(judged(cut.clone(), ChainEnd::Unknown).ok);
         let found = against(cut, older());
-        let missing = |place| Some(Fault::new(place, "missing: it stands in the older export"));
+        let missing = |place| Some(ChainFault::new(place, "missing: it stands in the older export"));
         assert_eq!((found.verified, found.fault), (4, missing(key(&records[4]))));
         assert_eq!(against(Vec::new(), older()).fault, missing(key(&records[0])));
 
@@ -1006,7 +1014,7 @@ mod tests {
         assert_eq!((found.verified, found.fault), (11, missing(key(&pointers[0]))));
         let mut led = all();
         led.iter_mut().find(|item| key(item) == key(&pointers[0])).unwrap()["image"] = "elsewhere#1".into();
-        assert!(judged(led.clone(), End::Unknown).ok, "its own chain does not tell");
+        assert!(judged(led.clone(), ChainEnd::Unknown).ok, "its own chain does not tell");
         assert_eq!(against(led, older()).fault.unwrap().record, key(&pointers[0]));
 
         // What was wrong then and was set right since was touched twice.
@@ -1020,15 +1028,15 @@ mod tests {
         let (mut records, pointers, head) = ledger();
         records[7]["session"] = "another".into();
         records.remove(3);
-        let found = judged(records.iter().chain(&pointers).cloned(), End::Head(Some(&head)));
-        let fault = Fault::new(key(&records[3]), "missing: no record with seq 4 stands before it");
+        let found = judged(records.iter().chain(&pointers).cloned(), ChainEnd::Head(Some(&head)));
+        let fault = ChainFault::new(key(&records[3]), "missing: no record with seq 4 stands before it");
         assert_eq!(found, Verification { ok: false, verified: 3, fault: Some(fault) });
     }
 
     #[test]
     fn head_and_tail() {
         fn fault(records: &[RawRecord], head: Option<&Head>) -> String {
-            judged(records.to_vec(), End::Head(head)).fault.unwrap().what
+            judged(records.to_vec(), ChainEnd::Head(head)).fault.unwrap().what
         }
         let (records, _, head) = ledger();
         assert!(fault(&records, None).starts_with("head and tail disagree"));
@@ -1048,7 +1056,7 @@ mod tests {
     fn a_pointer_without_its_record() {
         let (records, mut pointers, head) = ledger();
         pointers[0]["record"] = format!("{}#9#1", ChangeId::new(time(0), [7; 10])).into();
-        let found = judged(records.into_iter().chain(pointers.clone()), End::Head(Some(&head)));
+        let found = judged(records.into_iter().chain(pointers.clone()), ChainEnd::Head(Some(&head)));
         assert_eq!(found.fault.map(|fault| fault.record), Some(key(&pointers[0])));
     }
 
@@ -1101,7 +1109,7 @@ mod tests {
                 }
                 item
             });
-            let _ = judged(items, End::Head(Some(&head)));
+            let _ = judged(items, ChainEnd::Head(Some(&head)));
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 
-use super::budget::Budget;
+use super::budget::ExternalBudget;
 use super::deployment::DeploymentItem;
 use super::head::Head;
 use super::hidden::HiddenKey;
@@ -79,9 +79,9 @@ pub enum Write {
     /// Inserts or changes what an account has used of a day's budget.
     Budget {
         /// What was read.
-        from: Option<Budget>,
+        from: Option<ExternalBudget>,
         /// What it becomes.
-        to: Budget,
+        to: ExternalBudget,
     },
 }
 

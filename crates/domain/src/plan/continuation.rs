@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::ecs::service::{Recorded, Snapshot};
+use crate::ecs::service::{RecordedState, Snapshot};
 use crate::ecs::task_definition::TaskDefinition;
 use crate::error::Failure;
-use crate::plan::{Change, Plan, Update, What, covers_parameter, same_parameter};
+use crate::plan::{Difference, DifferenceKind, Plan, Update, covers_parameter, same_parameter};
 
 /// Whether a member of a change is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,11 +40,11 @@ pub enum Remaining {
 #[derive(Debug, Clone, Copy)]
 pub struct Resumed<'a> {
     /// What it set out to set; none where its record does not say.
-    pub changes: Option<&'a [Change]>,
+    pub changes: Option<&'a [Difference]>,
     /// Whether its record does not say since it was too long.
     pub is_shortened: bool,
     /// The state before it.
-    pub before: &'a Recorded,
+    pub before: &'a RecordedState,
     /// The service now.
     pub snapshot: &'a Snapshot,
     /// What would be done if it began anew where it began: the revision that it wants.
@@ -55,10 +55,15 @@ impl Resumed<'_> {
     /// Whether it wants another revision, or another deployment, than the service had before, and the service has that one still.
     #[must_use]
     pub fn deploys_again(&self) -> bool {
-        let members =
-            self.changes.unwrap_or_default().iter().filter(|change| {
-                matches!(change.what, What::Image | What::Revision | What::Definition | What::Deployment)
-            });
+        let members = self.changes.unwrap_or_default().iter().filter(|change| {
+            matches!(
+                change.what,
+                DifferenceKind::Image
+                    | DifferenceKind::Revision
+                    | DifferenceKind::Definition
+                    | DifferenceKind::Deployment
+            )
+        });
         members.clone().count() > 0 && members.map(|change| self.member(change)).all(|member| member == Member::Before)
     }
 
@@ -68,12 +73,12 @@ impl Resumed<'_> {
         match self.wanted {
             Some(Update { revision: Some(revision), .. }) => definition.arn == revision.arn,
             Some(Update { register: Some(registration), .. }) => {
-                definition.family == registration.family
-                    && definition.is_what_would_be_registered(&registration.document)
+                definition.family == registration.family && definition.matches_registration(&registration.document)
             }
             // A deployment of what ran before; or what can no longer be had, of which the images are known.
             _ => {
-                let images = self.changes.unwrap_or_default().iter().filter(|change| change.what == What::Image);
+                let images =
+                    self.changes.unwrap_or_default().iter().filter(|change| change.what == DifferenceKind::Image);
                 let mut images = images.peekable();
                 if images.peek().is_none() {
                     return self.before.state.task_definition_arn.as_ref() == Some(&definition.arn);
@@ -88,8 +93,8 @@ impl Resumed<'_> {
     #[must_use]
     pub fn remaining(&self, plan: Plan, hide: &dyn Fn(&str, &Value) -> Value) -> Remaining {
         let changes = self.changes.unwrap_or_default();
-        let state = |change: &Change| match change.what {
-            What::Parameter => self.parameter(change, hide),
+        let state = |change: &Difference| match change.what {
+            DifferenceKind::Parameter => self.parameter(change, hide),
             _ => self.member(change),
         };
         let foreign = changes.iter().filter(|change| state(change) == Member::Foreign).map(|change| self.told(change));
@@ -110,29 +115,29 @@ impl Resumed<'_> {
         if self.changes.is_none() {
             return Remaining::Update(update);
         }
-        let is_left = |what: What, path: &str| {
+        let is_left = |what: DifferenceKind, path: &str| {
             changes.iter().any(|change| change.what == what && change.path == path && state(change) == Member::Before)
         };
         if !self.deploys_again() {
             (update.register, update.revision) = (None, None);
             update.images.clear();
         }
-        update.force_new_deployment &= is_left(What::Deployment, "forceNewDeployment");
-        update.parameters.retain(|name, _| is_left(What::Parameter, name));
-        update.tags.set.retain(|key, _| is_left(What::Tag, key));
-        update.tags.remove.retain(|key| is_left(What::Tag, key));
+        update.force_new_deployment &= is_left(DifferenceKind::Deployment, "forceNewDeployment");
+        update.parameters.retain(|name, _| is_left(DifferenceKind::Parameter, name));
+        update.tags.set.retain(|key, _| is_left(DifferenceKind::Tag, key));
+        update.tags.remove.retain(|key| is_left(DifferenceKind::Tag, key));
         if update.updates_service() || !update.tags.is_empty() { Remaining::Update(update) } else { Remaining::Nothing }
     }
 
-    fn member(&self, change: &Change) -> Member {
+    fn member(&self, change: &Difference) -> Member {
         match change.what {
-            What::Image | What::Revision | What::Definition => self.definition(),
-            What::Tag => {
+            DifferenceKind::Image | DifferenceKind::Revision | DifferenceKind::Definition => self.definition(),
+            DifferenceKind::Tag => {
                 let has =
                     self.snapshot.service.tags.get(&change.path).map_or(Value::Null, |value| value.as_str().into());
                 one_of(&has, &change.from, &change.to, |one, other| one == other)
             }
-            What::Deployment => {
+            DifferenceKind::Deployment => {
                 let has_new = self.before.deployment_id.as_deref() != self.snapshot.service.deployment_id();
                 match (has_new, self.definition()) {
                     (false, _) => Member::Before,
@@ -140,7 +145,7 @@ impl Resumed<'_> {
                     (true, _) => Member::Wanted,
                 }
             }
-            What::Parameter => self.parameter(change, &|_, value| value.clone()),
+            DifferenceKind::Parameter => self.parameter(change, &|_, value| value.clone()),
         }
     }
 
@@ -155,7 +160,7 @@ impl Resumed<'_> {
         }
     }
 
-    fn parameter(&self, change: &Change, hide: &dyn Fn(&str, &Value) -> Value) -> Member {
+    fn parameter(&self, change: &Difference, hide: &dyn Fn(&str, &Value) -> Value) -> Member {
         let name = change.path.as_str();
         // AWS never shows it.
         if name == "monitoring" {
@@ -169,14 +174,17 @@ impl Resumed<'_> {
     }
 
     /// A member as it is now, for people.
-    fn told(&self, change: &Change) -> String {
+    fn told(&self, change: &Difference) -> String {
         let name = match change.what {
-            What::Image | What::Revision | What::Definition | What::Deployment => {
+            DifferenceKind::Image
+            | DifferenceKind::Revision
+            | DifferenceKind::Definition
+            | DifferenceKind::Deployment => {
                 let running = self.snapshot.service.task_definition_arn().unwrap_or("no task definition of its own");
                 return format!("it runs {running}");
             }
-            What::Tag => format!("tag {}", change.path),
-            What::Parameter => return format!("parameter {} has another value", change.path),
+            DifferenceKind::Tag => format!("tag {}", change.path),
+            DifferenceKind::Parameter => return format!("parameter {} has another value", change.path),
         };
         let has = self.snapshot.service.tags.get(&change.path);
         has.map_or_else(|| format!("{name} is gone"), |value| format!("{name} is {value:?}"))

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::ecs::definition_difference::differences;
-use crate::ecs::service::{PARAMETERS, Recorded, Service, Snapshot, State, TagState};
+use crate::ecs::service::{PARAMETERS, RecordedState, Service, ServiceState, Snapshot, TagState};
 use crate::ecs::tags::{self, MAX_TAGS, TagDifference};
 use crate::ecs::task_definition::{TaskDefinition, family_and_revision};
 use crate::error::{Code, Failure, Fault};
@@ -56,7 +56,7 @@ pub struct Update {
     /// Tags go before `UpdateService`, so that the new tasks carry them.
     pub tags_first: bool,
     /// What the plan says to a person.
-    pub changes: Vec<Change>,
+    pub changes: Vec<Difference>,
     /// What a person should know besides.
     pub notes: Vec<String>,
 }
@@ -72,11 +72,11 @@ pub struct Registration {
 
 /// What a restore puts back.
 #[derive(Debug, Clone)]
-pub struct Restore {
+pub struct RestoreNotes {
     /// The change whose before it is.
     pub change_id: ChangeId,
     /// The state before that change, from its record.
-    pub before: Recorded,
+    pub before: RecordedState,
     /// The task definition from before that change, as AWS has it now.
     pub definition: OldDefinition,
     /// The key by which values that may be secret are compared, where the record has any.
@@ -104,7 +104,7 @@ impl Update {
     }
 
     /// Makes of what is now what would be. Which revision would run then, nobody knows before.
-    pub fn foretell(&self, state: &mut State) {
+    pub fn apply_to(&self, state: &mut ServiceState) {
         for (container, (_, to)) in &self.images {
             state.images.insert(container.clone(), to.clone());
             if state.task_definition_name.as_ref() == Some(container) {
@@ -127,7 +127,7 @@ impl Update {
 /// What a difference is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum What {
+pub enum DifferenceKind {
     /// The image of a container.
     Image,
     /// The registered revision that runs.
@@ -144,9 +144,9 @@ pub enum What {
 
 /// One difference: for people, for answers, and for the record of what a change set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Change {
+pub struct Difference {
     /// What it is about.
-    pub what: What,
+    pub what: DifferenceKind,
     /// Which: container, tag key or parameter.
     pub path: String,
     /// What it is now; null where it is not there.
@@ -155,12 +155,12 @@ pub struct Change {
     pub to: Value,
 }
 
-impl Change {
+impl Difference {
     /// The same for people: of what may be secret, only whether it changes.
     #[must_use]
     pub fn told(&self) -> Self {
         let (from, to) = match self.what {
-            What::Parameter => in_words(&self.from, &self.to),
+            DifferenceKind::Parameter => in_words(&self.from, &self.to),
             _ => (self.from.clone(), self.to.clone()),
         };
         Self { from, to, ..self.clone() }
@@ -175,9 +175,10 @@ impl Change {
 
 /// Repositories of the images that change, each once; where none does, that of the container the change is about.
 #[must_use]
-pub fn repositories(changes: &[Change], before: &Recorded) -> Vec<String> {
+pub fn repositories(changes: &[Difference], before: &RecordedState) -> Vec<String> {
     let mut repositories: Vec<String> = Vec::new();
-    let images = changes.iter().filter(|change| change.what == What::Image).filter_map(|change| change.to.as_str());
+    let images =
+        changes.iter().filter(|change| change.what == DifferenceKind::Image).filter_map(|change| change.to.as_str());
     for repository in images.map(crate::image::repository_of) {
         if !repository.is_empty() && !repositories.iter().any(|known| known == repository) {
             repositories.push(repository.to_owned());
@@ -193,13 +194,13 @@ pub fn repositories(changes: &[Change], before: &Recorded) -> Vec<String> {
 
 /// Decides what `request` asks of the service in `snapshot`; `restore` is what its `restore` found.
 #[must_use]
-pub fn plan(request: &UpdateRequest, snapshot: &Snapshot, restore: Option<&Restore>) -> Plan {
+pub fn plan(request: &UpdateRequest, snapshot: &Snapshot, restore: Option<&RestoreNotes>) -> Plan {
     decide(request, snapshot, restore).unwrap_or_else(Plan::Refused)
 }
 
 /// What is wanted, from an event's fields or from a restored state.
 #[derive(Default)]
-struct Wanted {
+struct Desired {
     targets: BTreeMap<String, String>,
     images: BTreeMap<String, (String, String)>,
     register: Option<Registration>,
@@ -209,9 +210,9 @@ struct Wanted {
     notes: Vec<String>,
 }
 
-fn decide(request: &UpdateRequest, snapshot: &Snapshot, restore: Option<&Restore>) -> Result<Plan, Failure> {
+fn decide(request: &UpdateRequest, snapshot: &Snapshot, restore: Option<&RestoreNotes>) -> Result<Plan, Failure> {
     check_expected(request, snapshot.task_definition.as_deref())?;
-    let Wanted { targets, images, register, revision, parameters, tags, mut notes } = match restore {
+    let Desired { targets, images, register, revision, parameters, tags, mut notes } = match restore {
         Some(restore) => restored(request, snapshot, restore)?,
         None => requested(request, snapshot)?,
     };
@@ -256,7 +257,7 @@ fn decide(request: &UpdateRequest, snapshot: &Snapshot, restore: Option<&Restore
     })))
 }
 
-fn requested(request: &UpdateRequest, snapshot: &Snapshot) -> Result<Wanted, Failure> {
+fn requested(request: &UpdateRequest, snapshot: &Snapshot) -> Result<Desired, Failure> {
     let definition = snapshot.task_definition.as_deref();
     let has_image = !matches!(request.image, ImageChange::None);
     check_deployment_controller(request, snapshot, has_image, &request.parameters)?;
@@ -268,13 +269,13 @@ fn requested(request: &UpdateRequest, snapshot: &Snapshot) -> Result<Wanted, Fai
         _ => None,
     };
     let tags = request.tags.as_ref().map(|change| tags::difference(&snapshot.service.tags, change));
-    Ok(Wanted {
+    Ok(Desired {
         targets,
         images,
         register,
         parameters: differing_parameters(&request.parameters, snapshot),
         tags: checked(tags.unwrap_or_default(), request)?,
-        ..Wanted::default()
+        ..Desired::default()
     })
 }
 
@@ -322,10 +323,10 @@ fn registration(base: &TaskDefinition, images: &BTreeMap<String, (String, String
     Ok(Registration { family: base.family.clone(), document })
 }
 
-fn restored(request: &UpdateRequest, snapshot: &Snapshot, restore: &Restore) -> Result<Wanted, Failure> {
-    let mut wanted = Wanted {
+fn restored(request: &UpdateRequest, snapshot: &Snapshot, restore: &RestoreNotes) -> Result<Desired, Failure> {
+    let mut wanted = Desired {
         notes: vec![format!("this puts back what was there before change {}", restore.change_id)],
-        ..Wanted::default()
+        ..Desired::default()
     };
     restore_definition(&mut wanted, snapshot, restore)?;
     restore_parameters(&mut wanted, request, snapshot, restore);
@@ -338,7 +339,7 @@ fn restored(request: &UpdateRequest, snapshot: &Snapshot, restore: &Restore) -> 
 }
 
 /// The old revision where services can be given it, else its copy, else the old images in what runs now.
-fn restore_definition(wanted: &mut Wanted, snapshot: &Snapshot, restore: &Restore) -> Result<(), Failure> {
+fn restore_definition(wanted: &mut Desired, snapshot: &Snapshot, restore: &RestoreNotes) -> Result<(), Failure> {
     let current = snapshot.task_definition.as_deref();
     let old = &restore.before.state;
     let name = old.task_definition_arn.as_deref().map_or("its task definition", family_and_revision);
@@ -348,7 +349,7 @@ fn restore_definition(wanted: &mut Wanted, snapshot: &Snapshot, restore: &Restor
         OldDefinition::Active(definition) => wanted.revision = Some(Arc::clone(definition)),
         OldDefinition::Inactive(definition) => {
             let copy = registration(definition, &BTreeMap::new())?;
-            if !current.is_some_and(|current| current.is_what_would_be_registered(&copy.document)) {
+            if !current.is_some_and(|current| current.matches_registration(&copy.document)) {
                 wanted.notes.push(format!("{name} was deregistered since: its copy is registered as a new revision"));
                 wanted.register = Some(copy);
             }
@@ -374,7 +375,7 @@ fn restore_definition(wanted: &mut Wanted, snapshot: &Snapshot, restore: &Restor
 }
 
 /// Parameters as they were, to the letter; those that were not set are cleared, where `UpdateService` can.
-fn restore_parameters(wanted: &mut Wanted, request: &UpdateRequest, snapshot: &Snapshot, restore: &Restore) {
+fn restore_parameters(wanted: &mut Desired, request: &UpdateRequest, snapshot: &Snapshot, restore: &RestoreNotes) {
     // It would fight the autoscaler; and AWS never shows `monitoring`.
     for name in PARAMETERS.into_iter().filter(|name| !["desiredCount", "monitoring"].contains(name)) {
         let is = snapshot.service.parameter(name);
@@ -673,7 +674,7 @@ fn definition_changes(
     snapshot: &Snapshot,
     revision: Option<&TaskDefinition>,
     register: Option<&Registration>,
-) -> Vec<Change> {
+) -> Vec<Difference> {
     let to = match (revision, register) {
         (Some(revision), _) => revision.document(),
         (None, Some(copy)) => serde_json::from_str(&copy.document).unwrap_or_default(),
@@ -690,25 +691,25 @@ fn changes(
     parameters: &Map<String, Value>,
     force_new_deployment: bool,
     snapshot: &Snapshot,
-) -> Vec<Change> {
+) -> Vec<Difference> {
     let tag = |key: &String| snapshot.service.tags.get(key).map_or(Value::Null, |value| value.as_str().into());
-    let change = |what, path: &str, from, to| Change { what, path: path.to_owned(), from, to };
-    let images = images
-        .iter()
-        .map(|(container, (from, to))| change(What::Image, container, from.as_str().into(), to.as_str().into()));
+    let change = |what, path: &str, from, to| Difference { what, path: path.to_owned(), from, to };
+    let images = images.iter().map(|(container, (from, to))| {
+        change(DifferenceKind::Image, container, from.as_str().into(), to.as_str().into())
+    });
     // Its whole content comes with it, which no list of images tells. Of a copy the number is not known before.
     let revision = revised.map(|to| {
         let from = snapshot.service.task_definition_arn().map_or(Value::Null, Value::from);
-        change(What::Revision, "taskDefinition", from, to)
+        change(DifferenceKind::Revision, "taskDefinition", from, to)
     });
-    let set = tags.set.iter().map(|(key, value)| change(What::Tag, key, tag(key), value.as_str().into()));
-    let removed = tags.remove.iter().map(|key| change(What::Tag, key, tag(key), Value::Null));
+    let set = tags.set.iter().map(|(key, value)| change(DifferenceKind::Tag, key, tag(key), value.as_str().into()));
+    let removed = tags.remove.iter().map(|key| change(DifferenceKind::Tag, key, tag(key), Value::Null));
     let parameters = parameters.iter().map(|(name, wanted)| {
         let from = snapshot.service.parameter(name).cloned().unwrap_or_default();
-        change(What::Parameter, name, from, wanted.clone())
+        change(DifferenceKind::Parameter, name, from, wanted.clone())
     });
-    let forced =
-        force_new_deployment.then(|| change(What::Deployment, "forceNewDeployment", Value::Null, Value::Bool(true)));
+    let forced = force_new_deployment
+        .then(|| change(DifferenceKind::Deployment, "forceNewDeployment", Value::Null, Value::Bool(true)));
     images.chain(revision).chain(set).chain(removed).chain(parameters).chain(forced).collect()
 }
 
@@ -931,9 +932,9 @@ mod tests {
         let snapshot = snapshot(&json!({}), &one());
         let Plan::Update(update) = plan(&request(&event), &snapshot, None) else { panic!("a change") };
         let what: Vec<_> = update.changes.iter().map(|it| (it.what, it.path.as_str())).collect();
-        assert_eq!(what, [(What::Image, "web"), (What::Tag, "new"), (What::Tag, "old")]);
+        assert_eq!(what, [(DifferenceKind::Image, "web"), (DifferenceKind::Tag, "new"), (DifferenceKind::Tag, "old")]);
         let mut after = snapshot.state(update.container.as_deref());
-        update.foretell(&mut after);
+        update.apply_to(&mut after);
         assert_eq!(after.service_image.as_deref(), Some("nginx"));
         assert_eq!(after.images["web"], "nginx");
         let keys: Vec<_> = after.tags.iter().map(|tag| tag.key.as_str()).collect();
@@ -953,7 +954,7 @@ mod tests {
         before.state.task_definition_arn = Some("arn:aws:ecs:eu-west-1:222222222222:task-definition/web:6".to_owned());
         before.state.images = BTreeMap::from([("web".to_owned(), "nginx:1".to_owned())]);
         before.service = was.as_object().unwrap().clone();
-        let restore = Restore {
+        let restore = RestoreNotes {
             change_id: ChangeId::new(chrono::DateTime::UNIX_EPOCH, [1; 10]),
             before,
             definition,

@@ -2,22 +2,22 @@
 
 use serde_json::Value;
 
-use crate::ecs::service::Recorded;
+use crate::ecs::service::RecordedState;
 use crate::ledger::record::is_shortened;
 
 /// What a restore needs of a record of any version: its change, its kind, and the states before and after.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Past {
+pub struct RestoreSource {
     /// The record's change.
     pub change_id: String,
     kind: String,
-    before: Option<Recorded>,
-    after: Option<Recorded>,
+    before: Option<RecordedState>,
+    after: Option<RecordedState>,
     /// Whether what it set was too long to record.
     is_shortened: bool,
 }
 
-impl Past {
+impl RestoreSource {
     /// Reads a record; `None` where it is none (pointer items have no kind).
     #[must_use]
     pub fn read(record: &Value) -> Option<Self> {
@@ -35,7 +35,7 @@ impl Past {
     /// The images before and after, where the record says both.
     #[must_use]
     pub fn images(self) -> Option<(Vec<String>, Vec<String>)> {
-        let of = |recorded: Recorded| recorded.state.images.into_values().collect();
+        let of = |recorded: RecordedState| recorded.state.images.into_values().collect();
         Some((of(self.before?), of(self.after?)))
     }
 
@@ -61,14 +61,14 @@ impl Past {
     /// # Errors
     ///
     /// A sentence, where the record does not have it.
-    pub fn into_before(self) -> Result<Recorded, String> {
+    pub fn into_before(self) -> Result<RecordedState, String> {
         if self.is_shortened {
             return Err(format!(
                 "what change {} set was too long to record, and only what is recorded is put back",
                 self.change_id
             ));
         }
-        if self.before.as_ref().is_some_and(Recorded::is_shortened) {
+        if self.before.as_ref().is_some_and(RecordedState::is_shortened) {
             return Err(format!("the parameters before change {} were too long to record", self.change_id));
         }
         self.before.ok_or_else(|| {
@@ -84,10 +84,10 @@ mod tests {
 
     #[test]
     fn a_record_without_before_cannot_be_restored() {
-        let external = Past::read(&json!({"change_id": "1", "kind": "EXTERNAL"})).unwrap();
+        let external = RestoreSource::read(&json!({"change_id": "1", "kind": "EXTERNAL"})).unwrap();
         assert!(!external.changed_something());
         assert!(external.into_before().unwrap_err().contains("EXTERNAL record of change 1"));
-        assert_eq!(Past::read(&json!({"change_id": "1"})), None);
+        assert_eq!(RestoreSource::read(&json!({"change_id": "1"})), None);
     }
 
     #[test]
@@ -95,7 +95,7 @@ mod tests {
         let before = json!({"clusterArn": "c", "serviceArn": "s", "images": {}, "tags": [], "service": {}}).to_string();
         let past = |changes: &str| {
             let record = json!({"change_id": "1", "kind": "STARTED", "before": before, "changes": changes});
-            Past::read(&record).unwrap().into_before()
+            RestoreSource::read(&record).unwrap().into_before()
         };
         let refused = past(r#"{"shortened": "left out: they would be 70000 bytes"}"#).unwrap_err();
         assert!(refused.contains("what change 1 set was too long to record"), "{refused}");

@@ -4,19 +4,19 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use domain::error::Failure;
-use domain::event::request::{Lookup, UpdateRequest};
-use domain::image::{Found, ImageReference, Pins};
+use domain::event::request::{ImageCheck, UpdateRequest};
+use domain::image::{ImageReference, ResolvedImage, ResolvedImages};
 use domain::registry::RegistryError;
 use tokio::sync::OnceCell;
 
 use crate::aws::images::Registries;
 
-type Asked = Arc<OnceCell<Result<Found, RegistryError>>>;
+type PendingImage = Arc<OnceCell<Result<ResolvedImage, RegistryError>>>;
 
 /// What was looked up so far. A failure counts too: what one service cannot have, no other gets either.
 pub struct Images<'a> {
     registries: &'a Registries,
-    found: Mutex<HashMap<ImageReference, Asked>>,
+    found: Mutex<HashMap<ImageReference, PendingImage>>,
 }
 
 impl<'a> Images<'a> {
@@ -27,7 +27,7 @@ impl<'a> Images<'a> {
     /// The request with its images checked, and pinned where it asks for that.
     pub async fn of(&self, request: &UpdateRequest) -> Result<UpdateRequest, Failure> {
         let mut request = request.clone();
-        if request.lookup == Lookup::None {
+        if request.lookup == ImageCheck::None {
             return Ok(request);
         }
         let mut found = HashMap::new();
@@ -39,7 +39,7 @@ impl<'a> Images<'a> {
         Ok(request)
     }
 
-    async fn find(&self, image: &ImageReference) -> Result<Found, RegistryError> {
+    async fn find(&self, image: &ImageReference) -> Result<ResolvedImage, RegistryError> {
         let lookup =
             Arc::clone(self.found.lock().unwrap_or_else(PoisonError::into_inner).entry(image.clone()).or_default());
         lookup.get_or_init(|| self.registries.find(image)).await.clone()
@@ -47,11 +47,11 @@ impl<'a> Images<'a> {
 
     /// The request of a change that began earlier: its images are what its `STARTED` record pinned them to.
     /// Nothing is asked for again: it was found when the change began.
-    pub fn as_begun(request: &UpdateRequest, pins: &Pins) -> UpdateRequest {
+    pub fn as_begun(request: &UpdateRequest, pins: &ResolvedImages) -> UpdateRequest {
         let mut request = request.clone();
         let pinned = |image: &ImageReference| {
             let pinned = ImageReference::parse(pins.0.get(image.as_str())?).ok()?;
-            Some((image.clone(), Found { pinned, platforms: Vec::new() }))
+            Some((image.clone(), ResolvedImage { pinned, platforms: Vec::new() }))
         };
         let found = request.image.references().into_iter().filter_map(pinned).collect();
         request.found(&found);

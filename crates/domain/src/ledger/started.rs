@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use super::head::Lease;
 use super::record::{Attempt, RawRecord};
-use crate::ecs::deployment_status::Detail;
-use crate::ecs::service::Recorded;
+use crate::ecs::deployment_status::OutcomeDetail;
+use crate::ecs::service::RecordedState;
 use crate::ids::ChangeId;
-use crate::plan::{Change, What};
+use crate::plan::{Difference, DifferenceKind};
 
 /// Parameters that start no deployment. Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_UpdateService.html>, "This
 /// parameter doesn't trigger a new service deployment".
@@ -28,11 +28,11 @@ const START_NONE: [&str; 11] = [
 ];
 
 /// How long an attempt may have lasted whose record does not say it: as long as an invocation can.
-const LONGEST_ATTEMPT: Duration = Duration::minutes(15);
+const MAX_ATTEMPT: Duration = Duration::minutes(15);
 
 /// An attempt at a change that names no deployment: it may have started one all the same.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Begun {
+pub struct StartedChange {
     /// The change.
     pub change_id: ChangeId,
     /// Which try at it.
@@ -42,14 +42,14 @@ pub struct Begun {
     /// When its lease ended, as its `STARTED` foretold.
     pub until: DateTime<Utc>,
     /// The state before the change; none where the record cannot be read.
-    pub before: Option<Recorded>,
+    pub before: Option<RecordedState>,
     /// What the change set out to set; none where the record does not say.
-    pub changes: Option<Vec<Change>>,
+    pub changes: Option<Vec<Difference>>,
     /// Id of the deployment that was `PRIMARY` after it, where it has a result.
     pub left: Option<String>,
 }
 
-impl Begun {
+impl StartedChange {
     /// Id of the deployment that was `PRIMARY` before the change.
     #[must_use]
     pub fn before_deployment(&self) -> Option<&str> {
@@ -65,11 +65,13 @@ impl Begun {
 
 /// Whether one member of a change starts a deployment.
 #[must_use]
-pub fn may_deploy(change: &Change) -> bool {
+pub fn may_deploy(change: &Difference) -> bool {
     match change.what {
-        What::Tag => false,
-        What::Parameter => !START_NONE.contains(&change.path.as_str()),
-        What::Image | What::Revision | What::Definition | What::Deployment => true,
+        DifferenceKind::Tag => false,
+        DifferenceKind::Parameter => !START_NONE.contains(&change.path.as_str()),
+        DifferenceKind::Image | DifferenceKind::Revision | DifferenceKind::Definition | DifferenceKind::Deployment => {
+            true
+        }
     }
 }
 
@@ -84,16 +86,16 @@ pub struct Named {
 
 /// What records say of deployments.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Written {
+pub struct NewestRecords {
     /// Attempts that name no deployment.
-    pub begun: Vec<Begun>,
+    pub begun: Vec<StartedChange>,
     /// Deployments that are named as a change's or as nobody's.
     pub named: Vec<Named>,
     /// Attempts that have a result which says all: the deployment, or that nothing was to be done.
     pub ended: Vec<(ChangeId, Attempt)>,
 }
 
-impl Written {
+impl NewestRecords {
     /// What these records say. A record that cannot be read says nothing.
     #[must_use]
     pub fn of(records: &[RawRecord]) -> Self {
@@ -123,7 +125,7 @@ fn of(record: &RawRecord) -> Option<(ChangeId, Attempt)> {
     Some((ChangeId::parse(text(record, "change_id")?).ok()?, attempt(record)?))
 }
 
-fn begun(started: &RawRecord, records: &[RawRecord]) -> Option<Begun> {
+fn begun(started: &RawRecord, records: &[RawRecord]) -> Option<StartedChange> {
     if text(started, "kind") != Some("STARTED") {
         return None;
     }
@@ -142,10 +144,10 @@ fn begun(started: &RawRecord, records: &[RawRecord]) -> Option<Begun> {
     let json = |name| serde_json::from_str::<Value>(text(first?, name)?).ok();
     let began = time(text(started, "at")?)?;
     let after = |record: &RawRecord| serde_json::from_str::<Value>(text(record, "after")?).ok();
-    Some(Begun {
+    Some(StartedChange {
         attempt,
         began,
-        until: text(started, "lease_until").and_then(time).unwrap_or(began + LONGEST_ATTEMPT),
+        until: text(started, "lease_until").and_then(time).unwrap_or(began + MAX_ATTEMPT),
         before: json("before").and_then(|before| serde_json::from_value(before).ok()),
         changes: json("changes").and_then(|changes| serde_json::from_value(changes).ok()),
         left: results.find_map(after).and_then(|after| Some(after.get("deploymentId")?.as_str()?.to_owned())),
@@ -158,7 +160,8 @@ fn named(record: &RawRecord) -> Option<Named> {
     let since = match text(record, "kind")? {
         "APPLIED" | "FAILED" | "ABANDONED" => ChangeId::parse(text(record, "change_id")?).ok()?.time(),
         "EXTERNAL" => {
-            let detail: Option<Detail> = text(record, "outcome").and_then(|detail| serde_json::from_str(detail).ok());
+            let detail: Option<OutcomeDetail> =
+                text(record, "outcome").and_then(|detail| serde_json::from_str(detail).ok());
             detail.and_then(|detail| time(&detail.happened_at?)).or_else(|| time(text(record, "at")?))?
         }
         _ => return None,
@@ -195,14 +198,14 @@ mod tests {
         let changes = r#"[{"from":"a","path":"web","to":"b","what":"image"}]"#;
         let first = record("STARTED", &change, &json!({"lease_until": "2026-11-28T10:02:05.000Z", "changes": changes}));
         let second = record("STARTED", &change, &json!({"attempt": "2", "at": "2026-11-28T10:05:00.000Z"}));
-        let written = Written::of(&[second.clone(), first.clone()]);
+        let written = NewestRecords::of(&[second.clone(), first.clone()]);
         assert_eq!(written.begun.len(), 2);
         for begun in &written.begun {
             assert!(begun.may_deploy() && begun.changes.as_ref().unwrap().len() == 1, "{begun:?}");
         }
         assert_eq!(written.begun[1].until, time("2026-11-28T10:02:05Z").unwrap());
         // What has its result, and what changed nothing, is out of the question; what failed is not.
-        let of = |result: RawRecord| Written::of(&[first.clone(), second.clone(), result]);
+        let of = |result: RawRecord| NewestRecords::of(&[first.clone(), second.clone(), result]);
         let applied = of(record("APPLIED", &change, &json!({"attempt": "2", "deployment_id": "ecs-svc/2"})));
         assert_eq!(applied.begun.iter().map(|it| it.attempt).collect::<Vec<_>>(), [Attempt::FIRST]);
         assert_eq!(applied.named, [Named { deployment_id: "ecs-svc/2".to_owned(), since: change.time() }]);
@@ -211,7 +214,7 @@ mod tests {
         assert_eq!(of(record("UNCHANGED", &change, &json!({}))).begun.len(), 1);
         let tags =
             record("STARTED", &change, &json!({"changes": r#"[{"from":null,"path":"a","to":"1","what":"tag"}]"#}));
-        assert!(!Written::of(&[tags]).begun[0].may_deploy());
+        assert!(!NewestRecords::of(&[tags]).begun[0].may_deploy());
     }
 
     #[test]
@@ -219,7 +222,8 @@ mod tests {
         let change = ChangeId::new("2026-11-28T10:00:00Z".parse().unwrap(), [1; 10]);
         let outcome = r#"{"happened_at":"2026-11-28T09:59:00.000Z"}"#;
         let external = record("EXTERNAL", &change, &json!({"deployment_id": "ecs-svc/5", "outcome": outcome}));
-        let written = Written::of(&[external, record("COMPLETED", &change, &json!({"deployment_id": "ecs-svc/6"}))]);
+        let written =
+            NewestRecords::of(&[external, record("COMPLETED", &change, &json!({"deployment_id": "ecs-svc/6"}))]);
         let since = time("2026-11-28T09:59:00Z").unwrap();
         assert_eq!(written.named, [Named { deployment_id: "ecs-svc/5".to_owned(), since }]);
     }

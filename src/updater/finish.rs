@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use domain::ecs::deployment_status as outcome;
-use domain::ecs::service::{Recorded, Snapshot};
+use domain::ecs::service::{RecordedState, Snapshot};
 use domain::error::Failure;
 use domain::event::request::UpdateRequest;
-use domain::ledger::admission::Position;
-use domain::ledger::begun::may_deploy;
+use domain::ledger::admission::LedgerState;
 use domain::ledger::deployment::DeploymentItem;
 use domain::ledger::head::{Head, Lease};
-use domain::ledger::idempotency::{Answer, Progress};
+use domain::ledger::idempotency::{Progress, StoredAnswer};
 use domain::ledger::kind::Kind;
-use domain::ledger::record::{Attempt, ChangeFacts, Place, RawRecord, RecordKey, Said};
+use domain::ledger::record::{Attempt, ChangeContext, RawRecord, RecordFields, RecordKey, RecordPlace};
+use domain::ledger::started::may_deploy;
 use domain::ledger::write::{LedgerError, Write};
-use domain::plan::Change;
+use domain::plan::Difference;
 use domain::response::{Response, Status};
 use domain::text::rfc3339;
 use tokio::time::Instant;
@@ -28,17 +28,17 @@ use crate::commit::{Bound, Decision, commit};
 /// What is left of the invocation for its answer.
 const RESERVE: Duration = Duration::from_secs(1);
 /// The time that a result has where hardly any is left.
-const SHORTEST_RESULT: Duration = Duration::from_secs(1);
+const MIN_RESULT: Duration = Duration::from_secs(1);
 /// The longest time to read what the change set out to do.
-const LONGEST_READ: Duration = Duration::from_secs(5);
+const MAX_READ: Duration = Duration::from_secs(5);
 
 /// An attempt at a change whose `STARTED` record is in the table.
-pub struct Begun {
-    pub facts: ChangeFacts,
+pub struct RunningChange {
+    pub facts: ChangeContext,
     /// The state before the change.
-    pub before: Recorded,
+    pub before: RecordedState,
     /// What it sets, as its first `STARTED` has it; none where that does not say.
-    pub changes: Option<Vec<Change>>,
+    pub changes: Option<Vec<Difference>>,
     pub lease: HeldLease,
     /// When Lambda ends the invocation.
     pub deadline: DateTime<Utc>,
@@ -46,7 +46,7 @@ pub struct Begun {
     pub acted_before: bool,
 }
 
-impl Begun {
+impl RunningChange {
     fn has_acted(&self) -> bool {
         self.acted_before || self.lease.has_acted()
     }
@@ -60,19 +60,19 @@ impl Begun {
 /// How an attempt ended.
 struct Ended<'a> {
     kind: Kind,
-    after: &'a Recorded,
+    after: &'a RecordedState,
     deployment: Option<DeploymentItem>,
     error: Option<&'a Failure>,
     /// The final answer of its key; none where it may be tried again.
-    answer: Option<Answer>,
+    answer: Option<StoredAnswer>,
     /// Until when this invocation follows the deployment, where it does.
     waiter_until: Option<DateTime<Utc>>,
 }
 
 /// What is read before a result is written.
 #[derive(Default)]
-struct Known {
-    position: Position,
+struct ResultState {
+    position: LedgerState,
     /// What is noted of the deployment that it started.
     deployment: Noted,
     /// The records of its change.
@@ -89,13 +89,13 @@ enum Noted {
     Unreadable,
 }
 
-impl Known {
-    fn at(&self, place: Place) -> Option<&RawRecord> {
+impl ResultState {
+    fn at(&self, place: RecordPlace) -> Option<&RawRecord> {
         self.records.iter().find(|record| text(record, "record").and_then(place_of) == Some(place))
     }
 
     /// What another attempt at the change answered its key: a later one, or any that went well.
-    fn answer_of_another(&self, facts: &ChangeFacts) -> Option<String> {
+    fn answer_of_another(&self, facts: &ChangeContext) -> Option<String> {
         let progress = self.position.key.as_ref()?.progress()?;
         let counts = progress.change_id == facts.change_id && (progress.attempt > facts.attempt || went_well(progress));
         progress.answer.clone().filter(|_| counts)
@@ -103,12 +103,12 @@ impl Known {
 
     /// The result of an attempt, wherever it stands.
     fn result_of(&self, attempt: Attempt) -> Option<&RawRecord> {
-        let own = self.at(Place::Result(attempt)).filter(|record| text(record, "kind") != Some("ABANDONED"));
+        let own = self.at(RecordPlace::Result(attempt)).filter(|record| text(record, "kind") != Some("ABANDONED"));
         own.or_else(|| {
             self.records.iter().find(|record| {
                 let of = text(record, "attempt").map_or(Some(1), |number| number.parse().ok()).and_then(Attempt::new);
                 let is_result = matches!(text(record, "kind"), Some("APPLIED" | "FAILED" | "UNCHANGED"));
-                let is_later = matches!(text(record, "record").and_then(place_of), Some(Place::Later(_)));
+                let is_later = matches!(text(record, "record").and_then(place_of), Some(RecordPlace::Later(_)));
                 is_result && is_later && of == Some(attempt)
             })
         })
@@ -120,12 +120,12 @@ fn text<'a>(record: &'a RawRecord, name: &str) -> Option<&'a str> {
 }
 
 /// What a change set out to set, by its first `STARTED`.
-fn changes_of(records: &[RawRecord]) -> Option<Vec<Change>> {
-    let started = records.iter().find(|it| text(it, "record").and_then(place_of) == Some(Place::STARTED))?;
+fn changes_of(records: &[RawRecord]) -> Option<Vec<Difference>> {
+    let started = records.iter().find(|it| text(it, "record").and_then(place_of) == Some(RecordPlace::STARTED))?;
     serde_json::from_str(text(started, "changes")?).ok()
 }
 
-fn place_of(key: &str) -> Option<Place> {
+fn place_of(key: &str) -> Option<RecordPlace> {
     RecordKey::parse(key).ok().map(|key| key.place)
 }
 
@@ -135,7 +135,7 @@ impl Updater {
     pub(super) async fn applied(
         &self,
         request: &UpdateRequest,
-        begun: Begun,
+        begun: RunningChange,
         after: &Snapshot,
         notes: Vec<String>,
     ) -> Result<Response, Failure> {
@@ -166,7 +166,7 @@ impl Updater {
             (_, None) => {}
         }
         body.notes.extend(begun.lease.kept_until().filter(|until| *until > now).map(messages::kept_until));
-        let answer = Some(Answer::Response(Box::new(response.clone())));
+        let answer = Some(StoredAnswer::Response(Box::new(response.clone())));
         // With the answer, so that it costs no call of its own.
         let waiter_until = (request.wait_seconds > 0 && deployment.is_some())
             .then(|| wait::until(now, request.wait_seconds, begun.deadline));
@@ -182,7 +182,7 @@ impl Updater {
     pub(super) async fn failed(
         &self,
         request: &UpdateRequest,
-        begun: Begun,
+        begun: RunningChange,
         after: &Snapshot,
         failure: Failure,
     ) -> Result<Response, Failure> {
@@ -195,7 +195,7 @@ impl Updater {
             None => failure,
         };
         let failure = if facts.attempt == Attempt::LAST { messages::last_attempt(failure) } else { failure };
-        let answer = (!failure.retryable).then(|| Answer::Failure(failure.clone()));
+        let answer = (!failure.retryable).then(|| StoredAnswer::Failure(failure.clone()));
         let failure = failure.of_change(&facts.change_id);
         let deployment = if begun.has_acted() { self.started(&begun, after, now).await } else { None };
         let ended = Ended {
@@ -218,7 +218,7 @@ impl Updater {
     /// The deployment that the change started. What is there when an attempt goes on with a change may be somebody else's, or the rollback
     /// of its own: then it does not run what the change set out to run, and is named by nobody's result. Where that cannot be read, none is
     /// named: its events tell later.
-    async fn started(&self, begun: &Begun, after: &Snapshot, now: DateTime<Utc>) -> Option<DeploymentItem> {
+    async fn started(&self, begun: &RunningChange, after: &Snapshot, now: DateTime<Utc>) -> Option<DeploymentItem> {
         let facts = &begun.facts;
         let started = outcome::started(facts, &begun.before, after, now).filter(|_| begun.may_deploy())?;
         if !begun.lease.may_have_acted_at(started.started_at) {
@@ -234,7 +234,7 @@ impl Updater {
                 self.store().read_deployment(&facts.service, Some(started.deployment_id()), None),
             )
         };
-        let (records, noted) = match tokio::time::timeout(left.clamp(SHORTEST_RESULT, LONGEST_READ), read).await {
+        let (records, noted) = match tokio::time::timeout(left.clamp(MIN_RESULT, MAX_READ), read).await {
             Ok(Ok((records, (_, noted)))) => (records, noted),
             Ok(Err(error)) => {
                 tracing::warn!(service = %facts.service, "whose deployment {} is could not be read: {error}", started.id);
@@ -259,11 +259,15 @@ impl Updater {
 
     /// Writes the result, as long as there is time to say afterwards that it could not be written. Gives what the key was answered by a
     /// later attempt, where one came first: one key has one answer.
-    async fn finish(&self, begun: &Begun, ended: &Ended<'_>) -> Result<Option<(String, Position)>, LedgerError> {
+    async fn finish(
+        &self,
+        begun: &RunningChange,
+        ended: &Ended<'_>,
+    ) -> Result<Option<(String, LedgerState)>, LedgerError> {
         let facts = &begun.facts;
-        let first = Known { position: begun.lease.position(), ..Known::default() };
+        let first = ResultState { position: begun.lease.position(), ..ResultState::default() };
         let left = (begun.deadline - (self.clock)()).to_std().unwrap_or_default();
-        let until = Instant::now() + left.saturating_sub(RESERVE).max(SHORTEST_RESULT);
+        let until = Instant::now() + left.saturating_sub(RESERVE).max(MIN_RESULT);
         let bound = Bound { tries: u32::MAX, until };
         let key_id = first.position.key.as_ref().map(|key| key.id.clone());
         let deployment_id = ended.deployment.as_ref().map(DeploymentItem::deployment_id);
@@ -281,10 +285,10 @@ impl Updater {
                 }
                 Err(error) => return Err(error),
             };
-            Ok(Known { position, deployment, records: records? })
+            Ok(ResultState { position, deployment, records: records? })
         };
-        let told = |known: &Known| known.answer_of_another(facts).map(|answer| (answer, known.position.clone()));
-        let decide = |known: &Known| {
+        let told = |known: &ResultState| known.answer_of_another(facts).map(|answer| (answer, known.position.clone()));
+        let decide = |known: &ResultState| {
             Ok(match self.result(begun, ended, known)? {
                 Decision::Write(writes, ()) => Decision::Write(writes, told(known)),
                 Decision::Done(()) => Decision::Done(told(known)),
@@ -294,7 +298,12 @@ impl Updater {
     }
 
     /// What is to be written given what stands in the tables.
-    fn result(&self, begun: &Begun, ended: &Ended<'_>, known: &Known) -> Result<Decision<()>, LedgerError> {
+    fn result(
+        &self,
+        begun: &RunningChange,
+        ended: &Ended<'_>,
+        known: &ResultState,
+    ) -> Result<Decision<()>, LedgerError> {
         let now = (self.clock)();
         let facts = &begun.facts;
         let position = &known.position;
@@ -310,17 +319,17 @@ impl Updater {
             return Ok(free(begun, position, kept));
         }
         // Who finds its place taken by ABANDONED, having come too late, is recorded behind it.
-        let own = Place::Result(facts.attempt);
-        let place = std::iter::once(own).chain(Place::later()).find(|place| known.at(*place).is_none());
+        let own = RecordPlace::Result(facts.attempt);
+        let place = std::iter::once(own).chain(RecordPlace::later()).find(|place| known.at(*place).is_none());
         let place = place.ok_or_else(|| {
             LedgerError::Encoding(format!("change {} has no place for one more record", facts.change_id))
         })?;
-        let said = Said {
+        let said = RecordFields {
             before: Some(&begun.before),
             after: Some(ended.after),
             deployment_id: ended.deployment.as_ref().map(DeploymentItem::deployment_id),
             error: ended.error,
-            ..Said::default()
+            ..RecordFields::default()
         };
         let record = facts.record(ended.kind, place, now, &said, position.head.as_ref())?;
         let head = Head::behind(&record.0, position.head.as_ref(), kept);
@@ -350,11 +359,11 @@ impl Updater {
 /// Whether the change's key is answered with what was done.
 fn went_well(progress: &Progress) -> bool {
     let answer = progress.answer.as_deref().and_then(|answer| serde_json::from_str(answer).ok());
-    matches!(answer, Some(Answer::Response(_)))
+    matches!(answer, Some(StoredAnswer::Response(_)))
 }
 
 /// The result stands: only the lease may be left.
-fn free(begun: &Begun, position: &Position, kept: Option<Lease>) -> Decision<()> {
+fn free(begun: &RunningChange, position: &LedgerState, kept: Option<Lease>) -> Decision<()> {
     match &position.head {
         Some(head) if head.lease != kept => {
             let to = Head { lease: kept, ..head.clone() };

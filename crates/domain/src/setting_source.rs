@@ -19,7 +19,7 @@ const FAILURE_STANDS: TimeDelta = TimeDelta::seconds(5);
 
 /// Where a setting is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum DocumentLocation {
     /// `s3://bucket/key`: an object in the function's own region.
     Object {
         /// The bucket's name.
@@ -31,7 +31,7 @@ pub enum Place {
     Parameter(String),
 }
 
-impl Place {
+impl DocumentLocation {
     /// The place that `text` names; `None` where it is no place but the setting itself.
     ///
     /// # Errors
@@ -69,7 +69,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for DocumentLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Object { bucket, key } => write!(f, "s3://{bucket}/{key}"),
@@ -80,11 +80,11 @@ impl fmt::Display for Place {
 
 /// A setting as its variable gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Given<T> {
+pub enum SettingSource<T> {
     /// The setting itself.
     Here(T),
     /// Where it is kept.
-    There(Place),
+    There(DocumentLocation),
 }
 
 /// A setting that may name roots and organizational units: AWS Organizations says which accounts are in them.
@@ -167,10 +167,10 @@ mod tests {
 
     #[test]
     fn a_place_is_told_from_a_setting() {
-        assert_eq!(Place::parse("222222222222,333333333333"), None);
-        assert_eq!(Place::parse("[{}]"), None);
+        assert_eq!(DocumentLocation::parse("222222222222,333333333333"), None);
+        assert_eq!(DocumentLocation::parse("[{}]"), None);
         for good in ["s3://bucket/allowed.txt", "s3://a.b-c/x/y_z.1", "ssm:/ecs-updater/allowed"] {
-            assert_eq!(Place::parse(good).unwrap().unwrap().to_string(), good);
+            assert_eq!(DocumentLocation::parse(good).unwrap().unwrap().to_string(), good);
         }
         for bad in [
             "s3://bucket",
@@ -182,7 +182,7 @@ mod tests {
             "ssm:/",
             "ssm:/a//b",
         ] {
-            let fault = Place::parse(bad).unwrap().unwrap_err();
+            let fault = DocumentLocation::parse(bad).unwrap().unwrap_err();
             assert!(fault.contains(bad), "{fault}");
         }
     }

@@ -13,15 +13,17 @@ use domain::event::batch;
 use domain::event::request::{Batch, UpdateRequest};
 use domain::ids::Region;
 use domain::ledger::queue::Standing;
-use domain::response::{ManyResponse, Outcome, Response, Results};
+use domain::response::{ManyResponse, Response, Results, ServiceOutcome};
 use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use super::images::Images;
-use super::slot::Slot;
-use super::target::{Definitions, Target};
-use super::{Invocation, NOTE_TIMEOUT, Opening, Seen, Stop, Updater, asker, caller, event, key_id, wait};
+use super::image_lookup::Images;
+use super::permit::ConcurrencyPermit;
+use super::target::{AccountClients, Definitions};
+use super::{
+    ChangeError, Described, Invocation, NOTE_TIMEOUT, Prefetched, Updater, asker, caller, event, key_id, wait,
+};
 use crate::aws::ecs::SERVICES_PER_CALL;
 
 /// How many sessions of one account are at work at a time. More would only wait for the same buckets, with snapshots
@@ -45,7 +47,7 @@ impl Updater {
         &self,
         batch: &Batch,
         invocation: &Invocation,
-        ended: &dyn Fn(&UpdateRequest, &Outcome),
+        ended: &dyn Fn(&UpdateRequest, &ServiceOutcome),
     ) -> ManyResponse {
         let run = Run {
             updater: self,
@@ -95,7 +97,7 @@ struct Run<'a> {
     updater: &'a Updater,
     updates: &'a [UpdateRequest],
     invocation: &'a Invocation,
-    ended: &'a dyn Fn(&UpdateRequest, &Outcome),
+    ended: &'a dyn Fn(&UpdateRequest, &ServiceOutcome),
     images: Images<'a>,
     /// Changes that may be at work.
     slots: Arc<Semaphore>,
@@ -114,7 +116,7 @@ struct Run<'a> {
 struct ToWait {
     index: usize,
     response: Response,
-    target: Result<Target, Failure>,
+    target: Result<AccountClients, Failure>,
 }
 
 /// What the groups of one account share.
@@ -140,7 +142,7 @@ impl Run<'_> {
         let mut ahead = self.prepare(group.len()).await;
         if !self.has_time() {
             for index in group {
-                self.end(index, &Outcome::NotStarted);
+                self.end(index, &ServiceOutcome::NotStarted);
             }
             return;
         }
@@ -174,7 +176,7 @@ impl Run<'_> {
             .flatten()
             .any(|read| read.value.position.key.as_ref().is_some_and(|key| key.progress().is_some()))
         {
-            targets.values().flatten().for_each(|target| target.definitions.came_before());
+            targets.values().flatten().for_each(|target| target.definitions.mark_retried());
         }
         let mut positions: HashMap<_, _> = changes.into_iter().zip(positions).collect();
         // What head and key alone decide needs no look at the service.
@@ -194,7 +196,7 @@ impl Run<'_> {
         let entries = group.into_iter().filter_map(|index| {
             let target = targets.get(self.updates[index].service_key.region())?;
             let (position, seen) = (positions.remove(&index), seen.remove(&index));
-            let opening = position.map(|position| Opening { position, seen: None });
+            let opening = position.map(|position| Prefetched { position, seen: None });
             let ahead = ahead.as_mut().and_then(|permits| permits.split(1));
             Some(self.entry(index, target, opening, seen, ahead))
         });
@@ -217,7 +219,7 @@ impl Run<'_> {
         group: &[usize],
         session: &Result<SharedCredentialsProvider, Failure>,
         account: &Account,
-    ) -> HashMap<Region, Result<Target, Failure>> {
+    ) -> HashMap<Region, Result<AccountClients, Failure>> {
         let mut targets = HashMap::new();
         for key in group.iter().map(|index| &self.updates[*index].service_key) {
             targets.entry(key.region().clone()).or_insert_with(|| {
@@ -234,8 +236,8 @@ impl Run<'_> {
     async fn look(
         &self,
         indices: &[usize],
-        targets: &HashMap<Region, Result<Target, Failure>>,
-    ) -> HashMap<usize, Seen> {
+        targets: &HashMap<Region, Result<AccountClients, Failure>>,
+    ) -> HashMap<usize, Described> {
         let place = |index: &usize| {
             let key = &self.updates[*index].service_key;
             (key.region(), key.cluster())
@@ -250,7 +252,7 @@ impl Run<'_> {
                 indices
                     .iter()
                     .copied()
-                    .zip(services.into_iter().map(move |service| Seen { service, at }))
+                    .zip(services.into_iter().map(move |service| Described { service, at }))
                     .collect::<Vec<_>>()
             })
         });
@@ -260,29 +262,29 @@ impl Run<'_> {
     async fn entry(
         &self,
         index: usize,
-        target: &Result<Target, Failure>,
-        opening: Option<Opening>,
-        seen: Option<Seen>,
+        target: &Result<AccountClients, Failure>,
+        opening: Option<Prefetched>,
+        seen: Option<Described>,
         ahead: Option<OwnedSemaphorePermit>,
     ) {
-        let slot = Slot::of(&self.slots, ahead).await;
+        let permit = ConcurrencyPermit::of(&self.slots, ahead).await;
         let request = &self.updates[index];
         if !self.has_time() {
-            if let Some(Opening { position: Ok(read), .. }) = &opening {
+            if let Some(Prefetched { position: Ok(read), .. }) = &opening {
                 self.note(request, &read.value).await;
             }
-            return self.end(index, &Outcome::NotStarted);
+            return self.end(index, &ServiceOutcome::NotStarted);
         }
         let begun = self.now();
         let ended = match (opening, target) {
             (Some(opening), target) => {
-                let opening = Opening { seen, ..opening };
-                Box::pin(self.updater.change(request, self.invocation, target, &self.images, opening, &slot)).await
+                let opening = Prefetched { seen, ..opening };
+                Box::pin(self.updater.change(request, self.invocation, target, &self.images, opening, &permit)).await
             }
             (None, Ok(target)) => {
-                Box::pin(self.updater.foretell(request, target, &self.images, seen)).await.map_err(Stop::Failed)
+                Box::pin(self.updater.dry_run(request, target, &self.images, seen)).await.map_err(ChangeError::Failed)
             }
-            (None, Err(failure)) => Err(Stop::Failed(failure.clone())),
+            (None, Err(failure)) => Err(ChangeError::Failed(failure.clone())),
         };
         self.slowest.set(self.slowest.get().max((self.now() - begun).to_std().unwrap_or_default()));
         let ended = match ended {
@@ -295,9 +297,9 @@ impl Run<'_> {
         self.end(
             index,
             &match ended {
-                Ok(response) => Outcome::Answered(Box::new(response)),
-                Err(Stop::Failed(failure) | Stop::Refused(failure)) => Outcome::Failed(failure),
-                Err(Stop::NotStarted(_)) => Outcome::NotStarted,
+                Ok(response) => ServiceOutcome::Answered(Box::new(response)),
+                Err(ChangeError::Failed(failure) | ChangeError::Session(failure)) => ServiceOutcome::Failed(failure),
+                Err(ChangeError::NotStarted(_)) => ServiceOutcome::NotStarted,
             },
         );
     }
@@ -315,10 +317,10 @@ impl Run<'_> {
 
     async fn wait(&self, ToWait { index, response, target }: ToWait) {
         let response = self.updater.wait(&self.updates[index], self.invocation, &target, response).await;
-        self.end(index, &Outcome::Answered(Box::new(response)));
+        self.end(index, &ServiceOutcome::Answered(Box::new(response)));
     }
 
-    fn end(&self, index: usize, outcome: &Outcome) {
+    fn end(&self, index: usize, outcome: &ServiceOutcome) {
         let request = &self.updates[index];
         (self.ended)(request, outcome);
         self.results.borrow_mut().set(index, &request.service_key, outcome);

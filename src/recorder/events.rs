@@ -5,26 +5,27 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use domain::call_error::CallError;
 use domain::ecs::deployment_status::{
-    DeploymentEvent, Ending, Followed, Happened, ServiceDeployment, is_of_a_rollback, is_rolling, said_of,
+    DeploymentEvent, DeploymentEventKind, Outcome, ServiceDeployment, TrackedDeployment, is_of_a_rollback, is_rolling,
+    said_of,
 };
 use domain::ids::ChangeId;
-use domain::ledger::admission::Position;
-use domain::ledger::begun::Written;
-use domain::ledger::budget::{Budget, Last, Room};
+use domain::ledger::admission::LedgerState;
+use domain::ledger::budget::{ExternalBudget, Last, Room};
 use domain::ledger::deployment::{DeploymentItem, Undoes};
-use domain::ledger::hear::{Heard, Known, Says, asked_about, hear, needs_ledger};
+use domain::ledger::deployment_event::{EcsView, EventContext, EventDecision, asked_about, classify, needs_ledger};
 use domain::ledger::kind::Kind;
+use domain::ledger::started::NewestRecords;
 use domain::ledger::write::{LedgerError, Write};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Failure, Invocation, Recorder};
+use super::{Recorder, RecorderError, RecorderInvocation};
 use crate::aws::ecs::{DescribeError, Ecs};
 use crate::aws::ledger_store::Open;
-use crate::aws::rate_limit::{Buckets, Call};
+use crate::aws::rate_limit::{AccountLimits, ApiBucket};
 use crate::commit::{Bound, Decision, commit};
-use crate::outcomes::{End, External, NEWEST_RECORDS, Settled, Witness};
-use crate::telemetry::Ended;
+use crate::outcomes::{External, NEWEST_RECORDS, OutcomeToRecord, RecordResult, RecordedBy};
+use crate::telemetry::MeasuredEnd;
 
 /// The pauses before what an event depends on is read again: a result is mostly written within a second of its deployment. After them the
 /// event has to come again; Lambda sends it after one minute and after two more.
@@ -42,31 +43,31 @@ const BEHIND: chrono::Duration = chrono::Duration::minutes(1);
 const LISTED: chrono::Duration = chrono::Duration::seconds(10);
 
 /// What is read before it is decided what an event means.
-struct Read {
-    position: Position,
+struct LedgerRead {
+    position: LedgerState,
     item: Option<DeploymentItem>,
     open: Vec<DeploymentItem>,
-    written: Written,
+    written: NewestRecords,
     /// What the account has used of today's budget, and as it was read.
-    budget: (Budget, Option<Budget>),
+    budget: (ExternalBudget, Option<ExternalBudget>),
     is_allowed: bool,
 }
 
-impl Read {
+impl LedgerRead {
     /// What ECS said counts where it was asked about the deployment whose end the event may tell now.
-    fn known<'a>(&'a self, event: &DeploymentEvent, asked: Option<&'a Asked>) -> Known<'a> {
+    fn known<'a>(&'a self, event: &DeploymentEvent, asked: Option<&'a EcsAnswers>) -> EventContext<'a> {
         let (head, item) = (self.position.head.as_ref(), self.item.as_ref());
-        let known = Known { head, item, open: &self.open, written: &self.written, says: None };
+        let known = EventContext { head, item, open: &self.open, written: &self.written, says: None };
         let about = asked_about(event, known).map(|item| item.id.as_str());
-        Known { says: asked.filter(|asked| asked.about.as_deref() == about).map(|asked| &asked.says), ..known }
+        EventContext { says: asked.filter(|asked| asked.about.as_deref() == about).map(|asked| &asked.says), ..known }
     }
 }
 
 /// What ECS was asked, and says.
-struct Asked {
+struct EcsAnswers {
     /// Id of the item of the deployment that it was asked about besides the event's own.
     about: Option<String>,
-    says: Says,
+    says: EcsView,
 }
 
 /// What was done about an event.
@@ -74,7 +75,7 @@ enum Done {
     /// This is the answer.
     Answered(Value),
     /// A deployment ended so.
-    Ended { deployment_id: String, ending: Box<Ending>, is_final: bool },
+    Ended { deployment_id: String, ending: Box<Outcome>, is_final: bool },
     /// Something was noted: the event may mean more now.
     Noted(Value),
     /// It is recorded that no change started the deployment.
@@ -94,31 +95,37 @@ enum Done {
 
 impl Recorder {
     /// Does what an event means for the ledger.
-    pub(super) async fn hear(&self, event: &DeploymentEvent, invocation: &Invocation) -> Result<Value, Failure> {
-        let witness = Witness { session: String::new(), request_id: invocation.request_id.clone() };
+    pub(super) async fn record_event(
+        &self,
+        event: &DeploymentEvent,
+        invocation: &RecorderInvocation,
+    ) -> Result<Value, RecorderError> {
+        let witness = RecordedBy { session: String::new(), request_id: invocation.request_id.clone() };
         let mut pauses = PAUSES.iter();
-        let mut asked: Option<Asked> = None;
+        let mut asked: Option<EcsAnswers> = None;
         let mut noted = None;
         loop {
             let done = self.step(event, asked.as_ref(), invocation, &witness).await;
             let done = match done {
                 // The service is busier than can be waited for here.
                 Err(error @ LedgerError::Conflict(_)) => return Err(too_early(&error.to_string())),
-                done => done.map_err(|error| Failure::unavailable(&error))?,
+                done => done.map_err(|error| RecorderError::unavailable(&error))?,
             };
             match done {
                 Done::Answered(answer) => return Ok(noted.unwrap_or(answer)),
                 Done::Ended { deployment_id, ending, is_final } => {
                     return self.ended(event, &deployment_id, &ending, is_final, &witness).await;
                 }
-                Done::Noted(answer) if event.happened == Happened::InProgress || noted.is_some() => return Ok(answer),
+                Done::Noted(answer) if event.happened == DeploymentEventKind::InProgress || noted.is_some() => {
+                    return Ok(answer);
+                }
                 Done::Noted(answer) => noted = Some(answer),
                 Done::External(change_id) => {
-                    self.count(Ended::Deployment(Kind::External));
+                    self.count(MeasuredEnd::Deployment(Kind::External));
                     return Ok(json!({"recorded": Kind::External, "change_id": change_id}));
                 }
                 Done::Counted(count) => {
-                    self.count(Ended::NotRecorded);
+                    self.count(MeasuredEnd::NotRecorded);
                     let account = event.service.account_id().as_str();
                     tracing::warn!(account, count, service = %event.service, "deployments that no change started are counted and not recorded");
                     return Ok(json!({"counted": count}));
@@ -131,7 +138,7 @@ impl Recorder {
                         tokio::time::sleep(*pause).await;
                     }
                     let says = self.says(event, about.as_deref(), is_noted, invocation).await;
-                    asked = Some(Asked { about: about.map(|item| item.id), says });
+                    asked = Some(EcsAnswers { about: about.map(|item| item.id), says });
                 }
                 Done::Later(why) => {
                     let Some(pause) = pauses.next() else { return Err(too_early(&why)) };
@@ -147,61 +154,62 @@ impl Recorder {
     async fn step(
         &self,
         event: &DeploymentEvent,
-        asked: Option<&Asked>,
-        invocation: &Invocation,
-        witness: &Witness,
+        asked: Option<&EcsAnswers>,
+        invocation: &RecorderInvocation,
+        witness: &RecordedBy,
     ) -> Result<Done, LedgerError> {
         let left = (invocation.deadline - RESERVE - (self.clock)()).to_std().unwrap_or_default();
         let bound = Bound { tries: TRIES, until: Instant::now() + left.min(LONGEST) };
         let random = (self.random)();
         let read = async || self.read(event).await;
-        let decide = |read: &Read| self.decide(event, read, asked, random, witness);
-        commit(&self.settler.store, self.random, bound, None, read, decide).await
+        let decide = |read: &LedgerRead| self.decide(event, read, asked, random, witness);
+        commit(&self.outcomes.store, self.random, bound, None, read, decide).await
     }
 
-    async fn read(&self, event: &DeploymentEvent) -> Result<Read, LedgerError> {
-        let (store, service) = (&self.settler.store, &event.service);
+    async fn read(&self, event: &DeploymentEvent) -> Result<LedgerRead, LedgerError> {
+        let (store, service) = (&self.outcomes.store, &event.service);
         let (account, day) = (service.account_id(), (self.clock)().date_naive());
         let (position, item, used) = store.read_heard(service, &event.deployment_id, day).await?;
-        let budget = (used.clone().unwrap_or_else(|| Budget::unused(account.clone(), day)), used);
+        let budget = (used.clone().unwrap_or_else(|| ExternalBudget::unused(account.clone(), day)), used);
         if !needs_ledger(event, position.head.as_ref(), item.as_ref()) {
-            let (open, written) = (Vec::new(), Written::default());
-            return Ok(Read { position, item, open, written, budget, is_allowed: true });
+            let (open, written) = (Vec::new(), NewestRecords::default());
+            return Ok(LedgerRead { position, item, open, written, budget, is_allowed: true });
         }
         let is_allowed = self.is_allowed(account).await;
         let (open, records) =
             tokio::try_join!(store.open_deployments(Open::Of(service)), store.newest_records(service, NEWEST_RECORDS))?;
-        Ok(Read { position, item, open, written: Written::of(&records), budget, is_allowed })
+        Ok(LedgerRead { position, item, open, written: NewestRecords::of(&records), budget, is_allowed })
     }
 
     fn decide(
         &self,
         event: &DeploymentEvent,
-        read: &Read,
-        asked: Option<&Asked>,
+        read: &LedgerRead,
+        asked: Option<&EcsAnswers>,
         random: [u8; 10],
-        witness: &Witness,
+        witness: &RecordedBy,
     ) -> Result<Decision<Done>, LedgerError> {
         let now = (self.clock)();
-        Ok(match hear(event, read.known(event, asked), now) {
-            Heard::Nothing(why) => Decision::Done(Done::Answered(json!({"nothing": why}))),
-            Heard::Refused(why) => {
+        Ok(match classify(event, read.known(event, asked), now) {
+            EventDecision::Nothing(why) => Decision::Done(Done::Answered(json!({"nothing": why}))),
+            EventDecision::Refused(why) => {
                 tracing::error!(service = %event.service, "refused: {why}");
                 Decision::Done(Done::Answered(json!({"refused": why})))
             }
-            Heard::TooEarly(why) => Decision::Done(Done::Later(why)),
-            Heard::Ask => {
+            EventDecision::Retry(why) => Decision::Done(Done::Later(why)),
+            EventDecision::Ask => {
                 let about = asked_about(event, read.known(event, None)).cloned();
                 Decision::Done(Done::Ask { about: about.map(Box::new), is_noted: read.item.is_some() })
             }
-            Heard::Ended { deployment_id, ending, is_final } => {
+            EventDecision::Ended { deployment_id, ending, is_final } => {
                 Decision::Done(Done::Ended { deployment_id, ending: Box::new(ending), is_final })
             }
-            Heard::RollsBack { undone } => {
+            EventDecision::IsRollback { undone } => {
                 let item = undone.as_ref().map(|it| it.id.clone());
                 // Where its end is heard first, ECS says when it began.
                 let created_at = asked.and_then(|asked| asked.says.created_at).filter(|at| *at <= event.at);
-                let since = created_at.filter(|_| event.happened != Happened::InProgress).unwrap_or(event.at);
+                let since =
+                    created_at.filter(|_| event.happened != DeploymentEventKind::InProgress).unwrap_or(event.at);
                 let (write, undoes) = note_rollback(event, read, undone.map(|it| *it), since, random, now);
                 let undone = item.map(|item| Write::Undone { item, by: event.deployment_id.clone() });
                 Decision::Write(
@@ -209,11 +217,11 @@ impl Recorder {
                     Done::Noted(json!({"rollback_of": undoes})),
                 )
             }
-            Heard::OfOrphan(item) => {
+            EventDecision::OrphanedChange(item) => {
                 let noted = json!({"started_by": item.change_id});
                 Decision::Write(vec![Write::Deployment { from: None, to: item }], Done::Noted(noted))
             }
-            Heard::External(detail) => {
+            EventDecision::External(detail) => {
                 let external = External {
                     service: &event.service,
                     service_arn: &event.service_arn,
@@ -230,13 +238,13 @@ impl Recorder {
                 };
                 let (budget, from) = &read.budget;
                 let room = budget.room(read.position.head.as_ref(), read.is_allowed, last);
-                let used = |to: &Budget| Write::Budget { from: from.clone(), to: to.clone() };
+                let used = |to: &ExternalBudget| Write::Budget { from: from.clone(), to: to.clone() };
                 if let Room::Beyond(to) = &room {
                     let count = to.beyond.as_ref().map_or(0, |beyond| beyond.count);
-                    let writes = vec![used(to), self.settler.external_counted(external)];
+                    let writes = vec![used(to), self.outcomes.external_counted(external)];
                     return Ok(Decision::Write(writes, Done::Counted(count)));
                 }
-                let (mut writes, change_id) = self.settler.external(external, &read.position, witness)?;
+                let (mut writes, change_id) = self.outcomes.external(external, &read.position, witness)?;
                 if let Room::Within(to) = &room {
                     writes.push(used(to));
                 }
@@ -249,20 +257,20 @@ impl Recorder {
         &self,
         event: &DeploymentEvent,
         deployment_id: &str,
-        ending: &Ending,
+        ending: &Outcome,
         is_final: bool,
-        witness: &Witness,
-    ) -> Result<Value, Failure> {
+        witness: &RecordedBy,
+    ) -> Result<Value, RecorderError> {
         let (service, service_arn) = (&event.service, event.service_arn.as_str());
-        let end = End { service, service_arn, deployment_id, ending, is_final, answer: None };
-        match self.settler.settle(end, witness).await.map_err(|error| Failure::unavailable(&error))? {
-            Settled::Recorded { change_id } => {
-                self.count(Ended::Deployment(ending.kind));
+        let end = OutcomeToRecord { service, service_arn, deployment_id, ending, is_final, answer: None };
+        match self.outcomes.record(end, witness).await.map_err(|error| RecorderError::unavailable(&error))? {
+            RecordResult::Recorded { change_id } => {
+                self.count(MeasuredEnd::Deployment(ending.kind));
                 Ok(json!({"recorded": ending.kind, "change_id": change_id}))
             }
-            Settled::Known(_) => Ok(json!({"nothing": "how the deployment ended is recorded"})),
-            Settled::Unknown => Ok(json!({"nothing": "nothing is known any more of the deployment"})),
-            Settled::Refused(why) => {
+            RecordResult::Known(_) => Ok(json!({"nothing": "how the deployment ended is recorded"})),
+            RecordResult::Unknown => Ok(json!({"nothing": "nothing is known any more of the deployment"})),
+            RecordResult::Refused(why) => {
                 tracing::error!(service = %event.service, "refused: {why}");
                 Ok(json!({"refused": why}))
             }
@@ -275,8 +283,8 @@ impl Recorder {
         event: &DeploymentEvent,
         about: Option<&DeploymentItem>,
         is_noted: bool,
-        invocation: &Invocation,
-    ) -> Says {
+        invocation: &RecorderInvocation,
+    ) -> EcsView {
         let service = &event.service;
         let session = match self.session(service, invocation).await {
             Ok(session) => session,
@@ -286,26 +294,26 @@ impl Recorder {
             }
         };
         let ecs = Ecs::new(&self.shared, service.region().as_str(), session);
-        let buckets = self.pace.of(service);
-        asked(&ecs, &buckets, event, about, is_noted).await.unwrap_or_else(|error| {
+        let limits = self.limits.of(service);
+        asked(&ecs, &limits, event, about, is_noted).await.unwrap_or_else(|error| {
             tracing::warn!(service = %service, "whose deployment {} is cannot be told: {error}", event.deployment_id);
             unasked()
         })
     }
 }
 
-fn unasked() -> Says {
-    Says { is_unasked: true, ..Says::default() }
+fn unasked() -> EcsView {
+    EcsView { is_unasked: true, ..EcsView::default() }
 }
 
-fn too_early(why: &str) -> Failure {
-    Failure { kind: "TooEarly", message: format!("{why}. Nothing was recorded; the event has to come again") }
+fn too_early(why: &str) -> RecorderError {
+    RecorderError { kind: "TooEarly", message: format!("{why}. Nothing was recorded; the event has to come again") }
 }
 
 /// The event's deployment as the rollback that it is, and that began then.
 fn note_rollback(
     event: &DeploymentEvent,
-    read: &Read,
+    read: &LedgerRead,
     undone: Option<DeploymentItem>,
     since: DateTime<Utc>,
     random: [u8; 10],
@@ -328,40 +336,40 @@ fn note_rollback(
 
 async fn asked(
     ecs: &Ecs,
-    buckets: &Buckets,
+    limits: &AccountLimits,
     event: &DeploymentEvent,
     about: Option<&DeploymentItem>,
     is_noted: bool,
-) -> Result<Says, CallError> {
-    buckets.take(Call::ReadDeployments).await;
+) -> Result<EcsView, CallError> {
+    limits.take(ApiBucket::ReadDeployments).await;
     let service = match ecs.describe_service(&event.service).await {
         Ok(service) => service,
         Err(DescribeError::Call(error)) => return Err(error),
-        Err(_) => return Ok(Says::default()),
+        Err(_) => return Ok(EcsView::default()),
     };
     let mut says = match said_of(&service, &event.deployment_id) {
         Some(mut says) => {
-            if !is_noted && event.happened != Happened::InProgress && !says.rolls_back {
-                says.rolls_back = was_of_a_rollback(ecs, buckets, event, &says).await?;
+            if !is_noted && event.happened != DeploymentEventKind::InProgress && !says.rolls_back {
+                says.rolls_back = was_of_a_rollback(ecs, limits, event, &says).await?;
             }
             says
         }
         // What is found so has a service deployment of its own, and is no rollback.
-        None => by_service_deployment(ecs, buckets, event).await?,
+        None => by_service_deployment(ecs, limits, event).await?,
     };
     says.service_created_at = service.created_at();
     says.other_strategy = !is_rolling(&service);
     if let Some(arn) = &says.task_definition {
         // Where it is gone, what it ran cannot be told.
-        buckets.take(Call::DescribeTaskDefinition).await;
+        limits.take(ApiBucket::DescribeTaskDefinition).await;
         says.images = match ecs.describe_task_definition(arn).await {
             Ok(definition) => Some(definition.images()),
             Err(error) if may_tell_later(&error) => return Err(error),
             Err(_) => None,
         };
     }
-    if let Some(about) = about.filter(|_| event.happened != Happened::InProgress || event.rolls_back()) {
-        let known = service_deployment_of(ecs, buckets, event, about).await?;
+    if let Some(about) = about.filter(|_| event.happened != DeploymentEventKind::InProgress || event.rolls_back()) {
+        let known = service_deployment_of(ecs, limits, event, about).await?;
         says.is_rolled_back = known.as_ref().and_then(ServiceDeployment::is_rolled_back);
         says.stands = known.as_ref().and_then(ServiceDeployment::stands);
     }
@@ -374,32 +382,36 @@ fn may_tell_later(error: &CallError) -> bool {
 }
 
 /// What the service deployment of a deployment says that the service does not show any more: the one whose revision has its number.
-async fn by_service_deployment(ecs: &Ecs, buckets: &Buckets, event: &DeploymentEvent) -> Result<Says, CallError> {
+async fn by_service_deployment(
+    ecs: &Ecs,
+    limits: &AccountLimits,
+    event: &DeploymentEvent,
+) -> Result<EcsView, CallError> {
     let (id, started_at) = (event.deployment_id.as_str(), DateTime::<Utc>::MIN_UTC);
-    let followed = Followed { id, before: None, started_at, service_deployment: None };
-    buckets.take(Call::ReadDeployments).await;
+    let followed = TrackedDeployment { id, before: None, started_at, service_deployment: None };
+    limits.take(ApiBucket::ReadDeployments).await;
     let listed = ecs.list_service_deployments(&event.service, (event.at - BEFORE, event.at + BEHIND)).await;
     let listed = listed.or_else(|error| if may_tell_later(&error) { Err(error) } else { Ok(Vec::new()) })?;
-    let Some(listed) = followed.by_number(&listed) else { return Ok(Says::default()) };
-    let Some(revision) = listed.revision() else { return Ok(Says::default()) };
-    Ok(Says {
+    let Some(listed) = followed.by_number(&listed) else { return Ok(EcsView::default()) };
+    let Some(revision) = listed.revision() else { return Ok(EcsView::default()) };
+    Ok(EcsView {
         created_at: listed.created_at(),
         task_definition: ecs.task_definition_of_revision(revision).await?,
         service_deployment: Some(listed.service_deployment_arn.clone()),
-        ..Says::default()
+        ..EcsView::default()
     })
 }
 
 /// Whether a deployment that has ended was a rollback's own: once it has ended it says so no more.
 async fn was_of_a_rollback(
     ecs: &Ecs,
-    buckets: &Buckets,
+    limits: &AccountLimits,
     event: &DeploymentEvent,
-    says: &Says,
+    says: &EcsView,
 ) -> Result<bool, CallError> {
     let Some(created_at) = says.created_at else { return Ok(false) };
     let look = async || {
-        buckets.take(Call::ReadDeployments).await;
+        limits.take(ApiBucket::ReadDeployments).await;
         let listed = ecs.list_service_deployments(&event.service, (created_at - BEFORE, created_at + BEHIND)).await;
         let listed = listed.or_else(|error| if may_tell_later(&error) { Err(error) } else { Ok(Vec::new()) })?;
         Ok(is_of_a_rollback(&listed, created_at))
@@ -418,10 +430,15 @@ async fn was_of_a_rollback(
 /// The service deployment of a deployment that is noted.
 async fn service_deployment_of(
     ecs: &Ecs,
-    buckets: &Buckets,
+    limits: &AccountLimits,
     event: &DeploymentEvent,
     about: &DeploymentItem,
 ) -> Result<Option<ServiceDeployment>, CallError> {
-    let mut looker = crate::aws::deployment_watcher::Looker::new(ecs, buckets, &event.service, Followed::of(about));
+    let mut looker = crate::aws::deployment_watcher::DeploymentWatcher::new(
+        ecs,
+        limits,
+        &event.service,
+        TrackedDeployment::of(about),
+    );
     looker.service_deployment().await
 }

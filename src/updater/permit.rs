@@ -8,14 +8,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A place to work at. While its change only waits for its turn at ECS, another change has it.
 #[derive(Debug)]
-pub struct Slot {
+pub struct ConcurrencyPermit {
     slots: Arc<Semaphore>,
     permit: Mutex<Option<OwnedSemaphorePermit>>,
     /// Its change's place among those that are prepared, until that is under way.
     ahead: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
-impl Slot {
+impl ConcurrencyPermit {
     /// Waits for a place.
     pub async fn of(slots: &Arc<Semaphore>, ahead: Option<OwnedSemaphorePermit>) -> Self {
         // The semaphore is never closed; without a permit the change would go on, just not counted.
@@ -29,7 +29,7 @@ impl Slot {
     }
 
     /// Gives the place up while `turn` makes it wait; a turn that is there at once costs nothing.
-    pub async fn set_aside_if_waiting<T>(&self, turn: impl Future<Output = T>) -> T {
+    pub async fn release_while_waiting<T>(&self, turn: impl Future<Output = T>) -> T {
         let mut turn = pin!(turn);
         if let Some(done) = turn.as_mut().now_or_never() {
             return done;
