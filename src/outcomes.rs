@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use domain::ecs::deployment_status::{DELETED, Outcome, OutcomeDetail, superseder_among};
-use domain::ids::{ChangeId, ServiceKey};
+use domain::ecs::deployment_status::{DELETED, Outcome, OutcomeDetail};
+use domain::ids::{ChangeId, Identity, ServiceKey};
 use domain::image::ResolvedImages;
 use domain::ledger::admission::LedgerState;
+use domain::ledger::attribution::superseder_among;
 use domain::ledger::deployment::DeploymentItem;
 use domain::ledger::head::Head;
 use domain::ledger::idempotency::StoredAnswer;
+use domain::ledger::key::{Attempt, RecordKey, RecordPlace};
 use domain::ledger::kind::Kind;
-use domain::ledger::record::{Attempt, ChangeContext, Identity, RecordFields, RecordKey, RecordPlace};
+use domain::ledger::record::{ChangeContext, RecordFields};
 use domain::ledger::write::{LedgerError, Write};
 use tokio::time::Instant;
 

@@ -13,9 +13,10 @@ use domain::ids::{ChangeId, LIVE_ALIAS, ServiceKey, UNQUALIFIED, VERIFIED_ALIAS}
 use domain::ledger::change::{Change, fold, may_be_partial};
 use domain::ledger::head::Head;
 use domain::ledger::idempotency::{self, KeyItem};
+use domain::ledger::key::RecordKey;
 use domain::ledger::merge::{KeyedItem, Merge, MergeStep};
 use domain::ledger::query::{Index, KeyRange, Order, Page, PageCursor, Query, Scope, keys_of};
-use domain::ledger::record::{RawRecord, RecordKey};
+use domain::ledger::record::RawRecord;
 use domain::ledger::verify::{Chain, ChainEnd, Verification};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use sdk_error::call_error;

@@ -31,11 +31,13 @@ use domain::ledger::head::{Beginner, Head, Lease};
 use domain::ledger::hidden::HiddenKey;
 use domain::ledger::hold::{self, Hold};
 use domain::ledger::idempotency::{KeyItem, Progress, Stage};
+use domain::ledger::key::{Attempt, RecordKey};
 use domain::ledger::kind::Kind;
 use domain::ledger::previous::{self, Previous};
-use domain::ledger::queue::{Queue, Standing, Waiting};
+use domain::ledger::queue::{Queue, Waiting};
 use domain::ledger::rate::Rate;
-use domain::ledger::record::{Attempt, RawRecord, Record, RecordKey, hash, number, shard};
+use domain::ledger::record::{RawRecord, Record, hash, number, shard};
+use domain::ledger::turn::Standing;
 use domain::ledger::write::{LedgerError, Write};
 use domain::text::rfc3339;
 use sdk_error::call_error;
@@ -1142,7 +1144,7 @@ mod tests {
         let attempt = Attempt::new(3).unwrap();
         let lease = Lease { change_id: change(), attempt, until: at(9), key: "key#1".to_owned() };
         for (lease, begun) in [(None, None), (Some(lease), Some(change()))] {
-            let record = RecordKey::new(change(), domain::ledger::record::RecordPlace::Started(attempt));
+            let record = RecordKey::new(change(), domain::ledger::key::RecordPlace::Started(attempt));
             let running = begun.as_ref().map(|_| "arn:td".to_owned());
             let by = |behind| Box::new(Beginner { caller: "by#1".to_owned(), key: "key#1".to_owned(), behind });
             for begun_by in [None, Some(by(None)), Some(by(Some(ChangeId::new(at(-5), [6; 10]))))] {
@@ -1163,7 +1165,7 @@ mod tests {
         let written = Head {
             seq: 7,
             hash: "h".to_owned(),
-            record: RecordKey::new(change(), domain::ledger::record::RecordPlace::STARTED),
+            record: RecordKey::new(change(), domain::ledger::key::RecordPlace::STARTED),
             highest: change(),
             begun: Some(change()),
             begun_by: Some(Box::new(by)),

@@ -5,14 +5,14 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use domain::call_error::CallError;
 use domain::ecs::deployment_status::{
-    DeploymentEvent, DeploymentEventKind, Outcome, ServiceDeployment, TrackedDeployment, is_of_a_rollback, is_rolling,
-    said_of,
+    DeploymentEvent, DeploymentEventKind, EcsView, Outcome, ServiceDeployment, TrackedDeployment, is_of_a_rollback,
+    is_rolling, said_of,
 };
 use domain::ids::ChangeId;
 use domain::ledger::admission::LedgerState;
 use domain::ledger::budget::{ExternalBudget, Last, Room};
 use domain::ledger::deployment::{DeploymentItem, Undoes};
-use domain::ledger::deployment_event::{EcsView, EventContext, EventDecision, asked_about, classify, needs_ledger};
+use domain::ledger::deployment_event::{EventContext, EventDecision, asked_about, classify, needs_ledger};
 use domain::ledger::kind::Kind;
 use domain::ledger::started::NewestRecords;
 use domain::ledger::write::{LedgerError, Write};

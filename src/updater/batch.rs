@@ -12,7 +12,7 @@ use domain::error::Failure;
 use domain::event::batch;
 use domain::event::request::{Batch, UpdateRequest};
 use domain::ids::Region;
-use domain::ledger::queue::Standing;
+use domain::ledger::turn::Standing;
 use domain::response::{ManyResponse, Response, Results, ServiceOutcome};
 use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};

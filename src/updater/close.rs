@@ -1,15 +1,17 @@
 //! A change whose function ended before it did: closed by the next one.
 
-use domain::ecs::deployment_status::left;
 use domain::ecs::service::Snapshot;
 use domain::error::Failure;
 use domain::event::request::UpdateRequest;
+use domain::ids::Identity;
 use domain::ledger::admission::LedgerState;
+use domain::ledger::attribution::left;
 use domain::ledger::deployment::DeploymentItem;
 use domain::ledger::head::{Head, Lease};
 use domain::ledger::idempotency::StoredAnswer;
+use domain::ledger::key::{RecordKey, RecordPlace};
 use domain::ledger::kind::Kind;
-use domain::ledger::record::{ChangeContext, Identity, Record, RecordFields, RecordKey, RecordPlace};
+use domain::ledger::record::{ChangeContext, Record, RecordFields};
 use domain::ledger::write::Write;
 
 use super::{Attempt, Updater, Work, messages};

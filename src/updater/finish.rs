@@ -4,19 +4,19 @@ use std::cmp::Ordering;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use domain::ecs::deployment_status as outcome;
 use domain::ecs::service::{RecordedState, Snapshot};
 use domain::error::Failure;
 use domain::event::request::UpdateRequest;
 use domain::ledger::admission::LedgerState;
+use domain::ledger::attribution::{self, may_deploy};
 use domain::ledger::deployment::DeploymentItem;
 use domain::ledger::head::{Head, Lease};
 use domain::ledger::idempotency::{Progress, StoredAnswer};
+use domain::ledger::key::{Attempt, RecordKey, RecordPlace};
 use domain::ledger::kind::Kind;
-use domain::ledger::record::{Attempt, ChangeContext, RawRecord, RecordFields, RecordKey, RecordPlace};
-use domain::ledger::started::may_deploy;
+use domain::ledger::record::{ChangeContext, RawRecord, RecordFields};
 use domain::ledger::write::{LedgerError, Write};
-use domain::plan::Difference;
+use domain::plan::difference::Difference;
 use domain::response::{Response, Status};
 use domain::text::rfc3339;
 use tokio::time::Instant;
@@ -220,7 +220,7 @@ impl Updater {
     /// named: its events tell later.
     async fn started(&self, begun: &RunningChange, after: &Snapshot, now: DateTime<Utc>) -> Option<DeploymentItem> {
         let facts = &begun.facts;
-        let started = outcome::started(facts, &begun.before, after, now).filter(|_| begun.may_deploy())?;
+        let started = attribution::started(facts, &begun.before, after, now).filter(|_| begun.may_deploy())?;
         if !begun.lease.may_have_acted_at(started.started_at) {
             return None;
         }
@@ -254,7 +254,7 @@ impl Updater {
             return None;
         }
         let changes = changes_of(&records);
-        outcome::is_its(changes.as_deref(), &begun.before, after, begun.lease.has_acted()).then_some(started)
+        attribution::is_its(changes.as_deref(), &begun.before, after, begun.lease.has_acted()).then_some(started)
     }
 
     /// Writes the result, as long as there is time to say afterwards that it could not be written. Gives what the key was answered by a

@@ -36,16 +36,19 @@ use domain::config::{AllowedAccounts, Config};
 use domain::ecs::service::{RecordedState, Service, Snapshot};
 use domain::error::{Code, Failure};
 use domain::event::request::UpdateRequest;
-use domain::ids::{ChangeId, FunctionArn, ServiceKey, UNQUALIFIED, VERIFIED_ALIAS};
+use domain::ids::{ChangeId, FunctionArn, Identity, ServiceKey, UNQUALIFIED, VERIFIED_ALIAS};
 use domain::ledger::admission::{Admission, EventFacts, LedgerState};
 use domain::ledger::clock::Reading;
 use domain::ledger::head::{Head, Lease};
 use domain::ledger::hidden::{HiddenKey, hidden, holds_secrets};
 use domain::ledger::idempotency::{self, KeyItem};
-use domain::ledger::queue::{Asker, Standing, caller_id};
-use domain::ledger::record::{Attempt as Try, ChangeContext, Identity, Record, RecordKey, RecordPlace};
+use domain::ledger::key::{Attempt as Try, RecordKey, RecordPlace};
+use domain::ledger::queue::{Asker, caller_id};
+use domain::ledger::record::{ChangeContext, Record};
+use domain::ledger::turn::Standing;
 use domain::ledger::write::{LedgerError, Write};
-use domain::plan::{self, Difference, Plan};
+use domain::plan::difference::Difference;
+use domain::plan::{self, Plan};
 use domain::response::{Response, Status};
 use domain::session_policy::session_policy;
 use domain::text::rfc3339;
@@ -627,7 +630,7 @@ impl Updater {
         work: Work<'_>,
         change_id: ChangeId,
         attempt: Try,
-        changes: &[plan::Difference],
+        changes: &[domain::plan::difference::Difference],
         before: &RecordedState,
     ) -> ChangeContext {
         let Work { request, invocation, .. } = work;

@@ -2,10 +2,17 @@
 
 use chrono::{DateTime, Duration, Utc};
 use domain::error::{Code, Failure};
+use domain::ids::Identity;
 use domain::ids::{AccountId, ChangeId, EcsName, Region, ServiceKey};
 use domain::ledger::head::Head;
+use domain::ledger::key::Attempt;
+use domain::ledger::key::RecordPlace;
 use domain::ledger::kind::Kind;
-use domain::ledger::record::{Attempt, ChangeContext, Identity, RawRecord, Record, RecordFields, RecordPlace, hash};
+use domain::ledger::record::ChangeContext;
+use domain::ledger::record::RawRecord;
+use domain::ledger::record::Record;
+use domain::ledger::record::RecordFields;
+use domain::ledger::record::hash;
 use serde::Serialize;
 use serde_json::{Value, json};
 

@@ -7,7 +7,6 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use crate::difference::{Difference, of_change};
 use crate::text::short;
 
 /// Reads what can be read and takes the default for what cannot.
@@ -345,13 +344,6 @@ impl HistoryChange {
     /// When it began, or the first time that is known of it.
     pub fn when(&self) -> Option<&str> {
         [&self.started_at, &self.applied_at, &self.ended_at].into_iter().find_map(|at| at.as_deref())
-    }
-
-    /// What became different by it.
-    pub fn differences(&self) -> Vec<Difference> {
-        let failed = ["FAILED", "ABANDONED", "STARTED", "UNRESOLVED"];
-        let is_done = self.status.as_deref().is_some_and(|status| !failed.contains(&status));
-        of_change(self.changes.as_deref(), self.before.as_ref(), self.after.as_ref(), is_done)
     }
 
     /// Whether nothing more is to be expected of it.

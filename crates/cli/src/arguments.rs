@@ -14,6 +14,7 @@ use domain::image::repository_of;
 use serde_json::Value;
 
 use crate::answers::{IDENTITIES, STATUSES};
+use crate::function::Function;
 use crate::service::Service;
 use crate::waves::WaveStep;
 
@@ -611,15 +612,6 @@ pub struct Invoke {
     /// Which function
     #[arg(long, value_enum, default_value_t = Function::Updater)]
     pub function: Function,
-}
-
-/// A function of the hub account.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Function {
-    /// The one that changes services
-    Updater,
-    /// The one that answers about changes
-    History,
 }
 
 fn key_and_value(text: &str) -> Result<(String, String), String> {

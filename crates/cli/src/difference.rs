@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use crate::answers::{PlannedChange, StateView};
+use crate::answers::{HistoryChange, PlannedChange, StateView};
 use crate::text::clean;
 
 /// One difference. Its texts are clean: they may go to a terminal.
@@ -157,6 +157,15 @@ fn present(value: &Value) -> Option<&Value> {
 
 fn shown(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+impl HistoryChange {
+    /// What became different by it.
+    pub fn differences(&self) -> Vec<Difference> {
+        let failed = ["FAILED", "ABANDONED", "STARTED", "UNRESOLVED"];
+        let is_done = self.status.as_deref().is_some_and(|status| !failed.contains(&status));
+        of_change(self.changes.as_deref(), self.before.as_ref(), self.after.as_ref(), is_done)
+    }
 }
 
 #[cfg(test)]

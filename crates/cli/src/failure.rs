@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use crate::arguments::Function;
+use crate::function::Function;
 
 /// How the command ended. `arguments::EXIT_CODES` tells people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

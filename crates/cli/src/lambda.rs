@@ -9,9 +9,10 @@ use domain::call_error::{CallError, Effect};
 use sdk_error::call_error;
 use serde_json::Value;
 
-use crate::arguments::{Function, SharedArgs};
+use crate::arguments::SharedArgs;
 use crate::aws::{config, no_credentials, refused_credentials, timeouts};
 use crate::failure::{self, CommandFailure, Exit};
+use crate::function::Function;
 
 /// Longest silence before an answer: a Lambda function runs for 15 minutes at most.
 const READ_TIMEOUT: Duration = Duration::from_secs(15 * 60 + 10);

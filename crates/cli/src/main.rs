@@ -10,6 +10,7 @@ mod bars;
 mod commands;
 mod difference;
 mod failure;
+mod function;
 mod lambda;
 mod progress;
 mod screen;

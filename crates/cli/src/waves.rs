@@ -6,8 +6,7 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 
 use domain::event::request::{self, Defaults, Event};
-use domain::ids::{AccountId, EcsName, Region};
-use domain::ledger::record::Identity;
+use domain::ids::{AccountId, EcsName, Identity, Region};
 use jsonschema::{PatternOptions, Registry};
 use serde_json::{Map, Value, json};
 

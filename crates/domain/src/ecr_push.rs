@@ -423,7 +423,7 @@ mod tests {
         Defaults {
             account_id: None,
             region: Region::parse("eu-west-1").unwrap(),
-            identity: crate::ledger::record::Identity::Claimed,
+            identity: crate::ids::Identity::Claimed,
         }
     }
 

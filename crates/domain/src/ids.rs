@@ -5,6 +5,7 @@
 use std::fmt;
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Deserializer, Serialize};
 use uuid::{Builder, Uuid};
 
 use crate::text::{is_unseen, shown_text};
@@ -335,6 +336,40 @@ pub fn looks_verified(name: &str) -> Option<&'static str> {
         let mut seen = seen().map(|character| character.to_ascii_lowercase());
         beginning.chars().all(|expected| seen.next() == Some(expected))
     })
+}
+
+/// Whether somebody vouches for who asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Identity {
+    /// The API door does.
+    Verified,
+    /// Nobody does: it is what the event says.
+    #[default]
+    Claimed,
+}
+
+impl Identity {
+    /// The word as it stands in records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Verified => "verified",
+            Self::Claimed => "claimed",
+        }
+    }
+
+    /// What a record's word means. What is not known to be verified is claimed: later versions may know more words.
+    #[must_use]
+    pub fn of(word: &str) -> Self {
+        if word == Self::Verified.as_str() { Self::Verified } else { Self::Claimed }
+    }
+}
+
+impl<'de> Deserialize<'de> for Identity {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|word| Self::of(&word))
+    }
 }
 
 #[cfg(test)]

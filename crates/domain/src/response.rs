@@ -9,7 +9,7 @@ use crate::error::Failure;
 use crate::ids::{ChangeId, ServiceKey};
 use crate::image::ResolvedImages;
 use crate::ledger::kind::Kind;
-use crate::plan::Difference;
+use crate::plan::difference::Difference;
 use crate::tolerant::tolerant_words;
 
 /// The answer to one update.
@@ -408,7 +408,7 @@ fn raw(value: &impl Serialize) -> Option<Box<RawValue>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::DifferenceKind;
+    use crate::plan::difference::DifferenceKind;
     use serde_json::json;
 
     #[test]

@@ -1,6 +1,8 @@
 //! What EventBridge and ECS tell of a deployment.
 
 use chrono::{DateTime, Utc};
+use domain::ecs::deployment_status::DeploymentProgress;
+use domain::ecs::deployment_status::EcsView;
 use domain::ecs::deployment_status::{
     DeploymentEvent, DeploymentEventKind, DeploymentStatus, OutcomeDetail, ServiceDeployment, ServiceDeploymentSummary,
     TrackedDeployment,
@@ -9,12 +11,15 @@ use domain::ecs::reason::is_all_known;
 use domain::ecs::service::Service;
 use domain::ids::{ChangeId, Partition};
 use domain::ledger::deployment::{DeploymentItem, Undoes};
-use domain::ledger::deployment_event::{
-    DeploymentProgress, EcsView, EventContext, EventDecision, classify, needs_ledger,
-};
+use domain::ledger::deployment_event::EventContext;
+use domain::ledger::deployment_event::EventDecision;
+use domain::ledger::deployment_event::classify;
+use domain::ledger::deployment_event::needs_ledger;
 use domain::ledger::head::{Head, Lease};
+use domain::ledger::key::Attempt;
+use domain::ledger::key::RecordKey;
+use domain::ledger::key::RecordPlace;
 use domain::ledger::kind::Kind;
-use domain::ledger::record::{Attempt, RecordKey, RecordPlace};
 use domain::ledger::started::{NewestRecords, StartedChange};
 use domain::mask::HIDDEN;
 use domain::text::rfc3339;

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use domain::error::{Code, Failure};
 use domain::event::request;
 use domain::event::request::{Defaults, Event, ImageChange, UpdateRequest};
+use domain::ids::Identity;
 use domain::ids::{AccountId, Region};
-use domain::ledger::record::Identity;
 use serde_json::{Map, Value};
 
 /// Twenty faults of a few hundred characters, and what is needed.

@@ -5,14 +5,20 @@
 use std::sync::OnceLock;
 
 use chrono::{DateTime, Duration, Utc};
+use domain::ids::Identity;
 use domain::ids::{AccountId, ChangeId, EcsName, Region, ServiceKey};
 use domain::image::ResolvedImages;
 use domain::ledger::change::{fold, may_be_partial};
 use domain::ledger::head::Head;
+use domain::ledger::key::Attempt;
+use domain::ledger::key::RecordKey;
+use domain::ledger::key::RecordPlace;
 use domain::ledger::kind::Kind;
-use domain::ledger::record::{
-    Attempt, ChangeContext, Identity, RawRecord, Record, RecordFields, RecordKey, RecordPlace, hash,
-};
+use domain::ledger::record::ChangeContext;
+use domain::ledger::record::RawRecord;
+use domain::ledger::record::Record;
+use domain::ledger::record::RecordFields;
+use domain::ledger::record::hash;
 use domain::ledger::verify::{Chain, ChainEnd, Verification, verify_export};
 use serde_json::{Map, Value, json};
 

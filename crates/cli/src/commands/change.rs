@@ -7,9 +7,10 @@ use serde_json::{Map, Value};
 
 use super::ask_history;
 use crate::answers::{HistoryPage, ServiceAnswer, Tone, Updated, read, tone};
-use crate::arguments::{ChangeArgs, Function, RequestArgs, RequesterArgs, RestoreArgs, UpdateArgs};
+use crate::arguments::{ChangeArgs, RequestArgs, RequesterArgs, RestoreArgs, UpdateArgs};
 use crate::difference::{of_change, of_plan};
 use crate::failure::{CommandFailure, Exit};
+use crate::function::Function;
 use crate::lambda::Functions;
 use crate::screen::{Screen, time_of};
 use crate::text::clean;

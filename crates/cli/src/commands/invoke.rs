@@ -4,8 +4,9 @@ use std::io::Read;
 
 use serde_json::Value;
 
-use crate::arguments::{Function, Invoke, SharedArgs};
+use crate::arguments::{Invoke, SharedArgs};
 use crate::failure::{CommandFailure, Exit};
+use crate::function::Function;
 use crate::lambda::Functions;
 use crate::screen::Screen;
 

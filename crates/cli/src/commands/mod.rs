@@ -11,8 +11,9 @@ mod verify;
 use clap::CommandFactory;
 use serde_json::{Map, Value};
 
-use crate::arguments::{Arguments, Command, Function};
+use crate::arguments::{Arguments, Command};
 use crate::failure::{CommandFailure, Exit};
+use crate::function::Function;
 use crate::lambda::Functions;
 use crate::screen::Screen;
 use crate::service::Service;

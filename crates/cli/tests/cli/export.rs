@@ -4,10 +4,15 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Duration};
+use domain::ids::Identity;
 use domain::ids::{AccountId, ChangeId, EcsName, Region, ServiceKey};
 use domain::ledger::head::Head;
+use domain::ledger::key::Attempt;
+use domain::ledger::key::RecordPlace;
 use domain::ledger::kind::Kind;
-use domain::ledger::record::{Attempt, ChangeContext, Identity, Record, RecordFields, RecordPlace};
+use domain::ledger::record::ChangeContext;
+use domain::ledger::record::Record;
+use domain::ledger::record::RecordFields;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Map, Value, json};

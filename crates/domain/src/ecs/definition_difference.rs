@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::ecs::task_definition::comparable;
 use crate::ledger::hidden::{as_words, in_words};
 use crate::mask::may_be_secret;
-use crate::plan::{Difference, DifferenceKind};
+use crate::plan::difference::{Difference, DifferenceKind};
 
 /// Members of the task and of each container that differ: `cpu`, `containers.web.environment.PORT`.
 #[must_use]

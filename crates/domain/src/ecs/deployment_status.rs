@@ -12,15 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ecs::reason;
-use crate::ecs::service::{RecordedState, Service, Snapshot};
-use crate::ecs::task_definition::{TaskDefinition, family_and_revision};
-use crate::ids::{AccountId, ChangeId, EcsName, Partition, Region, ServiceKey};
-use crate::ledger::deployment::DeploymentItem;
-use crate::ledger::deployment_event::{DeploymentProgress, EcsView, LATE_EFFECT};
+use crate::ecs::service::Service;
+use crate::ids::{AccountId, EcsName, Partition, Region, ServiceKey};
 use crate::ledger::kind::Kind;
-use crate::ledger::record::{ChangeContext, RawRecord};
-use crate::ledger::started::may_deploy;
-use crate::plan::{Difference, DifferenceKind};
 use crate::text::{one_line, rfc3339, shown_text};
 
 /// Why a deployment ended whose service is gone.
@@ -30,7 +24,7 @@ pub const DELETED: &str = "the service was deleted";
 const MAX_ID: usize = 255;
 
 /// By how much ECS may say that a deployment was created before the change that started it began: clocks differ.
-const CLOCK_TOLERANCE: Duration = Duration::seconds(4);
+pub const CLOCK_TOLERANCE: Duration = Duration::seconds(4);
 
 /// How far apart the times of a deployment and of its service deployment may be, where nothing else joins them.
 const SAME_TIME_TOLERANCE: Duration = Duration::seconds(30);
@@ -271,145 +265,6 @@ pub fn ended_since(service: &Service, since: DateTime<Utc>) -> Vec<RolledBack> {
     ended.map(told).collect()
 }
 
-/// The deployment that a change started: the `PRIMARY` one, where it is not the one from before, was not created before the change began,
-/// and runs what the change left the service with. Of any other, somebody else is the author.
-#[must_use]
-pub fn started(
-    facts: &ChangeContext,
-    before: &RecordedState,
-    after: &Snapshot,
-    now: DateTime<Utc>,
-) -> Option<DeploymentItem> {
-    let Snapshot { service, task_definition } = after;
-    let id = service.deployment_id().filter(|id| before.deployment_id.as_deref() != Some(*id))?;
-    let created_at = service.deployed_at().unwrap_or(now);
-    if created_at < facts.change_id.time() - CLOCK_TOLERANCE {
-        return None;
-    }
-    if said_of(service, id).is_some_and(|says| says.rolls_back) {
-        return None;
-    }
-    let runs = service.deployed_task_definition();
-    if let (Some(runs), Some(wanted)) = (runs, task_definition)
-        && runs != wanted.arn
-    {
-        return None;
-    }
-    Some(DeploymentItem {
-        repositories: facts.repositories.clone(),
-        before: before.deployment_id.clone(),
-        service_deployment: service.service_deployment().map(str::to_owned),
-        by_events: is_rolling(service),
-        ..DeploymentItem::new(&facts.service, service.arn(), id, facts.change_id.clone(), created_at, now)
-    })
-}
-
-/// Whether a deployment runs what a change wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Runs {
-    /// It does.
-    Wanted,
-    /// It runs something else.
-    Other,
-    /// Record and ECS do not tell.
-    Unknown,
-}
-
-/// Whether a deployment runs what a change set out to run: the revision that it put back; images beside those that it left alone, in a
-/// new revision of the same family; or, where it set neither, the revision from before.
-#[must_use]
-pub fn runs(changes: Option<&[Difference]>, before: Option<&RecordedState>, says: &EcsView) -> Runs {
-    let (Some(changes), Some(before), Some(arn)) = (changes, before, &says.task_definition) else {
-        return Runs::Unknown;
-    };
-    let judged = |is_wanted| if is_wanted { Runs::Wanted } else { Runs::Other };
-    let of = |what| changes.iter().filter(move |change| change.what == what);
-    let revision = of(DifferenceKind::Revision).next();
-    if let Some(to) = revision.and_then(|change| change.to.as_str()) {
-        return judged(to == arn);
-    }
-    let from = before.state.task_definition_arn.as_ref();
-    if revision.is_none() && of(DifferenceKind::Image).next().is_none() {
-        return judged(from == Some(arn));
-    }
-    let Some(has) = &says.images else { return Runs::Unknown };
-    let images = of(DifferenceKind::Image).map(|change| (&change.path, change.to.as_str()));
-    let mut wanted: BTreeMap<&String, Option<&str>> = images.collect();
-    if revision.is_none() {
-        for (container, image) in &before.state.images {
-            wanted.entry(container).or_insert(Some(image));
-        }
-    }
-    let has_all = wanted.iter().all(|(container, image)| has.get(*container).map(String::as_str) == *image);
-    let is_new = from.is_some_and(|from| from != arn && family_of(from) == family_of(arn));
-    judged(has_all && is_new)
-}
-
-/// Whether a deployment that was there when a change was gone on with can be what that change started: it deploys, and what is there
-/// runs what it set out to run. One that sets neither images nor a revision deploys whatever is there, where this attempt acted.
-#[must_use]
-pub fn is_its(changes: Option<&[Difference]>, before: &RecordedState, after: &Snapshot, acts: bool) -> bool {
-    if changes.is_some_and(|changes| !changes.iter().any(may_deploy)) {
-        return false;
-    }
-    let is_chosen = |change: &Difference| matches!(change.what, DifferenceKind::Image | DifferenceKind::Revision);
-    let is_free = changes.is_some_and(|changes| !changes.iter().any(is_chosen));
-    let says = EcsView {
-        task_definition: after.service.deployed_task_definition().map(str::to_owned),
-        images: after.task_definition.as_deref().map(TaskDefinition::images),
-        ..EcsView::default()
-    };
-    (is_free && acts) || runs(changes, Some(before), &says) != Runs::Other
-}
-
-fn family_of(arn: &str) -> Option<&str> {
-    family_and_revision(arn).rsplit_once(':').map(|(family, _)| family)
-}
-
-/// The deployment that a change left which did not say so: as [`started`], and it runs what the change wanted, and was created while
-/// that could act.
-#[must_use]
-pub fn left(
-    facts: &ChangeContext,
-    changes: Option<&[Difference]>,
-    before: &RecordedState,
-    now: &Snapshot,
-    until: DateTime<Utc>,
-    at: DateTime<Utc>,
-) -> Option<DeploymentItem> {
-    let item = started(facts, before, now, at)?;
-    let images = now.task_definition.as_deref().map(TaskDefinition::images);
-    let says = EcsView { images, ..said_of(&now.service, item.deployment_id())? };
-    let is_its = item.started_at <= until + LATE_EFFECT && runs(changes, Some(before), &says) == Runs::Wanted;
-    is_its.then_some(item)
-}
-
-/// The change that had taken over from a deployment before it was stopped, by the service's records: which one took over cannot be seen
-/// any more in ECS once that one was rolled back itself.
-#[must_use]
-pub fn superseder_among(
-    records: &[RawRecord],
-    deployment_id: &str,
-    stopped_at: Option<DateTime<Utc>>,
-) -> Option<Superseder> {
-    let text = |record: &RawRecord, name: &str| record.get(name).and_then(Value::as_str).map(str::to_owned);
-    let json = |record: &RawRecord, name: &str| serde_json::from_str::<Value>(&text(record, name)?).ok();
-    let followed = |record: &&RawRecord| {
-        let before = json(record, "before");
-        let is_after = before.as_ref().and_then(|it| it.get("deploymentId")?.as_str()) == Some(deployment_id);
-        let began = text(record, "change_id").and_then(|id| ChangeId::parse(&id).ok()).map(|id| id.time());
-        let is_cause = stopped_at.zip(began).is_none_or(|(stopped, began)| began <= stopped + CLOCK_TOLERANCE);
-        is_after && is_cause && text(record, "deployment_id").is_some_and(|id| id != deployment_id)
-    };
-    let record = records.iter().find(followed)?;
-    let after = json(record, "after");
-    Some(Superseder {
-        deployment_id: text(record, "deployment_id")?,
-        change_id: text(record, "change_id"),
-        task_definition: after.and_then(|it| Some(it.get("taskDefinitionArn")?.as_str()?.to_owned())),
-    })
-}
-
 /// What a service says of one of its deployments; `None` where it does not have it any more.
 #[must_use]
 pub fn said_of(service: &Service, deployment_id: &str) -> Option<EcsView> {
@@ -496,19 +351,6 @@ pub struct TrackedDeployment<'a> {
     pub started_at: DateTime<Utc>,
     /// ARN of the service deployment that ECS named when it began. ECS does not promise that it is its own: it may be the one before.
     pub service_deployment: Option<&'a str>,
-}
-
-impl<'a> TrackedDeployment<'a> {
-    /// The deployment that an item is about.
-    #[must_use]
-    pub fn of(item: &'a DeploymentItem) -> Self {
-        Self {
-            id: item.deployment_id(),
-            before: item.before.as_deref(),
-            started_at: item.started_at,
-            service_deployment: item.service_deployment.as_deref(),
-        }
-    }
 }
 
 impl TrackedDeployment<'_> {
@@ -984,9 +826,46 @@ fn service_of(arn: &str, cluster_arn: &str) -> Result<ServiceKey, String> {
     ))
 }
 
+/// What ECS says of an event's deployment, as far as it can tell.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct EcsView {
+    /// When the service was made.
+    pub service_created_at: Option<DateTime<Utc>>,
+    /// When the deployment was created.
+    pub created_at: Option<DateTime<Utc>>,
+    /// ARN of the task definition that it deploys.
+    pub task_definition: Option<String>,
+    /// The images of that one by container.
+    pub images: Option<BTreeMap<String, String>>,
+    /// ARN of its service deployment.
+    pub service_deployment: Option<String>,
+    /// Whether deployments of the service are of another strategy than `ROLLING`.
+    pub other_strategy: bool,
+    /// Whether the deployment says of itself that it takes another one back.
+    pub rolls_back: bool,
+    /// Whether the deployment that ECS was asked about besides ([`asked_about`]) was, or is being rolled back. What was asked of another one
+    /// says nothing.
+    pub is_rolled_back: Option<bool>,
+    /// Where that one stands.
+    pub stands: Option<DeploymentProgress>,
+    /// Whether ECS could not be asked: what it would say may decide later.
+    pub is_unasked: bool,
+}
+
+/// Where a deployment stands, by its service deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeploymentProgress {
+    /// It, or its rollback, has not ended.
+    UnderWay,
+    /// It ended so.
+    Ended(Kind),
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::ChangeId;
+    use crate::ledger::attribution::superseder_among;
     use serde_json::json;
 
     const OWN: &str = "ecs-svc/2";

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::event::request::{TagChange, TagMode};
+use serde::Deserialize;
 
 /// How many user tags an ECS resource may have; tags of AWS do not count ("Tag restrictions" in the Amazon ECS
 /// developer guide).
@@ -60,6 +60,26 @@ pub fn difference(current: &BTreeMap<String, String>, change: &TagChange) -> Tag
 #[must_use]
 pub fn is_reserved(key: &str) -> bool {
     key.as_bytes().get(..4).is_some_and(|start| start.eq_ignore_ascii_case(b"aws:"))
+}
+
+/// What happens to tags that the event does not name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TagMode {
+    /// They go: afterwards the service has exactly the tags of the event.
+    #[default]
+    Replace,
+    /// They stay.
+    Merge,
+}
+
+/// The tags the event asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagChange {
+    /// What happens to the other tags.
+    pub mode: TagMode,
+    /// Key to value; none of them is one of AWS.
+    pub tags: BTreeMap<String, String>,
 }
 
 #[cfg(test)]

@@ -81,7 +81,7 @@ mod tests {
         let defaults = Defaults {
             account_id: AccountId::parse("111111111111").ok(),
             region: Region::parse("eu-west-1").unwrap(),
-            identity: crate::ledger::record::Identity::Claimed,
+            identity: crate::ids::Identity::Claimed,
         };
         parse_one(&event.to_string(), &defaults).unwrap()
     }

@@ -12,11 +12,11 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::canonical_json;
+use crate::ecs::tags::{TagChange, TagMode};
 use crate::error::{Code, Failure};
 use crate::event::{EventFormat, MAX_EVENT_BYTES, MAX_FAULTS};
-use crate::ids::{AccountId, ChangeId, EcsName, Region, ServiceKey, looks_verified};
+use crate::ids::{AccountId, ChangeId, EcsName, Identity, Region, ServiceKey, looks_verified};
 use crate::image::{ImageReference, ResolvedImage, ResolvedImages};
-use crate::ledger::record::Identity;
 use crate::text::{hex, shown, shown_text};
 
 /// The fields an event needs, for the second line of the message. A test holds it to the schema.
@@ -97,26 +97,6 @@ impl ImageChange {
             Self::Containers(images) => images.values().collect(),
         }
     }
-}
-
-/// What happens to tags that the event does not name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TagMode {
-    /// They go: afterwards the service has exactly the tags of the event.
-    #[default]
-    Replace,
-    /// They stay.
-    Merge,
-}
-
-/// The tags the event asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TagChange {
-    /// What happens to the other tags.
-    pub mode: TagMode,
-    /// Key to value; none of them is one of AWS.
-    pub tags: BTreeMap<String, String>,
 }
 
 /// Which change's before is put back.

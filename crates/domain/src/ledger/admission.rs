@@ -137,9 +137,11 @@ impl LedgerState {
 #[cfg(test)]
 mod tests {
     use super::super::idempotency::StoredAnswer;
-    use super::super::record::{Attempt, RecordKey, RecordPlace};
     use super::*;
     use crate::error::{Code, Failure};
+    use crate::ledger::key::Attempt;
+    use crate::ledger::key::RecordKey;
+    use crate::ledger::key::RecordPlace;
 
     fn at(second: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(1_795_000_000 + second, 0).unwrap()

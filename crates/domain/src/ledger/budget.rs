@@ -126,7 +126,8 @@ impl Beyond {
 mod tests {
     use super::*;
     use crate::ids::ChangeId;
-    use crate::ledger::record::{RecordKey, RecordPlace};
+    use crate::ledger::key::RecordKey;
+    use crate::ledger::key::RecordPlace;
 
     fn at(second: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(1_795_000_000 + second, 0).unwrap()

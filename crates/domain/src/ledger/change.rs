@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::hidden::in_words;
-use super::record::{Identity, RawRecord};
+use super::record::RawRecord;
+use crate::ids::Identity;
 
 /// Every status a change can have: the kinds of records, and `UNRESOLVED`.
 pub const STATUSES: [&str; 13] = [

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Duration, Utc};
 
-use crate::ecs::deployment_status::ROUNDING;
+use crate::ecs::deployment_status::{ROUNDING, TrackedDeployment};
 use crate::ids::{ChangeId, ServiceKey};
 use crate::ledger::kind::Kind;
 
@@ -137,5 +137,18 @@ impl DeploymentItem {
     #[must_use]
     pub fn next_check(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         now + ((now - self.started_at) / 4).clamp(FIRST_LOOK, LAST_LOOK)
+    }
+}
+
+impl<'a> TrackedDeployment<'a> {
+    /// The deployment that an item is about.
+    #[must_use]
+    pub fn of(item: &'a DeploymentItem) -> Self {
+        Self {
+            id: item.deployment_id(),
+            before: item.before.as_deref(),
+            started_at: item.started_at,
+            service_deployment: item.service_deployment.as_deref(),
+        }
     }
 }

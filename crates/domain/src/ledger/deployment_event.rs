@@ -8,16 +8,16 @@
 //! <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-event-delivery-level.html>). So their own times are compared, and
 //! where an event may be of a deployment that a change started without having said so, ECS is asked ([`EventDecision::Ask`]).
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Duration, Utc};
 
 use super::deployment::DeploymentItem;
 use super::head::Head;
 use super::started::{NewestRecords, StartedChange};
 use crate::ecs::deployment_status::{
-    DeploymentEvent, DeploymentEventKind, Outcome, OutcomeDetail, ROUNDING, RollbackTarget, Runs, runs,
+    DeploymentEvent, DeploymentEventKind, DeploymentProgress, EcsView, Outcome, OutcomeDetail, ROUNDING, RollbackTarget,
 };
+use crate::ledger::attribution::{Runs, runs};
+use crate::ledger::head::LATE_EFFECT;
 use crate::ledger::kind::Kind;
 use crate::plan::repositories;
 use crate::text::rfc3339;
@@ -26,8 +26,6 @@ use crate::text::rfc3339;
 const OLDEST: Duration = Duration::days(29);
 /// How far the clock of ECS may be from ours.
 const CLOCKS: Duration = Duration::seconds(5);
-/// How long after a lease a call may act whose answer was lost: `Lease::lengthened` provides for as much.
-pub const LATE_EFFECT: Duration = Duration::seconds(60);
 /// How old an event is when its last delivery has come: Lambda runs a failed asynchronous event again after one minute and after two
 /// more. Source: <https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html>.
 const WAITED_OUT: Duration = Duration::seconds(150);
@@ -78,41 +76,6 @@ pub struct EventContext<'a> {
     pub written: &'a NewestRecords,
     /// What ECS says, once it was asked.
     pub says: Option<&'a EcsView>,
-}
-
-/// What ECS says of an event's deployment, as far as it can tell.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct EcsView {
-    /// When the service was made.
-    pub service_created_at: Option<DateTime<Utc>>,
-    /// When the deployment was created.
-    pub created_at: Option<DateTime<Utc>>,
-    /// ARN of the task definition that it deploys.
-    pub task_definition: Option<String>,
-    /// The images of that one by container.
-    pub images: Option<BTreeMap<String, String>>,
-    /// ARN of its service deployment.
-    pub service_deployment: Option<String>,
-    /// Whether deployments of the service are of another strategy than `ROLLING`.
-    pub other_strategy: bool,
-    /// Whether the deployment says of itself that it takes another one back.
-    pub rolls_back: bool,
-    /// Whether the deployment that ECS was asked about besides ([`asked_about`]) was, or is being rolled back. What was asked of another one
-    /// says nothing.
-    pub is_rolled_back: Option<bool>,
-    /// Where that one stands.
-    pub stands: Option<DeploymentProgress>,
-    /// Whether ECS could not be asked: what it would say may decide later.
-    pub is_unasked: bool,
-}
-
-/// Where a deployment stands, by its service deployment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeploymentProgress {
-    /// It, or its rollback, has not ended.
-    UnderWay,
-    /// It ended so.
-    Ended(Kind),
 }
 
 /// Decides what an event means.
@@ -560,8 +523,11 @@ mod tests {
     use crate::ids::{AccountId, ChangeId, EcsName, Region, ServiceKey};
     use crate::ledger::deployment::Undoes;
     use crate::ledger::head::Lease;
-    use crate::ledger::record::{Attempt, RecordKey, RecordPlace};
-    use crate::plan::{Difference, DifferenceKind};
+    use crate::ledger::key::Attempt;
+    use crate::ledger::key::RecordKey;
+    use crate::ledger::key::RecordPlace;
+    use crate::plan::difference::Difference;
+    use crate::plan::difference::DifferenceKind;
     use serde_json::json;
 
     fn at(second: i64) -> DateTime<Utc> {

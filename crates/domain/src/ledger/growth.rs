@@ -15,7 +15,7 @@ use chrono::{DateTime, Duration};
 use uuid::Uuid;
 
 use super::clock;
-use super::record::RecordPlace;
+use crate::ledger::key::RecordPlace;
 use crate::text::rfc3339;
 
 /// How far the clock of a writer may be off that began a change: it was compared, and may drift a little until it is read.
@@ -112,9 +112,9 @@ fn time(milliseconds: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::Attempt;
     use super::*;
     use crate::ids::ChangeId;
+    use crate::ledger::key::Attempt;
     use proptest::prelude::*;
 
     const BASE: i64 = 1_795_000_000_123;

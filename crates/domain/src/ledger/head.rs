@@ -3,8 +3,7 @@
 use chrono::{DateTime, Duration, Utc};
 
 use crate::ids::{ChangeId, ServiceKey};
-use crate::ledger::kind::Kind;
-use crate::ledger::record::{Attempt, Record, RecordKey};
+use crate::ledger::key::{Attempt, RecordKey};
 
 /// How long a lease may last after its `STARTED`: Lambda retries an asynchronous event after one and two minutes, and a
 /// retry must not meet the lease of its own dead predecessor.
@@ -113,41 +112,6 @@ impl Head {
         self.lease.is_some() && self.lease == own.lease && (self.hash == own.hash || self.seq > own.seq)
     }
 
-    /// The head behind `record`, with a lease or none. What began and what runs stays as before, unless the record says otherwise.
-    #[must_use]
-    pub fn behind(record: &Record, before: Option<&Self>, lease: Option<Lease>) -> Self {
-        let begins = matches!(record.kind, Kind::Started | Kind::Unchanged);
-        let by = before.and_then(|head| head.begun_by.clone());
-        let earlier = before.and_then(|head| head.begun.clone());
-        let ran = before.and_then(|head| head.running.clone());
-        let running = match record.kind {
-            // A result that comes behind a later change's beginning tells what was.
-            Kind::Applied | Kind::Failed | Kind::Abandoned if earlier.as_ref() > Some(&record.change_id) => ran,
-            Kind::Applied | Kind::Failed | Kind::Abandoned => {
-                record.after().and_then(|after| after.state.task_definition_arn)
-            }
-            // What runs now was not written down.
-            Kind::RolledBack | Kind::RollbackFailed | Kind::External => None,
-            Kind::Started
-            | Kind::Unchanged
-            | Kind::Completed
-            | Kind::DeploymentFailed
-            | Kind::Stopped
-            | Kind::Superseded => ran,
-        };
-        let begun = if begins { earlier.clone().max(Some(record.change_id.clone())) } else { earlier.clone() };
-        Self {
-            seq: record.seq,
-            hash: record.hash.clone(),
-            record: record.record.clone(),
-            highest: before.map_or(&record.change_id, |head| (&head.highest).max(&record.change_id)).clone(),
-            begun_by: by.filter(|_| begun == earlier),
-            begun,
-            running,
-            lease,
-        }
-    }
-
     /// The same head, with who began its last change where that began in it: a further attempt at a change leaves that as it is.
     #[must_use]
     pub fn begun_by(self, caller: &str, key: &str, before: Option<&Self>) -> Self {
@@ -186,10 +150,13 @@ pub fn milliseconds(at: DateTime<Utc>) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(at.timestamp_millis()).unwrap_or(at)
 }
 
+/// How long after a lease a call may act whose answer was lost: `Lease::lengthened` provides for as much.
+pub const LATE_EFFECT: Duration = Duration::seconds(60);
+
 #[cfg(test)]
 mod tests {
-    use super::super::record::RecordPlace;
     use super::*;
+    use crate::ledger::key::RecordPlace;
 
     fn at(millisecond: i64) -> DateTime<Utc> {
         DateTime::from_timestamp_millis(1_795_000_000_000 + millisecond).unwrap()

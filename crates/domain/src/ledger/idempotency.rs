@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::Failure;
 use crate::ids::{ChangeId, ServiceKey};
-use crate::ledger::record::Attempt;
+use crate::ledger::key::Attempt;
 use crate::response::Response;
 use crate::text::hex;
 

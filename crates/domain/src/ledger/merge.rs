@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 
 use super::query::Order;
-use super::record::{RawRecord, RecordKey};
+use super::record::RawRecord;
 use crate::ids::ChangeId;
+use crate::ledger::key::RecordKey;
 
 /// An item with its sort key.
 #[derive(Debug, Clone, PartialEq)]
@@ -108,8 +109,8 @@ impl Merge {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::RecordPlace;
     use super::*;
+    use crate::ledger::key::RecordPlace;
     use chrono::DateTime;
     use proptest::prelude::*;
 

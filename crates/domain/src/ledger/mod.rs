@@ -23,6 +23,7 @@
 //! * [`write`](mod@write): what one transaction writes, and why it may fail.
 
 pub mod admission;
+pub mod attribution;
 pub mod budget;
 pub mod change;
 pub mod clock;
@@ -33,6 +34,7 @@ pub mod head;
 pub mod hidden;
 pub mod hold;
 pub mod idempotency;
+pub mod key;
 pub mod kind;
 pub mod merge;
 pub mod previous;
@@ -41,5 +43,6 @@ pub mod queue;
 pub mod rate;
 pub mod record;
 pub mod started;
+pub mod turn;
 pub mod verify;
 pub mod write;

@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::change::{Change, EXTERNAL};
-use super::record::{Identity, SHARDS};
+use super::record::SHARDS;
 use crate::error::Failure;
 use crate::event::EventFormat;
-use crate::ids::{AccountId, ChangeId, EcsName, Region, ServiceKey};
+use crate::ids::{AccountId, ChangeId, EcsName, Identity, Region, ServiceKey};
 use crate::image::repository_of;
 use crate::text::shown_text;
 

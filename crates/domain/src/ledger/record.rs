@@ -1,22 +1,21 @@
 //! Records of the history table. What stands here is read by every later version: it is final.
 
-use std::fmt;
-
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::head::Head;
+use super::head::{Head, Lease};
 use super::kind::Kind;
 use crate::canonical_json;
 use crate::ecs::deployment_status::OutcomeDetail;
 use crate::ecs::service::RecordedState;
 use crate::error::Failure;
-use crate::ids::{ChangeId, ServiceKey, serde_as_text};
+use crate::ids::{ChangeId, Identity, ServiceKey};
 use crate::image::ResolvedImages;
-use crate::plan::Difference;
-use crate::text::{hex, rfc3339, shown_text};
+use crate::ledger::key::{Attempt, RecordKey, RecordPlace};
+use crate::plan::difference::Difference;
+use crate::text::{hex, rfc3339};
 
 /// How many parts a day and an image are spread over, so that none of them is one partition.
 pub const SHARDS: u8 = 8;
@@ -26,40 +25,6 @@ const MAX_ERROR: usize = 16 * 1024;
 const MAX_STATE: usize = 150 * 1024;
 /// Longest `changes` in a record, in bytes.
 const MAX_CHANGES: usize = 64 * 1024;
-
-/// Whether somebody vouches for who asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Identity {
-    /// The API door does.
-    Verified,
-    /// Nobody does: it is what the event says.
-    #[default]
-    Claimed,
-}
-
-impl Identity {
-    /// The word as it stands in records.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Verified => "verified",
-            Self::Claimed => "claimed",
-        }
-    }
-
-    /// What a record's word means. What is not known to be verified is claimed: later versions may know more words.
-    #[must_use]
-    pub fn of(word: &str) -> Self {
-        if word == Self::Verified.as_str() { Self::Verified } else { Self::Claimed }
-    }
-}
-
-impl<'de> Deserialize<'de> for Identity {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(|word| Self::of(&word))
-    }
-}
 
 /// One immutable item of the history table. Absent members are not in the item.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,168 +127,6 @@ pub struct Pointer {
 
 /// An item of the history table with every member, also those that only a later version knows.
 pub type RawRecord = Map<String, Value>;
-
-/// Which try at a change it is, from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Attempt(u8);
-
-impl Attempt {
-    /// The one that begins the change.
-    pub const FIRST: Self = Self(1);
-    /// The last one: its failure is final.
-    pub const LAST: Self = Self(20);
-
-    /// The attempt of this number, where a change may have so many.
-    #[must_use]
-    pub fn new(number: u8) -> Option<Self> {
-        (Self::FIRST.0..=Self::LAST.0).contains(&number).then_some(Self(number))
-    }
-
-    /// The next one, where there may be one.
-    #[must_use]
-    pub fn next(self) -> Option<Self> {
-        Self::new(self.0 + 1)
-    }
-
-    /// Its number.
-    #[must_use]
-    pub fn number(self) -> u8 {
-        self.0
-    }
-
-    /// Whether it is the one that begins the change.
-    #[must_use]
-    pub fn is_first(&self) -> bool {
-        *self == Self::FIRST
-    }
-
-    fn parse(text: &str) -> Result<Self, String> {
-        let number = text.parse().ok().and_then(Self::new).filter(|attempt| attempt.to_string() == text);
-        number.ok_or_else(|| format!("{text:?} is no number of an attempt"))
-    }
-}
-
-impl Default for Attempt {
-    fn default() -> Self {
-        Self::FIRST
-    }
-}
-
-impl fmt::Display for Attempt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-serde_as_text!(Attempt);
-
-/// Where a record stands among those of its change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum RecordPlace {
-    /// `#0` and `#0-02` to `#0-20`: `STARTED` of an attempt.
-    Started(Attempt),
-    /// `#1` and `#1-02` to `#1-20`: the result of an attempt; of what has no `STARTED`, its only record.
-    Result(Attempt),
-    /// `#2` to `#9`: outcomes, and results whose place `ABANDONED` has taken.
-    Later(u8),
-}
-
-impl RecordPlace {
-    /// Of the attempt that begins a change.
-    pub const STARTED: Self = Self::Started(Attempt::FIRST);
-    /// Of the attempt that begins a change, and of what has no `STARTED`.
-    pub const RESULT: Self = Self::Result(Attempt::FIRST);
-
-    /// The places behind the results, in their order.
-    pub fn later() -> impl Iterator<Item = Self> {
-        (2..=9).map(Self::Later)
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let (n, attempt) = match text.split_once('-') {
-            Some((n, attempt)) => (n, attempt.parse().ok().and_then(Attempt::new)?),
-            None => (text, Attempt::FIRST),
-        };
-        Some(match n {
-            "0" => Self::Started(attempt),
-            "1" => Self::Result(attempt),
-            later => Self::Later(later.parse().ok().filter(|n| (2..=9).contains(n))?),
-        })
-    }
-}
-
-impl fmt::Display for RecordPlace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (n, attempt) = match self {
-            Self::Started(attempt) => (0, *attempt),
-            Self::Result(attempt) => (1, *attempt),
-            Self::Later(n) => (*n, Attempt::FIRST),
-        };
-        if attempt.is_first() { write!(f, "{n}") } else { write!(f, "{n}-{:02}", attempt.0) }
-    }
-}
-
-/// A sort key of the history table: `{change_id}#{place}` of a record, `{change_id}#{place}#{i}` of a pointer. Keys compare
-/// as DynamoDB compares their texts: by bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct RecordKey {
-    /// The change.
-    pub change_id: ChangeId,
-    /// Where among the records of the change.
-    pub place: RecordPlace,
-    /// Which pointer of the record it is; none for the record itself.
-    pub pointer: Option<u16>,
-}
-
-impl RecordKey {
-    /// The key of a record.
-    #[must_use]
-    pub fn new(change_id: ChangeId, place: RecordPlace) -> Self {
-        Self { change_id, place, pointer: None }
-    }
-
-    /// Reads a sort key as it is written, and in no other form.
-    ///
-    /// # Errors
-    ///
-    /// A sentence, where it is none.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let mut parts = text.split('#');
-        let mut key = || {
-            let change_id = ChangeId::parse(parts.next()?).ok()?;
-            let place = RecordPlace::parse(parts.next()?)?;
-            let pointer = parts.next().map(str::parse).transpose().ok()?;
-            Some(Self { change_id, place, pointer }).filter(|key| key.to_string() == text)
-        };
-        key().ok_or_else(|| format!("{} is no key of a record", shown_text(text)))
-    }
-}
-
-impl Ord for RecordKey {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        let digits = |key: &Self| key.pointer.map(|pointer| pointer.to_string());
-        // `#` comes before `-`, and both before every digit: a record before its pointers, and these before the next attempt's.
-        self.change_id
-            .cmp(&other.change_id)
-            .then_with(|| self.place.cmp(&other.place))
-            .then_with(|| digits(self).cmp(&digits(other)))
-    }
-}
-
-impl PartialOrd for RecordKey {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl fmt::Display for RecordKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}#{}", self.change_id, self.place)?;
-        self.pointer.map_or(Ok(()), |pointer| write!(f, "#{pointer}"))
-    }
-}
-
-serde_as_text!(RecordKey);
 
 /// The JSON that a DynamoDB number stands for. Records hold integers only; anything else becomes what no record
 /// holds, so that it can stand for nothing else.
@@ -582,12 +385,49 @@ fn shorten(text: &mut String) {
     }
 }
 
+impl Head {
+    /// The head behind `record`, with a lease or none. What began and what runs stays as before, unless the record says otherwise.
+    #[must_use]
+    pub fn behind(record: &Record, before: Option<&Self>, lease: Option<Lease>) -> Self {
+        let begins = matches!(record.kind, Kind::Started | Kind::Unchanged);
+        let by = before.and_then(|head| head.begun_by.clone());
+        let earlier = before.and_then(|head| head.begun.clone());
+        let ran = before.and_then(|head| head.running.clone());
+        let running = match record.kind {
+            // A result that comes behind a later change's beginning tells what was.
+            Kind::Applied | Kind::Failed | Kind::Abandoned if earlier.as_ref() > Some(&record.change_id) => ran,
+            Kind::Applied | Kind::Failed | Kind::Abandoned => {
+                record.after().and_then(|after| after.state.task_definition_arn)
+            }
+            // What runs now was not written down.
+            Kind::RolledBack | Kind::RollbackFailed | Kind::External => None,
+            Kind::Started
+            | Kind::Unchanged
+            | Kind::Completed
+            | Kind::DeploymentFailed
+            | Kind::Stopped
+            | Kind::Superseded => ran,
+        };
+        let begun = if begins { earlier.clone().max(Some(record.change_id.clone())) } else { earlier.clone() };
+        Self {
+            seq: record.seq,
+            hash: record.hash.clone(),
+            record: record.record.clone(),
+            highest: before.map_or(&record.change_id, |head| (&head.highest).max(&record.change_id)).clone(),
+            begun_by: by.filter(|_| begun == earlier),
+            begun,
+            running,
+            lease,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::Code;
     use crate::ids::{AccountId, EcsName, Region};
-    use crate::plan::DifferenceKind;
+    use crate::plan::difference::DifferenceKind;
     use serde_json::json;
 
     fn service_key() -> ServiceKey {

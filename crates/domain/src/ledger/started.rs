@@ -5,27 +5,13 @@ use chrono::{DateTime, Duration, Utc};
 use serde_json::Value;
 
 use super::head::Lease;
-use super::record::{Attempt, RawRecord};
+use super::record::RawRecord;
 use crate::ecs::deployment_status::OutcomeDetail;
 use crate::ecs::service::RecordedState;
 use crate::ids::ChangeId;
-use crate::plan::{Difference, DifferenceKind};
-
-/// Parameters that start no deployment. Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_UpdateService.html>, "This
-/// parameter doesn't trigger a new service deployment".
-const START_NONE: [&str; 11] = [
-    "desiredCount",
-    "deploymentConfiguration",
-    "availabilityZoneRebalancing",
-    "capacityProviderStrategy",
-    "deploymentController",
-    "enableECSManagedTags",
-    "enableExecuteCommand",
-    "healthCheckGracePeriodSeconds",
-    "placementConstraints",
-    "placementStrategy",
-    "propagateTags",
-];
+use crate::ledger::attribution::may_deploy;
+use crate::ledger::key::Attempt;
+use crate::plan::difference::Difference;
 
 /// How long an attempt may have lasted whose record does not say it: as long as an invocation can.
 const MAX_ATTEMPT: Duration = Duration::minutes(15);
@@ -60,18 +46,6 @@ impl StartedChange {
     #[must_use]
     pub fn may_deploy(&self) -> bool {
         self.changes.as_ref().is_none_or(|changes| changes.iter().any(may_deploy))
-    }
-}
-
-/// Whether one member of a change starts a deployment.
-#[must_use]
-pub fn may_deploy(change: &Difference) -> bool {
-    match change.what {
-        DifferenceKind::Tag => false,
-        DifferenceKind::Parameter => !START_NONE.contains(&change.path.as_str()),
-        DifferenceKind::Image | DifferenceKind::Revision | DifferenceKind::Definition | DifferenceKind::Deployment => {
-            true
-        }
     }
 }
 

@@ -19,8 +19,9 @@ use sha2::{Digest, Sha256};
 
 use super::growth::{Growth, GrowthStep};
 use super::head::Head;
-use super::record::{Attempt, RawRecord, RecordKey, RecordPlace, hash, number};
+use super::record::{RawRecord, hash, number};
 use crate::ids::ChangeId;
+use crate::ledger::key::{Attempt, RecordKey, RecordPlace};
 use crate::text::shown_text;
 use crate::{canonical_json, event};
 
@@ -674,7 +675,7 @@ mod tests {
             repositories: vec!["nginx".to_owned(), "fluent".to_owned()],
             requested_by: Some("ann".to_owned()),
             reason: None,
-            identity: crate::ledger::record::Identity::Claimed,
+            identity: crate::ids::Identity::Claimed,
             caller: None,
             attempt: Attempt::FIRST,
             session: "ecsu-1".to_owned(),

@@ -8,7 +8,8 @@ use serde_json::Value;
 use crate::ecs::service::{RecordedState, Snapshot};
 use crate::ecs::task_definition::TaskDefinition;
 use crate::error::Failure;
-use crate::plan::{Difference, DifferenceKind, Plan, Update, covers_parameter, same_parameter};
+use crate::plan::difference::{Difference, DifferenceKind};
+use crate::plan::{Plan, Update, covers_parameter, same_parameter};
 
 /// Whether a member of a change is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,7 +221,7 @@ mod tests {
         let defaults = Defaults {
             account_id: None,
             region: crate::ids::Region::parse("eu-west-1").unwrap(),
-            identity: crate::ledger::record::Identity::Claimed,
+            identity: crate::ids::Identity::Claimed,
         };
         let Ok(Event::One(request)) = parse(event.to_string().as_bytes(), &defaults) else { panic!("one") };
         crate::plan::plan(&request, snapshot, None)

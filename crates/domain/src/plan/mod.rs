@@ -1,22 +1,23 @@
 //! Pure: what a request asks of a service as it is now.
 
 pub mod continuation;
+pub mod difference;
 pub mod restore;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::ecs::definition_difference::differences;
 use crate::ecs::service::{PARAMETERS, RecordedState, Service, ServiceState, Snapshot, TagState};
-use crate::ecs::tags::{self, MAX_TAGS, TagDifference};
+use crate::ecs::tags::{self, MAX_TAGS, TagChange, TagDifference, TagMode};
 use crate::ecs::task_definition::{TaskDefinition, family_and_revision};
 use crate::error::{Code, Failure, Fault};
-use crate::event::request::{ImageChange, TagChange, TagMode, UpdateRequest};
+use crate::event::request::{ImageChange, UpdateRequest};
 use crate::ids::ChangeId;
 use crate::ledger::hidden::{HiddenKey, in_words, revealed};
+use crate::plan::difference::{Difference, DifferenceKind};
 
 /// What would be done.
 #[derive(Debug, Clone)]
@@ -122,37 +123,6 @@ impl Update {
         state.tags.extend(set);
         state.tags.sort_by(|one, other| one.key.cmp(&other.key));
     }
-}
-
-/// What a difference is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DifferenceKind {
-    /// The image of a container.
-    Image,
-    /// The registered revision that runs.
-    Revision,
-    /// A member of the task definition that comes with another revision.
-    Definition,
-    /// A tag of the service.
-    Tag,
-    /// A parameter of `UpdateService`.
-    Parameter,
-    /// A new deployment where nothing else asks for one.
-    Deployment,
-}
-
-/// One difference: for people, for answers, and for the record of what a change set.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Difference {
-    /// What it is about.
-    pub what: DifferenceKind,
-    /// Which: container, tag key or parameter.
-    pub path: String,
-    /// What it is now; null where it is not there.
-    pub from: Value,
-    /// What it would be; null where it goes.
-    pub to: Value,
 }
 
 impl Difference {
@@ -728,7 +698,7 @@ mod tests {
         let defaults = Defaults {
             account_id: Some(AccountId::parse("111111111111").unwrap()),
             region: Region::parse("eu-west-1").unwrap(),
-            identity: crate::ledger::record::Identity::Claimed,
+            identity: crate::ids::Identity::Claimed,
         };
         parse(&event.to_string(), &defaults).unwrap()
     }

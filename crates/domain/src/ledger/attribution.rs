@@ -1,0 +1,182 @@
+//! Whose a deployment is: what a change started, or left without having said so, and what a deployment runs beside what a change wanted.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use crate::ecs::deployment_status::{CLOCK_TOLERANCE, EcsView, Superseder, is_rolling, said_of};
+use crate::ecs::service::{RecordedState, Snapshot};
+use crate::ecs::task_definition::{TaskDefinition, family_and_revision};
+use crate::ids::ChangeId;
+use crate::ledger::deployment::DeploymentItem;
+use crate::ledger::head::LATE_EFFECT;
+use crate::ledger::record::{ChangeContext, RawRecord};
+use crate::plan::difference::{Difference, DifferenceKind};
+
+/// The deployment that a change started: the `PRIMARY` one, where it is not the one from before, was not created before the change began,
+/// and runs what the change left the service with. Of any other, somebody else is the author.
+#[must_use]
+pub fn started(
+    facts: &ChangeContext,
+    before: &RecordedState,
+    after: &Snapshot,
+    now: DateTime<Utc>,
+) -> Option<DeploymentItem> {
+    let Snapshot { service, task_definition } = after;
+    let id = service.deployment_id().filter(|id| before.deployment_id.as_deref() != Some(*id))?;
+    let created_at = service.deployed_at().unwrap_or(now);
+    if created_at < facts.change_id.time() - CLOCK_TOLERANCE {
+        return None;
+    }
+    if said_of(service, id).is_some_and(|says| says.rolls_back) {
+        return None;
+    }
+    let runs = service.deployed_task_definition();
+    if let (Some(runs), Some(wanted)) = (runs, task_definition)
+        && runs != wanted.arn
+    {
+        return None;
+    }
+    Some(DeploymentItem {
+        repositories: facts.repositories.clone(),
+        before: before.deployment_id.clone(),
+        service_deployment: service.service_deployment().map(str::to_owned),
+        by_events: is_rolling(service),
+        ..DeploymentItem::new(&facts.service, service.arn(), id, facts.change_id.clone(), created_at, now)
+    })
+}
+
+/// Whether a deployment runs what a change wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runs {
+    /// It does.
+    Wanted,
+    /// It runs something else.
+    Other,
+    /// Record and ECS do not tell.
+    Unknown,
+}
+
+/// Whether a deployment runs what a change set out to run: the revision that it put back; images beside those that it left alone, in a
+/// new revision of the same family; or, where it set neither, the revision from before.
+#[must_use]
+pub fn runs(changes: Option<&[Difference]>, before: Option<&RecordedState>, says: &EcsView) -> Runs {
+    let (Some(changes), Some(before), Some(arn)) = (changes, before, &says.task_definition) else {
+        return Runs::Unknown;
+    };
+    let judged = |is_wanted| if is_wanted { Runs::Wanted } else { Runs::Other };
+    let of = |what| changes.iter().filter(move |change| change.what == what);
+    let revision = of(DifferenceKind::Revision).next();
+    if let Some(to) = revision.and_then(|change| change.to.as_str()) {
+        return judged(to == arn);
+    }
+    let from = before.state.task_definition_arn.as_ref();
+    if revision.is_none() && of(DifferenceKind::Image).next().is_none() {
+        return judged(from == Some(arn));
+    }
+    let Some(has) = &says.images else { return Runs::Unknown };
+    let images = of(DifferenceKind::Image).map(|change| (&change.path, change.to.as_str()));
+    let mut wanted: BTreeMap<&String, Option<&str>> = images.collect();
+    if revision.is_none() {
+        for (container, image) in &before.state.images {
+            wanted.entry(container).or_insert(Some(image));
+        }
+    }
+    let has_all = wanted.iter().all(|(container, image)| has.get(*container).map(String::as_str) == *image);
+    let is_new = from.is_some_and(|from| from != arn && family_of(from) == family_of(arn));
+    judged(has_all && is_new)
+}
+
+/// Whether a deployment that was there when a change was gone on with can be what that change started: it deploys, and what is there
+/// runs what it set out to run. One that sets neither images nor a revision deploys whatever is there, where this attempt acted.
+#[must_use]
+pub fn is_its(changes: Option<&[Difference]>, before: &RecordedState, after: &Snapshot, acts: bool) -> bool {
+    if changes.is_some_and(|changes| !changes.iter().any(may_deploy)) {
+        return false;
+    }
+    let is_chosen = |change: &Difference| matches!(change.what, DifferenceKind::Image | DifferenceKind::Revision);
+    let is_free = changes.is_some_and(|changes| !changes.iter().any(is_chosen));
+    let says = EcsView {
+        task_definition: after.service.deployed_task_definition().map(str::to_owned),
+        images: after.task_definition.as_deref().map(TaskDefinition::images),
+        ..EcsView::default()
+    };
+    (is_free && acts) || runs(changes, Some(before), &says) != Runs::Other
+}
+
+fn family_of(arn: &str) -> Option<&str> {
+    family_and_revision(arn).rsplit_once(':').map(|(family, _)| family)
+}
+
+/// The deployment that a change left which did not say so: as [`started`], and it runs what the change wanted, and was created while
+/// that could act.
+#[must_use]
+pub fn left(
+    facts: &ChangeContext,
+    changes: Option<&[Difference]>,
+    before: &RecordedState,
+    now: &Snapshot,
+    until: DateTime<Utc>,
+    at: DateTime<Utc>,
+) -> Option<DeploymentItem> {
+    let item = started(facts, before, now, at)?;
+    let images = now.task_definition.as_deref().map(TaskDefinition::images);
+    let says = EcsView { images, ..said_of(&now.service, item.deployment_id())? };
+    let is_its = item.started_at <= until + LATE_EFFECT && runs(changes, Some(before), &says) == Runs::Wanted;
+    is_its.then_some(item)
+}
+
+/// The change that had taken over from a deployment before it was stopped, by the service's records: which one took over cannot be seen
+/// any more in ECS once that one was rolled back itself.
+#[must_use]
+pub fn superseder_among(
+    records: &[RawRecord],
+    deployment_id: &str,
+    stopped_at: Option<DateTime<Utc>>,
+) -> Option<Superseder> {
+    let text = |record: &RawRecord, name: &str| record.get(name).and_then(Value::as_str).map(str::to_owned);
+    let json = |record: &RawRecord, name: &str| serde_json::from_str::<Value>(&text(record, name)?).ok();
+    let followed = |record: &&RawRecord| {
+        let before = json(record, "before");
+        let is_after = before.as_ref().and_then(|it| it.get("deploymentId")?.as_str()) == Some(deployment_id);
+        let began = text(record, "change_id").and_then(|id| ChangeId::parse(&id).ok()).map(|id| id.time());
+        let is_cause = stopped_at.zip(began).is_none_or(|(stopped, began)| began <= stopped + CLOCK_TOLERANCE);
+        is_after && is_cause && text(record, "deployment_id").is_some_and(|id| id != deployment_id)
+    };
+    let record = records.iter().find(followed)?;
+    let after = json(record, "after");
+    Some(Superseder {
+        deployment_id: text(record, "deployment_id")?,
+        change_id: text(record, "change_id"),
+        task_definition: after.and_then(|it| Some(it.get("taskDefinitionArn")?.as_str()?.to_owned())),
+    })
+}
+
+/// Parameters that start no deployment. Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_UpdateService.html>, "This
+/// parameter doesn't trigger a new service deployment".
+const START_NONE: [&str; 11] = [
+    "desiredCount",
+    "deploymentConfiguration",
+    "availabilityZoneRebalancing",
+    "capacityProviderStrategy",
+    "deploymentController",
+    "enableECSManagedTags",
+    "enableExecuteCommand",
+    "healthCheckGracePeriodSeconds",
+    "placementConstraints",
+    "placementStrategy",
+    "propagateTags",
+];
+
+/// Whether one member of a change starts a deployment.
+#[must_use]
+pub fn may_deploy(change: &Difference) -> bool {
+    match change.what {
+        DifferenceKind::Tag => false,
+        DifferenceKind::Parameter => !START_NONE.contains(&change.path.as_str()),
+        DifferenceKind::Image | DifferenceKind::Revision | DifferenceKind::Definition | DifferenceKind::Deployment => {
+            true
+        }
+    }
+}
