@@ -11,9 +11,10 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use domain::ids::{AccountId, ChangeId, Region};
 use domain::image::repository_of;
+use domain::ledger::change::statuses;
 use serde_json::Value;
 
-use crate::answers::{IDENTITIES, STATUSES};
+use crate::answers::IDENTITIES;
 use crate::function::Function;
 use crate::service::Service;
 use crate::waves::WaveStep;
@@ -410,7 +411,7 @@ pub struct History {
     #[arg(long, value_name = "TIME")]
     pub to: Option<String>,
     /// Changes that ended or stand so
-    #[arg(long, ignore_case = true, value_parser = PossibleValuesParser::new(STATUSES).map(|it| it.to_ascii_uppercase()))]
+    #[arg(long, ignore_case = true, value_parser = PossibleValuesParser::new(statuses()).map(|it| it.to_ascii_uppercase()))]
     pub status: Option<String>,
     /// Changes that this one asked for
     #[arg(long, value_name = "NAME")]

@@ -6,13 +6,14 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use strum::{EnumIter, IntoStaticStr};
 
 use crate::ids::ChangeId;
 use crate::text::{is_unseen, one_line};
 use crate::tolerant::tolerant_words;
 
 /// What kind of failure it is; the `errorType` of the Lambda function error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumIter, IntoStaticStr)]
 pub enum Code {
     /// The event does not fit `schema/update-event.schema.json`.
     JsonValidation,
@@ -65,62 +66,6 @@ pub enum Code {
 tolerant_words!(Code);
 
 impl Code {
-    /// The codes of this version.
-    pub const ALL: [Self; 22] = [
-        Self::JsonValidation,
-        Self::ClusterNotFound,
-        Self::ServiceNotFound,
-        Self::ServiceReadFailed,
-        Self::TaskDefinitionRejected,
-        Self::ServiceUpdateFailed,
-        Self::TagUpdateFailed,
-        Self::AssumeRoleFailed,
-        Self::UnsupportedDeploymentController,
-        Self::RegionNotEnabled,
-        Self::ContainerNotFound,
-        Self::AmbiguousContainer,
-        Self::InvalidImage,
-        Self::ImageNotFound,
-        Self::RegistryUnavailable,
-        Self::TaskDefinitionChanged,
-        Self::IdempotencyKeyReused,
-        Self::ChangeInProgress,
-        Self::ChangeOvertaken,
-        Self::CallerThrottled,
-        Self::ClockSkewed,
-        Self::HistoryUnavailable,
-    ];
-
-    /// The code as it stands in `errorType`, records, logs and metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::JsonValidation => "JsonValidation",
-            Self::ClusterNotFound => "ClusterNotFound",
-            Self::ServiceNotFound => "ServiceNotFound",
-            Self::ServiceReadFailed => "ServiceReadFailed",
-            Self::TaskDefinitionRejected => "TaskDefinitionRejected",
-            Self::ServiceUpdateFailed => "ServiceUpdateFailed",
-            Self::TagUpdateFailed => "TagUpdateFailed",
-            Self::AssumeRoleFailed => "AssumeRoleFailed",
-            Self::UnsupportedDeploymentController => "UnsupportedDeploymentController",
-            Self::RegionNotEnabled => "RegionNotEnabled",
-            Self::ContainerNotFound => "ContainerNotFound",
-            Self::AmbiguousContainer => "AmbiguousContainer",
-            Self::InvalidImage => "InvalidImage",
-            Self::ImageNotFound => "ImageNotFound",
-            Self::RegistryUnavailable => "RegistryUnavailable",
-            Self::TaskDefinitionChanged => "TaskDefinitionChanged",
-            Self::IdempotencyKeyReused => "IdempotencyKeyReused",
-            Self::ChangeInProgress => "ChangeInProgress",
-            Self::ChangeOvertaken => "ChangeOvertaken",
-            Self::CallerThrottled => "CallerThrottled",
-            Self::ClockSkewed => "ClockSkewed",
-            Self::HistoryUnavailable => "HistoryUnavailable",
-            Self::Later(code) => code,
-        }
-    }
-
     /// Whose fault it is, where nothing more is known than the code.
     fn fault(self) -> Fault {
         match self {

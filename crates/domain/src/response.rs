@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use strum::{EnumIter, IntoStaticStr};
 
 use crate::ecs::deployment_status::OutcomeDetail;
 use crate::ecs::service::ServiceState;
@@ -23,7 +24,8 @@ pub struct Response {
 }
 
 /// How an update ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumIter, IntoStaticStr)]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum Status {
     /// A dry run.
     Planned,
@@ -52,38 +54,6 @@ pub enum Status {
 tolerant_words!(Status);
 
 impl Status {
-    /// The statuses of this version.
-    pub const ALL: [Self; 10] = [
-        Self::Planned,
-        Self::Applied,
-        Self::Unchanged,
-        Self::Completed,
-        Self::DeploymentFailed,
-        Self::RolledBack,
-        Self::RollbackFailed,
-        Self::Stopped,
-        Self::Superseded,
-        Self::TimedOut,
-    ];
-
-    /// The status as it stands in answers and logs.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Planned => "PLANNED",
-            Self::Applied => "APPLIED",
-            Self::Unchanged => "UNCHANGED",
-            Self::Completed => "COMPLETED",
-            Self::DeploymentFailed => "DEPLOYMENT_FAILED",
-            Self::RolledBack => "ROLLED_BACK",
-            Self::RollbackFailed => "ROLLBACK_FAILED",
-            Self::Stopped => "STOPPED",
-            Self::Superseded => "SUPERSEDED",
-            Self::TimedOut => "TIMED_OUT",
-            Self::Later(status) => status,
-        }
-    }
-
     /// The status of a change whose deployment ended so.
     #[must_use]
     pub fn of_outcome(kind: Kind) -> Self {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 /// How many of them are kept: versions differ by a few.
-const MOST: usize = 64;
+const MAX_WORDS: usize = 64;
 /// Stands for all beyond.
 const UNKNOWN: &str = "UNKNOWN";
 
@@ -16,7 +16,7 @@ pub fn word(text: &str) -> &'static str {
     if let Some(word) = words.get(text) {
         return word;
     }
-    if words.len() >= MOST {
+    if words.len() >= MAX_WORDS {
         return UNKNOWN;
     }
     let word: &'static str = text.to_owned().leak();
@@ -24,9 +24,25 @@ pub fn word(text: &str) -> &'static str {
     word
 }
 
-/// Reads and writes an enumeration by its `as_str`, one of `ALL`, and any other word as `Later`.
+/// Reads and writes an enumeration by its `as_str`, one of `all`, and any other word as `Later`.
 macro_rules! tolerant_words {
     ($name:ident) => {
+        impl $name {
+            /// Those of this version.
+            pub fn all() -> impl Iterator<Item = Self> {
+                <Self as strum::IntoEnumIterator>::iter().filter(|word| !matches!(word, Self::Later(_)))
+            }
+
+            /// The word as it stands in answers, records, logs and metrics.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    Self::Later(word) => word,
+                    known => known.into(),
+                }
+            }
+        }
+
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.serialize_str(self.as_str())
@@ -36,7 +52,7 @@ macro_rules! tolerant_words {
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let text = String::deserialize(deserializer)?;
-                let known = Self::ALL.into_iter().find(|known| known.as_str() == text);
+                let known = Self::all().find(|known| known.as_str() == text);
                 Ok(known.unwrap_or_else(|| Self::Later(crate::tolerant::word(&text))))
             }
         }

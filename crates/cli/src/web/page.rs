@@ -6,11 +6,12 @@ use askama::Template;
 use axum::http::StatusCode;
 use chrono::{DateTime, TimeDelta};
 use domain::image::repository_of;
+use domain::ledger::change::statuses;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use crate::answers::{
-    self, HistoryChange, HistoryPage, IDENTITIES, STATUSES, ServiceAnswer, Tone, Verdict, read, service_key, tone,
+    self, HistoryChange, HistoryPage, IDENTITIES, ServiceAnswer, Tone, Verdict, read, service_key, tone,
 };
 use crate::arguments::{History, SortOrder};
 use crate::commands::{ask_history, query_of};
@@ -309,7 +310,7 @@ pub async fn build(functions: &Functions, filters: Filters) -> (StatusCode, aska
     let mut status = StatusCode::OK;
     let mut view = View {
         title: filters.title(),
-        statuses: STATUSES.to_vec(),
+        statuses: statuses(),
         identities: IDENTITIES,
         problem: None,
         services: Vec::new(),

@@ -1,10 +1,14 @@
 //! What a record of the history says.
 
+#![expect(missing_docs, reason = "the constant function that strum writes has none")]
+
 use serde::{Deserialize, Serialize};
+use strum::{EnumString, IntoStaticStr, VariantArray};
 
 /// What a record says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, EnumString, IntoStaticStr, VariantArray)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE", const_into_str)]
 pub enum Kind {
     /// A change was about to begin: nothing was touched before this stood in the table.
     Started,
@@ -35,25 +39,10 @@ pub enum Kind {
 impl Kind {
     /// The kind as it stands in records.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Started => "STARTED",
-            Self::Applied => "APPLIED",
-            Self::Unchanged => "UNCHANGED",
-            Self::Failed => "FAILED",
-            Self::Abandoned => "ABANDONED",
-            Self::Completed => "COMPLETED",
-            Self::DeploymentFailed => "DEPLOYMENT_FAILED",
-            Self::RolledBack => "ROLLED_BACK",
-            Self::RollbackFailed => "ROLLBACK_FAILED",
-            Self::Stopped => "STOPPED",
-            Self::Superseded => "SUPERSEDED",
-            Self::External => "EXTERNAL",
-        }
+    pub const fn as_str(self) -> &'static str {
+        self.into_str()
     }
-}
 
-impl Kind {
     /// Whether it says how an attempt at a change ended.
     #[must_use]
     pub fn is_result(self) -> bool {
