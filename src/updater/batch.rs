@@ -18,12 +18,13 @@ use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use super::change::{ChangeError, Prefetched};
 use super::image_lookup::Images;
+use super::note::NOTE_TIMEOUT;
 use super::permit::ConcurrencyPermit;
+use super::snapshot::Described;
 use super::target::{AccountClients, Definitions};
-use super::{
-    ChangeError, Described, Invocation, NOTE_TIMEOUT, Prefetched, Updater, asker, caller, event, key_id, wait,
-};
+use super::{Invocation, Updater, asker, caller, event, key_id, wait};
 use crate::aws::ecs::SERVICES_PER_CALL;
 
 /// How many sessions of one account are at work at a time. More would only wait for the same buckets, with snapshots

@@ -20,10 +20,12 @@ use domain::text::rfc3339;
 use tokio::time::{Duration, Instant};
 
 use super::apply::{self, Budget};
+use super::change::{Attempt, ChangeError};
 use super::finish::RunningChange;
 use super::lease::HeldLease;
+use super::snapshot::{FRESH, Looked};
 use super::turn::{Revision, Turn};
-use super::{Attempt, ChangeError, FRESH, Looked, Updater, Work, caller, messages};
+use super::{Updater, Work, caller, messages};
 use crate::aws::rate_limit::ApiBucket;
 use crate::commit::{Bound, Decision, commit};
 

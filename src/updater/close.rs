@@ -14,7 +14,8 @@ use domain::ledger::kind::Kind;
 use domain::ledger::record::{ChangeContext, Record, RecordFields};
 use domain::ledger::write::Write;
 
-use super::{Attempt, Updater, Work, messages};
+use super::change::Attempt;
+use super::{Updater, Work, messages};
 
 /// What stands of a change that has to be closed.
 pub(super) struct Orphan {

@@ -20,7 +20,7 @@ use domain::ledger::write::LedgerError;
 use domain::response::Response;
 use domain::text::{one_line, rfc3339, shown_text};
 
-use super::ChangeError;
+use super::change::ChangeError;
 use crate::aws::ecs::DescribeError;
 
 const NOTHING_CHANGED: &str = "Nothing was changed in the target account.";

@@ -21,12 +21,14 @@ use domain::plan::{Plan, Update};
 
 use super::apply::Budget;
 use super::begin::Start;
+use super::change::{Attempt, ChangeError};
 use super::finish::RunningChange;
 use super::image_lookup::Images;
 use super::restoring::Restoring;
+use super::snapshot::{FRESH, Looked};
 use super::target::AccountClients;
 use super::turn::{Revision, Turn};
-use super::{Attempt, ChangeError, FRESH, Looked, Updater, Work, caller, messages};
+use super::{Updater, Work, caller, messages};
 
 /// What the first attempt at a change wrote down.
 struct First {

@@ -1,0 +1,81 @@
+//! What a service is, read as late as its change needs it.
+
+use chrono::{DateTime, Utc};
+use domain::ecs::service::{Service, Snapshot};
+use domain::error::Failure;
+use domain::event::request::UpdateRequest;
+use domain::ledger::head::Head;
+
+use super::apply::READ_BACK_PAUSES;
+use super::target::AccountClients;
+use super::{Updater, messages};
+use crate::aws::ecs::DescribeError;
+
+/// How old a description of a service may be when its change begins.
+pub(super) const FRESH: chrono::Duration = chrono::Duration::seconds(10);
+
+impl Updater {
+    /// What the service is now; `seen` is what it was shortly before, as far as somebody looked.
+    pub(super) async fn look(
+        &self,
+        target: &AccountClients,
+        request: &UpdateRequest,
+        seen: Option<Described>,
+    ) -> Result<Looked, Failure> {
+        let key = &request.service_key;
+        let seen = if let Some(seen) = seen.filter(|seen| (self.clock)() - seen.at <= FRESH) {
+            seen
+        } else {
+            let at = (self.clock)();
+            Described { service: target.ecs.describe_service(key).await, at }
+        };
+        let service = seen.service.map_err(|error| messages::describe_failed(key, &error))?;
+        if service.status() == "INACTIVE" {
+            return Err(messages::describe_failed(key, &DescribeError::ServiceNotFound)
+                .and("It was deleted: its status is INACTIVE."));
+        }
+        let task_definition = match service.task_definition_arn() {
+            Some(arn) => Some(
+                target
+                    .definition(arn)
+                    .await
+                    .map_err(|error| messages::describe_failed(key, &DescribeError::Call(error)))?,
+            ),
+            None => None,
+        };
+        Ok(Looked { snapshot: Snapshot { service, task_definition }, at: seen.at })
+    }
+
+    /// The same, behind what the change before it deployed, as its ledger tells: ECS is eventually consistent, and a plan by an older
+    /// description would bring back what that change replaced. Where ECS goes on showing something else, somebody else did that.
+    pub(super) async fn look_behind(
+        &self,
+        head: Option<&Head>,
+        target: &AccountClients,
+        request: &UpdateRequest,
+        seen: Option<Described>,
+    ) -> Result<Looked, Failure> {
+        let mut looked = self.look(target, request, seen).await?;
+        for pause in READ_BACK_PAUSES {
+            let shown = looked.snapshot.service.task_definition_arn();
+            if !head.is_some_and(|head| head.has_just_deployed_other_than(shown, looked.at)) {
+                break;
+            }
+            tokio::time::sleep(pause).await;
+            looked = self.look(target, request, None).await?;
+        }
+        Ok(looked)
+    }
+}
+
+/// A service as it was described at some time.
+pub(super) struct Described {
+    pub(super) service: Result<Service, DescribeError>,
+    pub(super) at: DateTime<Utc>,
+}
+
+/// A service as it is, and since when that is known.
+pub(super) struct Looked {
+    pub(super) snapshot: Snapshot,
+    pub(super) at: DateTime<Utc>,
+}
