@@ -5,8 +5,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use domain::call_error::CallError;
 use domain::ecs::deployment_status::{
-    DeploymentEvent, DeploymentEventKind, EcsView, Outcome, ServiceDeployment, TrackedDeployment, is_of_a_rollback,
-    is_rolling, said_of,
+    DeploymentEvent, DeploymentEventKind, EcsView, Listing, Outcome, ServiceDeployment, TrackedDeployment, is_rolling,
+    said_of,
 };
 use domain::ids::ChangeId;
 use domain::ledger::admission::LedgerState;
@@ -263,7 +263,7 @@ impl Recorder {
     ) -> Result<Value, RecorderError> {
         let (service, service_arn) = (&event.service, event.service_arn.as_str());
         let end = OutcomeToRecord { service, service_arn, deployment_id, ending, is_final, answer: None };
-        match self.outcomes.record(end, witness).await.map_err(|error| RecorderError::unavailable(&error))? {
+        match self.outcomes.record_outcome(end, witness).await.map_err(|error| RecorderError::unavailable(&error))? {
             RecordResult::Recorded { change_id } => {
                 self.count(MeasuredEnd::Deployment(ending.kind));
                 Ok(json!({"recorded": ending.kind, "change_id": change_id}))
@@ -414,16 +414,16 @@ async fn was_of_a_rollback(
         limits.take(ApiBucket::ReadDeployments).await;
         let listed = ecs.list_service_deployments(&event.service, (created_at - BEFORE, created_at + BEHIND)).await;
         let listed = listed.or_else(|error| if may_tell_later(&error) { Err(error) } else { Ok(Vec::new()) })?;
-        Ok(is_of_a_rollback(&listed, created_at))
+        Ok(Listing::of(&listed, created_at))
     };
-    let is_one = look().await?;
-    // A list may not have the deployment's own service deployment yet.
+    let listing = look().await?;
+    // A list may not have the deployment's own service deployment yet, nor show that the one before it is rolled back.
     match (created_at + LISTED - event.at).to_std() {
-        Ok(left) if is_one && !left.is_zero() => {
+        Ok(left) if matches!(listing, Listing::OfARollback | Listing::Neither) && !left.is_zero() => {
             tokio::time::sleep(left).await;
-            look().await
+            Ok(look().await? == Listing::OfARollback)
         }
-        _ => Ok(is_one),
+        _ => Ok(listing == Listing::OfARollback),
     }
 }
 

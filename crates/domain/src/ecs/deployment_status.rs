@@ -279,14 +279,32 @@ pub fn said_of(service: &Service, deployment_id: &str) -> Option<EcsView> {
     })
 }
 
-/// Whether a deployment that was created then is a rollback's own: it has no service deployment of its own, and the last one before it was
-/// rolled back.
-#[must_use]
-pub fn is_of_a_rollback(listed: &[ServiceDeploymentSummary], created_at: DateTime<Utc>) -> bool {
-    let before =
-        listed.iter().filter_map(|it| Some((it.created_at()?, it))).filter(|(at, _)| *at <= created_at + ROUNDING);
-    let last = before.max_by_key(|(at, _)| *at);
-    last.is_some_and(|(at, it)| it.status.starts_with("ROLLBACK_") && at + CLOCK_TOLERANCE < created_at)
+/// What a list of service deployments says of one that was created at some time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listing {
+    /// It has a service deployment of its own: it is no rollback.
+    Own,
+    /// It has none, and the last one before it was rolled back, or is being: it is that rollback.
+    OfARollback,
+    /// It has none, and the last one before it was not rolled back, as far as this list shows.
+    Neither,
+    /// None is listed: such a service has no rollbacks that could be told so.
+    Nothing,
+}
+
+impl Listing {
+    /// What `listed` says of the deployment that was created at `created_at`.
+    #[must_use]
+    pub fn of(listed: &[ServiceDeploymentSummary], created_at: DateTime<Utc>) -> Self {
+        let before =
+            listed.iter().filter_map(|it| Some((it.created_at()?, it))).filter(|(at, _)| *at <= created_at + ROUNDING);
+        match before.max_by_key(|(at, _)| *at) {
+            Some((at, _)) if at + CLOCK_TOLERANCE >= created_at => Self::Own,
+            Some((_, it)) if it.status.starts_with("ROLLBACK_") => Self::OfARollback,
+            Some(_) => Self::Neither,
+            None => Self::Nothing,
+        }
+    }
 }
 
 /// ARNs of the task definitions that a service's deployments run, where `deployment_id` is one of them: then what a reason for its end may repeat
@@ -1103,14 +1121,13 @@ mod tests {
         };
         let created = DateTime::from_timestamp(1000, 0).unwrap();
         let rolled_back = || listed(900.0, "ROLLBACK_SUCCESSFUL");
-        assert!(is_of_a_rollback(&[listed(800.0, "SUCCESSFUL"), rolled_back()], created));
-        assert!(
-            is_of_a_rollback(&[rolled_back(), listed(1100.0, "IN_PROGRESS")], created),
-            "what came later says nothing"
-        );
-        assert!(!is_of_a_rollback(&[rolled_back(), listed(999.5, "SUCCESSFUL")], created), "it has one of its own");
-        assert!(!is_of_a_rollback(&[rolled_back(), listed(950.0, "SUCCESSFUL")], created));
-        assert!(!is_of_a_rollback(&[], created));
+        let says = |before: &[ServiceDeploymentSummary]| Listing::of(before, created);
+        assert_eq!(says(&[listed(800.0, "SUCCESSFUL"), rolled_back()]), Listing::OfARollback);
+        let later = listed(1100.0, "IN_PROGRESS");
+        assert_eq!(says(&[rolled_back(), later]), Listing::OfARollback, "what came later says nothing");
+        assert_eq!(says(&[rolled_back(), listed(999.5, "SUCCESSFUL")]), Listing::Own);
+        assert_eq!(says(&[rolled_back(), listed(950.0, "IN_PROGRESS")]), Listing::Neither);
+        assert_eq!(says(&[]), Listing::Nothing);
     }
 
     #[test]
