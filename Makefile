@@ -99,16 +99,21 @@ $(TARGET)/docker-registry/stamp: tests/registry/unpack
 reliability: cargo ## what is left where a function is killed or a call fails, as tables (docs/RELIABILITY.md)
 	@SLOW_TESTS=1 cargo test --locked --test it matrix -- --nocapture --test-threads=1
 
-.PHONY: lint lint-code lint-documents lint-format lint-clippy lint-dependencies lint-templates lint-policies lint-sam lint-checkov \
+.PHONY: modules
+modules: cargo ## the modules and what each uses, by floors; fails where an arrow points upward or in a circle
+	@$(PYTHON) local/modules.py
+
+.PHONY: lint lint-code lint-documents lint-format lint-modules lint-clippy lint-dependencies lint-templates lint-policies lint-sam lint-checkov \
   lint-parliament lint-state-machines lint-api lint-validators lint-permissions lint-terraform
 lint: lint-code lint-documents ## every linter: formatting, clippy, templates, policies, and what policies permit
-lint-code: lint-format lint-clippy lint-dependencies lint-terraform
+lint-code: lint-format lint-modules lint-clippy lint-dependencies lint-terraform
 # What may run beside the tests: it needs no build, and writes only below .tools.
 lint-documents: lint-templates lint-policies lint-sam lint-checkov lint-parliament lint-state-machines lint-api lint-validators \
   lint-permissions
 lint-format: cargo
 	cargo fmt --all --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
+lint-modules: modules
 lint-clippy: cargo
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 # Licences, sources, second stacks for TLS and HTTP, crates that nothing uses. Known vulnerabilities come from a database that

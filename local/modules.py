@@ -7,6 +7,7 @@ An arrow is a path in the source: `crate::…`, `super::…`, or the name of a c
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -19,6 +20,8 @@ CRATES = {
     "ecs_updater": ROOT / "src",
     "cli": ROOT / "crates/cli/src",
 }
+# What the lowest crate may not link, however far away: it decides, and neither calls nor waits.
+FORBIDDEN = re.compile(r"^(aws-(config|sdk-.*|smithy-.*)|hyper.*|lambda_runtime|mio|reqwest|rustls|tokio.*)$")
 # Folders whose files are parts of one thing.
 WHOLE = {"ecs_updater::updater", "ecs_updater::recorder"}
 PATH = re.compile(r"\b(crate|super|domain|sdk_error|ecs_updater)((?:::(?:\w+|\{[^;]*?\}))+)", re.DOTALL)
@@ -142,6 +145,15 @@ def floors(graph: dict[str, set[str]]) -> dict[int, list[str]]:
     return dict(sorted(found.items()))
 
 
+def linked() -> list[str]:
+    """What `domain` links and may not."""
+    tree = subprocess.run(
+        ["cargo", "tree", "--locked", "--package", "ecs-updater-domain", "--edges", "normal", "--prefix", "none"],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    return sorted({name for name in (line.split(" ")[0] for line in tree.stdout.splitlines() if line) if FORBIDDEN.match(name)})
+
+
 def main() -> int:
     """Prints the floors, each crate by itself, and what is wrong."""
     graph = arrows()
@@ -153,6 +165,7 @@ def main() -> int:
                 used = ", ".join(sorted(other.split("::", 1)[1] for other in own[name]))
                 print(f"  {floor} {name.split('::', 1)[1]}{' -> ' + used if used else ''}")
     wrong = [f"upward: {arrow}" for arrow in upward(graph)] + [f"a circle: {', '.join(group)}" for group in circles(graph)]
+    wrong += [f"domain links {name}" for name in linked()]
     print(f"{sum(map(len, graph.values()))} arrows; " + ("none upward, no circle" if not wrong else f"{len(wrong)} wrong"))
     print("\n".join(wrong), file=sys.stderr)
     return 1 if wrong else 0

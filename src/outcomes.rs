@@ -96,7 +96,11 @@ impl OutcomeRecorder {
     /// # Errors
     ///
     /// Where it could not be written. It may be tried again: it is recorded once.
-    pub async fn record(&self, end: OutcomeToRecord<'_>, witness: &RecordedBy) -> Result<RecordResult, LedgerError> {
+    pub async fn record_outcome(
+        &self,
+        end: OutcomeToRecord<'_>,
+        witness: &RecordedBy,
+    ) -> Result<RecordResult, LedgerError> {
         let bound = Bound { tries: TRIES, until: Instant::now() + LONGEST };
         let read = async || self.known(end).await;
         commit(&self.store, self.random, bound, None, read, |known| self.decide(end, known, witness)).await

@@ -245,7 +245,7 @@ impl Recorder {
             is_final: true,
             answer: None,
         };
-        match self.outcomes.record(end, &witness).await {
+        match self.outcomes.record_outcome(end, &witness).await {
             Ok(settled) => {
                 if matches!(settled, RecordResult::Recorded { .. }) {
                     self.count(MeasuredEnd::Deployment(ending.kind));

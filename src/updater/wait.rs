@@ -168,7 +168,7 @@ impl Updater {
         };
         let request_id = invocation.request_id.clone();
         let witness = RecordedBy { session: session_name(&request_id), request_id };
-        let settled = self.outcomes.record(end, &witness).await;
+        let settled = self.outcomes.record_outcome(end, &witness).await;
         // Whoever recorded the end first has the last word: answer, key and ledger say the same.
         let kind = match &settled {
             Ok(RecordResult::Known(Some(recorded))) => *recorded,

@@ -154,12 +154,12 @@ impl Made {
             Shape::Started | Shape::Unresolved => {}
             Shape::Applied => self.write(service, &facts, Kind::Applied, RecordPlace::RESULT, later(2), &plain, None),
             Shape::Unchanged => {
-                self.write(service, &facts, Kind::Unchanged, RecordPlace::RESULT, later(1), &plain, None)
+                self.write(service, &facts, Kind::Unchanged, RecordPlace::RESULT, later(1), &plain, None);
             }
             Shape::External => self.write(service, &facts, Kind::External, RecordPlace::RESULT, later(1), &plain, None),
             Shape::Failed => self.write(service, &facts, Kind::Failed, RecordPlace::RESULT, later(3), &failed, None),
             Shape::Abandoned => {
-                self.write(service, &closing, Kind::Abandoned, RecordPlace::RESULT, later(9), &failed, None)
+                self.write(service, &closing, Kind::Abandoned, RecordPlace::RESULT, later(9), &failed, None);
             }
             Shape::Late => {
                 self.write(service, &closing, Kind::Abandoned, RecordPlace::RESULT, later(9), &failed, None);

@@ -139,7 +139,7 @@ fn sensible(event: &DeploymentEvent, item: Option<&DeploymentItem>, heard: &Even
             comes_back(&ending.detail);
         }
         EventDecision::OrphanedChange(noted) => {
-            assert!(item.is_none() && noted.deployment_id() == event.deployment_id, "{heard:?}")
+            assert!(item.is_none() && noted.deployment_id() == event.deployment_id, "{heard:?}");
         }
         EventDecision::IsRollback { .. } => assert!(event.rolls_back() || item.is_none()),
         EventDecision::Nothing(_) | EventDecision::Retry(_) => {}
