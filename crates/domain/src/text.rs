@@ -7,7 +7,6 @@ use icu_properties::CodePointSetData;
 use icu_properties::props::DefaultIgnorableCodePoint;
 
 /// A text in quotes for a message: see [`shown`].
-#[must_use] 
 #[must_use]
 pub fn shown_text(text: &str) -> String {
     shown(&format_args!("{text:?}"))
