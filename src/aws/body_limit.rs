@@ -19,14 +19,14 @@ const MAX_ANSWER: usize = 32 << 20;
 
 /// An HTTP client whose answers end after [`MAX_ANSWER`], with an error.
 #[derive(Debug)]
-pub struct BodyLimited {
+pub(super) struct BodyLimited {
     client: SharedHttpClient,
     is_valid: AtomicBool,
 }
 
 impl BodyLimited {
     /// Bounds the answers of `client`.
-    pub fn new(client: SharedHttpClient) -> Self {
+    pub(super) fn new(client: SharedHttpClient) -> Self {
         Self { client, is_valid: AtomicBool::new(false) }
     }
 }

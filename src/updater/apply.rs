@@ -39,13 +39,13 @@ pub(super) const READ_BACK_PAUSES: [Duration; 3] =
 
 /// The time that mutating calls have: to the invocation's end, or to the last part of the lease, whichever comes first.
 #[derive(Debug, Clone, Copy)]
-pub struct Budget {
+pub(super) struct Budget {
     end: DateTime<Utc>,
 }
 
 impl Budget {
     /// The time to `deadline`, or to [`LEASE_GRACE`] before `lease_until`.
-    pub fn new(deadline: DateTime<Utc>, lease_until: DateTime<Utc>) -> Self {
+    pub(super) fn new(deadline: DateTime<Utc>, lease_until: DateTime<Utc>) -> Self {
         Self { end: deadline.min(lease_until - LEASE_GRACE) }
     }
 
@@ -55,20 +55,20 @@ impl Budget {
     /// # Errors
     ///
     /// The time left, where it is less than the timeout: a call that may outlive its lease must not start.
-    pub fn for_mutation(self, now: DateTime<Utc>) -> Result<MutationTime, Duration> {
+    pub(super) fn for_mutation(self, now: DateTime<Utc>) -> Result<MutationTime, Duration> {
         let left = (self.end - now).to_std().unwrap_or_default();
         let timeout = (left / 3).clamp(CALL_TIMEOUT.1, CALL_TIMEOUT.0);
         if left < timeout { Err(left) } else { Ok(MutationTime { timeout, latest_start: self.end - timeout }) }
     }
 
     /// How long from `now` a mutating call can wait for its turn.
-    pub fn last_start(self, now: DateTime<Utc>) -> Duration {
+    pub(super) fn last_start(self, now: DateTime<Utc>) -> Duration {
         (self.end - now).to_std().unwrap_or_default().saturating_sub(CALL_TIMEOUT.1)
     }
 }
 
 /// The steps of one change.
-pub struct Applying<'a> {
+pub(super) struct Applying<'a> {
     pub target: &'a AccountClients,
     pub key: &'a ServiceKey,
     pub update: &'a Update,
@@ -107,7 +107,12 @@ impl From<Failure> for Stopped {
 
 impl Applying<'_> {
     /// Does what the plan says, with the revision that its turn brought. `done`: what an earlier attempt at the same change did.
-    pub async fn run(&self, revision: Revision, after: &mut Snapshot, mut done: Vec<String>) -> Result<(), Failure> {
+    pub(super) async fn run(
+        &self,
+        revision: Revision,
+        after: &mut Snapshot,
+        mut done: Vec<String>,
+    ) -> Result<(), Failure> {
         let ended = self.steps(revision, after, &mut done).await;
         ended.map_err(|stopped| stopped.failure.and(messages::done_so_far(&done, stopped.is_known)))
     }

@@ -33,7 +33,7 @@ const MIN_RESULT: Duration = Duration::from_secs(1);
 const MAX_READ: Duration = Duration::from_secs(5);
 
 /// An attempt at a change whose `STARTED` record is in the table.
-pub struct RunningChange {
+pub(super) struct RunningChange {
     pub facts: ChangeContext,
     /// The state before the change.
     pub before: RecordedState,

@@ -14,18 +14,18 @@ use crate::aws::images::Registries;
 type PendingImage = Arc<OnceCell<Result<ResolvedImage, RegistryError>>>;
 
 /// What was looked up so far. A failure counts too: what one service cannot have, no other gets either.
-pub struct Images<'a> {
+pub(super) struct Images<'a> {
     registries: &'a Registries,
     found: Mutex<HashMap<ImageReference, PendingImage>>,
 }
 
 impl<'a> Images<'a> {
-    pub fn new(registries: &'a Registries) -> Self {
+    pub(super) fn new(registries: &'a Registries) -> Self {
         Self { registries, found: Mutex::default() }
     }
 
     /// The request with its images checked, and pinned where it asks for that.
-    pub async fn of(&self, request: &UpdateRequest) -> Result<UpdateRequest, Failure> {
+    pub(super) async fn of(&self, request: &UpdateRequest) -> Result<UpdateRequest, Failure> {
         let mut request = request.clone();
         if request.lookup == ImageCheck::None {
             return Ok(request);
@@ -47,7 +47,7 @@ impl<'a> Images<'a> {
 
     /// The request of a change that began earlier: its images are what its `STARTED` record pinned them to.
     /// Nothing is asked for again: it was found when the change began.
-    pub fn as_begun(request: &UpdateRequest, pins: &ResolvedImages) -> UpdateRequest {
+    pub(super) fn as_begun(request: &UpdateRequest, pins: &ResolvedImages) -> UpdateRequest {
         let mut request = request.clone();
         let pinned = |image: &ImageReference| {
             let pinned = ImageReference::parse(pins.0.get(image.as_str())?).ok()?;

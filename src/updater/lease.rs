@@ -18,7 +18,7 @@ const BOUND: (u32, Duration) = (5, Duration::from_secs(10));
 
 /// A lease that this invocation holds, and the position of which it is a part, as this change wrote them last.
 #[derive(Debug)]
-pub struct HeldLease {
+pub(super) struct HeldLease {
     service: ServiceKey,
     lease: Lease,
     store: LedgerStore,
@@ -36,7 +36,7 @@ struct State {
 }
 
 impl HeldLease {
-    pub fn new(
+    pub(super) fn new(
         service: ServiceKey,
         lease: Lease,
         position: LedgerState,
@@ -52,38 +52,38 @@ impl HeldLease {
     }
 
     /// Head and key as this change wrote them last.
-    pub fn position(&self) -> LedgerState {
+    pub(super) fn position(&self) -> LedgerState {
         self.with(|state| state.position.clone())
     }
 
     /// Whether a lease is this one.
-    pub fn is_mine(&self, lease: &Lease) -> bool {
+    pub(super) fn is_mine(&self, lease: &Lease) -> bool {
         lease.is_of(&self.lease.change_id, self.lease.attempt)
     }
 
     /// A call that was sent at `sent_at` has changed something, or may have.
-    pub fn mark_acted(&self, sent_at: DateTime<Utc>) {
+    pub(super) fn mark_acted(&self, sent_at: DateTime<Utc>) {
         self.with(|state| state.acted = Some(sent_at));
     }
 
     /// Whether a call may have changed something.
-    pub fn has_acted(&self) -> bool {
+    pub(super) fn has_acted(&self) -> bool {
         self.with(|state| state.acted.is_some())
     }
 
     /// Whether a call of this change may have done what was done at this time: an environment that stood still sees much later what there is.
-    pub fn may_have_acted_at(&self, at: DateTime<Utc>) -> bool {
+    pub(super) fn may_have_acted_at(&self, at: DateTime<Utc>) -> bool {
         self.with(|state| state.acted).is_none_or(|sent_at| at <= latest_effect(sent_at))
     }
 
     /// Until when nobody else may begin, since a call may still act; none where each is known to have acted or not.
-    pub fn kept_until(&self) -> Option<DateTime<Utc>> {
+    pub(super) fn kept_until(&self) -> Option<DateTime<Utc>> {
         self.with(|state| state.unsettled.iter().max().copied()).map(latest_effect)
     }
 
     /// The answer of a call that was sent at `sent_at` is lost: nobody else may begin before it can have acted. Where the lease
     /// is lost already, or cannot be lengthened, the change goes on to its result: what it sends it sends within the old one.
-    pub async fn lengthen(&self, sent_at: DateTime<Utc>) {
+    pub(super) async fn lengthen(&self, sent_at: DateTime<Utc>) {
         self.with(|state| state.unsettled.push(sent_at));
         let bound = Bound { tries: BOUND.0, until: Instant::now() + BOUND.1 };
         let read = async || Ok(self.store.read_deployment(&self.service, None, None).await?.0.head);
@@ -109,7 +109,7 @@ impl HeldLease {
     }
 
     /// The call that was sent at `sent_at` is seen to have acted.
-    pub fn settle(&self, sent_at: DateTime<Utc>) {
+    pub(super) fn settle(&self, sent_at: DateTime<Utc>) {
         self.with(|state| state.unsettled.retain(|other| *other != sent_at));
     }
 }

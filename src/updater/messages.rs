@@ -26,7 +26,7 @@ use crate::aws::ecs::DescribeError;
 const NOTHING_CHANGED: &str = "Nothing was changed in the target account.";
 
 /// The answer where head and key alone decide it.
-pub fn without_touching(
+pub(super) fn without_touching(
     admission: &Admission,
     request: &UpdateRequest,
     position: &LedgerState,
@@ -51,7 +51,7 @@ pub fn without_touching(
     }
 }
 
-pub fn replayed(answer: &str, request: &UpdateRequest, position: &LedgerState) -> Result<Response, Failure> {
+pub(super) fn replayed(answer: &str, request: &UpdateRequest, position: &LedgerState) -> Result<Response, Failure> {
     let progress = position.key.as_ref().and_then(KeyItem::progress);
     let change_id = progress.map(|progress| progress.change_id.to_string()).unwrap_or_default();
     match serde_json::from_str(answer) {
@@ -76,7 +76,7 @@ pub fn replayed(answer: &str, request: &UpdateRequest, position: &LedgerState) -
 }
 
 /// How long after it was refused a change is best tried again: most leases are given back within some seconds.
-pub const COME_AGAIN: chrono::Duration = chrono::Duration::seconds(5);
+pub(super) const COME_AGAIN: chrono::Duration = chrono::Duration::seconds(5);
 
 fn in_progress(request: &UpdateRequest, lease: &Lease, now: DateTime<Utc>) -> Failure {
     let free = lease.until + LEASE_GRACE;
@@ -118,7 +118,7 @@ fn turn_of(request: &UpdateRequest, first: &Waiting, now: DateTime<Utc>) -> Fail
 }
 
 /// The ledger was not written on any attempt. Where nobody else wrote to it meanwhile, whoever tries again meets the same.
-pub fn never_written(request: &UpdateRequest, why: &str) -> Failure {
+pub(super) fn never_written(request: &UpdateRequest, why: &str) -> Failure {
     Failure::new(
         Code::ChangeInProgress,
         format!(
@@ -131,7 +131,7 @@ pub fn never_written(request: &UpdateRequest, why: &str) -> Failure {
     .by(Fault::Operator)
 }
 
-pub fn always_moved(request: &UpdateRequest, head: Option<&Head>, why: &str) -> Failure {
+pub(super) fn always_moved(request: &UpdateRequest, head: Option<&Head>, why: &str) -> Failure {
     let by = head.map_or_else(String::new, |head| format!(" is being changed by change {}", head.record.change_id));
     Failure::new(
         Code::ChangeInProgress,
@@ -146,7 +146,7 @@ pub fn always_moved(request: &UpdateRequest, head: Option<&Head>, why: &str) -> 
 }
 
 /// What was read grew old each time while the change waited for its turn.
-pub fn always_old(request: &UpdateRequest) -> Failure {
+pub(super) fn always_old(request: &UpdateRequest) -> Failure {
     Failure::new(
         Code::ServiceUpdateFailed,
         format!(
@@ -161,7 +161,7 @@ pub fn always_old(request: &UpdateRequest) -> Failure {
 
 /// Another change began after the event: by the ledger, or else by the time `sent_at` that the event gives. `record` is what is known of
 /// that change.
-pub fn overtaken(
+pub(super) fn overtaken(
     request: &UpdateRequest,
     own: Option<&ChangeId>,
     by: &ChangeId,
@@ -183,7 +183,13 @@ pub fn overtaken(
 }
 
 /// A push would undo a restore. `record` is what is known of the restore.
-pub fn held(key: &ServiceKey, image: &ImageReference, tag: &str, by: &ChangeId, record: Option<&Record>) -> Failure {
+pub(super) fn held(
+    key: &ServiceKey,
+    image: &ImageReference,
+    tag: &str,
+    by: &ChangeId,
+    record: Option<&Record>,
+) -> Failure {
     Failure::new(
         Code::ChangeOvertaken,
         format!(
@@ -197,7 +203,7 @@ pub fn held(key: &ServiceKey, image: &ImageReference, tag: &str, by: &ChangeId, 
 }
 
 /// The last push came again, and something else was deployed since.
-pub fn pushed_again(image: &ImageReference, tag: &str, by: &ChangeId) -> String {
+pub(super) fn pushed_again(image: &ImageReference, tag: &str, by: &ChangeId) -> String {
     format!(
         "the last push of {} was this image under {tag}, too (change {by}), and something else was deployed since: pushed again, it undoes \
          nothing. Push it under another tag of the mapping, or name the image in an update without pushed_tag, to have it back",
@@ -213,14 +219,14 @@ fn requested_by(record: Option<&Record>) -> String {
 }
 
 /// The event could not be noted.
-pub fn not_noted(error: &LedgerError) -> String {
+pub(super) fn not_noted(error: &LedgerError) -> String {
     format!(
         "That this event came could not be noted ({error}): sent again, it counts as new, whatever began meanwhile."
     )
 }
 
 /// `next`: when there is room for a further event of the caller.
-pub fn caller_throttled(caller: &str, limit: u32, next: DateTime<Utc>) -> Failure {
+pub(super) fn caller_throttled(caller: &str, limit: u32, next: DateTime<Utc>) -> Failure {
     Failure::new(
         Code::CallerThrottled,
         format!(
@@ -233,7 +239,7 @@ pub fn caller_throttled(caller: &str, limit: u32, next: DateTime<Utc>) -> Failur
     .retryable(true)
 }
 
-pub fn clock_skewed(request: &UpdateRequest, by: chrono::Duration) -> Failure {
+pub(super) fn clock_skewed(request: &UpdateRequest, by: chrono::Duration) -> Failure {
     let (seconds, way) = (
         by.num_milliseconds().unsigned_abs() / 1000,
         if by < chrono::Duration::zero() { "behind" } else { "ahead of" },
@@ -249,7 +255,7 @@ pub fn clock_skewed(request: &UpdateRequest, by: chrono::Duration) -> Failure {
     .retryable(true)
 }
 
-pub fn clock_unknown(request: &UpdateRequest) -> Failure {
+pub(super) fn clock_unknown(request: &UpdateRequest) -> Failure {
     Failure::new(
         Code::HistoryUnavailable,
         format!(
@@ -262,7 +268,7 @@ pub fn clock_unknown(request: &UpdateRequest) -> Failure {
 }
 
 /// Whether an attempt began is not known.
-pub fn start_unknown(key: &ServiceKey, lease: &Lease, error: &LedgerError) -> Failure {
+pub(super) fn start_unknown(key: &ServiceKey, lease: &Lease, error: &LedgerError) -> Failure {
     let failure = history_unavailable(key, error);
     if error.retryable() {
         failure.and(format!(
@@ -276,7 +282,7 @@ pub fn start_unknown(key: &ServiceKey, lease: &Lease, error: &LedgerError) -> Fa
 }
 
 /// Whether the account may be changed is not known: nobody is let in for that.
-pub fn allowed_accounts_unknown(role_arn: &str, account: &str, why: &str) -> Failure {
+pub(super) fn allowed_accounts_unknown(role_arn: &str, account: &str, why: &str) -> Failure {
     Failure::new(
         Code::AssumeRoleFailed,
         format!(
@@ -287,7 +293,7 @@ pub fn allowed_accounts_unknown(role_arn: &str, account: &str, why: &str) -> Fai
     .retryable(true)
 }
 
-pub fn account_not_allowed(role_arn: &str, account: &str) -> Failure {
+pub(super) fn account_not_allowed(role_arn: &str, account: &str) -> Failure {
     Failure::new(
         Code::AssumeRoleFailed,
         format!(
@@ -298,7 +304,7 @@ pub fn account_not_allowed(role_arn: &str, account: &str) -> Failure {
     .by(Fault::Caller)
 }
 
-pub fn assume_role_failed(role_arn: &str, account: &str, error: &CallError) -> Failure {
+pub(super) fn assume_role_failed(role_arn: &str, account: &str, error: &CallError) -> Failure {
     let cause = match error.code.as_deref() {
         Some("RegionDisabledException") => {
             "STS is not active in this region for that account: activate it there, or opt in to the region."
@@ -319,7 +325,7 @@ pub fn assume_role_failed(role_arn: &str, account: &str, error: &CallError) -> F
         .and(NOTHING_CHANGED)
 }
 
-pub fn describe_failed(key: &ServiceKey, error: &DescribeError) -> Failure {
+pub(super) fn describe_failed(key: &ServiceKey, error: &DescribeError) -> Failure {
     let place = format!("in account {}, region {}", key.account_id(), key.region());
     let failure = match error {
         DescribeError::ClusterNotFound => {
@@ -348,7 +354,7 @@ pub fn describe_failed(key: &ServiceKey, error: &DescribeError) -> Failure {
 }
 
 /// The ledger could not be read or written, and nothing was touched.
-pub fn history_unavailable(key: &ServiceKey, error: &LedgerError) -> Failure {
+pub(super) fn history_unavailable(key: &ServiceKey, error: &LedgerError) -> Failure {
     let what = format!("the history could not be read or written: {error}, for service {key}");
     Failure::new(Code::HistoryUnavailable, what)
         .retryable(error.retryable())
@@ -356,7 +362,7 @@ pub fn history_unavailable(key: &ServiceKey, error: &LedgerError) -> Failure {
         .and(if error.retryable() { "Try again." } else { "Look at the updater's role and at its tables." })
 }
 
-pub fn cannot_resume(change_id: &ChangeId, what: &str) -> Failure {
+pub(super) fn cannot_resume(change_id: &ChangeId, what: &str) -> Failure {
     Failure::new(
         Code::HistoryUnavailable,
         format!(
@@ -366,7 +372,7 @@ pub fn cannot_resume(change_id: &ChangeId, what: &str) -> Failure {
     )
 }
 
-pub fn too_many_attempts(change_id: &ChangeId) -> Failure {
+pub(super) fn too_many_attempts(change_id: &ChangeId) -> Failure {
     Failure::new(
         Code::ServiceUpdateFailed,
         format!(
@@ -378,14 +384,14 @@ pub fn too_many_attempts(change_id: &ChangeId) -> Failure {
 }
 
 /// The failure of the last attempt that a change may have: it is final.
-pub fn last_attempt(failure: Failure) -> Failure {
+pub(super) fn last_attempt(failure: Failure) -> Failure {
     failure
         .retryable(false)
         .and(format!("It was attempt {}, the last one: send the event under a new key.", Attempt::LAST))
 }
 
 /// What a change set out to set was set by somebody else meanwhile.
-pub fn changed_meanwhile(key: &ServiceKey, members: &[String]) -> Failure {
+pub(super) fn changed_meanwhile(key: &ServiceKey, members: &[String]) -> Failure {
     Failure::new(
         Code::TaskDefinitionChanged,
         format!(
@@ -397,7 +403,7 @@ pub fn changed_meanwhile(key: &ServiceKey, members: &[String]) -> Failure {
 }
 
 /// What the change set out to set was too long to record.
-pub fn not_recorded(key: &ServiceKey) -> Failure {
+pub(super) fn not_recorded(key: &ServiceKey) -> Failure {
     Failure::new(
         Code::TaskDefinitionChanged,
         format!(
@@ -408,7 +414,7 @@ pub fn not_recorded(key: &ServiceKey) -> Failure {
 }
 
 /// What the change deployed was ended by ECS or by somebody: it is not deployed again.
-pub fn rolled_back_before(key: &ServiceKey, ended: &RolledBack) -> Failure {
+pub(super) fn rolled_back_before(key: &ServiceKey, ended: &RolledBack) -> Failure {
     let RolledBack { deployment, reason, task_definition } = ended;
     let reason = one_line(reason.as_deref().unwrap_or("ECS gives no reason"));
     let task_definition = task_definition.as_deref().unwrap_or("it");
@@ -423,7 +429,7 @@ pub fn rolled_back_before(key: &ServiceKey, ended: &RolledBack) -> Failure {
 }
 
 /// Until when a call whose answer was lost may still act.
-pub fn kept_until(until: DateTime<Utc>) -> String {
+pub(super) fn kept_until(until: DateTime<Utc>) -> String {
     format!(
         "the answer of a call was lost, and it may still act: no other change of this service begins before {}",
         rfc3339(until + LEASE_GRACE)
@@ -431,7 +437,7 @@ pub fn kept_until(until: DateTime<Utc>) -> String {
 }
 
 /// What `restore: previous` means was undone before.
-pub fn undone_already(change_id: &ChangeId, by: &ChangeId, before: Option<&ChangeId>) -> String {
+pub(super) fn undone_already(change_id: &ChangeId, by: &ChangeId, before: Option<&ChangeId>) -> String {
     let next = before.map_or_else(
         || "no other change is there to be undone".to_owned(),
         |before| format!("to undo the change before it, name it: {before}"),
@@ -440,7 +446,7 @@ pub fn undone_already(change_id: &ChangeId, by: &ChangeId, before: Option<&Chang
 }
 
 /// What `restore` names is not there.
-pub fn nothing_to_restore(key: &ServiceKey, change_id: Option<&ChangeId>) -> Failure {
+pub(super) fn nothing_to_restore(key: &ServiceKey, change_id: Option<&ChangeId>) -> Failure {
     cannot_restore(
         key,
         &change_id.map_or_else(
@@ -451,7 +457,7 @@ pub fn nothing_to_restore(key: &ServiceKey, change_id: Option<&ChangeId>) -> Fai
 }
 
 /// What `restore` names cannot be put back.
-pub fn cannot_restore(key: &ServiceKey, why: &str) -> Failure {
+pub(super) fn cannot_restore(key: &ServiceKey, why: &str) -> Failure {
     Failure::new(
         Code::JsonValidation,
         format!(
@@ -461,7 +467,7 @@ pub fn cannot_restore(key: &ServiceKey, why: &str) -> Failure {
 }
 
 /// The answer of a change whose function ended before it did, once another change has closed it.
-pub fn abandoned(request: &UpdateRequest, lease: &Lease, after: &RecordedState) -> Failure {
+pub(super) fn abandoned(request: &UpdateRequest, lease: &Lease, after: &RecordedState) -> Failure {
     Failure::new(
         Code::ServiceUpdateFailed,
         format!(
@@ -476,7 +482,7 @@ pub fn abandoned(request: &UpdateRequest, lease: &Lease, after: &RecordedState) 
     .by(Fault::Caller)
 }
 
-pub fn rejected(code: Code, what: &str, error: &CallError) -> Failure {
+pub(super) fn rejected(code: Code, what: &str, error: &CallError) -> Failure {
     Failure::new(code, format!("{what}: {error}")).retryable(error.retryable()).by(fault(error))
 }
 
@@ -489,14 +495,14 @@ fn fault(error: &CallError) -> Fault {
     if error.effect == Effect::Refused && !lacks { Fault::Caller } else { Fault::Operator }
 }
 
-pub fn unknown_effect(failure: Failure, reading: &CallError) -> Failure {
+pub(super) fn unknown_effect(failure: Failure, reading: &CallError) -> Failure {
     failure
         .retryable(true)
         .and(format!("Whether it was done is not known, since reading it back failed too: {reading}."))
         .and("Look at the service before trying again.")
 }
 
-pub fn no_time(code: Code, left: Duration) -> Failure {
+pub(super) fn no_time(code: Code, left: Duration) -> Failure {
     Failure::new(
         code,
         format!(
@@ -507,7 +513,7 @@ pub fn no_time(code: Code, left: Duration) -> Failure {
     .retryable(true)
 }
 
-pub fn tags_failed(key: &ServiceKey, error: &CallError) -> Failure {
+pub(super) fn tags_failed(key: &ServiceKey, error: &CallError) -> Failure {
     match error.effect {
         Effect::Refused | Effect::Throttled => rejected(Code::TagUpdateFailed, &format!("of service {key}"), error),
         Effect::NotSent | Effect::Unknown => Failure::tags_not_reached(format!("of service {key}: {error}")),
@@ -515,7 +521,7 @@ pub fn tags_failed(key: &ServiceKey, error: &CallError) -> Failure {
 }
 
 /// What a change had already done when it failed.
-pub fn done_so_far(done: &[String], is_known: bool) -> String {
+pub(super) fn done_so_far(done: &[String], is_known: bool) -> String {
     if done.is_empty() {
         return if is_known { NOTHING_CHANGED } else { "The steps before it changed nothing." }.to_owned();
     }
@@ -523,7 +529,7 @@ pub fn done_so_far(done: &[String], is_known: bool) -> String {
 }
 
 /// What an earlier invocation of the same change did, by what the service was before it and is now.
-pub fn done_earlier(before: &RecordedState, now: &RecordedState) -> Vec<String> {
+pub(super) fn done_earlier(before: &RecordedState, now: &RecordedState) -> Vec<String> {
     let mut done = Vec::new();
     if before.state.task_definition_arn != now.state.task_definition_arn {
         let arn = now.state.task_definition_arn.as_deref().unwrap_or("no task definition of its own");
@@ -538,7 +544,7 @@ pub fn done_earlier(before: &RecordedState, now: &RecordedState) -> Vec<String> 
 }
 
 /// A failure before a change could go on that had begun in an earlier invocation.
-pub fn of_begun(mut failure: Failure, admission: &Admission) -> Failure {
+pub(super) fn of_begun(mut failure: Failure, admission: &Admission) -> Failure {
     if let Admission::Continue(progress) = admission {
         let instead = format!(
             "This invocation changed nothing; change {} of this key had begun before it and is still open.",
@@ -550,7 +556,7 @@ pub fn of_begun(mut failure: Failure, admission: &Admission) -> Failure {
     failure
 }
 
-pub fn service_updated(after: &Snapshot, before: &Service) -> String {
+pub(super) fn service_updated(after: &Snapshot, before: &Service) -> String {
     let now = &after.service;
     let deployment = match now.deployment_id() {
         Some(id) if before.deployment_id() != Some(id) => format!(", deployment {id}"),
@@ -560,7 +566,7 @@ pub fn service_updated(after: &Snapshot, before: &Service) -> String {
 }
 
 /// AWS took the change, and the ledger does not say so yet.
-pub fn result_not_recorded(error: &LedgerError, after: &RecordedState) -> Failure {
+pub(super) fn result_not_recorded(error: &LedgerError, after: &RecordedState) -> Failure {
     Failure::new(
         Code::HistoryUnavailable,
         format!(
@@ -572,7 +578,7 @@ pub fn result_not_recorded(error: &LedgerError, after: &RecordedState) -> Failur
     .and("Its STARTED record stands. Send the same event with the same idempotency key: it completes the record.")
 }
 
-pub fn failure_not_recorded(error: &LedgerError) -> String {
+pub(super) fn failure_not_recorded(error: &LedgerError) -> String {
     format!(
         "This failure could not be recorded ({error}): the history shows the change as begun and not ended. The same event with the same key \
          goes on with it"
@@ -580,7 +586,7 @@ pub fn failure_not_recorded(error: &LedgerError) -> String {
 }
 
 /// At most ten of them.
-pub fn listed<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
+pub(super) fn listed<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
     let names: Vec<&str> = names.into_iter().map(String::as_str).collect();
     match names.get(..10) {
         Some(first) if names.len() > 10 => format!("{} and {} more", first.join(", "), names.len() - 10),

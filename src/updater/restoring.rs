@@ -30,7 +30,7 @@ pub(super) enum Restoring {
 
 impl Restoring {
     /// The change whose before it puts back.
-    pub fn change_id(&self) -> Option<&ChangeId> {
+    pub(super) fn change_id(&self) -> Option<&ChangeId> {
         match self {
             Self::Yes(restore) => Some(&restore.change_id),
             Self::No | Self::Undone(_) => None,
@@ -38,7 +38,7 @@ impl Restoring {
     }
 
     /// The plan of a request with it.
-    pub fn plan(&self, request: &UpdateRequest, snapshot: &Snapshot) -> Plan {
+    pub(super) fn plan(&self, request: &UpdateRequest, snapshot: &Snapshot) -> Plan {
         match self {
             Self::No => plan::plan(request, snapshot, None),
             Self::Yes(restore) => plan::plan(request, snapshot, Some(restore)),

@@ -16,7 +16,7 @@ use crate::aws::rate_limit::{AccountLimits, ApiBucket};
 
 /// What a change does its calls through.
 #[derive(Debug, Clone)]
-pub struct AccountClients {
+pub(super) struct AccountClients {
     pub ecs: Ecs,
     pub limits: Arc<AccountLimits>,
     pub definitions: Arc<Definitions>,
@@ -24,20 +24,20 @@ pub struct AccountClients {
 
 impl AccountClients {
     /// Describes a task definition by its ARN: once for all services of this invocation that run it.
-    pub async fn definition(&self, arn: &str) -> Result<Arc<TaskDefinition>, CallError> {
+    pub(super) async fn definition(&self, arn: &str) -> Result<Arc<TaskDefinition>, CallError> {
         let describe = async || self.describe(arn).await;
         shared(&self.definitions.described, arn, describe).await
     }
 
     /// Describes a task definition as it is now: by ARN, or the newest active revision of a family.
-    pub async fn describe(&self, arn_or_family: &str) -> Result<TaskDefinition, CallError> {
+    pub(super) async fn describe(&self, arn_or_family: &str) -> Result<TaskDefinition, CallError> {
         self.limits.take(ApiBucket::DescribeTaskDefinition).await;
         self.ecs.describe_task_definition(arn_or_family).await
     }
 
     /// The revision that registering `document` makes, where another service's change of this invocation made it. Else the right to make it,
     /// once nobody else has it: who fails hands it on.
-    pub async fn claim(&self, family: &str, document: &str) -> Claim {
+    pub(super) async fn claim(&self, family: &str, document: &str) -> Claim {
         let what = format!("{family} {}", hex(&Sha256::digest(document)));
         let registered = {
             let mut all = self.definitions.registered.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,7 +53,7 @@ impl AccountClients {
 
 /// What became of a claim to a revision.
 #[derive(Debug)]
-pub enum Claim {
+pub(super) enum Claim {
     /// It is registered.
     Registered(Arc<TaskDefinition>),
     /// Whoever claims it registers it.
@@ -62,11 +62,11 @@ pub enum Claim {
 
 /// The right to register a revision that others wait for. Dropped without one, the next of them has it.
 #[derive(Debug)]
-pub struct Leader(OwnedMutexGuard<Option<Arc<TaskDefinition>>>);
+pub(super) struct Leader(OwnedMutexGuard<Option<Arc<TaskDefinition>>>);
 
 impl Leader {
     /// It is registered: for all who wait.
-    pub fn registered(mut self, definition: &Arc<TaskDefinition>) {
+    pub(super) fn registered(mut self, definition: &Arc<TaskDefinition>) {
         *self.0 = Some(Arc::clone(definition));
     }
 }
@@ -76,7 +76,7 @@ type Shared = Mutex<HashMap<String, Arc<OnceCell<Arc<TaskDefinition>>>>>;
 
 /// Task definitions of one account and region that were described and registered in this invocation.
 #[derive(Debug, Default)]
-pub struct Definitions {
+pub(super) struct Definitions {
     described: Shared,
     registered: Registered,
     may_already_be_registered: AtomicBool,
@@ -84,12 +84,12 @@ pub struct Definitions {
 
 impl Definitions {
     /// The change, or another of its event, was tried before: what is about to be registered may be there already.
-    pub fn mark_retried(&self) {
+    pub(super) fn mark_retried(&self) {
         self.may_already_be_registered.store(true, Ordering::Relaxed);
     }
 
     /// Whether what is to be registered may be there already.
-    pub fn may_already_be_registered(&self) -> bool {
+    pub(super) fn may_already_be_registered(&self) -> bool {
         self.may_already_be_registered.load(Ordering::Relaxed)
     }
 }

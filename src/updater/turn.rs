@@ -12,13 +12,13 @@ use crate::aws::rate_limit::ApiBucket;
 
 /// The tokens that a change took. What moved before it began does not take them again.
 #[derive(Debug, Default)]
-pub struct Turn {
+pub(super) struct Turn {
     taken: Vec<ApiBucket>,
 }
 
 /// How a change gets its revision.
 #[derive(Debug)]
-pub enum Revision {
+pub(super) enum Revision {
     /// It needs no new one.
     None,
     /// Another service's change registered it.
@@ -30,7 +30,7 @@ pub enum Revision {
 impl Turn {
     /// Waits until the change's turn has come: until the revision that it shares with others is registered, and the tokens of all its
     /// mutating calls are there; none where that takes longer than `longest`. Meanwhile another change has its place.
-    pub async fn take(
+    pub(super) async fn take(
         &mut self,
         target: &AccountClients,
         permit: &ConcurrencyPermit,

@@ -19,13 +19,13 @@ use serde_json::{Value, json};
 use crate::table::{HISTORY, STATE, World};
 
 /// When every test asks.
-pub fn now() -> DateTime<Utc> {
+pub(crate) fn now() -> DateTime<Utc> {
     "2026-11-22T09:30:00.500Z".parse().unwrap()
 }
 
 /// What must be found of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Expected {
+pub(crate) struct Expected {
     pub change_id: String,
     pub service: ServiceKey,
     pub repositories: Vec<String>,
@@ -34,7 +34,7 @@ pub struct Expected {
 }
 
 /// Everything made so far.
-pub struct Made {
+pub(crate) struct Made {
     random: u64,
     pub services: Vec<ServiceKey>,
     pub heads: Vec<Option<Head>>,
@@ -45,7 +45,7 @@ pub struct Made {
 
 /// How a change went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
+pub(crate) enum Shape {
     Applied,
     Unchanged,
     Failed,
@@ -62,14 +62,14 @@ pub enum Shape {
 }
 
 impl Made {
-    pub fn new(seed: u64, accounts: usize, services: usize) -> Self {
+    pub(crate) fn new(seed: u64, accounts: usize, services: usize) -> Self {
         let services = (0..services).map(|index| service(index % accounts, index)).collect::<Vec<_>>();
         let heads = vec![None; services.len()];
         Self { random: seed, services, heads, changes: Vec::new(), items: Vec::new() }
     }
 
     /// A number below `end` (splitmix64).
-    pub fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.random;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -90,12 +90,12 @@ impl Made {
     }
 
     /// Changes of random services, spread over the time before `now`, until there are so many records.
-    pub fn fill(&mut self, records: usize, over: Duration) {
+    pub(crate) fn fill(&mut self, records: usize, over: Duration) {
         self.fill_between(records, now() - over, now());
     }
 
     /// The same between two times.
-    pub fn fill_between(&mut self, records: usize, mut at: DateTime<Utc>, until: DateTime<Utc>) {
+    pub(crate) fn fill_between(&mut self, records: usize, mut at: DateTime<Utc>, until: DateTime<Utc>) {
         let mut count = 0;
         // The mean of `shape` is about two records.
         let step = (until - at) / i32::try_from(records / 2).unwrap();
@@ -109,7 +109,7 @@ impl Made {
     }
 
     /// One change, with all of its records.
-    pub fn change(&mut self, service: usize, at: DateTime<Utc>, shape: Shape) -> Expected {
+    pub(crate) fn change(&mut self, service: usize, at: DateTime<Utc>, shape: Shape) -> Expected {
         let mut random = [0; 10];
         for byte in &mut random {
             *byte = u8::try_from(self.below(256)).unwrap();
@@ -218,7 +218,7 @@ impl Made {
     }
 
     /// Puts what was made into the tables.
-    pub fn store(&mut self, world: &World) {
+    pub(crate) fn store(&mut self, world: &World) {
         world.put(HISTORY, &std::mem::take(&mut self.items));
         let heads: Vec<_> = self
             .services
@@ -230,7 +230,7 @@ impl Made {
     }
 
     /// The changes that pass, as ids and statuses, oldest first.
-    pub fn expected(&self, passes: impl Fn(&Expected) -> bool) -> Vec<(String, String)> {
+    pub(crate) fn expected(&self, passes: impl Fn(&Expected) -> bool) -> Vec<(String, String)> {
         let passing = self.changes.iter().filter(|change| passes(change));
         let mut found: Vec<_> = passing.map(|change| (change.change_id.clone(), change.status.to_owned())).collect();
         found.sort();
@@ -238,7 +238,7 @@ impl Made {
     }
 }
 
-pub fn service(account: usize, index: usize) -> ServiceKey {
+pub(crate) fn service(account: usize, index: usize) -> ServiceKey {
     ServiceKey::new(
         AccountId::parse(&format!("{:012}", 222_222_222_000 + account)).unwrap(),
         Region::parse(["eu-west-1", "us-east-1"][index % 2]).unwrap(),
@@ -248,22 +248,22 @@ pub fn service(account: usize, index: usize) -> ServiceKey {
 }
 
 /// The query for the changes of a service.
-pub fn of_service(service: &ServiceKey) -> Value {
+pub(crate) fn of_service(service: &ServiceKey) -> Value {
     json!({"account_id": service.account_id().as_str(), "region": service.region().as_str(),
            "ecs_cluster_name": service.cluster(), "ecs_service_name": service.service()})
 }
 
-pub fn raw(item: &impl Serialize) -> RawRecord {
+pub(crate) fn raw(item: &impl Serialize) -> RawRecord {
     serde_json::to_value(item).unwrap().as_object().unwrap().clone()
 }
 
-pub fn head_item(service: &ServiceKey, head: &Head) -> RawRecord {
+pub(crate) fn head_item(service: &ServiceKey, head: &Head) -> RawRecord {
     raw(&json!({"id": Head::id(service), "seq": head.seq, "hash": head.hash, "record": head.record,
                 "highest": head.highest, "begun": head.begun.as_ref().map(ToString::to_string).unwrap_or_default(),
                 "running": "", "lease_change": "", "lease_attempt": "", "lease_until": "", "lease_key": ""}))
 }
 
 /// A record is read back as the type that writes it.
-pub fn typed(item: &RawRecord) -> Record {
+pub(crate) fn typed(item: &RawRecord) -> Record {
     serde_json::from_value(Value::Object(item.clone())).unwrap()
 }

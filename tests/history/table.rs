@@ -20,8 +20,8 @@ use ecs_updater::aws;
 use ecs_updater::aws::history_reader::{Cost, HistoryReader};
 use serde_json::{Value, json};
 
-pub const HISTORY: &str = "history";
-pub const STATE: &str = "state";
+pub(crate) const HISTORY: &str = "history";
+pub(crate) const STATE: &str = "state";
 
 /// What happens before a call is answered.
 type Meanwhile = Box<dyn FnMut(&Database) + Send>;
@@ -37,7 +37,7 @@ struct Watch {
     slow: Option<fn(u32) -> Duration>,
 }
 
-pub struct World {
+pub(crate) struct World {
     pub database: Arc<Database>,
     watch: Arc<Mutex<Watch>>,
     pub endpoint: String,
@@ -45,11 +45,11 @@ pub struct World {
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::over(Database::memory().unwrap()).await
     }
 
-    pub async fn over(database: Database) -> Self {
+    pub(crate) async fn over(database: Database) -> Self {
         let database = Arc::new(database);
         create_tables(&database);
         let watch = Arc::new(Mutex::new(Watch::default()));
@@ -62,27 +62,27 @@ impl World {
         Self { database, watch, endpoint, reader }
     }
 
-    pub fn put(&self, table: &str, items: &[RawRecord]) {
+    pub(crate) fn put(&self, table: &str, items: &[RawRecord]) {
         put(&self.database, table, items);
     }
 
     /// Before each call from now on.
-    pub fn meanwhile(&self, act: impl FnMut(&Database) + Send + 'static) {
+    pub(crate) fn meanwhile(&self, act: impl FnMut(&Database) + Send + 'static) {
         self.watch.lock().unwrap().meanwhile = Some(Box::new(act));
     }
 
     /// From now on each call takes so long, by its number.
-    pub fn slow(&self, slow: fn(u32) -> Duration) {
+    pub(crate) fn slow(&self, slow: fn(u32) -> Duration) {
         self.watch.lock().unwrap().slow = Some(slow);
     }
 
     /// The next calls fail so.
-    pub fn fail(&self, failures: &[(u16, &'static str)]) {
+    pub(crate) fn fail(&self, failures: &[(u16, &'static str)]) {
         self.watch.lock().unwrap().failures = failures.to_vec();
     }
 
     /// One page; what it says it cost has to be what was counted.
-    pub async fn page(&self, query: &Value, now: DateTime<Utc>) -> (Page, Cost) {
+    pub(crate) async fn page(&self, query: &Value, now: DateTime<Utc>) -> (Page, Cost) {
         let query = parsed(query, now);
         let before = self.counted();
         let (page, cost) = self.reader.page(&query, now).await.unwrap();
@@ -93,7 +93,12 @@ impl World {
     }
 
     /// All pages: each change as its id and status, and the number of pages.
-    pub async fn pages(&self, query: &Value, limit: usize, now: DateTime<Utc>) -> (Vec<(String, String)>, usize) {
+    pub(crate) async fn pages(
+        &self,
+        query: &Value,
+        limit: usize,
+        now: DateTime<Utc>,
+    ) -> (Vec<(String, String)>, usize) {
         let mut query = query.clone();
         query["limit"] = limit.into();
         let mut found = Vec::new();
@@ -116,7 +121,7 @@ impl World {
     }
 }
 
-pub fn parsed(query: &Value, now: DateTime<Utc>) -> Query {
+pub(crate) fn parsed(query: &Value, now: DateTime<Utc>) -> Query {
     match query::parse(query.to_string().as_bytes(), now) {
         Ok(HistoryRequest::Changes(query)) => *query,
         other => panic!("{query}: {other:?}"),
@@ -212,19 +217,19 @@ fn create_tables(database: &Database) {
 }
 
 /// Puts items in, as no role of the product may.
-pub fn put(database: &Database, table: &str, items: &[RawRecord]) {
+pub(crate) fn put(database: &Database, table: &str, items: &[RawRecord]) {
     let items = items.iter().map(|item| serde_json::from_value(tagged(item)).unwrap()).collect();
     database.import_items(table, items, ImportOptions { record_streams: false, set_cached_at: false }).unwrap();
 }
 
-pub fn delete(database: &Database, item: &RawRecord) {
+pub(crate) fn delete(database: &Database, item: &RawRecord) {
     let key = json!({"service": {"S": item["service"]}, "record": {"S": item["record"]}});
     let request = json!({"TableName": HISTORY, "Key": key});
     database.delete_item(serde_json::from_value(request).unwrap()).unwrap();
 }
 
 /// An item in DynamoDB's JSON.
-pub fn tagged(item: &RawRecord) -> Value {
+pub(crate) fn tagged(item: &RawRecord) -> Value {
     let attributes = item.iter().map(|(name, value)| {
         let value = value.as_str().map_or_else(|| json!({"N": value.to_string()}), |text| json!({"S": text}));
         (name.clone(), value)

@@ -8,12 +8,12 @@ use crate::harness::journal::{Fault, Service};
 use crate::harness::ledger::{self, part};
 use crate::harness::{Site, World};
 
-pub const IN_PROGRESS: &str = "SERVICE_DEPLOYMENT_IN_PROGRESS";
-pub const COMPLETED: &str = "SERVICE_DEPLOYMENT_COMPLETED";
-pub const FAILED: &str = "SERVICE_DEPLOYMENT_FAILED";
+pub(crate) const IN_PROGRESS: &str = "SERVICE_DEPLOYMENT_IN_PROGRESS";
+pub(crate) const COMPLETED: &str = "SERVICE_DEPLOYMENT_COMPLETED";
+pub(crate) const FAILED: &str = "SERVICE_DEPLOYMENT_FAILED";
 
 /// What EventBridge tells of a deployment.
-pub fn event(site: &Site, name: &str, deployment_id: &str, reason: &str) -> Value {
+pub(crate) fn event(site: &Site, name: &str, deployment_id: &str, reason: &str) -> Value {
     let at = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
     json!({
         "version": "0", "id": "ddca6449-b258-46c0-8653-e0e3a6EXAMPLE", "detail-type": "ECS Deployment State Change",
@@ -25,7 +25,7 @@ pub fn event(site: &Site, name: &str, deployment_id: &str, reason: &str) -> Valu
 }
 
 /// The reason of a deployment that takes another one back.
-pub fn rolls_back_to(deployment_id: &str) -> String {
+pub(crate) fn rolls_back_to(deployment_id: &str) -> String {
     format!("ECS deployment circuit breaker: rolling back to deploymentId {deployment_id}.")
 }
 

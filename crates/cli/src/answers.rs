@@ -16,14 +16,14 @@ fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(deserialize
 }
 
 /// Reads a whole answer: nothing at all in it can be wrong, only missing.
-pub fn read<T: DeserializeOwned + Default>(answer: &Value) -> T {
+pub(crate) fn read<T: DeserializeOwned + Default>(answer: &Value) -> T {
     serde_json::from_value(answer.clone()).unwrap_or_default()
 }
 
 /// The body of an update's answer.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct Updated {
+pub(crate) struct Updated {
     /// Id of the change.
     #[serde(deserialize_with = "lenient")]
     pub change_id: Option<String>,
@@ -71,7 +71,7 @@ pub struct Updated {
 /// One difference that a dry run found, or that a change set.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct PlannedChange {
+pub(crate) struct PlannedChange {
     /// `image`, `revision`, `definition`, `tag`, `parameter` or `deployment`.
     #[serde(deserialize_with = "lenient")]
     pub what: String,
@@ -87,7 +87,7 @@ pub struct PlannedChange {
 /// One page of changes.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct HistoryPage {
+pub(crate) struct HistoryPage {
     /// The changes in the order asked for.
     #[serde(deserialize_with = "lenient")]
     pub changes: Vec<HistoryChange>,
@@ -100,7 +100,7 @@ pub struct HistoryPage {
 #[allow(clippy::struct_field_names)] // the names of the answer
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct HistoryChange {
+pub(crate) struct HistoryChange {
     /// Its id.
     #[serde(deserialize_with = "lenient")]
     pub change_id: Option<String>,
@@ -172,7 +172,7 @@ pub struct HistoryChange {
 /// How a deployment ended, besides its status.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct ServiceAnswer {
+pub(crate) struct ServiceAnswer {
     /// Why, in the words of ECS.
     #[serde(deserialize_with = "lenient")]
     pub reason: Option<String>,
@@ -191,7 +191,7 @@ pub struct ServiceAnswer {
 #[allow(clippy::struct_field_names)] // the names of the answer
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct Deployment {
+pub(crate) struct Deployment {
     /// Its id.
     #[serde(deserialize_with = "lenient")]
     pub deployment_id: Option<String>,
@@ -221,7 +221,7 @@ impl Deployment {
 
 impl ServiceAnswer {
     /// What is to be told of it, each with its name.
-    pub fn facts(&self) -> Vec<(&'static str, String)> {
+    pub(crate) fn facts(&self) -> Vec<(&'static str, String)> {
         let no_tasks = self.no_tasks_wanted.then(|| "none are wanted".to_owned());
         let facts = [
             ("rolled back to", self.rolled_back_to.as_ref().map(Deployment::line)),
@@ -236,7 +236,7 @@ impl ServiceAnswer {
 /// A failure as records keep it.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct VerifyFault {
+pub(crate) struct VerifyFault {
     /// What kind it is.
     #[serde(deserialize_with = "lenient")]
     pub code: Option<String>,
@@ -248,7 +248,7 @@ pub struct VerifyFault {
 /// A service before or after a change.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct StateView {
+pub(crate) struct StateView {
     /// ARN of the revision that it ran.
     #[serde(deserialize_with = "lenient")]
     pub task_definition_arn: Option<String>,
@@ -281,7 +281,7 @@ pub struct StateView {
 /// One tag.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct Tag {
+pub(crate) struct Tag {
     /// Its key.
     #[serde(deserialize_with = "lenient")]
     pub key: String,
@@ -292,12 +292,12 @@ pub struct Tag {
 
 impl StateView {
     /// `family:revision`.
-    pub fn revision(&self) -> Option<&str> {
+    pub(crate) fn revision(&self) -> Option<&str> {
         self.task_definition_arn.as_deref().map(|arn| arn.rsplit('/').next().unwrap_or(arn))
     }
 
     /// Images by container; the first version's one image where there is nothing else.
-    pub fn all_images(&self) -> BTreeMap<&str, &str> {
+    pub(crate) fn all_images(&self) -> BTreeMap<&str, &str> {
         let mut images: BTreeMap<_, _> = self.images.iter().map(|(name, it)| (name.as_str(), it.as_str())).collect();
         if let (true, Some(image)) = (images.is_empty(), &self.service_image) {
             images.insert(self.task_definition_name.as_deref().unwrap_or_default(), image);
@@ -307,48 +307,48 @@ impl StateView {
 }
 
 /// `{account}/{region}/{cluster}/{service}`, as far as it is known.
-pub fn service_key(parts: [&Option<String>; 4]) -> String {
+pub(crate) fn service_key(parts: [&Option<String>; 4]) -> String {
     parts.map(|part| part.as_deref().unwrap_or("?")).join("/")
 }
 
 impl Updated {
     /// Which service it was.
-    pub fn service(&self) -> String {
+    pub(crate) fn service(&self) -> String {
         service_key([&self.account_id, &self.region, &self.ecs_cluster_name, &self.ecs_service_name])
     }
 }
 
 impl HistoryChange {
     /// `verified` or `claimed`: what nobody tells is claimed.
-    pub fn identity(&self) -> &str {
+    pub(crate) fn identity(&self) -> &str {
         self.identity.as_deref().unwrap_or("claimed")
     }
 
     /// Who asked for it, in so many characters, behind the word for whether somebody vouches for it: in front of the name, where no name can
     /// stand that says so of itself.
-    pub fn requester(&self, most: usize) -> Option<String> {
+    pub(crate) fn requester(&self, most: usize) -> Option<String> {
         let who = self.requested_by.as_deref()?;
         Some(format!("[{}] {}", short(self.identity(), 16), short(who, most)))
     }
 
     /// The images as they were asked for, where they were pinned to their digests.
-    pub fn asked_for(&self) -> Option<String> {
+    pub(crate) fn asked_for(&self) -> Option<String> {
         let asked = self.resolved_images.as_ref()?.keys().map(String::as_str);
         Some(asked.collect::<Vec<_>>().join(", ")).filter(|asked| !asked.is_empty())
     }
 
     /// Which service it was.
-    pub fn service(&self) -> String {
+    pub(crate) fn service(&self) -> String {
         service_key([&self.account_id, &self.region, &self.ecs_cluster_name, &self.ecs_service_name])
     }
 
     /// When it began, or the first time that is known of it.
-    pub fn when(&self) -> Option<&str> {
+    pub(crate) fn when(&self) -> Option<&str> {
         [&self.started_at, &self.applied_at, &self.ended_at].into_iter().find_map(|at| at.as_deref())
     }
 
     /// Whether nothing more is to be expected of it.
-    pub fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         match self.status.as_deref() {
             Some("STARTED" | "UNRESOLVED") | None => false,
             // Tags and many parameters start no deployment.
@@ -360,7 +360,7 @@ impl HistoryChange {
 
 /// What kind of an end a status is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tone {
+pub(crate) enum Tone {
     /// As it should be.
     Good,
     /// On its way.
@@ -373,7 +373,7 @@ pub enum Tone {
 
 /// What kind of an end `status` is: of a change, or of a rollout and what belongs to one. What only a later version knows, somebody should
 /// look at.
-pub fn tone(status: &str) -> Tone {
+pub(crate) fn tone(status: &str) -> Tone {
     if let Ok(kind) = status.parse::<Kind>() {
         return match kind {
             Kind::Applied | Kind::Completed => Tone::Good,
@@ -396,13 +396,13 @@ pub fn tone(status: &str) -> Tone {
 }
 
 /// Whether somebody vouches for who asked for a change.
-pub const IDENTITIES: [&str; 2] = ["verified", "claimed"];
+pub(crate) const IDENTITIES: [&str; 2] = ["verified", "claimed"];
 
 /// How a rollout ended.
 #[allow(clippy::struct_field_names)] // the names of the answer
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct Rollout {
+pub(crate) struct Rollout {
     /// `SUCCEEDED` or `STOPPED`.
     #[serde(deserialize_with = "lenient")]
     pub status: Option<String>,
@@ -441,7 +441,7 @@ pub struct Rollout {
 /// An update event that puts back.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct WayBack {
+pub(crate) struct WayBack {
     /// The services.
     #[serde(deserialize_with = "lenient")]
     pub updates: Vec<RolloutTarget>,
@@ -450,7 +450,7 @@ pub struct WayBack {
 /// How a wave ended.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct RolloutWave {
+pub(crate) struct RolloutWave {
     /// Which it is, from 1.
     #[serde(deserialize_with = "lenient")]
     pub wave: Option<u64>,
@@ -465,7 +465,7 @@ pub struct RolloutWave {
 /// A service of a rollout.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct RolloutTarget {
+pub(crate) struct RolloutTarget {
     /// Its account.
     #[serde(deserialize_with = "lenient")]
     pub account_id: Option<String>,
@@ -491,7 +491,7 @@ pub struct RolloutTarget {
 
 impl RolloutTarget {
     /// The service, as far as it is named.
-    pub fn service(&self) -> String {
+    pub(crate) fn service(&self) -> String {
         let parts = [&self.account_id, &self.region, &self.ecs_cluster_name, &self.ecs_service_name];
         let parts = parts.into_iter().flatten().filter(|part| !part.is_empty());
         parts.map(String::as_str).collect::<Vec<_>>().join("/")
@@ -499,12 +499,12 @@ impl RolloutTarget {
 }
 
 /// What a chain without a record proves.
-pub const NO_RECORDS: &str = "no records of this service: check the name";
+pub(crate) const NO_RECORDS: &str = "no records of this service: check the name";
 
 /// What `verify` found in one ledger.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     /// Whether the chain and its head agree. Missing: nobody knows.
     #[serde(deserialize_with = "lenient")]
     pub ok: Option<bool>,
@@ -518,7 +518,7 @@ pub struct Verdict {
 
 impl Verdict {
     /// Whether there is no record: then nothing is proved, whatever an older function says.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         let what = self.fault.as_ref().and_then(|fault| fault.what.as_deref());
         self.verified == 0 && (self.ok == Some(true) || what.is_some_and(|what| what.starts_with("empty")))
     }
@@ -527,7 +527,7 @@ impl Verdict {
 /// Where a chain is broken.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct ChainFault {
+pub(crate) struct ChainFault {
     /// At which record.
     #[serde(deserialize_with = "lenient")]
     pub record: Option<String>,

@@ -20,7 +20,7 @@ use crate::service::Service;
 use crate::waves::WaveStep;
 
 /// What the process ends with.
-pub const EXIT_CODES: &str = "\
+pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  done, or nothing was to be done
   1  what was asked for failed; the message says what was and was not changed
@@ -62,7 +62,7 @@ Examples:
 {EXIT_CODES}"),
     after_help = "Try `ecs-updater help COMMAND` for examples, and --help for exit codes."
 )]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -74,7 +74,7 @@ pub struct Arguments {
 /// What every command takes.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Every command takes")]
-pub struct SharedArgs {
+pub(crate) struct SharedArgs {
     /// How answers are printed
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
     pub output: Format,
@@ -113,7 +113,7 @@ pub struct SharedArgs {
 
 /// How answers are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// For people; colours on a terminal only, and not where NO_COLOR is set
     Table,
     /// For programs: the body of the function's answer on standard output, a failure on standard error
@@ -122,7 +122,7 @@ pub enum Format {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Change a service: its image, its tags, its parameters
     // clap's own would name every option on one line, however wide.
     #[command(override_usage = "ecs-updater update [OPTIONS] <SERVICE> <WHAT…>\n\n\
@@ -281,7 +281,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("wanted")
     .args(["image", "tag", "replace_tags", "set", "force_new_deployment"]).required(true).multiple(true))]
-pub struct UpdateArgs {
+pub(crate) struct UpdateArgs {
     /// [ACCOUNT/][REGION/]CLUSTER/SERVICE, or the service's ARN
     pub service: Service,
     #[command(flatten)]
@@ -295,7 +295,7 @@ pub struct UpdateArgs {
 
 /// A change, whatever service it is for.
 #[derive(Debug, Args)]
-pub struct ChangeArgs {
+pub(crate) struct ChangeArgs {
     /// The image; several with their containers
     #[arg(long, value_name = "[CONTAINER=]IMAGE")]
     pub image: Vec<String>,
@@ -321,7 +321,7 @@ pub struct ChangeArgs {
 
 /// Who asks, and why.
 #[derive(Debug, Args)]
-pub struct RequesterArgs {
+pub(crate) struct RequesterArgs {
     /// Why; kept in the history
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
@@ -332,7 +332,7 @@ pub struct RequesterArgs {
 
 /// Who asks, why, and for which request.
 #[derive(Debug, Args)]
-pub struct RequestArgs {
+pub(crate) struct RequestArgs {
     #[command(flatten)]
     pub who: RequesterArgs,
     /// Wait so many seconds for the deployment to end, and say how it did: 0 to 840
@@ -348,7 +348,7 @@ pub struct RequestArgs {
 
 /// `update`.
 #[derive(Debug, Args)]
-pub struct Update {
+pub(crate) struct Update {
     #[command(flatten)]
     pub wanted: UpdateArgs,
     /// Show what would change, and touch nothing: the same as `plan`
@@ -358,7 +358,7 @@ pub struct Update {
 
 /// `plan`.
 #[derive(Debug, Args)]
-pub struct Plan {
+pub(crate) struct Plan {
     #[command(flatten)]
     pub wanted: UpdateArgs,
     /// End with 6 where something differs
@@ -369,7 +369,7 @@ pub struct Plan {
 /// `restore`.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("what").args(["change", "previous"]).required(true))]
-pub struct RestoreArgs {
+pub(crate) struct RestoreArgs {
     /// [ACCOUNT/][REGION/]CLUSTER/SERVICE, or the service's ARN; with --change it is looked up in the history
     #[arg(required_unless_present = "change")]
     pub service: Option<Service>,
@@ -389,7 +389,7 @@ pub struct RestoreArgs {
 /// `history`.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("about").args(["service", "account", "image", "change"]))]
-pub struct History {
+pub(crate) struct History {
     /// ACCOUNT/[REGION/]CLUSTER/SERVICE, or the service's ARN: its changes
     pub service: Option<Service>,
     /// Changes in this account
@@ -455,7 +455,7 @@ pub struct History {
 
 /// In which order changes are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum SortOrder {
+pub(crate) enum SortOrder {
     /// The newest first
     NewestFirst,
     /// The oldest first
@@ -464,7 +464,7 @@ pub enum SortOrder {
 
 impl SortOrder {
     /// As the history function names it.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::NewestFirst => "newest_first",
             Self::OldestFirst => "oldest_first",
@@ -475,7 +475,7 @@ impl SortOrder {
 /// `verify`.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("where").args(["service", "export"]).required(true))]
-pub struct Verify {
+pub(crate) struct Verify {
     /// ACCOUNT/[REGION/]CLUSTER/SERVICE, or the service's ARN
     pub service: Option<Service>,
     /// Files of a DynamoDB export (JSON lines, also gzipped; - for standard input) instead
@@ -489,7 +489,7 @@ pub struct Verify {
 /// `targets`.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("where").args(["organization", "unit", "account"]).required(true).multiple(true))]
-pub struct Targets {
+pub(crate) struct Targets {
     /// All active accounts of the organization
     #[arg(long)]
     pub organization: bool,
@@ -550,7 +550,7 @@ pub struct Targets {
 
 /// What `--waves` and `--wave-size` count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum CutBy {
+pub(crate) enum CutBy {
     /// Services
     Service,
     /// Accounts: all services of one in the same wave
@@ -559,7 +559,7 @@ pub enum CutBy {
 
 /// How a rollout goes from wave to wave.
 #[derive(Debug, Args)]
-pub struct RolloutPace {
+pub(crate) struct RolloutPace {
     /// Seconds to wait after each wave before it is judged
     #[arg(long, value_name = "SECONDS")]
     pub bake_seconds: Option<u32>,
@@ -571,7 +571,7 @@ pub struct RolloutPace {
 /// `rollout`.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("which").args(["file", "follow", "stop"]).required(true))]
-pub struct Rollout {
+pub(crate) struct Rollout {
     /// The waves, as `targets -o json` writes them; - for standard input
     pub file: Option<PathBuf>,
     /// Show how this execution goes: its ARN
@@ -606,7 +606,7 @@ pub struct Rollout {
 
 /// `invoke`.
 #[derive(Debug, Args)]
-pub struct Invoke {
+pub(crate) struct Invoke {
     /// File with the event; - or nothing for standard input
     #[arg(default_value = "-", hide_default_value = true)]
     pub event: PathBuf,

@@ -12,7 +12,7 @@ use crate::screen::Screen;
 const BAR: &str = "{prefix} [{bar:24.green}] {pos:>5}/{len:5} {wide_msg}";
 
 /// What is told on standard error while an execution runs.
-pub enum Bars {
+pub(crate) enum Bars {
     /// Bars, drawn again and again; one for each wave that has begun.
     Drawn(MultiProgress, Vec<ProgressBar>),
     /// Lines, one for each thing that is new.
@@ -23,7 +23,7 @@ pub enum Bars {
 
 impl Bars {
     /// What fits where standard error goes to.
-    pub fn new(screen: &Screen) -> Self {
+    pub(crate) fn new(screen: &Screen) -> Self {
         if screen.is_json() {
             return Self::None;
         }
@@ -33,7 +33,7 @@ impl Bars {
     }
 
     /// Tells what is new since `before`.
-    pub fn show(&mut self, before: &Progress, now: &Progress, at: DateTime<Utc>) {
+    pub(crate) fn show(&mut self, before: &Progress, now: &Progress, at: DateTime<Utc>) {
         match self {
             Self::Drawn(all, bars) => draw(all, bars, now),
             Self::Lines => {
@@ -47,7 +47,7 @@ impl Bars {
     }
 
     /// Leaves the bars as they are: what is printed next stands below them.
-    pub fn rest(&self) {
+    pub(crate) fn rest(&self) {
         if let Self::Drawn(_, bars) = self {
             bars.iter().filter(|bar| !bar.is_finished()).for_each(ProgressBar::abandon);
         }

@@ -9,7 +9,7 @@ use crate::text::clean;
 
 /// One difference. Its texts are clean: they may go to a terminal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
+pub(crate) struct Difference {
     /// `image`, `tag`, `parameter`, `task definition`, `deployment`.
     pub what: String,
     /// Which one: container, tag key or parameter. Empty where there is only one.
@@ -26,7 +26,7 @@ impl Difference {
     }
 
     /// What it is about, such as `image web`. The parameters of `UpdateService` have names that say what they are.
-    pub fn title(&self) -> String {
+    pub(crate) fn title(&self) -> String {
         match (self.what.as_str(), self.path.as_str()) {
             (what, "") => what.to_owned(),
             ("parameter", path) => path.to_owned(),
@@ -35,7 +35,7 @@ impl Difference {
     }
 
     /// The whole of it on one line, such as `image web: busybox → nginx:1.27`.
-    pub fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let title = self.title();
         match (&self.from, &self.to) {
             (Some(from), Some(to)) => format!("{title}: {from} → {to}"),
@@ -47,7 +47,7 @@ impl Difference {
 }
 
 /// What became different between two states.
-pub fn of_states(before: Option<&StateView>, after: Option<&StateView>) -> Vec<Difference> {
+pub(crate) fn of_states(before: Option<&StateView>, after: Option<&StateView>) -> Vec<Difference> {
     let (Some(before), Some(after)) = (before, after) else { return Vec::new() };
     let mut differences = Vec::new();
     of_maps("image", &before.all_images(), &after.all_images(), &mut differences);
@@ -64,7 +64,7 @@ pub fn of_states(before: Option<&StateView>, after: Option<&StateView>) -> Vec<D
 }
 
 /// What a dry run says would become different.
-pub fn of_plan(changes: &[PlannedChange]) -> Vec<Difference> {
+pub(crate) fn of_plan(changes: &[PlannedChange]) -> Vec<Difference> {
     let mut differences = Vec::new();
     for change in changes {
         if change.what == "parameter" {
@@ -79,7 +79,7 @@ pub fn of_plan(changes: &[PlannedChange]) -> Vec<Difference> {
 
 /// What became different by a change: what its states show, and of what it set out to set what they do not have. Where it was not done as
 /// a whole (`is_done`), that is only what came with a revision, if another one runs.
-pub fn of_change(
+pub(crate) fn of_change(
     changes: Option<&[PlannedChange]>,
     before: Option<&StateView>,
     after: Option<&StateView>,
@@ -104,7 +104,7 @@ pub fn of_change(
 }
 
 /// The first of what came with a revision, and how many more there are: a list has no room for all of a task definition.
-pub fn shortened(mut differences: Vec<Difference>) -> (Vec<Difference>, usize) {
+pub(crate) fn shortened(mut differences: Vec<Difference>) -> (Vec<Difference>, usize) {
     const MOST: usize = 4;
     let mut seen = 0;
     let all = differences.len();
@@ -161,7 +161,7 @@ fn shown(value: &Value) -> String {
 
 impl HistoryChange {
     /// What became different by it.
-    pub fn differences(&self) -> Vec<Difference> {
+    pub(crate) fn differences(&self) -> Vec<Difference> {
         let failed = ["FAILED", "ABANDONED", "STARTED", "UNRESOLVED"];
         let is_done = self.status.as_deref().is_some_and(|status| !failed.contains(&status));
         of_change(self.changes.as_deref(), self.before.as_ref(), self.after.as_ref(), is_done)

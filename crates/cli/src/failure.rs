@@ -33,7 +33,7 @@ impl From<Exit> for ExitCode {
 
 /// A failure, as a person is told of it.
 #[derive(Debug, Clone)]
-pub struct CommandFailure {
+pub(crate) struct CommandFailure {
     /// What the process ends with.
     pub exit: Exit,
     /// The code: that of the function (`ServiceNotFound`) or of AWS (`AccessDeniedException`).
@@ -48,30 +48,30 @@ pub struct CommandFailure {
 
 impl CommandFailure {
     /// A failure without a code.
-    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, code: None, place: None, message: message.into(), advice: Vec::new() }
     }
 
     /// Says which code it has.
-    pub fn code(mut self, code: impl Into<String>) -> Self {
+    pub(crate) fn code(mut self, code: impl Into<String>) -> Self {
         self.code = Some(code.into());
         self
     }
 
     /// Says where it happened.
-    pub fn at(mut self, place: impl Into<String>) -> Self {
+    pub(crate) fn at(mut self, place: impl Into<String>) -> Self {
         self.place = Some(place.into());
         self
     }
 
     /// Says what to do.
-    pub fn advise(mut self, sentence: impl Into<String>) -> Self {
+    pub(crate) fn advise(mut self, sentence: impl Into<String>) -> Self {
         self.advice.push(sentence.into());
         self
     }
 
     /// Whether a change may have begun all the same: the updater broke, or what it answered is not known.
-    pub fn may_have_begun(&self) -> bool {
+    pub(crate) fn may_have_begun(&self) -> bool {
         match self.exit {
             Exit::Later => true,
             Exit::Failed => self.code.as_deref().is_none_or(|code| !TOLD.contains(&code)),
@@ -80,7 +80,7 @@ impl CommandFailure {
     }
 
     /// The failure for programs.
-    pub fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         json!({"error": {
             "code": self.code, "place": self.place, "message": self.message, "advice": self.advice,
             "retryable": self.exit == Exit::Later, "exit_code": self.exit as u8,
@@ -110,7 +110,7 @@ const TOLD: [&str; 14] = [
 const PERMANENT: [&str; 3] = ["AccessDenied", "ResourceNotFound", "ValidationException"];
 
 /// A failure that a function reported: `errorType` and `errorMessage`.
-pub fn of_function(function: Function, code: &str, message: &str) -> CommandFailure {
+pub(crate) fn of_function(function: Function, code: &str, message: &str) -> CommandFailure {
     let (exit, advice) = match function {
         Function::Updater => of_updater(code),
         Function::History => of_history(code, message),

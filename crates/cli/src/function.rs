@@ -4,7 +4,7 @@ use clap::ValueEnum;
 
 /// A function of the hub account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Function {
+pub(crate) enum Function {
     /// The one that changes services
     Updater,
     /// The one that answers about changes

@@ -21,7 +21,7 @@ const ATTEMPTS: u32 = 3;
 
 /// Asks the functions.
 #[derive(Debug, Clone)]
-pub struct Functions {
+pub(crate) struct Functions {
     client: Client,
     region: String,
     updater: String,
@@ -34,7 +34,7 @@ impl Functions {
     /// # Errors
     ///
     /// Where no region is set.
-    pub async fn new(shared: &SharedArgs) -> Result<Self, CommandFailure> {
+    pub(crate) async fn new(shared: &SharedArgs) -> Result<Self, CommandFailure> {
         let (config, region) = config(shared, ATTEMPTS, timeouts(READ_TIMEOUT), "where the functions are").await?;
         let mut lambda = aws_sdk_lambda::config::Builder::from(&config);
         // For this API only: credentials may come from another one.
@@ -50,7 +50,7 @@ impl Functions {
     }
 
     /// The region of the functions.
-    pub fn region(&self) -> &str {
+    pub(crate) fn region(&self) -> &str {
         &self.region
     }
 
@@ -66,7 +66,7 @@ impl Functions {
     /// # Errors
     ///
     /// Where the function could not be asked, where it failed, and where it answered that it did not go well.
-    pub async fn ask(&self, function: Function, event: &Value, again: bool) -> Result<Value, CommandFailure> {
+    pub(crate) async fn ask(&self, function: Function, event: &Value, again: bool) -> Result<Value, CommandFailure> {
         let answer = self.invoke(function, event.to_string(), again).await?;
         let status = answer.get("statusCode").and_then(Value::as_u64).unwrap_or(200);
         if status < 400 {
@@ -85,7 +85,7 @@ impl Functions {
     /// # Errors
     ///
     /// Where the function could not be asked, and where it failed.
-    pub async fn invoke(&self, function: Function, event: String, again: bool) -> Result<Value, CommandFailure> {
+    pub(crate) async fn invoke(&self, function: Function, event: String, again: bool) -> Result<Value, CommandFailure> {
         let name = self.name(function);
         let mut once = aws_sdk_lambda::config::Builder::new();
         if !again {

@@ -18,7 +18,7 @@ const USUAL_BAKE: i64 = 300;
 
 /// Something that an execution did.
 #[derive(Debug, Clone, PartialEq)]
-pub enum RolloutStep {
+pub(crate) enum RolloutStep {
     /// It came to a state.
     Entered {
         /// The state's name.
@@ -32,7 +32,7 @@ pub enum RolloutStep {
 
 impl RolloutStep {
     /// What leaving a state says, by the variables it set: name and JSON text.
-    pub fn left<'a>(mut assigned: impl Iterator<Item = (&'a str, &'a str)>) -> Option<Self> {
+    pub(crate) fn left<'a>(mut assigned: impl Iterator<Item = (&'a str, &'a str)>) -> Option<Self> {
         let (_, text) = assigned.find(|(name, _)| *name == WAVE_VARIABLE)?;
         serde_json::from_str(text).ok().filter(Value::is_object).map(Self::Judged)
     }
@@ -40,7 +40,7 @@ impl RolloutStep {
 
 /// How many items of a Map Run are where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// All.
     pub total: u64,
     /// Those that the updater has answered about, well or not.
@@ -51,7 +51,7 @@ pub struct Counts {
 
 /// One Map Run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct MapRun {
+pub(crate) struct MapRun {
     /// Its ARN: `arn:…:mapRun:STATE_MACHINE/LABEL:ID`.
     pub arn: String,
     /// Whether it has ended.
@@ -60,7 +60,7 @@ pub struct MapRun {
 
 impl MapRun {
     /// Whether it changes a wave's services, and does not judge them.
-    pub fn is_wave(&self) -> bool {
+    pub(crate) fn is_wave(&self) -> bool {
         let label = self.arn.split(':').nth(6).and_then(|name| name.split('/').nth(1));
         label != Some(JUDGING_LABEL)
     }
@@ -68,7 +68,7 @@ impl MapRun {
 
 /// Where a wave is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Its turn has not come.
     #[default]
     Waiting,
@@ -84,7 +84,7 @@ pub enum Phase {
 
 /// One wave.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Wave {
+pub(crate) struct Wave {
     /// How many services are in it, where that is known.
     pub total: Option<u64>,
     /// How many have been through the updater.
@@ -95,7 +95,7 @@ pub struct Wave {
 
 /// All waves of an execution.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// In their order.
     pub waves: Vec<Wave>,
     bake_seconds: i64,
@@ -103,7 +103,7 @@ pub struct Progress {
 
 impl Progress {
     /// Nothing has begun, of an execution with this input.
-    pub fn new(input: Option<&Value>) -> Self {
+    pub(crate) fn new(input: Option<&Value>) -> Self {
         let member = |name: &str| input.and_then(|input| input.get(name));
         let waves = member("waves").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let wave = |wave: &Value| Wave { total: wave.as_array().map(|wave| wave.len() as u64), ..Wave::default() };
@@ -112,7 +112,7 @@ impl Progress {
     }
 
     /// Takes in what the execution did next.
-    pub fn step(&mut self, step: &RolloutStep) {
+    pub(crate) fn step(&mut self, step: &RolloutStep) {
         match step {
             RolloutStep::Judged(wave) => self.judged(wave),
             RolloutStep::Entered { name, .. } if CHANGING.contains(&name.as_str()) => {
@@ -147,7 +147,7 @@ impl Progress {
     }
 
     /// Takes in how a wave ended: an element of `waves` of the summary.
-    pub fn judged(&mut self, told: &Value) {
+    pub(crate) fn judged(&mut self, told: &Value) {
         let number = told.get("wave").and_then(Value::as_u64).and_then(|number| usize::try_from(number).ok());
         let Some(wave) = number.and_then(|number| self.waves.get_mut(number.checked_sub(1)?)) else { return };
         let status = told.get("status").and_then(Value::as_str).unwrap_or_default();
@@ -163,7 +163,7 @@ impl Progress {
     }
 
     /// Takes in the counts of the wave's Map Run: `index` counts those that change services, from 0.
-    pub fn counted(&mut self, index: usize, counts: Counts) {
+    pub(crate) fn counted(&mut self, index: usize, counts: Counts) {
         if let Some(wave) = self.waves.get_mut(index) {
             wave.total = wave.total.or(Some(counts.total).filter(|total| *total > 0));
             let done = wave.done.max(counts.succeeded + counts.failed);
@@ -172,7 +172,7 @@ impl Progress {
     }
 
     /// What a log is told of what is new since `before`: one line each, without a time.
-    pub fn news(&self, before: &Self) -> Vec<String> {
+    pub(crate) fn news(&self, before: &Self) -> Vec<String> {
         let all = self.waves.len();
         let mut lines = Vec::new();
         for (index, wave) in self.waves.iter().enumerate() {
@@ -209,7 +209,7 @@ impl Wave {
 
 impl Phase {
     /// What it is, in words.
-    pub fn words(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         match self {
             Self::Waiting => "waits".to_owned(),
             Self::Changing => "changing".to_owned(),
@@ -224,12 +224,12 @@ impl Phase {
 }
 
 /// `1 service`, `7 services`.
-pub fn services(count: u64) -> String {
+pub(crate) fn services(count: u64) -> String {
     format!("{count} service{}", if count == 1 { "" } else { "s" })
 }
 
 /// How a wave ended, in numbers, as far as it tells.
-pub fn counts(wave: &Value) -> String {
+pub(crate) fn counts(wave: &Value) -> String {
     let member = |name: &str| wave.get(name).and_then(Value::as_u64);
     let usual = ["changed", "unchanged", "failed"].map(|name| member(name).map(|count| format!("{count} {name}")));
     let rare = [("overtaken", "left alone, since others changed them"), ("unfinished", "without an end yet")]

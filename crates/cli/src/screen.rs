@@ -28,7 +28,7 @@ const OPEN: Style = AnsiColor::Yellow.on_default();
 const BAD: Style = AnsiColor::Red.on_default().bold();
 
 /// Standard output and standard error.
-pub struct Screen {
+pub(crate) struct Screen {
     format: Format,
     width: usize,
     /// Which service stands above the entries of a list.
@@ -36,11 +36,11 @@ pub struct Screen {
 }
 
 /// What printing came to: nobody reads any more where a pipe was closed, which is no failure.
-pub type Printed = Result<(), CommandFailure>;
+pub(crate) type Printed = Result<(), CommandFailure>;
 
 impl Screen {
     /// The screen of this process.
-    pub fn new(format: Format) -> Self {
+    pub(crate) fn new(format: Format) -> Self {
         let columns = || std::env::var("COLUMNS").ok()?.parse().ok();
         let terminal = || Some(usize::from(terminal_size::terminal_size()?.0.0));
         let width = if io::stdout().is_terminal() { terminal().or_else(columns) } else { columns() };
@@ -48,12 +48,12 @@ impl Screen {
     }
 
     /// Whether programs read this.
-    pub fn is_json(&self) -> bool {
+    pub(crate) fn is_json(&self) -> bool {
         self.format == Format::Json
     }
 
     /// Prints text as it is: ours, or cleaned before.
-    pub fn print(text: &str) -> Printed {
+    pub(crate) fn print(text: &str) -> Printed {
         let mut out = anstream::stdout().lock();
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
             Ok(()) => Ok(()),
@@ -66,19 +66,19 @@ impl Screen {
     }
 
     /// Prints an answer for programs.
-    pub fn json(value: &Value, pretty: bool) -> Printed {
+    pub(crate) fn json(value: &Value, pretty: bool) -> Printed {
         let text = json(value, pretty)
             .map_err(|fault| CommandFailure::new(Exit::Failed, format!("the answer is not JSON: {fault}")))?;
         Self::print(&format!("{text}\n"))
     }
 
     /// Prints one line or several, wrapped.
-    pub fn say(&self, text: &str) -> Printed {
+    pub(crate) fn say(&self, text: &str) -> Printed {
         Self::print(&self.wrapped(text, 0, Style::new()))
     }
 
     /// Lines that are not wrapped, indented: names and commands, for copying.
-    pub fn list<'a>(lines: impl IntoIterator<Item = impl Into<std::borrow::Cow<'a, str>>>) -> Printed {
+    pub(crate) fn list<'a>(lines: impl IntoIterator<Item = impl Into<std::borrow::Cow<'a, str>>>) -> Printed {
         let mut text = String::new();
         for line in lines {
             _ = writeln!(text, "  {}", clean(&line.into()));
@@ -87,12 +87,12 @@ impl Screen {
     }
 
     /// An empty line.
-    pub fn space() -> Printed {
+    pub(crate) fn space() -> Printed {
         Self::print("\n")
     }
 
     /// A heading: a status and what it is about.
-    pub fn headline(&self, status: &str, about: &str) -> Printed {
+    pub(crate) fn headline(&self, status: &str, about: &str) -> Printed {
         let (status, about) = (clean(status), clean(about));
         let style = style_of(&status);
         let mut text = String::new();
@@ -106,7 +106,7 @@ impl Screen {
     }
 
     /// Names and values below each other; those without a value are left out.
-    pub fn facts(&self, facts: &[(&str, Option<String>)]) -> Printed {
+    pub(crate) fn facts(&self, facts: &[(&str, Option<String>)]) -> Printed {
         let names = facts.iter().filter(|(_, value)| value.is_some()).map(|(name, _)| name.width()).max().unwrap_or(0);
         let mut text = String::new();
         for (name, value) in facts {
@@ -121,7 +121,7 @@ impl Screen {
     }
 
     /// Differences, as a diff.
-    pub fn differences(&self, differences: &[Difference]) -> Printed {
+    pub(crate) fn differences(&self, differences: &[Difference]) -> Printed {
         let mut text = String::new();
         for difference in differences {
             text.push_str(&self.wrapped(&difference.title(), 2, BOLD));
@@ -137,7 +137,7 @@ impl Screen {
     }
 
     /// One change of a list, under the name of its service.
-    pub fn entry(&mut self, change: &HistoryChange) -> Printed {
+    pub(crate) fn entry(&mut self, change: &HistoryChange) -> Printed {
         /// What the longest usual status takes: rarer ones push the id aside, which ends at column 75 then.
         const STATUS: usize = 10;
         let mut text = String::new();
@@ -163,7 +163,7 @@ impl Screen {
     }
 
     /// A failure: on standard error, as sentences or as JSON.
-    pub fn failure(&self, failure: &CommandFailure) {
+    pub(crate) fn failure(&self, failure: &CommandFailure) {
         let mut text = String::new();
         if self.is_json() {
             text = json(&failure.to_json(), false).unwrap_or_default();
@@ -220,7 +220,7 @@ fn style_of(status: &str) -> Style {
 }
 
 /// `2026-11-22 09:30` of an RFC 3339 time in UTC.
-pub fn time_of(at: Option<&str>) -> String {
+pub(crate) fn time_of(at: Option<&str>) -> String {
     let at = clean(at.unwrap_or_default());
     match chrono::DateTime::parse_from_rfc3339(&at) {
         Ok(at) => at.to_utc().format("%Y-%m-%d %H:%M").to_string(),

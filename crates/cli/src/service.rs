@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 /// A service as it was named. What was left out is the function's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Service {
+pub(crate) struct Service {
     /// The account it lives in.
     pub account_id: Option<AccountId>,
     /// The region it lives in.
@@ -21,7 +21,7 @@ pub struct Service {
 
 impl Service {
     /// The members of an event or a query that name it.
-    pub fn members(&self) -> Map<String, Value> {
+    pub(crate) fn members(&self) -> Map<String, Value> {
         let mut members = Map::new();
         if let Some(account_id) = &self.account_id {
             members.insert("account_id".to_owned(), account_id.as_str().into());

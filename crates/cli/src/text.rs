@@ -5,15 +5,15 @@ use std::fmt::Write;
 use domain::text::is_unseen;
 use serde::Serialize;
 
-pub use domain::text::one_line as clean;
+pub(crate) use domain::text::one_line as clean;
 
 /// The same for a text of several lines, such as an error message: its lines stay.
-pub fn clean_lines(text: &str) -> String {
+pub(crate) fn clean_lines(text: &str) -> String {
     text.lines().map(clean).collect::<Vec<_>>().join("\n")
 }
 
 /// The text cleaned and cut to `most` characters.
-pub fn short(text: &str, most: usize) -> String {
+pub(crate) fn short(text: &str, most: usize) -> String {
     let clean = clean(text);
     if clean.chars().count() <= most {
         return clean;
@@ -27,7 +27,7 @@ pub fn short(text: &str, most: usize) -> String {
 /// # Errors
 ///
 /// Where `value` cannot be JSON.
-pub fn json(value: &impl Serialize, pretty: bool) -> Result<String, serde_json::Error> {
+pub(crate) fn json(value: &impl Serialize, pretty: bool) -> Result<String, serde_json::Error> {
     let plain = if pretty { serde_json::to_string_pretty(value)? } else { serde_json::to_string(value)? };
     let mut safe = String::with_capacity(plain.len());
     for character in plain.chars() {

@@ -14,7 +14,7 @@ use crate::failure::{CommandFailure, Exit};
 use crate::text::clean;
 
 /// The most bytes of an execution's input ("Step Functions service quotas" in the AWS Step Functions developer guide).
-pub const MAX_INPUT_BYTES: usize = 262_144;
+pub(crate) const MAX_INPUT_BYTES: usize = 262_144;
 
 /// The most services that stand in the input itself: the state machine refuses more. A test holds it to the schema.
 const MAX_IN_INPUT: usize = 500;
@@ -24,7 +24,7 @@ const MAX_FAULTS: usize = 20;
 
 /// A service that can go into a wave.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RolloutTarget {
+pub(crate) struct RolloutTarget {
     /// The account it lives in.
     pub account_id: AccountId,
     /// The region it lives in.
@@ -43,7 +43,7 @@ impl fmt::Display for RolloutTarget {
 
 impl RolloutTarget {
     /// As the input of a rollout names it.
-    pub fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         json!({"account_id": self.account_id.as_str(), "region": self.region.as_str(),
             "ecs_cluster_name": self.cluster.as_str(), "ecs_service_name": self.service.as_str()})
     }
@@ -51,7 +51,7 @@ impl RolloutTarget {
 
 /// How far a rollout has come at a wave's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WaveStep {
+pub(crate) enum WaveStep {
     /// So many have been reached.
     Count(NonZeroUsize),
     /// This share of all has been reached, in percent.
@@ -86,7 +86,7 @@ impl FromStr for WaveStep {
 
 /// Where waves end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cut {
+pub(crate) enum Cut {
     /// Nowhere: one wave.
     Whole,
     /// After so many each.
@@ -96,12 +96,12 @@ pub enum Cut {
 }
 
 /// Puts services whose account comes first into front, in the order of `first`; the others keep theirs.
-pub fn put_first(targets: &mut [RolloutTarget], first: &[AccountId]) {
+pub(crate) fn put_first(targets: &mut [RolloutTarget], first: &[AccountId]) {
     targets.sort_by_key(|it| first.iter().position(|account| *account == it.account_id).unwrap_or(first.len()));
 }
 
 /// Services as what cannot be cut: each alone, or all of an account together (which stand beside each other).
-pub fn units(targets: Vec<RolloutTarget>, by_account: bool) -> Vec<Vec<RolloutTarget>> {
+pub(crate) fn units(targets: Vec<RolloutTarget>, by_account: bool) -> Vec<Vec<RolloutTarget>> {
     let mut units: Vec<Vec<RolloutTarget>> = Vec::new();
     for target in targets {
         match units.last_mut() {
@@ -113,7 +113,7 @@ pub fn units(targets: Vec<RolloutTarget>, by_account: bool) -> Vec<Vec<RolloutTa
 }
 
 /// Cuts units into waves. A wave that would be empty is none.
-pub fn cut(units: Vec<Vec<RolloutTarget>>, how: &Cut) -> Vec<Vec<RolloutTarget>> {
+pub(crate) fn cut(units: Vec<Vec<RolloutTarget>>, how: &Cut) -> Vec<Vec<RolloutTarget>> {
     let all = units.len();
     let ends: Vec<usize> = match how {
         Cut::Whole => vec![all],
@@ -134,7 +134,7 @@ pub fn cut(units: Vec<Vec<RolloutTarget>>, how: &Cut) -> Vec<Vec<RolloutTarget>>
 
 /// The input of a rollout, checked.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Input {
+pub(crate) struct Input {
     /// The input as it goes out.
     pub document: Value,
     /// Its waves.
@@ -143,7 +143,7 @@ pub struct Input {
 
 /// One wave of an input.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Wave {
+pub(crate) enum Wave {
     /// The services in it, in their order.
     Services(Vec<String>),
     /// The object that lists them.
@@ -157,7 +157,7 @@ impl Input {
     /// # Errors
     ///
     /// With every fault and its place.
-    pub fn check(document: Value, own: &Region) -> Result<Self, CommandFailure> {
+    pub(crate) fn check(document: Value, own: &Region) -> Result<Self, CommandFailure> {
         let inside = document.get("waves").and_then(Value::as_array).into_iter().flatten();
         let inside: usize = inside.filter_map(Value::as_array).map(Vec::len).sum();
         if inside > MAX_IN_INPUT {
@@ -204,7 +204,7 @@ impl Input {
     /// # Errors
     ///
     /// Where it is longer than an execution may be given.
-    pub fn text(&self) -> Result<String, CommandFailure> {
+    pub(crate) fn text(&self) -> Result<String, CommandFailure> {
         let text = self.document.to_string();
         match text.len() {
             0..=MAX_INPUT_BYTES => Ok(text),

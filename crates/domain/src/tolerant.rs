@@ -11,7 +11,7 @@ const UNKNOWN: &str = "UNKNOWN";
 static WORDS: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
 
 /// The word for as long as the process lives, so that types that hold it stay as small as a number.
-pub fn word(text: &str) -> &'static str {
+pub(crate) fn word(text: &str) -> &'static str {
     let mut words = WORDS.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(word) = words.get(text) {
         return word;

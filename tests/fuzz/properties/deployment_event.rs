@@ -29,7 +29,7 @@ const MAX_MESSAGE: usize = 2_000;
 const ENDINGS: [Kind; 6] =
     [Kind::Completed, Kind::DeploymentFailed, Kind::RolledBack, Kind::RollbackFailed, Kind::Stopped, Kind::Superseded];
 
-pub fn check(data: &[u8]) {
+pub(crate) fn check(data: &[u8]) {
     let Ok(value) = serde_json::from_slice::<Value>(data) else { return };
     match DeploymentEvent::parse(&value) {
         Err(why) => super::check_message(&why, 1, MAX_MESSAGE),

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 /// Twenty faults of a few hundred characters, and what is needed.
 const MAX_MESSAGE: usize = 30_000;
 
-pub fn defaults() -> Defaults {
+pub(crate) fn defaults() -> Defaults {
     Defaults {
         account_id: Some(AccountId::parse("111111111111").unwrap()),
         region: Region::parse("eu-west-1").unwrap(),
@@ -24,7 +24,7 @@ fn parse(event: &str) -> Result<Event, Failure> {
     request::parse(event.as_bytes(), &defaults())
 }
 
-pub fn check(data: &[u8]) {
+pub(crate) fn check(data: &[u8]) {
     match request::parse(data, &defaults()) {
         Err(failure) => refused(data, &failure),
         Ok(event) => accepted(data, &event),

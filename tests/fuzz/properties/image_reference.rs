@@ -8,7 +8,7 @@ use domain::registry::{AllowedUrl, Location, Settings};
 use jsonschema::{PatternOptions, Validator};
 use serde_json::json;
 
-pub fn check(data: &[u8]) {
+pub(crate) fn check(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
     let parsed = ImageReference::parse(text);
     assert_eq!(parsed.is_ok(), is_reference(text), "{text:?}: {parsed:?}");

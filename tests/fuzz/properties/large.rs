@@ -5,7 +5,7 @@
 use super::Check;
 
 /// Separates the parts: no JSON and no reference holds it.
-pub const MARK: u8 = 1;
+pub(crate) const MARK: u8 = 1;
 
 /// Bytes of the longest input of each target: what Lambda takes, less where the properties read it a dozen times.
 const LENGTHS: [(&str, Check, usize); 8] = [
@@ -19,7 +19,7 @@ const LENGTHS: [(&str, Check, usize); 8] = [
     ("image_reference", super::image_reference::check, 1024 * 1024),
 ];
 
-pub fn check(data: &[u8]) {
+pub(crate) fn check(data: &[u8]) {
     let parts: Vec<&[u8]> = data.splitn(4, |byte| *byte == MARK).collect();
     let [[target], prefix, unit, suffix] = parts[..] else { return };
     let (_, check, length) = LENGTHS[usize::from(*target) % LENGTHS.len()];

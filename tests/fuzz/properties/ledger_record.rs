@@ -22,7 +22,7 @@ use domain::ledger::record::hash;
 use domain::ledger::verify::{Chain, ChainEnd, Verification, verify_export};
 use serde_json::{Map, Value, json};
 
-pub fn check(data: &[u8]) {
+pub(crate) fn check(data: &[u8]) {
     if data.first() == Some(&b'{') { export(data) } else { edited(data) }
 }
 

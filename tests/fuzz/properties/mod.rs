@@ -2,24 +2,24 @@
 //!
 //! The fuzzers of `fuzz/` call them, and so does `make test`, on every input that was ever kept.
 
-pub mod deployment_event;
-pub mod event;
-pub mod image_reference;
-pub mod large;
-pub mod ledger_record;
-pub mod page_token;
-pub mod push;
-pub mod query;
-pub mod registry;
-pub mod task_definition;
+pub(crate) mod deployment_event;
+pub(crate) mod event;
+pub(crate) mod image_reference;
+pub(crate) mod large;
+pub(crate) mod ledger_record;
+pub(crate) mod page_token;
+pub(crate) mod push;
+pub(crate) mod query;
+pub(crate) mod registry;
+pub(crate) mod task_definition;
 
 use domain::text::is_unseen;
 
 /// A property over bytes.
-pub type Check = fn(&[u8]);
+pub(crate) type Check = fn(&[u8]);
 
 /// Each target of `fuzz/fuzz_targets`, with its property.
-pub const TARGETS: [(&str, Check); 10] = [
+pub(crate) const TARGETS: [(&str, Check); 10] = [
     ("event", event::check),
     ("query", query::check),
     ("image_reference", image_reference::check),

@@ -40,7 +40,7 @@ fn parse(mut event: Value, token: Option<&str>) -> Result<Query, String> {
     }
 }
 
-pub fn check(data: &[u8]) {
+pub(crate) fn check(data: &[u8]) {
     let [how, which, rest @ ..] = data else { return };
     let events = events();
     let event = &events[usize::from(*which) % events.len()];

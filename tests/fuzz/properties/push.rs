@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 const REPOSITORY: &str = "111111111111.dkr.ecr.eu-west-1.amazonaws.com/team/app";
 
-pub fn check(data: &[u8]) {
+pub(crate) fn check(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
     let (groups, others) = groups(
         ["m-1", "m-2"].map(|id| Message { id: id.to_owned(), body: text.to_owned(), received: 1 }),

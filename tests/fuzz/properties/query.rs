@@ -10,11 +10,11 @@ const MAX_MESSAGE: usize = 30_000;
 /// The whole organization is read by days, and a month has at most these; two more where both ends are within a day.
 const MAX_DAYS: usize = 33;
 
-pub fn now() -> DateTime<Utc> {
+pub(crate) fn now() -> DateTime<Utc> {
     DateTime::from_timestamp_millis(1_795_000_000_123).unwrap()
 }
 
-pub fn check(data: &[u8]) {
+pub(crate) fn check(data: &[u8]) {
     let asked = query::parse(data, now());
     assert_eq!(query::parse(data, now()), asked, "not the same the second time");
     let value: Value = match &asked {
@@ -35,7 +35,7 @@ pub fn check(data: &[u8]) {
 }
 
 /// Reading comes to an end, by sections that get on.
-pub fn bounded(query: &Query) {
+pub(crate) fn bounded(query: &Query) {
     assert!((1..=100).contains(&query.limit));
     let mut position = query.position.clone();
     let mut sections = 0;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use domain::registry::{AllowedUrl, Challenge, Manifest, NoImage, Settings, platforms};
 
-pub fn check(data: &[u8]) {
+pub(crate) fn check(data: &[u8]) {
     let Some((what, rest)) = data.split_first() else { return };
     if what % 4 == 0 {
         return manifest(rest);

@@ -38,7 +38,7 @@ struct Tag {
     value: String,
 }
 
-pub fn check(data: &[u8]) {
+pub(crate) fn check(data: &[u8]) {
     let Ok(definition) = TaskDefinition::from_answer(data) else { return };
     let _ = (definition.platform(), definition.family_and_revision());
     let names: Vec<&str> = definition.containers.iter().map(|container| container.name.as_str()).collect();

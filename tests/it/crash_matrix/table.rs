@@ -13,14 +13,14 @@ const BEGIN: &str = "<!-- crash-matrix -->\n";
 const END: &str = "<!-- /crash-matrix -->";
 
 /// Cells of all tables that are at work at a time: each has processes of its own.
-pub static AT_WORK: Semaphore = Semaphore::const_new(6);
+pub(super) static AT_WORK: Semaphore = Semaphore::const_new(6);
 
 /// Tests write the document one after the other.
 static WRITING: Mutex<()> = Mutex::new(());
 
 /// Rows are the steps, columns what had become of each when the process was killed. Panics where a cell is wrong, once all
 /// are printed, and where the document says something else.
-pub fn show(title: &str, steps: &[Step], cells: &[(Step, Cell)], all: &str) {
+pub(super) fn show(title: &str, steps: &[Step], cells: &[(Step, Cell)], all: &str) {
     let mut table =
         format!("### {title}\n\n| killed in the call | before it was done | after it was done |\n|---|---|---|\n");
     for step in steps {

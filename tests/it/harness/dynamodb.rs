@@ -12,12 +12,12 @@ use super::http::{Answer, Reply, Request, Server, Upstream, handler};
 use super::journal::{Call, Date, Journal, Service, request_id};
 use super::{check_own_signature, sigv4};
 
-pub const HISTORY_TABLE: &str = "ecs-updater-history";
-pub const STATE_TABLE: &str = "ecs-updater-state";
+pub(crate) const HISTORY_TABLE: &str = "ecs-updater-history";
+pub(crate) const STATE_TABLE: &str = "ecs-updater-state";
 
 /// The tables themselves, without the proxy: what tests read and prepare.
 #[derive(Clone)]
-pub struct Tables {
+pub(crate) struct Tables {
     database: Database,
 }
 
@@ -56,7 +56,7 @@ impl Tables {
     }
 
     /// All items of a table, in DynamoDB's JSON.
-    pub fn scan(&self, table: &str) -> Vec<Value> {
+    pub(crate) fn scan(&self, table: &str) -> Vec<Value> {
         let mut items = Vec::new();
         let mut start = Value::Null;
         loop {
@@ -75,14 +75,14 @@ impl Tables {
     }
 
     /// One item, where it is there.
-    pub fn get(&self, table: &str, key: &Value) -> Option<Value> {
+    pub(crate) fn get(&self, table: &str, key: &Value) -> Option<Value> {
         let request = serde_json::from_value(json!({"TableName": table, "Key": key})).expect("a GetItem request");
         let answer = serde_json::to_value(self.database.get_item(request).expect("an item")).expect("JSON");
         answer.get("Item").filter(|item| !item.is_null()).cloned()
     }
 
     /// All items of the history table under one partition key, in the order of their sort keys.
-    pub fn of_service(&self, service: &str) -> Vec<Value> {
+    pub(crate) fn of_service(&self, service: &str) -> Vec<Value> {
         let mut items = Vec::new();
         let mut start = Value::Null;
         loop {
@@ -102,7 +102,7 @@ impl Tables {
     }
 
     /// Service key of every head that is leased, with the change and attempt that hold it.
-    pub fn leased(&self) -> Vec<(String, (String, String))> {
+    pub(crate) fn leased(&self) -> Vec<(String, (String, String))> {
         let mut leased = Vec::new();
         let mut start = Value::Null;
         loop {
@@ -126,19 +126,19 @@ impl Tables {
     }
 
     /// Overwrites one item, which no role of the product may do.
-    pub fn put(&self, table: &str, item: &Value) {
+    pub(crate) fn put(&self, table: &str, item: &Value) {
         let request = serde_json::from_value(json!({"TableName": table, "Item": item})).expect("a PutItem request");
         self.database.put_item(request).expect("the item is put");
     }
 
     /// Deletes one item, which no role of the product may do.
-    pub fn delete(&self, table: &str, key: &Value) {
+    pub(crate) fn delete(&self, table: &str, key: &Value) {
         let request = serde_json::from_value(json!({"TableName": table, "Key": key})).expect("a DeleteItem request");
         self.database.delete_item(request).expect("the item is deleted");
     }
 }
 
-pub struct DynamoDb {
+pub(crate) struct DynamoDb {
     pub server: Server,
     pub tables: Tables,
     /// Dropped, it ends the engine.
@@ -146,7 +146,7 @@ pub struct DynamoDb {
 }
 
 impl DynamoDb {
-    pub async fn start(journal: Journal) -> Self {
+    pub(crate) async fn start(journal: Journal) -> Self {
         let tables = Tables::new();
         let (engine, address) = run(tables.database.clone());
         let upstream = Arc::new(Upstream::new(address));

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-pub use aws_stub::ecs::{Cloud, RESPONSE_MEMBERS, tag_list};
+pub(crate) use aws_stub::ecs::{Cloud, RESPONSE_MEMBERS, tag_list};
 use serde_json::{Value, json};
 
 use super::dynamodb::Tables;
@@ -12,13 +12,13 @@ use super::ledger;
 use super::sts::Sessions;
 use super::{SESSION_SECRET, SESSION_TOKEN, sigv4, wall_clock};
 
-pub struct Ecs {
+pub(crate) struct Ecs {
     pub server: Server,
     pub cloud: Cloud,
 }
 
 impl Ecs {
-    pub async fn start(journal: Journal, sessions: Sessions, tables: Tables) -> Self {
+    pub(crate) async fn start(journal: Journal, sessions: Sessions, tables: Tables) -> Self {
         let cloud = Cloud::new(wall_clock());
         let shared = cloud.clone();
         let server = Server::start(handler(move |request| {

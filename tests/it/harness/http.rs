@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use super::sync;
 
 #[derive(Debug, Clone)]
-pub struct Request {
+pub(crate) struct Request {
     pub method: String,
     pub path: String,
     /// Names in lower case.
@@ -26,33 +26,33 @@ pub struct Request {
 }
 
 impl Request {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         find(&self.headers, name)
     }
 }
 
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub(crate) struct Answer {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
 
 impl Answer {
-    pub fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
         // Every answer of AWS says what time it is there.
         let date = chrono::Utc::now().format("%a, %d %b %Y %H:%M:%S GMT").to_string();
         let headers = vec![("content-type".into(), content_type.into()), ("date".into(), date)];
         Self { status, headers, body: body.into() }
     }
 
-    pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+    pub(crate) fn header(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
 }
 
-pub enum Reply {
+pub(crate) enum Reply {
     Answer(Answer),
     /// The same, later.
     Late(std::time::Duration, Answer),
@@ -68,9 +68,9 @@ pub enum Reply {
     Leave,
 }
 
-pub type Handler = Arc<dyn Fn(Request) -> Pin<Box<dyn Future<Output = Reply> + Send>> + Send + Sync>;
+pub(crate) type Handler = Arc<dyn Fn(Request) -> Pin<Box<dyn Future<Output = Reply> + Send>> + Send + Sync>;
 
-pub fn handler<F, R>(f: F) -> Handler
+pub(crate) fn handler<F, R>(f: F) -> Handler
 where
     F: Fn(Request) -> R + Send + Sync + 'static,
     R: Future<Output = Reply> + Send + 'static,
@@ -79,7 +79,7 @@ where
 }
 
 /// Listens on a free loopback port until it is dropped; its connections end with it.
-pub struct Server {
+pub(crate) struct Server {
     pub address: SocketAddr,
     accepting: tokio::task::JoinHandle<()>,
     listening: watch::Sender<bool>,
@@ -87,7 +87,7 @@ pub struct Server {
 
 impl Server {
     #[allow(clippy::unused_async)] // it spawns: where there is no runtime it cannot be called
-    pub async fn start(handler: Handler) -> Self {
+    pub(crate) async fn start(handler: Handler) -> Self {
         // It never listens: while nobody does, it keeps the port from becoming somebody else's.
         let reserved = shared_socket("127.0.0.1:0".parse().expect("an address"));
         let address = reserved.local_addr().expect("the port's number");
@@ -118,14 +118,14 @@ impl Server {
     }
 
     /// Listens again after [`Reply::Leave`].
-    pub async fn listen(&self) {
+    pub(crate) async fn listen(&self) {
         self.listening.send_replace(true);
         while TcpStream::connect(self.address).await.is_err() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 }
@@ -279,18 +279,18 @@ async fn read_chunks<R: AsyncBufReadExt + Unpin>(read: &mut R) -> std::io::Resul
 }
 
 /// A server behind this one. Its connections are kept.
-pub struct Upstream {
+pub(crate) struct Upstream {
     address: SocketAddr,
     idle: Mutex<Vec<BufReader<TcpStream>>>,
 }
 
 impl Upstream {
-    pub fn new(address: SocketAddr) -> Self {
+    pub(crate) fn new(address: SocketAddr) -> Self {
         Self { address, idle: Mutex::default() }
     }
 
     /// Sends `request` as it is.
-    pub async fn forward(&self, request: &Request) -> std::io::Result<Answer> {
+    pub(crate) async fn forward(&self, request: &Request) -> std::io::Result<Answer> {
         let address = self.address;
         let mut head = format!("{} {} HTTP/1.1\r\nhost: {address}\r\n", request.method, request.path);
         for (name, value) in &request.headers {

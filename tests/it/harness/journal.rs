@@ -9,14 +9,14 @@ use tokio::sync::Notify;
 use super::http::{Answer, Reply};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Service {
+pub(crate) enum Service {
     Sts,
     Ecs,
     DynamoDb,
 }
 
 #[derive(Debug, Clone)]
-pub struct Call {
+pub(crate) struct Call {
     pub at: Instant,
     pub answered: Option<(Instant, u16)>,
     pub service: Service,
@@ -33,17 +33,17 @@ pub struct Call {
 }
 
 impl Call {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{} sent no JSON ({e}): {}", self.action, self.body))
     }
 
-    pub fn mutates_ecs(&self) -> bool {
+    pub(crate) fn mutates_ecs(&self) -> bool {
         self.service == Service::Ecs && !self.action.starts_with("Describe") && !self.action.starts_with("List")
     }
 }
 
 #[derive(Debug, Clone)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// An error answer; the server does not act.
     Refuse { status: u16, code: String, message: String },
     /// The server acts, then answers with an error.
@@ -73,7 +73,7 @@ pub enum Fault {
 
 /// What becomes of a good answer.
 #[derive(Debug, Clone, Copy)]
-pub enum Spoilt {
+pub(crate) enum Spoilt {
     /// Text that is neither JSON nor XML.
     Garbage,
     /// The first half, which says that it is all.
@@ -122,11 +122,11 @@ fn other_types(body: &[u8]) -> Vec<u8> {
 }
 
 impl Fault {
-    pub fn refuse(status: u16, code: &str, message: &str) -> Self {
+    pub(crate) fn refuse(status: u16, code: &str, message: &str) -> Self {
         Self::Refuse { status, code: code.into(), message: message.into() }
     }
 
-    pub fn act_then_500() -> Self {
+    pub(crate) fn act_then_500() -> Self {
         Self::ActThenRefuse {
             status: 500,
             code: "ServerException".into(),
@@ -134,7 +134,7 @@ impl Fault {
         }
     }
 
-    pub fn server_error() -> Self {
+    pub(crate) fn server_error() -> Self {
         Self::refuse(500, "ServerException", "Service Unavailable. Please try again later.")
     }
 }
@@ -173,7 +173,7 @@ struct State {
 
 /// What time it is at DynamoDB, as its answers say.
 #[derive(Debug, Clone, Copy, Default)]
-pub enum Date {
+pub(crate) enum Date {
     /// The same as here.
     #[default]
     Right,
@@ -185,7 +185,7 @@ pub enum Date {
 
 /// Shared by the three servers, so that the order across them is kept.
 #[derive(Clone, Default)]
-pub struct Journal {
+pub(crate) struct Journal {
     state: Arc<Mutex<State>>,
     changed: Arc<Notify>,
 }
@@ -196,51 +196,51 @@ impl Journal {
     }
 
     /// From now on answers of DynamoDB say another time than it is.
-    pub fn set_date(&self, date: Date) {
+    pub(crate) fn set_date(&self, date: Date) {
         self.lock().date = date;
     }
 
-    pub fn date(&self) -> Date {
+    pub(crate) fn date(&self) -> Date {
         self.lock().date
     }
 
     /// The `nth` call of `action` from now on, counted from 1, meets `fault`.
-    pub fn on(&self, action: &str, nth: usize, fault: Fault) {
+    pub(crate) fn on(&self, action: &str, nth: usize, fault: Fault) {
         self.rule(Target::Action(action.into()), nth, 1, fault);
     }
 
     /// The `nth` call of `action` from now on and all that follow meet `fault`.
-    pub fn from(&self, action: &str, nth: usize, fault: Fault) {
+    pub(crate) fn from(&self, action: &str, nth: usize, fault: Fault) {
         self.rule(Target::Action(action.into()), nth, usize::MAX, fault);
     }
 
     /// Every call of `action` by the account `what`, or whose body holds the text `what`, meets `fault`.
-    pub fn about(&self, action: &str, what: &str, fault: Fault) {
+    pub(crate) fn about(&self, action: &str, what: &str, fault: Fault) {
         self.about_times(action, what, usize::MAX, fault);
     }
 
     /// The same for the first `times` of these calls.
-    pub fn about_times(&self, action: &str, what: &str, times: usize, fault: Fault) {
+    pub(crate) fn about_times(&self, action: &str, what: &str, times: usize, fault: Fault) {
         self.rule(Target::About(action.into(), what.into()), 1, times, fault);
     }
 
     /// From now on it is not looked at every call whether it is signed, and at mutating ones whether their change is
     /// recorded: a measurement would measure that.
-    pub fn trust(&self) {
+    pub(crate) fn trust(&self) {
         self.lock().trusts = true;
     }
 
-    pub fn trusts(&self) -> bool {
+    pub(crate) fn trusts(&self) -> bool {
         self.lock().trusts
     }
 
     /// Every call of `service` from its `nth` on meets `fault`.
-    pub fn service_from(&self, service: Service, nth: usize, fault: Fault) {
+    pub(crate) fn service_from(&self, service: Service, nth: usize, fault: Fault) {
         self.rule(Target::Service(service), nth, usize::MAX, fault);
     }
 
     /// The `nth` call from now on that is `which` meets `fault`.
-    pub fn on_which(&self, which: impl Fn(&Call) -> bool + Send + 'static, nth: usize, fault: Fault) {
+    pub(crate) fn on_which(&self, which: impl Fn(&Call) -> bool + Send + 'static, nth: usize, fault: Fault) {
         self.rule(Target::Where(Box::new(which)), nth, 1, fault);
     }
 
@@ -249,38 +249,38 @@ impl Journal {
     }
 
     /// Takes back all faults, and says how many calls they spoiled.
-    pub fn mend(&self) -> usize {
+    pub(crate) fn mend(&self) -> usize {
         self.lock().rules.drain(..).map(|rule| rule.hits).sum()
     }
 
-    pub fn calls(&self) -> Vec<Call> {
+    pub(crate) fn calls(&self) -> Vec<Call> {
         self.lock().calls.clone()
     }
 
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.lock().calls.clear();
     }
 
     /// Names of the calls to `service`, in order.
-    pub fn actions(&self, service: Service) -> Vec<String> {
+    pub(crate) fn actions(&self, service: Service) -> Vec<String> {
         self.lock().calls.iter().filter(|c| c.service == service).map(|c| c.action.clone()).collect()
     }
 
-    pub fn of(&self, action: &str) -> Vec<Call> {
+    pub(crate) fn of(&self, action: &str) -> Vec<Call> {
         self.lock().calls.iter().filter(|c| c.action == action).cloned().collect()
     }
 
-    pub fn only(&self, action: &str) -> Call {
+    pub(crate) fn only(&self, action: &str) -> Call {
         let mut calls = self.of(action);
         assert_eq!(calls.len(), 1, "calls of {action}; all calls:\n{}", self.summary());
         calls.remove(0)
     }
 
-    pub fn mutating_ecs_calls(&self) -> Vec<String> {
+    pub(crate) fn mutating_ecs_calls(&self) -> Vec<String> {
         self.lock().calls.iter().filter(|c| c.mutates_ecs()).map(|c| c.action.clone()).collect()
     }
 
-    pub fn summary(&self) -> String {
+    pub(crate) fn summary(&self) -> String {
         let state = self.lock();
         let first = state.calls.first().map(|c| c.at);
         state
@@ -299,7 +299,7 @@ impl Journal {
     }
 
     /// Waits until `action` was called `count` times since the journal was last forgotten.
-    pub async fn reached(&self, action: &str, count: usize) {
+    pub(crate) async fn reached(&self, action: &str, count: usize) {
         let wait = async {
             loop {
                 let changed = self.changed.notified();
@@ -314,12 +314,12 @@ impl Journal {
     }
 
     /// How many calls so far will never be answered.
-    pub fn silent(&self) -> usize {
+    pub(crate) fn silent(&self) -> usize {
         self.lock().silent
     }
 
     /// Waits until there are more of them than `before`. Where the server was to act first, it has acted by then.
-    pub async fn fell_silent(&self, before: usize) {
+    pub(crate) async fn fell_silent(&self, before: usize) {
         loop {
             let changed = self.changed.notified();
             if self.silent() > before {
@@ -330,7 +330,7 @@ impl Journal {
     }
 
     /// Waits until nothing was called for so long.
-    pub async fn quiet(&self, pause: Duration) {
+    pub(crate) async fn quiet(&self, pause: Duration) {
         let calls = || self.lock().calls.len();
         let mut before = calls();
         loop {
@@ -349,12 +349,12 @@ impl Journal {
         std::future::pending().await
     }
 
-    pub fn violation(&self, what: String) {
+    pub(crate) fn violation(&self, what: String) {
         self.lock().violations.push(what);
     }
 
     /// What was done against the rules that hold in every test. Taken, they count no more.
-    pub fn take_violations(&self) -> Vec<String> {
+    pub(crate) fn take_violations(&self) -> Vec<String> {
         std::mem::take(&mut self.lock().violations)
     }
 
@@ -398,7 +398,7 @@ impl Journal {
 
     /// Enters one call, and acts on it as the script says: `act` is what the server does when nothing is wrong,
     /// `refuse` writes an error answer in the server's protocol.
-    pub async fn serve<A, F, R>(&self, call: Call, act: A, refuse: R) -> Reply
+    pub(crate) async fn serve<A, F, R>(&self, call: Call, act: A, refuse: R) -> Reply
     where
         A: FnOnce() -> F,
         F: Future<Output = Answer>,
@@ -462,7 +462,7 @@ fn echo(call: &Call) -> String {
 }
 
 /// A request id like those of AWS, never the same twice.
-pub fn request_id() -> String {
+pub(crate) fn request_id() -> String {
     use std::sync::atomic::{AtomicU64, Ordering};
     static NEXT: AtomicU64 = AtomicU64::new(1);
     format!("aaaaaaaa-bbbb-4ccc-8ddd-{:012}", NEXT.fetch_add(1, Ordering::Relaxed))

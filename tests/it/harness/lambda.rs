@@ -15,7 +15,7 @@ use super::http::{Answer, Reply, Request, Server, handler};
 
 /// How one invocation ended.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     Response(Value),
     Error {
         error_type: String,
@@ -27,7 +27,7 @@ pub enum Outcome {
 
 impl Outcome {
     #[track_caller]
-    pub fn response(&self) -> &Value {
+    pub(crate) fn response(&self) -> &Value {
         match self {
             Self::Response(value) => value,
             other => panic!("expected a response, got {other:?}"),
@@ -36,7 +36,7 @@ impl Outcome {
 
     /// The body of a response with statusCode 200.
     #[track_caller]
-    pub fn body(&self) -> &Value {
+    pub(crate) fn body(&self) -> &Value {
         let response = self.response();
         assert_eq!(response["statusCode"], 200, "{response}");
         &response["body"]
@@ -44,7 +44,7 @@ impl Outcome {
 
     /// The body of an answer to many updates.
     #[track_caller]
-    pub fn many(&self, status_code: u64) -> &Value {
+    pub(crate) fn many(&self, status_code: u64) -> &Value {
         let response = self.response();
         assert_eq!(response["statusCode"], status_code, "{response}");
         &response["body"]
@@ -52,7 +52,7 @@ impl Outcome {
 
     /// The body, its status being `status`.
     #[track_caller]
-    pub fn status(&self, status: &str) -> &Value {
+    pub(crate) fn status(&self, status: &str) -> &Value {
         let body = self.body();
         assert_eq!(body["status"], status, "{body}");
         body
@@ -60,7 +60,7 @@ impl Outcome {
 
     /// The message of a function error whose type is `code`.
     #[track_caller]
-    pub fn error(&self, code: &str) -> &str {
+    pub(crate) fn error(&self, code: &str) -> &str {
         match self {
             Self::Error { error_type, message } => {
                 assert_eq!(error_type, code, "{message}");
@@ -72,19 +72,19 @@ impl Outcome {
 }
 
 /// What hub.yaml gives the updater: a test compares the two.
-pub const UPDATER_TIMEOUT: Duration = Duration::from_mins(15);
+pub(crate) const UPDATER_TIMEOUT: Duration = Duration::from_mins(15);
 /// How long a test waits for an answer at the most.
 const PATIENCE: Duration = Duration::from_mins(2);
 
 #[derive(Debug, Clone)]
-pub struct Invocation {
+pub(crate) struct Invocation {
     pub request_id: String,
     pub deadline_in: Duration,
     pub function_arn: String,
 }
 
 impl Invocation {
-    pub fn new(function_arn: &str) -> Self {
+    pub(crate) fn new(function_arn: &str) -> Self {
         Self {
             request_id: super::journal::request_id().replace("aaaaaaaa", "1a2b3c4d"),
             deadline_in: UPDATER_TIMEOUT,
@@ -92,12 +92,12 @@ impl Invocation {
         }
     }
 
-    pub fn request_id(mut self, id: &str) -> Self {
+    pub(crate) fn request_id(mut self, id: &str) -> Self {
         self.request_id = id.into();
         self
     }
 
-    pub fn deadline_in(mut self, time: Duration) -> Self {
+    pub(crate) fn deadline_in(mut self, time: Duration) -> Self {
         self.deadline_in = time;
         self
     }
@@ -134,7 +134,7 @@ impl Shared {
 }
 
 /// One `updater` process and the runtime API it polls. Dropped, it is killed.
-pub struct Process {
+pub(crate) struct Process {
     child: Mutex<Child>,
     /// Killed by the test: it may have answered and not polled again.
     killed: AtomicBool,
@@ -144,11 +144,11 @@ pub struct Process {
 }
 
 /// Among the variables of a process, the most memory that it may map, in KiB: beyond that the kernel gives it none, and it ends.
-pub const MEMORY_LIMIT: &str = "HARNESS_MEMORY_LIMIT";
+pub(crate) const MEMORY_LIMIT: &str = "HARNESS_MEMORY_LIMIT";
 
 impl Process {
     /// Starts the process and waits for its first poll.
-    pub async fn start(environment: &[(String, String)]) -> Self {
+    pub(crate) async fn start(environment: &[(String, String)]) -> Self {
         let process = Self::spawn(environment).await;
         let ready = process.polls_reach(1, Duration::from_secs(30)).await;
         assert!(ready, "the updater never polled for an event; {}", process.post_mortem());
@@ -156,12 +156,12 @@ impl Process {
     }
 
     /// Starts a process of the recorder and waits for its first poll.
-    pub async fn start_recorder(environment: &[(String, String)]) -> Self {
+    pub(crate) async fn start_recorder(environment: &[(String, String)]) -> Self {
         Self::start_binary(env!("CARGO_BIN_EXE_recorder"), environment).await
     }
 
     /// The same with any binary.
-    pub async fn start_binary(binary: &str, environment: &[(String, String)]) -> Self {
+    pub(crate) async fn start_binary(binary: &str, environment: &[(String, String)]) -> Self {
         let process = Self::spawn_binary(binary, environment).await;
         let ready = process.polls_reach(1, Duration::from_secs(30)).await;
         assert!(ready, "{binary} never polled for an event; {}", process.post_mortem());
@@ -170,13 +170,13 @@ impl Process {
 
     /// Starts the process without waiting for anything. `BENCH_UPDATER` names another updater than the one just built: that
     /// of a package, which takes long to build and is what a measurement is about.
-    pub async fn spawn(environment: &[(String, String)]) -> Self {
+    pub(crate) async fn spawn(environment: &[(String, String)]) -> Self {
         let packaged = std::env::var("BENCH_UPDATER").ok();
         Self::spawn_binary(packaged.as_deref().unwrap_or(env!("CARGO_BIN_EXE_updater")), environment).await
     }
 
     /// The same with another binary of this project than the updater.
-    pub async fn spawn_binary(binary: &str, environment: &[(String, String)]) -> Self {
+    pub(crate) async fn spawn_binary(binary: &str, environment: &[(String, String)]) -> Self {
         let shared = Arc::new(Shared::default());
         let (events, queue) = mpsc::unbounded_channel::<Event>();
         let queue = Arc::new(tokio::sync::Mutex::new(queue));
@@ -233,7 +233,7 @@ impl Process {
     }
 
     /// The most memory the process had so far, in bytes (`VmHWM`).
-    pub fn peak_memory(&self) -> Option<u64> {
+    pub(crate) fn peak_memory(&self) -> Option<u64> {
         let id = self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner).id()?;
         let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
         let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.split_whitespace().next()?;
@@ -241,18 +241,18 @@ impl Process {
     }
 
     /// How long its invocations took, all together: what Lambda bills.
-    pub fn worked(&self) -> Duration {
+    pub(crate) fn worked(&self) -> Duration {
         self.shared.waiting().durations.iter().sum()
     }
 
     /// The exit status as text, where the process has ended.
-    pub fn ended(&self) -> Option<String> {
+    pub(crate) fn ended(&self) -> Option<String> {
         let mut child = self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         child.try_wait().ok().flatten().map(|status| status.to_string())
     }
 
     /// Waits for the process to end by itself, and gives the error it reported for its start, if any.
-    pub async fn init_failure(&self) -> (Option<String>, String) {
+    pub(crate) async fn init_failure(&self) -> (Option<String>, String) {
         for _ in 0..200 {
             if self.ended().is_some() || self.shared.waiting().init_error.is_some() {
                 break;
@@ -264,7 +264,7 @@ impl Process {
     }
 
     /// SIGKILL, and wait until the process is gone.
-    pub async fn kill(&self) {
+    pub(crate) async fn kill(&self) {
         {
             let mut child = self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             self.killed.store(true, SeqCst);
@@ -282,7 +282,7 @@ impl Process {
     }
 
     /// Sends one event and waits for its answer, and for the poll after it (all log lines are written by then).
-    pub async fn invoke(&self, body: Vec<u8>, invocation: Invocation) -> Outcome {
+    pub(crate) async fn invoke(&self, body: Vec<u8>, invocation: Invocation) -> Outcome {
         let (answer, answered) = oneshot::channel();
         let polls = {
             let mut waiting = self.shared.waiting();
@@ -316,11 +316,11 @@ impl Process {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 
-    pub fn stdout(&self) -> Vec<String> {
+    pub(crate) fn stdout(&self) -> Vec<String> {
         self.shared.stdout.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
-    pub fn stderr(&self) -> Vec<String> {
+    pub(crate) fn stderr(&self) -> Vec<String> {
         self.shared.stderr.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 

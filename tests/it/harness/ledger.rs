@@ -7,7 +7,7 @@ use super::Site;
 use super::dynamodb::{HISTORY_TABLE, STATE_TABLE, Tables};
 
 /// An item in plain JSON. Panics on anything but strings and integers: records hold nothing else.
-pub fn plain(item: &Value) -> Map<String, Value> {
+pub(crate) fn plain(item: &Value) -> Map<String, Value> {
     item.as_object()
         .expect("an item")
         .iter()
@@ -25,7 +25,7 @@ pub fn plain(item: &Value) -> Map<String, Value> {
 }
 
 /// The records of one service, in the order of their chain (pointer items for images are left out).
-pub fn records(tables: &Tables, service: &str) -> Vec<Value> {
+pub(crate) fn records(tables: &Tables, service: &str) -> Vec<Value> {
     let items = tables.of_service(service);
     let records = items.iter().filter(|item| item.get("seq").is_some());
     let mut records: Vec<Value> = records.map(|item| Value::Object(plain(item))).collect();
@@ -34,29 +34,29 @@ pub fn records(tables: &Tables, service: &str) -> Vec<Value> {
 }
 
 /// The items under which further images of a change are found.
-pub fn pointers(tables: &Tables, service: &str) -> Vec<Value> {
+pub(crate) fn pointers(tables: &Tables, service: &str) -> Vec<Value> {
     let items = tables.of_service(service);
     let pointers = items.iter().filter(|item| item.get("seq").is_none());
     pointers.map(|item| Value::Object(plain(item))).collect()
 }
 
-pub fn kinds(records: &[Value]) -> Vec<String> {
+pub(crate) fn kinds(records: &[Value]) -> Vec<String> {
     records.iter().map(|r| r["kind"].as_str().unwrap_or("no kind").to_owned()).collect()
 }
 
 /// `before`, `after` or `error` of a record, parsed.
-pub fn part(record: &Value, name: &str) -> Value {
+pub(crate) fn part(record: &Value, name: &str) -> Value {
     let text = record[name].as_str().unwrap_or_else(|| panic!("{name} is no string in {record}"));
     serde_json::from_str(text).unwrap_or_else(|e| panic!("{name} is no JSON ({e}): {text}"))
 }
 
-pub fn head(tables: &Tables, service: &str) -> Option<Map<String, Value>> {
+pub(crate) fn head(tables: &Tables, service: &str) -> Option<Map<String, Value>> {
     let key = json!({"id": {"S": format!("service#{service}")}});
     tables.get(STATE_TABLE, &key).as_ref().map(plain)
 }
 
 /// The change that holds a head's lease, and how keys of its attempt's records end.
-pub fn attempt_of(head: &Map<String, Value>) -> Option<(String, String)> {
+pub(crate) fn attempt_of(head: &Map<String, Value>) -> Option<(String, String)> {
     let change = head["lease_change"].as_str().filter(|change| !change.is_empty())?;
     // Heads of the version before attempts have none.
     let attempt: u8 = head.get("lease_attempt").map_or(Some(1), |attempt| attempt.as_str()?.parse().ok())?;
@@ -64,16 +64,16 @@ pub fn attempt_of(head: &Map<String, Value>) -> Option<(String, String)> {
 }
 
 /// The items of idempotency keys.
-pub fn keys(tables: &Tables) -> Vec<Map<String, Value>> {
+pub(crate) fn keys(tables: &Tables) -> Vec<Map<String, Value>> {
     state_items(tables, "key#")
 }
 
-pub fn deployments(tables: &Tables) -> Vec<Map<String, Value>> {
+pub(crate) fn deployments(tables: &Tables) -> Vec<Map<String, Value>> {
     state_items(tables, "deployment#")
 }
 
 /// Lets a deployment be due to be asked about, as time would.
-pub fn make_due(tables: &Tables, deployment_id: &str) {
+pub(crate) fn make_due(tables: &Tables, deployment_id: &str) {
     let items = tables.scan(STATE_TABLE);
     let is_it = |item: &&Value| item["id"]["S"].as_str().is_some_and(|id| id.ends_with(deployment_id));
     let mut item = items.iter().find(is_it).cloned().expect("a deployment");
@@ -89,18 +89,18 @@ fn state_items(tables: &Tables, prefix: &str) -> Vec<Map<String, Value>> {
 
 /// Nobody holds the right to change `service`.
 #[track_caller]
-pub fn assert_free(tables: &Tables, service: &str) {
+pub(crate) fn assert_free(tables: &Tables, service: &str) {
     if let Some(head) = head(tables, service) {
         assert_eq!((&head["lease_change"], &head["lease_until"]), (&json!(""), &json!("")), "still leased: {head:?}");
     }
 }
 
 /// Puts the end of the lease on `service` into the past, as time would.
-pub fn expire_lease(tables: &Tables, service: &str) {
+pub(crate) fn expire_lease(tables: &Tables, service: &str) {
     expire_lease_at(tables, service, chrono::Utc::now() - chrono::Duration::seconds(30));
 }
 
-pub fn expire_lease_at(tables: &Tables, service: &str, at: chrono::DateTime<chrono::Utc>) {
+pub(crate) fn expire_lease_at(tables: &Tables, service: &str, at: chrono::DateTime<chrono::Utc>) {
     let id = format!("service#{service}");
     let items = tables.scan(STATE_TABLE);
     let mut head = items.iter().find(|item| item["id"]["S"] == id.as_str()).cloned().expect("a head");
@@ -110,7 +110,7 @@ pub fn expire_lease_at(tables: &Tables, service: &str, at: chrono::DateTime<chro
 }
 
 /// Leaves a lease of a change of which nothing is recorded.
-pub fn lease_to(tables: &Tables, service: &str, change: &str, until: chrono::DateTime<chrono::Utc>) {
+pub(crate) fn lease_to(tables: &Tables, service: &str, change: &str, until: chrono::DateTime<chrono::Utc>) {
     let id = format!("service#{service}");
     let items = tables.scan(STATE_TABLE);
     let mut head = items.iter().find(|item| item["id"]["S"] == id.as_str()).cloned().expect("a head");
@@ -123,11 +123,11 @@ pub fn lease_to(tables: &Tables, service: &str, change: &str, until: chrono::Dat
 }
 
 /// What the recorder writes for a deployment that did not come through this door: one more record, and the head moved.
-pub fn append_external(tables: &Tables, site: &Site) {
+pub(crate) fn append_external(tables: &Tables, site: &Site) {
     append_external_at(tables, site, chrono::Utc::now());
 }
 
-pub fn append_external_at(tables: &Tables, site: &Site, time: chrono::DateTime<chrono::Utc>) {
+pub(crate) fn append_external_at(tables: &Tables, site: &Site, time: chrono::DateTime<chrono::Utc>) {
     let service = site.key();
     let head = head(tables, &service);
     let text = |name: &str| head.as_ref().and_then(|h| h[name].as_str()).unwrap_or_default().to_owned();
@@ -160,16 +160,16 @@ pub fn append_external_at(tables: &Tables, site: &Site, time: chrono::DateTime<c
     tables.put(STATE_TABLE, &Value::Object(item));
 }
 
-pub fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
-pub fn sha256_hex(bytes: &[u8]) -> String {
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
 /// What is wrong with the ledger of `service`, by what records and heads have to be; empty where nothing is.
-pub fn faults(tables: &Tables, service: &str) -> Vec<String> {
+pub(crate) fn faults(tables: &Tables, service: &str) -> Vec<String> {
     let records = records(tables, service);
     let mut faults = Vec::new();
     let mut last_hash = String::new();
@@ -216,7 +216,7 @@ pub fn faults(tables: &Tables, service: &str) -> Vec<String> {
 }
 
 /// Kinds of how a deployment ended.
-pub const OUTCOMES: [&str; 6] =
+pub(crate) const OUTCOMES: [&str; 6] =
     ["COMPLETED", "DEPLOYMENT_FAILED", "ROLLED_BACK", "ROLLBACK_FAILED", "STOPPED", "SUPERSEDED"];
 
 fn record_faults(record: &Value, service: &str, closed: bool) -> Vec<String> {
@@ -305,7 +305,7 @@ fn record_faults(record: &Value, service: &str, closed: bool) -> Vec<String> {
 }
 
 /// `2026-11-22T09:30:00.123Z`
-pub fn is_utc_milliseconds(text: &str) -> bool {
+pub(crate) fn is_utc_milliseconds(text: &str) -> bool {
     text.len() == 24
         && text.ends_with('Z')
         && text.as_bytes()[19] == b'.'
@@ -313,7 +313,7 @@ pub fn is_utc_milliseconds(text: &str) -> bool {
 }
 
 /// The time in a UUIDv7.
-pub fn uuid_v7_time(text: &str) -> Option<chrono::DateTime<chrono::Utc>> {
+pub(crate) fn uuid_v7_time(text: &str) -> Option<chrono::DateTime<chrono::Utc>> {
     let digits: String = text.chars().filter(|c| *c != '-').collect();
     let shape = [8, 13, 18, 23].iter().all(|i| text.as_bytes().get(*i) == Some(&b'-'));
     let version = digits.as_bytes().get(12) == Some(&b'7');

@@ -1,22 +1,22 @@
 //! The world around the real `updater` binary: the Lambda Runtime API that feeds it, and STS, ECS and DynamoDB as it
 //! meets them on the wire. Everything listens on loopback and ends with the test.
 
-pub mod dynamodb;
-pub mod ecs;
-pub mod http;
-pub mod journal;
-pub mod lambda;
-pub mod ledger;
-pub mod registry;
-pub mod sigv4;
-pub mod sts;
-pub mod tls;
+pub(crate) mod dynamodb;
+pub(crate) mod ecs;
+pub(crate) mod http;
+pub(crate) mod journal;
+pub(crate) mod lambda;
+pub(crate) mod ledger;
+pub(crate) mod registry;
+pub(crate) mod sigv4;
+pub(crate) mod sts;
+pub(crate) mod tls;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-pub use aws_stub::site::{HUB, REGION, Site, TARGET};
-pub use aws_stub::{SECRET_MARKER, SESSION_SECRET, SESSION_TOKEN, exact_json, policy};
+pub(crate) use aws_stub::site::{HUB, REGION, Site, TARGET};
+pub(crate) use aws_stub::{SECRET_MARKER, SESSION_SECRET, SESSION_TOKEN, exact_json, policy};
 use domain::text::is_unseen;
 use serde_json::{Value, json};
 
@@ -26,25 +26,25 @@ use journal::Journal;
 use lambda::{Invocation, Outcome, Process};
 use sts::{Session, Sts};
 
-pub const OTHER_TARGET: &str = "333333333333";
-pub const FUNCTION_ARN: &str = "arn:aws:lambda:eu-west-1:111111111111:function:ecs-updater";
-pub const RECORDER_ARN: &str = "arn:aws:lambda:eu-west-1:111111111111:function:ecs-updater-recorder";
-pub const HUB_ACCESS_KEY: &str = "ASIAHUBHUBHUBHUB0001";
-pub const HUB_SECRET: &str = "do-not-show-me-own-secret";
-pub const OWN_TOKEN: &str = "do-not-show-me-own-token";
+pub(crate) const OTHER_TARGET: &str = "333333333333";
+pub(crate) const FUNCTION_ARN: &str = "arn:aws:lambda:eu-west-1:111111111111:function:ecs-updater";
+pub(crate) const RECORDER_ARN: &str = "arn:aws:lambda:eu-west-1:111111111111:function:ecs-updater-recorder";
+pub(crate) const HUB_ACCESS_KEY: &str = "ASIAHUBHUBHUBHUB0001";
+pub(crate) const HUB_SECRET: &str = "do-not-show-me-own-secret";
+pub(crate) const OWN_TOKEN: &str = "do-not-show-me-own-token";
 
 /// Locks, also after a panic elsewhere.
-pub fn sync<T: ?Sized>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(crate) fn sync<T: ?Sized>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// The clock of this machine.
-pub fn wall_clock() -> aws_stub::Clock {
+pub(crate) fn wall_clock() -> aws_stub::Clock {
     Arc::new(chrono::Utc::now)
 }
 
 /// A task definition with one container `web`, as AWS describes one.
-pub fn web_definition(image: &str) -> Value {
+pub(crate) fn web_definition(image: &str) -> Value {
     json!({
         "family": "web",
         "containerDefinitions": [{
@@ -60,7 +60,7 @@ pub fn web_definition(image: &str) -> Value {
 }
 
 /// Everything one test needs.
-pub struct World {
+pub(crate) struct World {
     pub journal: Journal,
     pub sts: Sts,
     pub ecs: Ecs,
@@ -76,20 +76,20 @@ pub struct World {
 impl World {
     /// A world with the sample service (image busybox, tag old-custom-tag-name) in the target account, and the
     /// updater waiting for an event.
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let world = Self::with_environment(&[]).await;
         world.seed(&Site::target());
         world
     }
 
     /// An empty world; `environment` adds to what the updater's process gets, or replaces it.
-    pub async fn with_environment(environment: &[(&str, &str)]) -> Self {
+    pub(crate) async fn with_environment(environment: &[(&str, &str)]) -> Self {
         let world = Self::without_process(environment).await;
         world.restart().await;
         world
     }
 
-    pub async fn without_process(environment: &[(&str, &str)]) -> Self {
+    pub(crate) async fn without_process(environment: &[(&str, &str)]) -> Self {
         let journal = Journal::default();
         let sts = Sts::start(journal.clone()).await;
         let dynamodb = DynamoDb::start(journal.clone()).await;
@@ -130,7 +130,7 @@ impl World {
     }
 
     /// A world with the sample service whose updater has other settings.
-    pub async fn configured(environment: &[(&str, &str)]) -> Self {
+    pub(crate) async fn configured(environment: &[(&str, &str)]) -> Self {
         let world = Self::with_environment(environment).await;
         world.seed(&Site::target());
         world
@@ -141,14 +141,14 @@ impl World {
     }
 
     /// What processes that start from now on get for `name`.
-    pub fn set_variable(&self, name: &str, value: &str) {
+    pub(crate) fn set_variable(&self, name: &str, value: &str) {
         let mut variables = sync(&self.environment);
         variables.retain(|(n, _)| n != name);
         variables.push((name.into(), value.into()));
     }
 
     /// Takes back all faults, and says how many calls they spoiled.
-    pub async fn mend(&self) -> usize {
+    pub(crate) async fn mend(&self) -> usize {
         let hits = self.journal.mend();
         for server in [&self.sts.server, &self.ecs.server, &self.dynamodb.server] {
             server.listen().await;
@@ -156,30 +156,30 @@ impl World {
         hits
     }
 
-    pub fn cloud(&self) -> &Cloud {
+    pub(crate) fn cloud(&self) -> &Cloud {
         &self.ecs.cloud
     }
 
-    pub fn tables(&self) -> &Tables {
+    pub(crate) fn tables(&self) -> &Tables {
         &self.dynamodb.tables
     }
 
     /// What AssumeRole gave, in order.
-    pub fn sessions(&self) -> Vec<Session> {
+    pub(crate) fn sessions(&self) -> Vec<Session> {
         self.sts.sessions.all()
     }
 
     /// The sample service at `site`.
-    pub fn seed(&self, site: &Site) {
+    pub(crate) fn seed(&self, site: &Site) {
         self.seed_with(site, |_| {});
     }
 
-    pub fn seed_with(&self, site: &Site, edit: impl FnOnce(&mut Value)) {
+    pub(crate) fn seed_with(&self, site: &Site, edit: impl FnOnce(&mut Value)) {
         self.seed_definition(site, &web_definition("busybox").to_string(), json!([]), edit);
     }
 
     /// A service at `site` that runs `definition`, the sample tag on it.
-    pub fn seed_definition(&self, site: &Site, definition: &str, tags: Value, edit: impl FnOnce(&mut Value)) {
+    pub(crate) fn seed_definition(&self, site: &Site, definition: &str, tags: Value, edit: impl FnOnce(&mut Value)) {
         let arn = self.cloud().register(site, definition, tags);
         self.cloud().create_service(site, &arn, |service| {
             service["tags"] = tag_list([("old-custom-tag-name", "old-custom-tag-value")]);
@@ -187,19 +187,19 @@ impl World {
         });
     }
 
-    pub fn process(&self) -> Arc<Process> {
+    pub(crate) fn process(&self) -> Arc<Process> {
         sync(&self.process).clone().expect("the updater was started")
     }
 
     /// SIGKILL.
-    pub async fn kill(&self) {
+    pub(crate) async fn kill(&self) {
         let process = sync(&self.process).take().expect("the updater was started");
         process.kill().await;
         sync(&self.ended).push(process);
     }
 
     /// Ends the process, where one runs, and starts a fresh one.
-    pub async fn restart(&self) {
+    pub(crate) async fn restart(&self) {
         if sync(&self.process).is_some() {
             self.kill().await;
         }
@@ -208,12 +208,12 @@ impl World {
     }
 
     /// A further process beside the first, in the same world: another execution environment of the function.
-    pub async fn another_process(&self) -> Arc<Process> {
+    pub(crate) async fn another_process(&self) -> Arc<Process> {
         Arc::new(Process::start(&self.variables()).await)
     }
 
     /// A process of this binary, or of the updater that was just built.
-    pub async fn process_of(&self, binary: Option<&str>) -> Process {
+    pub(crate) async fn process_of(&self, binary: Option<&str>) -> Process {
         match binary {
             Some(binary) => Process::start_binary(binary, &self.variables()).await,
             None => Process::start(&self.variables()).await,
@@ -221,12 +221,12 @@ impl World {
     }
 
     /// A process of the recorder in this world.
-    pub async fn another_recorder(&self) -> Arc<Process> {
+    pub(crate) async fn another_recorder(&self) -> Arc<Process> {
         Arc::new(Process::start_recorder(&self.variables()).await)
     }
 
     /// Sends an event to the recorder, which is started where it does not run yet.
-    pub async fn tell(&self, event: &Value) -> Outcome {
+    pub(crate) async fn tell(&self, event: &Value) -> Outcome {
         let running = sync(&self.recorder).clone();
         let recorder = if let Some(recorder) = running {
             recorder
@@ -237,36 +237,36 @@ impl World {
         self.tell_on(&recorder, event).await
     }
 
-    pub async fn tell_on(&self, recorder: &Process, event: &Value) -> Outcome {
+    pub(crate) async fn tell_on(&self, recorder: &Process, event: &Value) -> Outcome {
         let outcome = recorder.invoke(event.to_string().into_bytes(), Invocation::new(RECORDER_ARN)).await;
         sync(&self.outcomes).push(outcome.clone());
         outcome
     }
 
     /// A process that may not come to its first poll.
-    pub async fn spawn_process(&self) -> Process {
+    pub(crate) async fn spawn_process(&self) -> Process {
         Process::spawn(&self.variables()).await
     }
 
     #[allow(clippy::unused_self)] // an invocation of this world's function
-    pub fn invocation(&self) -> Invocation {
+    pub(crate) fn invocation(&self) -> Invocation {
         Invocation::new(FUNCTION_ARN)
     }
 
-    pub async fn invoke(&self, event: &Value) -> Outcome {
+    pub(crate) async fn invoke(&self, event: &Value) -> Outcome {
         self.invoke_with(event, self.invocation()).await
     }
 
-    pub async fn invoke_with(&self, event: &Value, invocation: Invocation) -> Outcome {
+    pub(crate) async fn invoke_with(&self, event: &Value, invocation: Invocation) -> Outcome {
         self.invoke_bytes(event.to_string().into_bytes(), invocation).await
     }
 
-    pub async fn invoke_bytes(&self, event: Vec<u8>, invocation: Invocation) -> Outcome {
+    pub(crate) async fn invoke_bytes(&self, event: Vec<u8>, invocation: Invocation) -> Outcome {
         let process = self.process();
         self.invoke_on(&process, event, invocation).await
     }
 
-    pub async fn invoke_on(&self, process: &Process, event: Vec<u8>, invocation: Invocation) -> Outcome {
+    pub(crate) async fn invoke_on(&self, process: &Process, event: Vec<u8>, invocation: Invocation) -> Outcome {
         let outcome = process.invoke(event, invocation).await;
         check_contract(&outcome);
         sync(&self.outcomes).push(outcome.clone());
@@ -274,12 +274,12 @@ impl World {
     }
 
     /// Changes the sample service in the target account.
-    pub async fn update(&self, changes: Value) -> Outcome {
+    pub(crate) async fn update(&self, changes: Value) -> Outcome {
         self.invoke(&Site::target().event(changes)).await
     }
 
     /// Starts an invocation and kills the process once `action` was called `nth` times and met its fault.
-    pub async fn kill_at(&self, event: &Value, invocation: Invocation, action: &str, nth: usize) {
+    pub(crate) async fn kill_at(&self, event: &Value, invocation: Invocation, action: &str, nth: usize) {
         let process = self.process();
         let running = self.invoke_on(&process, event.to_string().into_bytes(), invocation);
         let killed = async {
@@ -292,16 +292,16 @@ impl World {
         assert_eq!(outcome, Outcome::Died, "the process should not have answered");
     }
 
-    pub fn records(&self, site: &Site) -> Vec<Value> {
+    pub(crate) fn records(&self, site: &Site) -> Vec<Value> {
         ledger::records(self.tables(), &site.key())
     }
 
-    pub fn kinds(&self, site: &Site) -> Vec<String> {
+    pub(crate) fn kinds(&self, site: &Site) -> Vec<String> {
         ledger::kinds(&self.records(site))
     }
 
     /// Log lines of all processes so far.
-    pub fn logs(&self) -> Vec<String> {
+    pub(crate) fn logs(&self) -> Vec<String> {
         let ended = sync(&self.ended).clone();
         let (running, recorder) = (sync(&self.process).clone(), sync(&self.recorder).clone());
         ended.iter().chain(&running).chain(&recorder).flat_map(|process| process.stdout()).collect()
@@ -362,7 +362,7 @@ impl Drop for World {
 }
 
 /// The error codes that an update can end with.
-pub const CODES: [&str; 22] = [
+pub(crate) const CODES: [&str; 22] = [
     "JsonValidation",
     "ClusterNotFound",
     "ServiceNotFound",

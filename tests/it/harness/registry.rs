@@ -11,14 +11,14 @@ use super::http::{Answer, Reply, Request, Server, handler};
 use super::sync;
 
 /// A manifest of one image.
-pub fn manifest(content: &str) -> String {
+pub(crate) fn manifest(content: &str) -> String {
     json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": {"digest": content}, "layers": []})
     .to_string()
 }
 
 /// An index of images for these platforms.
-pub fn index(platforms: &[(&str, &str)]) -> String {
+pub(crate) fn index(platforms: &[(&str, &str)]) -> String {
     let manifests: Vec<Value> = platforms
         .iter()
         .map(|(os, architecture)| json!({"platform": {"os": os, "architecture": architecture}}))
@@ -27,28 +27,28 @@ pub fn index(platforms: &[(&str, &str)]) -> String {
         .to_string()
 }
 
-pub fn digest(content: &str) -> String {
+pub(crate) fn digest(content: &str) -> String {
     format!("sha256:{}", hex(&Sha256::digest(content)))
 }
 
 /// The answer of a registry that has `content`.
-pub fn has(content: &str) -> Reply {
+pub(crate) fn has(content: &str) -> Reply {
     Reply::Answer(Answer::new(200, "application/json", content).header("docker-content-digest", digest(content)))
 }
 
-pub fn status(status: u16) -> Answer {
+pub(crate) fn status(status: u16) -> Answer {
     Answer::new(status, "application/json", "{\"errors\":[]}")
 }
 
 /// A server that answers by its script.
 #[derive(Clone)]
-pub struct Registry {
+pub(crate) struct Registry {
     server: Arc<Server>,
     requests: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Registry {
-    pub async fn start(script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         let requests: Arc<Mutex<Vec<Request>>> = Arc::default();
         let (heard, script) = (Arc::clone(&requests), Arc::new(script));
         let server = Server::start(handler(move |request: Request| {
@@ -61,7 +61,7 @@ impl Registry {
     }
 
     /// One that has these: path behind `/v2/` to manifest. They may change.
-    pub async fn with(contents: Contents) -> Self {
+    pub(crate) async fn with(contents: Contents) -> Self {
         Self::start(move |request| {
             let path = request.path.trim_start_matches("/v2/").to_owned();
             sync(&contents).get(&path).map_or_else(|| Reply::Answer(status(404)), |content| has(content))
@@ -70,26 +70,26 @@ impl Registry {
     }
 
     /// `127.0.0.1:port`.
-    pub fn host(&self) -> String {
+    pub(crate) fn host(&self) -> String {
         self.server.address.to_string()
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         self.server.url()
     }
 
-    pub fn requests(&self) -> Vec<Request> {
+    pub(crate) fn requests(&self) -> Vec<Request> {
         sync(&self.requests).clone()
     }
 
     /// Path and `Authorization` of each request.
-    pub fn heard(&self) -> Vec<(String, Option<String>)> {
+    pub(crate) fn heard(&self) -> Vec<(String, Option<String>)> {
         self.requests().iter().map(|it| (it.path.clone(), it.header("authorization").map(str::to_owned))).collect()
     }
 }
 
-pub type Contents = Arc<Mutex<BTreeMap<String, String>>>;
+pub(crate) type Contents = Arc<Mutex<BTreeMap<String, String>>>;
 
-pub fn contents<const N: usize>(contents: [(&str, &str); N]) -> Contents {
+pub(crate) fn contents<const N: usize>(contents: [(&str, &str); N]) -> Contents {
     Arc::new(Mutex::new(contents.map(|(path, content)| (path.to_owned(), content.to_owned())).into()))
 }

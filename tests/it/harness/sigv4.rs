@@ -6,7 +6,7 @@ use super::http::Request;
 use super::ledger::{hex, sha256_hex};
 
 /// Access key and region of a request's credential scope.
-pub fn signer(request: &Request) -> Option<(String, String)> {
+pub(crate) fn signer(request: &Request) -> Option<(String, String)> {
     let scope = request.header("authorization")?.split_once("Credential=")?.1.split(',').next()?;
     let mut parts = scope.split('/');
     let key = parts.next()?.to_owned();
@@ -15,7 +15,7 @@ pub fn signer(request: &Request) -> Option<(String, String)> {
 }
 
 /// What is wrong with the signature, if anything.
-pub fn fault(request: &Request, secret: &str) -> Option<String> {
+pub(crate) fn fault(request: &Request, secret: &str) -> Option<String> {
     let parsed = || {
         let header = request.header("authorization")?;
         let part = |name: &str| Some(header.split_once(name)?.1.split(',').next()?.trim().to_owned());

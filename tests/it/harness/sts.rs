@@ -2,20 +2,20 @@
 
 use std::time::Instant;
 
-pub use aws_stub::sts::{Session, Sessions};
+pub(crate) use aws_stub::sts::{Session, Sessions};
 use aws_stub::sts::{assume_role, form};
 
 use super::http::{Answer, Reply, Request, Server, handler};
 use super::journal::{Call, Journal, Service, request_id};
 use super::{check_own_signature, sigv4, wall_clock};
 
-pub struct Sts {
+pub(crate) struct Sts {
     pub server: Server,
     pub sessions: Sessions,
 }
 
 impl Sts {
-    pub async fn start(journal: Journal) -> Self {
+    pub(crate) async fn start(journal: Journal) -> Self {
         let sessions = Sessions::new(wall_clock());
         let opened = sessions.clone();
         let server = Server::start(handler(move |request: Request| {

@@ -10,13 +10,13 @@ use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// Its certificate is for its address, valid for a hundred years, and signed by itself: `openssl req -x509 -newkey ec …`.
-pub struct Stranger {
+pub(crate) struct Stranger {
     pub address: SocketAddr,
     accepting: tokio::task::JoinHandle<()>,
 }
 
 impl Stranger {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free loopback port");
         let address = listener.local_addr().expect("the port's number");
         let certificate = CertificateDer::from(&include_bytes!("stranger/certificate.der")[..]);

@@ -24,7 +24,7 @@ const LISTED_AT_ONCE: i32 = 100;
 
 /// Which services are looked for.
 #[derive(Debug)]
-pub struct Filter {
+pub(crate) struct Filter {
     /// Names of clusters, one of which fits.
     pub clusters: Vec<WildMatch>,
     /// Names of services, one of which fits.
@@ -46,7 +46,7 @@ impl Filter {
 
 /// The role that reads in each account.
 #[derive(Debug)]
-pub struct Reader {
+pub(crate) struct Reader {
     /// Its path and name.
     pub role: String,
     /// The external id that it asks for.
@@ -55,7 +55,7 @@ pub struct Reader {
 
 /// What was found in one account, and what could not be read: each failure names its place.
 #[derive(Debug, Default)]
-pub struct DiscoveredService {
+pub(crate) struct DiscoveredService {
     /// The services, sorted by region as asked, cluster and name.
     pub targets: Vec<RolloutTarget>,
     /// What could not be read.
@@ -64,7 +64,7 @@ pub struct DiscoveredService {
 
 /// Finds accounts and services.
 #[derive(Debug)]
-pub struct Discovery {
+pub(crate) struct Discovery {
     config: SdkConfig,
     region: Region,
 }
@@ -75,7 +75,7 @@ impl Discovery {
     /// # Errors
     ///
     /// Where no region is set.
-    pub async fn new(shared: &SharedArgs) -> Result<Self, CommandFailure> {
+    pub(crate) async fn new(shared: &SharedArgs) -> Result<Self, CommandFailure> {
         let (config, region) = config(shared, ATTEMPTS, timeouts(READ_TIMEOUT), "where to look").await?;
         let region =
             Region::parse(&region).map_err(|fault| CommandFailure::new(Exit::Usage, format!("--region: {fault}")))?;
@@ -83,7 +83,7 @@ impl Discovery {
     }
 
     /// The region that the command was given.
-    pub fn region(&self) -> &Region {
+    pub(crate) fn region(&self) -> &Region {
         &self.region
     }
 
@@ -92,7 +92,7 @@ impl Discovery {
     /// # Errors
     ///
     /// Where they could not be listed.
-    pub async fn organization(&self) -> Result<BTreeSet<AccountId>, CommandFailure> {
+    pub(crate) async fn organization(&self) -> Result<BTreeSet<AccountId>, CommandFailure> {
         let client = aws_sdk_organizations::Client::new(&self.config);
         let pages = client.list_accounts().into_paginator().send();
         let pages: Vec<_> = pages
@@ -107,7 +107,7 @@ impl Discovery {
     /// # Errors
     ///
     /// Where they could not be listed.
-    pub async fn unit(&self, id: &str) -> Result<BTreeSet<AccountId>, CommandFailure> {
+    pub(crate) async fn unit(&self, id: &str) -> Result<BTreeSet<AccountId>, CommandFailure> {
         let client = aws_sdk_organizations::Client::new(&self.config);
         let mut found = BTreeSet::new();
         let mut units = vec![id.to_owned()];
@@ -130,7 +130,7 @@ impl Discovery {
     }
 
     /// The services of one account. What cannot be read leaves the rest alone.
-    pub async fn services(
+    pub(crate) async fn services(
         &self,
         account: &AccountId,
         reader: &Reader,

@@ -19,7 +19,7 @@ const MAX_OF_A_CAUSE: usize = 1000;
 
 /// An execution as it stands.
 #[derive(Debug, Clone, Default)]
-pub struct Execution {
+pub(crate) struct Execution {
     /// `RUNNING`, `SUCCEEDED`, `FAILED`, `TIMED_OUT`, `ABORTED`, `PENDING_REDRIVE`.
     pub status: String,
     /// Its input, where it could be read.
@@ -36,7 +36,7 @@ pub struct Execution {
 
 /// Asks Step Functions, in the region of an ARN.
 #[derive(Debug)]
-pub struct Executions {
+pub(crate) struct Executions {
     client: Client,
 }
 
@@ -46,7 +46,7 @@ impl Executions {
     /// # Errors
     ///
     /// Where no region is set; the ARN's own takes its place.
-    pub async fn new(shared: &SharedArgs, arn: &str) -> Result<Self, CommandFailure> {
+    pub(crate) async fn new(shared: &SharedArgs, arn: &str) -> Result<Self, CommandFailure> {
         let (config, _) = config(shared, ATTEMPTS, timeouts(READ_TIMEOUT), "where the state machine is").await?;
         let mut builder = aws_sdk_sfn::config::Builder::from(&config);
         if let Some(region) = arn.split(':').nth(3).filter(|region| !region.is_empty()) {
@@ -60,7 +60,7 @@ impl Executions {
     /// # Errors
     ///
     /// Where it was not started.
-    pub async fn start(&self, state_machine: &str, name: &str, input: String) -> Result<String, CommandFailure> {
+    pub(crate) async fn start(&self, state_machine: &str, name: &str, input: String) -> Result<String, CommandFailure> {
         let request = self.client.start_execution().state_machine_arn(state_machine).name(name).input(input);
         match request.send().await {
             Ok(answer) => Ok(answer.execution_arn),
@@ -82,7 +82,7 @@ impl Executions {
     /// # Errors
     ///
     /// Where it could not be asked for.
-    pub async fn describe(&self, arn: &str) -> Result<Execution, CommandFailure> {
+    pub(crate) async fn describe(&self, arn: &str) -> Result<Execution, CommandFailure> {
         let answer = self.client.describe_execution().execution_arn(arn).send().await.map_err(|error| {
             let failure = failed("states:DescribeExecution", &error).at(arn);
             match failure.code.as_deref() {
@@ -109,7 +109,7 @@ impl Executions {
     /// # Errors
     ///
     /// Where they could not be read.
-    pub async fn steps(&self, arn: &str, after: i64) -> Result<(Vec<RolloutStep>, i64), CommandFailure> {
+    pub(crate) async fn steps(&self, arn: &str, after: i64) -> Result<(Vec<RolloutStep>, i64), CommandFailure> {
         let mut events: Vec<HistoryEvent> = Vec::new();
         let mut token = None;
         // Newest first: only what is new is read, however long it has been running.
@@ -142,7 +142,7 @@ impl Executions {
     /// # Errors
     ///
     /// Where they could not be listed.
-    pub async fn map_runs(&self, arn: &str) -> Result<Vec<MapRun>, CommandFailure> {
+    pub(crate) async fn map_runs(&self, arn: &str) -> Result<Vec<MapRun>, CommandFailure> {
         let listed = self.client.list_map_runs().execution_arn(arn).into_paginator().items().send();
         let listed: Vec<_> =
             listed.collect::<Result<_, _>>().await.map_err(|error| failed("states:ListMapRuns", &error).at(arn))?;
@@ -159,7 +159,7 @@ impl Executions {
     /// # Errors
     ///
     /// Where it could not be asked for.
-    pub async fn counts(&self, map_run: &str) -> Result<Counts, CommandFailure> {
+    pub(crate) async fn counts(&self, map_run: &str) -> Result<Counts, CommandFailure> {
         let answer = self
             .client
             .describe_map_run()
@@ -180,7 +180,7 @@ impl Executions {
     /// # Errors
     ///
     /// Where it was not stopped.
-    pub async fn stop(&self, arn: &str, cause: &str) -> Result<(), CommandFailure> {
+    pub(crate) async fn stop(&self, arn: &str, cause: &str) -> Result<(), CommandFailure> {
         let request = self.client.stop_execution().execution_arn(arn).error("StoppedByHand").cause(cause);
         request.send().await.map(drop).map_err(|error| failed("states:StopExecution", &error).at(arn))
     }
@@ -200,7 +200,7 @@ fn step(event: &HistoryEvent) -> Option<RolloutStep> {
 }
 
 /// The failure that tells how an execution ended that left no summary.
-pub fn ended_without_summary(arn: &str, execution: &Execution) -> CommandFailure {
+pub(crate) fn ended_without_summary(arn: &str, execution: &Execution) -> CommandFailure {
     let what = match execution.status.as_str() {
         "ABORTED" => "the execution was stopped",
         "TIMED_OUT" => "the execution ran out of time",

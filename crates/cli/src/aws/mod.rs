@@ -1,7 +1,7 @@
 //! What the command line asks AWS for beside the two functions (those: `lambda.rs`), with the caller's own credentials.
 
-pub mod discovery;
-pub mod executions;
+pub(crate) mod discovery;
+pub(crate) mod executions;
 
 use std::error::Error;
 use std::time::Duration;
@@ -27,7 +27,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(20);
 const ATTEMPTS: u32 = 5;
 
 /// Timeouts that every client has; `read` is the longest silence before an answer.
-pub fn timeouts(read: Duration) -> TimeoutConfigBuilder {
+pub(crate) fn timeouts(read: Duration) -> TimeoutConfigBuilder {
     TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(read)
 }
 
@@ -36,7 +36,7 @@ pub fn timeouts(read: Duration) -> TimeoutConfigBuilder {
 /// # Errors
 ///
 /// Where no region is set: `needed` says what for.
-pub async fn config(
+pub(crate) async fn config(
     shared: &SharedArgs,
     attempts: u32,
     timeouts: TimeoutConfigBuilder,
@@ -60,7 +60,7 @@ pub async fn config(
 }
 
 /// The failure where the caller is nobody: there are no credentials, or theirs could not be fetched.
-pub fn no_credentials(error: &(dyn Error + 'static)) -> Option<CommandFailure> {
+pub(crate) fn no_credentials(error: &(dyn Error + 'static)) -> Option<CommandFailure> {
     let causes = || std::iter::successors(Some(error), |&error| error.source());
     causes().any(<dyn Error>::is::<CredentialsError>).then(|| {
         // The innermost cause says what happened; those around it, that something did.
@@ -71,7 +71,7 @@ pub fn no_credentials(error: &(dyn Error + 'static)) -> Option<CommandFailure> {
 }
 
 /// The failure where AWS does not take the caller's credentials; `message` is AWS's.
-pub fn refused_credentials(code: &str, message: &str) -> Option<CommandFailure> {
+pub(crate) fn refused_credentials(code: &str, message: &str) -> Option<CommandFailure> {
     let known = [
         "ExpiredToken",
         "ExpiredTokenException",

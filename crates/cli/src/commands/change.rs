@@ -16,7 +16,7 @@ use crate::screen::{Screen, time_of};
 use crate::text::clean;
 
 /// Changes a service, or shows what would change.
-pub async fn update(
+pub(super) async fn update(
     functions: &Functions,
     screen: &Screen,
     wanted: UpdateArgs,
@@ -28,7 +28,7 @@ pub async fn update(
 }
 
 /// Shows what would change.
-pub async fn plan(
+pub(super) async fn plan(
     functions: &Functions,
     screen: &Screen,
     wanted: UpdateArgs,
@@ -42,7 +42,7 @@ pub async fn plan(
 }
 
 /// Puts back what was there before a change.
-pub async fn restore(functions: &Functions, screen: &Screen, it: RestoreArgs) -> Result<Exit, CommandFailure> {
+pub(super) async fn restore(functions: &Functions, screen: &Screen, it: RestoreArgs) -> Result<Exit, CommandFailure> {
     let change = it.change.unwrap_or_else(|| "previous".to_owned());
     let mut event = match &it.service {
         Some(service) => service.members(),
@@ -81,7 +81,7 @@ fn event_of(wanted: UpdateArgs) -> Result<(Map<String, Value>, RequestArgs), Com
 }
 
 /// The members of an event that say what is to change.
-pub fn change_of(what: &ChangeArgs) -> Result<Map<String, Value>, CommandFailure> {
+pub(super) fn change_of(what: &ChangeArgs) -> Result<Map<String, Value>, CommandFailure> {
     let mut event = Map::new();
     let mut insert = |name: &str, value: Value| event.insert(name.to_owned(), value);
     let usage = |message: String| Err(CommandFailure::new(Exit::Usage, message));
@@ -127,7 +127,7 @@ pub fn change_of(what: &ChangeArgs) -> Result<Map<String, Value>, CommandFailure
 }
 
 /// The members of an event that say who asks, and why.
-pub fn members_of(who: &RequesterArgs) -> Result<Map<String, Value>, CommandFailure> {
+pub(super) fn members_of(who: &RequesterArgs) -> Result<Map<String, Value>, CommandFailure> {
     let mut members = Map::new();
     if let Some(name) = requester(who, |name| std::env::var(name).ok())? {
         members.insert("requested_by".to_owned(), name.into());
@@ -144,7 +144,7 @@ fn user(variable: impl Fn(&str) -> Option<String>) -> Option<String> {
 }
 
 /// Who asks, for what the updater does not read: any name.
-pub fn named(who: &RequesterArgs) -> Option<String> {
+pub(super) fn named(who: &RequesterArgs) -> Option<String> {
     let named = who.requested_by.clone().filter(|name| !name.is_empty());
     named.or_else(|| user(|name| std::env::var(name).ok()))
 }
@@ -231,7 +231,7 @@ fn run_again(key: &str) -> String {
 const MADE_HERE: &str = "cli-";
 
 /// A key that nobody had before; it may also name an execution.
-pub fn new_key() -> Result<String, CommandFailure> {
+pub(super) fn new_key() -> Result<String, CommandFailure> {
     let mut random = [0; 10];
     getrandom::fill(&mut random)
         .map_err(|fault| CommandFailure::new(Exit::NotAsked, format!("this machine has no random numbers: {fault}")))?;

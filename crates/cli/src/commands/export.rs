@@ -11,7 +11,7 @@ const ADVICE: &str = "Give the data files of an export of the history table in D
 
 /// What was found about one service.
 #[derive(Debug)]
-pub struct Verified {
+pub(super) struct Verified {
     /// Its key.
     pub service: String,
     /// What was found.
@@ -20,13 +20,13 @@ pub struct Verified {
 
 impl Verified {
     /// Whether its ledger is as it was written.
-    pub fn is_whole(&self) -> bool {
+    pub(super) fn is_whole(&self) -> bool {
         self.verdict.ok == Some(true)
     }
 }
 
 /// Reads an export: JSON lines of DynamoDB items. `option` is what gave its files.
-pub fn read(export: impl BufRead, option: &str) -> Result<Export, CommandFailure> {
+pub(super) fn read(export: impl BufRead, option: &str) -> Result<Export, CommandFailure> {
     let export = Export::read(export).map_err(|fault| {
         CommandFailure::new(Exit::Failed, format!("the export of {option} cannot be read: {fault}")).advise(ADVICE)
     })?;
@@ -39,7 +39,7 @@ pub fn read(export: impl BufRead, option: &str) -> Result<Export, CommandFailure
 }
 
 /// Checks every ledger in an export, and that it has what an older one had: broken ones first, so that none is lost among whole ones.
-pub fn verify(export: Export, older: Option<Export>) -> Vec<Verified> {
+pub(super) fn verify(export: Export, older: Option<Export>) -> Vec<Verified> {
     let found = match older {
         Some(older) => export.verify_against(older),
         None => export.verify(),

@@ -22,7 +22,7 @@ const PAGES_PER_LOOK: usize = 20;
 const YOUNG: TimeDelta = TimeDelta::seconds(30);
 
 /// Shows changes.
-pub async fn run(functions: &Functions, screen: &mut Screen, asked: &History) -> Result<Exit, CommandFailure> {
+pub(super) async fn run(functions: &Functions, screen: &mut Screen, asked: &History) -> Result<Exit, CommandFailure> {
     let query = query(asked, functions)?;
     match (&asked.change, asked.follow) {
         (Some(_), true) => {

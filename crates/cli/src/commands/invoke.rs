@@ -11,7 +11,7 @@ use crate::lambda::Functions;
 use crate::screen::Screen;
 
 /// Sends the event and prints the whole answer.
-pub async fn run(shared: &SharedArgs, asked: &Invoke) -> Result<Exit, CommandFailure> {
+pub(super) async fn run(shared: &SharedArgs, asked: &Invoke) -> Result<Exit, CommandFailure> {
     let text = read(asked)?;
     let event: Value = serde_json::from_str(&text).map_err(|fault| {
         CommandFailure::new(Exit::Usage, format!("{} is not JSON: {fault}", place(asked)))

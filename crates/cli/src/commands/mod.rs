@@ -19,7 +19,7 @@ use crate::screen::Screen;
 use crate::service::Service;
 
 /// Runs the command.
-pub async fn run(arguments: Arguments, screen: &mut Screen) -> Result<Exit, CommandFailure> {
+pub(crate) async fn run(arguments: Arguments, screen: &mut Screen) -> Result<Exit, CommandFailure> {
     let shared = &arguments.shared;
     match arguments.command {
         Command::Update(it) => change::update(&Functions::new(shared).await?, screen, it.wanted, it.dry_run).await,
@@ -42,14 +42,14 @@ pub async fn run(arguments: Arguments, screen: &mut Screen) -> Result<Exit, Comm
 }
 
 /// Asks the history function, which may be asked twice.
-pub async fn ask_history(functions: &Functions, query: Map<String, Value>) -> Result<Value, CommandFailure> {
+pub(crate) async fn ask_history(functions: &Functions, query: Map<String, Value>) -> Result<Value, CommandFailure> {
     let mut answer = functions.ask(Function::History, &Value::Object(query), true).await?;
     Ok(answer.get_mut("body").map(Value::take).unwrap_or_default())
 }
 
 /// The members of a query that name a service in full. The region of the functions stands in where none was named; the
 /// account, nobody can guess.
-pub fn query_of(service: &Service, functions: &Functions) -> Result<Map<String, Value>, CommandFailure> {
+pub(crate) fn query_of(service: &Service, functions: &Functions) -> Result<Map<String, Value>, CommandFailure> {
     let mut members = service.members();
     members.entry("region").or_insert_with(|| functions.region().into());
     if !members.contains_key("account_id") {

@@ -26,7 +26,7 @@ const FAILED_LOOKS: u32 = 12;
 const NAMED: usize = 20;
 
 /// Starts an execution, follows one, or stops one.
-pub async fn run(shared: &SharedArgs, screen: &Screen, asked: Rollout) -> Result<Exit, CommandFailure> {
+pub(super) async fn run(shared: &SharedArgs, screen: &Screen, asked: Rollout) -> Result<Exit, CommandFailure> {
     let looks = Duration::from_secs(asked.interval);
     if let Some(arn) = &asked.follow {
         return watch(&Executions::new(shared, arn).await?, screen, arn, looks).await;

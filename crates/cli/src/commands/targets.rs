@@ -27,7 +27,7 @@ const MAX_IN_OBJECT: usize = 10_000;
 const MAX_UNREAD: usize = 50;
 
 /// Lists services, as waves.
-pub async fn run(shared: &SharedArgs, screen: &Screen, asked: Targets) -> Result<Exit, CommandFailure> {
+pub(super) async fn run(shared: &SharedArgs, screen: &Screen, asked: Targets) -> Result<Exit, CommandFailure> {
     let change = change_of(&asked.what)?;
     let discovery = Discovery::new(shared).await?;
     let accounts = accounts(&discovery, &asked).await?;
@@ -190,7 +190,7 @@ fn objects(screen: &Screen, waves: &[Vec<RolloutTarget>], folder: &Path) -> Resu
 }
 
 /// Writes how a rollout goes from wave to wave into its input, as far as it was said.
-pub fn set_pace(input: &mut Value, pace: &RolloutPace) {
+pub(super) fn set_pace(input: &mut Value, pace: &RolloutPace) {
     let Some(input) = input.as_object_mut() else { return };
     if let Some(seconds) = pace.bake_seconds {
         input.insert("bake_seconds".to_owned(), seconds.into());

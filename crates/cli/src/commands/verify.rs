@@ -16,7 +16,11 @@ use crate::screen::Screen;
 use crate::service::Service;
 
 /// Asks the history function about one service.
-pub async fn online(functions: &Functions, screen: &Screen, service: Option<&Service>) -> Result<Exit, CommandFailure> {
+pub(super) async fn online(
+    functions: &Functions,
+    screen: &Screen,
+    service: Option<&Service>,
+) -> Result<Exit, CommandFailure> {
     // clap's group demands one.
     let service = service.ok_or_else(|| CommandFailure::new(Exit::Usage, "no service was named"))?;
     let mut query = query_of(service, functions)?;
@@ -47,7 +51,7 @@ pub async fn online(functions: &Functions, screen: &Screen, service: Option<&Ser
 }
 
 /// Checks files of a DynamoDB export on this machine, and that what an older export had stands in it.
-pub fn offline(screen: &Screen, files: &[PathBuf], older: &[PathBuf]) -> Result<Exit, CommandFailure> {
+pub(super) fn offline(screen: &Screen, files: &[PathBuf], older: &[PathBuf]) -> Result<Exit, CommandFailure> {
     if files.iter().chain(older).filter(|file| file.as_os_str() == "-").count() > 1 {
         return Err(CommandFailure::new(Exit::Usage, "standard input (-) can be read once only"));
     }

@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 
 /// The file in a folder of its own, which nobody else reads. Both go with it.
-pub struct Doorway {
+pub(super) struct Doorway {
     folder: PathBuf,
     file: PathBuf,
 }
 
 impl Doorway {
     /// A file that leads to `url`.
-    pub fn new(url: &str) -> io::Result<Self> {
+    pub(super) fn new(url: &str) -> io::Result<Self> {
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(io::Error::other)?;
         let folder = std::env::temp_dir().join(format!("ecs-updater-{:016x}", u64::from_ne_bytes(random)));
@@ -35,7 +35,7 @@ impl Doorway {
     }
 
     /// The file to open.
-    pub fn file(&self) -> &Path {
+    pub(super) fn file(&self) -> &Path {
         &self.file
     }
 }
@@ -48,7 +48,7 @@ impl Drop for Doorway {
 }
 
 /// A page that leads on to `url`, which is ours: nothing in it needs escaping.
-pub fn page(url: &str) -> String {
+pub(super) fn page(url: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>ecs-updater</title>\
          <meta name=\"referrer\" content=\"no-referrer\"><meta http-equiv=\"refresh\" content=\"0; url={url}\"></head>\

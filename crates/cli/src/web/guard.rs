@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use super::{HEADERS, plain};
 
 /// Decides on requests.
-pub struct Guard {
+pub(super) struct Guard {
     port: u16,
     path: String,
     token: String,
@@ -31,23 +31,23 @@ pub struct Guard {
 
 impl Guard {
     /// A guard with a token and a session that nobody can guess.
-    pub fn new(port: u16) -> Result<Self, getrandom::Error> {
+    pub(super) fn new(port: u16) -> Result<Self, getrandom::Error> {
         let path = format!("/{}/", secret()?);
         Ok(Self { port, path, token: secret()?, used: AtomicBool::new(false), session: secret()? })
     }
 
     /// The path that the page lies under, from slash to slash.
-    pub fn path(&self) -> &str {
+    pub(super) fn path(&self) -> &str {
         &self.path
     }
 
     /// The address that lets in, once.
-    pub fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         format!("http://127.0.0.1:{}{}?token={}", self.port, self.path, self.token)
     }
 
     /// Whether the address has let somebody in.
-    pub fn is_used(&self) -> bool {
+    pub(super) fn is_used(&self) -> bool {
         self.used.load(Ordering::SeqCst)
     }
 
@@ -79,7 +79,7 @@ impl Guard {
 }
 
 /// Lets a request through, trades a token for a cookie, or refuses; and puts the headers on whatever comes of it.
-pub async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+pub(super) async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     let mut response = decide(&guard, request, next).await;
     for (name, value) in HEADERS {
         response.headers_mut().insert(name, HeaderValue::from_static(value));

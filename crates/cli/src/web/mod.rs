@@ -37,7 +37,7 @@ struct Site {
 }
 
 /// Serves the page until the process is ended.
-pub async fn serve(functions: Functions, screen: &Screen, asked: &History) -> Result<Exit, CommandFailure> {
+pub(crate) async fn serve(functions: Functions, screen: &Screen, asked: &History) -> Result<Exit, CommandFailure> {
     let failure = |fault: &dyn std::fmt::Display| {
         CommandFailure::new(Exit::Failed, format!("the page cannot be served on this machine: {fault}"))
     };

@@ -28,7 +28,7 @@ const LIMIT: u8 = 20;
 /// What the reader asked for. Empty is not set.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-pub struct Filters {
+pub(super) struct Filters {
     #[serde(deserialize_with = "trimmed")]
     pub service: String,
     #[serde(deserialize_with = "trimmed")]
@@ -66,7 +66,7 @@ fn trimmed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Erro
 
 impl Filters {
     /// What the command line asked for.
-    pub fn of_arguments(asked: &History) -> Self {
+    pub(super) fn of_arguments(asked: &History) -> Self {
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
         Self {
             service: asked.service.as_ref().map(ToString::to_string).unwrap_or_default(),
@@ -86,7 +86,7 @@ impl Filters {
     }
 
     /// Whether nothing was asked for yet.
-    pub fn is_unset(&self) -> bool {
+    pub(super) fn is_unset(&self) -> bool {
         *self == Self::default()
     }
 
@@ -306,7 +306,7 @@ impl Row {
 }
 
 /// The page for these filters, and its HTTP status.
-pub async fn build(functions: &Functions, filters: Filters) -> (StatusCode, askama::Result<String>) {
+pub(super) async fn build(functions: &Functions, filters: Filters) -> (StatusCode, askama::Result<String>) {
     let mut status = StatusCode::OK;
     let mut view = View {
         title: filters.title(),

@@ -15,11 +15,11 @@ use tokio::process::Command;
 use crate::stub::{Ran, command};
 
 /// What the stub answers: a result, or an error's code and message.
-pub type Reply = Result<Value, (&'static str, &'static str)>;
+pub(crate) type Reply = Result<Value, (&'static str, &'static str)>;
 
 /// One call.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Call {
+pub(crate) struct Call {
     /// Such as `ListClusters`.
     pub operation: String,
     /// Its input.
@@ -32,7 +32,7 @@ pub struct Call {
 
 impl Call {
     /// A member of the input, as text.
-    pub fn text(&self, name: &str) -> &str {
+    pub(crate) fn text(&self, name: &str) -> &str {
         self.input[name].as_str().unwrap_or_default()
     }
 }
@@ -45,7 +45,7 @@ struct Shared {
 }
 
 /// The stub; it ends with the test's runtime.
-pub struct Aws {
+pub(crate) struct Aws {
     shared: Arc<Shared>,
     url: String,
     home: tempfile::TempDir,
@@ -53,7 +53,7 @@ pub struct Aws {
 
 impl Aws {
     /// A stub that answers by `script`. `AssumeRole` answers by itself where `script` gives null.
-    pub async fn start(script: impl Fn(&Call) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(script: impl Fn(&Call) -> Reply + Send + Sync + 'static) -> Self {
         let shared = Arc::new(Shared { script: Box::new(script), seen: Mutex::default() });
         let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -63,27 +63,27 @@ impl Aws {
     }
 
     /// The command line, which knows of no AWS but this one.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         command(arguments, self.home.path(), "AWS_ENDPOINT_URL", &self.url)
     }
 
     /// Runs it to its end.
-    pub async fn run(&self, arguments: &[&str]) -> Ran {
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Ran {
         Ran::of(self.command(arguments).output().await.unwrap())
     }
 
     /// Runs it to its end with this standard input.
-    pub async fn run_with_input(&self, arguments: &[&str], input: &Value) -> Ran {
+    pub(crate) async fn run_with_input(&self, arguments: &[&str], input: &Value) -> Ran {
         Ran::of_input(self.command(arguments), input.to_string().as_bytes()).await
     }
 
     /// The calls that came in.
-    pub fn seen(&self) -> Vec<Call> {
+    pub(crate) fn seen(&self) -> Vec<Call> {
         self.shared.seen.lock().unwrap().clone()
     }
 
     /// Those of one operation.
-    pub fn calls(&self, operation: &str) -> Vec<Call> {
+    pub(crate) fn calls(&self, operation: &str) -> Vec<Call> {
         self.seen().into_iter().filter(|call| call.operation == operation).collect()
     }
 }
@@ -144,7 +144,7 @@ fn form(body: &[u8]) -> Value {
 }
 
 /// One page of `items` under `member`, two at a time: the token is where it begins.
-pub fn page(member: &str, items: &[Value], call: &Call, token: &str) -> Value {
+pub(crate) fn page(member: &str, items: &[Value], call: &Call, token: &str) -> Value {
     let all = items.len();
     let from: usize = call.input.get(token).and_then(Value::as_str).map_or(0, |from| from.parse().unwrap());
     let to = (from + 2).min(all);
@@ -158,7 +158,7 @@ pub fn page(member: &str, items: &[Value], call: &Call, token: &str) -> Value {
 /// Services as tests write them: `account/region/cluster/service`, with `!` before a service that is being deleted and
 /// its tags behind `?`, such as `222222222222/eu-west-1/prod/web?team=edge`.
 #[derive(Clone, Default)]
-pub struct Ecs(BTreeMap<Place, Vec<Kept>>);
+pub(crate) struct Ecs(BTreeMap<Place, Vec<Kept>>);
 
 /// Account and region.
 type Place = (String, String);
@@ -166,7 +166,7 @@ type Place = (String, String);
 type Kept = (String, String, Value);
 
 impl Ecs {
-    pub fn new(services: &[&str]) -> Self {
+    pub(crate) fn new(services: &[&str]) -> Self {
         let mut ecs = Self::default();
         for text in services {
             let (text, tags) = text.split_once('?').unwrap_or((text, ""));
@@ -187,7 +187,7 @@ impl Ecs {
     }
 
     /// What ECS answers; null to what it does not know.
-    pub fn answer(&self, call: &Call) -> Value {
+    pub(crate) fn answer(&self, call: &Call) -> Value {
         let empty = Vec::new();
         let here = self.0.get(&(call.account.clone(), call.region.clone())).unwrap_or(&empty);
         let cluster = call.text("cluster").rsplit('/').next().unwrap();

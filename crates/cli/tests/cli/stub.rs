@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::process::Command;
 
 /// What the stub answers to one invocation.
-pub enum Reply {
+pub(crate) enum Reply {
     /// The function's answer.
     Payload(Value),
     /// A function error: type and message.
@@ -29,7 +29,7 @@ pub enum Reply {
 }
 
 /// 200 with this body.
-pub fn ok(body: &Value) -> Reply {
+pub(crate) fn ok(body: &Value) -> Reply {
     Reply::Payload(json!({"statusCode": 200, "body": body}))
 }
 
@@ -41,7 +41,7 @@ struct Shared {
 }
 
 /// The stub; it ends with the test's runtime.
-pub struct Stub {
+pub(crate) struct Stub {
     shared: Arc<Shared>,
     url: String,
     home: tempfile::TempDir,
@@ -49,7 +49,7 @@ pub struct Stub {
 
 impl Stub {
     /// A stub that answers by `script`, which gets the function's name and the event.
-    pub async fn start(script: impl Fn(&str, &Value) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(script: impl Fn(&str, &Value) -> Reply + Send + Sync + 'static) -> Self {
         let shared = Arc::new(Shared { script: Box::new(script), seen: Mutex::default() });
         let router = Router::new()
             .route("/2015-03-31/functions/{name}/invocations", post(invoke))
@@ -61,33 +61,33 @@ impl Stub {
     }
 
     /// The command line, which knows of no Lambda but this one.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         command(arguments, self.home.path(), "AWS_ENDPOINT_URL_LAMBDA", &self.url)
     }
 
     /// Runs it to its end.
-    pub async fn run(&self, arguments: &[&str]) -> Ran {
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Ran {
         Ran::of(self.command(arguments).output().await.unwrap())
     }
 
     /// Runs it to its end with this standard input.
-    pub async fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> Ran {
+    pub(crate) async fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> Ran {
         Ran::of_input(self.command(arguments), input).await
     }
 
     /// Functions and events that came in.
-    pub fn seen(&self) -> Vec<(String, Value)> {
+    pub(crate) fn seen(&self) -> Vec<(String, Value)> {
         self.shared.seen.lock().unwrap().clone()
     }
 
     /// The only event that came in, and the function it came to.
-    pub fn only(&self) -> (String, Value) {
+    pub(crate) fn only(&self) -> (String, Value) {
         let seen = self.seen();
         assert_eq!(seen.len(), 1, "{seen:?}");
         seen[0].clone()
     }
 
-    pub fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 }
@@ -123,7 +123,7 @@ fn is_query(event: &Value) {
 
 /// The command line, with nothing of the machine's environment but what is set here. `endpoint` is the variable that names
 /// the stub to it.
-pub fn command(arguments: &[&str], home: &FilePath, endpoint: &str, url: &str) -> Command {
+pub(crate) fn command(arguments: &[&str], home: &FilePath, endpoint: &str, url: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ecs-updater"));
     command
         .args(arguments)
@@ -144,14 +144,14 @@ pub fn command(arguments: &[&str], home: &FilePath, endpoint: &str, url: &str) -
 
 /// How a run ended.
 #[derive(Debug)]
-pub struct Ran {
+pub(crate) struct Ran {
     pub code: i32,
     pub out: String,
     pub err: String,
 }
 
 impl Ran {
-    pub fn of(output: Output) -> Self {
+    pub(crate) fn of(output: Output) -> Self {
         Self {
             code: output.status.code().unwrap(),
             out: String::from_utf8(output.stdout).unwrap(),
@@ -160,19 +160,19 @@ impl Ran {
     }
 
     /// Runs `command` to its end with this standard input.
-    pub async fn of_input(mut command: Command, input: &[u8]) -> Self {
+    pub(crate) async fn of_input(mut command: Command, input: &[u8]) -> Self {
         let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(input).await.unwrap();
         Self::of(child.wait_with_output().await.unwrap())
     }
 
     /// Standard output as JSON.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|fault| panic!("{fault}: {self:?}"))
     }
 
     /// Fails where a line is wider than a usual terminal or holds what a terminal would obey.
-    pub fn is_legible(&self) {
+    pub(crate) fn is_legible(&self) {
         for line in self.out.lines().chain(self.err.lines()) {
             assert!(line.chars().count() <= 80, "wider than 80: {line}");
         }
@@ -180,17 +180,17 @@ impl Ran {
     }
 
     /// Fails where it holds what a terminal would obey.
-    pub fn is_harmless(&self) {
+    pub(crate) fn is_harmless(&self) {
         for text in [&self.out, &self.err] {
             assert!(!text.chars().any(|it| is_unseen(it) && it != '\n'), "{text:?}");
         }
     }
 }
 
-pub const CHANGE: &str = "019aa6b0-5e0f-7cc3-9d52-1f2a3b4c5d6e";
+pub(crate) const CHANGE: &str = "019aa6b0-5e0f-7cc3-9d52-1f2a3b4c5d6e";
 
 /// A state as records keep it.
-pub fn state(image: &str, revision: u32, count: u32) -> Value {
+pub(crate) fn state(image: &str, revision: u32, count: u32) -> Value {
     json!({"clusterArn": "arn:aws:ecs:eu-west-1:222222222222:cluster/prod",
         "serviceArn": "arn:aws:ecs:eu-west-1:222222222222:service/prod/web", "taskDefinitionName": "web",
         "taskDefinitionFamily": "web", "serviceImage": image, "images": {"web": image}, "serviceMemory": 64,
@@ -200,7 +200,7 @@ pub fn state(image: &str, revision: u32, count: u32) -> Value {
 }
 
 /// A change of the service `web`, with members that take the place of the usual ones.
-pub fn change(members: &Value) -> Value {
+pub(crate) fn change(members: &Value) -> Value {
     let mut change = json!({"change_id": CHANGE, "status": "COMPLETED", "account_id": "222222222222",
         "region": "eu-west-1", "ecs_cluster_name": "prod", "ecs_service_name": "web",
         "started_at": "2026-11-22T09:30:00.123Z", "applied_at": "2026-11-22T09:30:02.123Z",
@@ -216,12 +216,12 @@ pub fn change(members: &Value) -> Value {
 }
 
 /// A page of changes.
-pub fn page(changes: &[Value], next_token: Option<&str>) -> Reply {
+pub(crate) fn page(changes: &[Value], next_token: Option<&str>) -> Reply {
     ok(&json!({"changes": changes, "next_token": next_token}))
 }
 
 /// The answer of the updater.
-pub fn updated(members: &Value) -> Reply {
+pub(crate) fn updated(members: &Value) -> Reply {
     let mut body = json!({"change_id": CHANGE, "status": "APPLIED", "account_id": "222222222222", "region": "eu-west-1",
         "ecs_cluster_name": "prod", "ecs_service_name": "web", "deployment_id": "ecs-svc/1234567890123456789",
         "timestamp": "2026-11-22T09:30:00.123Z", "replayed": false,
@@ -233,4 +233,4 @@ pub fn updated(members: &Value) -> Reply {
 }
 
 /// Text that would take over a terminal or a page.
-pub const HOSTILE: &str = "<script>alert(1)</script>\u{1b}[2J\u{9b}31m\u{7}\u{202e}gpj\u{3164}\" onload=\"x";
+pub(crate) const HOSTILE: &str = "<script>alert(1)</script>\u{1b}[2J\u{9b}31m\u{7}\u{202e}gpj\u{3164}\" onload=\"x";
