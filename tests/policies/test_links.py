@@ -55,10 +55,55 @@ def test_every_link_goes_somewhere(page: Path) -> None:
     assert faults(page) == []
 
 
-def test_every_page_of_docs_is_in_the_readmes_table() -> None:
-    linked = {link.partition("#")[0] for link in LINK.findall((ROOT / "README.md").read_text())}
-    missing = {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")} - linked
-    assert not missing
+def linked(page: Path) -> set[Path]:
+    """The files that a page links to."""
+    links = (link.partition("#")[0] for link in LINK.findall(FENCE.sub("", page.read_text())))
+    return {(page.parent / link).resolve() for link in links if link and "://" not in link}
+
+
+def test_every_page_of_docs_is_in_the_book() -> None:
+    docs = ROOT / "docs"
+    assert set(docs.rglob("*.md")) - {docs / "SUMMARY.md"} - linked(docs / "SUMMARY.md") == set()
+
+
+def test_the_readme_links_the_index_and_the_index_every_page() -> None:
+    index = ROOT / "docs" / "README.md"
+    assert index in linked(ROOT / "README.md")
+    assert set(index.parent.glob("*.md")) - {index, index.parent / "SUMMARY.md"} - linked(index) == set()
+
+
+# Pages that say where in the code something is, and what names a file there.
+MAPS = [ROOT / "docs" / f"{name}.md" for name in ("ADDING", "ARCHITECTURE", "PROTOCOL", "TESTING")] + sorted(
+    (ROOT / "docs" / "decisions").glob("*.md")
+)
+FILE = re.compile(r"`((?:src|crates|schema|policies|tests|infrastructure|local|docs|fuzz)/[\w./-]*)`")
+# A file, and behind a colon what is in it.
+NAMED = re.compile(r"`([\w./-]+\.rs)`: ((?:`[\w:]+`(?:, | and )?)+)")
+
+
+@pytest.mark.parametrize("page", MAPS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_maps_of_the_code_name_is_there(page: Path) -> None:
+    assert missing(page.read_text()) == []
+
+
+def missing(text: str) -> list[str]:
+    """The files that a page names and that are not there, and the names behind them that are not in them."""
+    wrong = [f"{name} is not there" for name in FILE.findall(text) if not (ROOT / name).exists()]
+    for name, inside in NAMED.findall(text):
+        if not (ROOT / name).is_file():
+            continue
+        code = (ROOT / name).read_text()
+        for word in re.findall(r"[\w:]+", inside.replace("`", " ")):
+            if word not in ("and", ":") and not re.search(rf"\b{word.rpartition('::')[2]}\b", code):
+                wrong.append(f"{name} has no {word}")
+    return wrong
+
+
+def test_a_name_that_is_not_there_is_found() -> None:
+    assert missing("`src/lib.rs` and `src/gone.rs`; `src/commit.rs`: `commit`, `Decision::Gone` and `Bound`") == [
+        "src/gone.rs is not there",
+        "src/commit.rs has no Decision::Gone",
+    ]
 
 
 def test_what_goes_nowhere_is_found(tmp_path: Path) -> None:
