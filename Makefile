@@ -157,6 +157,12 @@ lint-validators: $(VENV)/stamp $(TOOLS)/stamp
 lint-permissions: $(VENV)/stamp $(TOOLS)/node/stamp
 	$(VENV)/bin/python -m pytest -p no:cacheprovider tests/policies
 
+# The pages of docs as one book (book.toml); a page of docs/SUMMARY.md that is not there fails it.
+.PHONY: book
+lint-code: book
+book: $(TOOLS)/mdbook/stamp ## the documentation as a book, in target/book (minutes to install mdBook at first)
+	$(TOOLS)/mdbook/bin/mdbook build --dest-dir $(abspath $(TARGET))/book
+
 # Skipped, and said so, where the machine has no Terraform or no AWS provider for it (TF_PLUGIN_DIR: a folder that has one).
 lint-terraform: $(VENV)/stamp
 	@$(VENV)/bin/python local/terraform.py lint
@@ -309,6 +315,16 @@ $(TOOLS)/python/stamp $(TOOLS)/sam/stamp $(TOOLS)/checkov/stamp $(TOOLS)/rust/st
 # What `make bench-start` measures against.
 $(TOOLS)/bench/stamp: benches/first_version/requirements.txt
 	$(call virtual_environment,$(TOOLS)/bench,$<)
+
+# mdBook has no wheel of its own makers, so it is built: without its server and its search, and without optimizing it. What it is built of is
+# pinned by its own lock file.
+MDBOOK := 0.5.4
+$(TOOLS)/mdbook/stamp: Makefile | cargo
+	@if test "$$($(@D)/bin/mdbook --version 2>/dev/null)" != "mdbook v$(MDBOOK)"; then \
+	  echo "installing mdbook $(MDBOOK) into $(@D)"; \
+	  CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=$(@D)/target cargo install --quiet --locked --no-default-features --profile dev \
+	    --root $(@D) mdbook@$(MDBOOK) && rm -rf $(@D)/target; fi
+	@touch $@
 
 # Node itself is in the Python environment: PyPI has it as a wheel.
 $(TOOLS)/node/stamp: infrastructure/validators/package-lock.json infrastructure/validators/package.json $(TOOLS)/python/stamp
