@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 from pathlib import Path
@@ -77,8 +78,11 @@ MAPS = [ROOT / "docs" / f"{name}.md" for name in ("ADDING", "ARCHITECTURE", "PRO
     (ROOT / "docs" / "decisions").glob("*.md")
 )
 FILE = re.compile(r"`((?:src|crates|schema|policies|tests|infrastructure|local|docs|fuzz)/[\w./-]*)`")
-# A file, and behind a colon what is in it.
-NAMED = re.compile(r"`([\w./-]+\.rs)`: ((?:`[\w:]+`(?:, | and )?)+)")
+# A file, and behind a colon what is defined in it.
+DEFINED = re.compile(r"`([\w./-]+\.rs)`: ((?:`[\w:]+`(?:, | and )?)+)")
+# A method of a type, wherever that is.
+METHOD = re.compile(r"`([A-Z]\w+)::([a-z]\w*)`")
+DEFINITION = r"\b(?:fn|struct|enum|const|static|type|trait)\s+{}\b"
 
 
 @pytest.mark.parametrize("page", MAPS, ids=lambda page: str(page.relative_to(ROOT)))
@@ -86,24 +90,31 @@ def test_what_maps_of_the_code_name_is_there(page: Path) -> None:
     assert missing(page.read_text()) == []
 
 
+@functools.cache
+def code() -> dict[str, str]:
+    """Each Rust file with its text."""
+    listed = subprocess.run(["git", "ls-files", "*.rs"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return {name: (ROOT / name).read_text() for name in listed.stdout.splitlines() if (ROOT / name).exists()}
+
+
 def missing(text: str) -> list[str]:
-    """The files that a page names and that are not there, and the names behind them that are not in them."""
+    """The files that a page names and that are not there, and what it says to be in them and is not."""
     wrong = [f"{name} is not there" for name in FILE.findall(text) if not (ROOT / name).exists()]
-    for name, inside in NAMED.findall(text):
-        if not (ROOT / name).is_file():
-            continue
-        code = (ROOT / name).read_text()
-        for word in re.findall(r"[\w:]+", inside.replace("`", " ")):
-            if word not in ("and", ":") and not re.search(rf"\b{word.rpartition('::')[2]}\b", code):
+    for name, inside in DEFINED.findall(text):
+        for word in re.findall(r"`([\w:]+)`", inside):
+            if not re.search(DEFINITION.format(word.rpartition("::")[2]), code().get(name, "")):
                 wrong.append(f"{name} has no {word}")
+    for owner, method in METHOD.findall(text):
+        implemented = re.compile(rf"^\s*impl\b[^\n]*\b{owner}\b", re.MULTILINE)
+        defined = re.compile(DEFINITION.format(method))
+        if not any(implemented.search(text) and defined.search(text) for text in code().values()):
+            wrong.append(f"{owner} has no {method}")
     return wrong
 
 
 def test_a_name_that_is_not_there_is_found() -> None:
-    assert missing("`src/lib.rs` and `src/gone.rs`; `src/commit.rs`: `commit`, `Decision::Gone` and `Bound`") == [
-        "src/gone.rs is not there",
-        "src/commit.rs has no Decision::Gone",
-    ]
+    named = "`src/lib.rs` and `src/gone.rs`; `src/commit.rs`: `commit`, `Gone` and `Bound`; `Head::behind`, `Head::gone`"
+    assert missing(named) == ["src/gone.rs is not there", "src/commit.rs has no Gone", "Head has no gone"]
 
 
 def test_what_goes_nowhere_is_found(tmp_path: Path) -> None:
