@@ -107,7 +107,7 @@ def missing(text: str) -> list[str]:
     for owner, method in METHOD.findall(text):
         implemented = re.compile(rf"^\s*impl\b[^\n]*\b{owner}\b", re.MULTILINE)
         defined = re.compile(DEFINITION.format(method))
-        if not any(implemented.search(text) and defined.search(text) for text in code().values()):
+        if not any(implemented.search(file) and defined.search(file) for file in code().values()):
             wrong.append(f"{owner} has no {method}")
     return wrong
 
