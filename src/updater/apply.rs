@@ -1,11 +1,13 @@
 //! What touches the target account: register, update, tag; each call once, or again where it is known that it did nothing.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use domain::call_error::{CallError, Effect};
+use domain::ecs::deployment_status::CLOCK_TOLERANCE;
 use domain::ecs::service::{Service, Snapshot};
 use domain::ecs::task_definition::TaskDefinition;
 use domain::error::{Code, Failure};
@@ -209,14 +211,17 @@ impl Applying<'_> {
             |definition| format!("{} for service {}", definition.family_and_revision(), self.key),
         );
         let rejected = |error: &CallError| messages::rejected(Code::ServiceUpdateFailed, &what, error);
+        let first_sent = Cell::new(None);
         let once = async |time| {
+            first_sent.set(first_sent.get().or(Some((self.clock)())));
             let sent = self.target.ecs.update_service(&body, before.tags.clone(), time).await;
             // What was registered a moment ago may not be known everywhere yet.
             sent.map_err(|error| if is_new { error.of_a_new_revision() } else { error })
         };
         let back = async || {
             let service = self.target.ecs.describe_service(self.key).await?;
-            Ok(match self.is_updated(&service, definition, before) {
+            let is_forced = |sent| self.is_forced_since(&service, definition, before, sent);
+            Ok(match self.is_updated(&service, definition, before) || first_sent.get().is_some_and(is_forced) {
                 true => Some(ReadBack::ours(Ok(service))),
                 // A read that lags behind shows an earlier deployment than the one before.
                 false if self.deploys(definition) && service.deployed_at() > before.deployed_at() => {
@@ -268,6 +273,22 @@ impl Applying<'_> {
         (now.task_definition_arn() == wanted || !self.deploys(definition))
             && covers_parameters(now, parameters)
             && (!self.update.force_new_deployment || now.deployment_id() != before.deployment_id())
+    }
+
+    /// Whether a deployment that was created since `sent` is the one that was forced. It deploys whatever the service runs by then, which
+    /// somebody else may have set since it was described.
+    fn is_forced_since(
+        &self,
+        now: &Service,
+        definition: Option<&TaskDefinition>,
+        before: &Service,
+        sent: DateTime<Utc>,
+    ) -> bool {
+        definition.is_none()
+            && self.update.force_new_deployment
+            && covers_parameters(now, &self.update.parameters)
+            && now.deployment_id() != before.deployment_id()
+            && now.deployed_at().is_some_and(|created| created >= sent - CLOCK_TOLERANCE)
     }
 
     async fn change_tags(&self, after: &mut Snapshot, done: &mut Vec<String>) -> Result<(), Stopped> {
