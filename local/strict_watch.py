@@ -8,6 +8,7 @@ reach no bus of another account, and lose what they cannot deliver. How alarms a
 from __future__ import annotations
 
 import contextvars
+import hashlib
 import json
 import os
 import threading
@@ -345,9 +346,18 @@ def invoke_target(target: dict[str, Any], event: dict[str, Any], rule: dict[str,
 original_to_queue: Callable[..., None] = eventbridge._dispatch_to_sqs
 
 
-def to_queue(spec: Any, *rest: Any) -> None:
-    """A rule's message to a queue, which SQS counts."""
-    original_to_queue(spec, *rest)
+def to_queue(spec: Any, payload: str, *rest: Any) -> None:
+    """A rule's message to a queue, which SQS counts. One to a FIFO queue has an id made of its body, and of all that come with that id
+    within five minutes, whoever sends them, the queue keeps one: MiniStack forgets those of rules.
+    <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/FIFO-queues-exactly-once-processing.html>"""
+    queue, once = sqs._queue_by_arn(str(spec)), hashlib.sha256(payload.encode()).hexdigest()
+    if queue and queue.get("is_fifo"):
+        sqs._prune_dedup(queue)
+        if once in queue["dedup_cache"]:
+            return
+        kept = {"id": once, "md5": "", "md5a": None, "seq": None}
+        queue["dedup_cache"][once] = {"expire": time.time() + sqs._DEDUP_WINDOW_S, **kept}
+    original_to_queue(spec, payload, *rest)
     cloudwatch.record_metric("AWS/SQS", "NumberOfMessagesSent", 1, "Count", {"QueueName": spec.resource})
 
 

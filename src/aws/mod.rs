@@ -8,6 +8,7 @@ pub mod history_reader;
 pub mod images;
 pub mod ledger_store;
 mod organization;
+pub mod push_queue;
 pub mod rate_limit;
 pub mod registry_client;
 pub mod sessions;

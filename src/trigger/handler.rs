@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
 use chrono::Utc;
-use domain::ecr_push::{Delivery, Mapping, Message, Push, UpdaterVerdict, groups};
+use domain::ecr_push::{ARRIVALS, Delivery, Mapping, Message, Push, UpdaterVerdict, groups};
 use domain::event::request::Defaults;
 use domain::ids::{FunctionArn, Identity, Region};
 use domain::image::ImageReference;
@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::aws::documents::Setting;
 use crate::aws::images::Registries;
+use crate::aws::push_queue::PushQueue;
 use crate::aws::updater_client::UpdaterClient;
 use crate::runtime::{self, EventText};
 use crate::{aws, telemetry};
@@ -27,6 +28,10 @@ use crate::{aws, telemetry};
 const TO_ANSWER: Duration = Duration::from_secs(5);
 /// With less time left nothing is sent to the updater: the message comes again, and has more time then.
 const TO_SEND: Duration = Duration::from_secs(10);
+
+/// After how long it is tried again to pass a push on. While one waits for that, so do all that arrive, which they would do until the
+/// queue delivers it again, too.
+const PASS_ON_AFTER: Duration = Duration::from_secs(5);
 
 /// Messages of SQS.
 #[derive(Deserialize)]
@@ -49,12 +54,14 @@ struct Attributes {
     /// A number, as a text.
     #[serde(rename = "ApproximateReceiveCount")]
     received: Option<String>,
+    #[serde(rename = "MessageGroupId")]
+    group: Option<String>,
 }
 
 impl From<SqsMessage> for Message {
     fn from(message: SqsMessage) -> Self {
         let received = message.attributes.received.and_then(|count| count.parse().ok()).unwrap_or(1);
-        Self { id: message.id, body: message.body, received }
+        Self { id: message.id, body: message.body, received, group: message.attributes.group }
     }
 }
 
@@ -100,7 +107,11 @@ pub async fn run() -> Result<(), String> {
     let mapping = Setting::new(given, &shared, parse);
     // So that the first push does not wait for it. A failure is logged where it happens, and the push comes again.
     let _ = mapping.at(Utc::now()).await;
-    let trigger = &Trigger::new(&shared, updater, mapping);
+    let mut trigger = Trigger::new(&shared, updater, mapping);
+    if let Some(queue) = variable("TRIGGER_QUEUE") {
+        trigger = trigger.with_queue(&shared, queue);
+    }
+    let trigger = &trigger;
     runtime::serve(service_fn(async |event: LambdaEvent<EventText>| {
         let left = event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
         trigger.answer(event.payload.bytes(), Instant::now() + left).await
@@ -113,6 +124,9 @@ pub struct Trigger {
     registries: Registries,
     updater: UpdaterClient,
     mapping: Setting<Mapping>,
+    /// Where pushes are passed on.
+    /// The queue that messages come from.
+    queue: Option<PushQueue>,
 }
 
 impl Trigger {
@@ -120,7 +134,14 @@ impl Trigger {
     #[must_use]
     pub fn new(shared: &SdkConfig, updater: String, mapping: impl Into<Setting<Mapping>>) -> Self {
         let registries = Registries::new(shared, Settings::default());
-        Self { registries, updater: UpdaterClient::new(shared, updater), mapping: mapping.into() }
+        Self { registries, updater: UpdaterClient::new(shared, updater), mapping: mapping.into(), queue: None }
+    }
+
+    /// One that passes on what arrives in the queue of this URL. Without it, it acts on that at once: so did the templates of
+    /// earlier versions want it.
+    #[must_use]
+    pub fn with_queue(self, shared: &SdkConfig, url: String) -> Self {
+        Self { queue: Some(PushQueue::new(shared, url)), ..self }
     }
 
     /// Answers messages of SQS: which of them shall come again. `until` is when Lambda ends the invocation: what the updater has not
@@ -134,6 +155,46 @@ impl Trigger {
             error_type: "JsonValidation".to_owned(),
             error_message: format!("this function takes messages of SQS: {error}"),
         })?;
+        let messages = messages.records.into_iter().map(Message::from);
+        let is_new = |message: &Message| self.queue.is_some() && message.group.as_deref() == Some(ARRIVALS);
+        let (arrived, passed_on): (Vec<_>, Vec<_>) = messages.partition(is_new);
+        let mut again = self.pass_on(&arrived, until).await;
+        if arrived.is_empty() || !passed_on.is_empty() {
+            again.extend(self.act(passed_on, until).await?);
+        }
+        Ok(Again { messages: again.into_iter().map(|id| AgainMessage { id }).collect() })
+    }
+
+    /// Puts what arrived into the groups of its repositories, one after the other: which messages shall come again. Nothing of it is acted
+    /// on here, so that all are through at once, whatever becomes of them.
+    async fn pass_on(&self, arrived: &[Message], until: Instant) -> Vec<String> {
+        for (index, message) in arrived.iter().enumerate() {
+            while let Err(why) = self.pass_one_on(message).await {
+                if Instant::now() + PASS_ON_AFTER + TO_SEND > until {
+                    tracing::error!(messages = arrived.len() - index, "not passed on, they come again: {why}");
+                    return arrived[index..].iter().map(|message| message.id.clone()).collect();
+                }
+                tracing::warn!("not passed on yet: {why}");
+                tokio::time::sleep(PASS_ON_AFTER).await;
+            }
+        }
+        Vec::new()
+    }
+
+    async fn pass_one_on(&self, message: &Message) -> Result<(), String> {
+        let Some(queue) = &self.queue else { return Ok(()) };
+        let mapping = self.mapping.at(Utc::now()).await;
+        let mapping = mapping.map_err(|why| format!("what TRIGGER_MAPPING maps could not be read from {why}"))?;
+        let Some(group) = mapping.passes_on(&message.body) else { return Ok(()) };
+        // By its body, which is the same, the queue would take it for the one that arrived and keep neither.
+        let once = format!("passed-on-{}", message.id);
+        queue.send(&message.body, &group, &once).await.map_err(|error| error.to_string())?;
+        tracing::debug!(group, message = message.id, "passed on");
+        Ok(())
+    }
+
+    /// Acts on pushes: which messages shall come again.
+    async fn act(&self, messages: Vec<Message>, until: Instant) -> Result<Vec<String>, Diagnostic> {
         let mapping = self.mapping.at(Utc::now()).await.map_err(|why| Diagnostic {
             error_type: "MappingUnavailable".to_owned(),
             error_message: format!(
@@ -141,13 +202,13 @@ impl Trigger {
                  so, mend the document or the trigger's right to read it"
             ),
         })?;
-        let (groups, others) = groups(messages.records.into_iter().map(Message::from), &mapping);
+        let (groups, others) = groups(messages, &mapping);
         if !others.is_empty() {
             tracing::warn!(messages = others.len(), "no successful pushes of an image under a tag: left out");
         }
         // Repositories do not wait for each other, but for those that have images for the same service.
         let again = join_all(groups.iter().map(|group| self.group(&mapping, group, until))).await;
-        Ok(Again { messages: again.into_iter().flatten().map(|id| AgainMessage { id }).collect() })
+        Ok(again.into_iter().flatten().collect())
     }
 
     /// Acts on the pushes of a repository, one after the other: which messages shall come again. What stands behind one that failed and

@@ -283,6 +283,17 @@ def letters(queue: str) -> Happening:
     return happening
 
 
+def waits(queue: str) -> Happening:
+    """A message that has waited for an hour, and goes on to. For two hours: then it is taken."""
+
+    def happening(world: World, at: float) -> None:
+        for number in range(-60, 120):
+            age, name = HOUR + MINUTE * number, world.name(queue)
+            world.aws("AWS/SQS", "ApproximateAgeOfOldestMessage", at + MINUTE * number, age, QueueName=name)
+
+    return happening
+
+
 def rule(name: str, metric: str, bus: str = "") -> Happening:
     """An event that a rule loses."""
 
@@ -376,6 +387,7 @@ CAUSES: dict[str, dict[str, Happening]] = {
     "WavesAbortedAlarm": {"a rollout aborted": execution("ExecutionsAborted")},
     "api: BrokenAlarm": {"the door fails by itself": door_fails},
     "trigger: TriggerDeadLettersAlarm": {"a push given up": letters("trigger: TriggerDeadLetters")},
+    "trigger: TriggerWaitingAlarm": {"a push not taken for an hour": waits("trigger: TriggerQueue")},
     "trigger: TriggerRuleAlarm": {"a push lost": rule("trigger: TriggerRule", "FailedInvocations")},
     "target-events: DeadLettersAlarm": {"an event kept back": letters("target-events: DeadLetters")},
     "target-events: LostAlarm": {

@@ -203,3 +203,38 @@ def test_a_stage_has_no_log_before_the_account_has_a_role_for_it(system: System)
         with pytest.raises(stacks.StackError, match="CloudWatch Logs role ARN must be set"):
             put(arn, **resources)
     assert put({"Fn::Select": [0, [arn, {"Ref": "Account"}]]}, Account=account)
+
+
+# ---- SQS and Lambda --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("group", "is_taken"), [("a" * 128, True), ("a.b/c~d-e_f:0", True), ("a" * 129, False), ("a b", False), ("", False)])
+def test_a_group_has_an_id_of_128_characters_at_the_most(system: System, group: str, is_taken: bool) -> None:
+    sqs = system.client("sqs")
+    attributes = {"FifoQueue": "true", "ContentBasedDeduplication": "true"}
+    url = sqs.create_queue(QueueName=f"{uuid.uuid4()}.fifo", Attributes=attributes)["QueueUrl"]
+    with contextlib.nullcontext() if is_taken else pytest.raises(ClientError):
+        sqs.send_message(QueueUrl=url, MessageBody="a", MessageGroupId=group)
+    sqs.delete_queue(QueueUrl=url)
+
+
+def test_what_a_rule_sent_comes_into_a_fifo_queue_once_whoever_sends_it_again(system: System) -> None:
+    """So one with the same body needs an id of its own, in another group too."""
+    sqs, events, name = system.client("sqs"), system.client("events"), f"{uuid.uuid4()}"
+    anybody = {"Effect": "Allow", "Principal": "*", "Action": "sqs:SendMessage", "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [anybody]})
+    attributes = {"FifoQueue": "true", "ContentBasedDeduplication": "true", "Policy": policy}
+    url = sqs.create_queue(QueueName=f"{name}.fifo", Attributes=attributes)["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    events.put_rule(Name=name, EventPattern=json.dumps({"source": [name]}))
+    events.put_targets(Rule=name, Targets=[{"Id": "queue", "Arn": arn, "SqsParameters": {"MessageGroupId": "arrivals"}}])
+    events.put_events(Entries=[{"Source": name, "DetailType": "a", "Detail": "{}"}])
+    (message,) = sqs.receive_message(QueueUrl=url, WaitTimeSeconds=5)["Messages"]
+    for more in ({}, {"MessageDeduplicationId": "own"}):
+        sqs.send_message(QueueUrl=url, MessageBody=message["Body"], MessageGroupId="another", **more)
+        received = sqs.receive_message(QueueUrl=url, VisibilityTimeout=0, MessageSystemAttributeNames=["MessageGroupId"])
+        groups = [each["Attributes"]["MessageGroupId"] for each in received.get("Messages", [])]
+        assert groups == (["another"] if more else [])
+    events.remove_targets(Rule=name, Ids=["queue"])
+    events.delete_rule(Name=name)
+    sqs.delete_queue(QueueUrl=url)

@@ -143,6 +143,12 @@ HEARD = [
     ("lambda", "UpdateFunctionCode20150331v2", {"functionName": "{TriggerFunction}"}),
     ("lambda", "UpdateFunctionConfiguration20150331v2", {"functionName": arn("lambda", "function:{TriggerFunction}")}),
     ("lambda", "CreateEventSourceMapping20150331", {"functionName": "{TriggerFunction}", "eventSourceArn": "arn:of:another"}),
+    # Who switches that off, or lets it bring one push at a time.
+    *(
+        ("lambda", f"{call}EventSourceMapping20150331", {name: "{TriggerQueueMapping}"})
+        for call in ("Update", "Delete")
+        for name in ("uUID", "uuid")
+    ),
     ("iam", "PutRolePolicy", {"roleName": "{TriggerRole}", "policyName": "more"}),
     ("iam", "UpdateAssumeRolePolicy", {"roleName": "{TriggerRole}"}),
     ("events", "DisableRule", {"name": "{TriggerRule}"}),

@@ -413,6 +413,8 @@ def test_without_a_document_nothing_listens_for_one() -> None:
         ),
         ("global-events.yaml", "HubRegion", ["eu-west-1", "us-gov-east-1"], ["", "eu", "EU-WEST-1"]),
         ("hub.yaml", "UpdaterConcurrency", ["", "1", "99999"], ["0", "-1", "100000", "many"]),
+        # Of a queue Lambda takes two batches at a time at the least.
+        ("trigger.yaml", "TriggerConcurrency", ["", "2", "10", "999", "1000"], ["0", "1", "1001", "9999", "many"]),
         ("hub.yaml", "CodeBucket", ["my-packages.eu"], ["", "A", "my_packages", "-a"]),
         ("hub.yaml", "Release", ["1", "2026-11-25T18:00", "v1.2.3_a"], ["", "a b", "a" * 33]),
         ("hub.yaml", "NoticesEmail", ["", "team@example.com"], ["team", "a@b c", "a@b@c"]),
@@ -743,6 +745,24 @@ def test_the_trigger_waits_as_long_as_the_updater_may_take() -> None:
     assert queue["VisibilityTimeout"] * (deliveries - 1) > limit + updater
     # Behind the last delivery of what failed nothing has to wait.
     assert f"pub const DELIVERIES: u32 = {deliveries};" in (ROOT / "crates/domain/src/ecr_push.rs").read_text()
+
+
+def test_pushes_of_one_repository_wait_for_no_other() -> None:
+    """They arrive in one group, from which the trigger passes them on to their own; and what Lambda takes has room."""
+    trigger = template("trigger.yaml")["Resources"]
+    (target,) = trigger["TriggerRule"]["Properties"]["Targets"]
+    arrivals = target["SqsParameters"]["MessageGroupId"]
+    assert f'pub const ARRIVALS: &str = "{arrivals}";' in (ROOT / "src" / "trigger.rs").read_text()
+    variables = trigger["TriggerFunction"]["Properties"]["Environment"]["Variables"]
+    assert variables["TRIGGER_QUEUE"] == {"Ref": "TriggerQueue"}
+    assert target["Arn"] == trigger["TriggerQueueMapping"]["Properties"]["EventSourceArn"]
+    # Of several in one batch all would wait for the slowest, and what arrives with them.
+    assert trigger["TriggerQueueMapping"]["Properties"]["BatchSize"] == 1
+    for given, has, most, reserved in (("7", True, "7", "7"), ("", False, 10, NOTHING)):
+        scaling = trigger["TriggerQueueMapping"]["Properties"]["ScalingConfig"]["MaximumConcurrency"]
+        kept = trigger["TriggerFunction"]["Properties"]["ReservedConcurrentExecutions"]
+        values, conditions = {"TriggerConcurrency": given, "AWS::NoValue": NOTHING}, {"HasTriggerConcurrency": has}
+        assert (resolve(scaling, values, conditions), resolve(kept, values, conditions)) == (most, reserved)
 
 
 def test_whatever_is_asynchronous_has_a_place_for_what_fails() -> None:

@@ -413,6 +413,8 @@ KINDS = {
             "EventSourceArn": "event_source_arn",
             "FunctionName": "function_name",
             "FunctionResponseTypes": "function_response_types",
+            # A parameter of a stack is a text.
+            "ScalingConfig": lambda value: {"scaling_config": [{"maximum_concurrency": int(value["MaximumConcurrency"])}]},
         },
     ),
     "AWS::Lambda::Function": Kind(

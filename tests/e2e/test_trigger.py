@@ -1,5 +1,5 @@
 """The trigger's real template and function: a push of an image changes the services that are mapped, in two accounts, and
-nothing else; of a hundred pushes the newest wins."""
+nothing else; of a hundred pushes the newest wins; one repository holds up no other."""
 
 from __future__ import annotations
 
@@ -18,7 +18,17 @@ from local_aws import HUB, REGION, TARGETS
 from test_permissions import Replace
 
 REPOSITORY = "team/app"
-IMAGES = f"{HUB}.dkr.ecr.{REGION}.amazonaws.com/{REPOSITORY}"
+OTHER = "team/other"
+# Its service is not there.
+BROKEN = "team/broken"
+
+
+def images(repository: str) -> str:
+    """What its images are called."""
+    return f"{HUB}.dkr.ecr.{REGION}.amazonaws.com/{repository}"
+
+
+IMAGES = images(REPOSITORY)
 
 
 @dataclass(frozen=True)
@@ -27,9 +37,10 @@ class Pushes:
 
     system: System
     mapped: tuple[Service, ...]
+    other: Service
     bystander: Service
 
-    def push(self, tag: str, content: str) -> str:
+    def push(self, tag: str, content: str, repository: str = REPOSITORY) -> str:
         """Puts an image into the repository, without an event; its digest."""
         manifest = {
             "schemaVersion": 2,
@@ -38,7 +49,7 @@ class Pushes:
             "layers": [],
         }
         answer = self.system.client("ecr").put_image(
-            repositoryName=REPOSITORY, imageManifest=json.dumps(manifest), imageTag=tag
+            repositoryName=repository, imageManifest=json.dumps(manifest), imageTag=tag
         )
         return str(answer["image"]["imageId"]["imageDigest"])
 
@@ -69,9 +80,27 @@ class Pushes:
             "resources": [],
             "detail": detail(tag, digest),
         }
-        sqs = self.system.client("sqs")
-        url = next(url for url in sqs.list_queues()["QueueUrls"] if "TriggerQueue" in url)
-        sqs.send_message(QueueUrl=url, MessageBody=json.dumps(event), MessageGroupId="pushes")
+        self.system.client("sqs").send_message(QueueUrl=self.queue(), MessageBody=json.dumps(event), MessageGroupId="pushes")
+
+    def queue(self) -> str:
+        """The URL of the trigger's queue."""
+        return next(url for url in self.system.client("sqs").list_queues()["QueueUrls"] if "TriggerQueue" in url)
+
+    def left(self) -> tuple[int, int]:
+        """How many messages of the queue are at work or in their time-out, and how many wait."""
+        counts = ["ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessages"]
+        asked = self.system.client("sqs").get_queue_attributes(QueueUrl=self.queue(), AttributeNames=counts)
+        hidden, waiting = (int(asked["Attributes"][count]) for count in counts)
+        return hidden, waiting
+
+    def function(self) -> dict[str, Any]:
+        """The trigger's function."""
+        stack = self.system.client("cloudformation").describe_stack_resource(
+            StackName="ecs-updater-trigger", LogicalResourceId="TriggerFunction"
+        )
+        name = stack["StackResourceDetail"]["PhysicalResourceId"]
+        found: dict[str, Any] = self.system.client("lambda").get_function_configuration(FunctionName=name)
+        return found
 
     def wait(self, image: str) -> None:
         """Until all mapped services run `image`."""
@@ -101,18 +130,26 @@ def until(holds: Callable[[], bool], seconds: float = 60) -> None:
 def pushes(system: System) -> Iterator[Pushes]:
     """The trigger's stack with a mapping to a service in each of two accounts."""
     mapped = tuple(system.service(account) for account in TARGETS[:2])
+    other = system.service()
+    services = {
+        REPOSITORY: [(it.account, it.name) for it in mapped],
+        OTHER: [(other.account, other.name)],
+        BROKEN: [(other.account, "not-there")],
+    }
     mapping = [
         {
-            "repository": IMAGES,
+            "repository": images(repository),
             "tags": ["release-*"],
             "ecs_cluster_name": deploy.CLUSTER,
-            "targets": [{"account_id": it.account, "ecs_service_name": it.name} for it in mapped],
+            "targets": [{"account_id": account, "ecs_service_name": name} for account, name in targets],
         }
+        for repository, targets in services.items()
     ]
     package = (BUILT / "local" / "trigger.zip").read_bytes()
     key = f"{hashlib.sha256(package).hexdigest()[:16]}/trigger.zip"
     system.client("s3").put_object(Bucket=deploy.PACKAGE_BUCKET, Key=key, Body=package)
-    system.client("ecr").create_repository(repositoryName=REPOSITORY)
+    for repository in services:
+        system.client("ecr").create_repository(repositoryName=repository)
     hub = system.client("cloudformation").describe_stacks(StackName="ecs-updater-hub")["Stacks"][0]
     outputs: dict[str, Any] = {output["OutputKey"]: output["OutputValue"] for output in hub["Outputs"]}
     deploy.deploy_stack(
@@ -124,12 +161,12 @@ def pushes(system: System) -> Iterator[Pushes]:
             "CodeBucket": deploy.PACKAGE_BUCKET,
             "CodeKey": key,
             "UpdaterAlias": outputs["UpdaterAliasArn"],
-            "RegistryRepositoryArns": f"arn:aws:ecr:{REGION}:{HUB}:repository/{REPOSITORY}",
-            "RepositoryNames": f"team/unused,{REPOSITORY}",
+            "RegistryRepositoryArns": ",".join(f"arn:aws:ecr:{REGION}:{HUB}:repository/{name}" for name in services),
+            "RepositoryNames": ",".join(["team/unused", *services]),
             "TriggerMapping": json.dumps(mapping),
         },
     )
-    yield Pushes(system, mapped, system.service())
+    yield Pushes(system, mapped, other, system.service())
     system.client("cloudformation").delete_stack(StackName="ecs-updater-trigger")
 
 
@@ -207,9 +244,7 @@ def test_a_hundred_pushes_in_a_second_end_with_the_newest(pushes: Pushes) -> Non
     # Events come in any order.
     pushes.tell("release-8", sorted(digests))
     pushes.wait(f"{IMAGES}@{digests[-1]}")
-    queue = pushes.system.client("sqs").list_queues()["QueueUrls"]
-    assert any("TriggerQueue" in url for url in queue)
-    time.sleep(5)
+    until(lambda: pushes.left() == (0, 0))
     for service, records in zip(pushes.mapped, before, strict=True):
         assert len(pushes.system.records(service)) == records + 2, "one change, not a hundred"
         assert pushes.system.running(service)[0] == f"{IMAGES}@{digests[-1]}"
@@ -219,12 +254,8 @@ def test_a_mapping_may_be_kept_in_a_parameter(pushes: Pushes, role_policy: Repla
     """As long as the trigger may not read it, nothing is changed and the pushes come again."""
     system = pushes.system
     functions, parameter = system.client("lambda"), "/trigger/mapping"
-    stack = system.client("cloudformation").describe_stack_resource(
-        StackName="ecs-updater-trigger", LogicalResourceId="TriggerFunction"
-    )
-    name = stack["StackResourceDetail"]["PhysicalResourceId"]
-    found = functions.get_function_configuration(FunctionName=name)
-    variables, role = found["Environment"]["Variables"], found["Role"].rsplit("/", 1)[-1]
+    found = pushes.function()
+    name, variables, role = found["FunctionName"], found["Environment"]["Variables"], found["Role"].rsplit("/", 1)[-1]
     system.client("ssm").put_parameter(Name=parameter, Value=variables["TRIGGER_MAPPING"], Type="String")
     functions.update_function_configuration(
         FunctionName=name, Environment={"Variables": {**variables, "TRIGGER_MAPPING": f"ssm:{parameter}"}}
@@ -246,6 +277,9 @@ def test_a_mapping_may_be_kept_in_a_parameter(pushes: Pushes, role_policy: Repla
     digest = pushes.push("release-9", "sha256:nine")
     pushes.tell("release-9", [digest])
     pushes.wait(f"{IMAGES}@{digest}")
+    until(lambda: pushes.left() == (0, 0))
+    # The right is taken back, and other environments of the function may begin.
+    functions.update_function_configuration(FunctionName=name, Environment={"Variables": variables})
 
 
 def test_the_image_that_was_pushed_last_wins_whatever_its_tag_is_called(pushes: Pushes) -> None:
@@ -262,3 +296,31 @@ def test_the_image_that_was_pushed_last_wins_whatever_its_tag_is_called(pushes: 
     for service, records in zip(pushes.mapped, before, strict=True):
         assert len(pushes.system.records(service)) == records
         assert pushes.system.running(service)[0] == f"{IMAGES}@{newer}"
+
+
+def test_a_repository_whose_push_fails_holds_up_no_other(pushes: Pushes) -> None:
+    """But its own pushes, which wait behind that one: it comes again after a quarter of an hour."""
+    for tag in ("release-1", "release-2"):
+        pushes.tell(tag, [pushes.push(tag, f"sha256:broken-{tag}", BROKEN)], **{"repository-name": BROKEN})
+    other = pushes.push("release-1", "sha256:other", OTHER)
+    pushes.tell("release-1", [other], **{"repository-name": OTHER})
+    digest = pushes.push("release-101", "sha256:one-hundred-and-one")
+    pushes.tell("release-101", [digest])
+    until(lambda: pushes.system.running(pushes.other)[0] == f"{images(OTHER)}@{other}")
+    pushes.wait(f"{IMAGES}@{digest}")
+    until(lambda: pushes.left() == (1, 1), 20)
+
+
+def test_a_push_that_cannot_be_passed_on_waits(pushes: Pushes, role_policy: Replace) -> None:
+    """It is tried again until it can be, in the same invocation."""
+    role = pushes.function()["Role"].rsplit("/", 1)[-1]
+    policy = pushes.system.client("iam").get_role_policy(RoleName=role, PolicyName="trigger")["PolicyDocument"]
+    without = json.dumps(policy).replace(', "sqs:SendMessage"', "")
+    assert without != json.dumps(policy)
+    role_policy(HUB, role, "trigger", json.loads(without))
+    digest = pushes.push("release-102", "sha256:one-hundred-and-two")
+    pushes.tell("release-102", [digest])
+    time.sleep(4)
+    assert all(pushes.system.running(service)[0] != f"{IMAGES}@{digest}" for service in pushes.mapped)
+    role_policy(HUB, role, "trigger", policy)
+    pushes.wait(f"{IMAGES}@{digest}")

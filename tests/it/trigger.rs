@@ -16,6 +16,8 @@ use crate::harness::{HUB, OTHER_TARGET, REGION, Site, TARGET, World, sync};
 const REPOSITORY: &str = "111111111111.dkr.ecr.eu-west-1.amazonaws.com/team/app";
 const UPDATER: &str = "arn:aws:lambda:eu-west-1:111111111111:function:ecs-updater:live";
 
+const QUEUE: &str = "https://sqs.eu-west-1.amazonaws.com/111111111111/pushes.fifo";
+
 fn digest(n: u32) -> String {
     format!("sha256:{n:064x}")
 }
@@ -44,6 +46,12 @@ fn changed(mut message: Value, change: impl FnOnce(&mut Value)) -> Value {
 /// The same message, delivered for the nth time.
 fn delivered(mut message: Value, times: u32) -> Value {
     message["attributes"] = json!({"ApproximateReceiveCount": times.to_string(), "MessageGroupId": "team/app"});
+    message
+}
+
+/// The same message, as the rule of the templates puts it into the queue.
+fn arrived(mut message: Value) -> Value {
+    message["attributes"] = json!({"ApproximateReceiveCount": "1", "MessageGroupId": "pushes"});
     message
 }
 
@@ -151,12 +159,38 @@ async fn lambda() -> (Server, Calls) {
     (server, received)
 }
 
+/// The queue: what was sent to it, each as the request has it.
+#[derive(Clone, Default)]
+struct Queue {
+    sent: Arc<Mutex<Vec<Value>>>,
+    /// Whether it refuses.
+    refuses: Arc<Mutex<bool>>,
+}
+
+/// Amazon SQS, with that queue.
+async fn sqs(queue: Queue) -> Server {
+    Server::start(handler(move |request: Request| {
+        let queue = queue.clone();
+        async move {
+            assert_eq!(request.header("x-amz-target").unwrap(), "AmazonSQS.SendMessage");
+            if *sync(&queue.refuses) {
+                let refused = json!({"__type": "com.amazonaws.sqs#AccessDeniedException", "message": "not allowed"});
+                return Reply::Answer(Answer::new(403, "application/x-amz-json-1.0", refused.to_string()));
+            }
+            sync(&queue.sent).push(serde_json::from_slice(&request.body).unwrap());
+            Reply::Answer(Answer::new(200, "application/x-amz-json-1.0", json!({"MessageId": "m"}).to_string()))
+        }
+    }))
+    .await
+}
+
 struct Trigger {
     process: Process,
     calls: Calls,
+    queue: Queue,
     /// Events that reached the updater.
     sent: Vec<Value>,
-    _servers: (Registry, Server),
+    _servers: (Registry, Server, Server),
 }
 
 impl Trigger {
@@ -167,7 +201,8 @@ impl Trigger {
 
     /// With these rules, of the one repository and services of one name.
     async fn mapped(shelf: &Shelf, mut mapping: Value) -> Self {
-        let (ecr, (lambda, calls)) = (ecr(shelf.clone()).await, lambda().await);
+        let queue = Queue::default();
+        let (ecr, (lambda, calls), sqs) = (ecr(shelf.clone()).await, lambda().await, sqs(queue.clone()).await);
         for rule in mapping.as_array_mut().unwrap() {
             rule["repository"] = REPOSITORY.into();
             rule["ecs_cluster_name"] = "ECSCluster".into();
@@ -182,12 +217,14 @@ impl Trigger {
             ("AWS_SECRET_ACCESS_KEY", "secret".to_owned()),
             ("AWS_ENDPOINT_URL_ECR", ecr.url()),
             ("AWS_ENDPOINT_URL_LAMBDA", lambda.url()),
+            ("AWS_ENDPOINT_URL_SQS", sqs.url()),
             ("UPDATER_FUNCTION", UPDATER.to_owned()),
+            ("TRIGGER_QUEUE", QUEUE.to_owned()),
             ("TRIGGER_MAPPING", mapping.to_string()),
         ]
         .map(|(name, value)| (name.to_owned(), value));
         let process = Process::spawn_binary(env!("CARGO_BIN_EXE_trigger"), &environment).await;
-        Self { process, calls, sent: Vec::new(), _servers: (ecr, lambda) }
+        Self { process, calls, queue, sent: Vec::new(), _servers: (ecr, lambda, sqs) }
     }
 
     /// Ids of the messages that it wants again.
@@ -253,6 +290,50 @@ async fn a_push_changes_the_mapped_services_in_two_accounts_and_nothing_else() {
     // EventBridge and SQS deliver at least once.
     assert!(trigger.receives(&world, &[push("2", "release-7", &digest(7))]).await.is_empty());
     assert_eq!(world.kinds(&Site::target()), ["STARTED", "APPLIED"]);
+}
+
+#[tokio::test]
+async fn what_arrives_is_passed_on_to_the_group_of_its_repository_and_acted_on_there() {
+    let (world, ..) = world().await;
+    let mut trigger = Trigger::start(&Shelf::of(digest(7))).await;
+    let message = push("1", "release-7", &digest(7));
+    let nothing = [push("2", "latest", &digest(7)), json!({"messageId": "m-3", "body": "{"})];
+    let arrivals: Vec<Value> = nothing.into_iter().chain([message.clone()]).map(arrived).collect();
+    assert!(trigger.receives(&world, &arrivals).await.is_empty());
+    assert!(trigger.sent.is_empty(), "as long as something is at work, nothing else would arrive");
+    let passed_on = sync(&trigger.queue.sent).clone();
+    // By its body alone the queue would take it for the one that arrived, and keep neither.
+    let expected = json!({"QueueUrl": QUEUE, "MessageBody": message["body"], "MessageGroupId": REPOSITORY,
+        "MessageDeduplicationId": "passed-on-m-1"});
+    assert_eq!(passed_on, [expected], "what no rule is about ends there");
+
+    assert!(trigger.receives(&world, &[delivered(message, 1)]).await.is_empty());
+    assert_eq!(trigger.sent.len(), 1);
+    assert_eq!(image(&world, &Site::target()), format!("{REPOSITORY}@{}", digest(7)));
+    assert_eq!(sync(&trigger.queue.sent).len(), 1);
+}
+
+#[tokio::test]
+async fn what_cannot_be_passed_on_is_tried_again_and_comes_again_in_its_order() {
+    let (world, ..) = world().await;
+    let mut trigger = Trigger::start(&Shelf::of(digest(7))).await;
+    *sync(&trigger.queue.refuses) = true;
+    let arrivals: Vec<Value> =
+        ["1", "2"].map(|id| arrived(push(id, &format!("release-{id}"), &digest(7)))).into_iter().collect();
+    // With no time left to try it again.
+    let late = invocation().deadline_in(Duration::from_secs(14));
+    assert_eq!(again(&trigger.process.invoke(records(&arrivals), late).await), ["m-1", "m-2"]);
+    assert!(sync(&trigger.queue.sent).is_empty());
+    // As soon as it may, in the same invocation: until it is over nothing else arrives.
+    let refuses = trigger.queue.refuses.clone();
+    let soon = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        *sync(&refuses) = false;
+    };
+    let (again, ()) = tokio::join!(trigger.receives(&world, &arrivals), soon);
+    assert!(again.is_empty());
+    let ids: Vec<Value> = sync(&trigger.queue.sent).iter().map(|sent| sent["MessageDeduplicationId"].clone()).collect();
+    assert_eq!(ids, ["passed-on-m-1", "passed-on-m-2"]);
 }
 
 #[tokio::test]

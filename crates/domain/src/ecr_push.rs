@@ -4,6 +4,9 @@
 //! told by the tag itself: the one whose digest it has now. Which of several tags is the newest is told by when their images were
 //! pushed, as ECR has it ([`Mapping::changes`]); where that is the same second, by the order of the queue ([`groups`]). The time is
 //! also good enough for `sent_at`, which tells a push from what somebody changed after it, however late or often it is delivered.
+//!
+//! A push comes through the queue twice: the templates' rule puts all of them into one group, and this function passes each on
+//! to the group of its repository ([`Mapping::passes_on`]), where it is acted on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
@@ -37,6 +40,16 @@ const ACTIONS: [(&str, &str); 2] = [("ECR Image Action", "PUSH"), ("ECR Replicat
 
 /// How often the queue delivers a message: `maxReceiveCount` of the templates, which a test holds to it.
 pub const DELIVERIES: u32 = 3;
+
+/// The group in which the templates' rule puts every push, which a test holds to it: a rule's target has one fixed group. Source:
+/// <https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_SqsParameters.html>. From there it is passed on to its own
+/// ([`Mapping::passes_on`]).
+pub const ARRIVALS: &str = "pushes";
+
+/// The longest id of a group, in characters. Source:
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html>. Names of registry and repository
+/// may be longer.
+const LONGEST_GROUP: usize = 128;
 
 static SCHEMA: OnceLock<Result<Validator, String>> = OnceLock::new();
 
@@ -180,6 +193,29 @@ impl Mapping {
             }
             None => Ok(self),
         }
+    }
+
+    /// The queue's group for a message that arrived: that of its repository; none where it is no push, or changes nothing.
+    ///
+    /// Groups are worked on at the same time, and have no service in common. So two pushes of one service are never both at work:
+    /// of two, the one that had asked first which is the newest could come last, and of two for two containers one would be
+    /// refused as overtaken.
+    #[must_use]
+    pub fn passes_on(&self, body: &str) -> Option<String> {
+        let push = serde_json::from_str(body).ok().as_ref().and_then(Push::read)?;
+        self.is_about(&push).then(|| self.group(&push.repository))
+    }
+
+    /// The queue's group for a repository: the name of its family, or where that is too long, its beginning and a hash.
+    #[must_use]
+    pub fn group(&self, repository: &str) -> String {
+        let family = self.family(repository);
+        if family.chars().count() <= LONGEST_GROUP {
+            return family;
+        }
+        let hash = hex(&Sha256::digest(&family)[..8]);
+        let beginning: String = family.chars().take(LONGEST_GROUP - 1 - hash.len()).collect();
+        format!("{beginning}~{hash}")
     }
 
     /// A name for all repositories that have images for the same services as this one, directly or by others: their pushes keep one order.
@@ -375,6 +411,8 @@ pub struct Message {
     pub body: String,
     /// How often it was delivered, this time included.
     pub received: u32,
+    /// Its group, where it came out of a FIFO queue.
+    pub group: Option<String>,
 }
 
 /// A push and the message that brought it.
@@ -396,7 +434,7 @@ pub fn groups(
 ) -> (Vec<Vec<Delivery>>, BTreeSet<String>) {
     let mut groups: BTreeMap<String, Vec<Delivery>> = BTreeMap::new();
     let mut others = BTreeSet::new();
-    for Message { id, body, received } in messages {
+    for Message { id, body, received, .. } in messages {
         match serde_json::from_str(&body).ok().as_ref().and_then(Push::read) {
             Some(push) => {
                 let is_last = received >= DELIVERIES;
@@ -722,9 +760,61 @@ mod tests {
     }
 
     #[test]
+    fn repositories_share_a_group_where_they_share_a_service_and_only_there() {
+        let of = |account: &str, region: &str, name: &str| format!("{account}.dkr.ecr.{region}.amazonaws.com/{name}");
+        let rule = |repository: &str, service: &str, container: Option<&str>| {
+            let mut rule = json!({"repository": repository, "tags": ["release-*"], "ecs_cluster_name": "prod",
+                "ecs_service_name": service, "targets": [{"account_id": "222222222222"}]});
+            if let Some(container) = container {
+                rule["container_name"] = container.into();
+            }
+            rule
+        };
+        let app = of("111111111111", "eu-west-1", "team/app");
+        // Of the same name, elsewhere.
+        let [region, account] =
+            [of("111111111111", "us-east-1", "team/app"), of("999999999999", "eu-west-1", "team/app")];
+        let [proxy, agent] = ["team/proxy", "team/agent"].map(|name| of("111111111111", "eu-west-1", name));
+        let long = of("111111111111", "eu-west-1", &format!("team/{}", "a".repeat(200)));
+        let longer = format!("{long}b");
+        let mapping = json!([
+            rule(&app, "app", None),
+            rule(&region, "app-2", None),
+            rule(&account, "app-3", None),
+            rule(&proxy, "proxy", Some("proxy")),
+            rule(&agent, "proxy", Some("agent")),
+            rule(&long, "long", None),
+            rule(&longer, "longer", None),
+        ]);
+        let mapping = Mapping::parse(&mapping.to_string(), &defaults()).unwrap();
+        assert_eq!(mapping.group(&app), app);
+        assert_eq!((mapping.group(&region), mapping.group(&account)), (region.clone(), account.clone()));
+        assert_eq!((mapping.group(&proxy), mapping.group(&agent)), (agent.clone(), agent));
+        let groups: BTreeSet<String> = [&long, &longer].map(|it| mapping.group(it)).into();
+        assert_eq!(groups.iter().map(String::len).collect::<Vec<_>>(), [128, 128]);
+        assert!(!groups.contains(ARRIVALS));
+
+        let mut event = event("e-1", "release-9", &digest(9));
+        assert_eq!(mapping.passes_on(&event.to_string()), Some(app));
+        event["account"] = "999999999999".into();
+        assert_eq!(mapping.passes_on(&event.to_string()), Some(account));
+        event["detail-type"] = "ECR Replication Action".into();
+        event["detail"]["action-type"] = "REPLICATE".into();
+        (event["account"], event["region"]) = ("111111111111".into(), "us-east-1".into());
+        assert_eq!(mapping.passes_on(&event.to_string()), Some(region));
+        event["detail"]["image-tag"] = "latest".into();
+        assert_eq!(mapping.passes_on(&event.to_string()), None, "no rule has the tag");
+        assert_eq!(mapping.passes_on("{"), None);
+    }
+
+    #[test]
     fn pushes_stay_in_the_order_of_their_repository() {
-        let message =
-            |n: usize, body: String| Message { id: format!("m-{n}"), body, received: u32::try_from(n).unwrap() };
+        let message = |n: usize, body: String| Message {
+            id: format!("m-{n}"),
+            body,
+            received: u32::try_from(n).unwrap(),
+            group: None,
+        };
         let mut other = event("e-3", "release-8", &digest(7));
         other["detail"]["repository-name"] = "team/other".into();
         let (groups, others) = groups(

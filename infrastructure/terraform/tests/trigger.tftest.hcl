@@ -26,6 +26,7 @@ run "trigger_refuses_what_is_wrong" {
     trigger_mapping          = "{}"
     log_retention_days       = 2
     notices_topic_arn        = "topic"
+    trigger_concurrency      = "1"
     name                     = "1"
   }
   expect_failures = [
@@ -39,6 +40,7 @@ run "trigger_refuses_what_is_wrong" {
     var.trigger_mapping,
     var.log_retention_days,
     var.notices_topic_arn,
+    var.trigger_concurrency,
     var.name,
   ]
 }
@@ -60,7 +62,7 @@ run "without_a_topic_there_is_no_alarm" {
     source = "./modules/trigger"
   }
   assert {
-    condition     = length(aws_cloudwatch_metric_alarm.trigger_dead_letters_alarm) + length(aws_cloudwatch_metric_alarm.trigger_rule_alarm) == 0
+    condition     = length(aws_cloudwatch_metric_alarm.trigger_dead_letters_alarm) + length(aws_cloudwatch_metric_alarm.trigger_waiting_alarm) + length(aws_cloudwatch_metric_alarm.trigger_rule_alarm) == 0
     error_message = "nobody would hear of it"
   }
   assert {
@@ -83,14 +85,14 @@ run "with_a_topic_there_are_alarms" {
   }
   assert {
     condition = alltrue([
-      for alarm in concat(aws_cloudwatch_metric_alarm.trigger_dead_letters_alarm, aws_cloudwatch_metric_alarm.trigger_rule_alarm) :
+      for alarm in concat(aws_cloudwatch_metric_alarm.trigger_dead_letters_alarm, aws_cloudwatch_metric_alarm.trigger_waiting_alarm, aws_cloudwatch_metric_alarm.trigger_rule_alarm) :
       contains(alarm.alarm_actions, var.notices_topic_arn)
     ])
-    error_message = "the topic hears of both"
+    error_message = "the topic hears of all"
   }
   assert {
-    condition     = length(aws_cloudwatch_metric_alarm.trigger_dead_letters_alarm) + length(aws_cloudwatch_metric_alarm.trigger_rule_alarm) == 2
-    error_message = "dead letters, and pushes that did not come into the queue"
+    condition     = length(aws_cloudwatch_metric_alarm.trigger_dead_letters_alarm) + length(aws_cloudwatch_metric_alarm.trigger_waiting_alarm) + length(aws_cloudwatch_metric_alarm.trigger_rule_alarm) == 3
+    error_message = "dead letters, pushes that wait, and pushes that did not come into the queue"
   }
   assert {
     condition     = !aws_cloudwatch_log_group.trigger_log_group.skip_destroy
@@ -107,7 +109,7 @@ run "whether_there_are_alarms_can_be_said" {
     alarm             = false
   }
   assert {
-    condition     = length(aws_cloudwatch_metric_alarm.trigger_dead_letters_alarm) + length(aws_cloudwatch_metric_alarm.trigger_rule_alarm) == 0
+    condition     = length(aws_cloudwatch_metric_alarm.trigger_dead_letters_alarm) + length(aws_cloudwatch_metric_alarm.trigger_waiting_alarm) + length(aws_cloudwatch_metric_alarm.trigger_rule_alarm) == 0
     error_message = "what is said counts before the topic, which may not be known yet"
   }
 }

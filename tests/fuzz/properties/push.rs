@@ -13,7 +13,7 @@ const REPOSITORY: &str = "111111111111.dkr.ecr.eu-west-1.amazonaws.com/team/app"
 pub(crate) fn check(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
     let (groups, others) = groups(
-        ["m-1", "m-2"].map(|id| Message { id: id.to_owned(), body: text.to_owned(), received: 1 }),
+        ["m-1", "m-2"].map(|id| Message { id: id.to_owned(), body: text.to_owned(), received: 1, group: None }),
         &Mapping::default(),
     );
     assert_eq!(groups.len() + usize::from(!others.is_empty()), 1, "a message is a push, or is none");
@@ -36,6 +36,9 @@ fn pushed(push: &Push) {
     let mapping = json!([{"repository": push.repository, "tags": ["*"], "ecs_cluster_name": "c", "targets": [{"ecs_service_name": "s"}]}]);
     if let Ok(mapping) = Mapping::parse(&mapping.to_string(), &super::event::defaults()) {
         assert_eq!(mapping.is_about(push), !is_tag_of_artifact(&push.tag));
+        // What SQS takes for the id of a group.
+        let group = mapping.group(&push.repository);
+        assert!((1..=128).contains(&group.len()) && group.chars().all(|each| each.is_ascii_graphic()), "{group}");
         taken(&mapping, push);
     }
 }

@@ -23,12 +23,15 @@ resource "aws_cloudwatch_event_target" "trigger_rule" {
   target_id = "trigger"
   arn       = aws_sqs_queue.trigger_queue.arn
 
+  # A rule has one group for all it sends. The trigger passes each push on from there, in the same queue, to the group of its
+  # repository.
   sqs_target {
     message_group_id = "pushes"
   }
 }
 
-# One group, so that one batch at a time is at work: of two, the one that had asked about its tag first could come last.
+# A group a repository, or for all that have images for the same services, so that one push of a service at a time is at work: of
+# two, the one that had asked about its tag first could come last.
 resource "aws_sqs_queue" "trigger_queue" {
   name_prefix                 = "${var.name}-"
   fifo_queue                  = true
@@ -136,6 +139,7 @@ resource "aws_lambda_function" "trigger_function" {
   environment {
     variables = {
       UPDATER_FUNCTION     = var.updater_alias
+      TRIGGER_QUEUE        = aws_sqs_queue.trigger_queue.url
       TRIGGER_MAPPING      = var.trigger_mapping
       TRIGGER_REPOSITORIES = join(",", var.repository_names)
     }
@@ -145,11 +149,17 @@ resource "aws_lambda_function" "trigger_function" {
 }
 
 resource "aws_lambda_event_source_mapping" "trigger_queue_mapping" {
-  event_source_arn        = aws_sqs_queue.trigger_queue.arn
-  function_name           = aws_lambda_function.trigger_function.function_name
-  batch_size              = 10
+  event_source_arn = aws_sqs_queue.trigger_queue.arn
+  function_name    = aws_lambda_function.trigger_function.function_name
+  # A batch may hold messages of several groups, of which the slowest would hold up the others.
+  batch_size              = 1
   function_response_types = ["ReportBatchItemFailures"]
   tags                    = var.tags
+
+  # What is reserved and no more: messages that Lambda has taken, and finds no room for, become dead letters.
+  scaling_config {
+    maximum_concurrency = var.trigger_concurrency == "" ? 10 : tonumber(var.trigger_concurrency)
+  }
 
   # Lambda tries whether the role may receive.
   depends_on = [aws_iam_role_policy.trigger_role]
@@ -181,6 +191,9 @@ resource "aws_cloudwatch_event_rule" "trigger_watch" {
           }
         }
       },
+      # Which letters of its id's name CloudTrail writes small is told nowhere.
+      { source = ["aws.lambda"], detail = { requestParameters = { uUID = [aws_lambda_event_source_mapping.trigger_queue_mapping.id] } } },
+      { source = ["aws.lambda"], detail = { requestParameters = { uuid = [aws_lambda_event_source_mapping.trigger_queue_mapping.id] } } },
       { source = ["aws.iam"], detail = { requestParameters = { roleName = [aws_iam_role.trigger_role.id] } } },
       { source = ["aws.events"], detail = { requestParameters = { name = [aws_cloudwatch_event_rule.trigger_rule.name] } } },
       { source = ["aws.events"], detail = { requestParameters = { rule = [aws_cloudwatch_event_rule.trigger_rule.name] } } },
@@ -216,6 +229,25 @@ resource "aws_cloudwatch_metric_alarm" "trigger_dead_letters_alarm" {
   datapoints_to_alarm = 1
   comparison_operator = "GreaterThanOrEqualToThreshold"
   threshold           = 1
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [var.notices_topic_arn]
+  tags                = var.tags
+}
+
+resource "aws_cloudwatch_metric_alarm" "trigger_waiting_alarm" {
+  count = local.alarm
+
+  alarm_name          = "${var.name}-waiting-pushes"
+  alarm_description   = "A push waits for more than an hour. Lambda does not take it: look at the event source mapping of the trigger's queue, at its concurrency, and at its log. What waits for a day is lost."
+  namespace           = "AWS/SQS"
+  metric_name         = "ApproximateAgeOfOldestMessage"
+  dimensions          = { QueueName = aws_sqs_queue.trigger_queue.name }
+  statistic           = "Maximum"
+  period              = 300
+  evaluation_periods  = 6
+  datapoints_to_alarm = 1
+  comparison_operator = "GreaterThanOrEqualToThreshold"
+  threshold           = 3600
   treat_missing_data  = "notBreaching"
   alarm_actions       = [var.notices_topic_arn]
   tags                = var.tags

@@ -144,13 +144,13 @@ variable "log_retention_days" {
 }
 
 variable "trigger_concurrency" {
-  description = "How many invocations of the trigger are at work at a time at the most; as many of the account's concurrency are kept for it. One is enough for pushes, which come one batch after the other. Left empty, it shares what the account has."
+  description = "How many repositories are at work at a time at the most, 2 to 1000; as many of the account's concurrency are kept for the trigger. Left empty, ten, and it shares what the account has."
   type        = string
   default     = ""
 
   validation {
-    condition     = can(regex("^([1-9][0-9]{0,4})?$", var.trigger_concurrency))
-    error_message = "trigger_concurrency must be a number from 1 to 99999, or empty"
+    condition     = can(regex("^([2-9]|[1-9][0-9]{1,2}|1000)?$", var.trigger_concurrency))
+    error_message = "trigger_concurrency must be a number from 2 to 1000, or empty"
   }
 }
 
