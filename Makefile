@@ -1,7 +1,7 @@
 # ecs-updater: `make` lists the rules.
 #
 # Needed: Rust (cargo) and Python 3.11 or newer with its venv module. Everything else (the local AWS, boto3, the
-# template linter) is installed into .venv from local/requirements.txt, and the other validators into .tools from
+# template linter) is installed into .venv from tools/requirements.txt, and the other validators into .tools from
 # infrastructure/validators.
 
 SHELL := /bin/sh
@@ -28,10 +28,10 @@ LOCAL_PACKAGES := $(TARGET)/local
 LAMBDA_PACKAGES := $(TARGET)/lambda-package/$(ARCH)
 
 # With LOCAL=1 the rules that deploy, try and remove do so in a local AWS, else in the AWS account of the credentials.
-# DEPLOYED is where they record what they made (local/rules.py).
+# DEPLOYED is where they record what they made (tools/deploy/rules.py).
 DEPLOYED ?= .deployed
 PACKAGES_RULE := $(if $(LOCAL),local-package,build-lambda-package)
-RULES = ARCH=$(ARCH) $(VENV)/bin/python local/rules.py --state $(DEPLOYED) \
+RULES = ARCH=$(ARCH) $(VENV)/bin/python tools/deploy/rules.py --state $(DEPLOYED) \
   $(if $(LOCAL),--local --packages $(LOCAL_PACKAGES),--packages $(LAMBDA_PACKAGES))
 LOCAL_RULES = deploy-ecs-cluster deploy-lambda-sam deploy-ecs-service \
   run-lambda-test-sam run-lambda-test-aws run-lambda-test-unittest
@@ -47,11 +47,11 @@ help: ## list the rules
 
 .PHONY: run
 run: $(VENV)/stamp local-package ## the main job on a local AWS: one event, one service changed (EVENT=file: another event; KEEP=1: stay)
-	@$(VENV)/bin/python local/run.py $(TARGET) $(if $(KEEP),--keep) $(EVENT)
+	@$(VENV)/bin/python tools/deploy/run.py $(TARGET) $(if $(KEEP),--keep) $(EVENT)
 
 .PHONY: run-lambda-test-sam
 run-lambda-test-sam: $(VENV)/stamp local-package ## the first version's eight events against the local function, each answer printed
-	@$(VENV)/bin/python local/run.py $(TARGET) --all
+	@$(VENV)/bin/python tools/deploy/run.py $(TARGET) --all
 
 # All suites run, whatever the first one says. Two threads, as on a machine of two processors. The command line is built by itself: beside
 # it the functions would be linked with its ways to sign in, which their packages do not have. Simulations have a build of their own:
@@ -101,7 +101,7 @@ reliability: cargo ## what is left where a function is killed or a call fails, a
 
 .PHONY: modules
 modules: cargo ## the modules and what each uses, by floors; fails where an arrow points upward or in a circle
-	@$(PYTHON) local/modules.py
+	@$(PYTHON) tools/modules.py
 
 .PHONY: lint lint-code lint-documents lint-format lint-modules lint-clippy lint-dependencies lint-templates lint-policies lint-sam lint-checkov \
   lint-parliament lint-state-machines lint-api lint-validators lint-permissions lint-terraform
@@ -165,7 +165,7 @@ book: $(TOOLS)/mdbook/stamp ## the documentation as a book, in target/book (minu
 
 # Skipped, and said so, where the machine has no Terraform or no AWS provider for it (TF_PLUGIN_DIR: a folder that has one).
 lint-terraform: $(VENV)/stamp
-	@$(VENV)/bin/python local/terraform.py lint
+	@$(VENV)/bin/python tools/deploy/terraform.py lint
 
 .PHONY: check-api
 check-api: $(VENV)/stamp ## how each method of a deployed API door knows its callers (API=its id); fails where one lets everybody in
@@ -175,7 +175,7 @@ check-api: $(VENV)/stamp ## how each method of a deployed API door knows its cal
 render: $(VENV)/stamp ## write policies, state machine, schemas and API into what is made of them; variables into Terraform's READMEs
 	@$(VENV)/bin/python infrastructure/models.py
 	@$(VENV)/bin/python infrastructure/render.py
-	@$(VENV)/bin/python local/terraform.py readme
+	@$(VENV)/bin/python tools/deploy/terraform.py readme
 
 .PHONY: build-lambda-package
 build-lambda-package: $(VENV)/stamp cargo ## the zips for AWS and what is in them, small and slow to build (ARCH=x86_64 or arm64)
@@ -186,9 +186,9 @@ build-lambda-package: $(VENV)/stamp cargo ## the zips for AWS and what is in the
 	@rustc --print target-libdir --target $(RUST_TARGET) | xargs test -d || { \
 	  echo "Rust cannot build for $(RUST_TARGET) here: rustup target add $(RUST_TARGET)" >&2; exit 1; }
 	RUSTFLAGS="$(RUSTFLAGS) $(PACKAGE_RUSTFLAGS)" cargo build --locked --profile lambda --target $(RUST_TARGET) $(FUNCTIONS:%=--bin %)
-	@for function in $(FUNCTIONS); do $(VENV)/bin/python local/package.py --lambda \
+	@for function in $(FUNCTIONS); do $(VENV)/bin/python tools/package/package.py --lambda \
 	  $(TARGET)/$(RUST_TARGET)/lambda/$$function $(LAMBDA_PACKAGES)/$$function.zip || exit; done
-	@$(VENV)/bin/python local/sbom.py $(RUST_TARGET) $(FUNCTIONS:%=$(LAMBDA_PACKAGES)/%.zip)
+	@$(VENV)/bin/python tools/package/sbom.py $(RUST_TARGET) $(FUNCTIONS:%=$(LAMBDA_PACKAGES)/%.zip)
 
 # The same inputs give the same zips: no path of this machine may stand in them. And where Rust brings its own linker, functions that
 # are the same are linked once.
@@ -253,7 +253,7 @@ run-lambda-test-unittest: $(VENV)/stamp ## the first version's checks, 1.1.1 to 
 STACK ?= ecs-updater
 .PHONY: check-tables
 check-tables: $(VENV)/stamp ## whether both tables of the hub (STACK) have the policies and protections that were deployed
-	@$(VENV)/bin/python local/check_tables.py $(STACK)
+	@$(VENV)/bin/python tools/deploy/check_tables.py $(STACK)
 
 # What was made in AWS goes first: without it the record, and with it the way to find it, would be gone.
 .PHONY: clean clean-deployed
@@ -280,7 +280,7 @@ local-package: $(VENV)/stamp cargo
 	@$(MAKE) --no-print-directory local-zips
 local-zips: $(VENV)/stamp
 	@for function in $(FUNCTIONS); do test $(LOCAL_PACKAGES)/$$function.zip -nt $(TARGET)/debug/$$function || \
-	  $(VENV)/bin/python local/package.py $(TARGET)/debug/$$function $(LOCAL_PACKAGES)/$$function.zip || exit; done
+	  $(VENV)/bin/python tools/package/package.py $(TARGET)/debug/$$function $(LOCAL_PACKAGES)/$$function.zip || exit; done
 
 # As constraints too: without, a pip of 2023 looks for the newest of what is asked for with extras, and finds no hash.
 pinned = --requirement $(1) --constraint $(1)
@@ -304,7 +304,7 @@ define virtual_environment
 	@touch $@
 endef
 
-$(VENV)/stamp: local/requirements.txt
+$(VENV)/stamp: tools/requirements.txt
 	$(call virtual_environment,$(VENV),$<)
 
 # ---- the validators' tools, in environments of their own: the pins of one contradict another's ----

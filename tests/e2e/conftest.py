@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "local"), str(ROOT / "infrastructure")]
+sys.path[:0] = [str(ROOT / folder) for folder in ("tools/deploy", "tools/local_aws", "infrastructure")]
 
 import deploy  # noqa: E402  (found by the line above)
 from local_aws import DISTRUSTFUL, HUB, OUTSIDER, REGION, TARGETS, Credentials, LocalAws, forget_aws_settings, root_of  # noqa: E402

@@ -1,7 +1,7 @@
 """Every alarm of every template rings for its cause, however late its metric comes, and stays quiet for a caller's fault.
 
 The end of pytest's output has the table: alarm, cause, and how many minutes after it the alarm rang. What is
-CloudWatch's here is local/alarms.py, which names its sources; it is tried below on the tables of the user guide and on the
+CloudWatch's here is tools/local_aws/alarms.py, which names its sources; it is tried below on the tables of the user guide and on the
 alarms that this project once had.
 """
 

@@ -3,7 +3,7 @@
 Each of the three ways to know callers has a door of its own.
 
 The real template and the real functions, with requests signed as AWS's own clients sign them. The local AWS renders the
-mapping templates with another engine than AWS's; see local/strict_api.py.
+mapping templates with another engine than AWS's; see tools/local_aws/strict_api.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What local/strict.py adds to MiniStack and nothing else here leans on yet."""
+"""What tools/local_aws/strict.py adds to MiniStack and nothing else here leans on yet."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from conftest import System
 from local_aws import HUB, OUTSIDER
 from test_permissions import Replace, updater_policy
 
-LOCAL = Path(__file__).resolve().parents[2] / "local"
+LOCAL = Path(__file__).resolve().parents[2] / "tools" / "local_aws"
 
 
 def test_leading_keys_limit_which_items_are_read(system: System, role_policy: Replace) -> None:

@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "local"))
+sys.path.insert(0, str(ROOT / "tools" / "package"))
 
 import hashes  # noqa: E402
 from package import pack, pack_small  # noqa: E402

@@ -25,7 +25,7 @@ PREFIX = "ecs-updater-sandbox"
 
 
 class Rules:
-    """`local/rules.py` with a record of its own, as a person with credentials of ACCOUNT calls it."""
+    """`tools/deploy/rules.py` with a record of its own, as a person with credentials of ACCOUNT calls it."""
 
     def __init__(self, system: System, state: Path, account: str = ACCOUNT) -> None:
         self.state = state
@@ -42,7 +42,7 @@ class Rules:
 
     def __call__(self, rule: str, **environment: str) -> subprocess.CompletedProcess[str]:
         variables = {name: value for name, value in {**self.environment, **environment}.items() if value}
-        command = [sys.executable, deploy.ROOT / "local" / "rules.py", "--state", self.state]
+        command = [sys.executable, deploy.ROOT / "tools/deploy" / "rules.py", "--state", self.state]
         return subprocess.run(
             [*command, "--packages", BUILT / "local", rule], env=variables, capture_output=True, text=True, timeout=300
         )
@@ -278,7 +278,7 @@ def test_a_lasting_local_aws_ends_with_its_file_and_by_itself(tmp_path: Path) ->
             return probe.connect_ex(("127.0.0.1", int(endpoint.rsplit(":", 1)[-1]))) != 0
 
     # It outlives the process that started it.
-    local = deploy.ROOT / "local"
+    local = deploy.ROOT / "tools" / "local_aws"
     program = f"import local_aws, pathlib; local_aws.LocalAws(pathlib.Path({str(file)!r}), 600).start()"
     subprocess.run([sys.executable, "-c", program], cwd=local, check=True, timeout=60)
     running = lasting_at(file)

@@ -17,9 +17,9 @@ SAMPLE = f"{TARGETS[0]}/{REGION}/{deploy.CLUSTER}/{deploy.SERVICE}"
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """`local/run.py`, with next to nothing in its environment."""
+    """`tools/deploy/run.py`, with next to nothing in its environment."""
     return subprocess.run(
-        [sys.executable, deploy.ROOT / "local" / "run.py", BUILT, *arguments],
+        [sys.executable, deploy.ROOT / "tools/deploy" / "run.py", BUILT, *arguments],
         env={"PATH": os.environ["PATH"], "AWS_PROFILE": "no-such-profile", "HTTP_PROXY": "http://127.0.0.1:9"},
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -20,7 +20,7 @@ import pytest
 from conftest import BUILT
 from local_aws import HUB, REGION, TARGETS, LocalAws, forget_aws_settings, root_of
 
-CHECK = deploy.ROOT / "local" / "check_tables.py"
+CHECK = deploy.ROOT / "tools/deploy" / "check_tables.py"
 
 SERVICES = ("apigateway", "dynamodb", "events", "iam", "kms", "lambda", "s3", "sqs", "ssm")
 SOURCES = {service: f"aws.{service}" for service in SERVICES}
@@ -62,7 +62,7 @@ class Hub:
         return self._aws.client(service, root_of(HUB))
 
     def check(self, *arguments: str) -> tuple[int, list[str]]:
-        """What `local/check_tables.py` says of the tables."""
+        """What `tools/deploy/check_tables.py` says of the tables."""
         environment = {
             "PATH": os.environ["PATH"],
             "AWS_ENDPOINT_URL": self._aws.endpoint,

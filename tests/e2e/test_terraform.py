@@ -913,7 +913,7 @@ def test_the_comparison_uses_every_parameter(file: str) -> None:
     assert set(given("mirror_bare", MODULES[file])) == required
 
 
-# ---- local/terraform.py ----------------------------------------------------------------------------------------------
+# ---- tools/deploy/terraform.py ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("of_before", [False, True])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "local"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "tools"))
 import book  # noqa: E402
 
 

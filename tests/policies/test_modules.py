@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT / "local"))
+sys.path.insert(0, str(ROOT / "tools"))
 
 import modules  # noqa: E402
 

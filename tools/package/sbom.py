@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes, beside each package for Lambda, what is linked into it: NAME.cdx.json, CycloneDX 1.6.
 
-local/sbom.py RUST_TARGET ZIP...
+tools/package/sbom.py RUST_TARGET ZIP...
 
 Crates as cargo resolves them for that target without the command line, with their checksums from Cargo.lock. Left out is what only
 takes part in the build: build scripts' dependencies, procedural macros, tests. The functions are binaries of one package, so
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 REGISTRY = "registry+https://github.com/rust-lang/crates.io-index"
 
 

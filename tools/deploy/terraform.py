@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Terraform on infrastructure/terraform, where this machine has it.
 
-    local/terraform.py lint              formatting, validity and tests (make lint-terraform)
-    local/terraform.py readme            the tables of variables and outputs in the modules' READMEs (make render)
-    local/terraform.py apply [ARGUMENT…]    as `terraform apply`, without asking; so do `destroy`, `plan`, `output`
+    tools/deploy/terraform.py lint              formatting, validity and tests (make lint-terraform)
+    tools/deploy/terraform.py readme            the tables of variables and outputs in the modules' READMEs (make render)
+    tools/deploy/terraform.py apply [ARGUMENT…]    as `terraform apply`, without asking; so do `destroy`, `plan`, `output`
 
 Neither Terraform nor the AWS provider is installed here. The provider is taken from the folder that TF_PLUGIN_DIR names, or from
 where people keep one; else Terraform gets it from where its own configuration says. Without them `lint` says so and
@@ -24,7 +24,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DIRECTORY = ROOT / "infrastructure" / "terraform"
 NEEDED = (1, 9)  # validations that look at several variables
 STATE = "trial.tfstate"

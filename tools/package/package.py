@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Packs a binary for Lambda: a zip whose root holds it as the executable `bootstrap`.
 
-local/package.py BINARY ZIP            for the local AWS
-local/package.py --lambda BINARY ZIP   for AWS: refused where the binary would not start there; small, and slow to pack
+tools/package/package.py BINARY ZIP            for the local AWS
+tools/package/package.py --lambda BINARY ZIP   for AWS: refused where the binary would not start there; small, and slow to pack
 """
 
 from __future__ import annotations

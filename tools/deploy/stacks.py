@@ -15,7 +15,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-TEMPLATES = Path(__file__).resolve().parent.parent / "infrastructure" / "cloudformation"
+TEMPLATES = Path(__file__).resolve().parents[2] / "infrastructure" / "cloudformation"
 
 # What CloudFormation takes in a request; a longer template comes from a bucket ("Template body size in a request",
 # quotas of CloudFormation).

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """The main job on the local AWS: one event in, one service changed, the change in the history.
 
-    local/run.py BUILT [EVENT]          deploy, send the event (default: the base event) to the first target
+    tools/deploy/run.py BUILT [EVENT]          deploy, send the event (default: the base event) to the first target
                                         account, show answer and history
-    local/run.py BUILT --keep [EVENT]   the same, and then wait: the command line can be tried
-    local/run.py BUILT --all            deploy, send the eight events of the first version, print each answer
+    tools/deploy/run.py BUILT --keep [EVENT]   the same, and then wait: the command line can be tried
+    tools/deploy/run.py BUILT --all            deploy, send the eight events of the first version, print each answer
 
 BUILT is cargo's folder: the packages are in its `local`, the command line is its `debug/ecs-updater`. Everything that
 this starts ends with it.

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import stacks
-from local_aws import HUB, ORGANIZATION_ID, REGION, TARGETS, Credentials, Endpoint, root_of
+sys.path.append(str(Path(__file__).resolve().parents[1] / "local_aws"))
 
-ROOT = Path(__file__).resolve().parent.parent
+import stacks  # noqa: E402
+from local_aws import HUB, ORGANIZATION_ID, REGION, TARGETS, Credentials, Endpoint, root_of  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGE_BUCKET = "ecs-updater-packages"
 # Parameter of hub.yaml -> the package whose key it names.
 CODE_KEYS = {"CodeKey": "updater.zip", "HistoryCodeKey": "history.zip", "RecorderCodeKey": "recorder.zip"}

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the hashes of all that is pinned into the requirements: pip then takes nothing else (`--require-hashes`).
 
-    local/hashes.py UV      where UV is uv (https://docs.astral.sh/uv/), which asks PyPI for the hashes of every file of a version
+    tools/package/hashes.py UV      where UV is uv (https://docs.astral.sh/uv/), which asks PyPI for the hashes of every file of a version
 
 After changing a pin. Comments and order stay; a pin that others pull in has to stand there too.
 """
@@ -14,9 +14,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FILES = (
-    ROOT / "local" / "requirements.txt",
+    ROOT / "tools" / "requirements.txt",
     *sorted((ROOT / "infrastructure" / "validators").glob("*.txt")),
     ROOT / "benches" / "first_version" / "requirements.txt",
 )

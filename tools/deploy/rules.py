@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The first version's Makefile rules that deploy, try and remove. The Makefile calls this; `make` lists the rules.
 
-    local/rules.py [--local] [--state DIR] [--packages DIR] RULE
+    tools/deploy/rules.py [--local] [--state DIR] [--packages DIR] RULE
 
     deploy-ecs-cluster    a VPC and a cluster              (sandbox-vpc.yaml, sandbox-ecs.yaml)
     deploy-ecs-service    the dummy service in the cluster (sandbox-ecs.yaml)

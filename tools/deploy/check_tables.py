@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Whether both tables of a hub are as they were deployed: their policies, deletion protection, backups, time to live.
 
-    local/check_tables.py STACK                                            of a stack of hub.yaml
-    local/check_tables.py HISTORY STATE BREAK_GLASS_ROLE_ARN WRITER_ROLE_ARN…   of the module hub: its outputs history_table_name,
+    tools/deploy/check_tables.py STACK                                            of a stack of hub.yaml
+    tools/deploy/check_tables.py HISTORY STATE BREAK_GLASS_ROLE_ARN WRITER_ROLE_ARN…   of the module hub: its outputs history_table_name,
                                                                            state_table_name; NONE, or the role; the outputs
                                                                            updater_role_arn, recorder_role_arn
 
@@ -25,7 +25,7 @@ import boto3
 import stacks
 from botocore.exceptions import ClientError
 
-POLICIES = Path(__file__).resolve().parent.parent / "policies"
+POLICIES = Path(__file__).resolve().parents[2] / "policies"
 
 
 @dataclass(frozen=True)
