@@ -752,7 +752,7 @@ def test_pushes_of_one_repository_wait_for_no_other() -> None:
     trigger = template("trigger.yaml")["Resources"]
     (target,) = trigger["TriggerRule"]["Properties"]["Targets"]
     arrivals = target["SqsParameters"]["MessageGroupId"]
-    assert f'pub const ARRIVALS: &str = "{arrivals}";' in (ROOT / "src" / "trigger.rs").read_text()
+    assert f'pub const ARRIVALS: &str = "{arrivals}";' in (ROOT / "crates/domain/src/ecr_push.rs").read_text()
     variables = trigger["TriggerFunction"]["Properties"]["Environment"]["Variables"]
     assert variables["TRIGGER_QUEUE"] == {"Ref": "TriggerQueue"}
     assert target["Arn"] == trigger["TriggerQueueMapping"]["Properties"]["EventSourceArn"]
