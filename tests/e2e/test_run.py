@@ -40,7 +40,7 @@ def test_the_main_job_is_shown_from_before_to_after() -> None:
     told = ran.stdout.partition(f"==> ecs-updater history {SAMPLE}\n")[2]
     assert re.search(rf"\n{SAMPLE}\n .* APPLIED ", told)
     assert "image web: busybox → nginx" in told
-    assert f"\nWHOLE  {SAMPLE}\n" in told
+    assert f"\nINTACT  {SAMPLE}\n" in told
     assert "==> what to try next" in told
     assert f'"account_id": "{TARGETS[0]}"' in ran.stdout
 

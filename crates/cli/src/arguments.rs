@@ -27,7 +27,7 @@ Exit codes:
   2  the command or the event is wrong
   3  the function could not be asked: credentials, permission, name, network
   4  a ledger is broken
-  5  it failed for now: the same command (with the same --idempotency-key) may
+  5  temporary failure: the same command (with the same --idempotency-key) may
      succeed later
   6  `plan --exit-code` found differences";
 
@@ -136,7 +136,7 @@ Examples:
       --tag release=7 --set desiredCount=3 --reason 'release 7'
   Exactly these tags and no others
     ecs-updater update prod/web --tag team=edge --replace-tags
-  Only if nobody was faster
+  Only if the service still runs what it ran before
     ecs-updater update prod/web --image nginx:1.27 --expect web:7
 
 APPLIED says that ECS took the change, not that the new tasks are healthy: with
@@ -149,7 +149,7 @@ APPLIED says that ECS took the change, not that the new tasks are healthy: with
     #[command(after_long_help = "\
 Examples:
   ecs-updater plan 222222222222/eu-west-1/prod/web --image nginx:1.27
-  Has somebody turned the number of tasks? (in a script)
+  Has the desired count drifted? (in a script)
     ecs-updater plan prod/web --set desiredCount=3 --exit-code")]
     Plan(Plan),
     /// Put back what was there before a change
@@ -286,7 +286,7 @@ pub(crate) struct UpdateArgs {
     pub service: Service,
     #[command(flatten)]
     pub what: ChangeArgs,
-    /// Refuse where the service runs another task definition
+    /// Fail unless the service runs this task definition, such as web:7
     #[arg(long, value_name = "FAMILY:REVISION")]
     pub expect: Option<String>,
     #[command(flatten)]
@@ -302,7 +302,7 @@ pub(crate) struct ChangeArgs {
     /// Pin each image to the digest that its registry has for the tag now
     #[arg(long, requires = "image")]
     pub resolve_digest: bool,
-    /// Refuse where a registry does not have the image
+    /// Fail if the registry does not have the image
     #[arg(long, requires = "image")]
     pub check_image: bool,
     /// Set this tag of the service; tags that are not named stay
@@ -325,7 +325,7 @@ pub(crate) struct RequesterArgs {
     /// Why; kept in the history
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
-    /// Who asks, a plain name; kept in the history as claimed. Left out: your user name on this machine
+    /// Name to record as the requester, a plain name (not verified). Default: your user name on this machine
     #[arg(long, value_name = "NAME", env = "ECS_UPDATER_REQUESTED_BY", hide_env_values = true)]
     pub requested_by: Option<String>,
 }
@@ -335,13 +335,13 @@ pub(crate) struct RequesterArgs {
 pub(crate) struct RequestArgs {
     #[command(flatten)]
     pub who: RequesterArgs,
-    /// Wait so many seconds for the deployment to end, and say how it did: 0 to 840
+    /// Wait up to SECONDS (0 to 840) for the deployment to finish, and report the result
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(0..=840))]
     pub wait: Option<u16>,
-    /// The same key again gives the first answer again. Left out: a new one
+    /// The same key again gives the first answer again. Default: a new one
     #[arg(long, value_name = "KEY", hide_short_help = true)]
     pub idempotency_key: Option<String>,
-    /// When the event was first sent (RFC 3339), where it is sent again under a key of your own. Left out: now
+    /// When the event was first sent (RFC 3339), where it is sent again under a key of your own. Default: now
     #[arg(long, value_name = "TIME", hide_short_help = true)]
     pub sent_at: Option<DateTime<Utc>>,
 }
@@ -410,10 +410,10 @@ pub(crate) struct History {
     /// Up to this day, or before this time
     #[arg(long, value_name = "TIME")]
     pub to: Option<String>,
-    /// Changes that ended or stand so
+    /// Only changes with this status
     #[arg(long, ignore_case = true, value_parser = PossibleValuesParser::new(statuses()).map(|it| it.to_ascii_uppercase()))]
     pub status: Option<String>,
-    /// Changes that this one asked for
+    /// Only changes that this person requested
     #[arg(long, value_name = "NAME")]
     pub requested_by: Option<String>,
     /// Changes for whose requester the API door vouches, or nobody
@@ -502,7 +502,7 @@ pub(crate) struct Targets {
     /// But not this account
     #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = AccountId::parse)]
     pub exclude_account: Vec<AccountId>,
-    /// Regions to look in. Left out: that of the functions
+    /// Regions to look in. Default: that of the functions
     #[arg(long, value_name = "REGION", value_delimiter = ',', value_parser = Region::parse)]
     pub regions: Vec<Region>,
     /// Clusters of this name; * and ? stand for any
@@ -592,7 +592,7 @@ pub(crate) struct Rollout {
     /// Start it, and do not wait for its end
     #[arg(long, requires = "file")]
     pub detach: bool,
-    /// Name of the execution: the same name with the same input is the same execution. Left out: a new one
+    /// Name of the execution: the same name with the same input is the same execution. Default: a new one
     #[arg(long, value_name = "NAME", requires = "file", hide_short_help = true)]
     pub name: Option<String>,
     /// ARN of the state machine, output WavesArn of hub.yaml

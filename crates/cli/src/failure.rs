@@ -121,7 +121,7 @@ pub(crate) fn of_function(function: Function, code: &str, message: &str) -> Comm
 
 fn of_history(code: &str, message: &str) -> (Exit, &'static str) {
     match code {
-        "JsonValidation" => (Exit::Usage, "Mend the query; the faults are named above."),
+        "JsonValidation" => (Exit::Usage, "Fix the query; the faults are named above."),
         "HistoryUnavailable" if PERMANENT.iter().any(|code| message.contains(code)) => (
             Exit::Failed,
             "Asking again does not help: look at the history function's role, its tables and its log group in the hub account.",
@@ -140,8 +140,8 @@ fn of_history(code: &str, message: &str) -> (Exit, &'static str) {
 
 fn of_updater(code: &str) -> (Exit, &'static str) {
     match code {
-        "JsonValidation" => (Exit::Usage, "Mend the command or the event; the faults are named above."),
-        "InvalidImage" => (Exit::Usage, "Mend the image: registry/repository:tag, or …@sha256:…"),
+        "JsonValidation" => (Exit::Usage, "Fix the command or the event; the faults are named above."),
+        "InvalidImage" => (Exit::Usage, "Fix the image: registry/repository:tag, or …@sha256:…"),
         "ClusterNotFound" | "ServiceNotFound" => {
             (Exit::Failed, "Check account, region and names: ACCOUNT/REGION/CLUSTER/SERVICE.")
         }
@@ -163,7 +163,9 @@ fn of_updater(code: &str) -> (Exit, &'static str) {
         ),
         "UnsupportedDeploymentController" => (Exit::Failed, "Deploy that through CodeDeploy, or as a new task set."),
         "RegionNotEnabled" => (Exit::Failed, "Enable the region in that account."),
-        "TaskDefinitionChanged" => (Exit::Failed, "Somebody was faster: look at `ecs-updater history` first."),
+        "TaskDefinitionChanged" => {
+            (Exit::Failed, "Someone else changed it first: look at `ecs-updater history` first.")
+        }
         "IdempotencyKeyReused" => (Exit::Failed, "Use another --idempotency-key for another change."),
         "ChangeOvertaken" => (
             Exit::Failed,

@@ -187,7 +187,7 @@ impl Progress {
                 });
             }
             if wave.tenths() != old.tenths() && wave.done > old.done {
-                say(format!("{} of {} through the updater", wave.done, wave.total.unwrap_or(wave.done)));
+                say(format!("{} of {} updated", wave.done, wave.total.unwrap_or(wave.done)));
             }
             if wave.phase != old.phase && !matches!(wave.phase, Phase::Waiting | Phase::Changing) {
                 say(wave.phase.words());
@@ -213,9 +213,9 @@ impl Phase {
         match self {
             Self::Waiting => "waits".to_owned(),
             Self::Changing => "changing".to_owned(),
-            Self::Baking(Some(until)) => format!("bakes until {} UTC", until.format("%H:%M:%S")),
-            Self::Baking(None) => "bakes".to_owned(),
-            Self::Judging => "is being judged".to_owned(),
+            Self::Baking(Some(until)) => format!("baking until {} UTC", until.format("%H:%M:%S")),
+            Self::Baking(None) => "baking".to_owned(),
+            Self::Judging => "checking results".to_owned(),
             Self::Ended(status, _) if status.is_empty() => "ended".to_owned(),
             Self::Ended(status, counts) if counts.is_empty() => status.clone(),
             Self::Ended(status, counts) => format!("{status}, {counts}"),
@@ -232,7 +232,7 @@ pub(crate) fn services(count: u64) -> String {
 pub(crate) fn counts(wave: &Value) -> String {
     let member = |name: &str| wave.get(name).and_then(Value::as_u64);
     let usual = ["changed", "unchanged", "failed"].map(|name| member(name).map(|count| format!("{count} {name}")));
-    let rare = [("overtaken", "left alone, since others changed them"), ("unfinished", "without an end yet")]
+    let rare = [("overtaken", "left alone, since others changed them"), ("unfinished", "still deploying")]
         .map(|(name, what)| member(name).filter(|count| *count > 0).map(|count| format!("{count} {what}")));
     usual.into_iter().chain(rare).flatten().collect::<Vec<_>>().join(", ")
 }
@@ -265,28 +265,28 @@ mod tests {
         progress.step(&entered("ChangeTargets"));
         assert_eq!(told(&progress), ["wave 1 of 3: begins, 1 service"]);
         progress.counted(0, Counts { total: 1, succeeded: 1, failed: 0 });
-        assert_eq!(told(&progress), ["wave 1 of 3: 1 of 1 through the updater"]);
+        assert_eq!(told(&progress), ["wave 1 of 3: 1 of 1 updated"]);
         progress.step(&entered("FindChanges"));
         progress.step(&entered("Bake"));
-        assert_eq!(told(&progress), ["wave 1 of 3: bakes until 11:07:40 UTC"]);
+        assert_eq!(told(&progress), ["wave 1 of 3: baking until 11:07:40 UTC"]);
         assert_eq!(told(&progress), Vec::<String>::new());
         progress.step(&entered("Judge"));
         let wave = json!({"wave": 1, "status": "PASSED", "targets": 1, "changed": 1, "unchanged": 0, "failed": 0, "unfinished": 1});
         let text = wave.to_string();
         progress.step(&RolloutStep::left([("restoreKeys", "[]"), ("wave", text.as_str())].into_iter()).unwrap());
-        assert_eq!(told(&progress), ["wave 1 of 3: PASSED, 1 changed, 0 unchanged, 0 failed, 1 without an end yet"]);
+        assert_eq!(told(&progress), ["wave 1 of 3: PASSED, 1 changed, 0 unchanged, 0 failed, 1 still deploying"]);
         progress.step(&entered("ChangeTargets"));
         progress.counted(1, Counts { total: 4, succeeded: 2, failed: 1 });
-        assert_eq!(told(&progress), ["wave 2 of 3: begins, 4 services", "wave 2 of 3: 3 of 4 through the updater"]);
+        assert_eq!(told(&progress), ["wave 2 of 3: begins, 4 services", "wave 2 of 3: 3 of 4 updated"]);
         progress.step(&entered("Bake"));
         progress.step(&entered("Judge"));
-        assert_eq!(told(&progress), ["wave 2 of 3: 4 of 4 through the updater", "wave 2 of 3: is being judged"]);
+        assert_eq!(told(&progress), ["wave 2 of 3: 4 of 4 updated", "wave 2 of 3: checking results"]);
         // Not told how it ended.
         progress.step(&entered("ChangeObject"));
         progress.counted(2, Counts { total: 700, succeeded: 69, failed: 0 });
         assert_eq!(told(&progress), ["wave 2 of 3: ended", "wave 3 of 3: begins, 700 services"]);
         progress.counted(2, Counts { total: 700, succeeded: 70, failed: 0 });
-        assert_eq!(told(&progress), ["wave 3 of 3: 70 of 700 through the updater"]);
+        assert_eq!(told(&progress), ["wave 3 of 3: 70 of 700 updated"]);
         progress.counted(2, Counts { total: 700, succeeded: 71, failed: 0 });
         assert_eq!(told(&progress), Vec::<String>::new());
         progress.judged(&json!({"wave": 3, "status": "INTERRUPTED"}));
@@ -307,7 +307,7 @@ mod tests {
         }
         let news = progress.news(&begun());
         assert_eq!(news.first().unwrap(), "wave 1 of 3: begins, 1 service");
-        assert_eq!(news.last().unwrap(), "wave 2 of 3: bakes until 11:07:40 UTC");
+        assert_eq!(news.last().unwrap(), "wave 2 of 3: baking until 11:07:40 UTC");
         assert_eq!(progress.waves[2].phase, Phase::Waiting);
     }
 

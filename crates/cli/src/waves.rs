@@ -226,7 +226,7 @@ fn refuse(faults: &[String]) -> CommandFailure {
     if let Some(more) = faults.len().checked_sub(MAX_FAULTS).filter(|more| *more > 0) {
         told = format!("{told}\nand {more} more");
     }
-    CommandFailure::new(Exit::Usage, told).code("JsonValidation").advise("Mend the input; nothing was started.")
+    CommandFailure::new(Exit::Usage, told).code("JsonValidation").advise("Fix the input; nothing was started.")
 }
 
 /// What the schema finds wrong.

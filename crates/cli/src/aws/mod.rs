@@ -54,7 +54,7 @@ pub(crate) async fn config(
     let config = loader.load().await;
     match config.region().map(Region::to_string) {
         Some(region) => Ok((config, region)),
-        None => Err(CommandFailure::new(Exit::NotAsked, format!("no AWS region is set, so nobody knows {needed}"))
+        None => Err(CommandFailure::new(Exit::NotAsked, format!("no AWS region is set, so it is not known {needed}"))
             .advise("Give --region, set AWS_REGION, or set a region in the profile.")),
     }
 }

@@ -59,7 +59,7 @@ async fn service_of(functions: &Functions, change: &str) -> Result<Map<String, V
     let page: HistoryPage = read(&ask_history(functions, query).await?);
     let found = page.changes.into_iter().next().ok_or_else(|| {
         CommandFailure::new(Exit::Failed, format!("the history has no change {change}"))
-            .advise("Look for its id with `ecs-updater history`.")
+            .advise("Find its id with `ecs-updater history`.")
     })?;
     let members = [
         ("account_id", found.account_id),
@@ -284,7 +284,7 @@ fn show(screen: &Screen, answer: &Updated) -> Result<(), CommandFailure> {
         return screen.say("\nNothing was touched.");
     }
     if let (Some(id), "APPLIED" | "COMPLETED" | "TIMED_OUT") = (&answer.change_id, status) {
-        screen.say(&format!("\nWay back:\n  ecs-updater restore --change {}", clean(id)))?;
+        screen.say(&format!("\nTo undo this:\n  ecs-updater restore --change {}", clean(id)))?;
     }
     Ok(())
 }

@@ -47,7 +47,7 @@ pub(super) async fn run(functions: &Functions, screen: &mut Screen, asked: &Hist
 
 fn not_found() -> CommandFailure {
     CommandFailure::new(Exit::Failed, "the history has no such change")
-        .advise("Look for its id with `ecs-updater history`, by service or by day.")
+        .advise("Find its id with `ecs-updater history`, by service or by day.")
 }
 
 fn not_ended(seconds: u64, status: Option<&str>) -> CommandFailure {

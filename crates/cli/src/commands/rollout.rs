@@ -255,7 +255,7 @@ fn told(screen: &Screen, arn: &str, execution: &Execution) -> Result<Exit, Comma
     let Some(document) = execution.summary.as_ref().filter(|summary| summary.get("waves").is_some()) else {
         if execution.error.as_deref() == Some("InputRefused") {
             let cause = execution.cause.clone().unwrap_or_default();
-            return Err(CommandFailure::new(Exit::Usage, cause).code("InputRefused").at(arn).advise("Mend the input."));
+            return Err(CommandFailure::new(Exit::Usage, cause).code("InputRefused").at(arn).advise("Fix the input."));
         }
         return Err(match execution.status.as_str() {
             "SUCCEEDED" => CommandFailure::new(Exit::Failed, "the execution ended well, and left no summary")
@@ -298,21 +298,20 @@ fn show(screen: &Screen, summary: &Summary, waves: &[Value]) -> Result<(), Comma
     ])?;
     if summary.restore_keys.is_empty() {
         return match (summary.changed, &summary.key) {
-            (Some(1..), Some(key)) => screen.say(&format!(
-                "\nWhat was changed stays changed. What puts it back: \"restore_keys\" of {}",
-                clean(&place(key))
-            )),
+            (Some(1..), Some(key)) => {
+                screen.say(&format!("\nTo roll back this rollout: \"restore_keys\" of {}", clean(&place(key))))
+            }
             _ => Ok(()),
         };
     }
-    screen.say("\nWhat was changed stays changed. Put it back, in this order:")?;
+    screen.say("\nTo roll back this rollout, in this order:")?;
     Screen::list(summary.restore_keys.iter().map(|key| {
         // A quote would end the shell's word.
         format!("aws s3 cp '{}' - | ecs-updater invoke -", place(key).replace('\'', ""))
     }))?;
     let back = summary.restore.as_ref().map(|restore| restore.updates.as_slice()).unwrap_or_default();
     if !back.is_empty() {
-        screen.say("That is:")?;
+        screen.say("These services go back:")?;
         Screen::list(back.iter().take(NAMED).map(RolloutTarget::service))?;
         if let Some(more) = back.len().checked_sub(NAMED).filter(|more| *more > 0) {
             Screen::list([format!("and {more} more")])?;
@@ -334,8 +333,8 @@ async fn stop(
             return Screen::json(&serde_json::json!({"execution": arn, "status": execution.status}), true)
                 .map(|()| Exit::Done);
         }
-        screen.headline(&execution.status, "it has ended already")?;
-        Screen::print(&format!("\nHow:\n  ecs-updater rollout --follow {}\n", clean(arn)))?;
+        screen.headline(&execution.status, "already finished")?;
+        Screen::print(&format!("\nDetails:\n  ecs-updater rollout --follow {}\n", clean(arn)))?;
         return Ok(Exit::Done);
     }
     let why = who.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();

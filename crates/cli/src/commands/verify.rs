@@ -96,7 +96,7 @@ fn whole(files: &[PathBuf]) -> Result<impl BufRead, CommandFailure> {
 }
 
 fn show(screen: &Screen, service: &str, ok: bool, verdict: &Verdict) -> Result<(), CommandFailure> {
-    screen.headline(if ok { "WHOLE" } else { "BROKEN" }, service)?;
+    screen.headline(if ok { "INTACT" } else { "BROKEN" }, service)?;
     let records = |count: u64| format!("{count} {}", if count == 1 { "record" } else { "records" });
     let fault = verdict.fault.clone().unwrap_or_default();
     screen.facts(&[

@@ -49,7 +49,7 @@ pub(crate) async fn serve(functions: Functions, screen: &Screen, asked: &History
     if screen.is_json() {
         Screen::json(&json!({"url": url}), false)?;
     } else {
-        screen.say("The history is open on this machine, for one browser:")?;
+        screen.say("The history is open on this machine. The link opens once, in one browser:")?;
         // Never wrapped: it is to be copied, or clicked.
         Screen::print(&format!("  {url}\n"))?;
         screen.say("Ctrl-C ends it.")?;

@@ -96,7 +96,7 @@ async fn files_of_an_export_are_checked_together_and_nobody_is_asked() {
     ran.is_legible();
     for service in ["edge", "web"] {
         assert!(
-            ran.out.contains(&format!("WHOLE  222222222222/eu-west-1/prod/{service}\n  verified  3 records\n")),
+            ran.out.contains(&format!("INTACT  222222222222/eu-west-1/prod/{service}\n  verified  3 records\n")),
             "{}",
             ran.out
         );
@@ -119,7 +119,7 @@ async fn an_edited_record_is_found_at_its_place() {
     ran.is_legible();
     let record = serde_json::from_str::<Value>(&lines[1]).unwrap()["Item"]["record"]["S"].as_str().unwrap().to_owned();
     for shown in
-        ["BROKEN  222222222222/eu-west-1/prod/web", "WHOLE  222222222222/eu-west-1/prod/edge", &record, "changed"]
+        ["BROKEN  222222222222/eu-west-1/prod/web", "INTACT  222222222222/eu-west-1/prod/edge", &record, "changed"]
     {
         assert!(ran.out.contains(shown), "{shown}: {}", ran.out);
     }

@@ -349,7 +349,7 @@ async fn a_whole_chain_and_a_broken_one() {
     let ran = stub.run(&["verify", service]).await;
     assert_eq!(ran.code, 0);
     ran.is_legible();
-    assert!(ran.out.contains("WHOLE") && ran.out.contains("12 records"), "{}", ran.out);
+    assert!(ran.out.contains("INTACT") && ran.out.contains("12 records"), "{}", ran.out);
     assert_eq!(
         stub.only().1,
         json!({"verify": true, "account_id": "222222222222", "region": "eu-west-1", "ecs_cluster_name": "prod", "ecs_service_name": "web"})

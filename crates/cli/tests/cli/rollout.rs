@@ -163,12 +163,12 @@ async fn a_log_is_told_line_by_line_and_the_end_says_what_to_restore() {
         lines,
         [
             "wave 1 of 3: begins, 1 service",
-            "wave 1 of 3: 1 of 1 through the updater",
-            "wave 1 of 3: bakes until 11:07:40 UTC",
+            "wave 1 of 3: 1 of 1 updated",
+            "wave 1 of 3: baking until 11:07:40 UTC",
             "wave 1 of 3: PASSED, 1 changed, 0 unchanged, 0 failed",
             "wave 2 of 3: begins, 4 services",
-            "wave 2 of 3: 2 of 4 through the updater",
-            "wave 2 of 3: 4 of 4 through the updater",
+            "wave 2 of 3: 2 of 4 updated",
+            "wave 2 of 3: 4 of 4 updated",
             "wave 2 of 3: STOPPED, 2 changed, 0 unchanged, 2 failed",
         ]
     );
@@ -302,7 +302,7 @@ async fn an_execution_is_stopped_where_it_runs() {
     .await;
     let ran = aws.run(&["rollout", "--stop", EXECUTION]).await;
     assert_eq!((ran.code, aws.calls("StopExecution").len()), (0, 0));
-    assert!(ran.out.contains("ended already"), "{}", ran.out);
+    assert!(ran.out.contains("already finished"), "{}", ran.out);
 }
 
 #[tokio::test]
@@ -472,7 +472,7 @@ async fn a_terminal_shows_bars() {
         "] ",
         "2/4",
         "4/4",
-        "bakes until 11:07:40 UTC",
+        "baking until 11:07:40 UTC",
         "PASSED, 1 changed",
         "3 services to come",
         "STOPPED, 2 changed",

@@ -14,7 +14,7 @@ async fn what_a_function_reports_reads_as_a_sentence_and_has_its_exit_code() {
             "JsonValidation",
             "[ERROR][json_validation] wrong input event format: x\n[ERROR][json_validation] Needed: y",
             2,
-            "Mend",
+            "Fix",
         ),
         ("AssumeRoleFailed", "[ERROR][assume_role] role r in account 222222222222", 1, "target role"),
         ("ChangeInProgress", "[ERROR][service_lease] service web is being changed", 5, "--idempotency-key cli-"),
@@ -56,7 +56,7 @@ async fn what_the_history_function_reports_is_about_the_history_function() {
         ("HistoryUnavailable", "dynamodb:Query: ValidationException: no index", 1, "its log group"),
         ("Sandbox.Timedout", "RequestId: 1 Error: Task timed out after 3.00 seconds", 5, "fewer days"),
         ("Runtime.ExitError", "RequestId: 1 Error: Runtime exited", 1, "log group"),
-        ("JsonValidation", "limit is 101", 2, "Mend the query"),
+        ("JsonValidation", "limit is 101", 2, "Fix the query"),
     ] {
         let stub = Stub::start(move |_, _| Reply::FunctionError(code, text.to_owned())).await;
         let ran = stub.run(&["history"]).await;

@@ -266,7 +266,7 @@ fn query(fields: Fields, scope: Scope, now: DateTime<Utc>) -> Result<Query, Vec<
     let mut time = |name: &str, text: &Option<String>, days_after: i64| {
         let time = text.as_deref().map(|text| milliseconds(text, days_after).ok_or(text)).transpose();
         time.unwrap_or_else(|text| {
-            faults.push(format!("/{name}: {} is no date or time that there is", shown_text(text)));
+            faults.push(format!("/{name}: {} is not a valid date or time", shown_text(text)));
             None
         })
     };
@@ -643,8 +643,8 @@ mod tests {
                 json!({"from": "2026-10-22"}),
                 "/from: the whole organization is asked for at most 31 days at once (\"to\" is now where it is left out)",
             ),
-            (json!({"from": "2026-02-30"}), "/from: \"2026-02-30\" is no date or time that there is"),
-            (json!({"to": "2026-11-22T25:00:00Z"}), "/to: \"2026-11-22T25:00:00Z\" is no date or time that there is"),
+            (json!({"from": "2026-02-30"}), "/from: \"2026-02-30\" is not a valid date or time"),
+            (json!({"to": "2026-11-22T25:00:00Z"}), "/to: \"2026-11-22T25:00:00Z\" is not a valid date or time"),
             (
                 json!({"to": "2026-11-22T10:00:00"}),
                 "/to: \"2026-11-22T10:00:00\" is not accepted: expected a date such as \"2026-11-22\", or a time with \
