@@ -6,9 +6,11 @@ use aws_sdk_ecr::types::{DescribeImagesFilter, ImageDetail, ImageFailureCode, Im
 use chrono::DateTime;
 use domain::call_error::CallError;
 use domain::image::{ImageReference, ResolvedImage};
-use domain::registry::{
-    Credentials, Location, MEDIA_TYPES, NoImage, RegistryError, Settings, Tagged, is_image_type, platforms, wanted,
-};
+use domain::registry::auth::Credentials;
+use domain::registry::error::RegistryError;
+use domain::registry::manifest::{MEDIA_TYPES, NoImage, is_image_type, platforms};
+use domain::registry::settings::Settings;
+use domain::registry::{Location, Tagged, wanted};
 use domain::text::one_line;
 use sdk_error::call_error;
 

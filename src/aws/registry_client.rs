@@ -12,9 +12,11 @@ use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::byte_stream::ByteStream;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use domain::registry::{
-    AllowedUrl, Challenge, Credentials, MEDIA_TYPES, Manifest, RegistryError, Settings, not_allowed, shown,
-};
+use domain::registry::address::{AllowedUrl, excerpt, not_allowed};
+use domain::registry::auth::{Challenge, Credentials};
+use domain::registry::error::RegistryError;
+use domain::registry::manifest::{MEDIA_TYPES, Manifest};
+use domain::registry::settings::Settings;
 use serde::Deserialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
@@ -148,7 +150,7 @@ impl RegistryClient {
         if credentials.as_ref().is_some_and(|credentials| !credentials.are_for(host, &url.host)) {
             return Err(RegistryError::refused(format!(
                 "{host} sends for a token to {}, and its credentials are not sent there unless token_host in their secret names it",
-                shown(&url.host)
+                excerpt(&url.host)
             )));
         }
         let answer = self.get(&url, "application/json", credentials.as_ref().map(basic).as_deref()).await?;
@@ -181,10 +183,10 @@ impl RegistryClient {
             }
             let location = response.headers().get("location").unwrap_or_default();
             at = at.redirected(location, &self.settings).map_err(|why| {
-                RegistryError::refused(format!("{} redirects to where it is not asked: {why}", shown(&at.host)))
+                RegistryError::refused(format!("{} redirects to where it is not asked: {why}", excerpt(&at.host)))
             })?;
         }
-        Err(RegistryError::refused(format!("{} redirects more than {MAX_REDIRECTS} times", shown(&url.host))))
+        Err(RegistryError::refused(format!("{} redirects more than {MAX_REDIRECTS} times", excerpt(&url.host))))
     }
 
     /// The body, where it is no longer than `limit`.
@@ -196,12 +198,12 @@ impl RegistryClient {
                 Err(_) => return Err(too_slow(host, ANSWER_TIMEOUT)),
                 Ok(None) => return Ok(body),
                 Ok(Some(Err(error))) => {
-                    return Err(RegistryError::busy(format!("{} ended within its answer: {error}", shown(host))));
+                    return Err(RegistryError::busy(format!("{} ended within its answer: {error}", excerpt(host))));
                 }
                 Ok(Some(Ok(more))) => {
                     let length = body.bytes.len() + more.len();
                     if length > limit {
-                        return Err(RegistryError::refused(format!("{} sent more than {limit} bytes", shown(host))));
+                        return Err(RegistryError::refused(format!("{} sent more than {limit} bytes", excerpt(host))));
                     }
                     if length > SMALL_BODY_BYTES && body.turn.is_none() {
                         body.turn = self.turn().await;
@@ -220,7 +222,7 @@ impl RegistryClient {
         accept: &str,
         authorization: Option<&str>,
     ) -> Result<HttpResponse, RegistryError> {
-        let host = shown(&to.host);
+        let host = excerpt(&to.host);
         let mut request = HttpRequest::new(SdkBody::empty());
         let unusable =
             || RegistryError::refused(format!("{host} cannot be asked so: its answer held what no header can"));
@@ -281,19 +283,19 @@ fn escaped(text: &str) -> String {
 fn denied(host: &str, repository: &str) -> RegistryError {
     RegistryError::missing(format!(
         "{} does not show {repository}: it is not there, or needs other credentials than it got (REGISTRY_CREDENTIALS)",
-        shown(host)
+        excerpt(host)
     ))
 }
 
 fn too_slow(host: &str, limit: Duration) -> RegistryError {
-    RegistryError::busy(format!("{} did not answer within {} s", shown(host), limit.as_secs()))
+    RegistryError::busy(format!("{} did not answer within {} s", excerpt(host), limit.as_secs()))
 }
 
 fn unexpected(host: &str, response: &HttpResponse) -> RegistryError {
-    let host = shown(host);
+    let host = excerpt(host);
     match response.status().as_u16() {
         429 => {
-            let wait = response.headers().get("retry-after").map(shown);
+            let wait = response.headers().get("retry-after").map(excerpt);
             let wait = wait.map_or_else(
                 || "a while".to_owned(),
                 |wait| match wait.parse::<u64>() {

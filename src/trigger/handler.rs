@@ -9,7 +9,7 @@ use domain::ecr_push::{ARRIVALS, Delivery, Mapping, Message, Push, UpdaterVerdic
 use domain::event::request::Defaults;
 use domain::ids::{FunctionArn, Identity, Region};
 use domain::image::ImageReference;
-use domain::registry::Settings;
+use domain::registry::settings::Settings;
 use domain::setting_source::{DocumentLocation, SettingSource};
 use futures_util::future::join_all;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};

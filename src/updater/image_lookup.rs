@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use domain::error::Failure;
 use domain::event::request::{ImageCheck, UpdateRequest};
 use domain::image::{ImageReference, ResolvedImage, ResolvedImages};
-use domain::registry::RegistryError;
+use domain::registry::error::RegistryError;
 use tokio::sync::OnceCell;
 
 use crate::aws::images::Registries;

@@ -34,7 +34,7 @@ pub struct Config {
     /// `METRICS_NAMESPACE`: CloudWatch namespace of the embedded metrics.
     pub metrics_namespace: String,
     /// `REGISTRY_CREDENTIALS`, `REGISTRY_ALLOW_HTTP`, `REGISTRY_ALLOW_PRIVATE`.
-    pub registries: registry::Settings,
+    pub registries: crate::registry::settings::Settings,
 }
 
 impl Config {
@@ -153,7 +153,7 @@ fn role_name(variable: &str, name: Option<String>, default: &str) -> Result<Stri
     }
 }
 
-fn registries(get: impl Fn(&str) -> Option<String>) -> Result<registry::Settings, String> {
+fn registries(get: impl Fn(&str) -> Option<String>) -> Result<crate::registry::settings::Settings, String> {
     const CREDENTIALS: &str = "REGISTRY_CREDENTIALS";
     let credentials: BTreeMap<String, String> = match get(CREDENTIALS) {
         Some(text) => serde_json::from_str(&text).map_err(|_| {
@@ -168,7 +168,7 @@ fn registries(get: impl Fn(&str) -> Option<String>) -> Result<registry::Settings
         let list = get(name).unwrap_or_default();
         list.split(',').map(|host| host.trim().to_ascii_lowercase()).filter(|host| !host.is_empty()).collect()
     };
-    Ok(registry::Settings {
+    Ok(crate::registry::settings::Settings {
         // Docker Hub by the name that people know.
         credentials: credentials.into_iter().map(|(host, arn)| (registry::host(&host), arn)).collect(),
         allow_http: hosts("REGISTRY_ALLOW_HTTP"),

@@ -21,7 +21,10 @@ use wildmatch::WildMatch;
 use crate::event::request::{self, Defaults, Event, ImageChange};
 use crate::ids::ServiceKey;
 use crate::image::ImageReference;
-use crate::registry::{Location, Tagged, is_image_type, is_tag_of_artifact};
+use crate::registry::Location;
+use crate::registry::Tagged;
+use crate::registry::manifest::is_image_type;
+use crate::registry::manifest::is_tag_of_artifact;
 use crate::text::{hex, rfc3339};
 
 /// Who a change by a push says asked for it.

@@ -4,7 +4,9 @@ use std::sync::OnceLock;
 
 use domain::image::{ImageReference, repository_of};
 use domain::registry;
-use domain::registry::{AllowedUrl, Location, Settings};
+use domain::registry::Location;
+use domain::registry::address::AllowedUrl;
+use domain::registry::settings::Settings;
 use jsonschema::{PatternOptions, Validator};
 use serde_json::json;
 

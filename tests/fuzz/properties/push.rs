@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use domain::ecr_push::{Mapping, Message, Push, groups};
 use domain::event::request;
-use domain::registry::is_tag_of_artifact;
+use domain::registry::manifest::is_tag_of_artifact;
 use serde_json::{Value, json};
 
 const REPOSITORY: &str = "111111111111.dkr.ecr.eu-west-1.amazonaws.com/team/app";

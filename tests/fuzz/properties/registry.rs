@@ -2,7 +2,12 @@
 
 use std::net::IpAddr;
 
-use domain::registry::{AllowedUrl, Challenge, Manifest, NoImage, Settings, platforms};
+use domain::registry::address::AllowedUrl;
+use domain::registry::auth::Challenge;
+use domain::registry::manifest::Manifest;
+use domain::registry::manifest::NoImage;
+use domain::registry::manifest::platforms;
+use domain::registry::settings::Settings;
 
 pub(crate) fn check(data: &[u8]) {
     let Some((what, rest)) = data.split_first() else { return };
