@@ -63,7 +63,7 @@ impl Updater {
         let mut looker = DeploymentWatcher::new(&target.ecs, &target.limits, &request.service_key, followed).patient();
         // Who made the change said with its answer that he waits.
         if response.body.replayed
-            && let Some(other) = self.other_waiter(request, &key_id, position, end).await
+            && let Some(other) = self.other_waiter(request, &key_id, position, mark(end, (self.random)()), end).await
         {
             let left = (end - (self.clock)()).to_std().unwrap_or_default();
             let what = match tokio::time::timeout(LOOK.min(left), looker.look()).await {
@@ -104,13 +104,14 @@ impl Updater {
         }
     }
 
-    /// Until when another invocation follows the deployment of this key's change already; none where this one does from now on, until `end`.
-    /// Where that cannot be read or written, two follow it: that costs calls, and nothing else.
+    /// Until when another invocation follows the deployment of this key's change already; none where this one does from now on, which its
+    /// `mark` says. Where that cannot be read or written, two follow it: that costs calls, and nothing else.
     async fn other_waiter(
         &self,
         request: &UpdateRequest,
         key_id: &str,
         position: LedgerState,
+        mark: DateTime<Utc>,
         end: DateTime<Utc>,
     ) -> Option<DateTime<Utc>> {
         let bound = Bound { tries: MARK.0, until: Instant::now() + MARK.1 };
@@ -121,9 +122,9 @@ impl Updater {
             let Some(key) = key else { return Ok(Decision::Done(None)) };
             Ok(match key.waiter(now) {
                 // Its own mark, of which the answer was lost.
-                Some(until) if rfc3339(until) == rfc3339(end) => Decision::Done(None),
+                Some(until) if rfc3339(until) == rfc3339(mark) => Decision::Done(None),
                 Some(until) => Decision::Done(Some(until)),
-                None => Decision::Write(vec![Write::Waiter { key: key.clone(), until: end }], None),
+                None => Decision::Write(vec![Write::Waiter { key: key.clone(), until: mark }], None),
             })
         });
         // Nothing of it goes into the time that is kept back for the answer.
@@ -188,6 +189,12 @@ impl Updater {
     }
 }
 
+/// The time until which an invocation that waits until `end` says that it waits: up to a second before, at random, since it knows its mark
+/// again by it, and others begin to wait within the same millisecond.
+fn mark(end: DateTime<Utc>, random: [u8; 10]) -> DateTime<Utc> {
+    end - chrono::Duration::milliseconds(i64::from(u16::from_be_bytes([random[0], random[1]]) % 1000))
+}
+
 /// Whether there is a deployment to wait for, or to say that there is none.
 pub(super) fn waits(request: &UpdateRequest, response: &Response) -> bool {
     request.wait_seconds > 0 && response.body.status == Status::Applied
@@ -215,4 +222,18 @@ fn timed_out(mut response: Response, what: &str) -> Response {
          same event with the same idempotency key to wait again"
     ));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_that_wait_until_the_same_time_have_marks_of_their_own() {
+        let end = DateTime::from_timestamp(1_000, 0).unwrap();
+        let marks = [0_u8, 1, 2, 250].map(|byte| mark(end, [byte; 10]));
+        assert!(marks.iter().all(|mark| *mark <= end && *mark > end - chrono::Duration::seconds(1)), "{marks:?}");
+        assert_ne!(rfc3339(marks[0]), rfc3339(marks[1]));
+        assert_ne!(rfc3339(marks[1]), rfc3339(marks[2]));
+    }
 }
