@@ -22,7 +22,7 @@ use crate::commit::{Bound, Decision, commit};
 
 /// How often it is written where the ledger moves or DynamoDB does not answer, and for how long at the most.
 const TRIES: u32 = 10;
-const LONGEST: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// How many of a service's newest records are read where it matters what happened last.
 pub const NEWEST_RECORDS: i32 = 100;
 
@@ -101,7 +101,7 @@ impl OutcomeRecorder {
         end: OutcomeToRecord<'_>,
         witness: &RecordedBy,
     ) -> Result<RecordResult, LedgerError> {
-        let bound = Bound { tries: TRIES, until: Instant::now() + LONGEST };
+        let bound = Bound { tries: TRIES, until: Instant::now() + TIMEOUT };
         let read = async || self.known(end).await;
         commit(&self.store, self.random, bound, None, read, |known| self.decide(end, known, witness)).await
     }

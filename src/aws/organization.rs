@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use super::documents::{DocumentCall, Reader};
 
 /// Longest time for all units together: whoever comes meanwhile waits, and the start of a function has ten seconds.
-const LONGEST: Duration = Duration::from_secs(8);
+const TIMEOUT: Duration = Duration::from_secs(8);
 /// Longest time for one call.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How many parents are asked about at a time: the organization has one rate for all who ask.
@@ -42,8 +42,8 @@ struct Child {
 impl Reader {
     /// The accounts in these roots and units, and in the units below them.
     pub(super) async fn accounts_of(&self, units: &BTreeSet<String>) -> Result<BTreeSet<String>, String> {
-        let late = || Err(format!("the accounts of its units were not told within {} s", LONGEST.as_secs()));
-        timeout(LONGEST, self.walk(units)).await.unwrap_or_else(|_| late())
+        let late = || Err(format!("the accounts of its units were not told within {} s", TIMEOUT.as_secs()));
+        timeout(TIMEOUT, self.walk(units)).await.unwrap_or_else(|_| late())
     }
 
     async fn walk(&self, units: &BTreeSet<String>) -> Result<BTreeSet<String>, String> {

@@ -19,7 +19,7 @@ use crate::telemetry::MeasuredEnd;
 const AT_A_TIME: i32 = 50;
 /// How often one is written where the ledger moves or DynamoDB does not answer, and for how long at the most.
 const TRIES: u32 = 5;
-const LONGEST: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Recorder {
     /// Whether an account may be changed. Where that cannot be read, nobody's deployments are left out for it: what the door does not know
@@ -62,7 +62,7 @@ impl Recorder {
     async fn tell_count(&self, due: &ExternalBudget, invocation: &RecorderInvocation) -> Result<bool, LedgerError> {
         let Some(Beyond { last, .. }) = &due.beyond else { return Ok(false) };
         let witness = RecordedBy { session: String::new(), request_id: invocation.request_id.clone() };
-        let bound = Bound { tries: TRIES, until: Instant::now() + LONGEST };
+        let bound = Bound { tries: TRIES, until: Instant::now() + TIMEOUT };
         let random = (self.random)();
         let store = &self.outcomes.store;
         let read = async || store.read_budget(&last.service, due.day).await;

@@ -32,7 +32,7 @@ use crate::telemetry::MeasuredEnd;
 const PAUSES: [Duration; 2] = [Duration::from_millis(400), Duration::from_millis(1200)];
 /// How often something is written where the ledger moves or DynamoDB does not answer, and for how long at the most.
 const TRIES: u32 = 12;
-const LONGEST: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// The time before the invocation's end when nothing is tried again.
 const RESERVE: chrono::Duration = chrono::Duration::seconds(5);
 /// How far before an event and behind it the service deployment of a deployment is looked for that the service does not show.
@@ -159,7 +159,7 @@ impl Recorder {
         witness: &RecordedBy,
     ) -> Result<Done, LedgerError> {
         let left = (invocation.deadline - RESERVE - (self.clock)()).to_std().unwrap_or_default();
-        let bound = Bound { tries: TRIES, until: Instant::now() + left.min(LONGEST) };
+        let bound = Bound { tries: TRIES, until: Instant::now() + left.min(TIMEOUT) };
         let random = (self.random)();
         let read = async || self.read(event).await;
         let decide = |read: &LedgerRead| self.decide(event, read, asked, random, witness);

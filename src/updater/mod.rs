@@ -6,7 +6,7 @@
 //!
 //! Everything that is decided is decided by pure code elsewhere ([`domain::plan`], [`domain::plan::continuation`], [`domain::ledger`]); this file
 //! puts the steps in their order. `begin` and `proceed` hold how an attempt begins, `turn` what it waits for before, `apply` what touches
-//! the target account, `lease` and `begun` what is written about it, `wait` what follows where the request waits for the end.
+//! the target account, `lease` and `finish` what is written about it, `wait` what follows where the request waits for the end.
 
 mod apply;
 mod batch;

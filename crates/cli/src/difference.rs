@@ -105,12 +105,12 @@ pub(crate) fn of_change(
 
 /// The first of what came with a revision, and how many more there are: a list has no room for all of a task definition.
 pub(crate) fn shortened(mut differences: Vec<Difference>) -> (Vec<Difference>, usize) {
-    const MOST: usize = 4;
+    const MAX_SHOWN: usize = 4;
     let mut seen = 0;
     let all = differences.len();
     differences.retain(|difference| {
         seen += usize::from(difference.what == "definition");
-        difference.what != "definition" || seen <= MOST
+        difference.what != "definition" || seen <= MAX_SHOWN
     });
     let more = all - differences.len();
     (differences, more)

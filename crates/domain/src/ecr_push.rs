@@ -1,4 +1,4 @@
-//! Pushes of images to Amazon ECR, and the changes that they start. Pure, but for [`function`].
+//! Pushes of images to Amazon ECR, and the changes that they start. Pure: who acts on them is the trigger function.
 //!
 //! An event of ECR names no principal, and its time is in whole seconds. So which of several pushes of a tag is the newest is
 //! told by the tag itself: the one whose digest it has now. Which of several tags is the newest is told by when their images were
@@ -52,7 +52,7 @@ pub const ARRIVALS: &str = "pushes";
 /// The longest id of a group, in characters. Source:
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html>. Names of registry and repository
 /// may be longer.
-const LONGEST_GROUP: usize = 128;
+const MAX_GROUP: usize = 128;
 
 static SCHEMA: OnceLock<Result<Validator, String>> = OnceLock::new();
 
@@ -213,11 +213,11 @@ impl Mapping {
     #[must_use]
     pub fn group(&self, repository: &str) -> String {
         let family = self.family(repository);
-        if family.chars().count() <= LONGEST_GROUP {
+        if family.chars().count() <= MAX_GROUP {
             return family;
         }
         let hash = hex(&Sha256::digest(&family)[..8]);
-        let beginning: String = family.chars().take(LONGEST_GROUP - 1 - hash.len()).collect();
+        let beginning: String = family.chars().take(MAX_GROUP - 1 - hash.len()).collect();
         format!("{beginning}~{hash}")
     }
 

@@ -2,7 +2,7 @@
 //! (<https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>): such a setting stands in its variable, or the variable
 //! says in which object or parameter it is kept.
 //!
-//! Here is what is decided; who reads is [`crate::aws::documents`].
+//! Here is what is decided; who reads is `src/aws/documents.rs`.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -861,7 +861,7 @@ pub struct EcsView {
     pub other_strategy: bool,
     /// Whether the deployment says of itself that it takes another one back.
     pub rolls_back: bool,
-    /// Whether the deployment that ECS was asked about besides ([`asked_about`]) was, or is being rolled back. What was asked of another one
+    /// Whether the deployment that ECS was asked about besides ([`asked_about`](crate::ledger::deployment_event::asked_about)) was, or is being rolled back. What was asked of another one
     /// says nothing.
     pub is_rolled_back: Option<bool>,
     /// Where that one stands.

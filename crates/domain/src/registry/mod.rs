@@ -1,4 +1,4 @@
-//! Where an image lives, whom a registry may make us ask, and what its answers say. Pure, but for [`client`].
+//! Where an image lives, whom a registry may make us ask, and what its answers say. Pure, but for `src/aws/registry_client.rs`.
 //!
 //! The protocol is <https://github.com/opencontainers/distribution-spec/blob/main/spec.md> with the tokens of
 //! <https://distribution.github.io/distribution/spec/auth/token/>.
