@@ -305,6 +305,19 @@ impl Ecs {
             .and_then(|it| it.task_definition))
     }
 
+    /// ARN of the task definition that a service deployment replaces; none where ECS does not tell it.
+    ///
+    /// # Errors
+    ///
+    /// Where a call failed.
+    pub async fn replaced_by(&self, service_deployment: &str) -> Result<Option<String>, CallError> {
+        let known = self.describe_service_deployment(service_deployment).await?;
+        match known.as_ref().and_then(ServiceDeployment::source_revision) {
+            Some(revision) => self.task_definition_of_revision(revision).await,
+            None => Ok(None),
+        }
+    }
+
     /// Describes a task definition with its tags: by ARN, or the newest active revision of a family.
     ///
     /// # Errors

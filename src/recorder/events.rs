@@ -10,11 +10,12 @@ use domain::ecs::deployment_status::{
 };
 use domain::ids::ChangeId;
 use domain::ledger::admission::LedgerState;
+use domain::ledger::attribution::depends_on_what_was_replaced;
 use domain::ledger::budget::{ExternalBudget, Last, Room};
 use domain::ledger::deployment::{DeploymentItem, Undoes};
 use domain::ledger::deployment_event::{EventContext, EventDecision, asked_about, classify, needs_ledger};
 use domain::ledger::kind::Kind;
-use domain::ledger::started::NewestRecords;
+use domain::ledger::started::{NewestRecords, StartedChange};
 use domain::ledger::write::{LedgerError, Write};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -84,13 +85,18 @@ enum Done {
     Counted(u32),
     /// It has to be heard again later.
     Later(String),
-    /// ECS has to be asked.
-    Ask {
-        /// About which deployment besides the event's own.
-        about: Option<Box<DeploymentItem>>,
-        /// Whether something is noted of the event's own.
-        is_noted: bool,
-    },
+    /// ECS has to be asked this.
+    Ask(Question),
+}
+
+/// What ECS has to be asked about an event.
+struct Question {
+    /// Which deployment is asked about besides the event's own.
+    about: Option<Box<DeploymentItem>>,
+    /// Whether something is noted of the event's own.
+    is_noted: bool,
+    /// The changes that may have started the event's own.
+    begun: Vec<StartedChange>,
 }
 
 impl Recorder {
@@ -130,15 +136,15 @@ impl Recorder {
                     tracing::warn!(account, count, service = %event.service, "deployments that no change started are counted and not recorded");
                     return Ok(json!({"counted": count}));
                 }
-                Done::Ask { about, is_noted } => {
+                Done::Ask(question) => {
                     // What was asked was about another one: what is open moves.
                     if asked.is_some() {
                         let why = || format!("the deployments of service {} move while ECS is asked", event.service);
                         let Some(pause) = pauses.next() else { return Err(too_early(&why())) };
                         tokio::time::sleep(*pause).await;
                     }
-                    let says = self.says(event, about.as_deref(), is_noted, invocation).await;
-                    asked = Some(EcsAnswers { about: about.map(|item| item.id), says });
+                    let says = self.says(event, &question, invocation).await;
+                    asked = Some(EcsAnswers { about: question.about.map(|item| item.id), says });
                 }
                 Done::Later(why) => {
                     let Some(pause) = pauses.next() else { return Err(too_early(&why)) };
@@ -199,7 +205,10 @@ impl Recorder {
             EventDecision::Retry(why) => Decision::Done(Done::Later(why)),
             EventDecision::Ask => {
                 let about = asked_about(event, read.known(event, None)).cloned();
-                Decision::Done(Done::Ask { about: about.map(Box::new), is_noted: read.item.is_some() })
+                // What is noted already is known to be a change's, or nobody's.
+                let begun = if read.item.is_none() { read.written.begun.clone() } else { Vec::new() };
+                let question = Question { about: about.map(Box::new), is_noted: read.item.is_some(), begun };
+                Decision::Done(Done::Ask(question))
             }
             EventDecision::Ended { deployment_id, ending, is_final } => {
                 Decision::Done(Done::Ended { deployment_id, ending: Box::new(ending), is_final })
@@ -278,13 +287,7 @@ impl Recorder {
     }
 
     /// What ECS says of an event's deployment, and of the one whose end the event may tell: nothing, where it cannot be asked.
-    async fn says(
-        &self,
-        event: &DeploymentEvent,
-        about: Option<&DeploymentItem>,
-        is_noted: bool,
-        invocation: &RecorderInvocation,
-    ) -> EcsView {
+    async fn says(&self, event: &DeploymentEvent, question: &Question, invocation: &RecorderInvocation) -> EcsView {
         let service = &event.service;
         let session = match self.session(service, invocation).await {
             Ok(session) => session,
@@ -295,7 +298,7 @@ impl Recorder {
         };
         let ecs = Ecs::new(&self.shared, service.region().as_str(), session);
         let limits = self.limits.of(service);
-        asked(&ecs, &limits, event, about, is_noted).await.unwrap_or_else(|error| {
+        asked(&ecs, &limits, event, question).await.unwrap_or_else(|error| {
             tracing::warn!(service = %service, "whose deployment {} is cannot be told: {error}", event.deployment_id);
             unasked()
         })
@@ -338,8 +341,7 @@ async fn asked(
     ecs: &Ecs,
     limits: &AccountLimits,
     event: &DeploymentEvent,
-    about: Option<&DeploymentItem>,
-    is_noted: bool,
+    Question { about, is_noted, begun }: &Question,
 ) -> Result<EcsView, CallError> {
     limits.take(ApiBucket::ReadDeployments).await;
     let service = match ecs.describe_service(&event.service).await {
@@ -349,7 +351,7 @@ async fn asked(
     };
     let mut says = match said_of(&service, &event.deployment_id) {
         Some(mut says) => {
-            if !is_noted && event.happened != DeploymentEventKind::InProgress && !says.rolls_back {
+            if !*is_noted && event.happened != DeploymentEventKind::InProgress && !says.rolls_back {
                 says.rolls_back = was_of_a_rollback(ecs, limits, event, &says).await?;
             }
             says
@@ -359,6 +361,15 @@ async fn asked(
     };
     says.service_created_at = service.created_at();
     says.other_strategy = !is_rolling(&service);
+    if begun.iter().any(|begun| depends_on_what_was_replaced(begun.changes.as_deref(), begun.before.as_ref(), &says))
+        && let Some(service_deployment) = &says.service_deployment
+    {
+        limits.take(ApiBucket::ReadDeployments).await;
+        says.predecessor_runs = match ecs.replaced_by(service_deployment).await {
+            Err(error) if may_tell_later(&error) => return Err(error),
+            told => told.unwrap_or_default(),
+        };
+    }
     if let Some(arn) = &says.task_definition {
         // Where it is gone, what it ran cannot be told.
         limits.take(ApiBucket::DescribeTaskDefinition).await;
@@ -368,7 +379,9 @@ async fn asked(
             Err(_) => None,
         };
     }
-    if let Some(about) = about.filter(|_| event.happened != DeploymentEventKind::InProgress || event.rolls_back()) {
+    if let Some(about) =
+        about.as_deref().filter(|_| event.happened != DeploymentEventKind::InProgress || event.rolls_back())
+    {
         let known = service_deployment_of(ecs, limits, event, about).await?;
         says.is_rolled_back = known.as_ref().and_then(ServiceDeployment::is_rolled_back);
         says.stands = known.as_ref().and_then(ServiceDeployment::stands);

@@ -86,7 +86,11 @@ impl Updater {
             },
         };
         // What it deployed is its own, whoever closes it.
-        let left = before.as_ref().and_then(|before| left(&facts, set, before, snapshot, lease.until, now));
+        let mut snapshot = snapshot.clone();
+        if let Err(error) = Self::look_at_what_was_replaced(work.target, &mut snapshot, set, before.as_ref()).await {
+            tracing::warn!(service = %key, "what was deployed while change {} could act cannot be told: {error}", lease.change_id);
+        }
+        let left = before.as_ref().and_then(|before| left(&facts, set, before, &snapshot, lease.until, now));
         let noted = match &left {
             Some(left) => {
                 self.store().read_deployment(key, Some(left.deployment_id()), None).await.map_err(unavailable)?.1

@@ -29,6 +29,7 @@ use super::snapshot::{FRESH, Looked};
 use super::target::AccountClients;
 use super::turn::{Revision, Turn};
 use super::{Updater, Work, caller, messages};
+use crate::aws::ecs::DescribeError;
 
 /// What the first attempt at a change wrote down.
 struct First {
@@ -49,7 +50,7 @@ impl Updater {
     ) -> Result<Attempt, ChangeError> {
         let Work { invocation, target, .. } = work;
         let service = &work.request.service_key;
-        let Looked { snapshot, at } = looked;
+        let Looked { mut snapshot, at } = looked;
         let change_id = &progress.change_id;
         let Some(attempt) = progress.attempt.next() else {
             return self.give_up(work, &snapshot, position, change_id).await;
@@ -58,6 +59,13 @@ impl Updater {
         let request = &Images::as_begun(work.request, &first.record.pins());
         let work = Work { request, ..work };
         target.definitions.mark_retried();
+        if progress.acted {
+            let changes = first.record.changes();
+            Self::look_at_what_was_replaced(target, &mut snapshot, changes.as_deref(), Some(&first.before))
+                .await
+                .map_err(|error| messages::describe_failed(service, &DescribeError::Call(error)))
+                .map_err(ChangeError::Failed)?;
+        }
 
         let plan = self.planned_again(target, request, &snapshot, &first).await.map_err(ChangeError::Failed)?;
         let next = self.remaining(work, &snapshot, &first, plan, progress.acted).await.map_err(ChangeError::Failed)?;
@@ -164,8 +172,7 @@ impl Updater {
                 Ok(definition) => Some(definition),
                 Err(error) if error.has_code(&["ClientException"]) => None,
                 Err(error) => {
-                    let error = crate::aws::ecs::DescribeError::Call(error);
-                    return Err(messages::describe_failed(&request.service_key, &error));
+                    return Err(messages::describe_failed(&request.service_key, &DescribeError::Call(error)));
                 }
             },
             _ => snapshot.task_definition.clone(),
@@ -247,7 +254,7 @@ impl Updater {
         resumed: &Resumed<'_>,
         since: chrono::DateTime<chrono::Utc>,
     ) -> Result<Option<RolledBack>, Failure> {
-        let failed = |error| messages::describe_failed(service, &crate::aws::ecs::DescribeError::Call(error));
+        let failed = |error| messages::describe_failed(service, &DescribeError::Call(error));
         for ended in domain::ecs::deployment_status::ended_since(&snapshot.service, since) {
             let Some(arn) = &ended.task_definition else { continue };
             let definition = target.definition(arn).await.map_err(failed)?;

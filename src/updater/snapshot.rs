@@ -1,10 +1,14 @@
 //! What a service is, read as late as its change needs it.
 
 use chrono::{DateTime, Utc};
-use domain::ecs::service::{Service, Snapshot};
+use domain::call_error::CallError;
+use domain::ecs::deployment_status::said_of;
+use domain::ecs::service::{RecordedState, Service, Snapshot};
 use domain::error::Failure;
 use domain::event::request::UpdateRequest;
+use domain::ledger::attribution::depends_on_what_was_replaced;
 use domain::ledger::head::Head;
+use domain::plan::difference::Difference;
 
 use super::apply::READ_BACK_PAUSES;
 use super::target::AccountClients;
@@ -44,6 +48,27 @@ impl Updater {
             None => None,
         };
         Ok(Looked { snapshot: Snapshot { service, task_definition }, at: seen.at })
+    }
+
+    /// The same service, with the task definition that its deployment replaced, where only that tells whether a change started it which set
+    /// no revision ([`depends_on_what_was_replaced`]).
+    pub(super) async fn look_at_what_was_replaced(
+        target: &AccountClients,
+        snapshot: &mut Snapshot,
+        changes: Option<&[Difference]>,
+        before: Option<&RecordedState>,
+    ) -> Result<(), CallError> {
+        let service = &snapshot.service;
+        let says = service.deployment_id().and_then(|id| said_of(service, id)).unwrap_or_default();
+        if depends_on_what_was_replaced(changes, before, &says)
+            && let Some(service_deployment) = service.service_deployment()
+        {
+            let replaced = target.ecs.replaced_by(service_deployment).await;
+            // Where ECS may not be asked, or does not know, somebody else is taken for its author.
+            snapshot.service.replaced =
+                replaced.or_else(|error| if error.retryable() { Err(error) } else { Ok(None) })?;
+        }
+        Ok(())
     }
 
     /// The same, behind what the change before it deployed, as its ledger tells: ECS is eventually consistent, and a plan by an older

@@ -149,6 +149,7 @@ pub struct ServiceDeployment {
     stopped_at: Option<f64>,
     finished_at: Option<f64>,
     target_service_revision: Option<Revision>,
+    source_service_revisions: Option<Vec<Revision>>,
     rollback: Option<Rollback>,
     deployment_circuit_breaker: Option<Monitor>,
     alarms: Option<Monitor>,
@@ -268,13 +269,20 @@ pub fn ended_since(service: &Service, since: DateTime<Utc>) -> Vec<RolledBack> {
 /// What a service says of one of its deployments; `None` where it does not have it any more.
 #[must_use]
 pub fn said_of(service: &Service, deployment_id: &str) -> Option<EcsView> {
-    let own = deployments(service).into_iter().find(|it| it.id == deployment_id)?;
+    let deployments = deployments(service);
+    let own = deployments.iter().find(|it| it.id == deployment_id)?;
+    let earlier = deployments.iter().filter(|it| it.id != own.id && it.created_at < own.created_at);
+    let predecessor =
+        earlier.max_by(|one, other| one.created_at.unwrap_or(0.0).total_cmp(&other.created_at.unwrap_or(0.0)));
     let is_primary = own.status == "PRIMARY";
     Some(EcsView {
         created_at: own.created_at.and_then(time),
+        predecessor_runs: predecessor
+            .and_then(|it| it.task_definition.clone())
+            .or_else(|| service.replaced.clone().filter(|_| is_primary)),
         service_deployment: service.service_deployment().filter(|_| is_primary).map(str::to_owned),
         rolls_back: own.rolls_back(),
-        task_definition: own.task_definition,
+        task_definition: own.task_definition.clone(),
         ..EcsView::default()
     })
 }
@@ -645,6 +653,15 @@ impl ServiceDeployment {
         self.target_service_revision.as_ref()?.arn.as_deref()
     }
 
+    /// ARN of the service revision that it replaces, where it is one only.
+    #[must_use]
+    pub fn source_revision(&self) -> Option<&str> {
+        match self.source_service_revisions.as_deref().unwrap_or_default() {
+            [only] => only.arn.as_deref(),
+            _ => None,
+        }
+    }
+
     /// Whether what it deployed was, or is being taken back; `None` where it may still come to that.
     #[must_use]
     pub fn is_rolled_back(&self) -> Option<bool> {
@@ -853,7 +870,9 @@ pub struct EcsView {
     pub created_at: Option<DateTime<Utc>>,
     /// ARN of the task definition that it deploys.
     pub task_definition: Option<String>,
-    /// The images of that one by container.
+    /// ARN of the task definition of the deployment that it replaced, as far as that is known.
+    pub predecessor_runs: Option<String>,
+    /// The images of the one that it deploys, by container.
     pub images: Option<BTreeMap<String, String>>,
     /// ARN of its service deployment.
     pub service_deployment: Option<String>,
@@ -868,6 +887,14 @@ pub struct EcsView {
     pub stands: Option<DeploymentProgress>,
     /// Whether ECS could not be asked: what it would say may decide later.
     pub is_unasked: bool,
+}
+
+impl EcsView {
+    /// Whether the deployment runs what the one before it ran. Whoever sets another revision deploys something else.
+    #[must_use]
+    pub fn runs_what_ran_before(&self) -> bool {
+        self.task_definition.is_some() && self.task_definition == self.predecessor_runs
+    }
 }
 
 /// Where a deployment stands, by its service deployment.

@@ -49,6 +49,9 @@ pub struct Service {
     members: Map<String, Value>,
     /// The service's tags, those of AWS included.
     pub tags: BTreeMap<String, String>,
+    /// ARN of the task definition that the `PRIMARY` deployment replaced, where ECS was asked for it: `DescribeServices` tells it only as
+    /// long as tasks of that one are left.
+    pub replaced: Option<String>,
 }
 
 impl Service {
@@ -57,7 +60,7 @@ impl Service {
     #[must_use]
     pub fn new(mut members: Map<String, Value>, tags: Option<BTreeMap<String, String>>) -> Self {
         let answered = members.remove("tags").and_then(|tags| serde_json::from_value(tags).ok()).map(tag_map);
-        Self { members, tags: tags.or(answered).unwrap_or_default() }
+        Self { members, tags: tags.or(answered).unwrap_or_default(), replaced: None }
     }
 
     /// Every member that ECS answered, for who looks through them.

@@ -59,7 +59,8 @@ pub enum Runs {
 }
 
 /// Whether a deployment runs what a change set out to run: the revision that it put back; images beside those that it left alone, in a
-/// new revision of the same family; or, where it set neither, the revision from before.
+/// new revision of the same family; or, where it set neither, the revision from before, or else what the service ran by then: such a
+/// change deploys whatever is there, which somebody else may have set since the change began.
 #[must_use]
 pub fn runs(changes: Option<&[Difference]>, before: Option<&RecordedState>, says: &EcsView) -> Runs {
     let (Some(changes), Some(before), Some(arn)) = (changes, before, &says.task_definition) else {
@@ -73,7 +74,7 @@ pub fn runs(changes: Option<&[Difference]>, before: Option<&RecordedState>, says
     }
     let from = before.state.task_definition_arn.as_ref();
     if revision.is_none() && of(DifferenceKind::Image).next().is_none() {
-        return judged(from == Some(arn));
+        return judged(from == Some(arn) || says.runs_what_ran_before());
     }
     let Some(has) = &says.images else { return Runs::Unknown };
     let images = of(DifferenceKind::Image).map(|change| (&change.path, change.to.as_str()));
@@ -88,6 +89,22 @@ pub fn runs(changes: Option<&[Difference]>, before: Option<&RecordedState>, says
     judged(has_all && is_new)
 }
 
+/// Whether a change that sets no revision may have started a deployment of another one than it began with: what it replaced tells.
+#[must_use]
+pub fn depends_on_what_was_replaced(
+    changes: Option<&[Difference]>,
+    before: Option<&RecordedState>,
+    says: &EcsView,
+) -> bool {
+    let (Some(changes), Some(before)) = (changes, before) else { return false };
+    let sets_revision = |change: &Difference| matches!(change.what, DifferenceKind::Image | DifferenceKind::Revision);
+    changes.iter().any(may_deploy)
+        && !changes.iter().any(sets_revision)
+        && says.predecessor_runs.is_none()
+        && says.task_definition.is_some()
+        && says.task_definition != before.state.task_definition_arn
+}
+
 /// Whether a deployment that was there when a change was gone on with can be what that change started: it deploys, and what is there
 /// runs what it set out to run. One that sets neither images nor a revision deploys whatever is there, where this attempt acted.
 #[must_use]
@@ -97,11 +114,8 @@ pub fn is_its(changes: Option<&[Difference]>, before: &RecordedState, after: &Sn
     }
     let is_chosen = |change: &Difference| matches!(change.what, DifferenceKind::Image | DifferenceKind::Revision);
     let is_free = changes.is_some_and(|changes| !changes.iter().any(is_chosen));
-    let says = EcsView {
-        task_definition: after.service.deployed_task_definition().map(str::to_owned),
-        images: after.task_definition.as_deref().map(TaskDefinition::images),
-        ..EcsView::default()
-    };
+    let says = after.service.deployment_id().and_then(|id| said_of(&after.service, id)).unwrap_or_default();
+    let says = EcsView { images: after.task_definition.as_deref().map(TaskDefinition::images), ..says };
     (is_free && acts) || runs(changes, Some(before), &says) != Runs::Other
 }
 
@@ -178,5 +192,61 @@ pub fn may_deploy(change: &Difference) -> bool {
         DifferenceKind::Image | DifferenceKind::Revision | DifferenceKind::Definition | DifferenceKind::Deployment => {
             true
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ecs::service::Service;
+    use serde_json::json;
+
+    fn snapshot(deployments: &Value) -> Snapshot {
+        let running = &deployments[0]["taskDefinition"];
+        let members = json!({"serviceArn": "arn:s", "clusterArn": "arn:c", "status": "ACTIVE", "taskDefinition": running,
+            "deployments": deployments});
+        let body = json!({"taskDefinition": {"taskDefinitionArn": running, "family": "web", "revision": 1,
+            "containerDefinitions": [{"name": "web", "image": "nginx"}]}});
+        let definition = TaskDefinition::from_answer(body.to_string().as_bytes()).unwrap();
+        let service = Service::new(members.as_object().unwrap().clone(), None);
+        Snapshot { service, task_definition: Some(definition.into()) }
+    }
+
+    fn deployment(id: &str, status: &str, revision: &str, created_at: i64) -> Value {
+        json!({"id": id, "status": status, "taskDefinition": revision, "createdAt": created_at})
+    }
+
+    #[test]
+    fn a_forced_deployment_of_what_somebody_else_set_meanwhile_is_the_changes_own() {
+        let before = snapshot(&json!([deployment("ecs-svc/1", "PRIMARY", "web:1", 10)])).recorded(None);
+        let forced = [Difference {
+            what: DifferenceKind::Deployment,
+            path: "forceNewDeployment".to_owned(),
+            from: Value::Null,
+            to: true.into(),
+        }];
+        let judged = |deployments: Value, id: &str| {
+            runs(Some(&forced), Some(&before), &said_of(&snapshot(&deployments).service, id).unwrap())
+        };
+        let foreign = deployment("ecs-svc/2", "PRIMARY", "web:2", 20);
+        assert_eq!(judged(json!([foreign, deployment("ecs-svc/1", "ACTIVE", "web:1", 10)]), "ecs-svc/2"), Runs::Other);
+        let both = json!([
+            deployment("ecs-svc/3", "PRIMARY", "web:2", 30),
+            deployment("ecs-svc/2", "ACTIVE", "web:2", 20),
+            deployment("ecs-svc/1", "ACTIVE", "web:1", 10)
+        ]);
+        assert_eq!(judged(both.clone(), "ecs-svc/2"), Runs::Other, "who set another revision is somebody else");
+        assert_eq!(judged(both.clone(), "ecs-svc/3"), Runs::Wanted);
+        // Whoever goes on with the change takes it for done.
+        assert!(is_its(Some(&forced), &before, &snapshot(&both), false));
+        // Once nothing is left of what it replaced, only its service deployment tells.
+        let mut alone = snapshot(&json!([deployment("ecs-svc/3", "PRIMARY", "web:2", 30)]));
+        let says = said_of(&alone.service, "ecs-svc/3").unwrap();
+        assert_eq!(runs(Some(&forced), Some(&before), &says), Runs::Other);
+        assert!(depends_on_what_was_replaced(Some(&forced), Some(&before), &says));
+        alone.service.replaced = Some("web:2".to_owned());
+        assert!(is_its(Some(&forced), &before, &alone, false));
+        alone.service.replaced = Some("web:1".to_owned());
+        assert!(!is_its(Some(&forced), &before, &alone, false));
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use crate::ecs::deployment_status::said_of;
 use crate::ecs::service::{RecordedState, Snapshot};
 use crate::ecs::task_definition::TaskDefinition;
 use crate::error::Failure;
@@ -142,12 +143,22 @@ impl Resumed<'_> {
                 let has_new = self.before.deployment_id.as_deref() != self.snapshot.service.deployment_id();
                 match (has_new, self.definition()) {
                     (false, _) => Member::Before,
-                    (true, Member::Foreign) => Member::Foreign,
+                    (true, Member::Foreign) if !self.has_deployed_what_was_there() => Member::Foreign,
                     (true, _) => Member::Wanted,
                 }
             }
             DifferenceKind::Parameter => self.parameter(change, &|_, value| value.clone()),
         }
+    }
+
+    /// Whether the change sets no revision, and the service has a deployment of what it ran by then, which somebody else had set.
+    fn has_deployed_what_was_there(&self) -> bool {
+        let sets_a_revision = self.changes.unwrap_or_default().iter().any(|change| {
+            matches!(change.what, DifferenceKind::Image | DifferenceKind::Revision | DifferenceKind::Definition)
+        });
+        let service = &self.snapshot.service;
+        let says = service.deployment_id().and_then(|id| said_of(service, id));
+        !sets_a_revision && says.is_some_and(|says| says.runs_what_ran_before())
     }
 
     fn definition(&self) -> Member {
@@ -216,8 +227,12 @@ mod tests {
     }
 
     fn plan(snapshot: &Snapshot) -> Plan {
-        let event = json!({"account_id": "222222222222", "ecs_cluster_name": "prod", "ecs_service_name": "web",
-            "service": {"desiredCount": 3}});
+        planned(snapshot, &json!({"service": {"desiredCount": 3}}))
+    }
+
+    fn planned(snapshot: &Snapshot, change: &Value) -> Plan {
+        let mut event = json!({"account_id": "222222222222", "ecs_cluster_name": "prod", "ecs_service_name": "web"});
+        event.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
         let defaults = Defaults {
             account_id: None,
             region: crate::ids::Region::parse("eu-west-1").unwrap(),
@@ -240,5 +255,39 @@ mod tests {
         assert!(matches!(remaining(true, 3), Remaining::Nothing), "all of it is done");
         // Records of the time before attempts do not say.
         assert!(matches!(remaining(false, 1), Remaining::Update(_)));
+    }
+
+    #[test]
+    fn a_deployment_is_not_forced_twice_where_somebody_else_set_another_revision_before_the_first() {
+        let service = |deployments: Value| {
+            let members = json!({"serviceArn": "arn:s", "clusterArn": "arn:c", "status": "ACTIVE",
+                "taskDefinition": deployments[0]["taskDefinition"], "deployments": deployments});
+            let body = json!({"taskDefinition": {"taskDefinitionArn": members["taskDefinition"], "family": "web",
+                "revision": 1, "containerDefinitions": [{"name": "web", "image": "nginx"}]}});
+            let definition = TaskDefinition::from_answer(body.to_string().as_bytes()).unwrap();
+            let service = Service::new(members.as_object().unwrap().clone(), None);
+            Snapshot { service, task_definition: Some(definition.into()) }
+        };
+        let one = |id: &str, revision: &str, created_at: i64| {
+            json!({"id": id, "status": if id == "3" { "PRIMARY" } else { "ACTIVE" }, "taskDefinition": revision,
+                "createdAt": created_at})
+        };
+        let before = service(json!([{"id": "1", "status": "PRIMARY", "taskDefinition": "web:1", "createdAt": 10}]));
+        let before = before.recorded(None);
+        let forced = [Difference {
+            what: DifferenceKind::Deployment,
+            path: "forceNewDeployment".to_owned(),
+            from: Value::Null,
+            to: true.into(),
+        }];
+        let remaining = |now: &Snapshot| {
+            let resumed =
+                Resumed { changes: Some(&forced), is_shortened: false, before: &before, snapshot: now, wanted: None };
+            resumed.remaining(planned(now, &json!({"force_new_deployment": true})), &|_, value| value.clone())
+        };
+        let forced_later = service(json!([one("3", "web:2", 30), one("2", "web:2", 20), one("1", "web:1", 10)]));
+        assert!(matches!(remaining(&forced_later), Remaining::Nothing));
+        let only_set = service(json!([one("3", "web:2", 30), one("1", "web:1", 10)]));
+        assert!(matches!(remaining(&only_set), Remaining::Foreign(_)));
     }
 }
