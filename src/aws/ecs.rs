@@ -30,7 +30,7 @@ use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use chrono::{DateTime, Utc};
 use domain::call_error::CallError;
-use domain::ecs::deployment_status::{ServiceDeployment, ServiceDeploymentSummary};
+use domain::ecs::deployment_status::{ServiceDeployment, ServiceDeploymentSummary, said_of};
 use domain::ecs::service::Service;
 use domain::ecs::task_definition::TaskDefinition;
 use domain::ids::ServiceKey;
@@ -316,6 +316,23 @@ impl Ecs {
             Some(revision) => self.task_definition_of_revision(revision).await,
             None => Ok(None),
         }
+    }
+
+    /// Asks what the `PRIMARY` deployment of a service replaced ([`Service::replaced`]), where its deployments do not tell it any more. Where ECS
+    /// may not be asked, or does not know, it stays unknown.
+    ///
+    /// # Errors
+    ///
+    /// Where a call failed that may succeed later.
+    pub async fn look_at_what_was_replaced(&self, service: &mut Service) -> Result<(), CallError> {
+        let says = service.deployment_id().and_then(|id| said_of(service, id)).unwrap_or_default();
+        if let (None, Some(service_deployment)) = (says.predecessor_runs, service.service_deployment()) {
+            service.replaced = match self.replaced_by(service_deployment).await {
+                Err(error) if error.retryable() => return Err(error),
+                told => told.unwrap_or_default(),
+            };
+        }
+        Ok(())
     }
 
     /// Describes a task definition with its tags: by ARN, or the newest active revision of a family.

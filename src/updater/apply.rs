@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use domain::call_error::{CallError, Effect};
-use domain::ecs::deployment_status::CLOCK_TOLERANCE;
+use domain::ecs::deployment_status::{CLOCK_TOLERANCE, said_of};
 use domain::ecs::service::{Service, Snapshot};
 use domain::ecs::task_definition::TaskDefinition;
 use domain::error::{Code, Failure};
@@ -219,9 +219,16 @@ impl Applying<'_> {
             sent.map_err(|error| if is_new { error.of_a_new_revision() } else { error })
         };
         let back = async || {
-            let service = self.target.ecs.describe_service(self.key).await?;
-            let is_forced = |sent| self.is_forced_since(&service, definition, before, sent);
-            Ok(match self.is_updated(&service, definition, before) || first_sent.get().is_some_and(is_forced) {
+            let mut service = self.target.ecs.describe_service(self.key).await?;
+            let mut is_ours = self.is_updated(&service, definition, before);
+            if !is_ours
+                && first_sent.get().is_some_and(|sent| self.may_be_forced_since(&service, definition, before, sent))
+            {
+                self.target.ecs.look_at_what_was_replaced(&mut service).await?;
+                let says = service.deployment_id().and_then(|id| said_of(&service, id));
+                is_ours = says.is_some_and(|says| says.runs_what_ran_before());
+            }
+            Ok(match is_ours {
                 true => Some(ReadBack::ours(Ok(service))),
                 // A read that lags behind shows an earlier deployment than the one before.
                 false if self.deploys(definition) && service.deployed_at() > before.deployed_at() => {
@@ -275,9 +282,9 @@ impl Applying<'_> {
             && (!self.update.force_new_deployment || now.deployment_id() != before.deployment_id())
     }
 
-    /// Whether a deployment that was created since `sent` is the one that was forced. It deploys whatever the service runs by then, which
-    /// somebody else may have set since it was described.
-    fn is_forced_since(
+    /// Whether a deployment that was created since `sent` may be the one that was forced. That deploys whatever the service runs by then, which
+    /// somebody else may have set since it was described: it is the one that was forced where it runs what it replaced.
+    fn may_be_forced_since(
         &self,
         now: &Service,
         definition: Option<&TaskDefinition>,

@@ -50,23 +50,16 @@ impl Updater {
         Ok(Looked { snapshot: Snapshot { service, task_definition }, at: seen.at })
     }
 
-    /// The same service, with the task definition that its deployment replaced, where only that tells whether a change started it which set
-    /// no revision ([`depends_on_what_was_replaced`]).
+    /// Asks what the service's deployment replaced, where only that tells whether a change started it which set no revision.
     pub(super) async fn look_at_what_was_replaced(
         target: &AccountClients,
-        snapshot: &mut Snapshot,
+        service: &mut Service,
         changes: Option<&[Difference]>,
         before: Option<&RecordedState>,
     ) -> Result<(), CallError> {
-        let service = &snapshot.service;
         let says = service.deployment_id().and_then(|id| said_of(service, id)).unwrap_or_default();
-        if depends_on_what_was_replaced(changes, before, &says)
-            && let Some(service_deployment) = service.service_deployment()
-        {
-            let replaced = target.ecs.replaced_by(service_deployment).await;
-            // Where ECS may not be asked, or does not know, somebody else is taken for its author.
-            snapshot.service.replaced =
-                replaced.or_else(|error| if error.retryable() { Err(error) } else { Ok(None) })?;
+        if depends_on_what_was_replaced(changes, before, &says) {
+            target.ecs.look_at_what_was_replaced(service).await?;
         }
         Ok(())
     }
