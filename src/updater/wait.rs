@@ -28,6 +28,14 @@ const LOOK: Duration = Duration::from_secs(5);
 /// How often it is tried to say in the state table that this invocation waits, and for how long at the most.
 const MARK: (u32, Duration) = (3, Duration::from_secs(5));
 
+/// When the deployment was created, as far as the answer tells, where the state table does not: by ECS's own time of its last update. The time
+/// of the answer is later, and by another clock, so that its service deployment would be taken for one of a deployment before it.
+fn updated_at(response: &Response) -> Option<DateTime<Utc>> {
+    let body = &response.body;
+    let mut times = [body.after.updated_on.as_deref(), Some(body.timestamp.as_str())].into_iter().flatten();
+    times.find_map(|at| DateTime::parse_from_rfc3339(at).ok()).map(|at| at.with_timezone(&Utc))
+}
+
 impl Updater {
     /// Follows the deployment that a change started, where the request waits for it, and answers how it ended.
     pub(super) async fn wait(
@@ -51,11 +59,10 @@ impl Updater {
         let key_id = key_id(request, invocation);
         let known = self.store().read_deployment(&request.service_key, Some(&deployment_id), Some(&key_id)).await;
         let (position, item) = known.unwrap_or_default();
-        let applied_at = DateTime::parse_from_rfc3339(&response.body.timestamp).map(|at| at.with_timezone(&Utc));
         let followed = TrackedDeployment {
             id: &deployment_id,
             before: item.as_ref().and_then(|item| item.before.as_deref()),
-            started_at: item.as_ref().map_or_else(|| applied_at.unwrap_or_else(|_| (self.clock)()), |it| it.started_at),
+            started_at: item.as_ref().map(|it| it.started_at).or(updated_at(&response)).unwrap_or_else(self.clock),
             service_deployment: item.as_ref().and_then(|item| item.service_deployment.as_deref()),
         };
         let now = (self.clock)();
