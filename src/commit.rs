@@ -15,6 +15,8 @@ use crate::backoff::Backoff;
 const PAUSE: Backoff = Backoff { first: Duration::from_millis(40), longest: Duration::from_secs(5) };
 /// The shortest time that a write gets, however little is left.
 const MIN_WRITE: Duration = Duration::from_secs(1);
+/// The same for the look at what may have been written: the answer has to be given behind it, too.
+const MIN_LOOK: Duration = Duration::from_millis(500);
 
 /// What is to be done given what was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +34,17 @@ pub struct Bound {
     pub tries: u32,
     /// Until when, where that comes first.
     pub until: Instant,
+    /// Until when a write is looked for of which it is not known whether it went through. One look is made after `until` in any case: a
+    /// function may have stood still while it waited for the answer.
+    pub looks_until: Instant,
+}
+
+impl Bound {
+    /// So often at the most, and until then.
+    #[must_use]
+    pub fn new(tries: u32, until: Instant) -> Self {
+        Self { tries, until, looks_until: until }
+    }
 }
 
 /// Writes what `decide` wants. `first` is what was read before, where something was.
@@ -68,9 +81,43 @@ pub async fn commit<S, T>(
         }
         let pause = PAUSE.pause(tries, random);
         if tries >= bound.tries || Instant::now() + pause >= bound.until {
-            return Err(error);
+            return if unwritten.as_ref().is_some_and(LedgerError::may_have_been_done) {
+                Box::pin(look(bound.looks_until, random, error, &read, &decide)).await
+            } else {
+                Err(error)
+            };
         }
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// Looks for a write of which it is not known whether it went through, and writes nothing more: `error` where it did not, or where that cannot
+/// be read in time.
+async fn look<S, T>(
+    until: Instant,
+    random: fn() -> [u8; 10],
+    error: LedgerError,
+    read: &impl AsyncFn() -> Result<S, LedgerError>,
+    decide: &impl Fn(&S) -> Result<Decision<T>, LedgerError>,
+) -> Result<T, LedgerError> {
+    let mut looks = 0;
+    loop {
+        looks += 1;
+        match within("dynamodb:BatchGetItem", until.max(Instant::now() + MIN_LOOK), read()).await {
+            Ok(state) => {
+                return match decide(&state)? {
+                    Decision::Done(done) => Ok(done),
+                    Decision::Write(..) => Err(error),
+                };
+            }
+            Err(unread) => {
+                let pause = PAUSE.pause(looks, random);
+                if !unread.retryable() || Instant::now() + pause >= until {
+                    return Err(error);
+                }
+                tokio::time::sleep(pause).await;
+            }
+        }
     }
 }
 
@@ -83,14 +130,14 @@ async fn step<S, T>(
 ) -> Result<T, Failed> {
     let state = match known {
         Some(state) => state,
-        None => within("dynamodb:BatchGetItem", until, read()).await.map_err(Failed::ToRead)?,
+        None => within("dynamodb:BatchGetItem", at_least(until), read()).await.map_err(Failed::ToRead)?,
     };
     match decide(&state).map_err(Failed::ToRead)? {
         Decision::Done(done) => Ok(done),
         Decision::Write(writes, done) => {
             // Half of the time, so that a write whose answer does not come can be looked for.
             let half = Instant::now() + until.saturating_duration_since(Instant::now()) / 2;
-            let written = within("dynamodb:ExecuteTransaction", half, store.write(&writes)).await;
+            let written = within("dynamodb:ExecuteTransaction", at_least(half), store.write(&writes)).await;
             written.map(|()| done).map_err(Failed::ToWrite)
         }
     }
@@ -102,12 +149,15 @@ enum Failed {
     ToWrite(LedgerError),
 }
 
+fn at_least(until: Instant) -> Instant {
+    until.max(Instant::now() + MIN_WRITE)
+}
+
 async fn within<T>(
     operation: &str,
     until: Instant,
     what: impl Future<Output = Result<T, LedgerError>>,
 ) -> Result<T, LedgerError> {
-    let until = until.max(Instant::now() + MIN_WRITE);
     let late = || LedgerError::Time(format!("{operation}: no answer came in the time of this invocation"));
     tokio::time::timeout_at(until, what).await.unwrap_or_else(|_| Err(late()))
 }

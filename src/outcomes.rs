@@ -101,7 +101,7 @@ impl OutcomeRecorder {
         end: OutcomeToRecord<'_>,
         witness: &RecordedBy,
     ) -> Result<RecordResult, LedgerError> {
-        let bound = Bound { tries: TRIES, until: Instant::now() + TIMEOUT };
+        let bound = Bound::new(TRIES, Instant::now() + TIMEOUT);
         let read = async || self.known(end).await;
         commit(&self.store, self.random, bound, None, read, |known| self.decide(end, known, witness)).await
     }

@@ -62,7 +62,7 @@ impl Recorder {
     async fn tell_count(&self, due: &ExternalBudget, invocation: &RecorderInvocation) -> Result<bool, LedgerError> {
         let Some(Beyond { last, .. }) = &due.beyond else { return Ok(false) };
         let witness = RecordedBy { session: String::new(), request_id: invocation.request_id.clone() };
-        let bound = Bound { tries: TRIES, until: Instant::now() + TIMEOUT };
+        let bound = Bound::new(TRIES, Instant::now() + TIMEOUT);
         let random = (self.random)();
         let store = &self.outcomes.store;
         let read = async || store.read_budget(&last.service, due.day).await;

@@ -165,7 +165,7 @@ impl Recorder {
         witness: &RecordedBy,
     ) -> Result<Done, LedgerError> {
         let left = (invocation.deadline - RESERVE - (self.clock)()).to_std().unwrap_or_default();
-        let bound = Bound { tries: TRIES, until: Instant::now() + left.min(TIMEOUT) };
+        let bound = Bound::new(TRIES, Instant::now() + left.min(TIMEOUT));
         let random = (self.random)();
         let read = async || self.read(event).await;
         let decide = |read: &LedgerRead| self.decide(event, read, asked, random, witness);

@@ -31,6 +31,10 @@ use crate::commit::{Bound, Decision, commit};
 
 /// How often the start of an attempt is written where nothing moved, and for how long at the most.
 const START: (u32, Duration) = (6, Duration::from_secs(15));
+/// How long it is looked for where its answer is lost. Whoever gives up before leaves a lease behind that keeps everybody out until it ends.
+const START_LOOKS: Duration = Duration::from_secs(60);
+/// What is left of the invocation then, for the answer.
+const RESERVE: Duration = Duration::from_secs(5);
 
 /// Why something that was planned is planned anew.
 const MOVED: &str = "its ledger moved";
@@ -159,7 +163,9 @@ impl Updater {
         let written = LedgerState { head: Some(head.clone()), key: Some(key.clone()) };
         let mut writes: Vec<Write> = Write::append(service, record, position.head.clone(), head.clone()).collect();
         writes.push(Write::Key { from: position.key.clone(), to: key });
-        let bound = Bound { tries: START.0, until: Instant::now() + START.1 };
+        let bound = Bound::new(START.0, Instant::now() + START.1);
+        let left = (work.invocation.deadline - (self.clock)()).to_std().unwrap_or_default().saturating_sub(RESERVE);
+        let bound = Bound { looks_until: Instant::now() + START_LOOKS.min(left), ..bound };
         let read = async || self.store().read(service, work.key_id).await.map(|read| read.value);
         let first = Standing { position: position.clone(), ..Standing::default() };
         let begun = commit(self.store(), self.random, bound, Some(first), read, |now: &Standing| {
@@ -252,7 +258,7 @@ impl Updater {
             .map_err(|error| unavailable(error.into()))?;
         let mut writes: Vec<Write> = Write::append(service, record, position.head.clone(), head).collect();
         writes.push(Write::Key { from: position.key.clone(), to: key });
-        let bound = Bound { tries: START.0, until: Instant::now() + START.1 };
+        let bound = Bound::new(START.0, Instant::now() + START.1);
         let read = async || self.store().read(service, work.key_id).await.map(|read| read.value);
         let first = Standing { position: position.clone(), ..Standing::default() };
         let recorded = commit(self.store(), self.random, bound, Some(first), read, |now: &Standing| {

@@ -28,7 +28,7 @@ impl Updater {
             return Ok(());
         };
         let id = &Rate::id(VERIFIED_ALIAS, caller);
-        let bound = Bound { tries: COUNT.0, until: Instant::now() + COUNT.1 };
+        let bound = Bound::new(COUNT.0, Instant::now() + COUNT.1);
         let read = async || self.store().read_rate(id).await;
         let counted = commit(self.store(), self.random, bound, None, read, |before: &Option<Rate>| {
             Ok(match Rate::with_one_more(id, before.as_ref(), (self.clock)(), limit) {

@@ -268,7 +268,7 @@ impl Updater {
         let first = ResultState { position: begun.lease.position(), ..ResultState::default() };
         let left = (begun.deadline - (self.clock)()).to_std().unwrap_or_default();
         let until = Instant::now() + left.saturating_sub(RESERVE).max(MIN_RESULT);
-        let bound = Bound { tries: u32::MAX, until };
+        let bound = Bound::new(u32::MAX, until);
         let key_id = first.position.key.as_ref().map(|key| key.id.clone());
         let deployment_id = ended.deployment.as_ref().map(DeploymentItem::deployment_id);
         let read = async || {

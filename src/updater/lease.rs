@@ -85,7 +85,7 @@ impl HeldLease {
     /// is lost already, or cannot be lengthened, the change goes on to its result: what it sends it sends within the old one.
     pub(super) async fn lengthen(&self, sent_at: DateTime<Utc>) {
         self.with(|state| state.unsettled.push(sent_at));
-        let bound = Bound { tries: BOUND.0, until: Instant::now() + BOUND.1 };
+        let bound = Bound::new(BOUND.0, Instant::now() + BOUND.1);
         let read = async || Ok(self.store.read_deployment(&self.service, None, None).await?.0.head);
         let first = self.position().head;
         let lengthened = commit(&self.store, self.random, bound, Some(first), read, |head: &Option<Head>| {

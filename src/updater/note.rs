@@ -81,7 +81,7 @@ impl Updater {
         let caller = caller(request, invocation, key_id);
         let first = read.before(&asker(request, &caller, key_id), now).map(|first| first.key.as_str());
         let to = KeyItem::seen(key_id, &request.event_hash, position.begun().cloned(), now).letting_go_first(first);
-        let bound = Bound { tries: NOTE_TRIES, until: Instant::now() + NOTE_TIMEOUT };
+        let bound = Bound::new(NOTE_TRIES, Instant::now() + NOTE_TIMEOUT);
         let read = async || self.store().read(&request.service_key, key_id).await.map(|read| read.value.position);
         let noted = commit(self.store(), self.random, bound, Some(position.clone()), read, |known: &LedgerState| {
             // The first one counts.

@@ -98,7 +98,7 @@ impl Updater {
     /// This invocation follows the deployment no longer, before its time: whoever sends the event again waits at once. Where that cannot be
     /// written, he is told that somebody waits, until the time is over.
     async fn waits_no_longer(&self, request: &UpdateRequest, key_id: &str) {
-        let bound = Bound { tries: MARK.0, until: Instant::now() + MARK.1 };
+        let bound = Bound::new(MARK.0, Instant::now() + MARK.1);
         let read = async || self.store().read(&request.service_key, key_id).await.map(|read| read.value.position);
         let unmarked = commit(self.store(), self.random, bound, None, read, |position: &LedgerState| {
             let now = (self.clock)();
@@ -121,7 +121,7 @@ impl Updater {
         mark: DateTime<Utc>,
         end: DateTime<Utc>,
     ) -> Option<DateTime<Utc>> {
-        let bound = Bound { tries: MARK.0, until: Instant::now() + MARK.1 };
+        let bound = Bound::new(MARK.0, Instant::now() + MARK.1);
         let read = async || self.store().read(&request.service_key, key_id).await.map(|read| read.value.position);
         let marked = commit(self.store(), self.random, bound, Some(position), read, |position: &LedgerState| {
             let now = (self.clock)();

@@ -12,7 +12,7 @@ use super::idempotency::KeyItem;
 use super::queue::Queue;
 use super::rate::Rate;
 use super::record::{Pointer, Record};
-use crate::call_error::CallError;
+use crate::call_error::{CallError, Effect};
 use crate::ids::ServiceKey;
 
 /// One write of a transaction. `from` is what was read: the write demands that it is still so.
@@ -119,6 +119,16 @@ impl LedgerError {
             Self::Call(error) => error.retryable(),
             Self::Conflict(_) | Self::Time(_) => true,
             Self::Encoding(_) => false,
+        }
+    }
+
+    /// Whether what was to be written may have been written all the same.
+    #[must_use]
+    pub fn may_have_been_done(&self) -> bool {
+        match self {
+            Self::Call(error) => error.effect == Effect::Unknown,
+            Self::Time(_) => true,
+            Self::Conflict(_) | Self::Encoding(_) => false,
         }
     }
 
