@@ -42,12 +42,18 @@ impl Updater {
         }
         match self.note(request, invocation, read, key_id).await {
             // What is refused may be the work of the same event elsewhere, which its key told nothing of when it was read.
-            Ok(Note::Stands) if stop.is_final() && self.has_begun_since(request, read, key_id).await => {
+            Ok(Note::Stands)
+                if stop.is_final()
+                    && read.position.key.is_some()
+                    && self.has_begun_since(request, read, key_id).await =>
+            {
                 (stop, Note::Moved)
             }
             Ok(noted) => (stop, noted),
             // Its key is known by now, whatever it says: it is looked at again.
             Err(LedgerError::Conflict(_)) => (stop, Note::Moved),
+            // The same where nothing could be noted, which would have told.
+            Err(_) if stop.is_final() && self.has_begun_since(request, read, key_id).await => (stop, Note::Moved),
             Err(error) => (stop.map(|failure| failure.and(messages::not_noted(&error))), Note::Stands),
         }
     }
@@ -55,7 +61,7 @@ impl Updater {
     /// Whether a change of this key began after it was read. Where that cannot be read, it is as it was.
     pub(super) async fn has_begun_since(&self, request: &UpdateRequest, read: &Standing, key_id: &str) -> bool {
         let progress = |position: &LedgerState| position.key.as_ref().and_then(KeyItem::progress).cloned();
-        if read.position.key.is_none() || progress(&read.position).is_some() {
+        if progress(&read.position).is_some() {
             return false;
         }
         let now = tokio::time::timeout(NOTE_TIMEOUT, self.store().read(&request.service_key, key_id)).await;
