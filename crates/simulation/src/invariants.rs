@@ -251,8 +251,13 @@ fn looked_before(world: &World, call: &Call, site: &Site) -> Option<DateTime<Utc
     Some(looked).filter(|looked| *looked <= sent)
 }
 
-/// Where it could see that before: between the last look and the call nothing helps. What ECS took back is not there any more.
+/// Where it could see that before: between the last look and the call nothing helps. What ECS took back is not there any more. A call that
+/// sets neither a revision nor a deployment, such as a count, leaves it as it is.
 fn no_continuation_overwrites_what_somebody_else_deployed(world: &World, call: &Call, site: &Site) {
+    let input: Value = serde_json::from_str(&call.body).unwrap_or_default();
+    if input["taskDefinition"].is_null() && input["forceNewDeployment"] != true {
+        return;
+    }
     let Some(own) = intent(world, call, site) else { return };
     let looked = looked_before(world, call, site);
     let truth = world.truth.borrow();
