@@ -176,6 +176,11 @@ pub struct Ecs {
     client: Client,
 }
 
+/// Nothing, where asking again does not help.
+fn none_for_good<T>(error: CallError) -> Result<Option<T>, CallError> {
+    if error.retryable() { Err(error) } else { Ok(None) }
+}
+
 impl Ecs {
     /// ECS in `region` with a session in the target account.
     #[must_use]
@@ -309,28 +314,28 @@ impl Ecs {
     ///
     /// # Errors
     ///
-    /// Where a call failed.
-    pub async fn replaced_by(&self, service_deployment: &str) -> Result<Option<String>, CallError> {
-        let known = self.describe_service_deployment(service_deployment).await?;
-        match known.as_ref().and_then(ServiceDeployment::source_revision) {
+    /// Where the call failed.
+    pub async fn replaced_by(&self, service_deployment: &ServiceDeployment) -> Result<Option<String>, CallError> {
+        match service_deployment.source_revision() {
             Some(revision) => self.task_definition_of_revision(revision).await,
             None => Ok(None),
         }
     }
 
-    /// Asks what the `PRIMARY` deployment of a service replaced ([`Service::replaced`]), where its deployments do not tell it any more. Where ECS
-    /// may not be asked, or does not know, it stays unknown.
+    /// Asks the service deployment of a service's `PRIMARY` deployment what that one replaced, where the service does not tell it any more, and
+    /// whether it is a rollback ([`Service::replaced`], [`Service::is_a_rollback`]). Where ECS may not be asked, or does not know, both stay
+    /// unknown.
     ///
     /// # Errors
     ///
     /// Where a call failed that may succeed later.
-    pub async fn look_at_what_was_replaced(&self, service: &mut Service) -> Result<(), CallError> {
+    pub async fn look_at_primary(&self, service: &mut Service) -> Result<(), CallError> {
+        let Some(arn) = service.service_deployment() else { return Ok(()) };
+        let Some(known) = self.describe_service_deployment(arn).await.or_else(none_for_good)? else { return Ok(()) };
+        service.is_a_rollback = known.is_rolled_back() == Some(true);
         let says = service.deployment_id().and_then(|id| said_of(service, id)).unwrap_or_default();
-        if let (None, Some(service_deployment)) = (says.predecessor_runs, service.service_deployment()) {
-            service.replaced = match self.replaced_by(service_deployment).await {
-                Err(error) if error.retryable() => return Err(error),
-                told => told.unwrap_or_default(),
-            };
+        if says.predecessor_runs.is_none() {
+            service.replaced = self.replaced_by(&known).await.or_else(none_for_good)?;
         }
         Ok(())
     }

@@ -365,10 +365,9 @@ async fn asked(
         && let Some(service_deployment) = &says.service_deployment
     {
         limits.take(ApiBucket::ReadDeployments).await;
-        says.predecessor_runs = match ecs.replaced_by(service_deployment).await {
-            Err(error) if may_tell_later(&error) => return Err(error),
-            told => told.unwrap_or_default(),
-        };
+        if let Some(known) = ecs.describe_service_deployment(service_deployment).await.or_else(none_for_now)? {
+            says.predecessor_runs = ecs.replaced_by(&known).await.or_else(none_for_now)?;
+        }
     }
     if let Some(arn) = &says.task_definition {
         // Where it is gone, what it ran cannot be told.
@@ -392,6 +391,11 @@ async fn asked(
 /// Whether ECS may tell when it is asked once more: a right that is missing can be given, and the event is kept until then.
 fn may_tell_later(error: &CallError) -> bool {
     error.retryable() || error.denied()
+}
+
+/// Nothing, where asking once more does not help.
+fn none_for_now<T>(error: CallError) -> Result<Option<T>, CallError> {
+    if may_tell_later(&error) { Err(error) } else { Ok(None) }
 }
 
 /// What the service deployment of a deployment says that the service does not show any more: the one whose revision has its number.

@@ -221,12 +221,10 @@ impl Applying<'_> {
         let back = async || {
             let mut service = self.target.ecs.describe_service(self.key).await?;
             let mut is_ours = self.is_updated(&service, definition, before);
-            if !is_ours
-                && first_sent.get().is_some_and(|sent| self.may_be_forced_since(&service, definition, before, sent))
-            {
-                self.target.ecs.look_at_what_was_replaced(&mut service).await?;
-                let says = service.deployment_id().and_then(|id| said_of(&service, id));
-                is_ours = says.is_some_and(|says| says.runs_what_ran_before());
+            if first_sent.get().is_some_and(|sent| self.may_be_forced_since(&service, definition, before, sent)) {
+                self.target.ecs.look_at_primary(&mut service).await?;
+                let says = service.deployment_id().and_then(|id| said_of(&service, id)).unwrap_or_default();
+                is_ours = (is_ours || says.runs_what_ran_before()) && !says.rolls_back;
             }
             Ok(match is_ours {
                 true => Some(ReadBack::ours(Ok(service))),
@@ -283,7 +281,8 @@ impl Applying<'_> {
     }
 
     /// Whether a deployment that was created since `sent` may be the one that was forced. That deploys whatever the service runs by then, which
-    /// somebody else may have set since it was described: it is the one that was forced where it runs what it replaced.
+    /// somebody else may have set since it was described: it is the one that was forced where it runs what it replaced, and is not the
+    /// rollback of that one.
     fn may_be_forced_since(
         &self,
         now: &Service,
@@ -412,18 +411,20 @@ impl Applying<'_> {
         mask: &impl Fn() -> Mask,
         back: &impl AsyncFn() -> Result<Option<ReadBack<T>>, DescribeError>,
     ) -> Result<Option<ReadBack<T>>, Stopped> {
-        let mut unread = None;
+        let (mut unread, mut other) = (None, None);
         for pause in READ_BACK_PAUSES {
             tokio::time::sleep(pause).await;
             match back().await {
-                Ok(Some(done)) => return Ok(Some(done)),
-                Ok(None) => unread = None,
+                Ok(Some(done)) if done.is_ours => return Ok(Some(done)),
+                // What somebody else deployed may have been there before the call: this look is behind, and the next one tells.
+                Ok(seen) => (unread, other) = (None, seen),
                 Err(DescribeError::Call(reading)) => unread = Some(reading.without(&mask())),
                 Err(gone) => return Err(failed(error).and(format!("Reading it back: {gone}.")).into()),
             }
         }
         match unread {
-            None => Ok(None),
+            None => Ok(other),
+            Some(_) if other.is_some() => Ok(other),
             Some(reading) => {
                 let failure = messages::unknown_effect(failed(error), &reading);
                 Err(Stopped { failure, is_known: false })

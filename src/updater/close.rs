@@ -87,9 +87,7 @@ impl Updater {
         };
         // What it deployed is its own, whoever closes it.
         let mut snapshot = snapshot.clone();
-        if let Err(error) =
-            Self::look_at_what_was_replaced(work.target, &mut snapshot.service, set, before.as_ref()).await
-        {
+        if let Err(error) = Self::look_at_primary(work.target, &mut snapshot.service, set, before.as_ref()).await {
             tracing::warn!(service = %key, "what was deployed while change {} could act cannot be told: {error}", lease.change_id);
         }
         let left = before.as_ref().and_then(|before| left(&facts, set, before, &snapshot, lease.until, now));

@@ -61,7 +61,7 @@ impl Updater {
         target.definitions.mark_retried();
         if progress.acted {
             let changes = first.record.changes();
-            Self::look_at_what_was_replaced(target, &mut snapshot.service, changes.as_deref(), Some(&first.before))
+            Self::look_at_primary(target, &mut snapshot.service, changes.as_deref(), Some(&first.before))
                 .await
                 .map_err(|error| messages::describe_failed(service, &DescribeError::Call(error)))
                 .map_err(ChangeError::Failed)?;

@@ -8,7 +8,7 @@ use domain::error::Failure;
 use domain::event::request::UpdateRequest;
 use domain::ledger::attribution::depends_on_what_was_replaced;
 use domain::ledger::head::Head;
-use domain::plan::difference::Difference;
+use domain::plan::difference::{Difference, DifferenceKind};
 
 use super::apply::READ_BACK_PAUSES;
 use super::target::AccountClients;
@@ -50,16 +50,19 @@ impl Updater {
         Ok(Looked { snapshot: Snapshot { service, task_definition }, at: seen.at })
     }
 
-    /// Asks what the service's deployment replaced, where only that tells whether a change started it which set no revision.
-    pub(super) async fn look_at_what_was_replaced(
+    /// Asks what the service's deployment replaced and whether it is a rollback, where a change that sets no revision, or forces a deployment, may
+    /// have started it: what it runs does not tell.
+    pub(super) async fn look_at_primary(
         target: &AccountClients,
         service: &mut Service,
         changes: Option<&[Difference]>,
         before: Option<&RecordedState>,
     ) -> Result<(), CallError> {
         let says = service.deployment_id().and_then(|id| said_of(service, id)).unwrap_or_default();
-        if depends_on_what_was_replaced(changes, before, &says) {
-            target.ecs.look_at_what_was_replaced(service).await?;
+        let is_new = before.is_some_and(|before| before.deployment_id.as_deref() != service.deployment_id());
+        let forces = changes.is_some_and(|changes| changes.iter().any(|it| it.what == DifferenceKind::Deployment));
+        if (is_new && forces) || depends_on_what_was_replaced(changes, before, &says) {
+            target.ecs.look_at_primary(service).await?;
         }
         Ok(())
     }

@@ -52,6 +52,8 @@ pub struct Service {
     /// ARN of the task definition that the `PRIMARY` deployment replaced, where ECS was asked for it: `DescribeServices` tells it only as
     /// long as tasks of that one are left.
     pub replaced: Option<String>,
+    /// Whether the `PRIMARY` deployment is known to take another one back: once it has ended, only its service deployment tells.
+    pub is_a_rollback: bool,
 }
 
 impl Service {
@@ -60,7 +62,7 @@ impl Service {
     #[must_use]
     pub fn new(mut members: Map<String, Value>, tags: Option<BTreeMap<String, String>>) -> Self {
         let answered = members.remove("tags").and_then(|tags| serde_json::from_value(tags).ok()).map(tag_map);
-        Self { members, tags: tags.or(answered).unwrap_or_default(), replaced: None }
+        Self { members, tags: tags.or(answered).unwrap_or_default(), replaced: None, is_a_rollback: false }
     }
 
     /// Every member that ECS answered, for who looks through them.

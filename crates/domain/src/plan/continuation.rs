@@ -140,9 +140,14 @@ impl Resumed<'_> {
                 one_of(&has, &change.from, &change.to, |one, other| one == other)
             }
             DifferenceKind::Deployment => {
-                let has_new = self.before.deployment_id.as_deref() != self.snapshot.service.deployment_id();
+                let service = &self.snapshot.service;
+                let id = service.deployment_id();
+                let has_new = self.before.deployment_id.as_deref() != id;
+                let is_rolled_back = id.and_then(|id| said_of(service, id)).is_some_and(|says| says.rolls_back);
                 match (has_new, self.definition()) {
                     (false, _) => Member::Before,
+                    // Its own deployment, or one behind it, was taken back: what was ended since tells which.
+                    (true, Member::Before | Member::Wanted) if is_rolled_back => Member::Before,
                     (true, Member::Foreign) if !self.has_deployed_what_was_there() => Member::Foreign,
                     (true, _) => Member::Wanted,
                 }
