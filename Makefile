@@ -104,11 +104,11 @@ modules: cargo ## the modules and what each uses, by floors; fails where an arro
 	@$(PYTHON) tools/modules.py
 
 .PHONY: lint lint-code lint-documents lint-format lint-modules lint-clippy lint-dependencies lint-templates lint-policies lint-sam lint-checkov \
-  lint-parliament lint-state-machines lint-api lint-validators lint-permissions lint-terraform
+  lint-parliament lint-state-machines lint-api lint-tables lint-validators lint-permissions lint-terraform
 lint: lint-code lint-documents ## every linter: formatting, clippy, templates, policies, and what policies permit
 lint-code: lint-format lint-modules lint-clippy lint-dependencies lint-terraform
 # What may run beside the tests: it needs no build, and writes only below .tools.
-lint-documents: lint-templates lint-policies lint-sam lint-checkov lint-parliament lint-state-machines lint-api lint-validators \
+lint-documents: lint-templates lint-policies lint-sam lint-checkov lint-parliament lint-state-machines lint-api lint-tables lint-validators \
   lint-permissions
 lint-format: cargo
 	cargo fmt --all --check
@@ -150,6 +150,9 @@ lint-state-machines: $(VENV)/stamp $(TOOLS)/node/stamp
 	infrastructure/validators/run asl $(TOOLS)/waves.asl.json
 lint-api: $(TOOLS)/python/stamp
 	infrastructure/validators/run openapi $(wildcard infrastructure/api/*.yaml)
+# The tables of docs say what schema/ says, and each of its properties has a title and a description.
+lint-tables:
+	$(PYTHON) tools/tables.py --check
 # Each validator is fed a deliberate error: one that passes everything looks just like one that found nothing.
 lint-validators: $(VENV)/stamp $(TOOLS)/stamp
 	$(VENV)/bin/python -m pytest -p no:cacheprovider tests/validators
@@ -171,8 +174,12 @@ lint-terraform: $(VENV)/stamp
 check-api: $(VENV)/stamp ## how each method of a deployed API door knows its callers (API=its id); fails where one lets everybody in
 	@$(VENV)/bin/python infrastructure/check_api.py "$(API)"
 
+.PHONY: tables
+tables: ## write the fields of schema/ into the tables of docs
+	@$(PYTHON) tools/tables.py
+
 .PHONY: render
-render: $(VENV)/stamp ## write policies, state machine, schemas and API into what is made of them; variables into Terraform's READMEs
+render: $(VENV)/stamp tables ## write policies, state machine, schemas and API into what is made of them; variables into Terraform's READMEs
 	@$(VENV)/bin/python infrastructure/models.py
 	@$(VENV)/bin/python infrastructure/render.py
 	@$(VENV)/bin/python tools/deploy/terraform.py readme
