@@ -104,12 +104,12 @@ modules: cargo ## the modules and what each uses, by floors; fails where an arro
 	@$(PYTHON) tools/modules.py
 
 .PHONY: lint lint-code lint-documents lint-format lint-modules lint-clippy lint-dependencies lint-templates lint-policies lint-sam lint-checkov \
-  lint-parliament lint-state-machines lint-api lint-tables lint-validators lint-permissions lint-terraform
+  lint-parliament lint-state-machines lint-api lint-workflows lint-tables lint-validators lint-permissions lint-terraform
 lint: lint-code lint-documents ## every linter: formatting, clippy, templates, policies, and what policies permit
 lint-code: lint-format lint-modules lint-clippy lint-dependencies lint-terraform
 # What may run beside the tests: it needs no build, and writes only below .tools.
-lint-documents: lint-templates lint-policies lint-sam lint-checkov lint-parliament lint-state-machines lint-api lint-tables lint-validators \
-  lint-permissions
+lint-documents: lint-templates lint-policies lint-sam lint-checkov lint-parliament lint-state-machines lint-api lint-workflows lint-tables \
+  lint-validators lint-permissions
 lint-format: cargo
 	cargo fmt --all --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
@@ -150,6 +150,8 @@ lint-state-machines: $(VENV)/stamp $(TOOLS)/node/stamp
 	infrastructure/validators/run asl $(TOOLS)/waves.asl.json
 lint-api: $(TOOLS)/python/stamp
 	infrastructure/validators/run openapi $(wildcard infrastructure/api/*.yaml)
+lint-workflows: $(TOOLS)/workflows/stamp
+	infrastructure/validators/run workflows $(wildcard .github/workflows/*.yml)
 # The tables of docs say what schema/ says, and each of its properties has a title and a description.
 lint-tables:
 	$(PYTHON) tools/tables.py --check
@@ -316,7 +318,7 @@ $(VENV)/stamp: tools/requirements.txt
 
 # ---- the validators' tools, in environments of their own: the pins of one contradict another's ----
 
-$(TOOLS)/python/stamp $(TOOLS)/sam/stamp $(TOOLS)/checkov/stamp $(TOOLS)/rust/stamp: $(TOOLS)/%/stamp: infrastructure/validators/%.txt
+$(addprefix $(TOOLS)/,$(addsuffix /stamp,python sam checkov rust workflows)): $(TOOLS)/%/stamp: infrastructure/validators/%.txt
 	$(call virtual_environment,$(TOOLS)/$*,$<)
 
 # What `make bench-start` measures against.
@@ -341,5 +343,5 @@ $(TOOLS)/node/stamp: infrastructure/validators/package-lock.json infrastructure/
 	@infrastructure/validators/run npm ci --loglevel=error --no-audit --no-fund --fetch-retries=5 --prefix $(TOOLS)/node
 	@touch $@
 
-$(TOOLS)/stamp: $(TOOLS)/python/stamp $(TOOLS)/sam/stamp $(TOOLS)/checkov/stamp $(TOOLS)/rust/stamp $(TOOLS)/node/stamp
+$(TOOLS)/stamp: $(addprefix $(TOOLS)/,$(addsuffix /stamp,python sam checkov rust workflows node))
 	@touch $@

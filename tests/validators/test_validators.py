@@ -18,6 +18,7 @@ HUB = ROOT / "infrastructure" / "cloudformation" / "hub.yaml"
 TARGET_ROLE = ROOT / "infrastructure" / "cloudformation" / "target-role.yaml"
 UPDATER = ROOT / "policies" / "updater.json"
 DENY = ROOT / "deny.toml"
+RELEASE = ROOT / ".github" / "workflows" / "release.yml"
 BOUNDARY = ROOT / "policies" / "target-boundary.json"
 # For what hangs: in `.ci/run` a validator gives way to the builds beside it.
 TIMEOUT = 1800
@@ -50,6 +51,12 @@ ERRORS = [
     ("asl", "waves.asl.json", STATE_MACHINE, '"Succeed"', '"Success"', "Done"),
     ("openapi", "openapi.yaml", API, '"description"', '"descriptoin"', "descriptoin"),
     ("openapi", "openapi.yaml", API, '"responses"', '"answers"', "answers"),
+    ("workflows", "release.yml", RELEASE, "runs-on: ubuntu-24.04", "run-on: ubuntu-24.04", "run-on"),
+    ("workflows", "release.yml", RELEASE, "    timeout-minutes: 10\n", "", "timeout-minutes"),
+    ("workflows", "release.yml", RELEASE, "@bbbca2ddaa5d8feaa63e36b76fdaad77386f024f # v7.0.0", "@v7", "unpinned-uses"),
+    ("workflows", "release.yml", RELEASE, 'create "$GITHUB_REF_NAME"', "create ${{ github.ref_name }}", "template-injection"),
+    ("workflows", "release.yml", RELEASE, "permissions:\n  contents: read\n", "permissions: write-all\n", "excessive-permissions"),
+    ("workflows", "release.yml", RELEASE, "          persist-credentials: false\n", "          fetch-depth: 1\n", "artipacked"),
     ("cargo-deny", "deny.toml", DENY, '"ISC",', "", "license is not explicitly allowed"),
     ("cargo-deny", "deny.toml", DENY, 'crate = "ring"', 'crate = "rustls"', "error[banned]"),
     ("cargo-deny", "deny.toml", DENY, "rust-lang/crates.io-index", "rust-lang/other-index", "error[source-not-allowed]"),
