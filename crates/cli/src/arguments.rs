@@ -23,9 +23,9 @@ use crate::waves::WaveStep;
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  done, or nothing was to be done
-  1  what was asked for failed; the message says what was and was not changed
+  1  the request failed; the message says what was and was not changed
   2  the command or the event is wrong
-  3  the function could not be asked: credentials, permission, name, network
+  3  the function could not be called: credentials, permission, name, network
   4  a ledger is broken
   5  temporary failure: the same command (with the same --idempotency-key) may
      succeed later
@@ -33,11 +33,11 @@ Exit codes:
 
 /// Change Amazon ECS services through the updater, and read who changed what.
 ///
-/// Asks the updater and the history function of the hub account through the Lambda API, with your own AWS credentials:
-/// whoever may invoke the functions may use this. It has no other rights.
+/// Calls the updater and the history function of the hub account through the Lambda API, with your own AWS credentials:
+/// whoever may invoke the functions may use this command. It has no rights of its own.
 ///
 /// A SERVICE is named [ACCOUNT/][REGION/]CLUSTER/SERVICE, such as 222222222222/eu-west-1/prod/web, or by the ARN that the
-/// console shows. What is left out is the function's own account and region.
+/// console shows. The default is the account and the region of the function.
 #[derive(Debug, Parser)]
 #[command(
     name = "ecs-updater",
@@ -47,16 +47,16 @@ Exit codes:
     subcommand_required = true,
     after_long_help = format!("\
 Examples:
-  What ran there on Tuesday, and who changed it?
+  What did a service run on Tuesday, and who changed it?
     ecs-updater history 222222222222/eu-west-1/prod/web --day 2026-11-17
-  What would this change? (nothing is touched)
+  What would this change? (nothing is changed)
     ecs-updater plan 222222222222/eu-west-1/prod/web --image nginx:1.27
   Change it, and say why
     ecs-updater update 222222222222/eu-west-1/prod/web --image nginx:1.27 \\
       --reason 'release 7'
-  Get back to what was there before
+  Go back to the state before the last change
     ecs-updater restore 222222222222/eu-west-1/prod/web --previous
-  Has anybody touched the history?
+  Has anybody changed the history?
     ecs-updater verify 222222222222/eu-west-1/prod/web
 
 {EXIT_CODES}"),
@@ -81,7 +81,7 @@ pub(crate) struct SharedArgs {
     /// AWS profile (AWS_PROFILE)
     #[arg(long, global = true)]
     pub profile: Option<String>,
-    /// AWS region of the functions (AWS_REGION); that of the service stands in its name
+    /// AWS region of the functions (AWS_REGION); the region of the service is part of its name
     #[arg(long, global = true)]
     pub region: Option<String>,
     /// Another endpoint of the Lambda API (AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_LAMBDA)
@@ -114,9 +114,9 @@ pub(crate) struct SharedArgs {
 /// How answers are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people; colours on a terminal only, and not where NO_COLOR is set
+    /// For people; with colours on a terminal only, and not if NO_COLOR is set
     Table,
-    /// For programs: the body of the function's answer on standard output, a failure on standard error
+    /// For programs: the body of the function's answer on standard output, or a failure on standard error
     Json,
 }
 
@@ -139,10 +139,10 @@ Examples:
   Only if the service still runs what it ran before
     ecs-updater update prod/web --image nginx:1.27 --expect web:7
 
-APPLIED says that ECS took the change, not that the new tasks are healthy: with
---wait, the answer says how its deployment ended.")]
+APPLIED says that ECS accepted the change, not that the new tasks are healthy:
+with --wait, the answer says how the deployment ended.")]
     Update(Update),
-    /// Show what an update would change, and touch nothing
+    /// Show what an update would change, and change nothing
     // clap's own would name every option on one line, however wide.
     #[command(override_usage = "ecs-updater plan [OPTIONS] <SERVICE> <WHAT…>\n\n\
         WHAT: one or more of --image, --tag, --replace-tags, --set,\n      --force-new-deployment")]
@@ -152,69 +152,72 @@ Examples:
   Has the desired count drifted? (in a script)
     ecs-updater plan prod/web --set desiredCount=3 --exit-code")]
     Plan(Plan),
-    /// Put back what was there before a change
+    /// Put back the state of a service before a change
     #[command(after_long_help = "\
-Puts back image, tags and parameters (but desiredCount, which belongs to the
-autoscaler). It is a change of its own, with a record of its own: the restore of
-a restore brings the change back.
+Puts back the image, the tags and the parameters (except desiredCount, which
+belongs to the autoscaler). A restore is a change with a record of its own: the
+restore of a restore brings the change back.
 
 Examples:
   Undo the last change of a service
     ecs-updater restore 222222222222/eu-west-1/prod/web --previous
-  Look first, then go back to before a certain change
+  Show it first, then go back to the state before a certain change
     ecs-updater restore --change 0194f1c0-5e0f-7cc3-9d52-1f2a3b4c5d6e --dry-run
     ecs-updater restore --change 0194f1c0-5e0f-7cc3-9d52-1f2a3b4c5d6e")]
     Restore(RestoreArgs),
-    /// Who changed what, where, when, from what, to what, and how it ended
+    /// Show who changed what, where, when, from what, to what, and how it ended
     #[command(after_long_help = "\
 Examples:
   The last changes of the whole organization
     ecs-updater history
-  One service on one day; an account since Monday; where an image went
+  One service on one day; an account since Monday; the services with an image
     ecs-updater history 222222222222/eu-west-1/prod/web --day 2026-11-17
     ecs-updater history --account 222222222222 --from 2026-11-16
     ecs-updater history --image registry.example/edge
   One change in full
     ecs-updater history --change 0194f1c0-5e0f-7cc3-9d52-1f2a3b4c5d6e
-  Wait until its deployment has ended (exit code 0 where it ended well, 5 where
-  no end was recorded in --timeout seconds)
+  Wait until its deployment has ended (exit code 0 if it completed, 5 if no end
+  was recorded within --timeout seconds)
     ecs-updater history --change 0194f1c0-5e0f-7cc3-9d52-1f2a3b4c5d6e --follow
   As a page in the browser
     ecs-updater history --web
 
-How a deployment ended is recorded within seconds where ECS sends an event, and
-else by the recorder's next sweep; until then its change stays APPLIED.
+How a deployment ended is recorded within seconds if ECS sends an event, and
+otherwise by the recorder's next sweep; until then its change stays APPLIED.
 
-Times are UTC. --from is inclusive, --to exclusive (a date as --to includes its
-day). Without a service, account, image or change, at most 31 days are asked for.")]
+Times are UTC. --from is inclusive, --to is exclusive (a date as --to includes
+that day). Without a service, account, image or change, the range is at most 31
+days.")]
     History(History),
-    /// Check that nobody has touched the history of a service
+    /// Check that nobody has changed the history of a service
     #[command(after_long_help = "\
-Every record holds the hash of the one before it: a record changed, removed,
-added, moved or back-dated is found. Exit code 4 where a ledger is broken.
+Every record has the hash of the one before it, so a record that was changed,
+removed, added, moved or back-dated is found. The exit code is 4 if a ledger is
+broken.
 
 Examples:
   Ask the history function
     ecs-updater verify 222222222222/eu-west-1/prod/web
-  Trust nobody: check a DynamoDB export (JSON lines, also .gz) on this machine
+  Without the function: check a DynamoDB export (JSON lines, also .gz) here
     ecs-updater verify --export data/*.json.gz
-  Has anybody rewritten what the export of yesterday had?
+  Has anybody rewritten records that the export of yesterday has?
     ecs-updater verify --export today/*.json.gz --against yesterday/*.json.gz
 
-An administrator of the hub account who rewrites a whole ledger and its head is
-beyond any chain: keep exports where such a person has no access, and compare.
+No chain can show that an administrator of the hub account has rewritten a whole
+ledger and its head: keep exports where such a person has no access, and compare
+them.
 
-Files may overlap: an item that is there twice, to the letter, counts once.
-Broken ledgers are listed first, and the verdict of all comes last.")]
+Files may overlap: an item that occurs twice and is identical counts once.
+Broken ledgers are listed first, and the verdict on all comes last.")]
     Verify(Verify),
-    /// List the services of many accounts, cut into waves for a rollout
+    /// List the services of many accounts, divided into waves for a rollout
     // clap's own would name every option on one line, however wide.
     #[command(override_usage = "ecs-updater targets [OPTIONS] <WHERE…>\n\n\
         WHERE: one or more of --organization, --unit, --account")]
     #[command(after_long_help = "\
-Reads through the role ecs-updater/ecs-updater-reader of each account, as its
-template's ReaderPrincipalArns names you. --organization and --unit ask AWS
-Organizations: from the management account, or a delegated administrator's.
+Reads through the role ecs-updater/ecs-updater-reader of each account, whose
+template has to name you in ReaderPrincipalArns. --organization and --unit query
+AWS Organizations, from the management account or a delegated administrator's.
 
 Examples:
   Every service edge-* in the prod clusters of a unit, one service first, then a
@@ -231,39 +234,40 @@ Examples:
     aws s3 cp edge-7 s3://BUCKET/inputs/edge-7 --recursive
 
 An account that cannot be read is named on standard error, and the exit code is
-1: what is listed then is not everything. --exclude-account leaves it out.")]
+1, because the list is not complete then. --exclude-account omits it.")]
     Targets(Targets),
-    /// Change many services wave by wave, and show how it goes
+    /// Change many services wave by wave, and show the progress
     // clap's own would name every option on one line, however wide.
     #[command(override_usage = "ecs-updater rollout [OPTIONS] <FILE>\n       \
         ecs-updater rollout [OPTIONS] --follow <EXECUTION>\n       \
         ecs-updater rollout [OPTIONS] --stop <EXECUTION>")]
     #[command(after_long_help = "\
-Starts an execution of the hub's state machine, which runs without this command:
-Ctrl-C leaves it running.
+Starts an execution of the hub's state machine, which does not depend on this
+command: after Ctrl-C it goes on.
 
 Examples:
-  What would each wave do? (nothing is started)
+  What would each wave change? (nothing is started)
     ecs-updater rollout edge.json --image registry.example/edge:7 --dry-run
   Start it, and watch
     ecs-updater rollout edge.json --image registry.example/edge:7 \\
       --reason 'release 7'
-  Come back to it; stop it after what is under way
+  Watch it again; stop it after the batches that are running
     ecs-updater rollout --follow arn:aws:states:…:execution:waves:cli-0194f1c0
     ecs-updater rollout --stop arn:aws:states:…:execution:waves:cli-0194f1c0
 
-What was changed when an execution stops stays changed: the summary names what
-would restore it. The exit code is 1 where a change failed or it stopped early.")]
+When an execution stops, the changes that were made stay: the summary has the
+events that restore them. The exit code is 1 if a change failed or the rollout
+stopped early.")]
     Rollout(Rollout),
-    /// Send an event as it is, and print the answer as it is
+    /// Send an event unchanged, and print the answer unchanged
     #[command(after_long_help = "\
 Examples:
   ecs-updater invoke event.json
   echo '{\"account_id\": \"222222222222\", \"limit\": 1}' | \\
     ecs-updater invoke --function history -
 
-An event without an idempotency_key is sent once: where its answer is lost, the
-history tells what became of it.")]
+An event without an idempotency_key is sent only once: if its answer is lost,
+the history shows what happened.")]
     Invoke(Invoke),
     /// Print completions for a shell
     #[command(after_long_help = "\
@@ -296,7 +300,7 @@ pub(crate) struct UpdateArgs {
 /// A change, whatever service it is for.
 #[derive(Debug, Args)]
 pub(crate) struct ChangeArgs {
-    /// The image; several with their containers
+    /// The image; several images, each with its container
     #[arg(long, value_name = "[CONTAINER=]IMAGE")]
     pub image: Vec<String>,
     /// Pin each image to the digest that its registry has for the tag now
@@ -305,7 +309,7 @@ pub(crate) struct ChangeArgs {
     /// Fail if the registry does not have the image
     #[arg(long, requires = "image")]
     pub check_image: bool,
-    /// Set this tag of the service; tags that are not named stay
+    /// Set this tag of the service; all other tags stay
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
     pub tag: Vec<(String, String)>,
     /// Remove every tag that no --tag names
@@ -314,7 +318,7 @@ pub(crate) struct ChangeArgs {
     /// A parameter of UpdateService by its API name, as JSON or text: desiredCount=3
     #[arg(long, value_name = "NAME=VALUE", value_parser = key_and_json)]
     pub set: Vec<(String, Value)>,
-    /// Start a new deployment even where nothing differs
+    /// Start a new deployment even if nothing differs
     #[arg(long)]
     pub force_new_deployment: bool,
 }
@@ -322,10 +326,10 @@ pub(crate) struct ChangeArgs {
 /// Who asks, and why.
 #[derive(Debug, Args)]
 pub(crate) struct RequesterArgs {
-    /// Why; kept in the history
+    /// Why the change is made; recorded in the history
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
-    /// Name to record as the requester, a plain name (not verified). Default: your user name on this machine
+    /// Name to record as the requester: a plain name, which is not verified. Default: your user name on this machine
     #[arg(long, value_name = "NAME", env = "ECS_UPDATER_REQUESTED_BY", hide_env_values = true)]
     pub requested_by: Option<String>,
 }
@@ -338,10 +342,10 @@ pub(crate) struct RequestArgs {
     /// Wait up to SECONDS (0 to 840) for the deployment to finish, and report the result
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(0..=840))]
     pub wait: Option<u16>,
-    /// The same key again gives the first answer again. Default: a new one
+    /// A key that was used before returns the first answer again. Default: a new key
     #[arg(long, value_name = "KEY", hide_short_help = true)]
     pub idempotency_key: Option<String>,
-    /// When the event was first sent (RFC 3339), where it is sent again under a key of your own. Default: now
+    /// When the event was first sent (RFC 3339), if you send it again under a key of your own. Default: now
     #[arg(long, value_name = "TIME", hide_short_help = true)]
     pub sent_at: Option<DateTime<Utc>>,
 }
@@ -351,7 +355,7 @@ pub(crate) struct RequestArgs {
 pub(crate) struct Update {
     #[command(flatten)]
     pub wanted: UpdateArgs,
-    /// Show what would change, and touch nothing: the same as `plan`
+    /// Show what would change, and change nothing: the same as `plan`
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -361,7 +365,7 @@ pub(crate) struct Update {
 pub(crate) struct Plan {
     #[command(flatten)]
     pub wanted: UpdateArgs,
-    /// End with 6 where something differs
+    /// End with exit code 6 if something differs
     #[arg(long)]
     pub exit_code: bool,
 }
@@ -370,16 +374,16 @@ pub(crate) struct Plan {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("what").args(["change", "previous"]).required(true))]
 pub(crate) struct RestoreArgs {
-    /// [ACCOUNT/][REGION/]CLUSTER/SERVICE, or the service's ARN; with --change it is looked up in the history
+    /// [ACCOUNT/][REGION/]CLUSTER/SERVICE, or the service's ARN. Default with --change: the service of that change
     #[arg(required_unless_present = "change")]
     pub service: Option<Service>,
-    /// To what was there before this change
+    /// Restore the state before this change
     #[arg(long, value_name = "ID", value_parser = change_id)]
     pub change: Option<String>,
-    /// To what was there before the last change
+    /// Restore the state before the last change
     #[arg(long)]
     pub previous: bool,
-    /// Show what would change, and touch nothing
+    /// Show what would change, and change nothing
     #[arg(long)]
     pub dry_run: bool,
     #[command(flatten)]
@@ -390,54 +394,54 @@ pub(crate) struct RestoreArgs {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("about").args(["service", "account", "image", "change"]))]
 pub(crate) struct History {
-    /// ACCOUNT/[REGION/]CLUSTER/SERVICE, or the service's ARN: its changes
+    /// Show the changes of this service: ACCOUNT/[REGION/]CLUSTER/SERVICE, or its ARN
     pub service: Option<Service>,
-    /// Changes in this account
+    /// Show the changes in this account
     #[arg(long, value_name = "ID", value_parser = account_id)]
     pub account: Option<String>,
-    /// Changes to this image: its repository (a tag or digest is left away)
+    /// Show the changes to images of this repository (a tag or digest is ignored)
     #[arg(long, value_name = "REPOSITORY", value_parser = repository)]
     pub image: Option<String>,
-    /// This change, in full
+    /// Show this change in full
     #[arg(long, value_name = "ID", value_parser = change_id)]
     pub change: Option<String>,
-    /// Changes of this day (UTC)
+    /// Only changes of this day (UTC)
     #[arg(long, value_name = "YYYY-MM-DD", conflicts_with_all = ["from", "to"])]
     pub day: Option<String>,
-    /// From this day or time on (2026-11-17, or 2026-11-17T08:00:00Z)
+    /// Only changes from this day or time on (2026-11-17, or 2026-11-17T08:00:00Z)
     #[arg(long, value_name = "TIME")]
     pub from: Option<String>,
-    /// Up to this day, or before this time
+    /// Only changes up to the end of this day, or before this time
     #[arg(long, value_name = "TIME")]
     pub to: Option<String>,
     /// Only changes with this status
     #[arg(long, ignore_case = true, value_parser = PossibleValuesParser::new(statuses()).map(|it| it.to_ascii_uppercase()))]
     pub status: Option<String>,
-    /// Only changes that this person requested
+    /// Only changes that this requester asked for
     #[arg(long, value_name = "NAME")]
     pub requested_by: Option<String>,
-    /// Changes for whose requester the API door vouches, or nobody
+    /// Only changes whose requester the API vouches for (verified), or nobody does (claimed)
     #[arg(long, value_parser = PossibleValuesParser::new(IDENTITIES))]
     pub identity: Option<String>,
-    /// Of the whole organization, also deployments that did not come through this door
+    /// For the whole organization, show deployments that the updater did not start too
     #[arg(long)]
     pub external: bool,
-    /// How many at a time
+    /// How many changes to show at a time
     #[arg(long, value_name = "1-100", default_value_t = 20, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub limit: u8,
-    /// In which order
+    /// The order of the changes
     #[arg(long, value_enum, default_value_t = SortOrder::NewestFirst)]
     pub order: SortOrder,
-    /// All pages, not only the first
+    /// Show all pages, not only the first
     #[arg(long)]
     pub all: bool,
-    /// Go on where another answer ended: `next_token` of `--output json`
+    /// Continue after another answer: its `next_token`, as `--output json` prints it
     #[arg(long, value_name = "TOKEN", hide_short_help = true)]
     pub next_token: Option<String>,
-    /// Stay, and show changes as they come; with --change, until its deployment has ended
+    /// Keep running and show new changes; with --change, until its deployment has ended
     #[arg(long, conflicts_with_all = ["day", "to", "all", "next_token", "order"])]
     pub follow: bool,
-    /// Seconds between two looks of --follow
+    /// Seconds between two queries of --follow
     #[arg(long, value_name = "SECONDS", default_value_t = 5, hide_short_help = true,
           value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub interval: u64,
@@ -445,10 +449,10 @@ pub(crate) struct History {
     #[arg(long, value_name = "SECONDS", default_value_t = 900, requires = "change", requires = "follow",
           value_parser = clap::value_parser!(u64).range(1..=604_800))]
     pub timeout: u64,
-    /// Open it as a page in the browser; ends with Ctrl-C
+    /// Show the history as a page in the browser; Ctrl-C ends it
     #[arg(long, conflicts_with_all = ["follow", "all", "next_token"])]
     pub web: bool,
-    /// Print the page's address only
+    /// Print the address of the page, and open no browser
     #[arg(long, requires = "web")]
     pub no_open: bool,
 }
@@ -478,10 +482,10 @@ impl SortOrder {
 pub(crate) struct Verify {
     /// ACCOUNT/[REGION/]CLUSTER/SERVICE, or the service's ARN
     pub service: Option<Service>,
-    /// Files of a DynamoDB export (JSON lines, also gzipped; - for standard input) instead
+    /// Check the files of a DynamoDB export instead (JSON lines, also gzipped; - for standard input)
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub export: Vec<PathBuf>,
-    /// Files of an older export: everything in them must stand in --export, to the letter
+    /// Files of an older export: everything in them must be in --export, unchanged
     #[arg(long, value_name = "FILE", num_args = 1.., requires = "export")]
     pub against: Vec<PathBuf>,
 }
@@ -490,50 +494,50 @@ pub(crate) struct Verify {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("where").args(["organization", "unit", "account"]).required(true).multiple(true))]
 pub(crate) struct Targets {
-    /// All active accounts of the organization
+    /// Look in all active accounts of the organization
     #[arg(long)]
     pub organization: bool,
-    /// The active accounts of this organizational unit or root, and of all units in it
+    /// Look in the active accounts of this organizational unit or root, and of all units in it
     #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = unit_id)]
     pub unit: Vec<String>,
-    /// This account
+    /// Look in this account
     #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = AccountId::parse)]
     pub account: Vec<AccountId>,
-    /// But not this account
+    /// Do not look in this account
     #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = AccountId::parse)]
     pub exclude_account: Vec<AccountId>,
-    /// Regions to look in. Default: that of the functions
+    /// Look in these regions. Default: the region of the functions
     #[arg(long, value_name = "REGION", value_delimiter = ',', value_parser = Region::parse)]
     pub regions: Vec<Region>,
-    /// Clusters of this name; * and ? stand for any
+    /// Only clusters with this name; * stands for any characters and ? for one
     #[arg(long, value_name = "PATTERN", value_delimiter = ',', default_value = "*", hide_default_value = true)]
     pub cluster: Vec<String>,
-    /// Services of this name; * and ? stand for any
+    /// Only services with this name; * stands for any characters and ? for one
     #[arg(long, value_name = "PATTERN", value_delimiter = ',', default_value = "*", hide_default_value = true)]
     pub service: Vec<String>,
-    /// Services with this tag; * and ? stand for any in the value. Several: all of them
+    /// Only services with this tag; * and ? in the value as above. If given several times: with all of these tags
     #[arg(long, value_name = "KEY[=PATTERN]", value_parser = key_and_pattern)]
     pub tagged: Vec<(String, String)>,
-    /// How far each wave goes, all before it counted: numbers or percentages, such as 1,10%,100%
+    /// How far each wave goes, together with the waves before it: numbers or percentages, such as 1,10%,100%
     #[arg(long, value_name = "STEPS", value_delimiter = ',', conflicts_with = "wave_size")]
     pub waves: Vec<WaveStep>,
-    /// At most so many a wave. With neither this nor --waves: one wave
+    /// The largest size of a wave. Without this and --waves: one wave
     #[arg(long, value_name = "NUMBER")]
     pub wave_size: Option<NonZeroUsize>,
     /// What --waves and --wave-size count
     #[arg(long, value_enum, default_value_t = CutBy::Service)]
     pub by: CutBy,
-    /// Services of this account come first. The others: as --account names them, else by account id
+    /// Put the services of this account first. The others follow in the order of --account, else by account id
     #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = AccountId::parse)]
     pub first: Vec<AccountId>,
-    /// Write each wave into a file of this folder, for the results bucket: for more than 500 services
+    /// Write each wave into a file in this folder, for the results bucket: needed for more than 500 services
     #[arg(long, value_name = "FOLDER")]
     pub objects: Option<PathBuf>,
     #[command(flatten)]
     pub pace: RolloutPace,
     #[command(flatten)]
     pub what: ChangeArgs,
-    /// Path and name of the role that reads
+    /// Path and name of the reader role
     #[arg(
         long,
         value_name = "NAME",
@@ -543,7 +547,7 @@ pub(crate) struct Targets {
         default_value = "ecs-updater/ecs-updater-reader"
     )]
     pub reader_role: String,
-    /// The external id that the role asks for
+    /// The external id that the reader role requires
     #[arg(long, value_name = "ID", env = "ECS_UPDATER_EXTERNAL_ID", hide_env_values = true)]
     pub external_id: Option<String>,
 }
@@ -553,17 +557,17 @@ pub(crate) struct Targets {
 pub(crate) enum CutBy {
     /// Services
     Service,
-    /// Accounts: all services of one in the same wave
+    /// Accounts: all services of an account are in the same wave
     Account,
 }
 
 /// How a rollout goes from wave to wave.
 #[derive(Debug, Args)]
 pub(crate) struct RolloutPace {
-    /// Seconds to wait after each wave before it is judged
+    /// Seconds to wait after each wave before its results are checked
     #[arg(long, value_name = "SECONDS")]
     pub bake_seconds: Option<u32>,
-    /// Stop where more than this share of a wave failed
+    /// Stop if more than this share of the targets of a wave failed
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
     pub tolerated_failure_percentage: Option<u8>,
 }
@@ -572,12 +576,12 @@ pub(crate) struct RolloutPace {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("which").args(["file", "follow", "stop"]).required(true))]
 pub(crate) struct Rollout {
-    /// The waves, as `targets -o json` writes them; - for standard input
+    /// The file with the waves, as `targets -o json` writes it; - for standard input
     pub file: Option<PathBuf>,
-    /// Show how this execution goes: its ARN
+    /// Show the progress of the execution with this ARN
     #[arg(long, value_name = "EXECUTION", value_parser = execution_arn)]
     pub follow: Option<String>,
-    /// Stop this execution: its ARN
+    /// Stop the execution with this ARN
     #[arg(long, value_name = "EXECUTION", value_parser = execution_arn)]
     pub stop: Option<String>,
     #[command(flatten)]
@@ -589,16 +593,16 @@ pub(crate) struct Rollout {
     /// Check the input and show what each wave would do; start nothing
     #[arg(long, requires = "file")]
     pub dry_run: bool,
-    /// Start it, and do not wait for its end
+    /// Start the rollout, and do not wait for its end
     #[arg(long, requires = "file")]
     pub detach: bool,
-    /// Name of the execution: the same name with the same input is the same execution. Default: a new one
+    /// Name of the execution: the same name with the same input is the same execution. Default: a new name
     #[arg(long, value_name = "NAME", requires = "file", hide_short_help = true)]
     pub name: Option<String>,
     /// ARN of the state machine, output WavesArn of hub.yaml
     #[arg(long, value_name = "ARN", env = "ECS_UPDATER_STATE_MACHINE", hide_env_values = true)]
     pub state_machine: Option<String>,
-    /// Seconds between two looks
+    /// Seconds between two queries
     #[arg(long, value_name = "SECONDS", default_value_t = 5, hide_short_help = true,
           value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub interval: u64,
@@ -607,10 +611,10 @@ pub(crate) struct Rollout {
 /// `invoke`.
 #[derive(Debug, Args)]
 pub(crate) struct Invoke {
-    /// File with the event; - or nothing for standard input
+    /// The file with the event. Default, and with -: standard input
     #[arg(default_value = "-", hide_default_value = true)]
     pub event: PathBuf,
-    /// Which function
+    /// Which function to call
     #[arg(long, value_enum, default_value_t = Function::Updater)]
     pub function: Function,
 }
