@@ -8,9 +8,9 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-# Where rustup puts cargo, for shells that were not told.
+# Where rustup puts cargo, for shells that do not have it in their PATH.
 export PATH := $(PATH):$(HOME)/.cargo/bin
-# One Python setting less to differ between machines.
+# No __pycache__ folders in the checkout.
 export PYTHONDONTWRITEBYTECODE := 1
 
 PYTHON ?= python3
@@ -18,24 +18,24 @@ VENV := .venv
 TOOLS := .tools
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
-# What the package is built for: x86_64 or arm64, as the parameter Architecture of hub.yaml. The default is this machine's.
+# The architecture for which packages are built: x86_64 or arm64, as the parameter Architecture of hub.yaml. The default is that of this machine.
 ARCH ?= $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
 RUST_TARGET := $(if $(filter arm64,$(ARCH)),aarch64,x86_64)-unknown-linux-gnu
 
-# Each of them is a binary, a package and a function of hub.yaml; trigger of trigger.yaml.
+# Each of them is a binary, a package and a function of hub.yaml (the trigger: of trigger.yaml).
 FUNCTIONS := updater history recorder trigger
 LOCAL_PACKAGES := $(TARGET)/local
 LAMBDA_PACKAGES := $(TARGET)/lambda-package/$(ARCH)
 
-# With LOCAL=1 the rules that deploy, try and remove do so in a local AWS, else in the AWS account of the credentials.
-# DEPLOYED is where they record what they made (tools/deploy/rules.py).
+# With LOCAL=1, the rules that deploy, try and remove use a local AWS; otherwise they use the AWS account of the credentials.
+# DEPLOYED is the folder in which they record what they created (tools/deploy/rules.py).
 DEPLOYED ?= .deployed
 PACKAGES_RULE := $(if $(LOCAL),local-package,build-lambda-package)
 RULES = ARCH=$(ARCH) $(VENV)/bin/python tools/deploy/rules.py --state $(DEPLOYED) \
   $(if $(LOCAL),--local --packages $(LOCAL_PACKAGES),--packages $(LAMBDA_PACKAGES))
 LOCAL_RULES = deploy-ecs-cluster deploy-lambda-sam deploy-ecs-service \
   run-lambda-test-sam run-lambda-test-aws run-lambda-test-unittest
-# By Terraform, where it is on this machine; TF_RULES= leaves them out of all-local.
+# The rules that use Terraform, if it is installed on this machine; TF_RULES= omits them from all-local.
 TF_RULES ?= deploy-ecs-cluster-tf deploy-lambda-aws-tf run-lambda-test-aws run-lambda-test-unittest
 AWS_RULES = deploy-ecs-cluster deploy-lambda-aws deploy-ecs-service run-lambda-test-aws run-lambda-test-unittest
 
@@ -46,19 +46,19 @@ help: ## list the rules
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-24s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: run
-run: $(VENV)/stamp local-package ## the main job on a local AWS: one event, one service changed (EVENT=file: another event; KEEP=1: stay)
+run: $(VENV)/stamp local-package ## change one service by one event on a local AWS, and show its history (EVENT=file: another event; KEEP=1: keep the local AWS)
 	@$(VENV)/bin/python tools/deploy/run.py $(TARGET) $(if $(KEEP),--keep) $(EVENT)
 
 .PHONY: run-lambda-test-sam
-run-lambda-test-sam: $(VENV)/stamp local-package ## the first version's eight events against the local function, each answer printed
+run-lambda-test-sam: $(VENV)/stamp local-package ## send the first version's eight events to a local function, and print each answer
 	@$(VENV)/bin/python tools/deploy/run.py $(TARGET) --all
 
-# All suites run, whatever the first one says. Two threads, as on a machine of two processors. The command line is built by itself: beside
-# it the functions would be linked with its ways to sign in, which their packages do not have. Simulations have a build of their own:
-# in the quick one some hundreds of seeds would take ten minutes. The packages are of the binaries that cargo's tests have run: a
-# build for them alone has other features of the same crates, and takes four minutes more.
+# All suites run, even if the first one fails. Two threads, as on a machine with two processors. The command line is built separately: together
+# with it, the functions would be linked with its ways to sign in, which their packages do not have. The simulator has its own build profile:
+# in the debug profile, some hundreds of seeds would take ten minutes. The packages are made of the binaries that the tests of cargo have run: a
+# separate build would have other features of the same crates, and would take four minutes more.
 .PHONY: test
-test: $(VENV)/stamp $(TARGET)/docker-registry/stamp cargo ## every test: cargo test, then the end-to-end tests on a local AWS
+test: $(VENV)/stamp $(TARGET)/docker-registry/stamp cargo ## run every test: cargo test, then the end-to-end tests on a local AWS
 	@export RUST_TEST_THREADS=2; \
 	cargo test --locked --workspace --exclude ecs-updater-cli --exclude ecs-updater-simulation --no-fail-fast; rust=$$?; \
 	cargo test --locked --package ecs-updater-cli --no-fail-fast || rust=1; \
@@ -67,47 +67,47 @@ test: $(VENV)/stamp $(TARGET)/docker-registry/stamp cargo ## every test: cargo t
 	BUILT=$(TARGET) $(VENV)/bin/python -m pytest -p no:cacheprovider tests/e2e; python=$$?; \
 	test $$rust -eq 0 -a $$python -eq 0
 
-# Properties of what strangers send (tests/fuzz), on inputs that libFuzzer makes up. FUZZ_SECONDS: in all, split over the targets;
-# TARGETS: some of fuzz/fuzz_targets; SANITIZER=address: memory errors in dependencies too, at a third of the speed.
+# Checks properties of untrusted input (tests/fuzz) with inputs that libFuzzer generates. FUZZ_SECONDS: the time in all, divided between the targets;
+# TARGETS: some of fuzz/fuzz_targets; SANITIZER=address: also find memory errors in dependencies, at a third of the speed.
 FUZZ_SECONDS ?= 120
 SANITIZER ?= none
 .PHONY: fuzz
-fuzz: $(TOOLS)/rust/stamp cargo ## the fuzzers, for FUZZ_SECONDS in all (120; TARGETS="event query": some of them); minutes to build at first
+fuzz: $(TOOLS)/rust/stamp cargo ## run the fuzzers for FUZZ_SECONDS in all (120; TARGETS="event query": some of them); the first build takes minutes
 	@$(PYTHON) fuzz/run.py $(TOOLS)/rust/bin/cargo-fuzz --seconds $(FUZZ_SECONDS) --targets "$(TARGETS)" --sanitizer $(SANITIZER)
 
-# The whole system in one process, under virtual time (crates/simulation). Each seed is a run; a broken invariant is shown with the
+# Runs the whole system in one process, under virtual time (crates/simulation). Each seed is a run; a broken invariant is shown with the
 # smallest plan that breaks it. SIMULATE="--keep-going --no-shrink", "--twice", "--show 7", "--plan FILE": see `simulate --help`.
 SEEDS ?= 1000
 FROM ?= 0
 JOBS ?= 2
 .PHONY: simulate
-simulate: cargo ## runs of the whole system, SEEDS of them (1000) from seed FROM (0) on; some minutes to build at first
+simulate: cargo ## simulate the whole system with SEEDS seeds (1000) from seed FROM (0) on; the first build takes minutes
 	cargo build --locked --profile sim -p ecs-updater-simulation
 	@$(TARGET)/sim/simulate --seeds $(SEEDS) --from $(FROM) --jobs $(JOBS) $(SIMULATE)
 
-# Faults that were mended, put back one at a time in a copy of the tree under target/mutants (crates/simulation/mutants).
+# Puts back faults that were fixed, one at a time, in a copy of the tree under target/mutants (crates/simulation/mutants).
 .PHONY: simulate-mutants
-simulate-mutants: cargo ## known faults, put back one at a time: which seed finds each (MUTANTS="03 08d": some; SEEDS at the most)
+simulate-mutants: cargo ## put known faults back one at a time, and show which seed finds each (MUTANTS="03 08d": some; at most SEEDS seeds)
 	@$(PYTHON) crates/simulation/mutants/run.py --seeds $(SEEDS) --from $(FROM) --jobs $(JOBS) $(MUTANTS)
 
-# A registry to test against, where Debian has it.
+# A registry for the tests, if the package of Debian can be installed.
 $(TARGET)/docker-registry/stamp: tests/registry/unpack
 	@tests/registry/unpack $(@D)
 
-# UPDATE_TABLES=1 writes them into docs/RELIABILITY.md, which the tests compare with what they found.
+# UPDATE_TABLES=1 writes the tables into docs/RELIABILITY.md, which the tests compare with their results.
 .PHONY: reliability
-reliability: cargo ## what is left where a function is killed or a call fails, as tables (docs/RELIABILITY.md)
+reliability: cargo ## print the tables of what remains when a function is killed or a call fails (docs/RELIABILITY.md)
 	@SLOW_TESTS=1 cargo test --locked --test it matrix -- --nocapture --test-threads=1
 
 .PHONY: modules
-modules: cargo ## the modules and what each uses, by floors; fails where an arrow points upward or in a circle
+modules: cargo ## print the modules in layers, with what each uses; fails if an arrow points upward or in a circle
 	@$(PYTHON) tools/modules.py
 
 .PHONY: lint lint-code lint-documents lint-format lint-modules lint-clippy lint-dependencies lint-templates lint-policies lint-sam lint-checkov \
   lint-parliament lint-state-machines lint-api lint-workflows lint-tables lint-validators lint-permissions lint-terraform
-lint: lint-code lint-documents ## every linter: formatting, clippy, templates, policies, and what policies permit
+lint: lint-code lint-documents ## run every linter: formatting, clippy, templates, policies and what they permit, documents
 lint-code: lint-format lint-modules lint-clippy lint-dependencies lint-terraform
-# What may run beside the tests: it needs no build, and writes only below .tools.
+# These may run at the same time as the tests: they need no build, and write only below .tools.
 lint-documents: lint-templates lint-policies lint-sam lint-checkov lint-parliament lint-state-machines lint-api lint-workflows lint-tables \
   lint-validators lint-permissions
 lint-format: cargo
@@ -116,8 +116,8 @@ lint-format: cargo
 lint-modules: modules
 lint-clippy: cargo
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-# Licences, sources, second stacks for TLS and HTTP, crates that nothing uses. Known vulnerabilities come from a database that
-# is fetched: `make lint-advisories`, where there is a network.
+# Checks licences, sources, second stacks for TLS and HTTP, and crates that nothing uses. Known vulnerabilities are in a database that
+# has to be fetched: `make lint-advisories`, which needs a network.
 lint-dependencies: $(TOOLS)/rust/stamp
 	$(TOOLS)/rust/bin/cargo-deny --locked check --hide-inclusion-graph licenses bans sources
 	$(TOOLS)/rust/bin/cargo-deny --locked --manifest-path fuzz/Cargo.toml --config deny.toml check --hide-inclusion-graph licenses bans sources
@@ -126,7 +126,7 @@ lint-dependencies: $(TOOLS)/rust/stamp
 lint-advisories: $(TOOLS)/rust/stamp
 	$(TOOLS)/rust/bin/cargo-deny --locked check advisories
 	$(TOOLS)/rust/bin/cargo-deny --locked --manifest-path fuzz/Cargo.toml --config deny.toml check advisories
-# The same in .ci/run: skipped, and said so, where the database cannot be fetched.
+# The same for .ci/run: if the database cannot be fetched, it is skipped, and a line says so.
 .PHONY: lint-advisories-if-any
 lint-advisories-if-any: $(TOOLS)/rust/stamp
 	@if $(TOOLS)/rust/bin/cargo-deny --locked fetch db >/dev/null 2>&1; \
@@ -144,7 +144,7 @@ lint-checkov: $(TOOLS)/checkov/stamp
 	infrastructure/validators/run checkov infrastructure
 lint-parliament: $(TOOLS)/python/stamp
 	infrastructure/validators/run parliament policies
-# Put together of its parts, as the template has it.
+# The state machine is put together from its parts, as in the template.
 lint-state-machines: $(VENV)/stamp $(TOOLS)/node/stamp
 	$(VENV)/bin/python infrastructure/render.py --waves > $(TOOLS)/waves.asl.json
 	infrastructure/validators/run asl $(TOOLS)/waves.asl.json
@@ -155,25 +155,25 @@ lint-workflows: $(TOOLS)/workflows/stamp
 # The tables of docs say what schema/ says, and each of its properties has a title and a description.
 lint-tables:
 	$(PYTHON) tools/tables.py --check
-# Each validator is fed a deliberate error: one that passes everything looks just like one that found nothing.
+# Gives each validator a deliberate error: a validator that accepts everything looks just like one that found nothing.
 lint-validators: $(VENV)/stamp $(TOOLS)/stamp
 	$(VENV)/bin/python -m pytest -p no:cacheprovider tests/validators
-# What the policies permit and refuse, simulated, and whether any way to widen them would go unnoticed.
+# Simulates what the policies permit and refuse, and checks that no way to widen them would go unnoticed.
 lint-permissions: $(VENV)/stamp $(TOOLS)/node/stamp
 	$(VENV)/bin/python -m pytest -p no:cacheprovider tests/policies
 
-# The pages of docs as one book (book.toml); a page of docs/SUMMARY.md that is not there fails it.
+# The pages of docs as one book (book.toml). It fails if a page of docs/SUMMARY.md does not exist.
 .PHONY: book
 lint-code: book
-book: $(TOOLS)/mdbook/stamp ## the documentation as a book, in target/book (minutes to install mdBook at first)
+book: $(TOOLS)/mdbook/stamp ## build the documentation as a book, in target/book (installing mdBook takes minutes at first)
 	$(TOOLS)/mdbook/bin/mdbook build --dest-dir $(abspath $(TARGET))/book
 
-# Skipped, and said so, where the machine has no Terraform or no AWS provider for it (TF_PLUGIN_DIR: a folder that has one).
+# If the machine has no Terraform or no AWS provider for it (TF_PLUGIN_DIR: a folder with one), this is skipped, and a line says so.
 lint-terraform: $(VENV)/stamp
 	@$(VENV)/bin/python tools/deploy/terraform.py lint
 
 .PHONY: check-api
-check-api: $(VENV)/stamp ## how each method of a deployed API door knows its callers (API=its id); fails where one lets everybody in
+check-api: $(VENV)/stamp ## print how each method of a deployed API verifies its callers (API=its id); fails if one lets everybody in
 	@$(VENV)/bin/python infrastructure/check_api.py "$(API)"
 
 .PHONY: tables
@@ -181,13 +181,13 @@ tables: ## write the fields of schema/ into the tables of docs
 	@$(PYTHON) tools/tables.py
 
 .PHONY: render
-render: $(VENV)/stamp tables ## write policies, state machine, schemas and API into what is made of them; variables into Terraform's READMEs
+render: $(VENV)/stamp tables ## write policies, state machine, schemas and API into the files that are made from them; variables into Terraform's READMEs
 	@$(VENV)/bin/python infrastructure/models.py
 	@$(VENV)/bin/python infrastructure/render.py
 	@$(VENV)/bin/python tools/deploy/terraform.py readme
 
 .PHONY: build-lambda-package
-build-lambda-package: $(VENV)/stamp cargo ## the zips for AWS and what is in them, small and slow to build (ARCH=x86_64 or arm64)
+build-lambda-package: $(VENV)/stamp cargo ## build the zips for AWS and their SBOMs; small, and slow to build (ARCH=x86_64 or arm64)
 	@wanted=$$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml); found=$$(rustc --version | cut -d ' ' -f 2); \
 	test "$$found" = "$$wanted" || test -n "$(ANY_RUST)" || { \
 	  echo "Rust $$found is not the $$wanted of rust-toolchain.toml, by which packages are the same bytes everywhere:" >&2; \
@@ -199,16 +199,16 @@ build-lambda-package: $(VENV)/stamp cargo ## the zips for AWS and what is in the
 	  $(TARGET)/$(RUST_TARGET)/lambda/$$function $(LAMBDA_PACKAGES)/$$function.zip || exit; done
 	@$(VENV)/bin/python tools/package/sbom.py $(RUST_TARGET) $(FUNCTIONS:%=$(LAMBDA_PACKAGES)/%.zip)
 
-# The same inputs give the same zips: no path of this machine may stand in them. And where Rust brings its own linker, functions that
-# are the same are linked once.
+# The same inputs give the same zips, so they must not contain a path of this machine. On x86_64, where Rust brings its own linker, identical
+# functions are linked once.
 CARGO_HOME ?= $(HOME)/.cargo
 PACKAGE_RUSTFLAGS = --remap-path-prefix=$(CARGO_HOME)=cargo --remap-path-prefix=$(CURDIR)=. \
   $(if $(filter x86_64,$(ARCH)),-C link-arg=-Wl$(comma)--icf=all)
 comma := ,
 
 .PHONY: bench bench-many bench-start
-bench: bench-many bench-start ## measurements as tables: many services in one event; start, calls, memory and size (minutes to build)
-# PACKAGES: a folder with packages that are built already; else those of build-lambda-package, built where there are none.
+bench: bench-many bench-start ## print measurements as tables: many services in one event; start, calls, memory and size (minutes to build)
+# PACKAGES: a folder with packages that are built already. Default: those of build-lambda-package, which are built if there are none.
 .PHONY: bench-packages
 bench-packages:
 	@test -n "$(PACKAGES)" -o -e $(LAMBDA_PACKAGES)/updater.zip || $(MAKE) --no-print-directory build-lambda-package
@@ -221,10 +221,10 @@ bench-many: cargo bench-packages
 bench-start: $(TOOLS)/bench/stamp bench-packages
 	@$(TOOLS)/bench/bin/python benches/start.py $(or $(PACKAGES),$(LAMBDA_PACKAGES))
 
-# ---- the first version's rules; LOCAL=1: in a local AWS, without an account ----
+# ---- the rules of the first version; with LOCAL=1 in a local AWS, without an account ----
 
 .PHONY: all-local
-all-local: $(VENV)/stamp local-package ## all of the first version's rules in a local AWS: deploy, try, remove; nothing is left
+all-local: $(VENV)/stamp local-package ## deploy, try and remove in a local AWS, by all rules of the first version; nothing is left
 	@trap 'exit 130' INT TERM; \
 	trap 'code=$$?; $(MAKE) --no-print-directory LOCAL=1 clean-deployed || code=1; exit $$code' EXIT; \
 	for rule in clean-deployed $(LOCAL_RULES); do \
@@ -233,42 +233,42 @@ all-local: $(VENV)/stamp local-package ## all of the first version's rules in a 
 	  echo "==> make $$rule LOCAL=1"; $(MAKE) --no-print-directory LOCAL=1 $$rule || exit; done; fi
 
 .PHONY: all-aws all-aws-tf
-all-aws: ## the same in the AWS account of the credentials, where it stays until `make clean`
+all-aws: ## deploy and try in the AWS account of the credentials, where it stays until `make clean`
 	@for rule in $(AWS_RULES); do echo "==> make $$rule"; $(MAKE) --no-print-directory LOCAL= $$rule || exit; done
-all-aws-tf: ## the same by Terraform
+all-aws-tf: ## the same with Terraform
 	@for rule in $(TF_RULES); do echo "==> make $$rule"; $(MAKE) --no-print-directory LOCAL= $$rule || exit; done
 
 .PHONY: deploy-ecs-cluster deploy-ecs-cluster-tf deploy-ecs-service deploy-lambda-aws deploy-lambda-aws-tf deploy-lambda-sam
-deploy-ecs-cluster: $(VENV)/stamp ## a VPC and a cluster to try the project on
+deploy-ecs-cluster: $(VENV)/stamp ## deploy a VPC and a cluster to try the project on
 	@$(RULES) deploy-ecs-cluster
-deploy-ecs-cluster-tf: $(VENV)/stamp ## the same by Terraform, and the dummy service with it
+deploy-ecs-cluster-tf: $(VENV)/stamp ## the same with Terraform, together with the dummy service
 	@$(RULES) deploy-ecs-cluster-tf
-deploy-ecs-service: $(VENV)/stamp ## the dummy service in that cluster (DESIRED_COUNT=0: without tasks)
+deploy-ecs-service: $(VENV)/stamp ## deploy the dummy service in that cluster (DESIRED_COUNT=0: without tasks)
 	@$(RULES) deploy-ecs-service
-deploy-lambda-aws: $(VENV)/stamp $(PACKAGES_RULE) ## hub and target role
+deploy-lambda-aws: $(VENV)/stamp $(PACKAGES_RULE) ## deploy the hub and the target role
 	@$(RULES) deploy-lambda
-deploy-lambda-aws-tf: $(VENV)/stamp $(PACKAGES_RULE) ## the same by Terraform
+deploy-lambda-aws-tf: $(VENV)/stamp $(PACKAGES_RULE) ## the same with Terraform
 	@$(RULES) deploy-lambda-tf
-deploy-lambda-sam: ## hub and target role in the local AWS
+deploy-lambda-sam: ## deploy the hub and the target role in the local AWS
 	@$(MAKE) --no-print-directory LOCAL=1 deploy-lambda-aws
 
 .PHONY: run-lambda-test-aws run-lambda-test-unittest
-run-lambda-test-aws: $(VENV)/stamp ## the first version's eight events to the deployed function, each answer printed and judged
+run-lambda-test-aws: $(VENV)/stamp ## send the first version's eight events to the deployed function, and print and check each answer
 	@$(RULES) test-events
-run-lambda-test-unittest: $(VENV)/stamp ## the first version's checks, 1.1.1 to 4.3.4, over the deployed function
+run-lambda-test-unittest: $(VENV)/stamp ## run the first version's checks, 1.1.1 to 4.3.4, against the deployed function
 	@$(RULES) test-unittest
 
-# CloudFormation neither sees nor mends a table policy that somebody took away.
+# CloudFormation neither detects nor repairs that somebody has removed the policy of a table.
 STACK ?= ecs-updater
 .PHONY: check-tables
-check-tables: $(VENV)/stamp ## whether both tables of the hub (STACK) have the policies and protections that were deployed
+check-tables: $(VENV)/stamp ## check that both tables of the hub (STACK) have the policies and protections that were deployed
 	@$(VENV)/bin/python tools/deploy/check_tables.py $(STACK)
 
-# What was made in AWS goes first: without it the record, and with it the way to find it, would be gone.
+# What was created in AWS is removed first: otherwise its record, and with it the way to find it, would be gone.
 .PHONY: clean clean-deployed
-clean: clean-deployed ## remove what these rules made, in AWS too, and everything that was built or installed here
+clean: clean-deployed ## remove what these rules created, in AWS too, and everything that was built or installed here
 	rm -rf $(VENV) $(TOOLS) $(TARGET) $(DEPLOYED) fuzz/target fuzz/corpus fuzz/artifacts
-clean-deployed: ## remove what these rules made (LOCAL=1: in the local AWS alone)
+clean-deployed: ## remove what these rules created (LOCAL=1: in the local AWS alone)
 	@if test -e $(DEPLOYED)/local-aws.json; then \
 	  $(MAKE) --silent $(VENV)/stamp && $(RULES) --local clean; fi
 	@if test -z "$(LOCAL)" -a -e $(DEPLOYED)/aws.json; then \
@@ -281,7 +281,7 @@ cargo:
 	@command -v cargo >/dev/null || { \
 	  echo "cargo was not found: install Rust (https://rustup.rs), or add its bin folder to PATH" >&2; exit 1; }
 
-# Quick to build, for the local AWS only; and the command line that asks the functions there.
+# Packages that are quick to build, for the local AWS only; and the command line, which calls the functions there.
 .PHONY: local-package local-zips
 local-package: $(VENV)/stamp cargo
 	cargo build --locked $(FUNCTIONS:%=--bin %)
@@ -291,11 +291,11 @@ local-zips: $(VENV)/stamp
 	@for function in $(FUNCTIONS); do test $(LOCAL_PACKAGES)/$$function.zip -nt $(TARGET)/debug/$$function || \
 	  $(VENV)/bin/python tools/package/package.py $(TARGET)/debug/$$function $(LOCAL_PACKAGES)/$$function.zip || exit; done
 
-# As constraints too: without, a pip of 2023 looks for the newest of what is asked for with extras, and finds no hash.
+# The pins are given as constraints too: without that, a pip of 2023 takes the newest version of a package with extras, and finds no hash for it.
 pinned = --requirement $(1) --constraint $(1)
 
-# A virtual environment in $(1) with exactly what $(2) pins. The stamp is written last: an installation that was cut
-# off is done again from the start.
+# A virtual environment in $(1) with exactly what $(2) pins. The stamp is written last: an installation that was interrupted
+# is done again from the start.
 define virtual_environment
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: Python 3.11 or newer is needed" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -316,17 +316,17 @@ endef
 $(VENV)/stamp: tools/requirements.txt
 	$(call virtual_environment,$(VENV),$<)
 
-# ---- the validators' tools, in environments of their own: the pins of one contradict another's ----
+# ---- the validators, each in its own environment, because the pins of one contradict those of another ----
 
 $(addprefix $(TOOLS)/,$(addsuffix /stamp,python sam checkov rust workflows)): $(TOOLS)/%/stamp: infrastructure/validators/%.txt
 	$(call virtual_environment,$(TOOLS)/$*,$<)
 
-# What `make bench-start` measures against.
+# What `make bench-start` compares with.
 $(TOOLS)/bench/stamp: benches/first_version/requirements.txt
 	$(call virtual_environment,$(TOOLS)/bench,$<)
 
-# mdBook has no wheel of its own makers, so it is built: without its server and its search, and without optimizing it. What it is built of is
-# pinned by its own lock file.
+# The makers of mdBook publish no wheel, so it is built here: without its server and its search, and without optimization. Its own lock file pins
+# its dependencies.
 MDBOOK := 0.5.4
 $(TOOLS)/mdbook/stamp: Makefile | cargo
 	@if test "$$($(@D)/bin/mdbook --version 2>/dev/null)" != "mdbook v$(MDBOOK)"; then \
@@ -335,7 +335,7 @@ $(TOOLS)/mdbook/stamp: Makefile | cargo
 	    --root $(@D) mdbook@$(MDBOOK) && rm -rf $(@D)/target; fi
 	@touch $@
 
-# Node itself is in the Python environment: PyPI has it as a wheel.
+# Node itself is in the Python environment, because PyPI has it as a wheel.
 $(TOOLS)/node/stamp: infrastructure/validators/package-lock.json infrastructure/validators/package.json $(TOOLS)/python/stamp
 	@echo "installing $< into $(TOOLS)/node"
 	@rm -rf $(TOOLS)/node && mkdir -p $(TOOLS)/node
