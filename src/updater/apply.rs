@@ -14,7 +14,8 @@ use domain::error::{Code, Failure};
 use domain::ids::ServiceKey;
 use domain::ledger::head::LEASE_GRACE;
 use domain::mask::Mask;
-use domain::plan::{Registration, Update, covers_parameters};
+use domain::plan::parameters::covers_parameters;
+use domain::plan::update::{Registration, Update};
 use serde_json::{Map, Value};
 
 use super::lease::HeldLease;

@@ -47,7 +47,7 @@ use domain::ledger::key::Attempt as Try;
 use domain::ledger::queue::{Asker, caller_id};
 use domain::ledger::record::ChangeContext;
 use domain::ledger::write::LedgerError;
-use domain::plan;
+use domain::plan::difference::{Difference, repositories};
 use domain::response::Response;
 use image_lookup::Images;
 use permit::ConcurrencyPermit;
@@ -196,14 +196,14 @@ impl Updater {
         work: Work<'_>,
         change_id: ChangeId,
         attempt: Try,
-        changes: &[domain::plan::difference::Difference],
+        changes: &[Difference],
         before: &RecordedState,
     ) -> ChangeContext {
         let Work { request, invocation, .. } = work;
         ChangeContext {
             service: request.service_key.clone(),
             change_id,
-            repositories: plan::repositories(changes, before),
+            repositories: repositories(changes, before),
             requested_by: request.requested_by.clone(),
             reason: request.reason.clone(),
             identity: invocation.identity(),

@@ -16,8 +16,9 @@ use domain::ledger::key::{RecordKey, RecordPlace};
 use domain::ledger::kind::Kind;
 use domain::ledger::record::{ChangeContext, Record, RecordFields};
 use domain::mask::Mask;
+use domain::plan::Plan;
 use domain::plan::continuation::{Remaining, Resumed};
-use domain::plan::{Plan, Update};
+use domain::plan::update::Update;
 
 use super::apply::Budget;
 use super::begin::Start;

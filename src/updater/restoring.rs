@@ -11,8 +11,9 @@ use domain::ledger::hold::Hold;
 use domain::ledger::key::{RecordKey, RecordPlace};
 use domain::ledger::previous::Previous;
 use domain::ledger::write::LedgerError;
+use domain::plan::restoration::{OldDefinition, RestoreNotes};
 use domain::plan::restore::RestoreSource;
-use domain::plan::{self, OldDefinition, Plan, RestoreNotes};
+use domain::plan::{self, Plan};
 
 use super::target::AccountClients;
 use super::{Updater, messages};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::ecs::task_definition::TaskDefinition;
-use domain::plan::Update;
+use domain::plan::update::Update;
 
 use super::permit::ConcurrencyPermit;
 use super::target::{AccountClients, Claim, Leader};

@@ -19,7 +19,7 @@ use crate::ecs::deployment_status::{
 use crate::ledger::attribution::{Runs, runs};
 use crate::ledger::head::LATE_EFFECT;
 use crate::ledger::kind::Kind;
-use crate::plan::repositories;
+use crate::plan::difference::repositories;
 use crate::text::rfc3339;
 
 /// Events of before that are not listened to: what is known of deployments is kept for as long.

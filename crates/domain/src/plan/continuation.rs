@@ -9,8 +9,10 @@ use crate::ecs::deployment_status::said_of;
 use crate::ecs::service::{RecordedState, Snapshot};
 use crate::ecs::task_definition::TaskDefinition;
 use crate::error::Failure;
+use crate::plan::Plan;
 use crate::plan::difference::{Difference, DifferenceKind};
-use crate::plan::{Plan, Update, covers_parameter, same_parameter};
+use crate::plan::parameters::{covers_parameter, same_parameter};
+use crate::plan::update::Update;
 
 /// Whether a member of a change is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

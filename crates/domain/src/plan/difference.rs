@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::ecs::service::RecordedState;
+use crate::ledger::hidden::in_words;
+
 /// What a difference is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -32,4 +35,41 @@ pub struct Difference {
     pub from: Value,
     /// What it would be; null where it goes.
     pub to: Value,
+}
+
+impl Difference {
+    /// The same for people: of what may be secret, only whether it changes.
+    #[must_use]
+    pub fn told(&self) -> Self {
+        let (from, to) = match self.what {
+            DifferenceKind::Parameter => in_words(&self.from, &self.to),
+            _ => (self.from.clone(), self.to.clone()),
+        };
+        Self { from, to, ..self.clone() }
+    }
+
+    /// Differences as answers have them.
+    #[must_use]
+    pub fn all_told(changes: &[Self]) -> Vec<Value> {
+        changes.iter().map(Self::told).filter_map(|change| serde_json::to_value(change).ok()).collect()
+    }
+}
+
+/// Repositories of the images that change, each once; where none does, that of the container the change is about.
+#[must_use]
+pub fn repositories(changes: &[Difference], before: &RecordedState) -> Vec<String> {
+    let mut repositories: Vec<String> = Vec::new();
+    let images =
+        changes.iter().filter(|change| change.what == DifferenceKind::Image).filter_map(|change| change.to.as_str());
+    for repository in images.map(crate::image::repository_of) {
+        if !repository.is_empty() && !repositories.iter().any(|known| known == repository) {
+            repositories.push(repository.to_owned());
+        }
+    }
+    if repositories.is_empty()
+        && let Some(image) = before.state.service_image.as_deref().filter(|image| !image.is_empty())
+    {
+        repositories.push(crate::image::repository_of(image).to_owned());
+    }
+    repositories
 }

@@ -1,0 +1,75 @@
+//! The steps of a change: what is registered, set and tagged.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::ecs::service::{ServiceState, TagState};
+use crate::ecs::tags::TagDifference;
+use crate::ecs::task_definition::TaskDefinition;
+use crate::plan::difference::Difference;
+
+/// The steps of a change.
+#[derive(Debug, Clone)]
+pub struct Update {
+    /// The container that the change is about: the first whose image changes.
+    pub container: Option<String>,
+    /// Containers that the request is about, with the images it names.
+    pub targets: BTreeMap<String, String>,
+    /// Containers whose image changes: from, to.
+    pub images: BTreeMap<String, (String, String)>,
+    /// The new revision to register, where the definition differs.
+    pub register: Option<Registration>,
+    /// The old revision to go back to.
+    pub revision: Option<Arc<TaskDefinition>>,
+    /// Parameters that differ, as given.
+    pub parameters: Map<String, Value>,
+    /// Start a new deployment even where ECS would start none.
+    pub force_new_deployment: bool,
+    /// The difference of the service's tags.
+    pub tags: TagDifference,
+    /// Tags go before `UpdateService`, so that the new tasks carry them.
+    pub tags_first: bool,
+    /// What the plan says to a person.
+    pub changes: Vec<Difference>,
+    /// What a person should know besides.
+    pub notes: Vec<String>,
+}
+
+/// A new revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// Its family.
+    pub family: String,
+    /// Body for `RegisterTaskDefinition`.
+    pub document: String,
+}
+
+impl Update {
+    /// Whether `UpdateService` is to be called.
+    #[must_use]
+    pub fn updates_service(&self) -> bool {
+        self.register.is_some() || self.revision.is_some() || self.force_new_deployment || !self.parameters.is_empty()
+    }
+
+    /// Makes of what is now what would be. Which revision would run then, nobody knows before.
+    pub fn apply_to(&self, state: &mut ServiceState) {
+        for (container, (_, to)) in &self.images {
+            state.images.insert(container.clone(), to.clone());
+            if state.task_definition_name.as_ref() == Some(container) {
+                state.service_image = Some(to.clone());
+            }
+        }
+        if self.register.is_some() {
+            state.task_definition_arn = None;
+        }
+        if let Some(revision) = &self.revision {
+            state.task_definition_arn = Some(revision.arn.clone());
+        }
+        state.tags.retain(|tag| !self.tags.remove.contains(&tag.key) && !self.tags.set.contains_key(&tag.key));
+        let set = self.tags.set.iter().map(|(key, value)| TagState { key: key.clone(), value: value.clone() });
+        state.tags.extend(set);
+        state.tags.sort_by(|one, other| one.key.cmp(&other.key));
+    }
+}
