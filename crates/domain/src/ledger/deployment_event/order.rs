@@ -1,0 +1,86 @@
+//! What came before what: the times of an event, of deployments and of changes against each other.
+
+use chrono::{DateTime, Duration, Utc};
+
+use crate::ecs::deployment_status::{DeploymentEvent, EcsView, ROUNDING};
+use crate::ledger::deployment::DeploymentItem;
+use crate::ledger::deployment_event::decision::EventContext;
+use crate::ledger::started::StartedChange;
+
+/// How far the clock of ECS may be from ours.
+pub(super) const CLOCKS: Duration = Duration::seconds(5);
+
+/// How old an event is when its last delivery has come: Lambda runs a failed asynchronous event again after one minute and after two
+/// more. Source: <https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html>.
+pub(super) const WAITED_OUT: Duration = Duration::seconds(150);
+
+/// The latest time at which an event may have happened: times of events may be cut to whole seconds.
+pub(super) fn latest(event: &DeploymentEvent) -> DateTime<Utc> {
+    if event.at.timestamp_subsec_millis() == 0 { event.at + Duration::milliseconds(999) } else { event.at }
+}
+
+/// The deployment that began last.
+pub(super) fn newest<'a>(open: impl Iterator<Item = &'a DeploymentItem>) -> Option<&'a DeploymentItem> {
+    open.max_by(|a, b| (a.started_at, &a.change_id).cmp(&(b.started_at, &b.change_id)))
+}
+
+/// The open deployment that an event may tell of besides its own: the newest of those that began before, unless another deployment is known to be
+/// its rollback.
+pub(super) fn newest_before<'a>(event: &DeploymentEvent, open: &'a [DeploymentItem]) -> Option<&'a DeploymentItem> {
+    let is_before = |it: &&DeploymentItem| it.deployment_id() != event.deployment_id && it.started_at < latest(event);
+    let is_free = |it: &&DeploymentItem| it.undone_by.as_ref().is_none_or(|by| *by == event.deployment_id);
+    newest(open.iter().filter(is_before)).filter(is_free)
+}
+
+/// When other deployments than the event's began, as far as is known.
+fn began<'a>(event: &'a DeploymentEvent, known: EventContext<'a>) -> impl Iterator<Item = DateTime<Utc>> + 'a {
+    let open = known.open.iter().map(|it| (it.deployment_id(), it.started_at));
+    // Records say when it was created at the earliest: of an open one more is known.
+    let is_open = |id: &str| known.open.iter().any(|it| it.deployment_id() == id);
+    let named = known.written.named.iter().filter(move |it| !is_open(&it.deployment_id));
+    let named = named.map(|it| (it.deployment_id.as_str(), it.since));
+    open.chain(named).filter(|(id, _)| *id != event.deployment_id).map(|(_, time)| time)
+}
+
+/// Whether another deployment had begun behind the event's own when the event happened.
+pub(super) fn is_replaced(event: &DeploymentEvent, item: &DeploymentItem, known: EventContext<'_>) -> bool {
+    began(event, known).any(|time| item.started_at < time && time + ROUNDING < event.at)
+}
+
+/// Whether another deployment began after a rollback and before this event: the rollback came to no end, and the event tells how a later
+/// rollback ended whose beginning was not heard yet.
+pub(super) fn is_overtaken(event: &DeploymentEvent, since: DateTime<Utc>, known: EventContext<'_>) -> bool {
+    began(event, known).any(|time| since < time && time < event.at)
+}
+
+/// The change that may have replaced the event's deployment before the event happened, and told nobody yet.
+pub(super) fn may_have_replaced<'a>(
+    event: &DeploymentEvent,
+    item: &DeploymentItem,
+    known: EventContext<'a>,
+) -> Option<&'a StartedChange> {
+    let is_between = |begun: &StartedChange| item.started_at < begun.began && begun.began + ROUNDING < event.at;
+    known.written.begun.iter().find(|begun| {
+        begun.change_id != item.change_id
+            && begun.may_deploy()
+            && is_between(begun)
+            && begun.left.as_deref() != Some(&event.deployment_id)
+    })
+}
+
+/// Whether the attempt still holds the service.
+pub(super) fn is_live(begun: &StartedChange, known: EventContext<'_>, now: DateTime<Utc>) -> bool {
+    let lease = known.head.and_then(|head| head.lease.as_ref());
+    lease.is_some_and(|lease| lease.is_of(&begun.change_id, begun.attempt) && lease.until > now)
+}
+
+/// Whether what went on from `began` to `until` belongs to the same life of the service as the event. A service can be deleted and made anew
+/// under its name while events of its old life are on their way: when it was made says nothing against what both came before.
+pub(super) fn is_of_its_life(
+    event: &DeploymentEvent,
+    says: &EcsView,
+    began: DateTime<Utc>,
+    until: DateTime<Utc>,
+) -> bool {
+    says.service_created_at.is_none_or(|made| if latest(event) < made { began < made } else { until >= made })
+}

@@ -1,0 +1,156 @@
+//! Events about deployments of which nothing is noted: whose each may be.
+
+use chrono::{DateTime, Duration, Utc};
+
+use crate::ecs::deployment_status::{DeploymentEvent, DeploymentEventKind, EcsView, OutcomeDetail, ROUNDING};
+use crate::ids::ChangeId;
+use crate::ledger::attribution::{Runs, runs};
+use crate::ledger::deployment::DeploymentItem;
+use crate::ledger::deployment_event::decision::{EventContext, EventDecision};
+use crate::ledger::deployment_event::order::{CLOCKS, WAITED_OUT, is_live, is_of_its_life, latest, newest_before};
+use crate::ledger::deployment_event::rollback::undone;
+use crate::ledger::head::LATE_EFFECT;
+use crate::ledger::started::StartedChange;
+use crate::plan::difference::repositories;
+use crate::text::rfc3339;
+
+/// How long the end of a deployment may come after its beginning, where nothing tells when that was.
+const MAX_ROLLOUT: Duration = Duration::days(1);
+
+/// Nothing is noted of the deployment: it is a change's that did not say so, a rollback whose beginning was not heard, or nobody's.
+pub(super) fn of_unknown(event: &DeploymentEvent, known: EventContext<'_>, now: DateTime<Utc>) -> EventDecision {
+    if known.written.named.iter().any(|named| named.deployment_id == event.deployment_id) {
+        return EventDecision::Retry(format!("deployment {} was noted meanwhile", event.deployment_id));
+    }
+    if let Some(change_id) = unread_holder(event, known, now) {
+        return not_ended(event, change_id);
+    }
+    let possible: Vec<&StartedChange> = known.written.begun.iter().filter(|begun| is_possible(event, begun)).collect();
+    let older = older(event, known);
+    if possible.is_empty() && older.is_none() {
+        return external(event);
+    }
+    let Some(says) = known.says else { return EventDecision::Ask };
+    // A rollback is no change's own deployment, though it may run what a change wanted.
+    if !says.rolls_back
+        && let Some(heard) = of_change(event, known, &possible, says, now)
+    {
+        return heard;
+    }
+    let is_of_its_life = |it: &&DeploymentItem| is_of_its_life(event, says, it.started_at, it.started_at + ROUNDING);
+    match older.filter(is_of_its_life) {
+        None if says.rolls_back => EventDecision::IsRollback { undone: None },
+        None => external(event),
+        Some(older) if says.rolls_back || says.is_rolled_back == Some(true) => {
+            let undone = undone(event, known).filter(|it| it.id == older.id);
+            EventDecision::IsRollback { undone: undone.map(|it| Box::new(it.clone())) }
+        }
+        Some(_) if says.is_rolled_back == Some(false) => external(event),
+        Some(older) if now - event.at < WAITED_OUT || says.is_unasked => EventDecision::Retry(format!(
+            "how deployment {} began was not heard yet: it may be the rollback of {}",
+            event.deployment_id,
+            older.deployment_id()
+        )),
+        Some(_) => EventDecision::Nothing(
+            "it may be the rollback of a deployment that is open: the sweep asks how that one ended",
+        ),
+    }
+}
+
+/// The change whose lease stands and of which no record was read: it may have started the deployment.
+fn unread_holder<'a>(event: &DeploymentEvent, known: EventContext<'a>, now: DateTime<Utc>) -> Option<&'a ChangeId> {
+    let lease = known.head?.lease.as_ref().filter(|lease| lease.until > now)?;
+    let is_read = known.written.begun.iter().any(|begun| lease.is_of(&begun.change_id, begun.attempt));
+    let began = lease.change_id.time();
+    (!is_read && began <= event.at + CLOCKS && !known.written.has_result(lease)).then_some(&lease.change_id)
+}
+
+fn not_ended(event: &DeploymentEvent, change_id: &ChangeId) -> EventDecision {
+    EventDecision::Retry(format!(
+        "change {change_id} of service {} has not ended: it may have started deployment {}",
+        event.service, event.deployment_id
+    ))
+}
+
+fn external(event: &DeploymentEvent) -> EventDecision {
+    EventDecision::External(OutcomeDetail {
+        reason: event.reason.clone(),
+        happened_at: Some(rfc3339(event.at)),
+        ..OutcomeDetail::default()
+    })
+}
+
+/// The open deployment whose rollback an end of an unknown one may be.
+fn older<'a>(event: &DeploymentEvent, known: EventContext<'a>) -> Option<&'a DeploymentItem> {
+    newest_before(event, known.open).filter(|_| event.happened != DeploymentEventKind::InProgress)
+}
+
+/// Whether an attempt may have started the deployment, by the times of both: nothing that was there before it is its.
+fn is_possible(event: &DeploymentEvent, begun: &StartedChange) -> bool {
+    let until = match event.happened {
+        DeploymentEventKind::InProgress => begun.until + LATE_EFFECT,
+        DeploymentEventKind::Completed | DeploymentEventKind::Failed => DateTime::<Utc>::MAX_UTC,
+    };
+    begun.may_deploy()
+        && begun.before_deployment() != Some(&event.deployment_id)
+        && begun.began <= latest(event) + CLOCKS
+        && event.at <= until
+}
+
+/// What is to be done where the deployment is, or may be, one of these attempts'. It is the change's that wanted what it runs, and that had
+/// begun when it was created.
+fn of_change(
+    event: &DeploymentEvent,
+    known: EventContext<'_>,
+    possible: &[&StartedChange],
+    says: &EcsView,
+    now: DateTime<Utc>,
+) -> Option<EventDecision> {
+    let fits = possible.iter().copied().filter(|begun| fits(event, begun, says));
+    let judged: Vec<(&StartedChange, Runs)> =
+        fits.map(|it| (it, runs(it.changes.as_deref(), it.before.as_ref(), says))).collect();
+    let newest = |wanted| {
+        let found = judged.iter().filter(|(_, runs)| *runs == wanted).map(|(begun, _)| *begun);
+        found.max_by(|one, other| (&one.change_id, one.attempt).cmp(&(&other.change_id, other.attempt)))
+    };
+    match (newest(Runs::Wanted), newest(Runs::Unknown)) {
+        (None, Some(begun)) if is_live(begun, known, now) => Some(not_ended(event, &begun.change_id)),
+        // Its own result says more. But a change may take longer than an event is delivered, and another deployment may take the place of this
+        // one before anybody names it: with the last delivery it is noted, and the result finds it so.
+        (Some(begun), _) if is_live(begun, known, now) && now - event.at < WAITED_OUT => {
+            Some(not_ended(event, &begun.change_id))
+        }
+        (Some(begun), _) => Some(EventDecision::OrphanedChange(Box::new(of_orphan(event, begun, says, now)))),
+        (None, Some(begun)) if now - event.at < WAITED_OUT || says.is_unasked => Some(EventDecision::Retry(format!(
+            "deployment {} may be of change {}, and ECS does not tell yet what it runs",
+            event.deployment_id, begun.change_id
+        ))),
+        (None, Some(_)) => Some(EventDecision::Nothing(
+            "it may be of a change that did not say what it started, and ECS does not tell",
+        )),
+        (None, None) => None,
+    }
+}
+
+/// Whether the deployment was created while the attempt could act.
+fn fits(event: &DeploymentEvent, begun: &StartedChange, says: &EcsView) -> bool {
+    is_of_its_life(event, says, begun.began, begun.until)
+        && match says.created_at {
+            Some(created) => begun.began - CLOCKS <= created && created <= begun.until + LATE_EFFECT,
+            None => event.at - begun.began < MAX_ROLLOUT,
+        }
+}
+
+/// The deployment as the change would have noted it.
+fn of_orphan(event: &DeploymentEvent, begun: &StartedChange, says: &EcsView, now: DateTime<Utc>) -> DeploymentItem {
+    let (arn, id) = (&event.service_arn, &event.deployment_id);
+    let started_at = says.created_at.unwrap_or(event.at);
+    let changes = begun.changes.as_deref().unwrap_or_default();
+    DeploymentItem {
+        repositories: begun.before.as_ref().map(|before| repositories(changes, before)).unwrap_or_default(),
+        before: begun.before_deployment().map(str::to_owned),
+        service_deployment: says.service_deployment.clone(),
+        by_events: !says.other_strategy,
+        ..DeploymentItem::new(&event.service, arn, id, begun.change_id.clone(), started_at, now)
+    }
+}
