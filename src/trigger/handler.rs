@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use aws_config::SdkConfig;
 use chrono::Utc;
 use domain::ecr_push::{ARRIVALS, Delivery, Mapping, Message, Push, UpdaterVerdict, groups};
-use domain::event::request::Defaults;
+use domain::event::parse::Defaults;
 use domain::ids::{FunctionArn, Identity, Region};
 use domain::image::ImageReference;
 use domain::registry::settings::Settings;

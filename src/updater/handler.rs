@@ -3,7 +3,9 @@
 use chrono::{DateTime, Utc};
 use domain::config::Config;
 use domain::error::{Code, Failure};
-use domain::event::request::{self, Defaults, Event, UpdateRequest};
+use domain::event::parse::{Defaults, Event, parse};
+use domain::event::request::UpdateRequest;
+use domain::event::update_format;
 use domain::ids::{FunctionArn, Region, ServiceKey};
 use domain::response::{EventAnswer, Response, ServiceOutcome, Status};
 use lambda_runtime::{Context, LambdaEvent, service_fn};
@@ -29,7 +31,7 @@ pub async fn run() -> Result<(), String> {
     let updater = Updater::new(config, shared, Utc::now, runtime::random);
     updater.read_settings().await;
 
-    request::FORMAT.prepare();
+    update_format::FORMAT.prepare();
     let function = Function::new(updater, region, namespace, Utc::now, telemetry::print);
     let function = &function;
     runtime::serve(service_fn(async |event: LambdaEvent<EventText>| {
@@ -79,7 +81,7 @@ impl Function {
                 (self.metrics)(&telemetry::metric_line(&self.namespace, ended, (self.clock)()));
             }
         };
-        match request::parse(event, &defaults) {
+        match parse(event, &defaults) {
             Ok(Event::One(request)) => {
                 if let Err(failure) = self.updater.count(request.requested_by.as_deref(), invocation).await {
                     tell(Some(&request), Err(&failure));

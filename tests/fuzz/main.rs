@@ -179,7 +179,7 @@ fn six_megabytes_are_refused_in_time() {
     ];
     for (index, event) in events.iter().enumerate() {
         let before = spent();
-        let refused = domain::event::request::parse(event.as_bytes(), &properties::event::defaults()).unwrap_err();
+        let refused = domain::event::parse::parse(event.as_bytes(), &properties::event::defaults()).unwrap_err();
         assert!(refused.message.len() < 100_000);
         let took = spent().saturating_sub(before);
         assert!(took < LONGEST, "event {index} took {took:?}");

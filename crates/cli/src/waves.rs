@@ -5,7 +5,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 
-use domain::event::request::{self, Defaults, Event};
+use domain::event::parse::{Defaults, Event, parse};
 use domain::ids::{AccountId, EcsName, Identity, Region};
 use jsonschema::{PatternOptions, Registry};
 use serde_json::{Map, Value, json};
@@ -271,7 +271,7 @@ fn service_of(change: &Map<String, Value>, target: &Value, own: &Region) -> Resu
     event.extend(target.as_object().cloned().unwrap_or_default());
     let defaults =
         Defaults { account_id: AccountId::parse(OWN).ok(), region: own.clone(), identity: Identity::Claimed };
-    match request::parse(Value::Object(event).to_string().as_bytes(), &defaults) {
+    match parse(Value::Object(event).to_string().as_bytes(), &defaults) {
         Ok(Event::One(request)) => {
             let service = request.service_key.to_string();
             Ok(service.strip_prefix(&format!("{OWN}/")).map(str::to_owned).unwrap_or(service))

@@ -18,7 +18,8 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use wildmatch::WildMatch;
 
-use crate::event::request::{self, Defaults, Event, ImageChange};
+use crate::event::parse::{Defaults, Event, parse};
+use crate::event::request::ImageChange;
 use crate::ids::ServiceKey;
 use crate::image::ImageReference;
 use crate::registry::Location;
@@ -131,7 +132,7 @@ impl Mapping {
             };
             let mut places = Vec::new();
             for event in rule.events(&push, &rule.targets) {
-                let event = request::parse(event.to_string().as_bytes(), defaults)
+                let event = parse(event.to_string().as_bytes(), defaults)
                     .map_err(|failure| format!("/{index}: {}", failure.message))?;
                 let Event::Many(batch) = event else { continue };
                 places.extend(batch.updates.into_iter().map(|request| MappedContainer {

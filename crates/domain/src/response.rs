@@ -379,7 +379,9 @@ fn raw(value: &impl Serialize) -> Option<Box<RawValue>> {
 mod tests {
     use super::*;
     use crate::plan::difference::DifferenceKind;
-    use serde_json::json;
+    use serde_json::{Value, json};
+
+    const RESPONSE_SCHEMA: &str = include_str!("../../../schema/update-response.schema.json");
 
     #[test]
     fn differences_that_are_too_long_are_left_out_and_said_so() {
@@ -403,5 +405,90 @@ mod tests {
         response.body.tell(&[of(&"x".repeat(MAX_CHANGES))]);
         assert_eq!(response.body.changes, None);
         assert!(response.body.notes[0].contains("differences are left out"), "{:?}", response.body.notes);
+    }
+
+    #[test]
+    fn the_response_schema_tells_answers_apart() {
+        let schema: Value = serde_json::from_str(RESPONSE_SCHEMA).unwrap();
+        let validator = jsonschema::draft202012::new(&schema).unwrap();
+        let state = json!({
+            "clusterArn": "arn:aws:ecs:eu-west-1:222222222222:cluster/c",
+            "serviceArn": "arn:aws:ecs:eu-west-1:222222222222:service/c/s",
+            "taskDefinitionName": "web", "taskDefinitionFamily": "web",
+            "taskDefinitionArn": "arn:aws:ecs:eu-west-1:222222222222:task-definition/web:7",
+            "serviceImage": "busybox", "images": {"web": "busybox"}, "serviceMemory": null,
+            "tags": [{"key": "k", "value": ""}], "updatedOn": "2026-11-22T09:30:00.123Z"
+        });
+        let applied = json!({"statusCode": 200, "body": {
+            "change_id": "01935321-1234-7abc-89ef-0123456789ab", "status": "APPLIED", "account_id": "222222222222",
+            "region": "eu-west-1", "ecs_cluster_name": "c", "ecs_service_name": "s", "deployment_id": "ecs-svc/1",
+            "timestamp": "2026-11-22T09:30:00.123Z", "replayed": false, "BEFORE": state, "AFTER": state
+        }});
+        let with = |path: &str, value: Value| {
+            let mut answer = applied.clone();
+            let (parent, name) = path.rsplit_once('/').unwrap();
+            answer.pointer_mut(parent).unwrap()[name] = value;
+            answer
+        };
+        let without = |path: &str| {
+            let mut answer = applied.clone();
+            let (parent, name) = path.rsplit_once('/').unwrap();
+            answer.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(name).unwrap();
+            answer
+        };
+        let mut planned = with("/body/status", json!("PLANNED"));
+        planned["body"].as_object_mut().unwrap().remove("change_id");
+        let planned_without_changes = planned.clone();
+        planned["body"]["changes"] = json!([{"what": "image", "path": "web", "from": "busybox", "to": "nginx"},
+                                           {"what": "desiredCount", "from": null, "to": 2}]);
+        planned["body"]["notes"] = json!(["needs a new deployment"]);
+        planned["body"]["AFTER"]["taskDefinitionArn"] = json!(null);
+        for good in [
+            applied.clone(),
+            planned.clone(),
+            with("/body/status", json!("UNCHANGED")),
+            with("/body/changes", json!([])),
+            with("/body/changes", planned["body"]["changes"].clone()),
+            with("/body/deployment_id", json!(null)),
+            with("/body/BEFORE/serviceMemory", json!(64)),
+            with("/body/BEFORE/updatedOn", json!(null)),
+        ] {
+            let faults: Vec<_> = validator.iter_errors(&good).map(|error| error.to_string()).collect();
+            assert!(faults.is_empty(), "{good}: {faults:?}");
+        }
+        let fields = [
+            "change_id",
+            "status",
+            "account_id",
+            "region",
+            "ecs_cluster_name",
+            "ecs_service_name",
+            "deployment_id",
+            "timestamp",
+            "replayed",
+            "BEFORE",
+            "AFTER",
+        ];
+        for field in fields {
+            assert!(!validator.is_valid(&without(&format!("/body/{field}"))), "{field}");
+        }
+        for field in state.as_object().unwrap().keys() {
+            assert!(!validator.is_valid(&without(&format!("/body/BEFORE/{field}"))), "{field}");
+            assert!(!validator.is_valid(&without(&format!("/body/AFTER/{field}"))), "{field}");
+        }
+        for bad in [
+            planned_without_changes,
+            with("/body/changes", json!([{"what": "image", "path": "web"}])),
+            with("/body/status", json!("DONE")),
+            with("/body/timestamp", json!("2026-11-22T09:30:00Z")),
+            with("/body/change_id", json!("01935321-1234-4abc-89ef-0123456789ab")),
+            with("/body/unknown", json!(1)),
+            with("/body/BEFORE/unknown", json!(1)),
+            with("/body/BEFORE/tags", json!([{"Key": "k", "Value": ""}])),
+            with("/body/BEFORE/updatedOn", json!(1_795_339_800)),
+            with("/statusCode", json!("200")),
+        ] {
+            assert!(!validator.is_valid(&bad), "{bad}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::config::{Config, RecorderConfig, Tables};
 use domain::ecr_push::Mapping;
 use domain::error::Failure;
-use domain::event::request::Defaults;
+use domain::event::parse::Defaults;
 use domain::ids::Identity;
 use domain::ids::{AccountId, FunctionArn, Region};
 use ecs_updater::aws::history_reader::HistoryReader;

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use domain::error::{Code, Failure};
-use domain::event::request;
-use domain::event::request::{Defaults, Event, ImageChange, UpdateRequest};
+use domain::event::parse::{self, Defaults, Event};
+use domain::event::request::{ImageChange, UpdateRequest};
 use domain::ids::Identity;
 use domain::ids::{AccountId, Region};
 use serde_json::{Map, Value};
@@ -21,11 +21,11 @@ pub(crate) fn defaults() -> Defaults {
 }
 
 fn parse(event: &str) -> Result<Event, Failure> {
-    request::parse(event.as_bytes(), &defaults())
+    parse::parse(event.as_bytes(), &defaults())
 }
 
 pub(crate) fn check(data: &[u8]) {
-    match request::parse(data, &defaults()) {
+    match parse::parse(data, &defaults()) {
         Err(failure) => refused(data, &failure),
         Ok(event) => accepted(data, &event),
     }
@@ -44,7 +44,7 @@ fn refused(data: &[u8], failure: &Failure) {
     for words in ["invalid type", "invalid value", "missing field", "unknown variant", "duplicate field"] {
         assert!(!told.starts_with(words), "the schema takes what the types do not: {failure}");
     }
-    assert_eq!(request::parse(data, &defaults()).as_ref(), Err(failure), "refused otherwise the second time");
+    assert_eq!(parse::parse(data, &defaults()).as_ref(), Err(failure), "refused otherwise the second time");
     let diagnostic = ecs_updater::runtime::diagnostic(failure.clone());
     assert_eq!((diagnostic.error_type.as_str(), &diagnostic.error_message), (failure.code.as_str(), &failure.message));
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use domain::ecr_push::{Mapping, Message, Push, groups};
-use domain::event::request;
+use domain::event::parse::parse;
 use domain::registry::manifest::is_tag_of_artifact;
 use serde_json::{Value, json};
 
@@ -74,7 +74,7 @@ fn taken(mapping: &Mapping, push: &Push) {
     let events = mapping.changes(push, &BTreeMap::new()).events;
     assert_eq!(events.is_empty(), !mapping.is_about(push));
     for event in events {
-        if let Err(failure) = request::parse(event.to_string().as_bytes(), &super::event::defaults()) {
+        if let Err(failure) = parse(event.to_string().as_bytes(), &super::event::defaults()) {
             panic!("{push:?}: {failure}");
         }
     }

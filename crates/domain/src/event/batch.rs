@@ -72,7 +72,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::event::request::{Defaults, parse_one};
+    use crate::event::parse::{Defaults, parse_one};
     use crate::ids::{AccountId, Region};
 
     fn update(account: &str, region: &str, cluster: &str, service: &str, requested_by: &str) -> UpdateRequest {

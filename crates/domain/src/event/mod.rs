@@ -2,7 +2,11 @@
 //! once, with its place in the event, in words that help.
 
 pub mod batch;
+mod hash;
+pub mod parse;
 pub mod request;
+mod update_event;
+pub mod update_format;
 
 use std::cell::Cell;
 use std::collections::BTreeSet;

@@ -224,7 +224,7 @@ fn one_of(has: &Value, from: &Value, to: &Value, same: impl Fn(&Value, &Value) -
 mod tests {
     use super::*;
     use crate::ecs::service::Service;
-    use crate::event::request::{Defaults, Event, parse};
+    use crate::event::parse::{Defaults, Event, parse};
     use serde_json::json;
 
     fn snapshot(count: i64) -> Snapshot {

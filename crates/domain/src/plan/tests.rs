@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::ecs::service::Service;
-use crate::event::request::{Defaults, parse_one as parse};
+use crate::event::parse::{Defaults, parse_one as parse};
 use crate::ids::{AccountId, Region};
 use crate::plan::difference::DifferenceKind;
 
