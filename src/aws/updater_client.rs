@@ -6,6 +6,7 @@ use aws_config::SdkConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_lambda::primitives::Blob;
+use domain::event::update_event::BatchEvent;
 use sdk_error::call_error;
 use serde_json::Value;
 
@@ -44,8 +45,9 @@ impl UpdaterClient {
     /// # Errors
     ///
     /// A sentence, where it could not be invoked or answers with a function error.
-    pub async fn invoke(&self, event: &Value) -> Result<Value, String> {
+    pub async fn invoke(&self, event: &BatchEvent) -> Result<Value, String> {
         const OPERATION: &str = "lambda:InvokeFunction";
+        let event = serde_json::to_value(event).map_err(|error| error.to_string())?;
         let payload = Blob::new(event.to_string());
         let sent = self.client.invoke().function_name(&self.function).payload(payload).send().await;
         let answer = sent.map_err(|error| call_error(OPERATION, &error).to_string())?;

@@ -7,6 +7,7 @@ use aws_config::SdkConfig;
 use chrono::Utc;
 use domain::ecr_push::{ARRIVALS, Delivery, Mapping, Message, Push, UpdaterVerdict, groups};
 use domain::event::parse::Defaults;
+use domain::event::update_event::BatchEvent;
 use domain::ids::{FunctionArn, Identity, Region};
 use domain::image::ImageReference;
 use domain::registry::settings::Settings;
@@ -281,7 +282,7 @@ impl Trigger {
         if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
     }
 
-    async fn send(&self, mapping: &Mapping, push: &Push, event: &Value, until: Instant) -> Result<(), String> {
+    async fn send(&self, mapping: &Mapping, push: &Push, event: &BatchEvent, until: Instant) -> Result<(), String> {
         if Instant::now() + TO_SEND > until {
             return Err("no time is left to change anything: the push comes again".to_owned());
         }

@@ -14,12 +14,13 @@ use std::sync::OnceLock;
 use chrono::{DateTime, TimeDelta, Utc};
 use jsonschema::Validator;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use wildmatch::WildMatch;
 
 use crate::event::parse::{Defaults, Event, parse};
 use crate::event::request::ImageChange;
+use crate::event::update_event::{BatchEvent, UpdateEvent};
 use crate::ids::ServiceKey;
 use crate::image::ImageReference;
 use crate::registry::Location;
@@ -65,13 +66,30 @@ pub struct Mapping(Vec<Rule>);
 struct Rule {
     repository: String,
     tags: Vec<String>,
-    targets: Vec<Map<String, Value>>,
+    targets: Vec<Target>,
     /// What each target is, in their order.
     #[serde(skip)]
     places: Vec<MappedContainer>,
-    /// Fields of an update event, for all targets.
+    /// What holds for all targets.
     #[serde(flatten)]
-    shared: Map<String, Value>,
+    shared: Target,
+}
+
+/// The fields of an update event that a rule or one of its targets may have.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct Target {
+    account_id: Option<String>,
+    region: Option<String>,
+    ecs_cluster_name: Option<String>,
+    ecs_service_name: Option<String>,
+    container_name: Option<String>,
+}
+
+impl Target {
+    fn event(&self) -> UpdateEvent {
+        let Self { account_id, region, ecs_cluster_name, ecs_service_name, container_name } = self.clone();
+        UpdateEvent { account_id, region, ecs_cluster_name, ecs_service_name, container_name, ..UpdateEvent::default() }
+    }
 }
 
 /// What gets an image: a container of a service, or the one that has it.
@@ -85,7 +103,7 @@ struct MappedContainer {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Changes {
     /// The events for the updater.
-    pub events: Vec<Value>,
+    pub events: Vec<BatchEvent>,
     /// How many services already have a newer image to run, or soon will.
     pub overtaken: usize,
 }
@@ -132,8 +150,8 @@ impl Mapping {
             };
             let mut places = Vec::new();
             for event in rule.events(&push, &rule.targets) {
-                let event = parse(event.to_string().as_bytes(), defaults)
-                    .map_err(|failure| format!("/{index}: {}", failure.message))?;
+                let event = serde_json::to_vec(&event).map_err(|error| format!("/{index}: {error}"))?;
+                let event = parse(&event, defaults).map_err(|failure| format!("/{index}: {}", failure.message))?;
                 let Event::Many(batch) = event else { continue };
                 places.extend(batch.updates.into_iter().map(|request| MappedContainer {
                     container: match request.image {
@@ -281,26 +299,25 @@ impl Rule {
         if names.is_empty() { names } else { format!("/{}", hex(&Sha256::digest(names)[..8])) }
     }
 
-    fn events(&self, push: &Push, targets: &[Map<String, Value>]) -> Vec<Value> {
+    fn events(&self, push: &Push, targets: &[Target]) -> Vec<BatchEvent> {
         let image = format!("{}@{}", push.repository, push.digest);
         let reason = format!("push of {}:{} (event {})", push.repository, push.tag, push.id);
         // An event that is delivered again gets the first answer again; one for another container of the same service its own.
         let key = format!("{REQUESTED_BY}/{}/{}{}", push.digest, push.id, self.containers());
         targets
             .chunks(MAX_UPDATES)
-            .map(|targets| {
-                let mut event = self.shared.clone();
-                event.extend([
-                    ("ecs_image_name".to_owned(), image.as_str().into()),
-                    ("requested_by".to_owned(), REQUESTED_BY.into()),
-                    ("reason".to_owned(), reason.as_str().into()),
-                    ("idempotency_key".to_owned(), key.as_str().into()),
-                    ("pushed_tag".to_owned(), push.tag.clone().into()),
-                    ("summary_only".to_owned(), true.into()),
-                    ("updates".to_owned(), json!(targets)),
-                ]);
-                event.extend(push.at.map(|at| ("sent_at".to_owned(), rfc3339(at).into())));
-                Value::Object(event)
+            .map(|targets| BatchEvent {
+                shared: UpdateEvent {
+                    ecs_image_name: Some(image.clone()),
+                    requested_by: Some(REQUESTED_BY.to_owned()),
+                    reason: Some(reason.clone()),
+                    idempotency_key: Some(key.clone()),
+                    pushed_tag: Some(push.tag.clone()),
+                    sent_at: push.at.map(rfc3339),
+                    ..self.shared.event()
+                },
+                summary_only: true,
+                updates: targets.iter().map(Target::event).collect(),
             })
             .collect()
     }
@@ -456,6 +473,8 @@ pub fn groups(
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::ids::Region;
 
@@ -493,15 +512,15 @@ mod tests {
         assert!(events(&push("latest")).is_empty() && !mapping.is_about(&push("latest")));
         let events = events(&push("release-7"));
         assert_eq!(
-            events,
-            [
-                json!({"ecs_cluster_name": "prod", "ecs_service_name": "app", "requested_by": "ecr-push", "summary_only": true,
+            serde_json::to_value(events).unwrap(),
+            json!([
+                {"ecs_cluster_name": "prod", "ecs_service_name": "app", "requested_by": "ecr-push", "summary_only": true,
                 "pushed_tag": "release-7",
                 "ecs_image_name": format!("{REPOSITORY}@{}", digest(1)),
                 "reason": format!("push of {REPOSITORY}:release-7 (event e-1)"), "sent_at": "2026-11-22T09:30:00.000Z",
                 "idempotency_key": format!("ecr-push/{}/e-1", digest(1)),
-                "updates": [{"account_id": "222222222222"}, {"account_id": "333333333333", "ecs_service_name": "app-2"}]})
-            ]
+                "updates": [{"account_id": "222222222222"}, {"account_id": "333333333333", "ecs_service_name": "app-2"}]}
+            ])
         );
     }
 
@@ -548,7 +567,7 @@ mod tests {
             .changes(&push, &BTreeMap::new())
             .events
             .iter()
-            .map(|event| event["idempotency_key"].as_str().unwrap().to_owned())
+            .map(|event| event.shared.idempotency_key.clone().unwrap())
             .collect();
         assert_eq!(keys.len(), 2, "{keys:?}");
     }
@@ -608,7 +627,7 @@ mod tests {
             let mut event = event("e-1", "release-7", &digest(1));
             event["time"] = time;
             let changes = mapping.changes(&Push::read(&event).unwrap(), &BTreeMap::new());
-            assert_eq!(changes.events[0].get("sent_at"), None);
+            assert_eq!(changes.events[0].shared.sent_at, None);
         }
     }
 
@@ -669,13 +688,9 @@ mod tests {
         Tagged { digest: digest(n), tags, pushed_at: at(pushed_at) }
     }
 
-    fn services(changes: &Changes) -> Vec<&Value> {
-        changes
-            .events
-            .iter()
-            .flat_map(|event| event["updates"].as_array().unwrap())
-            .map(|it| &it["account_id"])
-            .collect()
+    fn services(changes: &Changes) -> Vec<&str> {
+        let updates = changes.events.iter().flat_map(|event| &event.updates);
+        updates.map(|update| update.account_id.as_deref().unwrap()).collect()
     }
 
     #[test]
@@ -736,10 +751,10 @@ mod tests {
         };
         assert_eq!(services(&mapping.changes(&push, &images(&[], &[]))).len(), 3);
         let changes = mapping.changes(&push, &images(&[image(2, later, &["release-2"])], &[]));
-        assert_eq!((services(&changes), changes.overtaken), (vec![&json!("222222222222"), &json!("444444444444")], 1));
+        assert_eq!((services(&changes), changes.overtaken), (vec!["222222222222", "444444444444"], 1));
         // Another container of a service is another place.
         let changes = mapping.changes(&push, &images(&[], &[image(2, later, &["x"])]));
-        assert_eq!((services(&changes), changes.overtaken), (vec![&json!("222222222222"), &json!("333333333333")], 1));
+        assert_eq!((services(&changes), changes.overtaken), (vec!["222222222222", "333333333333"], 1));
     }
 
     #[test]

@@ -74,7 +74,7 @@ fn taken(mapping: &Mapping, push: &Push) {
     let events = mapping.changes(push, &BTreeMap::new()).events;
     assert_eq!(events.is_empty(), !mapping.is_about(push));
     for event in events {
-        if let Err(failure) = parse(event.to_string().as_bytes(), &super::event::defaults()) {
+        if let Err(failure) = parse(&serde_json::to_vec(&event).unwrap(), &super::event::defaults()) {
             panic!("{push:?}: {failure}");
         }
     }

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// How many user tags an ECS resource may have; tags of AWS do not count ("Tag restrictions" in the Amazon ECS
 /// developer guide).
@@ -63,7 +63,7 @@ pub fn is_reserved(key: &str) -> bool {
 }
 
 /// What happens to tags that the event does not name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TagMode {
     /// They go: afterwards the service has exactly the tags of the event.

@@ -5,7 +5,7 @@ pub mod batch;
 mod hash;
 pub mod parse;
 pub mod request;
-mod update_event;
+pub mod update_event;
 pub mod update_format;
 
 use std::cell::Cell;

@@ -10,13 +10,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use crate::ecs::tags::TagChange;
 use crate::error::{Code, Failure};
 use crate::event::hash::event_hash;
 use crate::event::request::{ImageChange, ImageCheck, RestorePoint, UpdateRequest};
-use crate::event::update_event::Entry;
+use crate::event::update_event::UpdateEvent;
 use crate::event::update_format::FORMAT;
 use crate::event::{MAX_EVENT_BYTES, MAX_FAULTS};
 use crate::ids::{AccountId, ChangeId, EcsName, Identity, Region, ServiceKey, looks_verified};
@@ -158,7 +158,7 @@ impl Faults {
 /// The request of one event without `updates`. `place` says where in the event a field stands.
 fn request(event: Value, place: &dyn Fn(&str) -> String, defaults: &Defaults) -> Result<UpdateRequest, Faults> {
     // The schema has seen to all of this. Should it and the types ever differ, these are the errors to see.
-    let entry = Entry::deserialize(&event).map_err(|error| Faults::schema(format!("(event): {error}")))?;
+    let entry = UpdateEvent::deserialize(&event).map_err(|error| Faults::schema(format!("(event): {error}")))?;
     let service_key = service_key(&entry, defaults).map_err(Faults::schema)?;
     let event_hash = event_hash(event, &service_key).map_err(|error| Faults::schema(format!("(event): {error}")))?;
     if let Some(fault) = entry.requested_by.as_deref().and_then(|name| unvouched(name, place, defaults)) {
@@ -166,7 +166,9 @@ fn request(event: Value, place: &dyn Fn(&str) -> String, defaults: &Defaults) ->
     }
     let restore = entry.restore.as_deref().map(|restore| restore_point(restore, place)).transpose()?;
     let sent_at = entry.sent_at.as_deref().map(|text| sent_at(text, place)).transpose()?;
-    if entry.force_new_deployment && entry.wait_seconds > 0.0 && entry.idempotency_key.is_none() {
+    let force_new_deployment = entry.force_new_deployment.unwrap_or_default();
+    let wait_seconds = entry.wait_seconds.as_ref().and_then(Number::as_f64).unwrap_or_default();
+    if force_new_deployment && wait_seconds > 0.0 && entry.idempotency_key.is_none() {
         return Err(Faults::schema(format!("{}: {KEY_NEEDED}", shown(&place("idempotency_key")))));
     }
     let image = image_change(entry.ecs_image_name, entry.container_name, entry.images, place)
@@ -177,16 +179,16 @@ fn request(event: Value, place: &dyn Fn(&str) -> String, defaults: &Defaults) ->
             pushed(&image, tag).map_err(|fault| Faults::schema(format!("{}: {fault}", shown(&place("pushed_tag")))))?
         }
     };
-    let mut parameters = entry.service;
+    let mut parameters = entry.service.unwrap_or_default();
     parameters.retain(|_, value| !value.is_null());
     Ok(UpdateRequest {
         service_key,
         image,
-        tags: entry.ecs_tag.map(|tags| TagChange { mode: entry.tag_mode, tags }),
+        tags: entry.ecs_tag.map(|tags| TagChange { mode: entry.tag_mode.unwrap_or_default(), tags }),
         parameters,
-        force_new_deployment: entry.force_new_deployment,
+        force_new_deployment,
         restore,
-        lookup: match (entry.resolve_digest, entry.check_image) {
+        lookup: match (entry.resolve_digest.unwrap_or_default(), entry.check_image.unwrap_or_default()) {
             (true, _) => ImageCheck::Pin,
             (false, true) => ImageCheck::Check,
             (false, false) => ImageCheck::None,
@@ -194,13 +196,13 @@ fn request(event: Value, place: &dyn Fn(&str) -> String, defaults: &Defaults) ->
         pins,
         platforms: BTreeMap::new(),
         expected_task_definition: entry.expected_task_definition,
-        dry_run: entry.dry_run,
+        dry_run: entry.dry_run.unwrap_or_default(),
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "an integer from 0 to 840 by the schema"
         )]
-        wait_seconds: entry.wait_seconds as u16,
+        wait_seconds: wait_seconds as u16,
         idempotency_key: entry.idempotency_key,
         requested_by: entry.requested_by,
         reason: entry.reason,
@@ -210,7 +212,7 @@ fn request(event: Value, place: &dyn Fn(&str) -> String, defaults: &Defaults) ->
     })
 }
 
-fn service_key(entry: &Entry, defaults: &Defaults) -> Result<ServiceKey, String> {
+fn service_key(entry: &UpdateEvent, defaults: &Defaults) -> Result<ServiceKey, String> {
     let account_id = match (&entry.account_id, &defaults.account_id) {
         (Some(account_id), _) => AccountId::parse(account_id)?,
         (None, Some(own)) => own.clone(),
@@ -219,8 +221,12 @@ fn service_key(entry: &Entry, defaults: &Defaults) -> Result<ServiceKey, String>
         }
     };
     let region = entry.region.as_deref().map_or(Ok(defaults.region.clone()), Region::parse)?;
-    let cluster = EcsName::parse(&entry.ecs_cluster_name)?;
-    let service = EcsName::parse(&entry.ecs_service_name)?;
+    let name = |name: &str, value: &Option<String>| match value {
+        Some(value) => EcsName::parse(value),
+        None => Err(format!("(event): \"{name}\" is a required property")),
+    };
+    let cluster = name("ecs_cluster_name", &entry.ecs_cluster_name)?;
+    let service = name("ecs_service_name", &entry.ecs_service_name)?;
     Ok(ServiceKey::new(account_id, region, cluster, service))
 }
 
