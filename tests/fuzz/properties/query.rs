@@ -2,8 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use domain::error::Code;
+use domain::ledger::history_query::Order;
 use domain::ledger::query;
-use domain::ledger::query::{HistoryRequest, Index, Order, PageCursor, Query, Scope};
+use domain::ledger::query::{HistoryRequest, Index, PageCursor, Query, Scope};
 use serde_json::Value;
 
 const MAX_MESSAGE: usize = 30_000;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::query::Order;
+use super::history_query::Order;
 use super::record::RawRecord;
 use crate::ids::ChangeId;
 use crate::ledger::key::RecordKey;

@@ -32,6 +32,7 @@ pub mod deployment_event;
 pub mod growth;
 pub mod head;
 pub mod hidden;
+pub mod history_query;
 pub mod hold;
 pub mod idempotency;
 pub mod key;

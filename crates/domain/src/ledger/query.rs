@@ -6,10 +6,11 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Duration, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Number, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::change::{Change, EXTERNAL};
+use super::history_query::{HistoryQuery, Order};
 use super::record::SHARDS;
 use crate::error::Failure;
 use crate::event::EventFormat;
@@ -76,17 +77,6 @@ pub enum Scope {
     Change(ChangeId),
     /// All.
     Organization,
-}
-
-/// In which order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Order {
-    /// From the latest change backwards.
-    #[default]
-    NewestFirst,
-    /// From the first change on.
-    OldestFirst,
 }
 
 /// The times that change ids may have, in milliseconds since 1970: `from` inclusive, `to` exclusive.
@@ -191,31 +181,6 @@ pub struct KeyRange {
     pub end: Option<PageCursor>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Fields {
-    account_id: Option<String>,
-    region: Option<String>,
-    ecs_cluster_name: Option<String>,
-    ecs_service_name: Option<String>,
-    image: Option<String>,
-    change_id: Option<String>,
-    idempotency_key: Option<String>,
-    from: Option<String>,
-    to: Option<String>,
-    status: Option<String>,
-    requested_by: Option<String>,
-    identity: Option<Identity>,
-    external: Option<bool>,
-    /// JSON has one kind of number: `20.0` is the integer 20.
-    limit: Option<f64>,
-    #[serde(default)]
-    order: Order,
-    next_token: Option<String>,
-    #[serde(default)]
-    verify: bool,
-}
-
 /// Reads a query as Lambda hands it over.
 ///
 /// # Errors
@@ -224,10 +189,10 @@ struct Fields {
 pub fn parse(event: &[u8], now: DateTime<Utc>) -> Result<HistoryRequest, Failure> {
     let event = FORMAT.check(event)?;
     // The schema has seen to all of this. Should it and the types ever differ, these are the errors to see.
-    let fields = Fields::deserialize(&event).map_err(|error| FORMAT.refuse(&[format!("(event): {error}")]))?;
+    let fields = HistoryQuery::deserialize(&event).map_err(|error| FORMAT.refuse(&[format!("(event): {error}")]))?;
     let scope = scope(&fields).map_err(|fault| FORMAT.refuse(&[fault]))?;
     match (scope, &fields.idempotency_key) {
-        (Scope::Service(service), _) if fields.verify => Ok(HistoryRequest::Verify(service)),
+        (Scope::Service(service), _) if fields.verify == Some(true) => Ok(HistoryRequest::Verify(service)),
         (Scope::Service(service), Some(key)) => Ok(HistoryRequest::Key(service, key.clone())),
         (scope, _) => query(fields, scope, now)
             .map(|query| HistoryRequest::Changes(Box::new(query)))
@@ -235,8 +200,8 @@ pub fn parse(event: &[u8], now: DateTime<Utc>) -> Result<HistoryRequest, Failure
     }
 }
 
-fn scope(fields: &Fields) -> Result<Scope, String> {
-    let Fields { account_id, region, ecs_cluster_name, ecs_service_name, image, change_id, .. } = fields;
+fn scope(fields: &HistoryQuery) -> Result<Scope, String> {
+    let HistoryQuery { account_id, region, ecs_cluster_name, ecs_service_name, image, change_id, .. } = fields;
     match (account_id, region, ecs_cluster_name, ecs_service_name, image, change_id) {
         (Some(account), Some(region), Some(cluster), Some(service), None, None) => Ok(Scope::Service(ServiceKey::new(
             AccountId::parse(account)?,
@@ -261,7 +226,7 @@ fn repository(image: &str) -> Result<String, String> {
     Err(format!("/image: {image} has a tag or digest: use the repository, {repository}"))
 }
 
-fn query(fields: Fields, scope: Scope, now: DateTime<Utc>) -> Result<Query, Vec<String>> {
+fn query(fields: HistoryQuery, scope: Scope, now: DateTime<Utc>) -> Result<Query, Vec<String>> {
     let mut faults = Vec::new();
     let mut time = |name: &str, text: &Option<String>, days_after: i64| {
         let time = text.as_deref().map(|text| milliseconds(text, days_after).ok_or(text)).transpose();
@@ -280,15 +245,23 @@ fn query(fields: Fields, scope: Scope, now: DateTime<Utc>) -> Result<Query, Vec<
         decode(token, binding, &scope).map_err(|fault| vec![format!("/next_token: {fault}")])?
     } else {
         let window = window(given, &scope, now).map_err(|fault| vec![fault])?;
-        (window, PageCursor::Time(if fields.order == Order::NewestFirst { window.to } else { window.from }))
+        (
+            window,
+            PageCursor::Time(if fields.order.unwrap_or_default() == Order::NewestFirst {
+                window.to
+            } else {
+                window.from
+            }),
+        )
     };
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "an integer from 1 to 100 by the schema"
     )]
-    let limit = fields.limit.map_or(DEFAULT_LIMIT, |limit| limit as usize);
-    let Fields { status, requested_by, identity, external, order, .. } = fields;
+    let limit = fields.limit.as_ref().and_then(Number::as_f64).map_or(DEFAULT_LIMIT, |limit| limit as usize);
+    let HistoryQuery { status, requested_by, identity, external, order, .. } = fields;
+    let (identity, order) = (identity.as_deref().map(Identity::of), order.unwrap_or_default());
     // Of the whole organization the door's own changes are what is mostly asked for, and anybody who deploys makes the others.
     let is_asked_for = scope != Scope::Organization || status.as_deref() == Some(EXTERNAL);
     let external = external.unwrap_or(is_asked_for);
@@ -455,7 +428,11 @@ fn decode(token: &str, binding: [u8; 8], scope: &Scope) -> Result<(Window, PageC
     if is_short && (window.from..=window.to).contains(&time) { Ok((window, position)) } else { Err(MADE_UP) }
 }
 
-fn binding(fields: &Fields, scope: &Scope, (from, to): (Option<i64>, Option<i64>)) -> serde_json::Result<[u8; 8]> {
+fn binding(
+    fields: &HistoryQuery,
+    scope: &Scope,
+    (from, to): (Option<i64>, Option<i64>),
+) -> serde_json::Result<[u8; 8]> {
     let scope: Value = match scope {
         Scope::Service(service) => json!(["service", service.to_string()]),
         Scope::Account(account) => json!(["account", account.as_str()]),
@@ -469,10 +446,10 @@ fn binding(fields: &Fields, scope: &Scope, (from, to): (Option<i64>, Option<i64>
         json!(to),
         json!(fields.status),
         json!(fields.requested_by),
-        json!(fields.order),
+        json!(fields.order.unwrap_or_default()),
     ];
     // A filter that came later stands in the binding only where it is used: a token from before it still fits.
-    query.extend(fields.identity.map(|identity| json!({"identity": identity.as_str()})));
+    query.extend(fields.identity.as_ref().map(|identity| json!({"identity": identity})));
     query.extend(fields.external.map(|external| json!({"external": external})));
     Ok(short_hash(&serde_json::to_vec(&query)?))
 }
