@@ -12,6 +12,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use domain::ids::{AccountId, ChangeId, Region};
 use domain::image::repository_of;
 use domain::ledger::change::statuses;
+use domain::ledger::history_query::Order;
 use serde_json::Value;
 
 use crate::answers::IDENTITIES;
@@ -467,6 +468,14 @@ pub(crate) enum SortOrder {
 }
 
 impl SortOrder {
+    /// The same on the wire.
+    pub(crate) fn order(self) -> Order {
+        match self {
+            Self::NewestFirst => Order::NewestFirst,
+            Self::OldestFirst => Order::OldestFirst,
+        }
+    }
+
     /// As the history function names it.
     pub(crate) fn as_str(self) -> &'static str {
         match self {

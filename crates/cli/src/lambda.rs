@@ -7,12 +7,14 @@ use aws_sdk_lambda::Client;
 use aws_sdk_lambda::primitives::Blob;
 use domain::call_error::{CallError, Effect};
 use sdk_error::call_error;
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::arguments::SharedArgs;
 use crate::aws::{config, no_credentials, refused_credentials, timeouts};
 use crate::failure::{self, CommandFailure, Exit};
 use crate::function::Function;
+use crate::json::to_json;
 
 /// Longest silence before an answer: a Lambda function runs for 15 minutes at most.
 const READ_TIMEOUT: Duration = Duration::from_secs(15 * 60 + 10);
@@ -66,8 +68,13 @@ impl Functions {
     /// # Errors
     ///
     /// Where the function could not be asked, where it failed, and where it answered that it did not go well.
-    pub(crate) async fn ask(&self, function: Function, event: &Value, again: bool) -> Result<Value, CommandFailure> {
-        let answer = self.invoke(function, event.to_string(), again).await?;
+    pub(crate) async fn ask(
+        &self,
+        function: Function,
+        event: &(impl Serialize + Sync),
+        again: bool,
+    ) -> Result<Value, CommandFailure> {
+        let answer = self.invoke(function, to_json(event)?.to_string(), again).await?;
         let status = answer.get("statusCode").and_then(Value::as_u64).unwrap_or(200);
         if status < 400 {
             return Ok(answer);

@@ -11,6 +11,7 @@ mod commands;
 mod difference;
 mod failure;
 mod function;
+mod json;
 mod lambda;
 mod progress;
 mod screen;

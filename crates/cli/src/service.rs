@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use domain::event::update_event::UpdateEvent;
 use domain::ids::{AccountId, EcsName, Region};
-use serde_json::{Map, Value};
 
 /// A service as it was named. What was left out is the function's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,18 +20,15 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// The members of an event or a query that name it.
-    pub(crate) fn members(&self) -> Map<String, Value> {
-        let mut members = Map::new();
-        if let Some(account_id) = &self.account_id {
-            members.insert("account_id".to_owned(), account_id.as_str().into());
+    /// An event that says this of it.
+    pub(crate) fn event(&self, change: UpdateEvent) -> UpdateEvent {
+        UpdateEvent {
+            account_id: self.account_id.as_ref().map(AccountId::to_string),
+            region: self.region.as_ref().map(Region::to_string),
+            ecs_cluster_name: Some(self.cluster.to_string()),
+            ecs_service_name: Some(self.name.to_string()),
+            ..change
         }
-        if let Some(region) = &self.region {
-            members.insert("region".to_owned(), region.as_str().into());
-        }
-        members.insert("ecs_cluster_name".to_owned(), self.cluster.as_str().into());
-        members.insert("ecs_service_name".to_owned(), self.name.as_str().into());
-        members
     }
 }
 

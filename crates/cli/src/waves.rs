@@ -6,9 +6,11 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 
 use domain::event::parse::{Defaults, Event, parse};
+use domain::event::update_event::UpdateEvent;
 use domain::ids::{AccountId, EcsName, Identity, Region};
 use jsonschema::{PatternOptions, Registry};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::failure::{CommandFailure, Exit};
 use crate::text::clean;
@@ -43,10 +45,46 @@ impl fmt::Display for RolloutTarget {
 
 impl RolloutTarget {
     /// As the input of a rollout names it.
-    pub(crate) fn to_json(&self) -> Value {
-        json!({"account_id": self.account_id.as_str(), "region": self.region.as_str(),
-            "ecs_cluster_name": self.cluster.as_str(), "ecs_service_name": self.service.as_str()})
+    pub(crate) fn event(&self) -> UpdateEvent {
+        UpdateEvent {
+            account_id: Some(self.account_id.to_string()),
+            region: Some(self.region.to_string()),
+            ecs_cluster_name: Some(self.cluster.to_string()),
+            ecs_service_name: Some(self.service.to_string()),
+            ..UpdateEvent::default()
+        }
     }
+}
+
+/// The input of a rollout on the wire (`schema/waves-input.schema.json`), as far as this command writes it. What is left out here is
+/// left out there.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub(crate) struct WavesInput {
+    /// What applies to every target that does not set its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub change: Option<UpdateEvent>,
+    /// The waves, first to last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waves: Option<Vec<WaveTargets>>,
+    /// Seconds to wait after each wave before it is judged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bake_seconds: Option<u32>,
+    /// Stop where more than this share of a wave failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tolerated_failure_percentage: Option<u8>,
+}
+
+/// The targets of one wave.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub(crate) enum WaveTargets {
+    /// These.
+    Listed(Vec<UpdateEvent>),
+    /// Those that an object of the results bucket lists.
+    Object {
+        /// Its key.
+        key: String,
+    },
 }
 
 /// How far a rollout has come at a wave's end.
@@ -287,6 +325,8 @@ fn service_of(change: &Map<String, Value>, target: &Value, own: &Region) -> Resu
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn target(account: usize, service: &str) -> RolloutTarget {
@@ -384,13 +424,13 @@ mod tests {
     fn an_input_is_checked_as_the_updater_will() {
         let change = json!({"ecs_cluster_name": "prod", "ecs_service_name": "web", "ecs_image_name": "nginx:1"});
         let good = json!({"change": change, "waves": [
-            [target(1, "a").to_json(), {"account_id": "000000000002"}, {}], {"key": "inputs/edge/2.jsonl"}]});
+            [target(1, "a").event(), {"account_id": "000000000002"}, {}], {"key": "inputs/edge/2.jsonl"}]});
         let services = ["000000000001/eu-west-1/prod/a", "000000000002/eu-west-1/prod/web", "eu-west-1/prod/web"]
             .map(str::to_owned);
         let waves = vec![Wave::Services(services.to_vec()), Wave::Object("inputs/edge/2.jsonl".to_owned())];
         assert_eq!(check(good.clone()).unwrap(), waves);
         for (place, value, faults) in [
-            ("/waves/1", json!([target(1, "a").to_json()]), &["/waves/1/0: the same service as /waves/0/0"][..]),
+            ("/waves/1", json!([target(1, "a").event()]), &["/waves/1/0: the same service as /waves/0/0"][..]),
             ("/waves/1", json!([{"image": "x"}]), &["/waves/1/0", "'image'"]),
             ("/waves/1", json!([]), &["/waves/1"]),
             ("/waves/1", json!({"key": "elsewhere"}), &["/waves/1"]),
@@ -416,10 +456,9 @@ mod tests {
     #[test]
     fn an_input_that_is_too_long_says_what_to_do() {
         let check = |services: usize, reason: &str| {
-            let mut targets: Vec<Value> = (0..services).map(|index| target(index, "web").to_json()).collect();
-            for target in &mut targets {
-                target["reason"] = reason.into();
-            }
+            let reason = Some(reason.to_owned());
+            let target = |index| UpdateEvent { reason: reason.clone(), ..target(index, "web").event() };
+            let targets: Vec<UpdateEvent> = (0..services).map(target).collect();
             let input = json!({"change": {"ecs_image_name": "nginx"}, "waves": [targets]});
             Input::check(input, &Region::parse("eu-west-1").unwrap())?.text()
         };

@@ -1,9 +1,14 @@
 //! `update`, `plan` and `restore`: what goes through the updater.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
+use domain::ecs::tags::TagMode;
+use domain::event::update_event::UpdateEvent;
 use domain::ids::{ChangeId, looks_verified};
+use domain::ledger::history_query::HistoryQuery;
 use domain::text::rfc3339;
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use super::ask_history;
 use crate::answers::{HistoryPage, ServiceAnswer, Tone, Updated, read, tone};
@@ -42,100 +47,87 @@ pub(super) async fn plan(
 }
 
 /// Puts back what was there before a change.
-pub(super) async fn restore(functions: &Functions, screen: &Screen, it: RestoreArgs) -> Result<Exit, CommandFailure> {
-    let change = it.change.unwrap_or_else(|| "previous".to_owned());
-    let mut event = match &it.service {
-        Some(service) => service.members(),
-        None => service_of(functions, &change).await?,
+pub(super) async fn restore(
+    functions: &Functions,
+    screen: &Screen,
+    restore: RestoreArgs,
+) -> Result<Exit, CommandFailure> {
+    let change = restore.change.unwrap_or_else(|| "previous".to_owned());
+    let event = UpdateEvent { restore: Some(change.clone()), ..UpdateEvent::default() };
+    let event = match &restore.service {
+        Some(service) => service.event(event),
+        None => to_service_of(event, functions, &change).await?,
     };
-    let place = it.service.map_or_else(|| format!("the service of change {change}"), |service| service.to_string());
-    event.insert("restore".to_owned(), change.into());
-    send(functions, screen, &place, event, &it.asked, it.dry_run).await.map(|(exit, _)| exit)
+    let place =
+        restore.service.map_or_else(|| format!("the service of change {change}"), |service| service.to_string());
+    send(functions, screen, &place, event, &restore.asked, restore.dry_run).await.map(|(exit, _)| exit)
 }
 
-/// The service that a change was about.
-async fn service_of(functions: &Functions, change: &str) -> Result<Map<String, Value>, CommandFailure> {
-    let query = Map::from_iter([("change_id".to_owned(), change.into())]);
-    let page: HistoryPage = read(&ask_history(functions, query).await?);
+/// The event, for the service that a change was about.
+async fn to_service_of(event: UpdateEvent, functions: &Functions, change: &str) -> Result<UpdateEvent, CommandFailure> {
+    let query = HistoryQuery { change_id: Some(change.to_owned()), ..HistoryQuery::default() };
+    let page: HistoryPage = read(&ask_history(functions, &query).await?);
     let found = page.changes.into_iter().next().ok_or_else(|| {
         CommandFailure::new(Exit::Failed, format!("the history has no change {change}"))
             .advise("Find its id with `ecs-updater history`.")
     })?;
-    let members = [
-        ("account_id", found.account_id),
-        ("region", found.region),
-        ("ecs_cluster_name", found.ecs_cluster_name),
-        ("ecs_service_name", found.ecs_service_name),
-    ];
-    Ok(members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))).collect())
+    Ok(UpdateEvent {
+        account_id: found.account_id,
+        region: found.region,
+        ecs_cluster_name: found.ecs_cluster_name,
+        ecs_service_name: found.ecs_service_name,
+        ..event
+    })
 }
 
 /// The update event that the arguments ask for.
-fn event_of(wanted: UpdateArgs) -> Result<(Map<String, Value>, RequestArgs), CommandFailure> {
-    let mut event = wanted.service.members();
-    event.extend(change_of(&wanted.what)?);
-    if let Some(expected) = wanted.expect {
-        event.insert("expected_task_definition".to_owned(), expected.into());
-    }
-    Ok((event, wanted.asked))
+fn event_of(wanted: UpdateArgs) -> Result<(UpdateEvent, RequestArgs), CommandFailure> {
+    let event = UpdateEvent { expected_task_definition: wanted.expect, ..change_of(&wanted.what)? };
+    Ok((wanted.service.event(event), wanted.asked))
 }
 
-/// The members of an event that say what is to change.
-pub(super) fn change_of(what: &ChangeArgs) -> Result<Map<String, Value>, CommandFailure> {
-    let mut event = Map::new();
-    let mut insert = |name: &str, value: Value| event.insert(name.to_owned(), value);
+/// The fields of an event that say what is to change.
+pub(super) fn change_of(what: &ChangeArgs) -> Result<UpdateEvent, CommandFailure> {
     let usage = |message: String| Err(CommandFailure::new(Exit::Usage, message));
-    let mut images = Map::new();
+    let mut only_image = None;
+    let mut images = BTreeMap::new();
     for image in &what.image {
         match image.split_once('=') {
             Some((container, image)) => {
-                if images.insert(container.to_owned(), image.into()).is_some() {
+                if images.insert(container.to_owned(), image.to_owned()).is_some() {
                     return usage(format!("--image names the container {container} twice"));
                 }
             }
             None if what.image.len() > 1 => {
                 return usage(format!("of several images each needs its container: --image CONTAINER={image}"));
             }
-            None => drop(insert("ecs_image_name", image.as_str().into())),
+            None => only_image = Some(image.clone()),
         }
     }
-    if !images.is_empty() {
-        insert("images", images.into());
-    }
-    for (name, wanted) in [("resolve_digest", what.resolve_digest), ("check_image", what.check_image)] {
-        if wanted {
-            insert(name, true.into());
+    let mut tags = BTreeMap::new();
+    for (key, value) in &what.tag {
+        if tags.insert(key.clone(), value.clone()).is_some() {
+            return usage(format!("--tag names the key {key} twice"));
         }
     }
-    if what.replace_tags || !what.tag.is_empty() {
-        let mut tags = Map::new();
-        for (key, value) in &what.tag {
-            if tags.insert(key.clone(), value.as_str().into()).is_some() {
-                return usage(format!("--tag names the key {key} twice"));
-            }
-        }
-        insert("ecs_tag", tags.into());
-        insert("tag_mode", if what.replace_tags { "replace" } else { "merge" }.into());
-    }
-    if !what.set.is_empty() {
-        insert("service", what.set.iter().cloned().collect::<Map<_, _>>().into());
-    }
-    if what.force_new_deployment {
-        insert("force_new_deployment", true.into());
-    }
-    Ok(event)
+    let has_tags = what.replace_tags || !tags.is_empty();
+    let flag = |is_set: bool| is_set.then_some(true);
+    Ok(UpdateEvent {
+        ecs_image_name: only_image,
+        images: Some(images).filter(|images| !images.is_empty()),
+        resolve_digest: flag(what.resolve_digest),
+        check_image: flag(what.check_image),
+        ecs_tag: has_tags.then_some(tags),
+        tag_mode: has_tags.then_some(if what.replace_tags { TagMode::Replace } else { TagMode::Merge }),
+        service: Some(what.set.iter().cloned().collect()).filter(|set: &Map<_, _>| !set.is_empty()),
+        force_new_deployment: flag(what.force_new_deployment),
+        ..UpdateEvent::default()
+    })
 }
 
-/// The members of an event that say who asks, and why.
-pub(super) fn members_of(who: &RequesterArgs) -> Result<Map<String, Value>, CommandFailure> {
-    let mut members = Map::new();
-    if let Some(name) = requester(who, |name| std::env::var(name).ok())? {
-        members.insert("requested_by".to_owned(), name.into());
-    }
-    if let Some(reason) = &who.reason {
-        members.insert("reason".to_owned(), reason.as_str().into());
-    }
-    Ok(members)
+/// Who asks: the fields `requested_by` and `reason` of an event.
+pub(super) fn requester_of(who: &RequesterArgs) -> Result<(Option<String>, Option<String>), CommandFailure> {
+    Ok((requester(who, |name| std::env::var(name).ok())?, who.reason.clone()))
 }
 
 /// The user of this machine.
@@ -170,27 +162,25 @@ async fn send(
     functions: &Functions,
     screen: &Screen,
     place: &str,
-    mut event: Map<String, Value>,
+    mut event: UpdateEvent,
     asked: &RequestArgs,
     dry_run: bool,
 ) -> Result<(Exit, Updated), CommandFailure> {
-    event.extend(members_of(&asked.who)?);
+    (event.requested_by, event.reason) = requester_of(&asked.who)?;
     // A key in any case, so that a lost answer can be asked for again and nothing is done twice.
     let key = match &asked.idempotency_key {
         Some(key) => key.clone(),
         None => new_key()?,
     };
     if dry_run {
-        event.insert("dry_run".to_owned(), true.into());
+        event.dry_run = Some(true);
     } else {
-        if let Some(seconds) = asked.wait {
-            event.insert("wait_seconds".to_owned(), seconds.into());
-        }
+        event.wait_seconds = asked.wait.map(Number::from);
         let sent_at = asked.sent_at.or_else(|| made_at(&key)).unwrap_or_else(Utc::now);
-        event.insert("sent_at".to_owned(), rfc3339(sent_at).into());
-        event.insert("idempotency_key".to_owned(), key.as_str().into());
+        event.sent_at = Some(rfc3339(sent_at));
+        event.idempotency_key = Some(key.clone());
     }
-    let answer = functions.ask(Function::Updater, &Value::Object(event), true).await.map_err(|mut failure| {
+    let answer = functions.ask(Function::Updater, &event, true).await.map_err(|mut failure| {
         failure.place.get_or_insert_with(|| place.to_owned());
         if failure.may_have_begun() && !dry_run {
             failure.advice.push(run_again(&key));
@@ -299,7 +289,7 @@ mod tests {
     fn event(arguments: &[&str]) -> Result<Value, CommandFailure> {
         let arguments = ["ecs-updater", "update", "222222222222/prod/web"].iter().chain(arguments);
         let Command::Update(update) = Arguments::parse_from(arguments).command else { panic!("update") };
-        event_of(update.wanted).map(|(event, _)| Value::Object(event))
+        event_of(update.wanted).map(|(event, _)| serde_json::to_value(event).unwrap())
     }
 
     #[test]

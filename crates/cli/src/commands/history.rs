@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use domain::ids::ChangeId;
-use serde_json::{Map, Value, json};
+use domain::ledger::history_query::{HistoryQuery, Order};
+use serde_json::{Value, json};
 
 use super::{ask_history, query_of};
 use crate::answers::{HistoryChange, HistoryPage, ServiceAnswer, Tone, read, tone};
-use crate::arguments::{History, SortOrder};
+use crate::arguments::History;
 use crate::failure::{CommandFailure, Exit};
 use crate::lambda::Functions;
 use crate::screen::{Screen, time_of};
@@ -59,53 +60,45 @@ fn not_ended(seconds: u64, status: Option<&str>) -> CommandFailure {
 }
 
 /// Asks for changes. One that was begun a moment ago may not be found yet: it is asked for twice.
-async fn ask(functions: &Functions, query: &Map<String, Value>, asked: &History) -> Result<Value, CommandFailure> {
-    let body = ask_history(functions, query.clone()).await?;
+async fn ask(functions: &Functions, query: &HistoryQuery, asked: &History) -> Result<Value, CommandFailure> {
+    let body = ask_history(functions, query).await?;
     let began = asked.change.as_deref().and_then(|id| ChangeId::parse(id).ok()).map(|id| id.time());
     if began.is_some_and(|at| Utc::now() - at < YOUNG) && changes_of(&body).is_empty() {
         tokio::time::sleep(Duration::from_secs(2)).await;
-        return ask_history(functions, query.clone()).await;
+        return ask_history(functions, query).await;
     }
     Ok(body)
 }
 
 /// The query that the arguments ask for.
-fn query(asked: &History, functions: &Functions) -> Result<Map<String, Value>, CommandFailure> {
-    let mut query = match &asked.service {
+fn query(asked: &History, functions: &Functions) -> Result<HistoryQuery, CommandFailure> {
+    let query = match &asked.service {
         Some(service) => query_of(service, functions)?,
-        None => Map::new(),
+        None => HistoryQuery::default(),
     };
-    let members = [
-        ("account_id", asked.account.as_ref()),
-        ("image", asked.image.as_ref()),
-        ("change_id", asked.change.as_ref()),
-        ("from", asked.day.as_ref().or(asked.from.as_ref())),
-        ("to", asked.day.as_ref().or(asked.to.as_ref())),
-        ("status", asked.status.as_ref()),
-        ("requested_by", asked.requested_by.as_ref()),
-        ("identity", asked.identity.as_ref()),
-        ("next_token", asked.next_token.as_ref()),
-    ];
-    for (name, value) in members {
-        if let Some(value) = value {
-            query.insert(name.to_owned(), value.as_str().into());
-        }
-    }
-    if asked.external {
-        query.insert("external".to_owned(), true.into());
-    }
-    if asked.change.is_none() {
-        query.insert("limit".to_owned(), asked.limit.into());
-        query.insert("order".to_owned(), asked.order.as_str().into());
-    }
-    Ok(query)
+    let is_list = asked.change.is_none();
+    Ok(HistoryQuery {
+        account_id: asked.account.as_ref().map(ToString::to_string).or(query.account_id),
+        image: asked.image.clone(),
+        change_id: asked.change.clone(),
+        from: asked.day.clone().or_else(|| asked.from.clone()),
+        to: asked.day.clone().or_else(|| asked.to.clone()),
+        status: asked.status.clone(),
+        requested_by: asked.requested_by.clone(),
+        identity: asked.identity.clone(),
+        next_token: asked.next_token.clone(),
+        external: asked.external.then_some(true),
+        limit: is_list.then(|| asked.limit.into()),
+        order: is_list.then(|| asked.order.order()),
+        ..query
+    })
 }
 
 /// Prints one page, or all; answers how many changes there were.
 async fn list(
     functions: &Functions,
     screen: &mut Screen,
-    mut query: Map<String, Value>,
+    mut query: HistoryQuery,
     asked: &History,
 ) -> Result<usize, CommandFailure> {
     let (mut changes, mut found) = (Vec::new(), 0);
@@ -128,7 +121,7 @@ async fn list(
         }
         // A page may come back short, even empty, and go on.
         match page.next_token {
-            Some(token) if asked.all => drop(query.insert("next_token".to_owned(), token.into())),
+            Some(token) if asked.all => query.next_token = Some(token),
             Some(_) if !screen.is_json() => {
                 screen.say("\nThere may be more: --all shows all, or narrow it down (--from, --to, --status).")?;
                 break;
@@ -191,7 +184,7 @@ fn details(screen: &Screen, change: &HistoryChange) -> Result<(), CommandFailure
 async fn follow_one(
     functions: &Functions,
     screen: &Screen,
-    query: Map<String, Value>,
+    query: HistoryQuery,
     asked: &History,
     shown: &mut Option<String>,
 ) -> Result<Exit, CommandFailure> {
@@ -231,19 +224,19 @@ async fn follow_one(
 async fn follow(
     functions: &Functions,
     screen: &mut Screen,
-    mut query: Map<String, Value>,
+    mut query: HistoryQuery,
     asked: &History,
 ) -> Result<Exit, CommandFailure> {
     let mut known = Known::new(Utc::now());
     // A change has one status after another: which to show is decided here, or those that go on would be lost.
-    query.remove("status");
-    let body = ask_history(functions, query.clone()).await?;
+    query.status = None;
+    let body = ask_history(functions, &query).await?;
     let mut changes = changes_of(&body);
     changes.reverse();
     let wanted = |change: &HistoryChange| asked.status.is_none() || change.status == asked.status;
     let mut complete = None;
-    query.insert("order".to_owned(), SortOrder::OldestFirst.as_str().into());
-    query.insert("limit".to_owned(), 100.into());
+    query.order = Some(Order::OldestFirst);
+    query.limit = Some(100.into());
     loop {
         for raw in &changes {
             let change: HistoryChange = read(raw);
@@ -257,7 +250,7 @@ async fn follow(
         tokio::time::sleep(Duration::from_secs(asked.interval)).await;
         let now = Utc::now();
         let since = known.since(now);
-        query.insert("from".to_owned(), since.to_rfc3339_opts(SecondsFormat::Millis, true).into());
+        query.from = Some(since.to_rfc3339_opts(SecondsFormat::Millis, true));
         changes = match look(functions, query.clone()).await {
             Ok((changes, all)) => {
                 complete = all.then_some(now);
@@ -272,13 +265,13 @@ async fn follow(
 }
 
 /// All changes since, page by page, and whether these were all.
-async fn look(functions: &Functions, mut query: Map<String, Value>) -> Result<(Vec<Value>, bool), CommandFailure> {
+async fn look(functions: &Functions, mut query: HistoryQuery) -> Result<(Vec<Value>, bool), CommandFailure> {
     let mut changes = Vec::new();
     for _ in 0..PAGES_PER_LOOK {
-        let body = ask_history(functions, query.clone()).await?;
+        let body = ask_history(functions, &query).await?;
         changes.extend(changes_of(&body));
         match read::<HistoryPage>(&body).next_token {
-            Some(token) => drop(query.insert("next_token".to_owned(), token.into())),
+            Some(token) => query.next_token = Some(token),
             None => return Ok((changes, true)),
         }
     }

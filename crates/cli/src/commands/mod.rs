@@ -9,7 +9,9 @@ mod targets;
 mod verify;
 
 use clap::CommandFactory;
-use serde_json::{Map, Value};
+use domain::ids::Region;
+use domain::ledger::history_query::HistoryQuery;
+use serde_json::Value;
 
 use crate::arguments::{Arguments, Command};
 use crate::failure::{CommandFailure, Exit};
@@ -42,22 +44,27 @@ pub(crate) async fn run(arguments: Arguments, screen: &mut Screen) -> Result<Exi
 }
 
 /// Asks the history function, which may be asked twice.
-pub(crate) async fn ask_history(functions: &Functions, query: Map<String, Value>) -> Result<Value, CommandFailure> {
-    let mut answer = functions.ask(Function::History, &Value::Object(query), true).await?;
+pub(crate) async fn ask_history(functions: &Functions, query: &HistoryQuery) -> Result<Value, CommandFailure> {
+    let mut answer = functions.ask(Function::History, query, true).await?;
     Ok(answer.get_mut("body").map(Value::take).unwrap_or_default())
 }
 
-/// The members of a query that name a service in full. The region of the functions stands in where none was named; the
+/// The query that names a service in full, and nothing else. The region of the functions stands in where none was named; the
 /// account, nobody can guess.
-pub(crate) fn query_of(service: &Service, functions: &Functions) -> Result<Map<String, Value>, CommandFailure> {
-    let mut members = service.members();
-    members.entry("region").or_insert_with(|| functions.region().into());
-    if !members.contains_key("account_id") {
+pub(crate) fn query_of(service: &Service, functions: &Functions) -> Result<HistoryQuery, CommandFailure> {
+    let Some(account_id) = &service.account_id else {
         return Err(CommandFailure::new(
             Exit::Usage,
             format!("the history is asked by account too, and {service} names none"),
         )
         .advise(format!("Write ACCOUNT/{service}.")));
-    }
-    Ok(members)
+    };
+    let region = service.region.as_ref().map_or_else(|| functions.region().to_owned(), Region::to_string);
+    Ok(HistoryQuery {
+        account_id: Some(account_id.to_string()),
+        region: Some(region),
+        ecs_cluster_name: Some(service.cluster.to_string()),
+        ecs_service_name: Some(service.name.to_string()),
+        ..HistoryQuery::default()
+    })
 }

@@ -5,16 +5,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use chrono::Utc;
+use domain::event::update_event::UpdateEvent;
 use domain::ids::Region;
 use serde_json::{Map, Value};
 
-use super::change::{change_of, members_of, named, new_key};
-use super::targets::set_pace;
+use super::change::{change_of, named, new_key, requester_of};
+use super::targets::pace_of;
 use crate::answers::{Rollout as Summary, RolloutTarget, read};
 use crate::arguments::{RequesterArgs, Rollout, SharedArgs};
 use crate::aws::executions::{Execution, Executions, ended_without_summary};
 use crate::bars::Bars;
 use crate::failure::{CommandFailure, Exit};
+use crate::json::overlay;
 use crate::progress::{Progress, RolloutStep, counts, services};
 use crate::screen::Screen;
 use crate::text::clean;
@@ -90,22 +92,19 @@ fn input(asked: &Rollout, own: &Region) -> Result<Input, CommandFailure> {
     };
     // Another image takes the place of those in the file, however either of them is written.
     let wanted = change_of(&asked.what)?;
-    if wanted.contains_key("ecs_image_name") || wanted.contains_key("images") {
+    if wanted.ecs_image_name.is_some() || wanted.images.is_some() {
         for name in ["ecs_image_name", "images", "container_name"] {
             change.remove(name);
         }
     }
-    change.extend(wanted);
-    for (name, value) in members_of(&asked.who)? {
-        // What the file says stands against what is merely the user's name.
-        if name != "requested_by" || asked.who.requested_by.is_some() || !change.contains_key(&name) {
-            change.insert(name, value);
-        }
-    }
+    let (requested_by, reason) = requester_of(&asked.who)?;
+    // What the file says stands against what is merely the user's name.
+    let is_named = asked.who.requested_by.is_none() && change.contains_key("requested_by");
+    overlay(&mut change, &UpdateEvent { requested_by: requested_by.filter(|_| !is_named), reason, ..wanted })?;
     if let Some(members) = document.as_object_mut() {
         members.insert("change".to_owned(), change.into());
+        overlay(members, &pace_of(&asked.pace))?;
     }
-    set_pace(&mut document, &asked.pace);
     Input::check(document, own)
 }
 

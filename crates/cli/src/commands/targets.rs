@@ -3,19 +3,21 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use domain::event::update_event::UpdateEvent;
 use domain::ids::{AccountId, Region};
 use futures_util::{StreamExt, stream};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use wildmatch::WildMatch;
 
 use super::change::change_of;
 use crate::arguments::{CutBy, RolloutPace, SharedArgs, Targets};
 use crate::aws::discovery::{DiscoveredService, Discovery, Filter, Reader};
 use crate::failure::{CommandFailure, Exit};
+use crate::json::to_json;
 use crate::screen::Screen;
 use crate::text::clean;
-use crate::waves::{Cut, Input, RolloutTarget, cut, put_first, units};
+use crate::waves::{Cut, Input, RolloutTarget, WaveTargets, WavesInput, cut, put_first, units};
 
 /// How many accounts are read at a time.
 const AT_ONCE: usize = 8;
@@ -62,10 +64,10 @@ pub(super) async fn run(shared: &SharedArgs, screen: &Screen, asked: Targets) ->
     }
     let waves = match &asked.objects {
         Some(folder) => objects(screen, &waves, folder)?,
-        None => waves.iter().map(|wave| wave.iter().map(RolloutTarget::to_json).collect()).collect(),
+        None => waves.iter().map(|wave| WaveTargets::Listed(wave.iter().map(RolloutTarget::event).collect())).collect(),
     };
     if screen.is_json() {
-        Screen::json(&input(&waves, &change, &asked.pace, discovery.region())?, true)?;
+        Screen::json(&input(waves, change, &asked.pace, discovery.region())?, true)?;
     }
     incomplete.map_or(Ok(Exit::Done), Err)
 }
@@ -139,20 +141,19 @@ fn incomplete(unread: &[CommandFailure], accounts: usize) -> Option<CommandFailu
 
 /// The input of a rollout.
 fn input(
-    waves: &[Value],
-    change: &Map<String, Value>,
+    waves: Vec<WaveTargets>,
+    change: UpdateEvent,
     pace: &RolloutPace,
     region: &Region,
 ) -> Result<Value, CommandFailure> {
-    let changes = !change.is_empty();
-    let mut input = json!({"change": change, "waves": waves});
-    set_pace(&mut input, pace);
+    let changes = change != UpdateEvent::default();
+    let input = to_json(&WavesInput { change: Some(change), waves: Some(waves), ..pace_of(pace) })?;
     // Without a change it is not complete yet: `rollout` adds it, and checks then.
     if changes { Input::check(input, region).map(|it| it.document) } else { Ok(input) }
 }
 
 /// Writes each wave into a file, one service a line, and names the object that it is to become.
-fn objects(screen: &Screen, waves: &[Vec<RolloutTarget>], folder: &Path) -> Result<Vec<Value>, CommandFailure> {
+fn objects(screen: &Screen, waves: &[Vec<RolloutTarget>], folder: &Path) -> Result<Vec<WaveTargets>, CommandFailure> {
     let failed = |path: &Path, fault: std::io::Error| {
         CommandFailure::new(Exit::Failed, format!("{} cannot be written: {fault}", path.display()))
     };
@@ -174,9 +175,12 @@ fn objects(screen: &Screen, waves: &[Vec<RolloutTarget>], folder: &Path) -> Resu
         }
         let file = format!("wave-{}.jsonl", index + 1);
         let path = folder.join(&file);
-        let lines: Vec<String> = wave.iter().map(|target| target.to_json().to_string()).collect();
+        let lines: Vec<String> = wave
+            .iter()
+            .map(|target| Ok(to_json(&target.event())?.to_string()))
+            .collect::<Result<_, CommandFailure>>()?;
         std::fs::write(&path, lines.join("\n") + "\n").map_err(|fault| failed(&path, fault))?;
-        keys.push(json!({"key": format!("inputs/{name}/{file}")}));
+        keys.push(WaveTargets::Object { key: format!("inputs/{name}/{file}") });
     }
     if !screen.is_json() {
         screen.say("\nWith the bucket of the stack's output WavesBucketName:")?;
@@ -189,14 +193,12 @@ fn objects(screen: &Screen, waves: &[Vec<RolloutTarget>], folder: &Path) -> Resu
     Ok(keys)
 }
 
-/// Writes how a rollout goes from wave to wave into its input, as far as it was said.
-pub(super) fn set_pace(input: &mut Value, pace: &RolloutPace) {
-    let Some(input) = input.as_object_mut() else { return };
-    if let Some(seconds) = pace.bake_seconds {
-        input.insert("bake_seconds".to_owned(), seconds.into());
-    }
-    if let Some(percent) = pace.tolerated_failure_percentage {
-        input.insert("tolerated_failure_percentage".to_owned(), percent.into());
+/// How a rollout goes from wave to wave, as far as it was said.
+pub(super) fn pace_of(pace: &RolloutPace) -> WavesInput {
+    WavesInput {
+        bake_seconds: pace.bake_seconds,
+        tolerated_failure_percentage: pace.tolerated_failure_percentage,
+        ..WavesInput::default()
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use domain::ledger::history_query::HistoryQuery;
 use flate2::bufread::MultiGzDecoder;
 use serde_json::{Value, json};
 
@@ -23,16 +24,14 @@ pub(super) async fn online(
 ) -> Result<Exit, CommandFailure> {
     // clap's group demands one.
     let service = service.ok_or_else(|| CommandFailure::new(Exit::Usage, "no service was named"))?;
-    let mut query = query_of(service, functions)?;
-    let text = |name: &str| query.get(name).and_then(Value::as_str).map(str::to_owned);
+    let query = HistoryQuery { verify: Some(true), ..query_of(service, functions)? };
     let key = crate::answers::service_key([
-        &text("account_id"),
-        &text("region"),
-        &text("ecs_cluster_name"),
-        &text("ecs_service_name"),
+        &query.account_id,
+        &query.region,
+        &query.ecs_cluster_name,
+        &query.ecs_service_name,
     ]);
-    query.insert("verify".to_owned(), true.into());
-    let body = ask_history(functions, query).await?;
+    let body = ask_history(functions, &query).await?;
     let verdict: Verdict = read(&body);
     let Some(ok) = verdict.ok else {
         return Err(CommandFailure::new(Exit::Failed, "the answer does not say whether the chain is whole")

@@ -7,8 +7,8 @@ use axum::http::StatusCode;
 use chrono::{DateTime, TimeDelta};
 use domain::image::repository_of;
 use domain::ledger::change::statuses;
+use domain::ledger::history_query::{HistoryQuery, Order};
 use serde::{Deserialize, Deserializer};
-use serde_json::{Map, Value};
 
 use crate::answers::{
     self, HistoryChange, HistoryPage, IDENTITIES, ServiceAnswer, Tone, Verdict, read, service_key, tone,
@@ -145,36 +145,30 @@ impl Filters {
     }
 
     /// The query for the history function. It looks along one index; what else was asked for is left to `keeps`.
-    fn query(&self, functions: &Functions) -> Result<Map<String, Value>, CommandFailure> {
-        let mut query = Map::new();
-        let mut insert = |name: &str, value: &str| {
-            if !value.is_empty() {
-                query.insert(name.to_owned(), value.into());
-            }
-        };
+    fn query(&self, functions: &Functions) -> Result<HistoryQuery, CommandFailure> {
+        let given = |value: &str| Some(value.to_owned()).filter(|value| !value.is_empty());
         if !self.change.is_empty() {
-            insert("change_id", &self.change);
-            return Ok(query);
+            return Ok(HistoryQuery { change_id: given(&self.change), ..HistoryQuery::default() });
         }
-        insert("from", &self.from);
-        insert("to", &self.to);
-        insert("status", &self.status);
-        insert("requested_by", &self.requested_by);
-        insert("identity", &self.identity);
-        insert("next_token", &self.next);
-        insert("order", if self.is_oldest_first() { SortOrder::OldestFirst } else { SortOrder::NewestFirst }.as_str());
-        if !self.service.is_empty() {
-            query.extend(service_members(&self.service, functions)?);
+        let index = if !self.service.is_empty() {
+            service_query(&self.service, functions)?
         } else if !self.image.is_empty() {
-            insert("image", repository_of(&self.image));
+            HistoryQuery { image: given(repository_of(&self.image)), ..HistoryQuery::default() }
         } else {
-            insert("account_id", &self.account);
-        }
-        if self.is_external() {
-            query.insert("external".to_owned(), true.into());
-        }
-        query.insert("limit".to_owned(), LIMIT.into());
-        Ok(query)
+            HistoryQuery { account_id: given(&self.account), ..HistoryQuery::default() }
+        };
+        Ok(HistoryQuery {
+            from: given(&self.from),
+            to: given(&self.to),
+            status: given(&self.status),
+            requested_by: given(&self.requested_by),
+            identity: given(&self.identity),
+            next_token: given(&self.next),
+            order: Some(if self.is_oldest_first() { Order::OldestFirst } else { Order::NewestFirst }),
+            external: self.is_external().then_some(true),
+            limit: Some(LIMIT.into()),
+            ..index
+        })
     }
 
     /// Whether a change also is what was asked for besides the index that was read.
@@ -336,7 +330,7 @@ pub(super) async fn build(functions: &Functions, filters: Filters) -> (StatusCod
 }
 
 async fn fill(functions: &Functions, view: &mut View) -> Result<(), CommandFailure> {
-    let page: HistoryPage = read(&ask_history(functions, view.filters.query(functions)?).await?);
+    let page: HistoryPage = read(&ask_history(functions, &view.filters.query(functions)?).await?);
     let found = page.changes.len();
     let changes: Vec<HistoryChange> = page.changes.into_iter().filter(|change| view.filters.keeps(change)).collect();
     view.count = changes.len();
@@ -357,44 +351,50 @@ async fn fill(functions: &Functions, view: &mut View) -> Result<(), CommandFailu
     // One ledger is checked as it is looked at; a page of many would read them all. Where it shows nothing, because it
     // was emptied perhaps, it is checked all the same.
     let asked_for = if view.filters.service.is_empty() {
-        changes.first().filter(|_| in_full).map(members)
+        changes.first().filter(|_| in_full).map(query_of_change)
     } else {
-        Some(service_members(&view.filters.service, functions)?)
+        Some(service_query(&view.filters.service, functions)?)
     };
-    if let Some(members) = asked_for {
+    if let Some(query) = asked_for {
         if view.services.is_empty() {
-            let change: HistoryChange = read(&Value::Object(members.clone()));
+            let change = HistoryChange {
+                account_id: query.account_id.clone(),
+                region: query.region.clone(),
+                ecs_cluster_name: query.ecs_cluster_name.clone(),
+                ecs_service_name: query.ecs_service_name.clone(),
+                ..HistoryChange::default()
+            };
             view.services.push(ServiceView::new(&change, clean(&change.service())));
         }
-        let chain = verify(functions, members).await;
+        let chain = verify(functions, query).await;
         view.services.iter_mut().for_each(|service| service.chain = Some(chain.clone()));
     }
     Ok(())
 }
 
-/// The members of a query that name a service as the reader wrote it.
-fn service_members(service: &str, functions: &Functions) -> Result<Map<String, Value>, CommandFailure> {
+/// The query that names a service as the reader wrote it.
+fn service_query(service: &str, functions: &Functions) -> Result<HistoryQuery, CommandFailure> {
     let service: Service = service
         .parse()
         .map_err(|fault| CommandFailure::new(Exit::Usage, format!("“{}” is no service: {fault}", clean(service))))?;
     query_of(&service, functions)
 }
 
-/// The members of a query that name the service of a change.
-fn members(change: &HistoryChange) -> Map<String, Value> {
-    let members = [
-        ("account_id", &change.account_id),
-        ("region", &change.region),
-        ("ecs_cluster_name", &change.ecs_cluster_name),
-        ("ecs_service_name", &change.ecs_service_name),
-    ];
-    members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?.into()))).collect()
+/// The query that names the service of a change.
+fn query_of_change(change: &HistoryChange) -> HistoryQuery {
+    HistoryQuery {
+        account_id: change.account_id.clone(),
+        region: change.region.clone(),
+        ecs_cluster_name: change.ecs_cluster_name.clone(),
+        ecs_service_name: change.ecs_service_name.clone(),
+        ..HistoryQuery::default()
+    }
 }
 
-async fn verify(functions: &Functions, mut query: Map<String, Value>) -> Chain {
-    query.insert("verify".to_owned(), true.into());
+async fn verify(functions: &Functions, query: HistoryQuery) -> Chain {
+    let query = HistoryQuery { verify: Some(true), ..query };
     let chain = |kind, text: String, record: &str| Chain { kind, text, record: clean(record) };
-    let verdict = match ask_history(functions, query).await {
+    let verdict = match ask_history(functions, &query).await {
         Ok(body) => read::<Verdict>(&body),
         Err(failure) => return chain("unknown", format!("could not be checked: {}", clean(&failure.message)), ""),
     };
@@ -535,7 +535,7 @@ fn told(state: &answers::StateView) -> BTreeMap<(u8, String), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     #[test]
     fn links_carry_any_text() {
