@@ -140,7 +140,8 @@ impl<'a> DeploymentWatcher<'a> {
             self.limits.take(ApiBucket::ReadDeployments).await;
             match self.ecs.list_service_deployments(self.key, (at - AROUND, at + AROUND)).await {
                 Ok(list) => {
-                    self.service_deployment = self.followed.among(&list).map(|it| it.service_deployment_arn.clone());
+                    self.service_deployment =
+                        self.followed.among(&list).map(|found| found.service_deployment_arn.clone());
                 }
                 // Where ECS does not know the call, or the role may not do it, the service alone has to do.
                 Err(error) if !error.retryable() => {

@@ -342,8 +342,9 @@ fn parameter(answer: &str) -> Result<String, String> {
 fn refusal(place: &DocumentLocation, status: u16, text: &str) -> String {
     let told = match place {
         DocumentLocation::Object { .. } => {
-            let within =
-                |name: &str| text.split_once(&format!("<{name}>"))?.1.split_once(&format!("</{name}>")).map(|it| it.0);
+            let within = |name: &str| {
+                text.split_once(&format!("<{name}>"))?.1.split_once(&format!("</{name}>")).map(|parts| parts.0)
+            };
             format!("{}: {}", within("Code").unwrap_or("no code"), within("Message").unwrap_or("no message"))
         }
         DocumentLocation::Parameter(_) => {

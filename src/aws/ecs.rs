@@ -292,7 +292,7 @@ impl Ecs {
             .await;
         let body = capture.body(OPERATION, sent)?;
         let answer: Answer = serde_json::from_slice(&body).map_err(|error| CallError::unreadable(OPERATION, error))?;
-        Ok(answer.service_deployments.into_iter().find(|it| it.service_deployment_arn == arn))
+        Ok(answer.service_deployments.into_iter().find(|deployment| deployment.service_deployment_arn == arn))
     }
 
     /// ARN of the task definition of a service revision; none where ECS does not tell it.
@@ -306,8 +306,8 @@ impl Ecs {
         let revisions = answer.service_revisions.unwrap_or_default();
         Ok(revisions
             .into_iter()
-            .find(|it| it.service_revision_arn.as_deref() == Some(arn))
-            .and_then(|it| it.task_definition))
+            .find(|revision| revision.service_revision_arn.as_deref() == Some(arn))
+            .and_then(|revision| revision.task_definition))
     }
 
     /// ARN of the task definition that a service deployment replaces; none where ECS does not tell it.

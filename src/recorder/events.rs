@@ -215,12 +215,12 @@ impl Recorder {
                 Decision::Done(Done::Ended { deployment_id, ending: Box::new(ending), is_final })
             }
             EventDecision::IsRollback { undone } => {
-                let item = undone.as_ref().map(|it| it.id.clone());
+                let item = undone.as_ref().map(|item| item.id.clone());
                 // Where its end is heard first, ECS says when it began.
                 let created_at = asked.and_then(|asked| asked.says.created_at).filter(|at| *at <= event.at);
                 let since =
                     created_at.filter(|_| event.happened != DeploymentEventKind::InProgress).unwrap_or(event.at);
-                let (write, undoes) = note_rollback(event, read, undone.map(|it| *it), since, random, now);
+                let (write, undoes) = note_rollback(event, read, undone.map(|item| *item), since, random, now);
                 let undone = item.map(|item| Write::Undone { item, by: event.deployment_id.clone() });
                 Decision::Write(
                     [Some(write), undone].into_iter().flatten().collect(),
@@ -323,8 +323,8 @@ fn note_rollback(
     random: [u8; 10],
     now: DateTime<Utc>,
 ) -> (Write, Option<String>) {
-    let deployment_id = undone.as_ref().map(|it| it.deployment_id().to_owned());
-    let change_id = undone.map_or_else(|| ChangeId::new(event.at, random), |it| it.change_id);
+    let deployment_id = undone.as_ref().map(|item| item.deployment_id().to_owned());
+    let change_id = undone.map_or_else(|| ChangeId::new(event.at, random), |item| item.change_id);
     let mut to = read.item.clone().unwrap_or_else(|| {
         let (arn, id) = (&event.service_arn, &event.deployment_id);
         let item = DeploymentItem::new(&event.service, arn, id, change_id, since, now);

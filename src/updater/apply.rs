@@ -178,7 +178,8 @@ impl Applying<'_> {
     fn mask(&self, now: &Snapshot) -> Mask {
         let definition = now.task_definition.as_deref().map(TaskDefinition::document);
         let restored = self.update.revision.as_deref().map(TaskDefinition::document);
-        let registered = self.update.register.as_ref().and_then(|it| serde_json::from_str(&it.document).ok());
+        let registered =
+            self.update.register.as_ref().and_then(|registration| serde_json::from_str(&registration.document).ok());
         let set = Value::Object(self.update.parameters.clone());
         let documents = [definition, restored, registered, Some(set), Some(now.service.document())];
         let mask = documents.iter().flatten().fold(Mask::default(), Mask::and_of);

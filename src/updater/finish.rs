@@ -121,7 +121,8 @@ fn text<'a>(record: &'a RawRecord, name: &str) -> Option<&'a str> {
 
 /// What a change set out to set, by its first `STARTED`.
 fn changes_of(records: &[RawRecord]) -> Option<Vec<Difference>> {
-    let started = records.iter().find(|it| text(it, "record").and_then(place_of) == Some(RecordPlace::STARTED))?;
+    let started =
+        records.iter().find(|record| text(record, "record").and_then(place_of) == Some(RecordPlace::STARTED))?;
     serde_json::from_str(text(started, "changes")?).ok()
 }
 

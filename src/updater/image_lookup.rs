@@ -32,8 +32,8 @@ impl<'a> Images<'a> {
         }
         let mut found = HashMap::new();
         for image in request.image.references() {
-            let it = self.find(image).await.map_err(|error| error.into_failure(image))?;
-            found.insert(image.clone(), it);
+            let resolved = self.find(image).await.map_err(|error| error.into_failure(image))?;
+            found.insert(image.clone(), resolved);
         }
         request.found(&found);
         Ok(request)

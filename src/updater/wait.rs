@@ -62,7 +62,7 @@ impl Updater {
         let followed = TrackedDeployment {
             id: &deployment_id,
             before: item.as_ref().and_then(|item| item.before.as_deref()),
-            started_at: item.as_ref().map(|it| it.started_at).or(updated_at(&response)).unwrap_or_else(self.clock),
+            started_at: item.as_ref().map(|item| item.started_at).or(updated_at(&response)).unwrap_or_else(self.clock),
             service_deployment: item.as_ref().and_then(|item| item.service_deployment.as_deref()),
         };
         let now = (self.clock)();

@@ -22,7 +22,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 
 /// The longest that one input may take here, where nothing is optimized; the longest of those kept takes two seconds.
-const LONGEST: Duration = Duration::from_secs(10);
+const MAX_TIME: Duration = Duration::from_secs(10);
 
 /// What this thread has had of the processors: whatever else runs beside it is not counted.
 fn spent() -> Duration {
@@ -59,7 +59,7 @@ fn broken(path: &Path, input: &[u8], check: Check) -> Option<String> {
     let name = path.strip_prefix(root()).unwrap().display();
     match spent().saturating_sub(before) {
         _ if is_broken => Some(format!("{name}: see above")),
-        took if took > LONGEST => Some(format!("{name} took {took:?}")),
+        took if took > MAX_TIME => Some(format!("{name} took {took:?}")),
         _ => None,
     }
 }
@@ -182,7 +182,7 @@ fn six_megabytes_are_refused_in_time() {
         let refused = domain::event::parse::parse(event.as_bytes(), &properties::event::defaults()).unwrap_err();
         assert!(refused.message.len() < 100_000);
         let took = spent().saturating_sub(before);
-        assert!(took < LONGEST, "event {index} took {took:?}");
+        assert!(took < MAX_TIME, "event {index} took {took:?}");
     }
 }
 

@@ -33,7 +33,8 @@ async fn measure(records: usize, services: usize) {
     println!("| query | limit | page | changes | calls | items |\n|---|---|---|---|---|---|");
     let service = made.services[1].clone();
     let account = service.account_id().clone();
-    let under = |image: &'static str| move |change: &Expected| change.repositories.iter().any(|it| it == image);
+    let under =
+        |image: &'static str| move |change: &Expected| change.repositories.iter().any(|repository| repository == image);
     // How many items a change may take: two or three records, read twice with their pointers where a pointer led there.
     let of_service = (of_service(&service), 3, made.expected(|change| change.service == service));
     let of_account = json!({"account_id": account.as_str()});

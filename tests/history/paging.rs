@@ -16,8 +16,14 @@ fn queries(made: &Made) -> Vec<(Value, Vec<(String, String)>)> {
     vec![
         (of_service(&service), made.expected(|change| change.service == service)),
         (json!({"account_id": account.as_str()}), made.expected(|change| *change.service.account_id() == account)),
-        (json!({"image": "fluent"}), made.expected(|change| change.repositories.iter().any(|it| it == "fluent"))),
-        (json!({"image": "another"}), made.expected(|change| change.repositories.iter().any(|it| it == "another"))),
+        (
+            json!({"image": "fluent"}),
+            made.expected(|change| change.repositories.iter().any(|repository| repository == "fluent")),
+        ),
+        (
+            json!({"image": "another"}),
+            made.expected(|change| change.repositories.iter().any(|repository| repository == "another")),
+        ),
         (json!({}), made.expected(|_| true)),
         (json!({"status": "APPLIED", "from": "2026-11-19"}), {
             let start = domain::ids::ChangeId::new("2026-11-19T00:00:00Z".parse().unwrap(), [0; 10]);

@@ -78,7 +78,8 @@ async fn they_are_found_and_fold() {
     assert_eq!(found.changes[2].error.as_ref().unwrap()["code"], "ServiceUpdateFailed");
     for image in ["registry.example:5000/edge/web", "registry.example:5000/edge/proxy"] {
         let (found, _) = world.page(&json!({"image": image}), now()).await;
-        let images: Vec<_> = found.changes.iter().map(|change| change.after.as_ref().map(|it| &it["images"])).collect();
+        let images: Vec<_> =
+            found.changes.iter().map(|change| change.after.as_ref().map(|state| &state["images"])).collect();
         assert!(!images.is_empty(), "{image}");
         assert_eq!(found.changes.iter().filter(|change| change.requested_by.as_deref() == Some("several")).count(), 1);
     }

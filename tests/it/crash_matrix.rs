@@ -28,7 +28,7 @@ use crate::harness::{REGION, Site, TARGET, World, ledger, web_definition};
 const DEADLINE: Duration = crate::harness::lambda::UPDATER_TIMEOUT;
 /// By how much a lease may outlast the invocation, and how long it may last at most without that, in milliseconds.
 const GRACE: i64 = 5_000;
-const LONGEST: i64 = 120_000;
+const MAX_LEASE_MS: i64 = 120_000;
 
 /// Whether the server had done what the call wanted when the process was killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +93,7 @@ fn written(transaction: &Value) -> String {
             kinds.push(parameters[at]["S"].as_str().unwrap_or_default().to_owned());
         }
         for (prefix, what) in [("service#", "lease"), ("deployment#", "deployment"), ("turn#", "turn")] {
-            if parameters.iter().any(|it| it["S"].as_str().is_some_and(|id| id.starts_with(prefix))) {
+            if parameters.iter().any(|parameter| parameter["S"].as_str().is_some_and(|id| id.starts_with(prefix))) {
                 about = what;
             }
         }
@@ -113,7 +113,7 @@ fn steps(calls: &[Call], sites: &[Site], event: usize) -> Vec<Step> {
     if sites.len() > 1 {
         let kind = |step: &Step| step.name.split(" of ").next().unwrap_or_default().to_owned();
         let order: Vec<String> = steps.iter().map(kind).collect();
-        steps.sort_by_key(|step| (order.iter().position(|it| *it == kind(step)), step.name.clone(), step.nth));
+        steps.sort_by_key(|step| (order.iter().position(|other| *other == kind(step)), step.name.clone(), step.nth));
     }
     // Beside it runs the first read of the tables.
     steps.sort_by_key(|step| !step.name.starts_with("AssumeRole"));
@@ -268,10 +268,12 @@ impl<'a> Run<'a> {
             let records = self.records(site, start);
             let kinds = ledger::kinds(&records);
             for kind in ["STARTED", "APPLIED", "COMPLETED"] {
-                assert!(kinds.iter().filter(|it| *it == kind).count() <= 1, "{kinds:?}");
+                assert!(kinds.iter().filter(|other| *other == kind).count() <= 1, "{kinds:?}");
             }
             let all = self.all_records(site, start);
-            sessions.extend(all.iter().filter(|it| it["kind"] == "STARTED").map(|it| it["session"].clone()));
+            sessions.extend(
+                all.iter().filter(|record| record["kind"] == "STARTED").map(|record| record["session"].clone()),
+            );
             assert_leased_or_free(world, site, &all);
             let started = deployments(world, site).len() - start.deployments;
             assert!(started <= 1, "{started} deployments were started at {key}");
@@ -385,7 +387,12 @@ impl<'a> Run<'a> {
             ledger::assert_free(world.tables(), &site.key());
         }
         let revisions = self.sites().take(1).flat_map(|(site, start)| {
-            world.cloud().revisions(site, "web").split_off(start.revisions).into_iter().map(|it| it.document)
+            world
+                .cloud()
+                .revisions(site, "web")
+                .split_off(start.revisions)
+                .into_iter()
+                .map(|revision| revision.document)
         });
         End {
             revisions: revisions.collect(),
@@ -414,9 +421,9 @@ fn assert_leased_or_free(world: &World, site: &Site, records: &[Value]) {
     let time = |value: &Value| DateTime::parse_from_rfc3339(value.as_str().unwrap()).unwrap().timestamp_millis();
     let lasts = time(&started["lease_until"]) - time(&started["at"]);
     let deadline = i64::try_from(DEADLINE.as_millis()).unwrap();
-    assert!(lasts > 0 && lasts <= deadline.min(LONGEST) + GRACE, "the lease lasts {lasts} ms");
+    assert!(lasts > 0 && lasts <= deadline.min(MAX_LEASE_MS) + GRACE, "the lease lasts {lasts} ms");
     let left = time(&head["lease_until"]) - Utc::now().timestamp_millis();
-    assert!(left <= deadline.min(LONGEST) + GRACE, "the lease has {left} ms left");
+    assert!(left <= deadline.min(MAX_LEASE_MS) + GRACE, "the lease has {left} ms left");
 }
 
 /// A change with a result that started a deployment has an item that names it, and no item names another.

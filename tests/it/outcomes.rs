@@ -109,8 +109,10 @@ async fn a_deployment_noted_for_a_dead_change_is_settled_by_the_sweep() {
     let (own, _) = died(&world).await;
     ledger::expire_lease(world.tables(), &site.key());
     world.tell(&event(&site, IN_PROGRESS, &own, "")).await.response();
-    let item =
-        ledger::deployments(world.tables()).into_iter().find(|it| it["id"].as_str().unwrap().ends_with(&own)).unwrap();
+    let item = ledger::deployments(world.tables())
+        .into_iter()
+        .find(|item| item["id"].as_str().unwrap().ends_with(&own))
+        .unwrap();
     assert_eq!(item["before"], before.as_str());
     assert_ne!(item["repositories"], "[]");
     world.cloud().roll_out(&site, "COMPLETED");

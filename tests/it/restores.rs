@@ -117,8 +117,9 @@ async fn a_plan_to_restore_says_what_comes_with_the_revision() {
     let mut planned = restore.clone();
     planned["dry_run"] = json!(true);
     let planned = world.update(planned).await.status("PLANNED")["changes"].clone();
-    let of =
-        |what: &str| planned.as_array().unwrap().iter().filter(|it| it["what"] == what).cloned().collect::<Vec<_>>();
+    let of = |what: &str| {
+        planned.as_array().unwrap().iter().filter(|change| change["what"] == what).cloned().collect::<Vec<_>>()
+    };
     assert_eq!(of("revision")[0]["to"], arn(&site, 1));
     let role = json!({"what": "definition", "path": "taskRoleArn", "from": by_hand["taskRoleArn"], "to": null});
     let token =
@@ -147,7 +148,7 @@ async fn a_restore_that_was_cut_off_goes_on_with_the_same_change() {
     world.restart().await;
     let outcome = world.invoke(&event).await;
     let changes = &outcome.status("APPLIED")["changes"];
-    let of = |what: &str| changes.as_array().unwrap().iter().filter(|it| it["what"] == what).count();
+    let of = |what: &str| changes.as_array().unwrap().iter().filter(|change| change["what"] == what).count();
     assert_eq!((of("image"), of("revision"), of("tag")), (1, 1, 2), "from its first BEFORE: {changes}");
     assert_eq!(state(&world, &site), start);
     assert_eq!(world.cloud().revisions(&site, "web").len(), 2);

@@ -283,7 +283,7 @@ async fn read_everything(world: &World, own: &str, begun: &Value) {
     world.update(json!({"restore": "previous", "dry_run": true})).await;
     world.tell(&event(crate::recorder::FAILED, "ecs-svc/98")).await;
     // Once it is settled nobody asks about it any more.
-    if ledger::deployments(world.tables()).iter().any(|it| it.contains_key("check_shard")) {
+    if ledger::deployments(world.tables()).iter().any(|item| item.contains_key("check_shard")) {
         ledger::make_due(world.tables(), own);
     }
     world.tell(&json!({"sweep": {}})).await;

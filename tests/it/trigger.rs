@@ -254,7 +254,7 @@ fn invocation() -> Invocation {
 fn again(answer: &Outcome) -> Vec<String> {
     let Outcome::Response(answer) = answer else { panic!("{answer:?}") };
     let again = answer["batchItemFailures"].as_array().unwrap();
-    again.iter().map(|it| it["itemIdentifier"].as_str().unwrap().to_owned()).collect()
+    again.iter().map(|failure| failure["itemIdentifier"].as_str().unwrap().to_owned()).collect()
 }
 
 fn image(world: &World, site: &Site) -> String {

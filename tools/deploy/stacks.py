@@ -19,7 +19,7 @@ TEMPLATES = Path(__file__).resolve().parents[2] / "infrastructure" / "cloudforma
 
 # What CloudFormation takes in a request; a longer template comes from a bucket ("Template body size in a request",
 # quotas of CloudFormation).
-LONGEST_BODY = 51_200
+MAX_BODY_BYTES = 51_200
 
 # A stack whose creation failed: it can be removed, and nothing else.
 STILLBORN = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED")
@@ -40,7 +40,7 @@ class Stack:
 def source(template: str, s3: Any = None, bucket: str = "") -> dict[str, str]:
     """One of the project's templates, as `put` takes it; by way of the bucket where it is too long for a request."""
     text = (TEMPLATES / template).read_text()
-    if len(text.encode()) <= LONGEST_BODY or not bucket:
+    if len(text.encode()) <= MAX_BODY_BYTES or not bucket:
         return {"TemplateBody": text}
     s3.put_object(Bucket=bucket, Key=template, Body=text.encode())
     return {"TemplateURL": f"{s3.meta.endpoint_url}/{bucket}/{template}"}

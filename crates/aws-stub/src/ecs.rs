@@ -147,7 +147,9 @@ impl Cloud {
     /// What `family:revision` or an ARN names.
     #[must_use]
     pub fn revision(&self, site: &Site, name: &str) -> Option<Revision> {
-        self.place(&site.account, &site.region, |place| definitions::revision(place, name).map(|(_, it)| it.clone()))
+        self.place(&site.account, &site.region, |place| {
+            definitions::revision(place, name).map(|(_, revision)| revision.clone())
+        })
     }
 
     /// Makes a revision INACTIVE.
@@ -247,7 +249,7 @@ impl Cloud {
         told.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
         let service = self.service(site);
         let mut deployments = service["deployments"].as_array().into_iter().flatten();
-        if let Some(deployment) = deployments.find(|it| it["id"] == deployment_id) {
+        if let Some(deployment) = deployments.find(|deployment| deployment["id"] == deployment_id) {
             self.write_service_revision(site, &told, &deployment["taskDefinition"]);
         }
         self.write_service_deployment(site, told);
@@ -350,7 +352,8 @@ impl Cloud {
                 let arn = input["resourceArn"].as_str().unwrap_or_default();
                 let site = arn.split_once(":service/").and_then(|(_, names)| names.split_once('/'));
                 let site = site.map(|(cluster, service)| Site::new(account, region, cluster, service));
-                let found = site.as_ref().and_then(|site| self.find(site)).filter(|it| it["serviceArn"] == arn);
+                let found =
+                    site.as_ref().and_then(|site| self.find(site)).filter(|service| service["serviceArn"] == arn);
                 let (Some(site), Some(Value::Object(mut service))) = (site, found) else {
                     return refusal(
                         "InvalidParameterException",

@@ -298,7 +298,8 @@ impl StateView {
 
     /// Images by container; the first version's one image where there is nothing else.
     pub(crate) fn all_images(&self) -> BTreeMap<&str, &str> {
-        let mut images: BTreeMap<_, _> = self.images.iter().map(|(name, it)| (name.as_str(), it.as_str())).collect();
+        let mut images: BTreeMap<_, _> =
+            self.images.iter().map(|(name, image)| (name.as_str(), image.as_str())).collect();
         if let (true, Some(image)) = (images.is_empty(), &self.service_image) {
             images.insert(self.task_definition_name.as_deref().unwrap_or_default(), image);
         }

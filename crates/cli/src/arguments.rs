@@ -416,7 +416,7 @@ pub(crate) struct History {
     #[arg(long, value_name = "TIME")]
     pub to: Option<String>,
     /// Only changes with this status
-    #[arg(long, ignore_case = true, value_parser = PossibleValuesParser::new(statuses()).map(|it| it.to_ascii_uppercase()))]
+    #[arg(long, ignore_case = true, value_parser = PossibleValuesParser::new(statuses()).map(|status| status.to_ascii_uppercase()))]
     pub status: Option<String>,
     /// Only changes that this requester asked for
     #[arg(long, value_name = "NAME")]

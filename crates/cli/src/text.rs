@@ -61,7 +61,7 @@ mod tests {
         let hostile = serde_json::json!({"reason": "\u{1b}[31m\u{9b}2J\u{202e}\u{e0041}\n"});
         for pretty in [true, false] {
             let text = json(&hostile, pretty).unwrap();
-            assert!(!text.chars().any(|it| it != '\n' && is_unseen(it)), "{text:?}");
+            assert!(!text.chars().any(|character| character != '\n' && is_unseen(character)), "{text:?}");
             assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), hostile);
         }
     }

@@ -135,7 +135,7 @@ pub(crate) enum Cut {
 
 /// Puts services whose account comes first into front, in the order of `first`; the others keep theirs.
 pub(crate) fn put_first(targets: &mut [RolloutTarget], first: &[AccountId]) {
-    targets.sort_by_key(|it| first.iter().position(|account| *account == it.account_id).unwrap_or(first.len()));
+    targets.sort_by_key(|target| first.iter().position(|account| *account == target.account_id).unwrap_or(first.len()));
 }
 
 /// Services as what cannot be cut: each alone, or all of an account together (which stand beside each other).
@@ -392,7 +392,8 @@ mod tests {
         let targets =
             accounts.iter().flat_map(|&(id, count)| (0..count).map(move |index| target(id, &format!("web-{index}"))));
         let waves = cut(units(targets.collect(), true), &Cut::Size(NonZeroUsize::new(2).unwrap()));
-        let ids = |wave: &Vec<RolloutTarget>| wave.iter().map(|it| it.account_id.to_string()).collect::<Vec<_>>();
+        let ids =
+            |wave: &Vec<RolloutTarget>| wave.iter().map(|target| target.account_id.to_string()).collect::<Vec<_>>();
         assert_eq!(waves.iter().map(|wave| ids(wave).len()).collect::<Vec<_>>(), [4, 2]);
         assert!(ids(&waves[1]).iter().all(|id| id.ends_with('3')));
     }
@@ -402,7 +403,7 @@ mod tests {
         let mut targets = vec![target(1, "a"), target(2, "a"), target(2, "b"), target(3, "a"), target(4, "a")];
         let account = |id: usize| AccountId::parse(&format!("{id:012}")).unwrap();
         put_first(&mut targets, &[account(3), account(2)]);
-        let order: Vec<_> = targets.iter().map(|it| (it.account_id.clone(), it.service.as_str())).collect();
+        let order: Vec<_> = targets.iter().map(|target| (target.account_id.clone(), target.service.as_str())).collect();
         let expected = [(account(3), "a"), (account(2), "a"), (account(2), "b"), (account(1), "a"), (account(4), "a")];
         assert_eq!(order, expected);
     }
@@ -417,7 +418,9 @@ mod tests {
     }
 
     fn check(document: Value) -> Result<Vec<Wave>, String> {
-        Input::check(document, &Region::parse("eu-west-1").unwrap()).map(|it| it.waves).map_err(|it| it.message)
+        Input::check(document, &Region::parse("eu-west-1").unwrap())
+            .map(|input| input.waves)
+            .map_err(|failure| failure.message)
     }
 
     #[test]

@@ -264,7 +264,8 @@ pub fn accounts(list: &str) -> Result<AllowedAccounts, String> {
 /// <https://docs.aws.amazon.com/organizations/latest/APIReference/API_ListAccountsForParent.html>.
 fn is_unit(text: &str) -> bool {
     let is_part = |part: &str, least: usize| {
-        (least..=32).contains(&part.len()) && part.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit())
+        (least..=32).contains(&part.len())
+            && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
     };
     match text.split('-').collect::<Vec<_>>().as_slice() {
         ["r", root] => is_part(root, 4),

@@ -809,7 +809,7 @@ mod tests {
         assert_eq!(mapping.group(&app), app);
         assert_eq!((mapping.group(&region), mapping.group(&account)), (region.clone(), account.clone()));
         assert_eq!((mapping.group(&proxy), mapping.group(&agent)), (agent.clone(), agent));
-        let groups: BTreeSet<String> = [&long, &longer].map(|it| mapping.group(it)).into();
+        let groups: BTreeSet<String> = [&long, &longer].map(|repository| mapping.group(repository)).into();
         assert_eq!(groups.iter().map(String::len).collect::<Vec<_>>(), [128, 128]);
         assert!(!groups.contains(ARRIVALS));
 
@@ -846,8 +846,10 @@ mod tests {
             &Mapping::default(),
         );
         assert_eq!(others, BTreeSet::from(["m-4".to_owned()]));
-        let messages: Vec<Vec<(&str, bool)>> =
-            groups.iter().map(|group| group.iter().map(|it| (it.message.as_str(), it.is_last)).collect()).collect();
+        let messages: Vec<Vec<(&str, bool)>> = groups
+            .iter()
+            .map(|group| group.iter().map(|delivery| (delivery.message.as_str(), delivery.is_last)).collect())
+            .collect();
         assert_eq!(messages, [vec![("m-1", false), ("m-3", true)], vec![("m-2", false)]]);
     }
 }

@@ -105,11 +105,11 @@ impl Mask {
     #[must_use]
     pub fn hide(&self, message: &str) -> Option<String> {
         let mut hidden = message.to_owned();
-        let is_long = |it: &&(Reverse<usize>, String)| it.1.len() >= LONG_BYTES;
+        let is_long = |entry: &&(Reverse<usize>, String)| entry.1.len() >= LONG_BYTES;
         for (_, value) in self.values.iter().filter(is_long) {
             hidden = hidden.replace(value, HIDDEN);
         }
-        for (_, value) in self.values.iter().filter(|it| !is_long(it)) {
+        for (_, value) in self.values.iter().filter(|entry| !is_long(entry)) {
             hidden = self.without_short(&hidden, value)?;
         }
         Some(hidden)

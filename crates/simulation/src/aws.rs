@@ -67,8 +67,8 @@ fn watch(world: &World, call: &Call) {
         {
             (held.until, held.identity) = (lease.until, lease.identity);
             let until = held.until;
-            let lengthened = |it: &&mut UnderWay| it.invocation == call.invocation && it.site.key() == service;
-            truth.under_way.values_mut().filter(lengthened).for_each(|it| it.lease_until = Some(until));
+            let lengthened = |other: &&mut UnderWay| other.invocation == call.invocation && other.site.key() == service;
+            truth.under_way.values_mut().filter(lengthened).for_each(|other| other.lease_until = Some(until));
             continue;
         }
         let intent = intent(&service);
@@ -142,7 +142,7 @@ fn looked(world: &World, call: &Call, session: Option<&Session>, input: &Value, 
     let mut purposes = world.purposes.borrow_mut();
     let Some(purpose) = purposes.get_mut(&call.invocation) else { return };
     for service in input["services"].as_array().into_iter().flatten() {
-        let account = session.map_or("", |it| it.account.as_str());
+        let account = session.map_or("", |session| session.account.as_str());
         let cluster = input["cluster"].as_str().unwrap_or_default();
         let site = Site::new(account, &world.region, cluster, service.as_str().unwrap_or_default());
         purpose.looked.insert(site, seen);
@@ -157,15 +157,15 @@ fn noted(world: &Rc<World>, call: &Call, site: Site, input: &Value, is_done: boo
         _ => None,
     };
     let purpose = world.purposes.borrow().get(&call.invocation).cloned();
-    let intent = purpose.as_ref().map(|it| it.intent(&site));
+    let intent = purpose.as_ref().map(|purpose| purpose.intent(&site));
     let started = eventbridge::pump(world, intent.as_ref(), is_late);
     let now = world.now();
     let mutation = Mutation {
         at: now,
-        sent: world.truth.borrow().under_way.get(&call.number).map_or(now, |it| it.sent),
+        sent: world.truth.borrow().under_way.get(&call.number).map_or(now, |own| own.sent),
         invocation: call.invocation.clone(),
         intent,
-        looked: purpose.and_then(|it| it.looked.get(&site).copied()),
+        looked: purpose.and_then(|purpose| purpose.looked.get(&site).copied()),
         site,
         action: call.action.clone(),
         is_done,

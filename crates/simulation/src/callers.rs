@@ -53,9 +53,9 @@ pub async fn sweep(world: &World, name: &str) {
 }
 
 fn deploy(world: &Rc<World>, site: &Site, tag: u32) {
-    let Some(service) = world.cloud.find(site).filter(|it| it["status"] == "ACTIVE") else { return };
+    let Some(service) = world.cloud.find(site).filter(|service| service["status"] == "ACTIVE") else { return };
     let running = service["taskDefinition"].as_str().unwrap_or_default();
-    let Some(mut document) = world.cloud.revision(site, running).map(|it| it.json()) else { return };
+    let Some(mut document) = world.cloud.revision(site, running).map(|revision| revision.json()) else { return };
     document["containerDefinitions"][0]["image"] = image(site, tag).into();
     let definition = world.cloud.register(site, &document.to_string(), json!([]));
     let body = json!({"cluster": site.cluster, "service": site.service, "taskDefinition": definition});
@@ -66,7 +66,7 @@ fn stop(world: &World, site: &Site) {
     let Some(service) = world.cloud.find(site) else { return };
     let id = service["deployments"][0]["id"].as_str().unwrap_or_default();
     let mut truth = world.truth.borrow_mut();
-    if let Some(deployment) = truth.deployments.get_mut(id).filter(|it| it.end == End::Open) {
+    if let Some(deployment) = truth.deployments.get_mut(id).filter(|deployment| deployment.end == End::Open) {
         deployment.is(End::Stopped, world.now());
         world.note("people", &format_args!("stop {id}"));
         world.cloud.stop(site);
@@ -84,7 +84,9 @@ async fn delete(world: &Rc<World>, site: &Site, gone: u64) {
         let mut truth = world.truth.borrow_mut();
         truth.deleted.entry(site.clone()).or_default().push(now);
         let open = |end: &End| matches!(end, End::Open | End::RollingBack);
-        for deployment in truth.deployments.values_mut().filter(|it| it.site == *site && open(&it.end)) {
+        for deployment in
+            truth.deployments.values_mut().filter(|deployment| deployment.site == *site && open(&deployment.end))
+        {
             deployment.is(End::Deleted, now);
         }
     }

@@ -37,20 +37,20 @@ pub struct Environment {
 /// How far the clock of whoever asks is ahead.
 #[must_use]
 pub fn skew() -> TimeDelta {
-    CURRENT.with(|it| it.borrow().as_ref().map(|it| it.skew)).unwrap_or_default()
+    CURRENT.with(|current| current.borrow().as_ref().map(|current| current.skew)).unwrap_or_default()
 }
 
 /// The environment whose code runs now; none where AWS does.
 #[must_use]
 pub fn current() -> Option<Rc<Environment>> {
-    CURRENT.with(|it| it.borrow().clone())
+    CURRENT.with(|current| current.borrow().clone())
 }
 
 /// Runs a step of an environment's code.
 fn within<T>(environment: &Rc<Environment>, step: impl FnOnce() -> T) -> T {
-    let before = CURRENT.with(|it| it.borrow_mut().replace(Rc::clone(environment)));
+    let before = CURRENT.with(|current| current.borrow_mut().replace(Rc::clone(environment)));
     let done = step();
-    CURRENT.with(|it| *it.borrow_mut() = before);
+    CURRENT.with(|current| *current.borrow_mut() = before);
     done
 }
 

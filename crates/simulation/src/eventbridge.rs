@@ -35,7 +35,7 @@ pub fn pump(world: &Rc<World>, by: Option<&Intent>, is_late: bool) -> Option<Str
 }
 
 fn has_end(world: &World, id: &str, end: &End) -> bool {
-    world.truth.borrow().deployments.get(id).is_some_and(|it| it.end == *end)
+    world.truth.borrow().deployments.get(id).is_some_and(|deployment| deployment.end == *end)
 }
 
 fn set_end(world: &World, id: &str, end: End) {

@@ -162,7 +162,7 @@ pub fn at_acting(world: &World, call: &Call, site: &Site, is_late: bool) {
 /// Whether a call is done later than the lease of who sent it lasted: what is left.
 fn is_left(world: &World, call: &Call, is_late: bool) -> bool {
     let truth = world.truth.borrow();
-    let until = truth.under_way.get(&call.number).and_then(|it| it.lease_until);
+    let until = truth.under_way.get(&call.number).and_then(|entry| entry.lease_until);
     is_late && until.is_none_or(|until| until < world.now())
 }
 
@@ -201,9 +201,12 @@ fn started_stands_and_no_result(world: &World, call: &Call, site: &Site) {
 
 fn two_changes_are_never_under_way_at_once(world: &World, call: &Call, site: &Site) {
     let truth = world.truth.borrow();
-    let is_left = |it: &UnderWay| it.is_late && it.lease_until.is_none_or(|until| until < world.now());
-    let counts = |it: &UnderWay| !(is_left(it) || it.is_late && it.action == "RegisterTaskDefinition");
-    let other = truth.under_way.values().find(|it| it.site == *site && it.invocation != call.invocation && counts(it));
+    let is_left = |entry: &UnderWay| entry.is_late && entry.lease_until.is_none_or(|until| until < world.now());
+    let counts = |entry: &UnderWay| !(is_left(entry) || entry.is_late && entry.action == "RegisterTaskDefinition");
+    let other = truth
+        .under_way
+        .values()
+        .find(|entry| entry.site == *site && entry.invocation != call.invocation && counts(entry));
     if let Some(other) = other {
         world.violated(
             "two changes are never under way at once",
@@ -224,14 +227,16 @@ fn no_retry_undoes_a_later_change(world: &World, call: &Call, site: &Site) {
     let Some(own) = intent(world, call, site) else { return };
     let truth = world.truth.borrow();
     let Some(seen) = truth.first_seen.get(&own) else { return };
-    let is_later = |it: &&Mutation| {
-        let Some(other) = it.intent.as_ref().filter(|other| **other != own) else { return false };
+    let is_later = |mutation: &&Mutation| {
+        let Some(other) = mutation.intent.as_ref().filter(|other| **other != own) else { return false };
         let began = truth.began.iter().find(|began| began.intent.as_ref() == Some(other));
         let went_first = truth.came.get(other).is_some_and(|came| came < seen);
         began.is_some_and(|began| began.at > *seen) && !went_first
     };
-    let mut done =
-        truth.mutations.iter().filter(|it| it.site == *site && it.is_done && it.action != "RegisterTaskDefinition");
+    let mut done = truth
+        .mutations
+        .iter()
+        .filter(|mutation| mutation.site == *site && mutation.is_done && mutation.action != "RegisterTaskDefinition");
     if let Some(later) = done.rfind(is_later) {
         world.violated(
             "no retry undoes a later change",
@@ -246,8 +251,8 @@ fn no_retry_undoes_a_later_change(world: &World, call: &Call, site: &Site) {
 /// When the invocation had last read the service before it sent the call; none where it has read it since: the call acts late, and nobody
 /// takes it back.
 fn looked_before(world: &World, call: &Call, site: &Site) -> Option<DateTime<Utc>> {
-    let looked = world.purposes.borrow().get(&call.invocation).and_then(|it| it.looked.get(site).copied())?;
-    let sent = world.truth.borrow().under_way.get(&call.number).map_or_else(|| world.now(), |it| it.sent);
+    let looked = world.purposes.borrow().get(&call.invocation).and_then(|purpose| purpose.looked.get(site).copied())?;
+    let sent = world.truth.borrow().under_way.get(&call.number).map_or_else(|| world.now(), |entry| entry.sent);
     Some(looked).filter(|looked| *looked <= sent)
 }
 
@@ -261,17 +266,21 @@ fn no_continuation_overwrites_what_somebody_else_deployed(world: &World, call: &
     let Some(own) = intent(world, call, site) else { return };
     let looked = looked_before(world, call, site);
     let truth = world.truth.borrow();
-    let mut began = truth.began.iter().filter(|it| it.intent.as_ref() == Some(&own));
+    let mut began = truth.began.iter().filter(|change| change.intent.as_ref() == Some(&own));
     let (Some(first), Some(_)) = (began.next(), began.next()) else { return };
-    let foreign = truth.mutations.iter().find(|it| {
-        let could_be_seen = looked.is_some_and(|looked| it.at < looked);
-        it.intent.is_none()
-            && it.site == *site
-            && it.action == "UpdateService"
-            && it.is_done
-            && it.at > first.at
+    let foreign = truth.mutations.iter().find(|mutation| {
+        let could_be_seen = looked.is_some_and(|looked| mutation.at < looked);
+        mutation.intent.is_none()
+            && mutation.site == *site
+            && mutation.action == "UpdateService"
+            && mutation.is_done
+            && mutation.at > first.at
             && could_be_seen
-            && !it.started.as_ref().and_then(|id| truth.deployments.get(id)).is_some_and(|it| it.end.is_taken_back())
+            && !mutation
+                .started
+                .as_ref()
+                .and_then(|id| truth.deployments.get(id))
+                .is_some_and(|deployment| deployment.end.is_taken_back())
     });
     if let Some(foreign) = foreign {
         let image = foreign.image.clone().unwrap_or_default();
@@ -286,11 +295,13 @@ fn nothing_that_was_rolled_back_is_deployed_again(world: &World, call: &Call, si
     let Some(own) = intent(world, call, site) else { return };
     let looked = looked_before(world, call, site);
     let truth = world.truth.borrow();
-    let ended = truth.deployments.iter().find(|(_, it)| {
-        let could_be_seen = it.ended.zip(looked).is_some_and(|(ended, looked)| ended < looked);
-        let ended_ill =
-            matches!(it.end, End::Failed | End::RollingBack | End::RolledBack | End::RollbackFailed | End::Stopped);
-        it.by.as_ref() == Some(&own) && ended_ill && could_be_seen && !it.is_late
+    let ended = truth.deployments.iter().find(|(_, deployment)| {
+        let could_be_seen = deployment.ended.zip(looked).is_some_and(|(ended, looked)| ended < looked);
+        let ended_ill = matches!(
+            deployment.end,
+            End::Failed | End::RollingBack | End::RolledBack | End::RollbackFailed | End::Stopped
+        );
+        deployment.by.as_ref() == Some(&own) && ended_ill && could_be_seen && !deployment.is_late
     });
     if let Some((id, ended)) = ended {
         world.violated(
@@ -311,14 +322,16 @@ pub fn after_acting(world: &World, done: &Mutation) {
 
 /// What the same key did before, in time.
 fn earlier<'a>(truth: &'a Truth, done: &'a Mutation) -> impl Iterator<Item = &'a Mutation> {
-    let same = move |it: &&Mutation| it.intent == done.intent && it.intent.is_some() && it.action == done.action;
-    truth.mutations.iter().filter(same).filter(|it| it.is_done && !it.is_late)
+    let same = move |mutation: &&Mutation| {
+        mutation.intent == done.intent && mutation.intent.is_some() && mutation.action == done.action
+    };
+    truth.mutations.iter().filter(same).filter(|mutation| mutation.is_done && !mutation.is_late)
 }
 
 fn one_key_starts_one_deployment(world: &World, done: &Mutation) {
     let truth = world.truth.borrow();
     let Some(started) = &done.started else { return };
-    if let Some(first) = earlier(&truth, done).find_map(|it| it.started.as_ref()) {
+    if let Some(first) = earlier(&truth, done).find_map(|mutation| mutation.started.as_ref()) {
         world.violated(
             "one key starts one deployment",
             &format_args!("{} starts {started} at {}, after {first}", done.invocation, done.site.service),
@@ -331,7 +344,9 @@ fn one_key_sets_one_version(world: &World, done: &Mutation) {
     if done.action != "UpdateService" || done.started.is_none() {
         return;
     }
-    if let Some(first) = earlier(&truth, done).find(|it| it.started.is_some() && it.image != done.image) {
+    if let Some(first) =
+        earlier(&truth, done).find(|mutation| mutation.started.is_some() && mutation.image != done.image)
+    {
         let shown = |image: &Option<String>| image.clone().unwrap_or_default();
         world.violated(
             "one key sets one version",
@@ -353,10 +368,11 @@ fn one_key_registers_a_revision_once(world: &World, done: &Mutation) {
     }
     // What is not the newest of its family any more is not found again: a spare revision.
     let is_newest = |first: &Mutation| {
-        let mut between = truth.mutations.iter().filter(|it| it.site == done.site && it.at > first.at);
-        !between.any(|it| it.intent != done.intent)
+        let mut between =
+            truth.mutations.iter().filter(|mutation| mutation.site == done.site && mutation.at > first.at);
+        !between.any(|mutation| mutation.intent != done.intent)
     };
-    if earlier(&truth, done).any(|it| it.image == done.image && is_newest(it)) {
+    if earlier(&truth, done).any(|mutation| mutation.image == done.image && is_newest(mutation)) {
         world.violated(
             "one key registers a revision once",
             &format_args!("{} registers {} again", done.invocation, done.image.clone().unwrap_or_default()),
@@ -386,11 +402,16 @@ fn nobody_is_refused_for_his_own_work(world: &World, told: &Told) {
     if told.code.as_deref() != Some("TaskDefinitionChanged") {
         return;
     }
-    let looked = world.purposes.borrow().get(&told.invocation).and_then(|it| it.looked.get(&told.intent.site).copied());
+    let looked = world
+        .purposes
+        .borrow()
+        .get(&told.invocation)
+        .and_then(|purpose| purpose.looked.get(&told.intent.site).copied());
     let truth = world.truth.borrow();
-    let mut deployed = truth.mutations.iter().filter(|it| it.site == told.intent.site && it.started.is_some());
+    let mut deployed =
+        truth.mutations.iter().filter(|mutation| mutation.site == told.intent.site && mutation.started.is_some());
     let Some(last) = deployed.next_back() else { return };
-    let end = last.started.as_ref().and_then(|id| truth.deployments.get(id)).map(|it| &it.end);
+    let end = last.started.as_ref().and_then(|id| truth.deployments.get(id)).map(|deployment| &deployment.end);
     let lasts = matches!(end, Some(End::Open | End::Completed));
     let could_be_seen = looked.is_some_and(|looked| last.at < looked);
     let is_there = lasts && !truth.is_gone(&told.intent.site, last.at);
@@ -432,7 +453,7 @@ fn nobody_fails_for_want_of_room_once(world: &World, told: &Told) {
     const PASSING: [Fault; 5] =
         [Fault::Conflict, Fault::CancelledThrottling, Fault::CancelledThroughput, Fault::Throttled, Fault::Unprocessed];
     let purposes = world.purposes.borrow();
-    let met = purposes.get(&told.invocation).map_or(&[][..], |it| &it.hampered_by);
+    let met = purposes.get(&told.invocation).map_or(&[][..], |purpose| &purpose.hampered_by);
     let stood_still = stood_still(world, &told.invocation);
     if let ([fault], Some("HistoryUnavailable"), false) = (met, told.code.as_deref(), stood_still)
         && PASSING.contains(fault)
@@ -451,7 +472,7 @@ fn stood_still(world: &World, invocation: &str) -> bool {
 /// Not a few seconds of fifteen minutes: the service was changed, and nobody knows.
 fn a_result_is_tried_as_long_as_there_is_time(world: &World, told: &Told) {
     let purposes = world.purposes.borrow();
-    let met = purposes.get(&told.invocation).map_or(&[][..], |it| &it.hampered_by);
+    let met = purposes.get(&told.invocation).map_or(&[][..], |purpose| &purpose.hampered_by);
     if told.code.as_deref() != Some("HistoryUnavailable") || met.contains(&Fault::Denied) {
         return;
     }
@@ -471,7 +492,7 @@ fn a_result_is_tried_as_long_as_there_is_time(world: &World, told: &Told) {
 /// A refusal of ECS that passes is worth another try, and its caller is told so.
 fn what_passes_is_told_so(world: &World, told: &Told) {
     let message = told.body.pointer("/error/message").or(told.body.get("message")).and_then(Value::as_str);
-    if told.code.is_some() && !told.is_retryable && message.is_some_and(|it| it.contains(PASSING)) {
+    if told.code.is_some() && !told.is_retryable && message.is_some_and(|text| text.contains(PASSING)) {
         world.violated(
             "what passes is told so",
             &format_args!("{} at {} fails for good", told.invocation, told.intent.site.service),
@@ -484,15 +505,20 @@ fn what_failed_for_good_is_kept_under_its_key(world: &World, told: &Told) {
     let is_final = told.code.as_deref().is_some_and(|code| FINAL.contains(&code)) && !told.is_retryable;
     let site = &told.intent.site;
     let truth = world.truth.borrow();
-    let own = truth.began.iter().rfind(|it| it.site == *site && it.invocation == told.invocation);
+    let own = truth.began.iter().rfind(|change| change.site == *site && change.invocation == told.invocation);
     let Some(own) = own.filter(|_| is_final) else { return };
-    if truth.began.iter().rfind(|it| it.change_id == own.change_id).is_none_or(|it| it.invocation != own.invocation) {
+    if truth
+        .began
+        .iter()
+        .rfind(|change| change.change_id == own.change_id)
+        .is_none_or(|change| change.invocation != own.invocation)
+    {
         return;
     }
     let request_id = world.sent.borrow().get(&told.invocation).map(|(id, _)| id.clone()).unwrap_or_default();
     let result = world.tables.newest(&site.key(), &own.change_id, 1);
-    let is_its = |it: &Record| it.kind() == "FAILED" && it.text("request_id") == request_id;
-    if result.is_some_and(|it| is_its(&it)) && !world.tables.is_answered(&own.change_id) {
+    let is_its = |record: &Record| record.kind() == "FAILED" && record.text("request_id") == request_id;
+    if result.is_some_and(|record| is_its(&record)) && !world.tables.is_answered(&own.change_id) {
         world.violated(
             "what failed for good is kept under its key",
             &format_args!("{} at {}, change {}", told.invocation, site.service, own.change_id),
@@ -507,9 +533,9 @@ fn what_is_told_of_a_deployment_is_what_became_of_it(world: &World, told: &Told)
     }
     let id = told.body["deployment_id"].as_str().unwrap_or_default();
     let truth = world.truth.borrow();
-    let is_true = truth.deployments.get(id).is_some_and(|it| it.end.outcomes().contains(&status));
+    let is_true = truth.deployments.get(id).is_some_and(|deployment| deployment.end.outcomes().contains(&status));
     if !is_true {
-        let end = truth.deployments.get(id).map(|it| &it.end);
+        let end = truth.deployments.get(id).map(|deployment| &deployment.end);
         world.violated(
             "what is told of a deployment is what became of it",
             &format_args!("{} is told {status} of {id}, which is {end:?}", told.invocation),
@@ -522,8 +548,9 @@ fn after_is_what_was_done(world: &World, told: &Told) {
         return;
     }
     let truth = world.truth.borrow();
-    let own = |it: &&Mutation| it.invocation == told.invocation && it.site == told.intent.site;
-    let mut done = truth.mutations.iter().filter(own).filter(|it| it.is_done && it.action == "UpdateService");
+    let own = |mutation: &&Mutation| mutation.invocation == told.invocation && mutation.site == told.intent.site;
+    let mut done =
+        truth.mutations.iter().filter(own).filter(|mutation| mutation.is_done && mutation.action == "UpdateService");
     let Some(done) = done.next_back() else { return };
     let image = told.body["AFTER"]["serviceImage"].as_str();
     if image != done.image.as_deref() && image.is_some() {
@@ -547,31 +574,43 @@ pub fn at_rest(world: &World) {
 /// Where the door was the last to deploy, and ECS did not go back.
 fn the_service_runs_what_the_ledger_says(world: &World, site: &Site, records: &[Record]) {
     let truth = world.truth.borrow();
-    let Some(last) =
-        truth.mutations.iter().rev().find(|it| it.site == *site && it.is_done && it.action == "UpdateService")
+    let Some(last) = truth
+        .mutations
+        .iter()
+        .rev()
+        .find(|mutation| mutation.site == *site && mutation.is_done && mutation.action == "UpdateService")
     else {
         return;
     };
     let is_gone = truth.is_gone(site, last.at);
     let went_back = |id: &String| {
-        let end = truth.deployments.get(id).map(|it| &it.end);
+        let end = truth.deployments.get(id).map(|deployment| &deployment.end);
         !matches!(end, Some(End::Completed | End::Open | End::Superseded))
     };
     if last.intent.is_none() || last.is_late || is_gone {
         return;
     }
     // Also where the last update started none: ECS goes back from the last one that was started.
-    let mut started = truth.mutations.iter().rev().filter(|it| it.site == *site).filter_map(|it| it.started.as_ref());
+    let mut started = truth
+        .mutations
+        .iter()
+        .rev()
+        .filter(|mutation| mutation.site == *site)
+        .filter_map(|mutation| mutation.started.as_ref());
     if started.next().is_some_and(went_back) {
         return;
     }
     let results = ["APPLIED", "FAILED", "ABANDONED", "UNCHANGED"];
     // The last attempt that began tells what is: a result that was written late, behind a later beginning, tells what was; and one that
     // died has none before somebody closes it.
-    let Some(last) = records.iter().rev().find(|it| ["STARTED", "UNCHANGED"].contains(&it.kind())) else { return };
-    let own = |it: &&Record| it.change_id() == last.change_id() && it.key().attempt == last.key().attempt;
+    let Some(last) = records.iter().rev().find(|record| ["STARTED", "UNCHANGED"].contains(&record.kind())) else {
+        return;
+    };
+    let own = |record: &&Record| record.change_id() == last.change_id() && record.key().attempt == last.key().attempt;
     let mut own = records.iter().rev().filter(own);
-    let Some(newest) = own.find(|it| results.contains(&it.kind()) && !it.text("after").is_empty()) else { return };
+    let Some(newest) = own.find(|record| results.contains(&record.kind()) && !record.text("after").is_empty()) else {
+        return;
+    };
     let Some(runs) = running_image(world, site) else { return };
     if !newest.text("after").contains(&format!("\"{runs}\"")) {
         world.violated(
@@ -651,12 +690,15 @@ pub async fn at_the_end(world: &World) {
 /// Whether a call that was done beyond its lease (what is left) started a deployment behind this one: nobody tells of that one, and its
 /// rollback looks like this one's.
 fn is_followed_by_a_late_one(truth: &Truth, deployment: &Deployment) -> bool {
-    truth.deployments.values().any(|it| it.site == deployment.site && it.is_late && it.began > deployment.began)
+    truth
+        .deployments
+        .values()
+        .any(|other| other.site == deployment.site && other.is_late && other.began > deployment.began)
 }
 
 fn every_outcome_is_of_its_own_change(world: &World, site: &Site, records: &[Record]) {
     let truth = world.truth.borrow();
-    for record in records.iter().filter(|it| OUTCOMES.contains(&it.kind())) {
+    for record in records.iter().filter(|record| OUTCOMES.contains(&record.kind())) {
         let id = record.text("deployment_id");
         let Some(deployment) = truth.deployments.get(id) else {
             world.violated("an outcome is of a deployment that is", &format_args!("{} {id}", record.text("record")));
@@ -664,8 +706,8 @@ fn every_outcome_is_of_its_own_change(world: &World, site: &Site, records: &[Rec
         };
         let of = truth.intent_of(record.change_id());
         if deployment.by.as_ref() != of && !deployment.is_late {
-            let by = deployment.by.as_ref().map_or("somebody else", |it| it.key.as_str());
-            let of = of.map_or("nobody", |it| it.key.as_str());
+            let by = deployment.by.as_ref().map_or("somebody else", |intent| intent.key.as_str());
+            let of = of.map_or("nobody", |intent| intent.key.as_str());
             world.violated(
                 "an outcome is of its own change",
                 &format_args!(
@@ -687,7 +729,7 @@ fn every_outcome_is_of_its_own_change(world: &World, site: &Site, records: &[Rec
 
 fn nothing_of_the_door_is_external(world: &World, site: &Site, records: &[Record]) {
     let truth = world.truth.borrow();
-    for record in records.iter().filter(|it| it.kind() == "EXTERNAL") {
+    for record in records.iter().filter(|record| record.kind() == "EXTERNAL") {
         let id = record.text("deployment_id");
         let Some(deployment) = truth.deployments.get(id) else { continue };
         if let Some(by) = deployment.by.as_ref().filter(|_| !deployment.is_late) {
@@ -701,8 +743,8 @@ fn nothing_of_the_door_is_external(world: &World, site: &Site, records: &[Record
 
 fn no_outcome_stands_twice(world: &World, site: &Site, records: &[Record]) {
     let mut seen = BTreeSet::new();
-    let outcomes = records.iter().filter(|it| OUTCOMES.contains(&it.kind()) || it.kind() == "EXTERNAL");
-    for record in outcomes.filter(|it| !it.text("deployment_id").is_empty()) {
+    let outcomes = records.iter().filter(|record| OUTCOMES.contains(&record.kind()) || record.kind() == "EXTERNAL");
+    for record in outcomes.filter(|record| !record.text("deployment_id").is_empty()) {
         if !seen.insert((record.text("deployment_id"), record.kind())) {
             let (kind, id) = (record.kind(), record.text("deployment_id"));
             world.violated("no outcome stands twice", &format_args!("{kind} of {id} at {}", site.service));
@@ -713,11 +755,14 @@ fn no_outcome_stands_twice(world: &World, site: &Site, records: &[Record]) {
 /// Where its change's result says which one it started, or an event about it was heard.
 fn every_deployment_has_its_outcome(world: &World, site: &Site, records: &[Record]) {
     let truth = world.truth.borrow();
-    let ours = truth.deployments.iter().filter(|(_, it)| it.site == *site && it.by.is_some() && !it.is_late);
-    for (id, deployment) in ours.filter(|(_, it)| it.end != End::Open) {
-        let of_it: Vec<&Record> = records.iter().filter(|it| it.text("deployment_id") == id).collect();
-        let is_known = deployment.is_heard || of_it.iter().any(|it| ["APPLIED", "FAILED"].contains(&it.kind()));
-        let has_outcome = of_it.iter().any(|it| OUTCOMES.contains(&it.kind()) || it.kind() == "EXTERNAL");
+    let ours = truth
+        .deployments
+        .iter()
+        .filter(|(_, deployment)| deployment.site == *site && deployment.by.is_some() && !deployment.is_late);
+    for (id, deployment) in ours.filter(|(_, deployment)| deployment.end != End::Open) {
+        let of_it: Vec<&Record> = records.iter().filter(|record| record.text("deployment_id") == id).collect();
+        let is_known = deployment.is_heard || of_it.iter().any(|record| ["APPLIED", "FAILED"].contains(&record.kind()));
+        let has_outcome = of_it.iter().any(|record| OUTCOMES.contains(&record.kind()) || record.kind() == "EXTERNAL");
         if is_known && !has_outcome {
             world.violated(
                 "every deployment has its outcome",
@@ -731,7 +776,7 @@ fn every_deployment_has_its_outcome(world: &World, site: &Site, records: &[Recor
 fn one_key_is_applied_once(world: &World, site: &Site, records: &[Record]) {
     let truth = world.truth.borrow();
     let mut applied: BTreeMap<_, BTreeSet<&str>> = BTreeMap::new();
-    for record in records.iter().filter(|it| it.kind() == "APPLIED") {
+    for record in records.iter().filter(|record| record.kind() == "APPLIED") {
         let Some(intent) = truth.intent_of(record.change_id()) else { continue };
         applied.entry(intent).or_default().insert(record.change_id());
     }
@@ -742,7 +787,7 @@ fn one_key_is_applied_once(world: &World, site: &Site, records: &[Record]) {
 
 fn what_was_told_stands_in_the_ledger(world: &World, site: &Site, records: &[Record]) {
     let truth = world.truth.borrow();
-    for told in truth.told.iter().filter(|it| it.intent.site == *site && it.code.is_none()) {
+    for told in truth.told.iter().filter(|told| told.intent.site == *site && told.code.is_none()) {
         let Some(id) = told.body["change_id"].as_str() else { continue };
         let status = told.body["status"].as_str().unwrap_or_default();
         let wanted = if status == "UNCHANGED" { "UNCHANGED" } else { "APPLIED" };
@@ -751,9 +796,9 @@ fn what_was_told_stands_in_the_ledger(world: &World, site: &Site, records: &[Rec
         }
         let deployment = told.body["deployment_id"].as_str().unwrap_or_default();
         let is_told_so = told.body["notes"].to_string().contains("could not be recorded yet");
-        let is_end = |it: &Record| it.text("deployment_id") == deployment && it.kind() == status;
+        let is_end = |record: &Record| record.text("deployment_id") == deployment && record.kind() == status;
         let stands = !OUTCOMES.contains(&status) || is_told_so || records.iter().any(is_end);
-        if !stands || !records.iter().any(|it| it.change_id() == id && it.kind() == wanted) {
+        if !stands || !records.iter().any(|record| record.change_id() == id && record.kind() == wanted) {
             world.violated(
                 "what was told stands in the ledger",
                 &format_args!("{} was told {status} of {id} at {}", told.invocation, site.service),
@@ -873,8 +918,10 @@ async fn every_page_of_the_organization_is_complete(world: &World) {
     let mut known = BTreeSet::new();
     for site in world.touched_sites() {
         let records = world.tables.records(&site.key());
-        known.extend(records.iter().map(|it| it.change_id().to_owned()));
-        wanted.extend(records.iter().filter(|it| it.kind() != "EXTERNAL").map(|it| it.change_id().to_owned()));
+        known.extend(records.iter().map(|record| record.change_id().to_owned()));
+        wanted.extend(
+            records.iter().filter(|record| record.kind() != "EXTERNAL").map(|record| record.change_id().to_owned()),
+        );
     }
     let query = json!({"limit": 50, "from": world.start().to_rfc3339()});
     let Some(found) = pages(world, "organization", &query).await else { return };
@@ -916,7 +963,8 @@ pub async fn ask(world: &World, name: &str, site: &Site) {
 /// The organization until now: what stood when it was asked, by the clock of who answers, if that one is right.
 async fn what_stands_is_shown(world: &World, name: &str) {
     let all = world.touched_sites().into_iter().flat_map(|site| world.tables.records(&site.key()));
-    let all: BTreeSet<String> = all.filter(|it| it.kind() != "EXTERNAL").map(|it| it.change_id().to_owned()).collect();
+    let all: BTreeSet<String> =
+        all.filter(|record| record.kind() != "EXTERNAL").map(|record| record.change_id().to_owned()).collect();
     let query = json!({"limit": 100, "from": world.start().to_rfc3339()});
     let (ended, skew) = lambda::history_by_its_clock(world, &format!("{name}.all"), &query).await;
     let Ended::Answered(answer) = ended else { return };

@@ -151,7 +151,11 @@ impl Trip {
         if let Some(fault) = fault {
             Counts::one(&mut world.counts.borrow_mut().faults, &format!("{action} {}", fault.name()));
             if service == "dynamodb" {
-                world.purposes.borrow_mut().entry(call.invocation.clone()).and_modify(|it| it.hampered_by.push(fault));
+                world
+                    .purposes
+                    .borrow_mut()
+                    .entry(call.invocation.clone())
+                    .and_modify(|purpose| purpose.hampered_by.push(fault));
             }
             for held in world.truth.borrow_mut().held.values_mut().filter(|held| held.by == call.invocation) {
                 held.faults += 1;
@@ -242,7 +246,7 @@ fn read(world: &World, request: &HttpRequest) -> Call {
     let body = String::from_utf8_lossy(request.body().bytes().unwrap_or_default()).into_owned();
     let target = header("x-amz-target");
     let authorization = header("authorization");
-    let key = authorization.split_once("Credential=").and_then(|(_, it)| it.split('/').next()).unwrap_or_default();
+    let key = authorization.split_once("Credential=").and_then(|(_, rest)| rest.split('/').next()).unwrap_or_default();
     let (service, action) = match target.split_once('.') {
         Some((api, action)) if api.starts_with("DynamoDB") => ("dynamodb", action),
         Some((api, action)) if api.contains("ContainerRegistry") => ("ecr", action),
@@ -250,7 +254,8 @@ fn read(world: &World, request: &HttpRequest) -> Call {
         None if request.uri().contains("/functions/") => ("lambda", "Invoke"),
         None => ("sts", "AssumeRole"),
     };
-    let invocation = environment::current().map_or_else(|| "nobody".to_owned(), |it| it.invocation.borrow().clone());
+    let invocation =
+        environment::current().map_or_else(|| "nobody".to_owned(), |current| current.invocation.borrow().clone());
     let nth = world.next(&format!("{invocation} {action}"));
     Call {
         number: world.next("calls"),

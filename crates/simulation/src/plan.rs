@@ -358,7 +358,7 @@ fn change(draw: &mut Stream, acts: &[Act], services: usize, service: usize, imag
         0..=2 => change.restore = Some("previous".to_owned()),
         3 => {
             let earlier =
-                acts.iter().rev().find(|act| matches!(&act.what, What::Change(it) if it.services == [service]));
+                acts.iter().rev().find(|act| matches!(&act.what, What::Change(change) if change.services == [service]));
             change.restore = Some(earlier.map_or_else(|| "previous".to_owned(), |act| act.name.clone()));
         }
         4..=5 => change.force = true,

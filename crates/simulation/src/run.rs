@@ -55,7 +55,8 @@ impl Report {
     /// The invariants that did not hold, each once.
     #[must_use]
     pub fn broken(&self) -> Vec<&str> {
-        let mut broken: Vec<&str> = self.violations.iter().filter_map(|it| it.split(':').next()).collect();
+        let mut broken: Vec<&str> =
+            self.violations.iter().filter_map(|violation| violation.split(':').next()).collect();
         broken.sort_unstable();
         broken.dedup();
         broken
@@ -148,7 +149,8 @@ async fn phases(world: &Rc<World>) {
 
 /// Keys that were answered for good are sent once more.
 async fn again(world: &Rc<World>) {
-    let told: Vec<Told> = world.truth.borrow().told.iter().rev().filter(|it| is_final(world, it)).cloned().collect();
+    let told: Vec<Told> =
+        world.truth.borrow().told.iter().rev().filter(|told| is_final(world, told)).cloned().collect();
     let mut sent = Vec::new();
     for first in told {
         let Some((request_id, event)) = world.sent.borrow().get(&first.invocation).cloned() else { continue };
@@ -158,7 +160,7 @@ async fn again(world: &Rc<World>) {
         sent.push(first.intent.clone());
         let invocation = format!("{}.again", first.invocation);
         callers::send(world, &invocation, &request_id, &event).await;
-        let again = world.truth.borrow().told.last().filter(|it| it.invocation == invocation).cloned();
+        let again = world.truth.borrow().told.last().filter(|told| told.invocation == invocation).cloned();
         if let Some(again) = again {
             invariants::the_same_key_gets_the_same_answer(world, &first, &again);
         }
@@ -168,7 +170,7 @@ async fn again(world: &Rc<World>) {
 /// Whether an answer is kept under its key: of a change that began, and that ended well or failed for good.
 fn is_final(world: &World, told: &Told) -> bool {
     let truth = world.truth.borrow();
-    let began = truth.began.iter().any(|it| it.intent.as_ref() == Some(&told.intent));
+    let began = truth.began.iter().any(|change| change.intent.as_ref() == Some(&told.intent));
     let is_kept = match told.code.as_deref() {
         None => told.body["status"] != "TIMED_OUT",
         Some(code) => invariants::FINAL.contains(&code) && !told.is_retryable,

@@ -135,10 +135,10 @@ impl Tables {
     #[must_use]
     pub fn act(&self, action: &str, body: &str) -> (u16, String) {
         let answer = match action {
-            "BatchGetItem" => go(body, |it| self.database.batch_get_item(it)),
-            "GetItem" => go(body, |it| self.database.get_item(it)),
-            "Query" => go(body, |it| self.database.query(it)),
-            "ExecuteTransaction" => go(body, |it| self.database.execute_transaction(it)),
+            "BatchGetItem" => go(body, |request| self.database.batch_get_item(request)),
+            "GetItem" => go(body, |request| self.database.get_item(request)),
+            "Query" => go(body, |request| self.database.query(request)),
+            "ExecuteTransaction" => go(body, |request| self.database.execute_transaction(request)),
             other => {
                 let body = json!({"__type": "AccessDeniedException", "message": format!("no role may call {other}")});
                 return (400, body.to_string());
@@ -182,7 +182,8 @@ impl Tables {
     /// The items of all idempotency keys.
     fn keys(&self) -> Vec<Value> {
         let scan = serde_json::from_value(json!({"TableName": STATE})).ok();
-        let answer = scan.and_then(|scan| self.database.scan(scan).ok()).and_then(|it| serde_json::to_value(it).ok());
+        let answer =
+            scan.and_then(|scan| self.database.scan(scan).ok()).and_then(|answer| serde_json::to_value(answer).ok());
         let items = answer.and_then(|answer| answer["Items"].as_array().cloned()).unwrap_or_default();
         items.into_iter().filter(|item| item["id"]["S"].as_str().is_some_and(|id| id.starts_with("key#"))).collect()
     }
@@ -278,7 +279,7 @@ fn plain(item: &Value) -> Record {
 pub fn items_of(body: &Value, prefix: &str) -> Vec<String> {
     let mut found = Vec::new();
     let parameters = body["TransactStatements"].as_array().into_iter().flatten();
-    for value in parameters.flat_map(|it| it["Parameters"].as_array().into_iter().flatten()) {
+    for value in parameters.flat_map(|statement| statement["Parameters"].as_array().into_iter().flatten()) {
         if let Some(id) = value["S"].as_str().and_then(|text| text.strip_prefix(prefix))
             && !found.contains(&id.to_owned())
         {
@@ -294,14 +295,15 @@ pub fn kinds_of(body: &Value) -> Vec<String> {
     let mut found = Vec::new();
     for statement in body["TransactStatements"].as_array().into_iter().flatten() {
         let text = statement["Statement"].as_str().unwrap_or_default();
-        let values = || statement["Parameters"].as_array().into_iter().flatten().filter_map(|it| it["S"].as_str());
+        let values =
+            || statement["Parameters"].as_array().into_iter().flatten().filter_map(|parameter| parameter["S"].as_str());
         if text.contains(HISTORY) {
-            let is_kind = |it: &&str| it.len() > 4 && it.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+            let is_kind = |text: &&str| text.len() > 4 && text.chars().all(|c| c.is_ascii_uppercase() || c == '_');
             found.extend(values().find(is_kind).map(str::to_owned));
         } else {
             let of = ["service#", "key#", "deployment#", "turn#"]
                 .iter()
-                .find(|prefix| values().any(|it| it.starts_with(**prefix)));
+                .find(|prefix| values().any(|value| value.starts_with(**prefix)));
             found.extend(of.map(|prefix| prefix.trim_end_matches('#').replace("service", "head")));
         }
     }

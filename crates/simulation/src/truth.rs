@@ -216,7 +216,7 @@ impl Truth {
     /// Whose wish a change is.
     #[must_use]
     pub fn intent_of(&self, change_id: &str) -> Option<&Intent> {
-        self.began.iter().find(|it| it.change_id == change_id)?.intent.as_ref()
+        self.began.iter().find(|change| change.change_id == change_id)?.intent.as_ref()
     }
 
     /// Whether a service was deleted after a time.

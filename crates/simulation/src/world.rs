@@ -119,7 +119,7 @@ pub fn world() -> Rc<World> {
 /// The true time.
 #[must_use]
 pub fn true_time() -> DateTime<Utc> {
-    WORLD.with(|world| world.borrow().as_ref().map(|it| it.now())).unwrap_or_default()
+    WORLD.with(|world| world.borrow().as_ref().map(|world| world.now())).unwrap_or_default()
 }
 
 /// The time by the clock of whoever asks: a plain `fn()`, as the product wants it.
@@ -183,7 +183,7 @@ impl World {
             numbers: RefCell::default(),
             plan,
         });
-        WORLD.with(|it| *it.borrow_mut() = Some(Rc::clone(&world)));
+        WORLD.with(|current| *current.borrow_mut() = Some(Rc::clone(&world)));
         for n in 0..world.plan.services.len() {
             world.make_service(&world.site(n), n);
         }
@@ -192,7 +192,7 @@ impl World {
 
     /// This thread is in no run any more.
     pub fn leave() {
-        WORLD.with(|it| *it.borrow_mut() = None);
+        WORLD.with(|current| *current.borrow_mut() = None);
     }
 
     /// The true time.
@@ -235,7 +235,7 @@ impl World {
     /// Whether the service's breaker rolls back.
     #[must_use]
     pub fn rolls_back(&self, site: &Site) -> bool {
-        self.plan.services.iter().any(|it| it.name == site.service && it.rolls_back)
+        self.plan.services.iter().any(|service| service.name == site.service && service.rolls_back)
     }
 
     /// A number that counts up for each name.
@@ -263,7 +263,9 @@ impl World {
     pub fn outage(&self, service: &str, action: &str) -> Option<Fault> {
         let at = u64::try_from(self.elapsed().as_millis()).unwrap_or_default();
         let mut outages = self.plan.outages.iter().filter(|_| !self.is_quiet.get());
-        let out = outages.find(|it| (it.of == action || it.of == service) && (it.from..it.until).contains(&at))?;
+        let out = outages.find(|outage| {
+            (outage.of == action || outage.of == service) && (outage.from..outage.until).contains(&at)
+        })?;
         match out.fault {
             fault if fault.impossible(action).is_none() => Some(fault),
             Fault::Throttled => Some(Fault::CancelledThrottling),
@@ -320,7 +322,7 @@ impl World {
 
     /// Makes a service anew that was deleted: its first deployment is somebody else's, and has events like any other.
     pub fn make_anew(self: &Rc<Self>, site: &Site) {
-        let n = self.plan.services.iter().position(|it| it.name == site.service).unwrap_or_default();
+        let n = self.plan.services.iter().position(|service| service.name == site.service).unwrap_or_default();
         let id = self.make_service(site, n);
         self.cloud.edit(site, |service| {
             service["deployments"][0]["rolloutState"] = "IN_PROGRESS".into();
@@ -332,7 +334,7 @@ impl World {
     /// Notes a deployment that began, and that it took another one's place.
     pub fn began(&self, site: &Site, id: &str, by: Option<Intent>, is_late: bool) {
         let mut truth = self.truth.borrow_mut();
-        for other in truth.deployments.values_mut().filter(|it| it.site == *site) {
+        for other in truth.deployments.values_mut().filter(|deployment| deployment.site == *site) {
             match other.end {
                 End::Open => other.is(End::Superseded, self.now()),
                 End::RollingBack => other.is(End::SupersededRollingBack, self.now()),

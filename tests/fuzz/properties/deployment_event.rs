@@ -150,13 +150,15 @@ fn followed(value: &Value) {
     let service = Service::new(members.clone(), None);
     let _ = (service.updated_at(), service.task_definition_arn(), service.deployment_controller(), service.status());
     let ids: Vec<String> = match members.get("deployments").and_then(Value::as_array) {
-        Some(list) => list.iter().filter_map(|it| it.get("id")?.as_str().map(str::to_owned)).take(4).collect(),
+        Some(list) => list.iter().filter_map(|entry| entry.get("id")?.as_str().map(str::to_owned)).take(4).collect(),
         None => vec!["ecs-svc/1".to_owned()],
     };
     let known: Option<ServiceDeployment> =
-        members.get("serviceDeployment").and_then(|it| serde_json::from_value(it.clone()).ok());
-    let listed: Vec<ServiceDeploymentSummary> =
-        members.get("serviceDeployments").and_then(|it| serde_json::from_value(it.clone()).ok()).unwrap_or_default();
+        members.get("serviceDeployment").and_then(|value| serde_json::from_value(value.clone()).ok());
+    let listed: Vec<ServiceDeploymentSummary> = members
+        .get("serviceDeployments")
+        .and_then(|value| serde_json::from_value(value.clone()).ok())
+        .unwrap_or_default();
     let started_at = DateTime::from_timestamp(1_795_000_000, 0).unwrap();
     for id in &ids {
         let before = ids.first().map(String::as_str);

@@ -39,7 +39,7 @@ fn export(data: &[u8]) {
                 let backwards: Vec<&[u8]> = lines.iter().rev().copied().collect();
                 let again = verify_export(backwards.join(&b'\n').as_slice()).unwrap();
                 let oks = |found: &std::collections::BTreeMap<String, Verification>| -> Vec<(String, bool)> {
-                    found.iter().map(|(service, it)| (service.clone(), it.ok)).collect()
+                    found.iter().map(|(service, verification)| (service.clone(), verification.ok)).collect()
                 };
                 assert_eq!(oks(&again), oks(&found));
             }
@@ -215,7 +215,8 @@ fn edited(data: &[u8]) {
         items
     };
     let is_pointer = |item: &&RawRecord| !item.contains_key("seq");
-    let records = |items: &[RawRecord]| sorted(&items.iter().filter(|it| !is_pointer(it)).cloned().collect::<Vec<_>>());
+    let records =
+        |items: &[RawRecord]| sorted(&items.iter().filter(|record| !is_pointer(record)).cloned().collect::<Vec<_>>());
     // Pointers stand beside the chain: one that is gone, or there twice, is no record's loss.
     assert!(!found.ok || records(&items) == records(original), "an edit went unnoticed: {items:?}");
     assert!(found.ok || sorted(&items) != sorted(original), "{found:?}");

@@ -18,7 +18,7 @@ pub(crate) fn check(data: &[u8]) {
     );
     assert_eq!(groups.len() + usize::from(!others.is_empty()), 1, "a message is a push, or is none");
     for group in &groups {
-        assert_eq!(group.iter().map(|it| it.message.as_str()).collect::<Vec<_>>(), ["m-1", "m-2"]);
+        assert_eq!(group.iter().map(|delivery| delivery.message.as_str()).collect::<Vec<_>>(), ["m-1", "m-2"]);
         pushed(&group[0].push);
     }
     if let Ok(value) = serde_json::from_str::<Value>(text) {

@@ -87,7 +87,8 @@ fn permitted(target: &AllowedUrl, url: &str) {
     // The only private address that is configured, and no name that resolves to one: that is seen when it is resolved.
     let host =
         authority.rsplit_once(':').filter(|(_, port)| !port.contains(']')).map_or(authority.as_str(), |(host, _)| host);
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().map(|it| it.to_canonical());
+    let address =
+        host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().map(|address| address.to_canonical());
     let never = match address {
         Ok(IpAddr::V4(v4)) => {
             let is_private = v4.is_private() && host != "10.0.0.1";

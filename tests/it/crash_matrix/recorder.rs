@@ -90,7 +90,7 @@ fn end(world: &World, before: usize) -> End {
     let deployments =
         items.iter().map(|item| (item["outcomes"].clone(), item.contains_key("open"), item["undoes"] != ""));
     let mut deployments: Vec<_> = deployments.collect();
-    deployments.sort_by_key(|it| format!("{it:?}"));
+    deployments.sort_by_key(|deployment| format!("{deployment:?}"));
     End { kinds: ledger::kinds(&world.records(&Site::target())).split_off(before), deployments }
 }
 

@@ -84,7 +84,10 @@ impl Registry {
 
     /// Path and `Authorization` of each request.
     pub(crate) fn heard(&self) -> Vec<(String, Option<String>)> {
-        self.requests().iter().map(|it| (it.path.clone(), it.header("authorization").map(str::to_owned))).collect()
+        self.requests()
+            .iter()
+            .map(|request| (request.path.clone(), request.header("authorization").map(str::to_owned)))
+            .collect()
     }
 }
 

@@ -114,12 +114,12 @@ impl Cloud {
     /// Whether the deployment is the service's PRIMARY one, and the service is ACTIVE.
     #[must_use]
     pub fn is_primary(&self, site: &Site, id: &str) -> bool {
-        self.find(site).is_some_and(|it| it["status"] == "ACTIVE" && it["deployments"][0]["id"] == id)
+        self.find(site).is_some_and(|service| service["status"] == "ACTIVE" && service["deployments"][0]["id"] == id)
     }
 
     /// The first tasks of a deployment start.
     pub fn progress(&self, site: &Site, id: &str) {
-        if let Some(current) = self.current(site).filter(|it| it["status"] == "PENDING") {
+        if let Some(current) = self.current(site).filter(|deployment| deployment["status"] == "PENDING") {
             self.set_status(site, current, "IN_PROGRESS", &json!({"startedAt": seconds(self.now())}));
         }
         self.event(site, id, "SERVICE_DEPLOYMENT_IN_PROGRESS", &format!("ECS deployment {id} in progress."));
@@ -173,7 +173,10 @@ impl Cloud {
             let mut new = new_deployment(&id, task_definition, &network, now);
             new["rolloutState"] = "IN_PROGRESS".into();
             new["rolloutStateReason"] = reason.clone().into();
-            service["deployments"].as_array_mut().expect("deployments").retain(|it| it["id"] != id.as_str());
+            service["deployments"]
+                .as_array_mut()
+                .expect("deployments")
+                .retain(|deployment| deployment["id"] != id.as_str());
             put_first(service, new);
             let number = to.rsplit('/').next().unwrap_or_default();
             service["currentServiceRevisions"] = json!([{"arn": site.arn("service-revision", Some(number)),
@@ -271,13 +274,13 @@ pub(super) fn list(
     let [Some(after), Some(before)] = between else {
         return refusal("InvalidParameterException", "this stub wants createdAt");
     };
-    let is_listed = |it: &&Value| {
-        let created = it["createdAt"].as_f64().unwrap_or_default();
-        it["serviceArn"] == arn.as_str() && (after..=before).contains(&created)
+    let is_listed = |deployment: &&Value| {
+        let created = deployment["createdAt"].as_f64().unwrap_or_default();
+        deployment["serviceArn"] == arn.as_str() && (after..=before).contains(&created)
     };
-    let listed = place.service_deployments.values().filter_map(|it| it.as_of(as_of)).filter(is_listed).map(|it| {
-        json!({"serviceDeploymentArn": it["serviceDeploymentArn"], "serviceArn": arn, "status": it["status"],
-               "createdAt": it["createdAt"], "targetServiceRevisionArn": it["targetServiceRevision"]["arn"]})
+    let listed = place.service_deployments.values().filter_map(|deployment| deployment.as_of(as_of)).filter(is_listed).map(|deployment| {
+        json!({"serviceDeploymentArn": deployment["serviceDeploymentArn"], "serviceArn": arn, "status": deployment["status"],
+               "createdAt": deployment["createdAt"], "targetServiceRevisionArn": deployment["targetServiceRevision"]["arn"]})
     });
     Ok(json!({"serviceDeployments": listed.collect::<Vec<_>>()}))
 }

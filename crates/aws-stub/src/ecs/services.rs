@@ -93,7 +93,7 @@ pub(super) fn describe(
     let (mut services, mut failures) = (Vec::new(), Vec::new());
     for name in asked {
         let name = short(&name);
-        match place.services.get(&(cluster.clone(), name.clone())).and_then(|it| it.as_of(as_of)) {
+        match place.services.get(&(cluster.clone(), name.clone())).and_then(|service| service.as_of(as_of)) {
             Some(service) => {
                 let mut service = service.clone();
                 if !with_tags {

@@ -44,13 +44,13 @@ pub(super) fn verify(export: Export, older: Option<Export>) -> Vec<Verified> {
         Some(older) => export.verify_against(older),
         None => export.verify(),
     };
-    let verdict = |it: Verification| Verdict {
-        ok: Some(it.ok),
-        verified: it.verified,
-        fault: it.fault.map(|fault| ChainFault { record: Some(fault.record), what: Some(fault.what) }),
+    let verdict = |verification: Verification| Verdict {
+        ok: Some(verification.ok),
+        verified: verification.verified,
+        fault: verification.fault.map(|fault| ChainFault { record: Some(fault.record), what: Some(fault.what) }),
     };
     let mut verified: Vec<Verified> =
-        found.into_iter().map(|(service, it)| Verified { service, verdict: verdict(it) }).collect();
+        found.into_iter().map(|(service, verification)| Verified { service, verdict: verdict(verification) }).collect();
     verified.sort_by_key(Verified::is_whole);
     verified
 }

@@ -24,16 +24,20 @@ use crate::service::Service;
 pub(crate) async fn run(arguments: Arguments, screen: &mut Screen) -> Result<Exit, CommandFailure> {
     let shared = &arguments.shared;
     match arguments.command {
-        Command::Update(it) => change::update(&Functions::new(shared).await?, screen, it.wanted, it.dry_run).await,
-        Command::Plan(it) => change::plan(&Functions::new(shared).await?, screen, it.wanted, it.exit_code).await,
-        Command::Restore(it) => change::restore(&Functions::new(shared).await?, screen, it).await,
-        Command::History(it) if it.web => crate::web::serve(Functions::new(shared).await?, screen, &it).await,
-        Command::History(it) => history::run(&Functions::new(shared).await?, screen, &it).await,
-        Command::Verify(it) if !it.export.is_empty() => verify::offline(screen, &it.export, &it.against),
-        Command::Verify(it) => verify::online(&Functions::new(shared).await?, screen, it.service.as_ref()).await,
-        Command::Targets(it) => targets::run(shared, screen, it).await,
-        Command::Rollout(it) => rollout::run(shared, screen, it).await,
-        Command::Invoke(it) => invoke::run(shared, &it).await,
+        Command::Update(asked) => {
+            change::update(&Functions::new(shared).await?, screen, asked.wanted, asked.dry_run).await
+        }
+        Command::Plan(asked) => {
+            change::plan(&Functions::new(shared).await?, screen, asked.wanted, asked.exit_code).await
+        }
+        Command::Restore(asked) => change::restore(&Functions::new(shared).await?, screen, asked).await,
+        Command::History(asked) if asked.web => crate::web::serve(Functions::new(shared).await?, screen, &asked).await,
+        Command::History(asked) => history::run(&Functions::new(shared).await?, screen, &asked).await,
+        Command::Verify(asked) if !asked.export.is_empty() => verify::offline(screen, &asked.export, &asked.against),
+        Command::Verify(asked) => verify::online(&Functions::new(shared).await?, screen, asked.service.as_ref()).await,
+        Command::Targets(asked) => targets::run(shared, screen, asked).await,
+        Command::Rollout(asked) => rollout::run(shared, screen, asked).await,
+        Command::Invoke(asked) => invoke::run(shared, &asked).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "ecs-updater", &mut script);

@@ -121,7 +121,8 @@ fn incomplete(unread: &[CommandFailure], accounts: usize) -> Option<CommandFailu
         return None;
     }
     let place = |failure: &CommandFailure| failure.place.clone().unwrap_or_default();
-    let affected: BTreeSet<_> = unread.iter().map(|it| place(it).chars().take(12).collect::<String>()).collect();
+    let affected: BTreeSet<_> =
+        unread.iter().map(|failure| place(failure).chars().take(12).collect::<String>()).collect();
     let mut lines = vec![format!("{} of {accounts} accounts could not be read in full:", affected.len())];
     for failure in unread.iter().take(MAX_UNREAD) {
         let code = failure.code.as_ref().map(|code| format!("{code}: ")).unwrap_or_default();
@@ -133,7 +134,7 @@ fn incomplete(unread: &[CommandFailure], accounts: usize) -> Option<CommandFailu
     let mut failure = CommandFailure::new(Exit::Failed, lines.join("\n")).code("Incomplete");
     // What to do, once for each kind of failure, with its first place as the example.
     let mut advised = BTreeSet::new();
-    for first in unread.iter().take(MAX_UNREAD).filter(|it| advised.insert(it.code.clone())) {
+    for first in unread.iter().take(MAX_UNREAD).filter(|failure| advised.insert(failure.code.clone())) {
         failure.advice.extend(first.advice.iter().cloned());
     }
     Some(failure.advise("What is listed is not everything. --exclude-account leaves an account out."))
@@ -149,7 +150,7 @@ fn input(
     let changes = change != UpdateEvent::default();
     let input = to_json(&WavesInput { change: Some(change), waves: Some(waves), ..pace_of(pace) })?;
     // Without a change it is not complete yet: `rollout` adds it, and checks then.
-    if changes { Input::check(input, region).map(|it| it.document) } else { Ok(input) }
+    if changes { Input::check(input, region).map(|checked| checked.document) } else { Ok(input) }
 }
 
 /// Writes each wave into a file, one service a line, and names the object that it is to become.

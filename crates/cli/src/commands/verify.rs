@@ -56,13 +56,14 @@ pub(super) fn offline(screen: &Screen, files: &[PathBuf], older: &[PathBuf]) -> 
     }
     let older = if older.is_empty() { None } else { Some(export::read(whole(older)?, "--against")?) };
     let verified = export::verify(export::read(whole(files)?, "--export")?, older);
-    let broken: Vec<&str> = verified.iter().filter(|it| !it.is_whole()).map(|it| it.service.as_str()).collect();
+    let broken: Vec<&str> =
+        verified.iter().filter(|ledger| !ledger.is_whole()).map(|ledger| ledger.service.as_str()).collect();
     if screen.is_json() {
         let services: Vec<Value> = verified.iter().map(as_json).collect();
         Screen::json(&json!({"ok": broken.is_empty(), "services": services}), true)?;
     } else {
-        for it in &verified {
-            show(screen, &it.service, it.is_whole(), &it.verdict)?;
+        for ledger in &verified {
+            show(screen, &ledger.service, ledger.is_whole(), &ledger.verdict)?;
         }
         screen.say(
             "\nAn export has no heads: records missing at the end of a ledger go unnoticed here, unless an older export has \
@@ -105,9 +106,9 @@ fn show(screen: &Screen, service: &str, ok: bool, verdict: &Verdict) -> Result<(
     ])
 }
 
-fn as_json(it: &Verified) -> Value {
-    let fault = it.verdict.fault.as_ref().map(|fault| json!({"record": fault.record, "what": fault.what}));
-    json!({"service": it.service, "ok": it.verdict.ok, "verified": it.verdict.verified, "fault": fault})
+fn as_json(ledger: &Verified) -> Value {
+    let fault = ledger.verdict.fault.as_ref().map(|fault| json!({"record": fault.record, "what": fault.what}));
+    json!({"service": ledger.service, "ok": ledger.verdict.ok, "verified": ledger.verdict.verified, "fault": fault})
 }
 
 /// The file as it is, or unpacked where it is gzip.

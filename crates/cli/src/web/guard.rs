@@ -91,7 +91,7 @@ async fn decide(guard: &Guard, request: Request, next: Next) -> Response {
     if !guard.is_here(request.headers()) {
         return plain(StatusCode::MISDIRECTED_REQUEST, "This is a page of one machine, and the request names another.");
     }
-    let token = request.uri().query().and_then(|query| query.split('&').find_map(|it| it.strip_prefix("token=")));
+    let token = request.uri().query().and_then(|query| query.split('&').find_map(|part| part.strip_prefix("token=")));
     // Whoever does not name the path has not been let in, whatever cookie comes along.
     let is_below = request.uri().path().starts_with(&guard.path);
     match token.filter(|_| is_below) {

@@ -323,7 +323,7 @@ pub(super) async fn build(functions: &Functions, filters: Filters) -> (StatusCod
         view.problem = Some(Problem {
             code: failure.code.as_deref().map(clean).unwrap_or_default(),
             message: clean_lines(&failure.message),
-            advice: failure.advice.iter().map(|it| clean(it)).collect(),
+            advice: failure.advice.iter().map(|line| clean(line)).collect(),
         });
     }
     (status, view.render())

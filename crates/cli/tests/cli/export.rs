@@ -190,7 +190,8 @@ async fn broken_ledgers_come_first_and_the_verdict_last() {
     let last = ran.out.trim_end().lines().last().unwrap();
     assert_eq!(last, "BROKEN: 1 of 3 ledgers, 222222222222/eu-west-1/prod/web");
     let ran = stub.run_with_input(&["verify", "--export", "-", "-o", "json"], input.as_bytes()).await;
-    let services = ran.json()["services"].as_array().unwrap().iter().map(|it| it["ok"].clone()).collect::<Vec<_>>();
+    let services =
+        ran.json()["services"].as_array().unwrap().iter().map(|service| service["ok"].clone()).collect::<Vec<_>>();
     assert_eq!(services, [json!(false), json!(true), json!(true)]);
 }
 

@@ -182,7 +182,7 @@ impl Ran {
     /// Fails where it holds what a terminal would obey.
     pub(crate) fn is_harmless(&self) {
         for text in [&self.out, &self.err] {
-            assert!(!text.chars().any(|it| is_unseen(it) && it != '\n'), "{text:?}");
+            assert!(!text.chars().any(|character| is_unseen(character) && character != '\n'), "{text:?}");
         }
     }
 }

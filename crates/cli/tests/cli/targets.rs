@@ -67,7 +67,8 @@ async fn every_page_of_every_list_is_read() {
     let ran = aws.run(&["targets", "--organization", "-o", "json"]).await;
     assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{ran:?}");
     let found = waves(&ran.json()).concat();
-    let expected: Vec<&str> = all.iter().copied().filter(|it| !it.contains('!') && !it.starts_with('9')).collect();
+    let expected: Vec<&str> =
+        all.iter().copied().filter(|name| !name.contains('!') && !name.starts_with('9')).collect();
     assert_eq!(found, expected);
     assert_eq!(ran.json()["change"], json!({}));
     // Each account was entered once, by the reader role.

@@ -68,7 +68,7 @@ fn entries(container: &Value, list: &str) -> Map<String, Value> {
 
 fn containers(definition: &Value) -> Map<String, Value> {
     let containers = definition.get("containerDefinitions").and_then(Value::as_array).into_iter().flatten();
-    containers.filter_map(|it| Some((it.get("name")?.as_str()?.to_owned(), it.clone()))).collect()
+    containers.filter_map(|container| Some((container.get("name")?.as_str()?.to_owned(), container.clone()))).collect()
 }
 
 #[cfg(test)]
@@ -77,7 +77,10 @@ mod tests {
     use serde_json::json;
 
     fn lines(from: &Value, to: &Value) -> Vec<String> {
-        differences(from, to).iter().map(|it| format!("{}: {} -> {}", it.path, it.from, it.to)).collect()
+        differences(from, to)
+            .iter()
+            .map(|difference| format!("{}: {} -> {}", difference.path, difference.from, difference.to))
+            .collect()
     }
 
     #[test]

@@ -253,15 +253,15 @@ impl RolledBack {
 #[must_use]
 pub fn ended_since(service: &Service, since: DateTime<Utc>) -> Vec<RolledBack> {
     let deployments = deployments(service);
-    let is_rolled_back = deployments.iter().any(|it| it.status == "PRIMARY" && it.rolls_back());
-    let ended = deployments.into_iter().filter(|it| {
-        let is_later = it.created_at.and_then(time).is_some_and(|created| created >= since - CLOCK_TOLERANCE);
-        is_later && it.status != "PRIMARY" && (it.rollout() == "FAILED" || is_rolled_back)
+    let is_rolled_back = deployments.iter().any(|deployment| deployment.status == "PRIMARY" && deployment.rolls_back());
+    let ended = deployments.into_iter().filter(|deployment| {
+        let is_later = deployment.created_at.and_then(time).is_some_and(|created| created >= since - CLOCK_TOLERANCE);
+        is_later && deployment.status != "PRIMARY" && (deployment.rollout() == "FAILED" || is_rolled_back)
     });
-    let told = |it: Deployment| RolledBack {
-        deployment: it.id,
-        reason: it.rollout_state_reason,
-        task_definition: it.task_definition,
+    let told = |deployment: Deployment| RolledBack {
+        deployment: deployment.id,
+        reason: deployment.rollout_state_reason,
+        task_definition: deployment.task_definition,
     };
     ended.map(told).collect()
 }
@@ -270,15 +270,16 @@ pub fn ended_since(service: &Service, since: DateTime<Utc>) -> Vec<RolledBack> {
 #[must_use]
 pub fn said_of(service: &Service, deployment_id: &str) -> Option<EcsView> {
     let deployments = deployments(service);
-    let own = deployments.iter().find(|it| it.id == deployment_id)?;
-    let earlier = deployments.iter().filter(|it| it.id != own.id && it.created_at < own.created_at);
+    let own = deployments.iter().find(|deployment| deployment.id == deployment_id)?;
+    let earlier =
+        deployments.iter().filter(|deployment| deployment.id != own.id && deployment.created_at < own.created_at);
     let predecessor =
         earlier.max_by(|one, other| one.created_at.unwrap_or(0.0).total_cmp(&other.created_at.unwrap_or(0.0)));
     let is_primary = own.status == "PRIMARY";
     Some(EcsView {
         created_at: own.created_at.and_then(time),
         predecessor_runs: predecessor
-            .and_then(|it| it.task_definition.clone())
+            .and_then(|deployment| deployment.task_definition.clone())
             .or_else(|| service.replaced.clone().filter(|_| is_primary)),
         service_deployment: service.service_deployment().filter(|_| is_primary).map(str::to_owned),
         rolls_back: own.rolls_back() || (is_primary && service.is_a_rollback),
@@ -304,11 +305,13 @@ impl Listing {
     /// What `listed` says of the deployment that was created at `created_at`.
     #[must_use]
     pub fn of(listed: &[ServiceDeploymentSummary], created_at: DateTime<Utc>) -> Self {
-        let before =
-            listed.iter().filter_map(|it| Some((it.created_at()?, it))).filter(|(at, _)| *at <= created_at + ROUNDING);
+        let before = listed
+            .iter()
+            .filter_map(|summary| Some((summary.created_at()?, summary)))
+            .filter(|(at, _)| *at <= created_at + ROUNDING);
         match before.max_by_key(|(at, _)| *at) {
             Some((at, _)) if at + CLOCK_TOLERANCE >= created_at => Self::Own,
-            Some((_, it)) if it.status.starts_with("ROLLBACK_") => Self::OfARollback,
+            Some((_, summary)) if summary.status.starts_with("ROLLBACK_") => Self::OfARollback,
             Some(_) => Self::Neither,
             None => Self::Nothing,
         }
@@ -320,21 +323,23 @@ impl Listing {
 #[must_use]
 pub fn definitions_of(service: &Service, deployment_id: &str) -> Option<BTreeSet<String>> {
     let deployments = deployments(service);
-    let own = deployments.iter().find(|it| it.id == deployment_id)?;
+    let own = deployments.iter().find(|deployment| deployment.id == deployment_id)?;
     own.task_definition.as_ref()?;
-    Some(deployments.into_iter().filter_map(|it| it.task_definition).collect())
+    Some(deployments.into_iter().filter_map(|deployment| deployment.task_definition).collect())
 }
 
 /// Whether events tell how deployments of a service end. Of blue/green, linear and canary ones that is not documented.
 #[must_use]
 pub fn is_rolling(service: &Service) -> bool {
-    let strategy = service.parameter("deploymentConfiguration").and_then(|it| it.get("strategy")?.as_str());
+    let strategy =
+        service.parameter("deploymentConfiguration").and_then(|configuration| configuration.get("strategy")?.as_str());
     strategy.is_none_or(|strategy| strategy == "ROLLING")
 }
 
 fn deployments(service: &Service) -> Vec<Deployment> {
     let list = service.parameter("deployments").and_then(Value::as_array);
-    list.map(|list| list.iter().filter_map(|it| serde_json::from_value(it.clone()).ok()).collect()).unwrap_or_default()
+    list.map(|list| list.iter().filter_map(|entry| serde_json::from_value(entry.clone()).ok()).collect())
+        .unwrap_or_default()
 }
 
 /// One entry of `deployments` of `DescribeServices`.
@@ -389,7 +394,7 @@ impl TrackedDeployment<'_> {
             let created = listed.created_at.and_then(time)?;
             Some((created - self.started_at).abs()).filter(|apart| *apart <= SAME_TIME_TOLERANCE)
         };
-        self.by_number(list).or_else(|| may_be.filter(|it| distance(it).is_some()).min_by_key(distance))
+        self.by_number(list).or_else(|| may_be.filter(|summary| distance(summary).is_some()).min_by_key(distance))
     }
 
     /// The one whose revision has its number.
@@ -420,11 +425,12 @@ impl TrackedDeployment<'_> {
     pub fn is_contradicted(&self, service: &Service, known: &ServiceDeployment) -> bool {
         let is_over =
             matches!(known.status.as_str(), "SUCCESSFUL" | "STOPPED" | "ROLLBACK_SUCCESSFUL" | "ROLLBACK_FAILED");
-        let own = deployments(service).into_iter().find(|it| it.id == self.id);
+        let own = deployments(service).into_iter().find(|deployment| deployment.id == self.id);
         let Some(own) = own.filter(|own| own.status == "PRIMARY" && own.rollout() == "IN_PROGRESS") else {
             return false;
         };
-        let has_number = self.has_number(known.target_service_revision.as_ref().and_then(|it| it.arn.as_deref()));
+        let has_number =
+            self.has_number(known.target_service_revision.as_ref().and_then(|revision| revision.arn.as_deref()));
         let is_named = self.service_deployment == Some(&known.service_deployment_arn)
             && own.created_at.zip(known.created_at).is_some_and(|(own, known)| known >= own);
         is_over && !has_number && !is_named
@@ -438,8 +444,8 @@ impl TrackedDeployment<'_> {
             return self.of_deleted(known);
         }
         let deployments = deployments(service);
-        let primary = deployments.iter().find(|it| it.status == "PRIMARY");
-        let own = deployments.iter().find(|it| it.id == self.id);
+        let primary = deployments.iter().find(|deployment| deployment.status == "PRIMARY");
+        let own = deployments.iter().find(|deployment| deployment.id == self.id);
         match known {
             Some(known) if self.is_contradicted(service, known) => {
                 DeploymentStatus::Open(format!("IN_PROGRESS, and {} is {}", known.service_deployment_arn, known.status))
@@ -473,7 +479,9 @@ impl TrackedDeployment<'_> {
         let is_current = |arn: &str| arn == known.service_deployment_arn;
         is_rolling_back
             && service.service_deployment().is_some_and(|arn| !is_current(arn))
-            && primary.is_some_and(|it| it.id != self.id && self.is_newer(it) && !it.rolls_back())
+            && primary.is_some_and(|deployment| {
+                deployment.id != self.id && self.is_newer(deployment) && !deployment.rolls_back()
+            })
     }
 
     /// Whether another deployment took over though this one's service deployment is still under way by what was read: that may be older than
@@ -520,13 +528,13 @@ impl TrackedDeployment<'_> {
         let because = || OutcomeDetail { reason: known.reason(), ..OutcomeDetail::default() };
         match known.status.as_str() {
             "SUCCESSFUL" => {
-                let wanted = known.target_service_revision.as_ref().and_then(|it| it.requested_task_count);
+                let wanted = known.target_service_revision.as_ref().and_then(|revision| revision.requested_task_count);
                 let wanted = own.and_then(|own| own.desired_count).or(wanted);
                 ended(Kind::Completed, OutcomeDetail { no_tasks_wanted: wanted == Some(0), ..OutcomeDetail::default() })
             }
             "ROLLBACK_SUCCESSFUL" => {
-                let there = primary.filter(|it| it.id != self.id);
-                let revision = known.rollback.as_ref().and_then(|it| it.service_revision_arn.clone());
+                let there = primary.filter(|deployment| deployment.id != self.id);
+                let revision = known.rollback.as_ref().and_then(|rollback| rollback.service_revision_arn.clone());
                 let to =
                     RollbackTarget { service_revision: revision, ..there.map(RollbackTarget::of).unwrap_or_default() };
                 ended(Kind::RolledBack, OutcomeDetail { rolled_back_to: Some(to), ..because() })
@@ -546,7 +554,7 @@ impl TrackedDeployment<'_> {
 
     /// The first deployment that came after this one and is no rollback, unless ECS had given this one up before.
     fn superseder(&self, all: &[Deployment]) -> Option<Superseder> {
-        let took_over = all.iter().filter(|it| self.is_newer(it) && self.may_supersede(it));
+        let took_over = all.iter().filter(|deployment| self.is_newer(deployment) && self.may_supersede(deployment));
         let first =
             took_over.min_by(|one, other| one.created_at.partial_cmp(&other.created_at).unwrap_or(Ordering::Equal))?;
         Some(Superseder {
@@ -576,7 +584,7 @@ impl TrackedDeployment<'_> {
         let ended = |kind, detail| DeploymentStatus::Ended(Box::new(Outcome { kind, detail }));
         let Some(primary) = primary else { return DeploymentStatus::Open("the service has no deployment".to_owned()) };
         let rolled_back = |failed: Option<&Deployment>| {
-            let reason = failed.and_then(|it| it.rollout_state_reason.clone());
+            let reason = failed.and_then(|deployment| deployment.rollout_state_reason.clone());
             match primary.rollout() {
                 "COMPLETED" => ended(
                     Kind::RolledBack,
@@ -695,19 +703,21 @@ impl ServiceDeployment {
 
     /// Whether the circuit breaker or an alarm found it failing.
     fn is_triggered(&self) -> bool {
-        let triggered = |it: &Option<Monitor>| it.as_ref().and_then(|it| it.status.as_deref()) == Some("TRIGGERED");
+        let triggered = |monitor: &Option<Monitor>| {
+            monitor.as_ref().and_then(|monitor| monitor.status.as_deref()) == Some("TRIGGERED")
+        };
         triggered(&self.deployment_circuit_breaker) || triggered(&self.alarms)
     }
 
     fn reason(&self) -> Option<String> {
-        let rollback = self.rollback.as_ref().and_then(|it| it.reason.clone());
+        let rollback = self.rollback.as_ref().and_then(|rollback| rollback.reason.clone());
         let reason = rollback.or_else(|| self.status_reason.clone()).filter(|reason| !reason.is_empty());
         with_alarms(reason, &self.alarms())
     }
 
     /// Names of the alarms that rang.
     fn alarms(&self) -> String {
-        self.alarms.as_ref().map(|it| it.triggered_alarm_names.join(", ")).unwrap_or_default()
+        self.alarms.as_ref().map(|alarms| alarms.triggered_alarm_names.join(", ")).unwrap_or_default()
     }
 }
 
@@ -738,7 +748,10 @@ fn rollback_is_on(service: &Service) -> bool {
     let configuration = service.parameter("deploymentConfiguration");
     ["deploymentCircuitBreaker", "alarms"].iter().any(|monitor| {
         let is = |name: &str| {
-            configuration.and_then(|it| it.get(monitor)?.get(name)).and_then(Value::as_bool).unwrap_or_default()
+            configuration
+                .and_then(|configuration| configuration.get(monitor)?.get(name))
+                .and_then(Value::as_bool)
+                .unwrap_or_default()
         };
         is("enable") && is("rollback")
     })

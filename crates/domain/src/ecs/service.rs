@@ -230,17 +230,20 @@ impl Snapshot {
         let definition = self.task_definition.as_deref();
         let reported = definition.and_then(|definition| {
             let containers = &definition.containers;
-            containers.iter().find(|it| Some(it.name.as_str()) == container).or_else(|| containers.first())
+            containers
+                .iter()
+                .find(|candidate| Some(candidate.name.as_str()) == container)
+                .or_else(|| containers.first())
         });
         ServiceState {
             cluster_arn: self.service.cluster_arn().to_owned(),
             service_arn: self.service.arn().to_owned(),
-            task_definition_name: reported.map(|it| it.name.clone()),
+            task_definition_name: reported.map(|container| container.name.clone()),
             task_definition_family: definition.map(|definition| definition.family.clone()),
             task_definition_arn: definition.map(|definition| definition.arn.clone()),
-            service_image: reported.map(|it| it.image.clone()),
+            service_image: reported.map(|container| container.image.clone()),
             images: definition.map(TaskDefinition::images).unwrap_or_default(),
-            service_memory: reported.and_then(|it| it.memory),
+            service_memory: reported.and_then(|container| container.memory),
             tags: self
                 .service
                 .tags

@@ -153,7 +153,7 @@ pub fn superseder_among(
     let json = |record: &RawRecord, name: &str| serde_json::from_str::<Value>(&text(record, name)?).ok();
     let followed = |record: &&RawRecord| {
         let before = json(record, "before");
-        let is_after = before.as_ref().and_then(|it| it.get("deploymentId")?.as_str()) == Some(deployment_id);
+        let is_after = before.as_ref().and_then(|state| state.get("deploymentId")?.as_str()) == Some(deployment_id);
         let began = text(record, "change_id").and_then(|id| ChangeId::parse(&id).ok()).map(|id| id.time());
         let is_cause = stopped_at.zip(began).is_none_or(|(stopped, began)| began <= stopped + CLOCK_TOLERANCE);
         is_after && is_cause && text(record, "deployment_id").is_some_and(|id| id != deployment_id)
@@ -163,7 +163,7 @@ pub fn superseder_among(
     Some(Superseder {
         deployment_id: text(record, "deployment_id")?,
         change_id: text(record, "change_id"),
-        task_definition: after.and_then(|it| Some(it.get("taskDefinitionArn")?.as_str()?.to_owned())),
+        task_definition: after.and_then(|state| Some(state.get("taskDefinitionArn")?.as_str()?.to_owned())),
     })
 }
 

@@ -194,7 +194,8 @@ fn error(records: &[&RawRecord]) -> Option<Value> {
 
 /// What a `STARTED` says that its change sets, for people: records have hidden values as keyed hashes, which say nothing to them.
 fn changes(started: &RawRecord) -> Option<Value> {
-    let mut changes = Some(json(text(started, "changes")?)).filter(|it| it.is_array() || it.is_object())?;
+    let mut changes =
+        Some(json(text(started, "changes")?)).filter(|changes| changes.is_array() || changes.is_object())?;
     for change in changes.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
         let side = |name: &str| change.get(name).cloned().unwrap_or_default();
         let (from, to) = in_words(&side("from"), &side("to"));

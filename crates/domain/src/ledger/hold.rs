@@ -83,7 +83,8 @@ impl<'a> Search<'a> {
             return None;
         }
         let (asked, pinned) = pins(records).into_iter().find_map(|(asked, pinned)| {
-            let asked = ImageReference::parse(&asked).ok().filter(|it| it.repository() == self.image.repository())?;
+            let asked =
+                ImageReference::parse(&asked).ok().filter(|image| image.repository() == self.image.repository())?;
             Some((asked, ImageReference::parse(&pinned).ok()?))
         })?;
         let is_same = asked.tag() == Some(self.tag) && pinned.digest() == self.image.digest();
@@ -125,9 +126,9 @@ impl<'a> Search<'a> {
 
     /// Whether this is the image that was pushed, or its tag.
     fn is_pushed(&self, image: &str) -> bool {
-        ImageReference::parse(image).is_ok_and(|it| {
-            it.repository() == self.image.repository()
-                && (it.tag() == Some(self.tag) || it.digest().is_some() && it.digest() == self.image.digest())
+        ImageReference::parse(image).is_ok_and(|image| {
+            image.repository() == self.image.repository()
+                && (image.tag() == Some(self.tag) || image.digest().is_some() && image.digest() == self.image.digest())
         })
     }
 }

@@ -443,7 +443,7 @@ mod tests {
         ChangeContext {
             service: service_key(),
             change_id: ChangeId::new(DateTime::from_timestamp_millis(1_795_000_000_123).unwrap(), [7; 10]),
-            repositories: repositories.iter().map(|it| (*it).to_owned()).collect(),
+            repositories: repositories.iter().map(|repository| (*repository).to_owned()).collect(),
             requested_by: Some("ann".to_owned()),
             reason: None,
             identity: Identity::Claimed,

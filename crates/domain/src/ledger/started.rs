@@ -181,7 +181,7 @@ mod tests {
         // What has its result, and what changed nothing, is out of the question; what failed is not.
         let of = |result: RawRecord| NewestRecords::of(&[first.clone(), second.clone(), result]);
         let applied = of(record("APPLIED", &change, &json!({"attempt": "2", "deployment_id": "ecs-svc/2"})));
-        assert_eq!(applied.begun.iter().map(|it| it.attempt).collect::<Vec<_>>(), [Attempt::FIRST]);
+        assert_eq!(applied.begun.iter().map(|change| change.attempt).collect::<Vec<_>>(), [Attempt::FIRST]);
         assert_eq!(applied.named, [Named { deployment_id: "ecs-svc/2".to_owned(), since: change.time() }]);
         let failed = of(record("FAILED", &change, &json!({"after": r#"{"deploymentId":"ecs-svc/1"}"#})));
         assert_eq!((failed.begun.len(), failed.begun[0].left.as_deref()), (2, Some("ecs-svc/1")));

@@ -42,10 +42,11 @@ impl Standing {
         let begun = self.position.begun();
         let waited = move |waiting: &Waiting| begun.is_some_and(|begun| *begun > waiting.after);
         let by = self.position.head.as_ref().and_then(|head| head.begun_by.as_ref());
-        let own = by.and_then(|by| self.queue.waiting.iter().position(|it| it.caller == by.caller && waited(it)));
+        let own =
+            by.and_then(|by| self.queue.waiting.iter().position(|waiter| waiter.caller == by.caller && waited(waiter)));
         let had = own.map_or(self.queue.waiting.len(), |own| own + 1);
         let stands = move |waiting: &Waiting| now < waiting.until && waiting.until <= now + LASTS + LEASE_GRACE * 2;
-        let left = self.queue.waiting.iter().enumerate().filter(move |(at, it)| *at >= had || !waited(it));
+        let left = self.queue.waiting.iter().enumerate().filter(move |(at, waiter)| *at >= had || !waited(waiter));
         left.map(|(_, waiting)| waiting).filter(move |waiting| stands(waiting))
     }
 

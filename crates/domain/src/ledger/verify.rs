@@ -229,7 +229,7 @@ impl Chain {
         let link = older.links.iter().find(|link| !stands(link));
         let link = link.map(|link| (link.seq.saturating_sub(1), link.key.to_string()));
         let is_known = |suspect: &Suspect| self.suspect_digests.contains(&suspect.digest);
-        let suspect = older.suspects.iter().find(|suspect| !is_known(suspect)).map(|it| (0, it.place()));
+        let suspect = older.suspects.iter().find(|suspect| !is_known(suspect)).map(|suspect| (0, suspect.place()));
         let records = self.links.len().try_into().unwrap_or(u64::MAX);
         let own: HashSet<Hash> = self.pointers.iter().map(|pointer| pointer.digest).collect();
         let pointer = older.pointers.iter().find(|pointer| !own.contains(&pointer.digest));
@@ -398,8 +398,10 @@ impl Chain {
         if self.pointers.is_empty() {
             return None;
         }
-        let differ =
-            self.pointers.windows(2).find(|pair| pair.first().map(|it| &it.key) == pair.last().map(|it| &it.key));
+        let differ = self
+            .pointers
+            .windows(2)
+            .find(|pair| pair.first().map(|pointer| &pointer.key) == pair.last().map(|pointer| &pointer.key));
         if let Some(pointer) = differ.and_then(<[Pointer]>::first) {
             return Some(ChainFault::new(&pointer.key, DIFFERS));
         }

@@ -42,7 +42,8 @@ pub(super) fn check_deployment_controller(
     let controller = snapshot.service.deployment_controller();
     let Some(taken) = taken_under(controller) else { return Ok(()) };
     let moves_to_ecs =
-        parameters.get("deploymentController").and_then(|it| it.get("type")).and_then(Value::as_str) == Some("ECS");
+        parameters.get("deploymentController").and_then(|controller| controller.get("type")).and_then(Value::as_str)
+            == Some("ECS");
     if moves_to_ecs {
         return Ok(());
     }

@@ -26,7 +26,7 @@ pub(super) fn targets(
             let unknown: Vec<&str> = images
                 .keys()
                 .map(String::as_str)
-                .filter(|name| !definition.containers.iter().any(|it| it.name == *name))
+                .filter(|name| !definition.containers.iter().any(|container| container.name == *name))
                 .collect();
             if unknown.is_empty() {
                 return Ok(images.iter().map(|(name, image)| (name.clone(), image.as_str().to_owned())).collect());
@@ -47,8 +47,8 @@ pub(super) fn targets(
                 [only] => vec![only.name.as_str()],
                 several => several
                     .iter()
-                    .filter(|it| crate::image::repository_of(&it.image) == image.repository())
-                    .map(|it| it.name.as_str())
+                    .filter(|container| crate::image::repository_of(&container.image) == image.repository())
+                    .map(|container| container.name.as_str())
                     .collect(),
             };
             if let [name] = same_repository.as_slice() {
@@ -99,7 +99,10 @@ pub(super) fn check_platforms(
     images: &BTreeMap<String, (String, String)>,
     definition: Option<&TaskDefinition>,
 ) -> Result<(), Failure> {
-    let Some((definition, platform)) = definition.and_then(|it| Some((it, it.platform()?))) else { return Ok(()) };
+    let Some((definition, platform)) = definition.and_then(|definition| Some((definition, definition.platform()?)))
+    else {
+        return Ok(());
+    };
     let lacks = images.values().find_map(|(_, image)| {
         let platforms = request.platforms.get(image).filter(|platforms| !platforms.contains(&platform))?;
         Some((image, platforms))

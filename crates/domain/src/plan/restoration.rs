@@ -84,7 +84,7 @@ fn restore_definition(wanted: &mut Desired, snapshot: &Snapshot, restore: &Resto
                  between the two stays as it is now"
             ));
             if let Some(current) = current {
-                wanted.targets.retain(|name, _| current.containers.iter().any(|it| it.name == *name));
+                wanted.targets.retain(|name, _| current.containers.iter().any(|container| container.name == *name));
                 let images = differing_images(&wanted.targets, Some(current));
                 if !images.is_empty() {
                     wanted.register = Some(registration(current, &images)?);

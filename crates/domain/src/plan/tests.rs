@@ -101,7 +101,11 @@ fn the_image_goes_to_the_container_that_is_meant() {
         assert_eq!(update.container.as_deref(), Some(container), "{event}");
         assert_eq!(update.images.len(), 1);
         let document: Value = serde_json::from_str(&update.register.unwrap().document).unwrap();
-        let changed = document["containerDefinitions"].as_array().unwrap().iter().find(|it| it["name"] == container);
+        let changed = document["containerDefinitions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|candidate| candidate["name"] == container);
         assert_eq!(changed.unwrap()["image"], update.images[container].1);
     }
     let ambiguous = refused(&json!({"ecs_image_name": "nginx"}), &json!({}), &several);
@@ -217,7 +221,7 @@ fn a_plan_tells_what_would_be() {
     let event = json!({"ecs_image_name": "nginx", "ecs_tag": {"new": "1"}});
     let snapshot = snapshot(&json!({}), &one());
     let Plan::Update(update) = plan(&request(&event), &snapshot, None) else { panic!("a change") };
-    let what: Vec<_> = update.changes.iter().map(|it| (it.what, it.path.as_str())).collect();
+    let what: Vec<_> = update.changes.iter().map(|change| (change.what, change.path.as_str())).collect();
     assert_eq!(what, [(DifferenceKind::Image, "web"), (DifferenceKind::Tag, "new"), (DifferenceKind::Tag, "old")]);
     let mut after = snapshot.state(update.container.as_deref());
     update.apply_to(&mut after);

@@ -79,8 +79,11 @@ fn ecr(host: &str) -> Option<(&str, &str)> {
             .find_map(|suffix| rest.strip_suffix(suffix)?.strip_suffix('.'))
     });
     let dual_stack =
-        || ["dkr-ecr.", "dkr-ecr-fips."].iter().find_map(|it| rest.strip_prefix(it)?.strip_suffix(".on.aws"));
-    region.or_else(dual_stack).filter(|region| !region.is_empty() && !region.contains('.')).map(|it| (account_id, it))
+        || ["dkr-ecr.", "dkr-ecr-fips."].iter().find_map(|prefix| rest.strip_prefix(prefix)?.strip_suffix(".on.aws"));
+    region
+        .or_else(dual_stack)
+        .filter(|region| !region.is_empty() && !region.contains('.'))
+        .map(|region| (account_id, region))
 }
 
 /// Tag or digest that a registry is asked for.

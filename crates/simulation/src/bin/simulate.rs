@@ -197,7 +197,8 @@ fn seeds(options: &Options) -> Result<bool, String> {
 
 /// Shows a broken invariant: what, the smallest plan, and its trace.
 fn tell(report: &Report, seed: u64, after: u64, invariant: &str, options: &Options) {
-    let violation = report.violations.iter().find(|it| it.starts_with(invariant)).map_or("", String::as_str);
+    let violation =
+        report.violations.iter().find(|violation| violation.starts_with(invariant)).map_or("", String::as_str);
     println!("seed {seed}, after {after} runs: {violation}");
     if options.no_shrink {
         return;

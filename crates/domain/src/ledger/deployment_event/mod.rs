@@ -73,7 +73,7 @@ pub fn asked_about<'a>(event: &DeploymentEvent, known: EventContext<'a>) -> Opti
     if let Some(item) = known.item.filter(|_| ends) {
         let noted = item.undoes.as_ref().filter(|undoes| undoes.since <= event.at);
         let undone = noted.and_then(|undoes| undoes.deployment_id.as_deref());
-        if let Some(undone) = undone.and_then(|id| known.open.iter().find(|it| it.deployment_id() == id)) {
+        if let Some(undone) = undone.and_then(|id| known.open.iter().find(|item| item.deployment_id() == id)) {
             return Some(undone);
         }
         let is_own = event.happened == DeploymentEventKind::Failed && item.outcomes.is_empty() && item.undoes.is_none();

@@ -27,18 +27,19 @@ pub(super) fn newest<'a>(open: impl Iterator<Item = &'a DeploymentItem>) -> Opti
 /// The open deployment that an event may tell of besides its own: the newest of those that began before, unless another deployment is known to be
 /// its rollback.
 pub(super) fn newest_before<'a>(event: &DeploymentEvent, open: &'a [DeploymentItem]) -> Option<&'a DeploymentItem> {
-    let is_before = |it: &&DeploymentItem| it.deployment_id() != event.deployment_id && it.started_at < latest(event);
-    let is_free = |it: &&DeploymentItem| it.undone_by.as_ref().is_none_or(|by| *by == event.deployment_id);
+    let is_before =
+        |item: &&DeploymentItem| item.deployment_id() != event.deployment_id && item.started_at < latest(event);
+    let is_free = |item: &&DeploymentItem| item.undone_by.as_ref().is_none_or(|by| *by == event.deployment_id);
     newest(open.iter().filter(is_before)).filter(is_free)
 }
 
 /// When other deployments than the event's began, as far as is known.
 fn began<'a>(event: &'a DeploymentEvent, known: EventContext<'a>) -> impl Iterator<Item = DateTime<Utc>> + 'a {
-    let open = known.open.iter().map(|it| (it.deployment_id(), it.started_at));
+    let open = known.open.iter().map(|item| (item.deployment_id(), item.started_at));
     // Records say when it was created at the earliest: of an open one more is known.
-    let is_open = |id: &str| known.open.iter().any(|it| it.deployment_id() == id);
-    let named = known.written.named.iter().filter(move |it| !is_open(&it.deployment_id));
-    let named = named.map(|it| (it.deployment_id.as_str(), it.since));
+    let is_open = |id: &str| known.open.iter().any(|item| item.deployment_id() == id);
+    let named = known.written.named.iter().filter(move |deployment| !is_open(&deployment.deployment_id));
+    let named = named.map(|deployment| (deployment.deployment_id.as_str(), deployment.since));
     open.chain(named).filter(|(id, _)| *id != event.deployment_id).map(|(_, time)| time)
 }
 

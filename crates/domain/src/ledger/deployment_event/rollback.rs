@@ -36,7 +36,7 @@ pub(super) fn rollback_begins(event: &DeploymentEvent, known: EventContext<'_>, 
         (_, Some(_)) if known.says.is_none() => EventDecision::Ask,
         (_, undone) => {
             let is_other = known.says.and_then(|says| says.is_rolled_back) == Some(false);
-            EventDecision::IsRollback { undone: undone.filter(|_| !is_other).map(|it| Box::new(it.clone())) }
+            EventDecision::IsRollback { undone: undone.filter(|_| !is_other).map(|item| Box::new(item.clone())) }
         }
     }
 }
@@ -48,7 +48,7 @@ pub(super) fn undone<'a>(event: &DeploymentEvent, known: EventContext<'a>) -> Op
     let undone = newest_before(event, known.open)?;
     let is_between = |time: DateTime<Utc>| undone.started_at < time && time < at;
     let id = undone.deployment_id();
-    let is_open = |id: &str| known.open.iter().any(|it| it.deployment_id() == id);
+    let is_open = |id: &str| known.open.iter().any(|item| item.deployment_id() == id);
     let other = known.written.named.iter().any(|named| {
         let is_another = named.deployment_id != id && named.deployment_id != event.deployment_id;
         is_another && !is_open(&named.deployment_id) && is_between(named.since)
@@ -75,7 +75,8 @@ pub(super) fn undone_by_end<'a>(event: &DeploymentEvent, known: EventContext<'a>
     {
         return None;
     }
-    undone(event, known).filter(|it| it.before.as_deref() == Some(&event.deployment_id) && it.started_at < event.at)
+    undone(event, known)
+        .filter(|item| item.before.as_deref() == Some(&event.deployment_id) && item.started_at < event.at)
 }
 
 /// How the rollback of a deployment ended. ECS takes up the same id for each rollback to it, so that the end may be of another rollback whose
@@ -86,7 +87,7 @@ pub(super) fn rollback_ends(
     known: EventContext<'_>,
     now: DateTime<Utc>,
 ) -> EventDecision {
-    let is_open = known.open.iter().any(|it| it.deployment_id() == undone);
+    let is_open = known.open.iter().any(|item| item.deployment_id() == undone);
     if is_open && known.says.is_none() {
         return EventDecision::Ask;
     }

@@ -388,7 +388,7 @@ fn events_of_a_service_s_old_life_that_come_in_its_new_one_are_of_the_old_one_s_
     let back = EcsView { is_rolled_back: Some(true), images: says(0, "other").images, ..made(180, 70) };
     let heard = heard(&other, &open, &back);
     assert!(
-        matches!(&heard, EventDecision::IsRollback { undone: Some(it) } if it.deployment_id() == "ecs-svc/2"),
+        matches!(&heard, EventDecision::IsRollback { undone: Some(item) } if item.deployment_id() == "ecs-svc/2"),
         "{heard:?}"
     );
 }

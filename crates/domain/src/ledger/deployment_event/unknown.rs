@@ -37,13 +37,14 @@ pub(super) fn of_unknown(event: &DeploymentEvent, known: EventContext<'_>, now: 
     {
         return heard;
     }
-    let is_of_its_life = |it: &&DeploymentItem| is_of_its_life(event, says, it.started_at, it.started_at + ROUNDING);
+    let is_of_its_life =
+        |item: &&DeploymentItem| is_of_its_life(event, says, item.started_at, item.started_at + ROUNDING);
     match older.filter(is_of_its_life) {
         None if says.rolls_back => EventDecision::IsRollback { undone: None },
         None => external(event),
         Some(older) if says.rolls_back || says.is_rolled_back == Some(true) => {
-            let undone = undone(event, known).filter(|it| it.id == older.id);
-            EventDecision::IsRollback { undone: undone.map(|it| Box::new(it.clone())) }
+            let undone = undone(event, known).filter(|item| item.id == older.id);
+            EventDecision::IsRollback { undone: undone.map(|item| Box::new(item.clone())) }
         }
         Some(_) if says.is_rolled_back == Some(false) => external(event),
         Some(older) if now - event.at < WAITED_OUT || says.is_unasked => EventDecision::Retry(format!(
@@ -108,7 +109,7 @@ fn of_change(
 ) -> Option<EventDecision> {
     let fits = possible.iter().copied().filter(|begun| fits(event, begun, says));
     let judged: Vec<(&StartedChange, Runs)> =
-        fits.map(|it| (it, runs(it.changes.as_deref(), it.before.as_ref(), says))).collect();
+        fits.map(|begun| (begun, runs(begun.changes.as_deref(), begun.before.as_ref(), says))).collect();
     let newest = |wanted| {
         let found = judged.iter().filter(|(_, runs)| *runs == wanted).map(|(begun, _)| *begun);
         found.max_by(|one, other| (&one.change_id, one.attempt).cmp(&(&other.change_id, other.attempt)))
