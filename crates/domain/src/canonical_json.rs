@@ -6,7 +6,16 @@ use serde_json::Value;
 /// Up to here every integer is a number of JavaScript's, and is written as its digits (RFC 8785, 3.2.2.3).
 const LARGEST_INTEGER: u64 = 1 << 53;
 
-/// The canonical JSON of `value`.
+/// The canonical JSON of `value`: members by name, numbers as JavaScript writes them, nothing between.
+///
+/// ```
+/// use domain::canonical_json;
+/// use serde_json::json;
+///
+/// let value = json!({"b": 20.0, "a": [1e21, "é"]});
+/// assert_eq!(canonical_json::to_string(&value)?, r#"{"a":[1e+21,"é"],"b":20}"#);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 ///
 /// # Errors
 ///

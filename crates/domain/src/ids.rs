@@ -157,6 +157,18 @@ impl ChangeId {
     /// The id for a change at this time (whole milliseconds count) with these random bytes.
     ///
     /// Six of the 80 random bits give way to version and variant. A time before 1970 counts as 1970.
+    ///
+    /// ```
+    /// use chrono::{DateTime, TimeDelta};
+    /// use domain::ids::ChangeId;
+    ///
+    /// let at = DateTime::from_timestamp_millis(1_795_000_000_123).ok_or("no time")?;
+    /// let (first, second) = (ChangeId::new(at, [9; 10]), ChangeId::new(at + TimeDelta::milliseconds(1), [0; 10]));
+    /// // Ids compare by their times first, as texts too.
+    /// assert!(first < second && first.as_str() < second.as_str());
+    /// assert_eq!(ChangeId::parse(first.as_str())?.time(), at);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn new(at: DateTime<Utc>, random: [u8; 10]) -> Self {
         /// The id has 48 bits for the time, which end in the year 10889.

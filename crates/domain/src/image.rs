@@ -24,6 +24,17 @@ pub struct ImageReference(String);
 impl ImageReference {
     /// Checks an image reference.
     ///
+    /// ```
+    /// use domain::image::ImageReference;
+    ///
+    /// let image = ImageReference::parse("registry.example:5000/team/web:1.27")?;
+    /// assert_eq!((image.repository(), image.tag(), image.digest()), ("registry.example:5000/team/web", Some("1.27"), None));
+    /// // Nothing is filled in: this is another repository than docker.io/library/nginx.
+    /// assert_eq!(ImageReference::parse("nginx")?.repository(), "nginx");
+    /// assert!(ImageReference::parse("Nginx").is_err());
+    /// # Ok::<(), String>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// A sentence that names the text (shortened) and why it is no image reference.

@@ -35,6 +35,21 @@ impl TagDifference {
 /// What has to be done so that a service with the tags `current` has those of `change`.
 ///
 /// Tags of AWS in `current` are left alone: never removed, never counted, and not in the result.
+///
+/// ```
+/// use std::collections::BTreeMap;
+///
+/// use domain::ecs::tags::{TagChange, TagMode, difference};
+///
+/// let tags = |tags: &[(&str, &str)]| -> BTreeMap<String, String> {
+///     tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+/// };
+/// let current = tags(&[("aws:cloudformation:stack-name", "s"), ("team", "a"), ("stage", "prod")]);
+/// let replace = TagChange { mode: TagMode::Replace, tags: tags(&[("team", "b")]) };
+/// let steps = difference(&current, &replace);
+/// assert_eq!(steps.set, tags(&[("team", "b")]));
+/// assert!(steps.remove.iter().eq(["stage"]));
+/// ```
 #[must_use]
 pub fn difference(current: &BTreeMap<String, String>, change: &TagChange) -> TagDifference {
     let own: BTreeMap<_, _> =

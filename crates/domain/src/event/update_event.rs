@@ -9,6 +9,14 @@ use crate::ecs::tags::TagMode;
 
 /// The fields of an update event (`schema/update-event.schema.json`), all or some of them: an entry of many updates and a target of a
 /// rollout leave out what others say for them. What is left out here is left out on the wire.
+///
+/// ```
+/// use domain::event::update_event::UpdateEvent;
+///
+/// let event = UpdateEvent { restore: Some("previous".to_owned()), dry_run: Some(true), ..UpdateEvent::default() };
+/// assert_eq!(serde_json::to_string(&event)?, r#"{"restore":"previous","dry_run":true}"#);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateEvent {

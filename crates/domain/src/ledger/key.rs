@@ -105,6 +105,17 @@ impl fmt::Display for RecordPlace {
 
 /// A sort key of the history table: `{change_id}#{place}` of a record, `{change_id}#{place}#{i}` of a pointer. Keys compare
 /// as DynamoDB compares their texts: by bytes.
+///
+/// ```
+/// use domain::ledger::key::RecordKey;
+///
+/// let mut keys = ["#1", "#0#1", "#0-02", "#2", "#0"].map(|place| format!("01935321-1234-7abc-89ef-0123456789ab{place}"));
+/// keys.sort();
+/// let read = keys.iter().map(|key| RecordKey::parse(key)).collect::<Result<Vec<_>, _>>()?;
+/// // A record, its pointer, the next attempt's, the result, an outcome.
+/// assert!(read.is_sorted() && keys[0].ends_with("#0") && keys[1].ends_with("#0#1") && keys[2].ends_with("#0-02"));
+/// # Ok::<(), String>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RecordKey {
     /// The change.

@@ -183,6 +183,17 @@ pub struct KeyRange {
 
 /// Reads a query as Lambda hands it over.
 ///
+/// ```
+/// use chrono::DateTime;
+/// use domain::ledger::query::{HistoryRequest, Scope, parse};
+///
+/// let HistoryRequest::Changes(query) = parse(br#"{"image": "nginx", "limit": 5}"#, DateTime::UNIX_EPOCH)? else {
+///     panic!("it asks for changes")
+/// };
+/// assert_eq!((query.scope, query.limit), (Scope::Image("nginx".to_owned()), 5));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// [`crate::error::Code::JsonValidation`] with every fault of the query and its place.

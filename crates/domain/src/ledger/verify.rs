@@ -69,6 +69,30 @@ pub enum ChainEnd<'a> {
 }
 
 /// The ledger of one service, as far as its items were added. They may come in any order.
+///
+/// ```
+/// use domain::ledger::record::{RawRecord, hash};
+/// use domain::ledger::verify::{Chain, ChainEnd};
+/// use serde_json::{Value, json};
+///
+/// let mut record = json!({
+///     "service": "222222222222/eu-west-1/prod/web", "record": "01935321-1234-7abc-89ef-0123456789ab#1", "seq": 1,
+///     "change_id": "01935321-1234-7abc-89ef-0123456789ab", "at": "2024-11-22T09:30:00.000Z", "kind": "UNCHANGED",
+///     "requested_by": "ann", "prev_hash": "",
+/// });
+/// record["hash"] = hash(&record)?.into();
+/// let verdict = |record: &Value| {
+///     let mut chain = Chain::default();
+///     chain.add(record.as_object().cloned().unwrap_or_default());
+///     chain.verify(ChainEnd::Unknown)
+/// };
+/// assert!(verdict(&record).ok);
+///
+/// record["requested_by"] = "bob".into();
+/// let broken = verdict(&record);
+/// assert_eq!(broken.fault.map(|fault| fault.what).as_deref(), Some("changed: it does not fit its hash"));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct Chain {
     links: Vec<Link>,

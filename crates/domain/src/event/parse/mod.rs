@@ -59,6 +59,26 @@ pub struct Batch {
 
 /// Reads an event as Lambda hands it over.
 ///
+/// ```
+/// use domain::event::parse::{Defaults, Event, parse};
+/// use domain::ids::{AccountId, Identity, Region};
+///
+/// let defaults = Defaults {
+///     account_id: Some(AccountId::parse("222222222222")?),
+///     region: Region::parse("eu-west-1")?,
+///     identity: Identity::Claimed,
+/// };
+/// let event = br#"{"ecs_cluster_name": "prod", "ecs_service_name": "web", "ecs_image_name": "nginx:1.27"}"#;
+/// let Event::One(request) = parse(event, &defaults)? else { panic!("it is about one service") };
+/// assert_eq!(request.service_key.to_string(), "222222222222/eu-west-1/prod/web");
+///
+/// // All that is wrong is told at once, each with its place.
+/// let refused = parse(br#"{"ecs_cluster_name": "prod", "dry_run": "yes"}"#, &defaults).unwrap_err();
+/// assert!(refused.message.contains("/dry_run: \"yes\" is not of type \"boolean\""));
+/// assert!(refused.message.contains("\"ecs_service_name\" is a required property"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// [`Code::JsonValidation`] with every fault of the event and its place; for an event that has none,
