@@ -64,6 +64,8 @@ impl Updater {
             set.unwrap_or_default(),
             before.as_ref().unwrap_or(&after),
         );
+        // Each member is named, so that a new one is not taken from whoever closes it unseen.
+        let ChangeContext { service, change_id, repositories, attempt, session, request_id, restores, pins, .. } = facts;
         let facts = match &started {
             Some(started) => ChangeContext {
                 requested_by: started.requested_by.clone(),
@@ -73,7 +75,12 @@ impl Updater {
                 identity: started.identity,
                 caller: started.caller.clone(),
                 sent_at: started.sent_at(),
-                ..facts
+                service,
+                change_id,
+                repositories,
+                attempt,
+                session,
+                request_id,
             },
             // Who it was is not known: it was not whoever closes it.
             None => ChangeContext {
@@ -82,7 +89,14 @@ impl Updater {
                 identity: Identity::Claimed,
                 caller: None,
                 sent_at: None,
-                ..facts
+                restores,
+                pins,
+                service,
+                change_id,
+                repositories,
+                attempt,
+                session,
+                request_id,
             },
         };
         // What it deployed is its own, whoever closes it.
