@@ -26,7 +26,7 @@
 //! | plan | [`domain::plan`] | what differs, or why it cannot be done; what is left of a change that is taken up again |
 //! | STARTED, APPLIED | [`domain::ledger`], [`aws::ledger_store`] | records chained by hash, leases, idempotency keys |
 //! | apply | [`updater`] | register, update, tag; read back where an answer was lost |
-//! | how it ended | [`domain::ecs::deployment_status`], [`aws::deployment_watcher`], [`outcomes`], [`recorder`] | waited for, heard of, or asked about; recorded once |
+//! | how it ended | [`domain::ecs::deployment`], [`aws::deployment_watcher`], [`outcomes`], [`recorder`] | waited for, heard of, or asked about; recorded once |
 //! | response | [`domain::response`], [`domain::error`], [`domain::mask`] | what the caller gets, and never a value that may be secret |
 //! | many at once | [`domain::event::batch`], [`aws::rate_limit`] | sessions, calls shared, token buckets, the deadline |
 

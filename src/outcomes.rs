@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use domain::ecs::deployment_status::{DELETED, Outcome, OutcomeDetail};
+use domain::ecs::deployment::outcome::{DELETED, Outcome, OutcomeDetail};
 use domain::ids::{ChangeId, Identity, ServiceKey};
 use domain::image::ResolvedImages;
 use domain::ledger::admission::LedgerState;

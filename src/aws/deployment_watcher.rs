@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use chrono::Duration as Span;
 use domain::call_error::CallError;
-use domain::ecs::deployment_status::{
-    DeploymentStatus, Outcome, ServiceDeployment, Superseder, TrackedDeployment, definitions_of,
-};
+use domain::ecs::deployment::listed::definitions_of;
+use domain::ecs::deployment::outcome::{DeploymentStatus, Outcome, Superseder};
+use domain::ecs::deployment::service_deployment::ServiceDeployment;
+use domain::ecs::deployment::tracked::TrackedDeployment;
 use domain::ecs::reason;
 use domain::ecs::service::Service;
 use domain::ids::ServiceKey;
@@ -231,7 +232,7 @@ async fn follow_at(
 mod tests {
     use super::*;
     use domain::call_error::Effect;
-    use domain::ecs::deployment_status::OutcomeDetail;
+    use domain::ecs::deployment::outcome::OutcomeDetail;
     use domain::ledger::kind::Kind;
 
     /// A second takes five milliseconds here.

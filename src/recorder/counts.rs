@@ -1,7 +1,7 @@
 //! What was counted and not recorded, told when its day is over: one record for each account.
 
 use chrono::{DateTime, Utc};
-use domain::ecs::deployment_status::OutcomeDetail;
+use domain::ecs::deployment::outcome::OutcomeDetail;
 use domain::ids::AccountId;
 use domain::ledger::admission::LedgerState;
 use domain::ledger::budget::{Beyond, ExternalBudget};

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use domain::call_error::CallError;
-use domain::ecs::deployment_status::{
-    DeploymentEvent, DeploymentEventKind, EcsView, Listing, Outcome, ServiceDeployment, TrackedDeployment, is_rolling,
-    said_of,
-};
+use domain::ecs::deployment::event::{DeploymentEvent, DeploymentEventKind};
+use domain::ecs::deployment::listed::{is_rolling, said_of};
+use domain::ecs::deployment::outcome::Outcome;
+use domain::ecs::deployment::service_deployment::{Listing, ServiceDeployment};
+use domain::ecs::deployment::tracked::TrackedDeployment;
+use domain::ecs::deployment::view::EcsView;
 use domain::ids::ChangeId;
 use domain::ledger::admission::LedgerState;
 use domain::ledger::attribution::depends_on_what_was_replaced;

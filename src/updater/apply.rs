@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use domain::call_error::{CallError, Effect};
-use domain::ecs::deployment_status::{CLOCK_TOLERANCE, said_of};
+use domain::ecs::deployment::listed::said_of;
+use domain::ecs::deployment::times::CLOCK_TOLERANCE;
 use domain::ecs::service::{Service, Snapshot};
 use domain::ecs::task_definition::TaskDefinition;
 use domain::error::{Code, Failure};

@@ -65,7 +65,8 @@ impl Updater {
             before.as_ref().unwrap_or(&after),
         );
         // Each member is named, so that a new one is not taken from whoever closes it unseen.
-        let ChangeContext { service, change_id, repositories, attempt, session, request_id, restores, pins, .. } = facts;
+        let ChangeContext { service, change_id, repositories, attempt, session, request_id, restores, pins, .. } =
+            facts;
         let facts = match &started {
             Some(started) => ChangeContext {
                 requested_by: started.requested_by.clone(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use domain::call_error::{CallError, Effect};
-use domain::ecs::deployment_status::RolledBack;
+use domain::ecs::deployment::listed::RolledBack;
 use domain::ecs::service::{RecordedState, Service, Snapshot};
 use domain::error::{Code, Failure, Fault};
 use domain::event::request::UpdateRequest;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use domain::ecs::deployment_status::RolledBack;
+use domain::ecs::deployment::listed::RolledBack;
 use domain::ecs::reason;
 use domain::ecs::service::{RecordedState, Snapshot};
 use domain::ecs::task_definition::TaskDefinition;
@@ -256,7 +256,7 @@ impl Updater {
         since: chrono::DateTime<chrono::Utc>,
     ) -> Result<Option<RolledBack>, Failure> {
         let failed = |error| messages::describe_failed(service, &DescribeError::Call(error));
-        for ended in domain::ecs::deployment_status::ended_since(&snapshot.service, since) {
+        for ended in domain::ecs::deployment::listed::ended_since(&snapshot.service, since) {
             let Some(arn) = &ended.task_definition else { continue };
             let definition = target.definition(arn).await.map_err(failed)?;
             if resumed.wants(&definition) {

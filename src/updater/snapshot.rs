@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use domain::call_error::CallError;
-use domain::ecs::deployment_status::said_of;
+use domain::ecs::deployment::listed::said_of;
 use domain::ecs::service::{RecordedState, Service, Snapshot};
 use domain::error::Failure;
 use domain::event::request::UpdateRequest;

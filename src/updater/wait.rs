@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use domain::ecs::deployment_status::{DeploymentStatus, Outcome, TrackedDeployment};
+use domain::ecs::deployment::outcome::{DeploymentStatus, Outcome};
+use domain::ecs::deployment::tracked::TrackedDeployment;
 use domain::error::Failure;
 use domain::event::request::UpdateRequest;
 use domain::ledger::admission::LedgerState;

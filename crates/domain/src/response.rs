@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use strum::{EnumIter, IntoStaticStr};
 
-use crate::ecs::deployment_status::OutcomeDetail;
+use crate::ecs::deployment::outcome::OutcomeDetail;
 use crate::ecs::service::ServiceState;
 use crate::error::Failure;
 use crate::ids::{ChangeId, ServiceKey};

@@ -1,12 +1,12 @@
 //! What EventBridge and ECS tell of a deployment.
 
 use chrono::{DateTime, Utc};
-use domain::ecs::deployment_status::DeploymentProgress;
-use domain::ecs::deployment_status::EcsView;
-use domain::ecs::deployment_status::{
-    DeploymentEvent, DeploymentEventKind, DeploymentStatus, OutcomeDetail, ServiceDeployment, ServiceDeploymentSummary,
-    TrackedDeployment,
-};
+use domain::ecs::deployment::event::{DeploymentEvent, DeploymentEventKind};
+use domain::ecs::deployment::outcome::{DeploymentStatus, OutcomeDetail};
+use domain::ecs::deployment::service_deployment::{ServiceDeployment, ServiceDeploymentSummary};
+use domain::ecs::deployment::tracked::TrackedDeployment;
+use domain::ecs::deployment::view::DeploymentProgress;
+use domain::ecs::deployment::view::EcsView;
 use domain::ecs::reason::is_all_known;
 use domain::ecs::service::Service;
 use domain::ids::{ChangeId, Partition};

@@ -86,7 +86,7 @@ mod tests {
             "Service deployment was stopped.",
             "Service deployment rolled back because of Amazon CloudWatch alarm(s).",
             "ROLLBACK_FAILED",
-            crate::ecs::deployment_status::DELETED,
+            crate::ecs::deployment::outcome::DELETED,
         ] {
             assert!(is_all_known(reason), "{reason}");
             assert_eq!(known(reason), reason);

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use crate::ecs::deployment_status::{CLOCK_TOLERANCE, EcsView, Superseder, is_rolling, said_of};
+use crate::ecs::deployment::listed::{is_rolling, said_of};
+use crate::ecs::deployment::outcome::Superseder;
+use crate::ecs::deployment::times::CLOCK_TOLERANCE;
+use crate::ecs::deployment::view::EcsView;
 use crate::ecs::service::{RecordedState, Snapshot};
 use crate::ecs::task_definition::{TaskDefinition, family_and_revision};
 use crate::ids::ChangeId;

@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, Duration, Utc};
 
-use crate::ecs::deployment_status::{ROUNDING, TrackedDeployment};
+use crate::ecs::deployment::times::ROUNDING;
+use crate::ecs::deployment::tracked::TrackedDeployment;
 use crate::ids::{ChangeId, ServiceKey};
 use crate::ledger::kind::Kind;
 

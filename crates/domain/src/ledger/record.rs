@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::head::{Head, Lease};
 use super::kind::Kind;
 use crate::canonical_json;
-use crate::ecs::deployment_status::OutcomeDetail;
+use crate::ecs::deployment::outcome::OutcomeDetail;
 use crate::ecs::service::RecordedState;
 use crate::error::Failure;
 use crate::ids::{ChangeId, Identity, ServiceKey};

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::head::Lease;
 use super::record::RawRecord;
-use crate::ecs::deployment_status::OutcomeDetail;
+use crate::ecs::deployment::outcome::OutcomeDetail;
 use crate::ecs::service::RecordedState;
 use crate::ids::ChangeId;
 use crate::ledger::attribution::may_deploy;

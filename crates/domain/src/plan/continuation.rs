@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::ecs::deployment_status::said_of;
+use crate::ecs::deployment::listed::said_of;
 use crate::ecs::service::{RecordedState, Snapshot};
 use crate::ecs::task_definition::TaskDefinition;
 use crate::error::Failure;

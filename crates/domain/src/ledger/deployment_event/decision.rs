@@ -1,6 +1,7 @@
 //! What the ledger says when an event about a deployment comes, and what is to be done about the event.
 
-use crate::ecs::deployment_status::{EcsView, Outcome, OutcomeDetail};
+use crate::ecs::deployment::outcome::{Outcome, OutcomeDetail};
+use crate::ecs::deployment::view::EcsView;
 use crate::ledger::deployment::DeploymentItem;
 use crate::ledger::head::Head;
 use crate::ledger::started::NewestRecords;

@@ -2,7 +2,9 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::ecs::deployment_status::{DeploymentEvent, DeploymentEventKind, DeploymentProgress, Outcome, OutcomeDetail};
+use crate::ecs::deployment::event::{DeploymentEvent, DeploymentEventKind};
+use crate::ecs::deployment::outcome::{Outcome, OutcomeDetail};
+use crate::ecs::deployment::view::DeploymentProgress;
 use crate::ledger::deployment::DeploymentItem;
 use crate::ledger::deployment_event::decision::{EventContext, EventDecision};
 use crate::ledger::deployment_event::order::{is_live, is_overtaken, is_replaced, may_have_replaced};

@@ -18,7 +18,7 @@ mod unknown;
 
 use chrono::{DateTime, Duration, Utc};
 
-use crate::ecs::deployment_status::{DeploymentEvent, DeploymentEventKind};
+use crate::ecs::deployment::event::{DeploymentEvent, DeploymentEventKind};
 use crate::ledger::deployment::DeploymentItem;
 use crate::ledger::deployment_event::decision::{EventContext, EventDecision};
 use crate::ledger::deployment_event::known::of_known;

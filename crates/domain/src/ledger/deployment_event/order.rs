@@ -2,7 +2,9 @@
 
 use chrono::{DateTime, Duration, Utc};
 
-use crate::ecs::deployment_status::{DeploymentEvent, EcsView, ROUNDING};
+use crate::ecs::deployment::event::DeploymentEvent;
+use crate::ecs::deployment::times::ROUNDING;
+use crate::ecs::deployment::view::EcsView;
 use crate::ledger::deployment::DeploymentItem;
 use crate::ledger::deployment_event::decision::EventContext;
 use crate::ledger::started::StartedChange;

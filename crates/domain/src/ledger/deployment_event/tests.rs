@@ -2,7 +2,8 @@ use chrono::Duration;
 use serde_json::json;
 
 use super::*;
-use crate::ecs::deployment_status::{DeploymentProgress, EcsView, Outcome};
+use crate::ecs::deployment::outcome::Outcome;
+use crate::ecs::deployment::view::{DeploymentProgress, EcsView};
 use crate::ecs::service::RecordedState;
 use crate::ids::{AccountId, ChangeId, EcsName, Region, ServiceKey};
 use crate::ledger::deployment::Undoes;

@@ -2,7 +2,10 @@
 
 use chrono::{DateTime, Duration, Utc};
 
-use crate::ecs::deployment_status::{DeploymentEvent, DeploymentEventKind, EcsView, OutcomeDetail, ROUNDING};
+use crate::ecs::deployment::event::{DeploymentEvent, DeploymentEventKind};
+use crate::ecs::deployment::outcome::OutcomeDetail;
+use crate::ecs::deployment::times::ROUNDING;
+use crate::ecs::deployment::view::EcsView;
 use crate::ids::ChangeId;
 use crate::ledger::attribution::{Runs, runs};
 use crate::ledger::deployment::DeploymentItem;

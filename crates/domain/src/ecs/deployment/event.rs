@@ -1,0 +1,187 @@
+//! Events of ECS about deployments, as `EventBridge` brings them.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use crate::ecs::deployment::listed::rolls_back;
+use crate::ecs::reason;
+use crate::ids::{AccountId, EcsName, Partition, Region, ServiceKey};
+use crate::text::shown_text;
+
+/// The longest id of a deployment: `ecs-svc/` and a number in truth, and far below what a key of DynamoDB may have.
+const MAX_ID: usize = 255;
+
+/// What an event says of a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeploymentEventKind {
+    /// It began.
+    InProgress,
+    /// The service is steady with it.
+    Completed,
+    /// The circuit breaker gave it up. Of services with alarms and without the circuit breaker this event is not documented:
+    /// "This event is sent for services with deployment circuit breaker logic turned on"
+    /// (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_service_deployment_events.html>). How theirs end, the sweep
+    /// finds out.
+    Failed,
+}
+
+/// An `ECS Deployment State Difference` event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeploymentEvent {
+    /// The service.
+    pub service: ServiceKey,
+    /// Its ARN.
+    pub service_arn: String,
+    /// The deployment.
+    pub deployment_id: String,
+    /// What happened.
+    pub happened: DeploymentEventKind,
+    /// Why, in the words of ECS, as far as they can hold no value: see [`reason::known`].
+    pub reason: Option<String>,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+impl DeploymentEvent {
+    /// Reads an event; `None` where it is about something that says nothing of how a deployment ended.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, where it is no such event.
+    pub fn parse(event: &Value) -> Result<Option<Self>, String> {
+        let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        if text("/source") != "aws.ecs" || text("/detail-type") != "ECS Deployment State Change" {
+            return Err(format!(
+                "source {} and detail-type {} are not those of an ECS Deployment State Change event",
+                shown_text(text("/source")),
+                shown_text(text("/detail-type"))
+            ));
+        }
+        let happened = match text("/detail/eventName") {
+            "SERVICE_DEPLOYMENT_IN_PROGRESS" => DeploymentEventKind::InProgress,
+            "SERVICE_DEPLOYMENT_COMPLETED" => DeploymentEventKind::Completed,
+            "SERVICE_DEPLOYMENT_FAILED" => DeploymentEventKind::Failed,
+            _ => return Ok(None),
+        };
+        let service_arn = text("/resources/0");
+        let service = service_of(service_arn, text("/detail/clusterArn"))?;
+        if service.account_id().as_str() != text("/account") || service.region().as_str() != text("/region") {
+            return Err(format!(
+                "the event of account {} and region {} is about {}",
+                shown_text(text("/account")),
+                shown_text(text("/region")),
+                shown_text(service_arn)
+            ));
+        }
+        let deployment_id = text("/detail/deploymentId");
+        if deployment_id.is_empty() {
+            return Err("the event has no /detail/deploymentId".to_owned());
+        }
+        if deployment_id.len() > MAX_ID {
+            return Err(format!("/detail/deploymentId {} is no id of a deployment", shown_text(deployment_id)));
+        }
+        let at = [text("/detail/updatedAt"), text("/time")]
+            .iter()
+            .find_map(|time| DateTime::parse_from_rfc3339(time).ok())
+            .ok_or("the event has neither /detail/updatedAt nor /time")?;
+        Ok(Some(Self {
+            service,
+            service_arn: service_arn.to_owned(),
+            deployment_id: deployment_id.to_owned(),
+            happened,
+            // Which values it may repeat, an event does not tell.
+            reason: Some(reason::known(text("/detail/reason"))).filter(|reason| !reason.is_empty()),
+            at: at.with_timezone(&Utc),
+        }))
+    }
+
+    /// Whether the deployment is a rollback's own.
+    #[must_use]
+    pub fn rolls_back(&self) -> bool {
+        self.reason.as_deref().is_some_and(rolls_back)
+    }
+}
+
+/// The service key of a service's ARN. ARNs of the old form do not name the cluster.
+fn service_of(arn: &str, cluster_arn: &str) -> Result<ServiceKey, String> {
+    let wrong = || format!("{} is not the ARN of an ECS service whose cluster is known", shown_text(arn));
+    let parts: Vec<&str> = arn.splitn(6, ':').collect();
+    let ["arn", partition, "ecs", region, account, resource] = parts.as_slice() else { return Err(wrong()) };
+    Partition::parse(partition).map_err(|_| wrong())?;
+    let names: Vec<&str> = resource.split('/').collect();
+    let (cluster, service) = match names.as_slice() {
+        ["service", cluster, service] => (*cluster, *service),
+        ["service", service] => (cluster_arn.rsplit('/').next().unwrap_or_default(), *service),
+        _ => return Err(wrong()),
+    };
+    let name = |name| EcsName::parse(name).map_err(|_| wrong());
+    Ok(ServiceKey::new(
+        AccountId::parse(account).map_err(|_| wrong())?,
+        Region::parse(region).map_err(|_| wrong())?,
+        name(cluster)?,
+        name(service)?,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn event(name: &str, reason: &str) -> Value {
+        json!({
+            "version": "0", "id": "ddca6449-b258-46c0-8653-e0e3a6EXAMPLE", "detail-type": "ECS Deployment State Change",
+            "source": "aws.ecs", "account": "111122223333", "time": "2026-05-23T12:31:14Z", "region": "us-west-2",
+            "resources": ["arn:aws:ecs:us-west-2:111122223333:service/default/servicetest"],
+            "detail": {"eventType": "INFO", "eventName": name, "deploymentId": "ecs-svc/123",
+                       "updatedAt": "2026-05-23T11:11:11.5Z", "reason": reason},
+        })
+    }
+
+    #[test]
+    fn events_are_read() {
+        let read = DeploymentEvent::parse(&event("SERVICE_DEPLOYMENT_COMPLETED", "done")).unwrap().unwrap();
+        assert_eq!(read.service.to_string(), "111122223333/us-west-2/default/servicetest");
+        assert_eq!((read.happened, read.deployment_id.as_str()), (DeploymentEventKind::Completed, "ecs-svc/123"));
+        assert_eq!(read.at.to_rfc3339(), "2026-05-23T11:11:11.500+00:00");
+        assert!(!read.rolls_back());
+        let reason = "ECS deployment circuit breaker: rolling back to deploymentId ecs-svc/99.";
+        let read = DeploymentEvent::parse(&event("SERVICE_DEPLOYMENT_IN_PROGRESS", reason)).unwrap().unwrap();
+        assert!(read.rolls_back());
+        assert_eq!(DeploymentEvent::parse(&event("SERVICE_DEPLOYMENT_NEW", "")).unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_no_such_event_is_refused() {
+        let with = |pointer: &str, value: Value| {
+            let mut event = event("SERVICE_DEPLOYMENT_COMPLETED", "");
+            *event.pointer_mut(pointer).unwrap() = value;
+            DeploymentEvent::parse(&event)
+        };
+        for (pointer, value) in [
+            ("/source", json!("my.ecs")),
+            ("/detail-type", json!("ECS Service Action")),
+            ("/account", json!("999988887777")),
+            ("/region", json!("eu-west-1")),
+            ("/resources", json!([])),
+            ("/resources/0", json!("arn:aws:ecs:us-west-2:111122223333:cluster/default")),
+            ("/resources/0", json!("arn:aws:ecs:us-west-2:111122223333:service/servicetest")),
+            ("/resources/0", json!("urn:aws:ecs:us-west-2:111122223333:service/default/servicetest")),
+            ("/resources/0", json!("arn:a b:ecs:us-west-2:111122223333:service/default/servicetest")),
+            ("/source", json!("x".repeat(200_000))),
+            ("/account", json!("x".repeat(200_000))),
+            ("/resources/0", json!("x".repeat(200_000))),
+            ("/detail/deploymentId", json!("")),
+            ("/detail/deploymentId", json!("x".repeat(3_000))),
+        ] {
+            let why = with(pointer, value.clone()).unwrap_err();
+            assert!(why.len() < 1_000, "{pointer} {value:.100}: {why:.1000}");
+        }
+        let mut short = event("SERVICE_DEPLOYMENT_COMPLETED", "");
+        short["resources"][0] = "arn:aws:ecs:us-west-2:111122223333:service/servicetest".into();
+        short["detail"]["clusterArn"] = "arn:aws:ecs:us-west-2:111122223333:cluster/prod".into();
+        let read = DeploymentEvent::parse(&short).unwrap().unwrap();
+        assert_eq!(read.service.to_string(), "111122223333/us-west-2/prod/servicetest");
+    }
+}

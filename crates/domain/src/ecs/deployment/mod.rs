@@ -1,0 +1,15 @@
+//! Pure: how a deployment ended, by what ECS tells of it: a service deployment, the service's list of deployments, or
+//! an event of `EventBridge`.
+//!
+//! Shapes: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ServiceDeployment.html> and
+//! <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_service_deployment_events.html>.
+
+pub mod event;
+pub mod listed;
+pub mod outcome;
+pub mod service_deployment;
+#[cfg(test)]
+mod tests;
+pub mod times;
+pub mod tracked;
+pub mod view;

@@ -1,0 +1,14 @@
+//! Times of ECS, and how far they can be trusted.
+
+use chrono::{DateTime, Duration, Utc};
+
+/// By how much ECS may say that a deployment was created before the change that started it began: clocks differ.
+pub const CLOCK_TOLERANCE: Duration = Duration::seconds(4);
+
+/// By how much two times of ECS may be wrong, one of them being cut to whole seconds.
+pub const ROUNDING: Duration = Duration::seconds(1);
+
+pub(super) fn time(seconds: f64) -> Option<DateTime<Utc>> {
+    #[allow(clippy::cast_possible_truncation)] // milliseconds since 1970 fit for the next 290 million years
+    DateTime::from_timestamp_millis((seconds * 1000.0).round() as i64)
+}

@@ -1,0 +1,283 @@
+//! The deployment that is looked at: which service deployment is its own, and where it stands.
+
+use std::cmp::Ordering;
+
+use chrono::{DateTime, Duration, Utc};
+
+use crate::ecs::deployment::listed::{Deployment, deployments, rollback_is_on};
+use crate::ecs::deployment::outcome::{DELETED, DeploymentStatus, Outcome, OutcomeDetail, RollbackTarget, Superseder};
+use crate::ecs::deployment::service_deployment::{ServiceDeployment, ServiceDeploymentSummary};
+use crate::ecs::deployment::times::{ROUNDING, time};
+use crate::ecs::service::Service;
+use crate::ledger::kind::Kind;
+use crate::text::rfc3339;
+
+/// How far apart the times of a deployment and of its service deployment may be, where nothing else joins them.
+const SAME_TIME_TOLERANCE: Duration = Duration::seconds(30);
+
+/// The deployment that is looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct TrackedDeployment<'a> {
+    /// Its id, such as `ecs-svc/1234567890123456789`.
+    pub id: &'a str,
+    /// Id of the deployment that was `PRIMARY` before it. A rollback takes it up again.
+    pub before: Option<&'a str>,
+    /// When it was started.
+    pub started_at: DateTime<Utc>,
+    /// ARN of the service deployment that ECS named when it began. ECS does not promise that it is its own: it may be the one before.
+    pub service_deployment: Option<&'a str>,
+}
+
+impl TrackedDeployment<'_> {
+    /// Which of a service's deployments it is: the one whose revision has its number, else the nearest in time. ECS
+    /// documents no way from the one to the other. None that was created before the deployment can be its own.
+    #[must_use]
+    pub fn among<'a>(&self, list: &'a [ServiceDeploymentSummary]) -> Option<&'a ServiceDeploymentSummary> {
+        let may_be = list.iter().filter(|listed| self.is_not_before(listed.created_at));
+        let distance = |listed: &&ServiceDeploymentSummary| {
+            let created = listed.created_at.and_then(time)?;
+            Some((created - self.started_at).abs()).filter(|apart| *apart <= SAME_TIME_TOLERANCE)
+        };
+        self.by_number(list).or_else(|| may_be.filter(|summary| distance(summary).is_some()).min_by_key(distance))
+    }
+
+    /// The one whose revision has its number.
+    #[must_use]
+    pub fn by_number<'a>(&self, list: &'a [ServiceDeploymentSummary]) -> Option<&'a ServiceDeploymentSummary> {
+        let mut may_be = list.iter().filter(|listed| self.is_not_before(listed.created_at));
+        may_be.find(|listed| self.has_number(listed.revision()))
+    }
+
+    /// Whether a service deployment can be its own by its time.
+    #[must_use]
+    pub fn may_be(&self, known: &ServiceDeployment) -> bool {
+        self.is_not_before(known.created_at)
+    }
+
+    fn is_not_before(&self, created_at: Option<f64>) -> bool {
+        created_at.and_then(time).is_none_or(|created| created + ROUNDING >= self.started_at)
+    }
+
+    fn has_number(&self, revision: Option<&str>) -> bool {
+        revision.and_then(|arn| arn.rsplit('/').next()) == self.id.rsplit('/').next()
+    }
+
+    /// Whether the service contradicts what a service deployment says: by that one all is over, and the service shows the deployment under
+    /// way. Then it is not the deployment's own. One whose revision has the deployment's number is; and so is one that ECS named and that
+    /// was not created before: of these, the service's list is only behind.
+    #[must_use]
+    pub fn is_contradicted(&self, service: &Service, known: &ServiceDeployment) -> bool {
+        let is_over =
+            matches!(known.status.as_str(), "SUCCESSFUL" | "STOPPED" | "ROLLBACK_SUCCESSFUL" | "ROLLBACK_FAILED");
+        let own = deployments(service).into_iter().find(|deployment| deployment.id == self.id);
+        let Some(own) = own.filter(|own| own.status == "PRIMARY" && own.rollout() == "IN_PROGRESS") else {
+            return false;
+        };
+        let has_number =
+            self.has_number(known.target_service_revision.as_ref().and_then(|revision| revision.arn.as_deref()));
+        let is_named = self.service_deployment == Some(&known.service_deployment_arn)
+            && own.created_at.zip(known.created_at).is_some_and(|(own, known)| known >= own);
+        is_over && !has_number && !is_named
+    }
+
+    /// Where it stands, by its service deployment where that is known, and by the service. A reason is as ECS gives it, with what it repeats:
+    /// [`Outcome::told`] before anybody is told.
+    #[must_use]
+    pub fn standing(&self, service: &Service, known: Option<&ServiceDeployment>) -> DeploymentStatus {
+        if service.created_at().is_some_and(|made| made > self.started_at + ROUNDING) {
+            return self.of_deleted(known);
+        }
+        let deployments = deployments(service);
+        let primary = deployments.iter().find(|deployment| deployment.status == "PRIMARY");
+        let own = deployments.iter().find(|deployment| deployment.id == self.id);
+        match known {
+            Some(known) if self.is_contradicted(service, known) => {
+                DeploymentStatus::Open(format!("IN_PROGRESS, and {} is {}", known.service_deployment_arn, known.status))
+            }
+            Some(known) if self.is_rollback_superseded(service, known, primary) => {
+                let service_deployment = Some(known.service_deployment_arn.clone());
+                let detail = OutcomeDetail { reason: known.reason(), service_deployment, ..OutcomeDetail::default() };
+                DeploymentStatus::Ended(Box::new(Outcome { kind: Kind::DeploymentFailed, detail }))
+            }
+            Some(known) if self.is_replaced(service, known) => {
+                let superseded_by = self.superseder(&deployments);
+                let service_deployment = Some(known.service_deployment_arn.clone()).filter(|arn| !arn.is_empty());
+                let detail = OutcomeDetail { superseded_by, service_deployment, ..OutcomeDetail::default() };
+                DeploymentStatus::Ended(Box::new(Outcome { kind: Kind::Superseded, detail }))
+            }
+            Some(known) => self.by_service_deployment(known, own, primary, &deployments),
+            None => self.by_service(own, primary, &deployments, rollback_is_on(service)),
+        }
+    }
+
+    /// Whether another deployment began while this one was rolled back. Whether ECS then still says how the rollback ended is not
+    /// documented: the status may stay as it is. The service names another service deployment as its current one then, whereas a rollback
+    /// has none of its own.
+    fn is_rollback_superseded(
+        &self,
+        service: &Service,
+        known: &ServiceDeployment,
+        primary: Option<&Deployment>,
+    ) -> bool {
+        let is_rolling_back = matches!(known.status.as_str(), "ROLLBACK_REQUESTED" | "ROLLBACK_IN_PROGRESS");
+        let is_current = |arn: &str| arn == known.service_deployment_arn;
+        is_rolling_back
+            && service.service_deployment().is_some_and(|arn| !is_current(arn))
+            && primary.is_some_and(|deployment| {
+                deployment.id != self.id && self.is_newer(deployment) && !deployment.rolls_back()
+            })
+    }
+
+    /// Whether another deployment took over though this one's service deployment is still under way by what was read: that may be older than
+    /// what was read of the service. Another `PRIMARY` alone does not say so: a rollback takes up an older deployment, which need not be
+    /// the one right before, and that is created anew. A rollback has no service deployment of its own.
+    #[must_use]
+    pub fn is_replaced(&self, service: &Service, known: &ServiceDeployment) -> bool {
+        let is_under_way = matches!(known.status.as_str(), "PENDING" | "IN_PROGRESS");
+        let is_current = service.service_deployment().is_some_and(|arn| arn == known.service_deployment_arn);
+        is_under_way && !is_current && self.superseded_by(service).is_some()
+    }
+
+    /// Where a deployment stands whose service is not there any more; what has its name now is another one.
+    #[must_use]
+    pub fn of_deleted(&self, known: Option<&ServiceDeployment>) -> DeploymentStatus {
+        let ended = known
+            .filter(|known| known.status != "STOPPED" || known.is_triggered())
+            .map(|known| self.by_service_deployment(known, None, None, &[]));
+        if let Some(DeploymentStatus::Ended(ending)) = ended {
+            return DeploymentStatus::Ended(ending);
+        }
+        let detail = OutcomeDetail { reason: Some(DELETED.to_owned()), ..OutcomeDetail::default() };
+        DeploymentStatus::Ended(Box::new(Outcome { kind: Kind::Stopped, detail }))
+    }
+
+    /// The deployment that took over, as far as the service's list shows one: it was created later, and is no rollback. It did so even
+    /// where it is not `PRIMARY` any more, having been rolled back itself.
+    #[must_use]
+    pub fn superseded_by(&self, service: &Service) -> Option<Superseder> {
+        self.superseder(&deployments(service))
+    }
+
+    fn by_service_deployment(
+        &self,
+        known: &ServiceDeployment,
+        own: Option<&Deployment>,
+        primary: Option<&Deployment>,
+        all: &[Deployment],
+    ) -> DeploymentStatus {
+        let ended = |kind, detail: OutcomeDetail| {
+            let service_deployment = Some(known.service_deployment_arn.clone()).filter(|arn| !arn.is_empty());
+            DeploymentStatus::Ended(Box::new(Outcome { kind, detail: OutcomeDetail { service_deployment, ..detail } }))
+        };
+        let because = || OutcomeDetail { reason: known.reason(), ..OutcomeDetail::default() };
+        match known.status.as_str() {
+            "SUCCESSFUL" => {
+                let wanted = known.target_service_revision.as_ref().and_then(|revision| revision.requested_task_count);
+                let wanted = own.and_then(|own| own.desired_count).or(wanted);
+                ended(Kind::Completed, OutcomeDetail { no_tasks_wanted: wanted == Some(0), ..OutcomeDetail::default() })
+            }
+            "ROLLBACK_SUCCESSFUL" => {
+                let there = primary.filter(|deployment| deployment.id != self.id);
+                let revision = known.rollback.as_ref().and_then(|rollback| rollback.service_revision_arn.clone());
+                let to =
+                    RollbackTarget { service_revision: revision, ..there.map(RollbackTarget::of).unwrap_or_default() };
+                ended(Kind::RolledBack, OutcomeDetail { rolled_back_to: Some(to), ..because() })
+            }
+            "ROLLBACK_FAILED" => ended(Kind::RollbackFailed, because()),
+            "STOPPED" if known.is_triggered() => ended(Kind::DeploymentFailed, because()),
+            "STOPPED" => match self.superseder(all) {
+                Some(by) => ended(Kind::Superseded, OutcomeDetail { superseded_by: Some(by), ..because() }),
+                None => ended(Kind::Stopped, OutcomeDetail { happened_at: known.ended_at().map(rfc3339), ..because() }),
+            },
+            status => {
+                let stage = known.lifecycle_stage.as_deref().map(|stage| format!(" ({stage})")).unwrap_or_default();
+                DeploymentStatus::Open(format!("{status}{stage}"))
+            }
+        }
+    }
+
+    /// The first deployment that came after this one and is no rollback, unless ECS had given this one up before.
+    fn superseder(&self, all: &[Deployment]) -> Option<Superseder> {
+        let took_over = all.iter().filter(|deployment| self.is_newer(deployment) && self.may_supersede(deployment));
+        let first =
+            took_over.min_by(|one, other| one.created_at.partial_cmp(&other.created_at).unwrap_or(Ordering::Equal))?;
+        Some(Superseder {
+            deployment_id: first.id.clone(),
+            change_id: None,
+            task_definition: first.task_definition.clone(),
+        })
+    }
+
+    fn may_supersede(&self, other: &Deployment) -> bool {
+        other.id != self.id && Some(other.id.as_str()) != self.before && !other.rolls_back()
+    }
+
+    /// Whether a deployment was created after this one: what is read may be older than what was written.
+    fn is_newer(&self, other: &Deployment) -> bool {
+        other.created_at.and_then(time).is_some_and(|created| created > self.started_at)
+    }
+
+    /// Where ECS has no service deployment of it: services of before October 2024, and stand-ins for ECS.
+    fn by_service(
+        &self,
+        own: Option<&Deployment>,
+        primary: Option<&Deployment>,
+        all: &[Deployment],
+        rollback_is_on: bool,
+    ) -> DeploymentStatus {
+        let ended = |kind, detail| DeploymentStatus::Ended(Box::new(Outcome { kind, detail }));
+        let Some(primary) = primary else { return DeploymentStatus::Open("the service has no deployment".to_owned()) };
+        let rolled_back = |failed: Option<&Deployment>| {
+            let reason = failed.and_then(|deployment| deployment.rollout_state_reason.clone());
+            match primary.rollout() {
+                "COMPLETED" => ended(
+                    Kind::RolledBack,
+                    OutcomeDetail {
+                        reason,
+                        rolled_back_to: Some(RollbackTarget::of(primary)),
+                        ..OutcomeDetail::default()
+                    },
+                ),
+                "FAILED" => {
+                    let reason = primary.rollout_state_reason.clone().or(reason);
+                    ended(Kind::RollbackFailed, OutcomeDetail { reason, ..OutcomeDetail::default() })
+                }
+                _ => DeploymentStatus::Open(format!("rolling back to {}", primary.id)),
+            }
+        };
+        let superseded =
+            |by| ended(Kind::Superseded, OutcomeDetail { superseded_by: Some(by), ..OutcomeDetail::default() });
+        match own {
+            Some(own) if own.id == primary.id => match own.rollout() {
+                "COMPLETED" => {
+                    let no_tasks_wanted = own.desired_count == Some(0);
+                    ended(Kind::Completed, OutcomeDetail { no_tasks_wanted, ..OutcomeDetail::default() })
+                }
+                "FAILED" if rollback_is_on => DeploymentStatus::Open("FAILED, and to be rolled back".to_owned()),
+                "FAILED" => {
+                    let reason = own.rollout_state_reason.clone();
+                    ended(Kind::DeploymentFailed, OutcomeDetail { reason, ..OutcomeDetail::default() })
+                }
+                rollout => {
+                    let count = |count: Option<i64>| count.unwrap_or_default();
+                    let (running, desired) = (count(own.running_count), count(own.desired_count));
+                    DeploymentStatus::Open(format!("{rollout}, {running} of {desired} tasks run"))
+                }
+            },
+            Some(own) if own.rollout() == "FAILED" && rollback_is_on => rolled_back(Some(own)),
+            Some(own) if own.rollout() == "FAILED" => {
+                let reason = own.rollout_state_reason.clone();
+                ended(Kind::DeploymentFailed, OutcomeDetail { reason, ..OutcomeDetail::default() })
+            }
+            _ => match self.superseder(all) {
+                Some(by) => superseded(by),
+                None if primary.rolls_back() => rolled_back(own),
+                // A rollback takes up the deployment from before, newly created.
+                None if own.is_none() && self.is_newer(primary) => rolled_back(None),
+                None => DeploymentStatus::Open(
+                    "it is not among the service's deployments, or nothing took over from it".to_owned(),
+                ),
+            },
+        }
+    }
+}
