@@ -18,7 +18,7 @@ use domain::ledger::key::RecordKey;
 use domain::ledger::merge::{KeyedItem, Merge, MergeStep};
 use domain::ledger::query::{Index, KeyRange, Page, PageCursor, Query, Scope, keys_of};
 use domain::ledger::record::RawRecord;
-use domain::ledger::verify::{Chain, ChainEnd, Verification};
+use domain::ledger::verify::chain::{Chain, ChainEnd, Verification};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use sdk_error::call_error;
 use serde_json::Value;

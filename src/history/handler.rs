@@ -6,7 +6,7 @@ use domain::config::{self, Tables};
 use domain::error::{Code, Failure};
 use domain::ids::ServiceKey;
 use domain::ledger::query::{self, HistoryRequest, Page, Query, Scope};
-use domain::ledger::verify::Verification;
+use domain::ledger::verify::chain::Verification;
 use lambda_runtime::{LambdaEvent, service_fn};
 use serde::{Deserialize, Serialize};
 

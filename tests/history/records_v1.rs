@@ -2,7 +2,8 @@
 //! Every later version reads them; the file never changes.
 
 use domain::ledger::record::RawRecord;
-use domain::ledger::verify::{Verification, verify_export};
+use domain::ledger::verify::chain::Verification;
+use domain::ledger::verify::export::verify_export;
 use serde_json::{Value, json};
 
 use crate::made::{now, typed};

@@ -4,7 +4,7 @@ use chrono::Duration;
 use domain::ids::ServiceKey;
 use domain::ledger::head::Head;
 use domain::ledger::record::RawRecord;
-use domain::ledger::verify::Verification;
+use domain::ledger::verify::chain::Verification;
 use serde_json::Value;
 
 use crate::made::{Made, Shape, head_item, now, raw, service as service_named, typed};

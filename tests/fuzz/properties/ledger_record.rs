@@ -19,7 +19,8 @@ use domain::ledger::record::RawRecord;
 use domain::ledger::record::Record;
 use domain::ledger::record::RecordFields;
 use domain::ledger::record::hash;
-use domain::ledger::verify::{Chain, ChainEnd, Verification, verify_export};
+use domain::ledger::verify::chain::{Chain, ChainEnd, Verification};
+use domain::ledger::verify::export::verify_export;
 use serde_json::{Map, Value, json};
 
 pub(crate) fn check(data: &[u8]) {

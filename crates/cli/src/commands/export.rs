@@ -2,7 +2,8 @@
 
 use std::io::BufRead;
 
-use domain::ledger::verify::{Export, Verification};
+use domain::ledger::verify::chain::Verification;
+use domain::ledger::verify::export::Export;
 
 use crate::answers::{ChainFault, Verdict};
 use crate::failure::{CommandFailure, Exit};
