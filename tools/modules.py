@@ -61,7 +61,7 @@ def leaves(text: str) -> list[str]:
 
 def code(path: Path) -> str:
     """A file without its tests and comments."""
-    text = path.read_text().split("#[cfg(test)]\nmod tests")[0]
+    text = path.read_text().split("#[cfg(test)]\nmod tests {")[0]
     return re.sub(r"//[^\n]*", "", text)
 
 
