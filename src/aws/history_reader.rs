@@ -23,7 +23,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use sdk_error::call_error;
 use serde_json::Value;
 
-use super::ledger_store::{Item, begun_under, head, json};
+use super::ledger_items::{Item, begun_under, head, json};
 
 const QUERY: &str = "dynamodb:Query";
 /// All that is read of an idempotency key: the answers that it holds are none of this function's business.

@@ -6,12 +6,15 @@ pub mod documents;
 pub mod ecs;
 pub mod history_reader;
 pub mod images;
+mod ledger_items;
 pub mod ledger_store;
 mod organization;
 pub mod push_queue;
 pub mod rate_limit;
 pub mod registry_client;
 pub mod sessions;
+mod statements;
+mod stopwatch;
 pub mod updater_client;
 
 use std::fmt;
