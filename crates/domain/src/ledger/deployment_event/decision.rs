@@ -37,7 +37,7 @@ pub enum EventDecision {
     External(OutcomeDetail),
 }
 
-/// What the ledger says. `open` and `written` are read only where the event needs them ([`needs_ledger`]).
+/// What the ledger says. `open` and `written` are read only where the event needs them ([`needs_ledger`](crate::ledger::deployment_event::needs_ledger)).
 #[derive(Debug, Clone, Copy)]
 pub struct EventContext<'a> {
     /// The service's head.
