@@ -60,7 +60,8 @@ impl Updater {
     ) -> Result<(), CallError> {
         let says = service.deployment_id().and_then(|id| said_of(service, id)).unwrap_or_default();
         let is_new = before.is_some_and(|before| before.deployment_id.as_deref() != service.deployment_id());
-        let forces = changes.is_some_and(|changes| changes.iter().any(|it| it.what == DifferenceKind::Deployment));
+        let forces =
+            changes.is_some_and(|changes| changes.iter().any(|change| change.what == DifferenceKind::Deployment));
         if (is_new && forces) || depends_on_what_was_replaced(changes, before, &says) {
             target.ecs.look_at_primary(service).await?;
         }
