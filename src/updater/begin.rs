@@ -32,8 +32,9 @@ use crate::commit::{Bound, Decision, commit};
 
 /// How often the start of an attempt is written where nothing moved, and for how long at the most.
 const START: (u32, Duration) = (6, Duration::from_secs(15));
-/// How long it is looked for where its answer is lost. Whoever gives up before leaves a lease behind that keeps everybody out until it ends.
-const START_LOOKS: Duration = Duration::from_mins(1);
+/// How long it is looked for where its answer is lost. Whoever gives up before leaves a lease behind that keeps everybody out until it ends, and
+/// whoever looks longer lets a caller wait to whom DynamoDB's outage has to be told.
+const START_LOOKS: Duration = Duration::from_secs(20);
 /// What is left of the invocation then, for the answer.
 const RESERVE: Duration = Duration::from_secs(5);
 
