@@ -155,7 +155,8 @@ impl Described {
     fn service(&self, name: &str) -> Result<Service, DescribeError> {
         let is_named = |service: &&Map<String, Value>| service.get("serviceName").and_then(Value::as_str) == Some(name);
         if let Some(service) = self.services.iter().find(is_named) {
-            return Ok(Service::new(service.clone(), None));
+            let read = Service::new(service.clone(), None);
+            return Ok(read.map_err(|what| CallError::unreadable(DESCRIBE_SERVICES, what))?);
         }
         match self.failures.iter().find(|failure| failure.arn.rsplit('/').next() == Some(name)) {
             Some(failure) if failure.reason == "MISSING" => Err(DescribeError::ServiceNotFound),
@@ -418,7 +419,7 @@ impl Ecs {
             .await;
         let body = capture.body(OPERATION, sent)?;
         let answer: Answer = serde_json::from_slice(&body).map_err(|error| CallError::unreadable(OPERATION, error))?;
-        Ok(Service::new(answer.service, Some(tags)))
+        Service::new(answer.service, Some(tags)).map_err(|what| CallError::unreadable(OPERATION, what))
     }
 
     /// Adds tags or changes their values: one attempt, since a second one may come when another change has begun.

@@ -53,6 +53,19 @@ async fn replace_leaves_exactly_the_tags_asked_for_and_calls_for_the_difference_
     assert!(after.is_sorted(), "{after:?}");
 }
 
+/// As the SDK's model has it, the value of a tag is optional.
+#[tokio::test]
+async fn a_tag_without_a_value_is_seen_and_replaced() {
+    let world = World::with_environment(&[]).await;
+    world.seed_with(&Site::target(), |service| {
+        service["tags"] = json!([{"key": "bare", "value": null}, {"key": "old", "value": "1"}]);
+    });
+    let outcome = world.update(json!({"ecs_tag": {"new": "2"}})).await;
+    let before = &outcome.status("APPLIED")["BEFORE"]["tags"];
+    assert_eq!(*before, json!([{"key": "bare", "value": ""}, {"key": "old", "value": "1"}]));
+    assert_eq!(world.journal.only("UntagResource").json()["tagKeys"], json!(["bare", "old"]));
+}
+
 #[tokio::test]
 async fn merge_adds_and_changes_and_removes_nothing() {
     let world = World::new().await;

@@ -147,7 +147,7 @@ fn sensible(event: &DeploymentEvent, item: Option<&DeploymentItem>, heard: &Even
 /// The same document as what ECS answers of a service and its deployments.
 fn followed(value: &Value) {
     let Value::Object(members) = value else { return };
-    let service = Service::new(members.clone(), None);
+    let Ok(service) = Service::new(members.clone(), None) else { return };
     let _ = (service.updated_at(), service.task_definition_arn(), service.deployment_controller(), service.status());
     let ids: Vec<String> = match members.get("deployments").and_then(Value::as_array) {
         Some(list) => list.iter().filter_map(|entry| entry.get("id")?.as_str().map(str::to_owned)).take(4).collect(),

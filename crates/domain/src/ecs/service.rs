@@ -59,10 +59,20 @@ pub struct Service {
 impl Service {
     /// Takes a `service` member of `DescribeServices` or `UpdateService`. `UpdateService` answers without tags: `tags`
     /// says what they are then.
-    #[must_use]
-    pub fn new(mut members: Map<String, Value>, tags: Option<BTreeMap<String, String>>) -> Self {
-        let answered = members.remove("tags").and_then(|tags| serde_json::from_value(tags).ok()).map(tag_map);
-        Self { members, tags: tags.or(answered).unwrap_or_default(), replaced: None, is_a_rollback: false }
+    ///
+    /// # Errors
+    ///
+    /// Where its tags cannot be read: it would look like a service that has none.
+    pub fn new(mut members: Map<String, Value>, tags: Option<BTreeMap<String, String>>) -> Result<Self, String> {
+        let answered = members.remove("tags");
+        let tags = match (tags, answered) {
+            (Some(tags), _) => tags,
+            (None, None | Some(Value::Null)) => BTreeMap::new(),
+            (None, Some(answered)) => {
+                tag_map(serde_json::from_value(answered).map_err(|error| format!("the service's tags: {error}"))?)
+            }
+        };
+        Ok(Self { members, tags, replaced: None, is_a_rollback: false })
     }
 
     /// Every member that ECS answered, for who looks through them.
@@ -312,7 +322,21 @@ mod tests {
 
     fn service(value: Value) -> Service {
         let Value::Object(members) = value else { panic!("an object") };
-        Service::new(members, None)
+        Service::new(members, None).unwrap()
+    }
+
+    #[test]
+    fn a_tag_without_a_value_is_a_tag_and_tags_that_cannot_be_read_are_not_none() {
+        let tags = |tags: Value| Service::new(json!({"tags": tags}).as_object().unwrap().clone(), None);
+        let read = tags(json!([{"key": "a", "value": null}, {"key": "b"}, {"key": "c", "value": "1"}])).unwrap();
+        assert_eq!(read.tags, BTreeMap::from([("a", ""), ("b", ""), ("c", "1")].map(|(k, v)| (k.into(), v.into()))));
+        for none in [json!([]), Value::Null] {
+            assert!(tags(none).unwrap().tags.is_empty());
+        }
+        for unreadable in [json!({"a": "1"}), json!("a"), json!([{"value": "1"}]), json!([{"key": "a", "value": 1}])] {
+            let error = tags(unreadable.clone()).unwrap_err();
+            assert!(error.starts_with("the service's tags: "), "{unreadable}: {error}");
+        }
     }
 
     #[test]

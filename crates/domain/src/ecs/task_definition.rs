@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -67,8 +67,14 @@ struct Answer {
 #[derive(Deserialize, Serialize)]
 pub(crate) struct Tag {
     pub(crate) key: String,
-    #[serde(default)]
+    /// "The optional part of a key-value pair": one without it, or with null for it, is empty.
+    /// Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Tag.html>.
+    #[serde(default, deserialize_with = "text_or_nothing")]
     pub(crate) value: String,
+}
+
+fn text_or_nothing<'de, D: Deserializer<'de>>(value: D) -> Result<String, D::Error> {
+    Option::deserialize(value).map(Option::unwrap_or_default)
 }
 
 #[derive(Deserialize)]

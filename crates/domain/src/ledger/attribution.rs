@@ -211,7 +211,7 @@ mod tests {
         let body = json!({"taskDefinition": {"taskDefinitionArn": running, "family": "web", "revision": 1,
             "containerDefinitions": [{"name": "web", "image": "nginx"}]}});
         let definition = TaskDefinition::from_answer(body.to_string().as_bytes()).unwrap();
-        let service = Service::new(members.as_object().unwrap().clone(), None);
+        let service = Service::new(members.as_object().unwrap().clone(), None).unwrap();
         Snapshot { service, task_definition: Some(definition.into()) }
     }
 

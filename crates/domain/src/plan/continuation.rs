@@ -229,7 +229,7 @@ mod tests {
 
     fn snapshot(count: i64) -> Snapshot {
         let members = json!({"serviceArn": "arn:s", "clusterArn": "arn:c", "status": "ACTIVE", "desiredCount": count});
-        let service = Service::new(members.as_object().unwrap().clone(), None);
+        let service = Service::new(members.as_object().unwrap().clone(), None).unwrap();
         Snapshot { service, task_definition: None }
     }
 
@@ -272,7 +272,7 @@ mod tests {
             let body = json!({"taskDefinition": {"taskDefinitionArn": members["taskDefinition"], "family": "web",
                 "revision": 1, "containerDefinitions": [{"name": "web", "image": "nginx"}]}});
             let definition = TaskDefinition::from_answer(body.to_string().as_bytes()).unwrap();
-            let service = Service::new(members.as_object().unwrap().clone(), None);
+            let service = Service::new(members.as_object().unwrap().clone(), None).unwrap();
             Snapshot { service, task_definition: Some(definition.into()) }
         };
         let one = |id: &str, revision: &str, created_at: i64| {

@@ -28,7 +28,7 @@ pub(in crate::plan) fn snapshot(service: &Value, containers: &Value) -> Snapshot
         "tags": [{"key": "old", "value": "1"}, {"key": "aws:x", "value": "y"}]});
     members.as_object_mut().unwrap().extend(service.as_object().unwrap().clone());
     Snapshot {
-        service: Service::new(members.as_object().unwrap().clone(), None),
+        service: Service::new(members.as_object().unwrap().clone(), None).unwrap(),
         task_definition: Some(Arc::new(TaskDefinition::from_answer(body.to_string().as_bytes()).unwrap())),
     }
 }

@@ -27,7 +27,7 @@ fn deployment(id: &str, status: &str, rollout: &str, created: i64) -> Value {
 
 fn service(deployments: &[Value]) -> Service {
     let Value::Object(members) = json!({"deployments": deployments}) else { panic!("an object") };
-    Service::new(members, None)
+    Service::new(members, None).unwrap()
 }
 
 fn service_deployment(status: &str, more: &Value) -> ServiceDeployment {
@@ -121,7 +121,7 @@ fn a_newer_deployment_supersedes_and_a_rollback_does_not() {
         rolled_back["currentServiceDeployment"] = current.into();
         let Value::Object(members) = rolled_back.clone() else { panic!("an object") };
         let standing =
-            followed().standing(&Service::new(members, None), Some(&service_deployment("IN_PROGRESS", &none)));
+            followed().standing(&Service::new(members, None).unwrap(), Some(&service_deployment("IN_PROGRESS", &none)));
         assert_eq!(kind(&standing), expected, "{current}");
     }
     // As long as it is being rolled back, nothing is known of the end.
@@ -178,7 +178,7 @@ fn without_a_service_deployment_the_services_list_decides() {
         else {
             panic!("an object")
         };
-        let standing = followed().standing(&Service::new(members, None), None);
+        let standing = followed().standing(&Service::new(members, None).unwrap(), None);
         assert_eq!(kind(&standing), expected, "{deployments:?}");
     }
 }
@@ -220,7 +220,7 @@ fn a_deployment_of_a_service_that_was_deleted_was_stopped() {
     else {
         panic!("an object")
     };
-    let anew = Service::new(members, None);
+    let anew = Service::new(members, None).unwrap();
     let none = json!({});
     for known in [None, Some("IN_PROGRESS"), Some("STOPPED")] {
         let known = known.map(|status| service_deployment(status, &none));
