@@ -15,7 +15,7 @@ use domain::error::{Code, Failure};
 use domain::ids::ServiceKey;
 use domain::ledger::head::LEASE_GRACE;
 use domain::mask::Mask;
-use domain::plan::parameters::covers_parameters;
+use domain::plan::parameters::{covers_parameters, has_parameters, took_parameters};
 use domain::plan::update::{Registration, Update};
 use serde_json::{Map, Value};
 
@@ -272,14 +272,14 @@ impl Applying<'_> {
     fn is_updated(&self, now: &Service, definition: Option<&TaskDefinition>, before: &Service) -> bool {
         let parameters = &self.update.parameters;
         // Where the service looked so before, it does not tell; and sending the same parameters twice does no harm.
-        if definition.is_none() && !self.update.force_new_deployment && covers_parameters(before, parameters) {
+        if definition.is_none() && !self.update.force_new_deployment && has_parameters(before, parameters) {
             return false;
         }
         let wanted =
             definition.map_or_else(|| before.task_definition_arn(), |definition| Some(definition.arn.as_str()));
         // Without a deployment of its own, whatever runs is none of its business.
         (now.task_definition_arn() == wanted || !self.deploys(definition))
-            && covers_parameters(now, parameters)
+            && took_parameters(now, parameters, before)
             && (!self.update.force_new_deployment || now.deployment_id() != before.deployment_id())
     }
 

@@ -43,8 +43,9 @@ async fn parameters_that_the_service_covers_change_nothing() {
         json!({"desiredCount": 2}),
         json!({"deploymentConfiguration": {"maximumPercent": 200}}),
         json!({"deploymentConfiguration": {"deploymentCircuitBreaker": {"enable": false}}}),
-        json!({"networkConfiguration": {"awsvpcConfiguration": {"subnets": ["subnet-1", "subnet-2"]}}}),
-        json!({"serviceConnectConfiguration": {"enabled": true, "namespace": "edge"}}),
+        json!({"networkConfiguration": {"awsvpcConfiguration": {"subnets": ["subnet-2", "subnet-1"], "securityGroups": ["sg-1"]}}}),
+        json!({"serviceConnectConfiguration": {"enabled": true, "namespace": "edge",
+            "services": [{"portName": "http", "discoveryName": "web"}]}}),
         json!({"volumeConfigurations": [{"name": "data", "managedEBSVolume": {"roleArn": "arn:r", "sizeInGiB": 20}}]}),
         json!({"capacityProviderStrategy": [{"capacityProvider": "FARGATE", "weight": 1}]}),
         json!({"loadBalancers": [], "serviceRegistries": [], "placementConstraints": [], "placementStrategy": []}),
@@ -63,7 +64,8 @@ async fn parameters_that_differ_in_one_member_are_sent() {
     let world = World::with_environment(&[]).await;
     world.seed_with(&Site::target(), |service| {
         service["deployments"][0]["serviceConnectConfiguration"] = json!({"enabled": true, "namespace": "edge"});
-        service["loadBalancers"] = json!([{"targetGroupArn": "arn:t", "containerName": "web", "containerPort": 80}]);
+        service["loadBalancers"] = json!([{"targetGroupArn": "arn:t", "containerName": "web", "containerPort": 80,
+            "advancedConfiguration": {"alternateTargetGroupArn": "arn:u", "roleArn": "arn:r"}}]);
     });
     for (parameters, deploys) in [
         (json!({"deploymentConfiguration": {"maximumPercent": 150}}), false),
@@ -72,7 +74,11 @@ async fn parameters_that_differ_in_one_member_are_sent() {
             json!({"networkConfiguration": {"awsvpcConfiguration": {"subnets": ["subnet-1"], "securityGroups": ["sg-1"]}}}),
             true,
         ),
+        // What is left out goes: ECS replaces these whole.
+        (json!({"networkConfiguration": {"awsvpcConfiguration": {"subnets": ["subnet-1"]}}}), true),
+        (json!({"serviceConnectConfiguration": {"enabled": true}}), true),
         (json!({"serviceConnectConfiguration": {"enabled": false}}), true),
+        (json!({"loadBalancers": [{"targetGroupArn": "arn:t", "containerName": "web", "containerPort": 80}]}), true),
         (json!({"loadBalancers": []}), true),
         (json!({"placementStrategy": [{"type": "spread", "field": "host"}]}), false),
         (json!({"healthCheckGracePeriodSeconds": 30}), false),

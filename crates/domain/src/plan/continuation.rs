@@ -11,7 +11,7 @@ use crate::ecs::task_definition::TaskDefinition;
 use crate::error::Failure;
 use crate::plan::Plan;
 use crate::plan::difference::{Difference, DifferenceKind};
-use crate::plan::parameters::{covers_parameter, same_parameter};
+use crate::plan::parameters::{covers_parameter, has_parameter, is_untouched};
 use crate::plan::update::Update;
 
 /// Whether a member of a change is done.
@@ -139,7 +139,7 @@ impl Resumed<'_> {
             DifferenceKind::Tag => {
                 let has =
                     self.snapshot.service.tags.get(&change.path).map_or(Value::Null, |value| value.as_str().into());
-                one_of(&has, &change.from, &change.to, |one, other| one == other)
+                one_of(&has, &change.from, &change.to)
             }
             DifferenceKind::Deployment => {
                 let service = &self.snapshot.service;
@@ -185,11 +185,18 @@ impl Resumed<'_> {
         if name == "monitoring" {
             return Member::Before;
         }
-        let has = self.snapshot.service.parameter(name).map_or(Value::Null, |value| hide(name, value));
-        if covers_parameter(name, &has, &change.to) {
-            return Member::Wanted;
+        let has = self.snapshot.service.parameter(name).map(|value| hide(name, value));
+        let has = has.as_ref();
+        if has_parameter(name, has, &change.to) {
+            Member::Wanted
+        } else if is_untouched(name, has, Some(&change.from), &change.to) {
+            Member::Before
+        } else if covers_parameter(name, has, &change.to) {
+            // It was set, and AWS has put more beside it.
+            Member::Wanted
+        } else {
+            Member::Foreign
         }
-        one_of(&has, &change.from, &change.to, |one, other| same_parameter(name, one, other))
     }
 
     /// A member as it is now, for people.
@@ -210,10 +217,10 @@ impl Resumed<'_> {
     }
 }
 
-fn one_of(has: &Value, from: &Value, to: &Value, same: impl Fn(&Value, &Value) -> bool) -> Member {
-    if same(has, to) {
+fn one_of(has: &Value, from: &Value, to: &Value) -> Member {
+    if has == to {
         Member::Wanted
-    } else if same(has, from) {
+    } else if has == from {
         Member::Before
     } else {
         Member::Foreign

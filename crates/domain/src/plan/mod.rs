@@ -3,6 +3,8 @@
 mod changes;
 pub mod continuation;
 mod controller;
+mod defaults;
+mod deployment_configuration;
 mod desired;
 pub mod difference;
 mod images;

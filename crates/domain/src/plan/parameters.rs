@@ -1,42 +1,119 @@
 //! Parameters of `UpdateService`: whether a service has what is wanted of them.
+//!
+//! `deploymentConfiguration` is merged, every other parameter replaced whole: what is not named in it goes, or gets AWS's default. So each is
+//! compared as ECS would apply it, and where that is not known for sure, it differs. That a member is left out of a parameter that is replaced
+//! resets it, AWS documents of Service Connect ("If you update the serviceConnectConfiguration of your service and don't include
+//! containerConfigurations, the proxy container settings return to their defaults") and of placements ("it will override the existing placement
+//! strategy"). Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_UpdateService.html>.
 
 use serde_json::{Map, Value};
 
 use crate::ecs::service::{Service, Snapshot};
+use crate::plan::defaults::filled;
+use crate::plan::deployment_configuration::{self, MERGED, same_member, same_named};
 
-/// Whether the service has these parameters of `UpdateService`.
+/// Whether the service has these parameters of `UpdateService`, so that sending them would change nothing.
+#[must_use]
+pub fn has_parameters(service: &Service, parameters: &Map<String, Value>) -> bool {
+    // AWS never shows `monitoring`: it cannot be held against what was asked.
+    parameters.iter().all(|(name, wanted)| name == "monitoring" || has_parameter(name, service.parameter(name), wanted))
+}
+
+/// Whether the service shows each of these parameters as it was sent, other than before or with nothing left to do. AWS may have put more
+/// beside it.
+#[must_use]
+pub fn took_parameters(service: &Service, parameters: &Map<String, Value>, before: &Service) -> bool {
+    parameters.iter().all(|(name, wanted)| {
+        let (has, had) = (service.parameter(name), before.parameter(name));
+        name == "monitoring"
+            || has_parameter(name, has, wanted)
+            || (covers(has, wanted, is_in_order(name)) && !same_parameter(name, has, had))
+    })
+}
+
+/// Whether the service shows all that is named in these parameters. AWS may have put more beside it.
 #[must_use]
 pub fn covers_parameters(service: &Service, parameters: &Map<String, Value>) -> bool {
-    // AWS never shows `monitoring`: it cannot be held against what was asked.
-    parameters.iter().all(|(name, wanted)| name == "monitoring" || has_parameter(service, name, wanted))
+    parameters
+        .iter()
+        .all(|(name, wanted)| name == "monitoring" || covers_parameter(name, service.parameter(name), wanted))
+}
+
+/// Whether what a service has for a parameter shows all that is named in `wanted`.
+#[must_use]
+pub fn covers_parameter(name: &str, has: Option<&Value>, wanted: &Value) -> bool {
+    has_parameter(name, has, wanted) || covers(has, wanted, is_in_order(name))
 }
 
 /// Whether two values of a parameter are the same to ECS.
 #[must_use]
-pub fn same_parameter(name: &str, one: &Value, other: &Value) -> bool {
-    let in_order = name == "placementStrategy";
-    covers(Some(one), other, in_order) && covers(Some(other), one, in_order)
+pub fn same_parameter(name: &str, one: Option<&Value>, other: Option<&Value>) -> bool {
+    if name == MERGED {
+        let member = |of: Option<&Value>, name: &str| of.and_then(|of| of.get(name)).cloned();
+        return deployment_configuration::members(one, other)
+            .into_iter()
+            .all(|name| same_member(name, member(one, name).as_ref(), member(other, name).as_ref()));
+    }
+    let whole = |value: Option<&Value>| filled(name, value.unwrap_or(&Value::Null));
+    equal(&whole(one), &whole(other), is_in_order(name))
 }
 
-/// Whether a value of a parameter has all that is wanted of it.
+/// Whether what a service has for a parameter is what `wanted` would make of it.
 #[must_use]
-pub fn covers_parameter(name: &str, has: &Value, wanted: &Value) -> bool {
-    covers(Some(has), wanted, name == "placementStrategy")
+pub fn has_parameter(name: &str, has: Option<&Value>, wanted: &Value) -> bool {
+    match wanted {
+        Value::Null => true,
+        Value::Object(members) if name == MERGED => same_named(has, Some(wanted), members),
+        wanted => same_parameter(name, has, Some(wanted)),
+    }
 }
 
-fn has_parameter(service: &Service, name: &str, wanted: &Value) -> bool {
-    covers(service.parameter(name), wanted, name == "placementStrategy")
+/// Whether a parameter still is what it was, as far as `wanted` would touch it.
+#[must_use]
+pub fn is_untouched(name: &str, has: Option<&Value>, had: Option<&Value>, wanted: &Value) -> bool {
+    match wanted {
+        Value::Object(members) if name == MERGED => same_named(has, had, members),
+        _ => same_parameter(name, has, had),
+    }
+}
+
+fn is_in_order(name: &str) -> bool {
+    name == "placementStrategy"
 }
 
 pub(super) fn differing_parameters(parameters: &Map<String, Value>, snapshot: &Snapshot) -> Map<String, Value> {
-    let differs = |(name, wanted): &(&String, &Value)| !has_parameter(&snapshot.service, name, wanted);
+    let differs = |(name, wanted): &(&String, &Value)| !has_parameter(name, snapshot.service.parameter(name), wanted);
     parameters.iter().filter(differs).map(|(name, wanted)| (name.clone(), wanted.clone())).collect()
 }
 
-/// Whether what the service has covers what is wanted: AWS fills in defaults, so every member wanted must be there and
-/// equal, and more may be there. `null` wants nothing. A list wants exactly its entries, `in_order` only where the order
+/// Whether two values are the same: AWS leaves out what is empty or off, and the order of a list means something only where `in_order` says so.
+pub(super) fn equal(one: &Value, other: &Value, in_order: bool) -> bool {
+    match (one, other) {
+        (Value::Object(members), Value::Object(others)) => {
+            let other = |name: &String| others.get(name).unwrap_or(&Value::Null);
+            members.iter().all(|(name, value)| equal(value, other(name), in_order))
+                && others.iter().all(|(name, value)| members.contains_key(name) || is_nothing(value))
+        }
+        (Value::Array(items), Value::Array(others)) if in_order => {
+            items.len() == others.len() && items.iter().zip(others).all(|(one, other)| equal(one, other, true))
+        }
+        (Value::Array(items), Value::Array(others)) => {
+            let mut left: Vec<&Value> = others.iter().collect();
+            items.len() == others.len()
+                && items.iter().all(|item| {
+                    let found = left.iter().position(|other| equal(item, other, false));
+                    found.map(|index| left.swap_remove(index)).is_some()
+                })
+        }
+        (Value::Number(one), Value::Number(other)) => one == other || one.as_f64() == other.as_f64(),
+        (one, other) => one == other || (is_nothing(one) && is_nothing(other)),
+    }
+}
+
+/// Whether what the service has shows what is wanted: every member wanted must be there and equal, and more may be
+/// there. `null` wants nothing. A list wants exactly its entries, `in_order` only where the order
 /// means something.
-pub(super) fn covers(has: Option<&Value>, wanted: &Value, in_order: bool) -> bool {
+fn covers(has: Option<&Value>, wanted: &Value, in_order: bool) -> bool {
     match (has, wanted) {
         (_, Value::Null) => true,
         // AWS leaves out what is empty or off.
@@ -96,6 +173,8 @@ mod tests {
         fn what_was_set_is_covered_afterwards(value in any_parameter(), more in any_parameter()) {
             prop_assert!(covers(Some(&value), &value, false));
             prop_assert!(covers(Some(&value), &value, true));
+            prop_assert!(equal(&value, &value, false) && equal(&value, &value, true));
+            prop_assert_eq!(equal(&value, &more, false), equal(&more, &value, false));
             // AWS adds members of its own.
             if let Value::Object(mut has) = value.clone() {
                 has.insert("added".to_owned(), more);

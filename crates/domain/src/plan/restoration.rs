@@ -15,7 +15,7 @@ use crate::ledger::hidden::{HiddenKey, revealed};
 use crate::plan::controller::check_deployment_controller;
 use crate::plan::desired::Desired;
 use crate::plan::images::{differing_images, registration};
-use crate::plan::parameters::{covers, differing_parameters};
+use crate::plan::parameters::{differing_parameters, same_parameter};
 
 /// What a restore puts back.
 #[derive(Debug, Clone)]
@@ -119,15 +119,11 @@ fn restore_parameters(wanted: &mut Desired, request: &UpdateRequest, snapshot: &
             Some(was) => was.as_ref(),
             None => None,
         };
-        let in_order = name == "placementStrategy";
-        let same = |was: Option<&Value>| {
-            covers(is, was.unwrap_or_default(), in_order) && covers(was, is.unwrap_or_default(), in_order)
-        };
-        if same(was) {
+        if same_parameter(name, is, was) {
             continue;
         }
         match was.cloned().or_else(|| cleared(name)) {
-            Some(was) if same(Some(&was)) => {}
+            Some(was) if same_parameter(name, is, Some(&was)) => {}
             Some(was) => _ = wanted.parameters.insert(name.to_owned(), was),
             None => {
                 wanted.notes.push(format!("{name} was not set before, and UpdateService cannot unset it: it stays"));

@@ -137,7 +137,8 @@ fn parameters_are_held_against_what_the_service_has() {
         json!({"deploymentConfiguration": {"maximumPercent": 200.0}}),
         json!({"deploymentConfiguration": {"deploymentCircuitBreaker": {"enable": false, "rollback": false}}}),
         json!({"networkConfiguration": {"awsvpcConfiguration": {"subnets": ["b", "a"]}}}),
-        json!({"serviceConnectConfiguration": {"enabled": true}}),
+        json!({"serviceConnectConfiguration": {"enabled": true, "namespace": "n"}}),
+        json!({"healthCheckGracePeriodSeconds": 0, "propagateTags": "NONE", "availabilityZoneRebalancing": "DISABLED"}),
         json!({"loadBalancers": [], "serviceRegistries": [], "desiredCount": null}),
     ] {
         assert!(is_unchanged(&json!({"service": same}), &has), "{same}");
@@ -155,6 +156,74 @@ fn parameters_are_held_against_what_the_service_has() {
     }
     let update = update(&json!({"service": {"desiredCount": 2, "enableExecuteCommand": true}}), &has, &one());
     assert_eq!(Value::Object(update.parameters), json!({"enableExecuteCommand": true}));
+}
+
+/// What is left out of a parameter that `UpdateService` replaces goes, or gets AWS's default.
+#[test]
+fn what_is_left_out_of_a_parameter_that_is_replaced_is_a_difference() {
+    let balancer = json!({"targetGroupArn": "arn:t", "containerName": "web", "containerPort": 80});
+    let mut advanced = balancer.clone();
+    advanced["advancedConfiguration"] = json!({"alternateTargetGroupArn": "arn:u", "roleArn": "arn:r"});
+    let volume = |more: Value| {
+        let mut volume = json!({"roleArn": "arn:r", "sizeInGiB": 20});
+        volume.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!([{"name": "data", "managedEBSVolume": volume}])
+    };
+    let connect = json!({"enabled": true, "namespace": "n", "services": [{"portName": "http"}]});
+    let network = |public: &str| json!({"awsvpcConfiguration": {"subnets": ["a"], "assignPublicIp": public}});
+    let groups = json!({"awsvpcConfiguration": {"subnets": ["a"], "securityGroups": ["g"]}});
+    let bare = json!({"awsvpcConfiguration": {"subnets": ["a"]}});
+    let provider = |more: &str| json!([{"capacityProvider": "P", "weight": 1, more: 1}]);
+    for (name, has, asked) in [
+        ("loadBalancers", json!([advanced]), json!([balancer])),
+        ("serviceConnectConfiguration", connect, json!({"enabled": true, "namespace": "n"})),
+        ("networkConfiguration", network("ENABLED"), bare.clone()),
+        ("networkConfiguration", groups, bare.clone()),
+        ("volumeConfigurations", volume(json!({"snapshotId": "snap-1"})), volume(json!({}))),
+        ("volumeConfigurations", volume(json!({"filesystemType": "ext4"})), volume(json!({}))),
+        ("capacityProviderStrategy", provider("base"), json!([{"capacityProvider": "P", "weight": 1}])),
+    ] {
+        let has = json!({name: has});
+        let asked = json!({"service": {name: asked}});
+        assert_eq!(Value::Object(update(&asked, &has, &one()).parameters), asked["service"], "{has}");
+        assert!(is_unchanged(&json!({"service": has}), &has), "{has}");
+    }
+    for (name, has, asked) in [
+        ("networkConfiguration", network("DISABLED"), bare),
+        ("volumeConfigurations", volume(json!({"filesystemType": "xfs", "encrypted": false})), volume(json!({}))),
+    ] {
+        for (has, asked) in [(&has, &asked), (&asked, &has)] {
+            assert!(is_unchanged(&json!({"service": {name: asked}}), &json!({name: has})), "{has} and {asked}");
+        }
+    }
+}
+
+#[test]
+fn of_a_deployment_configuration_only_what_is_named_is_compared() {
+    let has = json!({"deploymentConfiguration": {"maximumPercent": 200, "minimumHealthyPercent": 100, "strategy": "ROLLING",
+        "alarms": {"alarmNames": ["a"], "enable": true, "rollback": true},
+        "deploymentCircuitBreaker": {"enable": true, "rollback": true, "resetOnHealthyTask": true,
+            "thresholdConfiguration": {"type": "BOUNDED_PERCENT", "value": 50}}}});
+    for same in [
+        json!({"minimumHealthyPercent": 100}),
+        json!({"deploymentCircuitBreaker": {"enable": true, "rollback": true}}),
+        json!({"bakeTimeInMinutes": 0, "lifecycleHooks": [], "earlySuccessCriteria": {"enable": false}}),
+        json!({"alarms": null, "strategy": "ROLLING"}),
+    ] {
+        assert!(is_unchanged(&json!({"service": {"deploymentConfiguration": same}}), &has), "{same}");
+    }
+    for other in [
+        json!({"maximumPercent": 200, "minimumHealthyPercent": 50}),
+        json!({"alarms": {"alarmNames": [], "enable": false, "rollback": false}}),
+        json!({"alarms": {"alarmNames": ["a"], "enable": true}}),
+        json!({"deploymentCircuitBreaker": {"enable": false, "rollback": false}}),
+        json!({"deploymentCircuitBreaker": {"enable": true, "rollback": true, "resetOnHealthyTask": false}}),
+        json!({"strategy": "CANARY"}),
+        json!({"unheardOf": 1}),
+    ] {
+        let asked = json!({"service": {"deploymentConfiguration": other}});
+        assert_eq!(Value::Object(update(&asked, &has, &one()).parameters), asked["service"]);
+    }
 }
 
 #[test]
