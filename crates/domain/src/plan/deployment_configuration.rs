@@ -60,3 +60,30 @@ pub(super) fn same_named(has: Option<&Value>, other: Option<&Value>, wanted: &Ma
 pub(super) fn members<'a>(one: Option<&'a Value>, other: Option<&'a Value>) -> BTreeSet<&'a str> {
     [one, other].into_iter().flatten().filter_map(Value::as_object).flat_map(Map::keys).map(String::as_str).collect()
 }
+
+/// What `UpdateService` is sent, if anything, to make what was of what is, and the members that it cannot take back.
+pub(super) fn put_back(was: Option<&Value>, is: Option<&Value>) -> (Option<Value>, Vec<String>) {
+    let (mut sent, mut differs, mut stays) = (Map::new(), false, Vec::new());
+    for name in members(was, is) {
+        let [was, is] = [was, is].map(|of| of.and_then(|of| of.get(name)).filter(|value| !value.is_null()));
+        let same = same_member(name, was, is);
+        match was.map(|was| explicit(name, was, is)).or_else(|| off_form(name).filter(|_| !same)) {
+            Some(value) => _ = sent.insert(name.to_owned(), value),
+            None if !same => stays.push(name.to_owned()),
+            None => {}
+        }
+        differs |= !same && sent.contains_key(name);
+    }
+    (differs.then_some(Value::Object(sent)), stays)
+}
+
+/// A member as it was, with AWS's default for what has been set in it since: whether ECS merges within members, too, is documented nowhere.
+fn explicit(name: &str, was: &Value, is: Option<&Value>) -> Value {
+    let mut value = was.clone();
+    if let (Some(members), Some(is), Value::Object(filled)) =
+        (value.as_object_mut(), is.and_then(Value::as_object), filled(name, was))
+    {
+        members.extend(filled.into_iter().filter(|(name, _)| is.contains_key(name)));
+    }
+    value
+}

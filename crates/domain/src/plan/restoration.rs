@@ -13,6 +13,7 @@ use crate::event::request::UpdateRequest;
 use crate::ids::ChangeId;
 use crate::ledger::hidden::{HiddenKey, revealed};
 use crate::plan::controller::check_deployment_controller;
+use crate::plan::deployment_configuration::{MERGED, put_back};
 use crate::plan::desired::Desired;
 use crate::plan::images::{differing_images, registration};
 use crate::plan::parameters::{differing_parameters, same_parameter};
@@ -98,7 +99,12 @@ fn restore_definition(wanted: &mut Desired, snapshot: &Snapshot, restore: &Resto
     Ok(())
 }
 
-/// Parameters as they were, to the letter; those that were not set are cleared, where `UpdateService` can.
+fn unset(what: &str) -> String {
+    format!("{what} was not set before, and UpdateService cannot unset it: it stays")
+}
+
+/// Parameters as they were, to the letter; those that were not set are cleared, where `UpdateService` can. What AWS filled in since is no
+/// difference.
 fn restore_parameters(wanted: &mut Desired, request: &UpdateRequest, snapshot: &Snapshot, restore: &RestoreNotes) {
     // It would fight the autoscaler; and AWS never shows `monitoring`.
     for name in PARAMETERS.into_iter().filter(|name| !["desiredCount", "monitoring"].contains(name)) {
@@ -122,12 +128,16 @@ fn restore_parameters(wanted: &mut Desired, request: &UpdateRequest, snapshot: &
         if same_parameter(name, is, was) {
             continue;
         }
+        if name == MERGED {
+            let (back, stays) = put_back(was, is);
+            wanted.parameters.extend(back.map(|back| (name.to_owned(), back)));
+            wanted.notes.extend(stays.iter().map(|member| unset(&format!("{name}.{member}"))));
+            continue;
+        }
         match was.cloned().or_else(|| cleared(name)) {
             Some(was) if same_parameter(name, is, Some(&was)) => {}
             Some(was) => _ = wanted.parameters.insert(name.to_owned(), was),
-            None => {
-                wanted.notes.push(format!("{name} was not set before, and UpdateService cannot unset it: it stays"));
-            }
+            None => wanted.notes.push(unset(name)),
         }
     }
     wanted.parameters.extend(differing_parameters(&request.parameters, snapshot));
@@ -228,13 +238,15 @@ mod tests {
         let was = json!({"desiredCount": 2, "loadBalancers": [], "enableExecuteCommand": false,
             "deploymentConfiguration": {"maximumPercent": 200}, "placementConstraints": [{"type": "distinctInstance"}]});
         let is = json!({"desiredCount": 9, "loadBalancers": [{"containerPort": 80}], "enableExecuteCommand": true,
-            "deploymentConfiguration": {"maximumPercent": 200, "alarms": {"enable": true}}, "healthCheckGracePeriodSeconds": 30,
+            "deploymentConfiguration": {"maximumPercent": 200, "alarms": {"alarmNames": ["a"], "enable": true, "rollback": true}},
+            "healthCheckGracePeriodSeconds": 30,
             "platformVersion": "1.4.0", "placementConstraints": [{"type": "distinctInstance"}]});
         let back = restores(&json!({}), &was, &is, OldDefinition::InPlace);
         assert_eq!(
             Value::Object(back.parameters),
-            json!({"loadBalancers": [], "enableExecuteCommand": false, "deploymentConfiguration": {"maximumPercent": 200},
-                   "healthCheckGracePeriodSeconds": 0})
+            json!({"loadBalancers": [], "enableExecuteCommand": false, "healthCheckGracePeriodSeconds": 0,
+                   "deploymentConfiguration": {"maximumPercent": 200,
+                       "alarms": {"alarmNames": [], "enable": false, "rollback": false}}})
         );
         assert!(
             back.notes.iter().any(|note| note.starts_with("platformVersion was not set before")),
@@ -243,6 +255,69 @@ mod tests {
         );
         let asked = restores(&json!({"service": {"desiredCount": 2}}), &was, &is, OldDefinition::InPlace);
         assert_eq!(asked.parameters["desiredCount"], 2);
+    }
+
+    #[test]
+    fn a_member_of_the_deployment_configuration_that_was_not_there_is_switched_off() {
+        let was = json!({"deploymentConfiguration": {"maximumPercent": 200, "minimumHealthyPercent": 100,
+            "deploymentCircuitBreaker": {"enable": true, "rollback": true}}});
+        let with = |members: Value| {
+            let mut is = was.clone();
+            is["deploymentConfiguration"].as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+            is
+        };
+        let threshold = json!({"type": "BOUNDED_PERCENT", "value": 50});
+        let breaker = |reset: bool| {
+            json!({"deploymentCircuitBreaker": {"enable": true, "rollback": true, "resetOnHealthyTask": reset,
+                "thresholdConfiguration": threshold}})
+        };
+        for (set, off) in [
+            (
+                json!({"alarms": {"alarmNames": ["a"], "enable": true, "rollback": true}}),
+                json!({"alarms": {"alarmNames": [], "enable": false, "rollback": false}}),
+            ),
+            (json!({"lifecycleHooks": [{"targetType": "PAUSE"}]}), json!({"lifecycleHooks": []})),
+            (
+                json!({"strategy": "BLUE_GREEN", "bakeTimeInMinutes": 5}),
+                json!({"strategy": "ROLLING", "bakeTimeInMinutes": 0}),
+            ),
+            (
+                json!({"earlySuccessCriteria": {"enable": true, "healthyPercent": 100}}),
+                json!({"earlySuccessCriteria": {"enable": false}}),
+            ),
+            (json!({"maximumPercent": 150}), json!({})),
+            (breaker(false), breaker(true)),
+        ] {
+            let back = restores(&json!({}), &was, &with(set), OldDefinition::InPlace);
+            assert_eq!(json!(back.parameters), with(off));
+        }
+        let breaker = json!({"deploymentCircuitBreaker": {"enable": true, "rollback": true}});
+        let back =
+            restores(&json!({}), &json!({}), &json!({"deploymentConfiguration": breaker}), OldDefinition::InPlace);
+        let off = json!({"deploymentCircuitBreaker": {"enable": false, "rollback": false}});
+        assert_eq!(json!(back.parameters), json!({"deploymentConfiguration": off}));
+
+        let canary = with(json!({"canaryConfiguration": {"canaryPercent": 1.0}}));
+        let stays = restores(&json!({}), &was, &canary, OldDefinition::InPlace);
+        assert!(stays.parameters.is_empty());
+        let note = "deploymentConfiguration.canaryConfiguration was not set before, and UpdateService cannot unset it: it stays";
+        assert!(stays.notes.iter().any(|it| it == note), "{:?}", stays.notes);
+    }
+
+    #[test]
+    fn what_aws_filled_in_since_is_no_difference() {
+        let was = json!({"deploymentConfiguration": {"maximumPercent": 200, "minimumHealthyPercent": 100,
+            "deploymentCircuitBreaker": {"enable": false, "rollback": false}}});
+        let mut is = was.clone();
+        is["tags"] = json!([{"key": "was", "value": "1"}]);
+        is["availabilityZoneRebalancing"] = json!("DISABLED");
+        let members = json!({"strategy": "ROLLING", "bakeTimeInMinutes": 0, "lifecycleHooks": [],
+            "alarms": {"alarmNames": [], "enable": false, "rollback": false},
+            "deploymentCircuitBreaker": {"enable": false, "rollback": false, "resetOnHealthyTask": true,
+                "thresholdConfiguration": {"type": "BOUNDED_PERCENT", "value": 50}}});
+        is["deploymentConfiguration"].as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        let plan = restoring(&json!({}), &was, &is, OldDefinition::InPlace);
+        assert!(matches!(plan, Plan::Unchanged { .. }), "{plan:?}");
     }
 
     #[test]
