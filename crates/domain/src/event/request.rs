@@ -63,6 +63,8 @@ pub struct UpdateRequest {
     pub tags: Option<TagChange>,
     /// The parameters of `service` exactly as given, without those that are null at the top (which leave alone).
     pub parameters: Map<String, Value>,
+    /// The parameters that `service` gives as null: a restore leaves them as they are.
+    pub left_alone: BTreeSet<String>,
     /// Start a new deployment even where nothing differs.
     pub force_new_deployment: bool,
     /// What to put back: the state from before a change.

@@ -115,6 +115,7 @@ fn restore_parameters(wanted: &mut Desired, request: &UpdateRequest, snapshot: &
             revealed(restore.hidden.as_ref(), &request.service_key, name, was, is)
         });
         let was = match &known {
+            Some(None) if request.left_alone.contains(name) => None,
             Some(None) => {
                 wanted.notes.push(format!(
                     "{name} held values that may be secret, which records do not have, and has others now: it stays as it is. \
@@ -126,6 +127,10 @@ fn restore_parameters(wanted: &mut Desired, request: &UpdateRequest, snapshot: &
             None => None,
         };
         if same_parameter(name, is, was) {
+            continue;
+        }
+        if request.left_alone.contains(name) {
+            wanted.notes.push(format!("{name} differs and stays as it is: the event gives null for it"));
             continue;
         }
         if name == MERGED {
@@ -157,6 +162,8 @@ fn cleared(parameter: &str) -> Option<Value> {
         "enableExecuteCommand" | "enableECSManagedTags" => Some(false.into()),
         "healthCheckGracePeriodSeconds" => Some(0.into()),
         "propagateTags" => Some("NONE".into()),
+        // "If the service never had an AvailabilityZoneRebalancing value set, Amazon ECS treats this as DISABLED."
+        "availabilityZoneRebalancing" => Some("DISABLED".into()),
         "serviceConnectConfiguration" => Some(serde_json::json!({"enabled": false})),
         _ => None,
     }
@@ -318,6 +325,25 @@ mod tests {
         is["deploymentConfiguration"].as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
         let plan = restoring(&json!({}), &was, &is, OldDefinition::InPlace);
         assert!(matches!(plan, Plan::Unchanged { .. }), "{plan:?}");
+    }
+
+    #[test]
+    fn rebalancing_that_was_never_set_is_disabled() {
+        let is = json!({"availabilityZoneRebalancing": "ENABLED"});
+        let back = restores(&json!({}), &json!({}), &is, OldDefinition::InPlace);
+        assert_eq!(json!(back.parameters), json!({"availabilityZoneRebalancing": "DISABLED"}));
+    }
+
+    #[test]
+    fn null_takes_a_parameter_out_of_a_restore() {
+        let was = json!({"enableExecuteCommand": false, "loadBalancers": [], "propagateTags": "NONE"});
+        let is =
+            json!({"enableExecuteCommand": true, "loadBalancers": [{"containerPort": 80}], "propagateTags": "NONE"});
+        let event = json!({"service": {"loadBalancers": null, "propagateTags": null}});
+        let back = restores(&event, &was, &is, OldDefinition::InPlace);
+        assert_eq!(json!(back.parameters), json!({"enableExecuteCommand": false}));
+        let notes: Vec<_> = back.notes.iter().filter(|note| note.contains("null")).collect();
+        assert_eq!(notes, ["loadBalancers differs and stays as it is: the event gives null for it"]);
     }
 
     #[test]

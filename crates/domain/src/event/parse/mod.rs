@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
-use serde_json::{Number, Value};
+use serde_json::{Map, Number, Value};
 
 use crate::ecs::tags::TagChange;
 use crate::error::{Code, Failure};
@@ -199,13 +199,14 @@ fn request(event: Value, place: &dyn Fn(&str) -> String, defaults: &Defaults) ->
             pushed(&image, tag).map_err(|fault| Faults::schema(format!("{}: {fault}", shown(&place("pushed_tag")))))?
         }
     };
-    let mut parameters = entry.service.unwrap_or_default();
-    parameters.retain(|_, value| !value.is_null());
+    let (left_alone, parameters): (Map<_, _>, Map<_, _>) =
+        entry.service.unwrap_or_default().into_iter().partition(|(_, value)| value.is_null());
     Ok(UpdateRequest {
         service_key,
         image,
         tags: entry.ecs_tag.map(|tags| TagChange { mode: entry.tag_mode.unwrap_or_default(), tags }),
         parameters,
+        left_alone: left_alone.into_iter().map(|(name, _)| name).collect(),
         force_new_deployment,
         restore,
         lookup: match (entry.resolve_digest.unwrap_or_default(), entry.check_image.unwrap_or_default()) {

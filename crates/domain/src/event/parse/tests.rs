@@ -125,6 +125,7 @@ fn all_fields_arrive() {
             .as_object()
             .unwrap()
             .clone(),
+            left_alone: ["desiredCount".to_owned()].into(),
             force_new_deployment: true,
             restore: None,
             lookup: ImageCheck::Pin,
