@@ -15,6 +15,7 @@ use domain::ledger::turn::Standing;
 use domain::ledger::write::{LedgerError, Write};
 use domain::plan::Plan;
 use domain::plan::difference::{Difference, DifferenceKind};
+use domain::plan::parameters::told_of_answer;
 use domain::plan::update::Update;
 use domain::response::{Response, Status};
 use domain::text::rfc3339;
@@ -216,7 +217,11 @@ impl Updater {
             random: self.random,
         };
         match applying.run(revision, &mut after, earlier).await {
-            Ok(()) => self.applied(request, begun, &after, update.notes).await,
+            Ok(()) => {
+                let told = told_of_answer(&after.service, &update.parameters);
+                let notes = update.notes.into_iter().chain(told).collect();
+                self.applied(request, begun, &after, notes).await
+            }
             Err(failure) => self.failed(request, begun, &after, failure).await,
         }
     }

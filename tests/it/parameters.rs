@@ -120,6 +120,20 @@ async fn what_aws_answered_stands_in_the_record_not_what_was_asked_for() {
 }
 
 #[tokio::test]
+async fn what_aws_took_and_does_not_answer_is_noted() {
+    let world = World::new().await;
+    let site = Site::target();
+    world.cloud().overlook(&site, "deploymentConfiguration.lifecycleHooks");
+    let hooks = json!([{"targetType": "PAUSE", "lifecycleStages": ["PRE_SCALE_UP"]}]);
+    let asked = json!({"service": {"deploymentConfiguration": {"maximumPercent": 150, "lifecycleHooks": hooks}}});
+    let notes = world.update(asked).await.status("APPLIED")["notes"].to_string();
+    assert!(
+        notes.contains("does not answer these as they were sent: deploymentConfiguration.lifecycleHooks."),
+        "{notes}"
+    );
+}
+
+#[tokio::test]
 async fn another_capacity_provider_strategy_forces_a_new_deployment_and_the_plan_says_so() {
     let world = World::new().await;
     let changes = json!({"service": {"capacityProviderStrategy": [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]}});

@@ -88,6 +88,25 @@ async fn a_deregistered_revision_comes_back_as_its_copy() {
     assert_eq!(world.cloud().service(&site)["taskDefinition"], arn(&site, 2));
 }
 
+/// UpdateService merges: the old value alone would leave them on.
+#[tokio::test]
+async fn alarms_and_hooks_that_were_not_there_are_off_after_a_restore() {
+    let world = World::new().await;
+    let site = Site::target();
+    let before = world.cloud().service(&site)["deploymentConfiguration"].clone();
+    let hooks = json!([{"hookTargetArn": "arn:aws:lambda:eu-west-1:222222222222:function:hook", "lifecycleStages": ["PRE_SCALE_UP"]}]);
+    let set = json!({"alarms": {"alarmNames": ["bad"], "enable": true, "rollback": true}, "lifecycleHooks": hooks});
+    change(&world, json!({"service": {"deploymentConfiguration": set}})).await;
+    let body = world.update(json!({"restore": "previous"})).await.status("APPLIED").clone();
+    assert!(!body["notes"].to_string().contains("does not answer"), "{body}");
+    let mut off = before;
+    off["alarms"] = json!({"alarmNames": [], "enable": false, "rollback": false});
+    off["lifecycleHooks"] = json!([]);
+    assert_eq!(world.cloud().service(&site)["deploymentConfiguration"], off);
+    // Off, and never set, are the same.
+    world.update(json!({"restore": body["restores"]})).await.status("UNCHANGED");
+}
+
 #[tokio::test]
 async fn a_plan_to_restore_touches_nothing_and_says_what_would_be() {
     let world = World::new().await;

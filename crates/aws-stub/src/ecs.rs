@@ -45,6 +45,8 @@ struct Place {
     service_deployments: BTreeMap<String, Versions<Value>>,
     /// The task definition of each service revision, by ARN.
     service_revisions: BTreeMap<String, String>,
+    /// What UpdateService overlooks: parameters, and members of them behind a point.
+    overlooked: Vec<String>,
 }
 
 #[derive(Default)]
@@ -212,6 +214,11 @@ impl Cloud {
         let mut service = self.service(site);
         edit(&mut service);
         self.write(site, Some(service));
+    }
+
+    /// From now on UpdateService takes this parameter, or this member of one behind a point, and does nothing with it.
+    pub fn overlook(&self, site: &Site, name: &str) {
+        self.place(&site.account, &site.region, |place| place.overlooked.push(name.to_owned()));
     }
 
     /// The PRIMARY deployment comes to `rollout`.

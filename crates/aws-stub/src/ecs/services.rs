@@ -148,7 +148,7 @@ pub(super) fn update_service(
     if service["status"] != "ACTIVE" {
         return refusal("ServiceNotActiveException", "Service was not ACTIVE.");
     }
-    let given: Vec<(String, Value)> = input
+    let mut given: Vec<(String, Value)> = input
         .as_object()
         .into_iter()
         .flatten()
@@ -157,6 +157,12 @@ pub(super) fn update_service(
         })
         .map(|(n, v)| (n.clone(), v.clone()))
         .collect();
+    given.retain(|(name, _)| !place.overlooked.contains(name));
+    for (name, value) in &mut given {
+        if let Some(members) = value.as_object_mut() {
+            members.retain(|member, _| !place.overlooked.contains(&format!("{name}.{member}")));
+        }
+    }
     let force = input["forceNewDeployment"] == true;
     check_controller(&service, &given, wanted.is_some() || force)?;
     if service["schedulingStrategy"] == "DAEMON" && given.iter().any(|(n, _)| n == "desiredCount") {
@@ -223,7 +229,8 @@ fn check_controller(service: &Map<String, Value>, given: &[(String, Value)], dep
     Ok(())
 }
 
-/// What AWS fills in.
+/// What AWS makes of a parameter: `deploymentConfiguration` is merged (<https://github.com/aws/copilot-cli/pull/4565>,
+/// <https://github.com/hashicorp/terraform-provider-aws/pull/47096>), every other one replaced, and filled with defaults.
 fn with_defaults(name: &str, value: &Value, had: Option<&Value>) -> Value {
     let mut value = value.clone();
     match name {
@@ -252,4 +259,23 @@ fn with_defaults(name: &str, value: &Value, had: Option<&Value>) -> Value {
         _ => {}
     }
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deployment_configuration_is_merged_and_other_parameters_are_replaced() {
+        let alarms = json!({"alarmNames": ["a"], "enable": true, "rollback": true});
+        let had = json!({"maximumPercent": 200, "alarms": alarms});
+        let merged = with_defaults("deploymentConfiguration", &json!({"maximumPercent": 150}), Some(&had));
+        assert_eq!(merged, json!({"maximumPercent": 150, "alarms": alarms}));
+
+        let had =
+            json!({"awsvpcConfiguration": {"subnets": ["a"], "securityGroups": ["g"], "assignPublicIp": "ENABLED"}});
+        let bare = json!({"awsvpcConfiguration": {"subnets": ["a"]}});
+        let replaced = with_defaults("networkConfiguration", &bare, Some(&had));
+        assert_eq!(replaced, json!({"awsvpcConfiguration": {"subnets": ["a"], "assignPublicIp": "DISABLED"}}));
+    }
 }

@@ -39,10 +39,44 @@ pub fn covers_parameters(service: &Service, parameters: &Map<String, Value>) -> 
         .all(|(name, wanted)| name == "monitoring" || covers_parameter(name, service.parameter(name), wanted))
 }
 
+/// What a person should know of AWS's answer to these parameters: which of them it does not show as they were sent.
+#[must_use]
+pub fn told_of_answer(answered: &Service, sent: &Map<String, Value>) -> Option<String> {
+    let differs = |(name, wanted): &(&String, &Value)| {
+        *name != "monitoring" && !covers_parameter(name, answered.parameter(name), wanted)
+    };
+    let named = |(name, wanted): (&String, &Value)| match wanted {
+        Value::Object(members) if name == MERGED => {
+            let members = members_not_shown(answered.parameter(name), members);
+            members.map(|member| format!("{name}.{member}")).collect()
+        }
+        _ => vec![name.clone()],
+    };
+    let names: Vec<String> = sent.iter().filter(differs).flat_map(named).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "ECS took the update, and does not answer these as they were sent: {}. Look at the service before you rely on them",
+            names.join(", ")
+        )
+    })
+}
+
 /// Whether what a service has for a parameter shows all that is named in `wanted`.
 #[must_use]
 pub fn covers_parameter(name: &str, has: Option<&Value>, wanted: &Value) -> bool {
-    has_parameter(name, has, wanted) || covers(has, wanted, is_in_order(name))
+    match wanted {
+        Value::Object(members) if name == MERGED => members_not_shown(has, members).next().is_none(),
+        wanted => has_parameter(name, has, wanted) || covers(has, wanted, is_in_order(name)),
+    }
+}
+
+/// The members of `deploymentConfiguration` in `wanted` that a service does not show.
+fn members_not_shown<'a>(has: Option<&'a Value>, wanted: &'a Map<String, Value>) -> impl Iterator<Item = &'a String> {
+    let is_shown = move |member: &str, wanted: &Value| {
+        let has = has.and_then(|has| has.get(member));
+        same_member(member, has, Some(wanted)) || covers(has, wanted, false)
+    };
+    wanted.iter().filter(move |(member, wanted)| !is_shown(member, wanted)).map(|(member, _)| member)
 }
 
 /// Whether two values of a parameter are the same to ECS.
@@ -166,6 +200,22 @@ mod tests {
                     .prop_map(|map| Value::Object(map.into_iter().collect())),
             ]
         })
+    }
+
+    #[test]
+    fn what_aws_does_not_answer_as_it_was_sent_is_told() {
+        let answered = |value: Value| Service::new(value.as_object().unwrap().clone(), None).unwrap();
+        let hooks = serde_json::json!([{"hookTargetArn": "arn:h"}]);
+        let service = answered(serde_json::json!({"desiredCount": 2,
+            "networkConfiguration": {"awsvpcConfiguration": {"subnets": ["a"], "assignPublicIp": "DISABLED", "new": 1}},
+            "deploymentConfiguration": {"maximumPercent": 200, "lifecycleHooks": hooks}}));
+        let told = |sent: Value| told_of_answer(&service, sent.as_object().unwrap());
+        let network = serde_json::json!({"awsvpcConfiguration": {"subnets": ["a"]}});
+        let taken = serde_json::json!({"maximumPercent": 200, "alarms": {"alarmNames": [], "enable": false, "rollback": false}});
+        assert_eq!(told(serde_json::json!({"networkConfiguration": network, "deploymentConfiguration": taken})), None);
+        let left = serde_json::json!({"maximumPercent": 200, "lifecycleHooks": []});
+        let note = told(serde_json::json!({"deploymentConfiguration": left, "desiredCount": 3})).unwrap();
+        assert!(note.contains(": deploymentConfiguration.lifecycleHooks, desiredCount."), "{note}");
     }
 
     proptest! {
