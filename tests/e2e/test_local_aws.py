@@ -13,6 +13,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import deploy
 import pytest
 import stacks
 import urllib3
@@ -41,6 +42,24 @@ def test_leading_keys_limit_which_items_are_read(system: System, role_policy: Re
         dynamodb.get_item(TableName=table, Key=key)
     with pytest.raises(ClientError):
         dynamodb.batch_get_item(RequestItems={table: {"Keys": [head, key]}})
+
+
+def test_a_deployment_configuration_is_merged(system: System) -> None:
+    service = system.service()
+    ecs = system.client("ecs", service.account)
+    alarms = {"alarmNames": ["bad"], "enable": True, "rollback": True}
+
+    def update(configuration: dict[str, Any]) -> Any:
+        answer = ecs.update_service(
+            cluster=deploy.CLUSTER, service=service.name, deploymentConfiguration=configuration
+        )
+        return answer["service"]["deploymentConfiguration"]
+
+    update({"alarms": alarms, "maximumPercent": 150})
+    assert update({"maximumPercent": 200})["alarms"] == alarms
+    off = {"alarmNames": [], "enable": False, "rollback": False}
+    after = update({"alarms": off})
+    assert (after["alarms"], after["maximumPercent"]) == (off, 200)
 
 
 def test_nothing_is_left_when_the_parent_is_killed() -> None:

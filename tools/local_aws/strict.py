@@ -31,6 +31,7 @@ from typing import Any
 import ministack.core.iam_actions as actions
 import ministack.core.iam_evaluator as evaluator
 import strict_api
+import strict_ecs
 import strict_lambda
 import strict_stacks
 import strict_states
@@ -439,6 +440,7 @@ def mend() -> None:
     stacks._topological_sort = order
     ssm._put_parameter = put_parameter
     strict_api.mend()
+    strict_ecs.mend()
     strict_lambda.mend()
     strict_stacks.mend()
     strict_states.mend()

@@ -1,0 +1,31 @@
+"""What strict.py mends of Amazon ECS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ministack.services import ecs
+
+Update = Callable[[dict[str, Any]], tuple[int, dict[str, str], bytes]]
+original_update: Update = ecs._update_service
+
+
+def update_service(data: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
+    """UpdateService, which merges `deploymentConfiguration`: a member that is not named stays. MiniStack replaces it.
+    <https://github.com/aws/copilot-cli/pull/4565>, <https://github.com/hashicorp/terraform-provider-aws/pull/47096>"""
+    named = data.get("deploymentConfiguration")
+    if named is not None:
+        cluster, found = ecs._resolve_cluster_name(data.get("cluster", "default")), None
+        if reference := ecs._resolve_service_ref(data.get("service", "")):
+            found = ecs._services.get(f"{cluster}/{reference[0]}")
+        had = (found or {}).get("deploymentConfiguration") or {}
+        given = {name: value for name, value in named.items() if value is not None}
+        data = {**data, "deploymentConfiguration": {**had, **given}}
+    return original_update(data)
+
+
+def mend() -> None:
+    """Puts the functions of this file in place of MiniStack's."""
+    ecs._update_service = update_service
+    ecs._ACTION_MAP["UpdateService"] = update_service
