@@ -342,6 +342,34 @@ impl Ecs {
         Ok(())
     }
 
+    /// Describes a service revision by its ARN; `None` where ECS does not have it.
+    ///
+    /// # Errors
+    ///
+    /// Where the call failed.
+    pub async fn describe_service_revision(&self, arn: &str) -> Result<Option<Map<String, Value>>, CallError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Answer {
+            #[serde(default)]
+            service_revisions: Vec<Map<String, Value>>,
+        }
+        const OPERATION: &str = "ecs:DescribeServiceRevisions";
+        let capture = Capture::default();
+        let sent = self
+            .client
+            .describe_service_revisions()
+            .service_revision_arns(arn)
+            .customize()
+            .interceptor(capture.clone())
+            .send()
+            .await;
+        let body = capture.body(OPERATION, sent)?;
+        let answer: Answer = serde_json::from_slice(&body).map_err(|error| CallError::unreadable(OPERATION, error))?;
+        let is_asked = |it: &Map<String, Value>| it.get("serviceRevisionArn").and_then(Value::as_str) == Some(arn);
+        Ok(answer.service_revisions.into_iter().find(is_asked))
+    }
+
     /// Describes a task definition with its tags: by ARN, or the newest active revision of a family.
     ///
     /// # Errors

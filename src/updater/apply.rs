@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use domain::call_error::{CallError, Effect};
 use domain::ecs::deployment::listed::said_of;
 use domain::ecs::deployment::times::CLOCK_TOLERANCE;
-use domain::ecs::service::{Service, Snapshot};
+use domain::ecs::service::{Service, Snapshot, is_known};
 use domain::ecs::task_definition::TaskDefinition;
 use domain::error::{Code, Failure};
 use domain::ids::ServiceKey;
@@ -17,7 +17,7 @@ use domain::ledger::head::LEASE_GRACE;
 use domain::mask::Mask;
 use domain::plan::parameters::{covers_parameters, has_parameters, took_parameters};
 use domain::plan::update::{Registration, Update};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::lease::HeldLease;
 use super::messages;
@@ -182,7 +182,10 @@ impl Applying<'_> {
         let registered =
             self.update.register.as_ref().and_then(|registration| serde_json::from_str(&registration.document).ok());
         let set = Value::Object(self.update.parameters.clone());
-        let documents = [definition, restored, registered, Some(set), Some(now.service.document())];
+        // Of what is not known here all may be secret, as an environment is.
+        let unknown = self.update.parameters.iter().filter(|(name, _)| !is_known(name)).map(|(_, value)| value);
+        let unknown = json!({"environment": unknown.collect::<Vec<_>>()});
+        let documents = [definition, restored, registered, Some(set), Some(unknown), Some(now.service.document())];
         let mask = documents.iter().flatten().fold(Mask::default(), Mask::and_of);
         let key = self.key;
         let images = self.update.images.values().flat_map(|(from, to)| [from.as_str(), to.as_str()]);
@@ -270,7 +273,9 @@ impl Applying<'_> {
 
     /// Whether `UpdateService` was done, by what the service looks like now.
     fn is_updated(&self, now: &Service, definition: Option<&TaskDefinition>, before: &Service) -> bool {
-        let parameters = &self.update.parameters;
+        // Of what is not shown now nothing tells whether it was set.
+        let shown = self.update.parameters.iter().filter(|(name, _)| now.shows(name));
+        let parameters = &shown.map(|(name, value)| (name.clone(), value.clone())).collect();
         // Where the service looked so before, it does not tell; and sending the same parameters twice does no harm.
         if definition.is_none() && !self.update.force_new_deployment && has_parameters(before, parameters) {
             return false;

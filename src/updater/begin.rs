@@ -6,7 +6,7 @@ use domain::error::{Code, Failure};
 use domain::ids::ChangeId;
 use domain::ledger::admission::LedgerState;
 use domain::ledger::head::{Head, Lease, lease_until};
-use domain::ledger::hidden::{hidden, holds_secrets};
+use domain::ledger::hidden::{hidden, parameter_holds_secrets};
 use domain::ledger::idempotency::{KeyItem, StoredAnswer};
 use domain::ledger::key::{Attempt as Try, RecordPlace};
 use domain::ledger::kind::Kind;
@@ -135,6 +135,7 @@ impl Updater {
     /// What a record says that a change sets: hidden values as keyed hashes.
     async fn recorded_changes(&self, work: Work<'_>, changes: &[Difference]) -> Result<Vec<Difference>, Failure> {
         let is_secret = |change: &Difference| {
+            let holds_secrets = |value| parameter_holds_secrets(&change.path, value);
             change.what == DifferenceKind::Parameter && (holds_secrets(&change.from) || holds_secrets(&change.to))
         };
         if !changes.iter().any(is_secret) {

@@ -10,7 +10,7 @@ use domain::error::Failure;
 use domain::event::request::UpdateRequest;
 use domain::ledger::admission::LedgerState;
 use domain::ledger::head::{Lease, lease_until};
-use domain::ledger::hidden::{hidden, holds_secrets};
+use domain::ledger::hidden::{hidden, holds_secrets, parameter_holds_secrets};
 use domain::ledger::idempotency::{KeyItem, Progress};
 use domain::ledger::key::{RecordKey, RecordPlace};
 use domain::ledger::kind::Kind;
@@ -18,6 +18,7 @@ use domain::ledger::record::{ChangeContext, Record, RecordFields};
 use domain::mask::Mask;
 use domain::plan::Plan;
 use domain::plan::continuation::{Remaining, Resumed};
+use domain::plan::difference::{Difference, DifferenceKind};
 use domain::plan::update::Update;
 
 use super::apply::Budget;
@@ -220,7 +221,11 @@ impl Updater {
             snapshot,
             wanted: wanted.as_deref(),
         };
-        let is_hidden = changes.iter().flatten().any(|change| holds_secrets(&change.to) || holds_secrets(&change.from));
+        let may_be_secret = |change: &Difference| match change.what {
+            DifferenceKind::Parameter => [&change.to, &change.from].map(|it| parameter_holds_secrets(&change.path, it)),
+            _ => [&change.to, &change.from].map(holds_secrets),
+        };
+        let is_hidden = changes.iter().flatten().any(|change| may_be_secret(change).contains(&true));
         let key = if is_hidden {
             let key = self.hidden_key().await;
             Some(key.map_err(|error| messages::history_unavailable(service, &error))?)

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use domain::call_error::CallError;
 use domain::ecs::deployment::listed::said_of;
-use domain::ecs::service::{RecordedState, Service, Snapshot};
+use domain::ecs::service::{IN_REVISION, RecordedState, Service, Snapshot};
 use domain::error::Failure;
 use domain::event::request::UpdateRequest;
 use domain::ledger::attribution::depends_on_what_was_replaced;
@@ -38,6 +38,7 @@ impl Updater {
             return Err(messages::describe_failed(key, &DescribeError::ServiceNotFound)
                 .and("It was deleted: its status is INACTIVE."));
         }
+        let service = Self::with_revision(target, request, service).await;
         let task_definition = match service.task_definition_arn() {
             Some(arn) => Some(
                 target
@@ -66,6 +67,20 @@ impl Updater {
             target.ecs.look_at_primary(service).await?;
         }
         Ok(())
+    }
+
+    /// The service with what only its revision shows, where the event names something of that. Where ECS does not tell, the plan says so.
+    async fn with_revision(target: &AccountClients, request: &UpdateRequest, service: Service) -> Service {
+        let is_named = IN_REVISION.iter().any(|name| request.parameters.contains_key(*name));
+        let Some(arn) = service.service_revision().filter(|_| is_named) else { return service };
+        match target.ecs.describe_service_revision(arn).await {
+            Ok(Some(revision)) => service.with_revision(&revision),
+            Ok(None) => service,
+            Err(error) => {
+                tracing::warn!(service = %request.service_key, "its revision could not be described: {error}");
+                service
+            }
+        }
     }
 
     /// The same, behind what the change before it deployed, as its ledger tells: ECS is eventually consistent, and a plan by an older

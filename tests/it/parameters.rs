@@ -120,6 +120,45 @@ async fn what_aws_answered_stands_in_the_record_not_what_was_asked_for() {
 }
 
 #[tokio::test]
+async fn what_only_a_service_revision_shows_is_read_where_it_is_asked_for() {
+    let world = World::with_environment(&[]).await;
+    let site = Site::target();
+    world.seed(&site);
+    let arn = site.arn("service-revision", Some("1"));
+    let monitoring = |seconds: u8| json!({"metricConfigurations": [{"metricNames": ["CPUUtilization"], "resolutionSeconds": seconds}]});
+    world.cloud().run_revision(&site, &arn, &json!({"monitoring": monitoring(60)}));
+    world.update(json!({"service": {"monitoring": monitoring(60), "gatewayConnectors": []}})).await.status("UNCHANGED");
+    let outcome = world.update(json!({"service": {"monitoring": monitoring(20)}})).await;
+    let change = json!({"what": "parameter", "path": "monitoring", "from": monitoring(60), "to": monitoring(20)});
+    assert_eq!(outcome.status("APPLIED")["changes"], json!([change]));
+    world.update(json!({"service": {"monitoring": monitoring(20)}})).await.status("UNCHANGED");
+    // Where it cannot be read, it is sent, and said so.
+    world.journal.from("DescribeServiceRevisions", 1, Fault::refuse(400, "AccessDeniedException", "no"));
+    let notes =
+        world.update(json!({"service": {"monitoring": monitoring(20)}})).await.status("APPLIED")["notes"].to_string();
+    assert!(notes.contains("ECS does not show what the service has for monitoring"), "{notes}");
+    world.journal.forget();
+    world.update(json!({"service": {"desiredCount": 2}})).await.status("UNCHANGED");
+    assert!(world.journal.of("DescribeServiceRevisions").is_empty(), "nobody asks for it");
+}
+
+#[tokio::test]
+async fn a_parameter_that_is_not_known_goes_out_with_a_note_and_is_told_to_nobody() {
+    let world = World::new().await;
+    let site = Site::target();
+    let asked = json!({"service": {"newInMay": {"apiKey": crate::harness::SECRET_MARKER}}});
+    let body = world.update(asked.clone()).await.status("APPLIED").clone();
+    assert_eq!(world.journal.only("UpdateService").json()["newInMay"], asked["service"]["newInMay"]);
+    assert_eq!(body["changes"], json!([{"what": "parameter", "path": "newInMay", "from": null, "to": "added"}]));
+    assert!(
+        body["notes"].to_string().contains("newInMay is no parameter of UpdateService that is known here"),
+        "{body}"
+    );
+    let told = format!("{body}{}{}", json!(world.records(&site)), world.logs().join("\n"));
+    assert!(!told.contains(crate::harness::SECRET_MARKER), "{told}");
+}
+
+#[tokio::test]
 async fn what_aws_took_and_does_not_answer_is_noted() {
     let world = World::new().await;
     let site = Site::target();

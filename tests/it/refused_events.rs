@@ -366,10 +366,12 @@ async fn fields_that_do_not_go_together_or_ask_for_nothing() {
 async fn every_fault_is_told_with_its_place() {
     let world = World::new().await;
     let event = json!({"account_id": "1", "region": 7, "ecs_service_name": "a b", "ecs_tag": {"aws:x": "1", "k": 2},
-                       "service": {"nope": 1}, "surprise": true});
+                       "service": {"launchType": 1}, "surprise": true});
     let outcome = world.invoke(&event).await;
     let message = outcome.error("JsonValidation").lines().next().unwrap().to_owned();
-    for place in ["account_id", "region", "ecs_cluster_name", "ecs_service_name", "aws:x", "k", "nope", "surprise"] {
+    for place in
+        ["account_id", "region", "ecs_cluster_name", "ecs_service_name", "aws:x", "k", "launchType", "surprise"]
+    {
         assert!(message.contains(place), "{place} is not in {message}");
     }
 }

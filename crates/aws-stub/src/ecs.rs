@@ -43,8 +43,8 @@ struct Place {
     families: BTreeMap<String, Vec<Revision>>,
     /// By ARN.
     service_deployments: BTreeMap<String, Versions<Value>>,
-    /// The task definition of each service revision, by ARN.
-    service_revisions: BTreeMap<String, String>,
+    /// What each service revision has, by ARN.
+    service_revisions: BTreeMap<String, Value>,
     /// What UpdateService overlooks: parameters, and members of them behind a point.
     overlooked: Vec<String>,
 }
@@ -216,6 +216,18 @@ impl Cloud {
         self.write(site, Some(service));
     }
 
+    /// The service runs this revision, which has these members; and DescribeServices names it.
+    pub fn run_revision(&self, site: &Site, arn: &str, members: &Value) {
+        self.reveal(site, arn, members);
+        self.edit(site, |service| service["currentServiceRevisions"] = json!([{"arn": arn}]));
+    }
+
+    fn reveal(&self, site: &Site, arn: &str, members: &Value) {
+        self.place(&site.account, &site.region, |place| {
+            place.service_revisions.insert(arn.to_owned(), members.clone());
+        });
+    }
+
     /// From now on UpdateService takes this parameter, or this member of one behind a point, and does nothing with it.
     pub fn overlook(&self, site: &Site, name: &str) {
         self.place(&site.account, &site.region, |place| place.overlooked.push(name.to_owned()));
@@ -273,8 +285,8 @@ impl Cloud {
     /// The service revision that a service deployment is of has this task definition.
     fn write_service_revision(&self, site: &Site, told: &Value, task_definition: &Value) {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let (arn, definition) = (text(&told["targetServiceRevision"]["arn"]), text(task_definition));
-        self.place(&site.account, &site.region, |place| place.service_revisions.insert(arn, definition));
+        let arn = text(&told["targetServiceRevision"]["arn"]);
+        self.reveal(site, &arn, &json!({"taskDefinition": task_definition}));
     }
 
     /// From now on the numbers of deployments are spread over the whole range, as those of AWS are.

@@ -54,7 +54,7 @@ impl Site {
     }
 
     /// ARN of the service, or of something of it.
-    pub(crate) fn arn(&self, kind: &str, last: Option<&str>) -> String {
+    pub fn arn(&self, kind: &str, last: Option<&str>) -> String {
         let Self { account, region, cluster, service } = self;
         let last = last.map(|last| format!("/{last}")).unwrap_or_default();
         format!("arn:aws:ecs:{region}:{account}:{kind}/{cluster}/{service}{last}")

@@ -300,7 +300,11 @@ pub(super) fn revisions(place: &Place, input: &Value) -> Value {
     let (mut found, mut failures) = (Vec::new(), Vec::new());
     for arn in &asked {
         match place.service_revisions.get(arn.as_str().unwrap_or_default()) {
-            Some(definition) => found.push(json!({"serviceRevisionArn": arn, "taskDefinition": definition})),
+            Some(members) => {
+                let mut revision = members.clone();
+                revision["serviceRevisionArn"] = arn.clone();
+                found.push(revision);
+            }
             None => failures.push(json!({"arn": arn, "reason": "MISSING"})),
         }
     }

@@ -123,6 +123,10 @@ const DEPLOYING: [&str; 7] = [
 /// Parameters that DescribeServices shows in the deployment, not in the service.
 const IN_DEPLOYMENT: [&str; 3] = ["serviceConnectConfiguration", "volumeConfigurations", "vpcLatticeConfigurations"];
 
+/// Parameters that DescribeServices does not show at all, but DescribeServiceRevisions.
+/// Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ServiceRevision.html>.
+const IN_REVISION: [&str; 2] = ["monitoring", "gatewayConnectors"];
+
 /// What the service becomes, and whether that starts a deployment.
 pub(super) fn update_service(
     place: &mut Place,
@@ -180,6 +184,15 @@ pub(super) fn update_service(
 
     let mut deploys = force || wanted.as_ref().is_some_and(|arn| service["taskDefinition"] != arn.as_str());
     let old = service["deployments"][0].clone();
+    let runs = service.get("currentServiceRevisions").and_then(|it| it[0]["arn"].as_str());
+    let revision = runs.and_then(|arn| place.service_revisions.get_mut(arn));
+    let (in_revision, given): (Vec<_>, Vec<_>) =
+        given.into_iter().partition(|(name, _)| IN_REVISION.contains(&name.as_str()));
+    if let Some(revision) = revision {
+        for (name, value) in in_revision {
+            revision[name] = value;
+        }
+    }
     for (name, value) in &given {
         let had = if IN_DEPLOYMENT.contains(&name.as_str()) { old.get(name) } else { service.get(name) };
         deploys |= DEPLOYING.contains(&name.as_str()) && had != Some(value);

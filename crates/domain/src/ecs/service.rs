@@ -12,7 +12,7 @@ use crate::text::rfc3339;
 
 /// The parameters of `UpdateService` that `service` in an event can set, and that records keep.
 /// Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_UpdateService.html>.
-pub const PARAMETERS: [&str; 19] = [
+pub const PARAMETERS: [&str; 20] = [
     "desiredCount",
     "deploymentConfiguration",
     "healthCheckGracePeriodSeconds",
@@ -32,7 +32,18 @@ pub const PARAMETERS: [&str; 19] = [
     "deploymentController",
     "placementConstraints",
     "placementStrategy",
+    "gatewayConnectors",
 ];
+
+/// Whether a parameter is one that is known here.
+#[must_use]
+pub fn is_known(parameter: &str) -> bool {
+    PARAMETERS.contains(&parameter)
+}
+
+/// The parameters that neither a service nor its deployments show, but the revision of the service that a deployment goes to.
+/// Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ServiceRevision.html>.
+pub const IN_REVISION: [&str; 2] = ["monitoring", "gatewayConnectors"];
 
 /// A service and the task definition it runs.
 #[derive(Debug, Clone)]
@@ -181,6 +192,21 @@ impl Service {
         self.members.get(name).or_else(|| self.primary()?.get(name))
     }
 
+    /// Whether what the service has for a parameter is known.
+    #[must_use]
+    pub fn shows(&self, name: &str) -> bool {
+        is_known(name) && (!IN_REVISION.contains(&name) || self.members.contains_key(name))
+    }
+
+    /// The same service with what only its revision shows.
+    #[must_use]
+    pub fn with_revision(mut self, revision: &Map<String, Value>) -> Self {
+        for name in IN_REVISION {
+            self.members.insert(name.to_owned(), revision.get(name).cloned().unwrap_or_default());
+        }
+        self
+    }
+
     /// Whether new tasks get the service's tags.
     #[must_use]
     pub fn propagates_its_tags(&self) -> bool {
@@ -275,6 +301,7 @@ impl Snapshot {
             service: PARAMETERS
                 .iter()
                 .filter_map(|name| Some(((*name).to_owned(), self.service.parameter(name)?.clone())))
+                .filter(|(_, value)| !value.is_null())
                 .collect(),
         }
     }

@@ -118,6 +118,13 @@ impl EventFormat {
                     add(here, format!("unknown field {}{hint}", shown_text(name)));
                 }
             }
+            // A name that is refused as such, not for its form.
+            ValidationErrorKind::PropertyNames { error: name }
+                if name.schema_path().as_str().ends_with("/parameter_name/not") =>
+            {
+                let name = name.instance().as_str().unwrap_or_default();
+                add(here, format!("unknown field {}{}", shown_text(name), (self.hint)(path, name)));
+            }
             ValidationErrorKind::PropertyNames { error: name } => {
                 add(&FaultPlace::Member(here, name.instance().as_str().unwrap_or_default()), self.refusal(name));
             }

@@ -26,6 +26,7 @@ const EXPECTATIONS: &[(&str, &str)] = &[
     ("restore", "the change_id of a change of this service, or \"previous\""),
     ("task_definition", "family:revision, such as \"web:7\""),
     ("image_tag", "letters, digits and _ . -, at most 128 of them, the first a letter, digit or _"),
+    ("parameter_name", "a parameter's name of at most 64 letters and digits, the first of them small"),
     ("time", "a time with its offset such as \"2026-11-28T09:30:00Z\""),
 ];
 

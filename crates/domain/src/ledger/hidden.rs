@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use sha2::Sha256;
 
 use crate::canonical_json;
+use crate::ecs::service::is_known;
 use crate::ids::ServiceKey;
 use crate::mask::may_be_secret;
 use crate::text::hex;
@@ -63,13 +64,19 @@ pub fn holds_secrets(value: &Value) -> bool {
     }
 }
 
-/// The value with the keyed hash of each leaf that may be secret in its place. Without a key, a word stands there, which equals nothing.
+/// Whether what is given for a parameter holds something that may be secret. Of a parameter that is not known here, all may be.
+#[must_use]
+pub fn parameter_holds_secrets(name: &str, value: &Value) -> bool {
+    holds_secrets(value) || (!is_known(name) && !value.is_null())
+}
+
+/// The value of a parameter with the keyed hash of each leaf that may be secret in its place. Without a key, a word stands there, which equals nothing.
 ///
 /// # Errors
 ///
 /// Where a value has no canonical JSON.
 pub fn hidden(key: Option<&HiddenKey>, service: &ServiceKey, path: &str, value: &Value) -> serde_json::Result<Value> {
-    hide(key, service, path, value, false)
+    hide(key, service, path, value, !is_known(path))
 }
 
 fn hide(

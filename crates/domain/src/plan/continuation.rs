@@ -181,8 +181,7 @@ impl Resumed<'_> {
 
     fn parameter(&self, change: &Difference, hide: &dyn Fn(&str, &Value) -> Value) -> Member {
         let name = change.path.as_str();
-        // AWS never shows it.
-        if name == "monitoring" {
+        if !self.snapshot.service.shows(name) {
             return Member::Before;
         }
         let has = self.snapshot.service.parameter(name).map(|value| hide(name, value));

@@ -59,6 +59,9 @@ fn defaults(name: &str) -> Vec<(&'static str, Value)> {
         "serviceConnectConfiguration" => {
             vec![("accessLogConfiguration.includeQueryParameters", json!("DISABLED"))]
         }
+        // "The default value is 300 seconds."
+        // Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_GatewayConnectorDeregistrationDelay.html>.
+        "gatewayConnectors" => vec![("deregistrationDelay.timeoutSeconds", json!(300))],
         // Members of deploymentConfiguration. "The default is true", "The default is BOUNDED_PERCENT", "The default is 50".
         // Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DeploymentCircuitBreaker.html>.
         "deploymentCircuitBreaker" => vec![

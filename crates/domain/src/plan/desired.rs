@@ -38,12 +38,14 @@ pub(super) fn requested(request: &UpdateRequest, snapshot: &Snapshot) -> Result<
         Some(definition) if !images.is_empty() => Some(registration(definition, &images)?),
         _ => None,
     };
+    let (parameters, notes) = differing_parameters(&request.parameters, snapshot);
     let tags = request.tags.as_ref().map(|change| tags::difference(&snapshot.service.tags, change));
     Ok(Desired {
         targets,
         images,
         register,
-        parameters: differing_parameters(&request.parameters, snapshot),
+        parameters,
+        notes,
         tags: checked(tags.unwrap_or_default(), request)?,
         ..Desired::default()
     })

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::ecs::service::RecordedState;
-use crate::ledger::hidden::in_words;
+use crate::ecs::service::{RecordedState, is_known};
+use crate::ledger::hidden::{as_words, in_words};
 
 /// What a difference is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +42,7 @@ impl Difference {
     #[must_use]
     pub fn told(&self) -> Self {
         let (from, to) = match self.what {
+            DifferenceKind::Parameter if !is_known(&self.path) => as_words(&self.from, &self.to),
             DifferenceKind::Parameter => in_words(&self.from, &self.to),
             _ => (self.from.clone(), self.to.clone()),
         };

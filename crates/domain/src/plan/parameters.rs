@@ -8,15 +8,15 @@
 
 use serde_json::{Map, Value};
 
-use crate::ecs::service::{Service, Snapshot};
+use crate::ecs::service::{Service, Snapshot, is_known};
 use crate::plan::defaults::filled;
 use crate::plan::deployment_configuration::{self, MERGED, same_member, same_named};
 
 /// Whether the service has these parameters of `UpdateService`, so that sending them would change nothing.
 #[must_use]
 pub fn has_parameters(service: &Service, parameters: &Map<String, Value>) -> bool {
-    // AWS never shows `monitoring`: it cannot be held against what was asked.
-    parameters.iter().all(|(name, wanted)| name == "monitoring" || has_parameter(name, service.parameter(name), wanted))
+    // What it does not show cannot be held against what was asked.
+    parameters.iter().all(|(name, wanted)| !service.shows(name) || has_parameter(name, service.parameter(name), wanted))
 }
 
 /// Whether the service shows each of these parameters as it was sent, other than before or with nothing left to do. AWS may have put more
@@ -25,7 +25,7 @@ pub fn has_parameters(service: &Service, parameters: &Map<String, Value>) -> boo
 pub fn took_parameters(service: &Service, parameters: &Map<String, Value>, before: &Service) -> bool {
     parameters.iter().all(|(name, wanted)| {
         let (has, had) = (service.parameter(name), before.parameter(name));
-        name == "monitoring"
+        !service.shows(name)
             || has_parameter(name, has, wanted)
             || (covers(has, wanted, is_in_order(name)) && !same_parameter(name, has, had))
     })
@@ -36,14 +36,14 @@ pub fn took_parameters(service: &Service, parameters: &Map<String, Value>, befor
 pub fn covers_parameters(service: &Service, parameters: &Map<String, Value>) -> bool {
     parameters
         .iter()
-        .all(|(name, wanted)| name == "monitoring" || covers_parameter(name, service.parameter(name), wanted))
+        .all(|(name, wanted)| !service.shows(name) || covers_parameter(name, service.parameter(name), wanted))
 }
 
 /// What a person should know of AWS's answer to these parameters: which of them it does not show as they were sent.
 #[must_use]
 pub fn told_of_answer(answered: &Service, sent: &Map<String, Value>) -> Option<String> {
     let differs = |(name, wanted): &(&String, &Value)| {
-        *name != "monitoring" && !covers_parameter(name, answered.parameter(name), wanted)
+        answered.shows(name) && !covers_parameter(name, answered.parameter(name), wanted)
     };
     let named = |(name, wanted): (&String, &Value)| match wanted {
         Value::Object(members) if name == MERGED => {
@@ -52,11 +52,11 @@ pub fn told_of_answer(answered: &Service, sent: &Map<String, Value>) -> Option<S
         }
         _ => vec![name.clone()],
     };
-    let names: Vec<String> = sent.iter().filter(differs).flat_map(named).collect();
-    (!names.is_empty()).then(|| {
+    let told: Vec<String> = sent.iter().filter(differs).flat_map(named).collect();
+    (!told.is_empty()).then(|| {
         format!(
             "ECS took the update, and does not answer these as they were sent: {}. Look at the service before you rely on them",
-            names.join(", ")
+            told.join(", ")
         )
     })
 }
@@ -115,9 +115,29 @@ fn is_in_order(name: &str) -> bool {
     name == "placementStrategy"
 }
 
-pub(super) fn differing_parameters(parameters: &Map<String, Value>, snapshot: &Snapshot) -> Map<String, Value> {
-    let differs = |(name, wanted): &(&String, &Value)| !has_parameter(name, snapshot.service.parameter(name), wanted);
-    parameters.iter().filter(differs).map(|(name, wanted)| (name.clone(), wanted.clone())).collect()
+/// Of these parameters those that the service has not, or that cannot be compared; and what a person should know of the latter.
+pub(super) fn differing_parameters(
+    parameters: &Map<String, Value>,
+    snapshot: &Snapshot,
+) -> (Map<String, Value>, Vec<String>) {
+    let service = &snapshot.service;
+    let differs = |(name, wanted): &(&String, &Value)| {
+        !service.shows(name) || !has_parameter(name, service.parameter(name), wanted)
+    };
+    let differing: Map<_, _> =
+        parameters.iter().filter(differs).map(|(name, wanted)| (name.clone(), wanted.clone())).collect();
+    let notes = differing.keys().filter(|name| !service.shows(name)).map(|name| {
+        if is_known(name) {
+            format!("ECS does not show what the service has for {name}: it goes out, whether it differs or not")
+        } else {
+            format!(
+                "{name} is no parameter of UpdateService that is known here: it goes out as it is given, and cannot be compared with what \
+                 the service has. ECS overlooks what it does not know"
+            )
+        }
+    });
+    let notes = notes.collect();
+    (differing, notes)
 }
 
 /// Whether two values are the same: AWS leaves out what is empty or off, and the order of a list means something only where `in_order` says so.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::ecs::service::{PARAMETERS, RecordedState, Snapshot};
+use crate::ecs::service::{IN_REVISION, PARAMETERS, RecordedState, Snapshot};
 use crate::ecs::tags::{self, TagChange, TagMode};
 use crate::ecs::task_definition::{TaskDefinition, family_and_revision};
 use crate::error::Failure;
@@ -106,8 +106,8 @@ fn unset(what: &str) -> String {
 /// Parameters as they were, to the letter; those that were not set are cleared, where `UpdateService` can. What AWS filled in since is no
 /// difference.
 fn restore_parameters(wanted: &mut Desired, request: &UpdateRequest, snapshot: &Snapshot, restore: &RestoreNotes) {
-    // It would fight the autoscaler; and AWS never shows `monitoring`.
-    for name in PARAMETERS.into_iter().filter(|name| !["desiredCount", "monitoring"].contains(name)) {
+    // It would fight the autoscaler; and what only a service revision shows is read where the event names it alone.
+    for name in PARAMETERS.into_iter().filter(|name| *name != "desiredCount" && !IN_REVISION.contains(name)) {
         let is = snapshot.service.parameter(name);
         let was = restore.before.service.get(name).filter(|was| !was.is_null());
         let known = was.map(|was| {
@@ -145,7 +145,9 @@ fn restore_parameters(wanted: &mut Desired, request: &UpdateRequest, snapshot: &
             None => wanted.notes.push(unset(name)),
         }
     }
-    wanted.parameters.extend(differing_parameters(&request.parameters, snapshot));
+    let (asked, notes) = differing_parameters(&request.parameters, snapshot);
+    wanted.parameters.extend(asked);
+    wanted.notes.extend(notes);
 }
 
 /// What `UpdateService` takes for "not set". Source:

@@ -8,7 +8,7 @@ use super::*;
 use crate::ecs::service::Service;
 use crate::event::parse::{Defaults, parse_one as parse};
 use crate::ids::{AccountId, Region};
-use crate::plan::difference::DifferenceKind;
+use crate::plan::difference::{Difference, DifferenceKind};
 
 pub(in crate::plan) fn request(more: &Value) -> UpdateRequest {
     let mut event = json!({"account_id": "222222222222", "ecs_cluster_name": "ECSCluster", "ecs_service_name": "web"});
@@ -224,6 +224,33 @@ fn of_a_deployment_configuration_only_what_is_named_is_compared() {
         let asked = json!({"service": {"deploymentConfiguration": other}});
         assert_eq!(Value::Object(update(&asked, &has, &one()).parameters), asked["service"]);
     }
+}
+
+#[test]
+fn what_cannot_be_compared_goes_out_with_a_note() {
+    let monitoring = json!({"metricConfigurations": [{"metricNames": ["CPUUtilization"], "resolutionSeconds": 20}]});
+    let connectors = json!([{"portName": "http"}]);
+    let asked = json!({"monitoring": monitoring, "gatewayConnectors": connectors, "newInMay": {"apiKey": "s3cret"}});
+    let blind = update(&json!({"service": asked}), &json!({"newInMay": {"apiKey": "s3cret"}}), &one());
+    assert_eq!(json!(blind.parameters), asked);
+    for (note, name) in [
+        ("ECS does not show what the service has for gatewayConnectors: it goes out", "gatewayConnectors"),
+        ("ECS does not show what the service has for monitoring: it goes out", "monitoring"),
+        ("newInMay is no parameter of UpdateService that is known here: it goes out as it is given", "newInMay"),
+    ] {
+        assert!(blind.notes.iter().any(|it| it.starts_with(note)), "{name}: {:?}", blind.notes);
+    }
+    let told = json!(blind.changes.iter().map(Difference::told).collect::<Vec<_>>());
+    assert!(!told.to_string().contains("s3cret") && told.to_string().contains("resolutionSeconds"), "{told}");
+
+    let mut seen = snapshot(&json!({}), &one());
+    seen.service = seen.service.with_revision(json!({"monitoring": monitoring}).as_object().unwrap());
+    let asks = |service: Value| plan(&request(&json!({"service": service})), &seen, None);
+    assert!(matches!(asks(json!({"monitoring": monitoring, "gatewayConnectors": []})), Plan::Unchanged { .. }));
+    let Plan::Update(update) = asks(asked) else { panic!("a change") };
+    assert_eq!(update.parameters.keys().collect::<Vec<_>>(), ["gatewayConnectors", "newInMay"]);
+    assert_eq!(update.notes.len(), 1, "{:?}", update.notes);
+    assert_eq!(seen.recorded(None).service, *json!({"monitoring": monitoring}).as_object().unwrap());
 }
 
 #[test]

@@ -203,7 +203,13 @@ fn faults_of_parameters_and_the_rest() {
         // Further parameters.
         (json!({"service": {}}), "/service: {} has less than 1 property"),
         (json!({"service": [1]}), "/service: [1] is not of type \"object\""),
-        (json!({"service": {"desiredcount": 1}}), "/service: unknown field \"desiredcount\""),
+        (json!({"service": {"desiredcount": 1}}), "/service: unknown field \"desiredcount\": use \"desiredCount\""),
+        (
+            json!({"service": {"desired count": 1}}),
+            "/service/desired count: \"desired count\" is not accepted: expected a parameter's name of at most 64 letters and digits, \
+             the first of them small",
+        ),
+        (json!({"service": {"launchType": "EC2"}}), "/service: unknown field \"launchType\""),
         (
             json!({"service": {"taskDefinition": "web:7"}}),
             "/service: unknown field \"taskDefinition\": it follows from \"ecs_image_name\" or \"images\"",

@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::{Map, Number, Value};
 
+use crate::ecs::service::PARAMETERS;
 use crate::ecs::tags::TagChange;
 use crate::error::{Code, Failure};
 use crate::event::hash::event_hash;
@@ -199,6 +200,9 @@ fn request(event: Value, place: &dyn Fn(&str) -> String, defaults: &Defaults) ->
             pushed(&image, tag).map_err(|fault| Faults::schema(format!("{}: {fault}", shown(&place("pushed_tag")))))?
         }
     };
+    if let Some(fault) = entry.service.iter().flat_map(|it| it.keys()).find_map(|name| misspelt(name, place)) {
+        return Err(Faults::schema(fault));
+    }
     let (left_alone, parameters): (Map<_, _>, Map<_, _>) =
         entry.service.unwrap_or_default().into_iter().partition(|(_, value)| value.is_null());
     Ok(UpdateRequest {
@@ -231,6 +235,12 @@ fn request(event: Value, place: &dyn Fn(&str) -> String, defaults: &Defaults) ->
         pushed_tag: entry.pushed_tag,
         event_hash,
     })
+}
+
+/// What is wrong with a name that is a parameter's but for its case: ECS would overlook it.
+fn misspelt(name: &str, place: &dyn Fn(&str) -> String) -> Option<String> {
+    let meant = PARAMETERS.into_iter().find(|known| *known != name && known.eq_ignore_ascii_case(name))?;
+    Some(format!("{}: unknown field {}: use \"{meant}\"", shown(&place("service")), shown_text(name)))
 }
 
 fn service_key(entry: &UpdateEvent, defaults: &Defaults) -> Result<ServiceKey, String> {
