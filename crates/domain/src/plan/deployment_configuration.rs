@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use crate::plan::defaults::filled;
-use crate::plan::parameters::equal;
+use crate::plan::values::equal;
 
 /// The parameter's name.
 pub(super) const MERGED: &str = "deploymentConfiguration";

@@ -14,6 +14,7 @@ pub mod restore;
 #[cfg(test)]
 mod tests;
 pub mod update;
+mod values;
 
 use std::collections::BTreeMap;
 
