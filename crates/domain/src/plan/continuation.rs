@@ -255,6 +255,41 @@ mod tests {
         crate::plan::plan(&request, snapshot, None)
     }
 
+    /// As `UpdateService` would apply it: merged, or replaced whole.
+    #[test]
+    fn a_parameter_is_done_where_it_is_as_ecs_would_make_it() {
+        let balancer = json!([{"targetGroupArn": "arn:t", "containerPort": 80}]);
+        let mut advanced = balancer.clone();
+        advanced[0]["advancedConfiguration"] = json!({"roleArn": "arn:r"});
+        let mut more = balancer.clone();
+        more[0]["later"] = json!(1);
+        let with = |percent: u8, hooks: Value| json!({"maximumPercent": percent, "lifecycleHooks": hooks});
+        let hooks = json!([{"hookTargetArn": "arn:h"}]);
+        let set = json!({"lifecycleHooks": hooks});
+        let deployment = "deploymentConfiguration";
+        for (path, from, to, has, member) in [
+            ("loadBalancers", &advanced, &balancer, &advanced, Member::Before),
+            ("loadBalancers", &advanced, &balancer, &balancer, Member::Wanted),
+            ("loadBalancers", &advanced, &balancer, &more, Member::Wanted),
+            ("loadBalancers", &advanced, &balancer, &json!([]), Member::Foreign),
+            // Another member is nobody's business.
+            (deployment, &with(200, json!([])), &set, &with(150, json!([])), Member::Before),
+            (deployment, &with(200, json!([])), &set, &with(150, hooks.clone()), Member::Wanted),
+            (deployment, &with(200, json!([])), &set, &with(200, json!([{"hookTargetArn": "arn:i"}])), Member::Foreign),
+        ] {
+            let snapshot = Snapshot {
+                service: Service::new(json!({path: has}).as_object().unwrap().clone(), None).unwrap(),
+                task_definition: None,
+            };
+            let before = snapshot.recorded(None);
+            let resumed =
+                Resumed { changes: None, is_shortened: false, before: &before, snapshot: &snapshot, wanted: None };
+            let (what, path) = (DifferenceKind::Parameter, path.to_owned());
+            let change = Difference { what, path, from: from.clone(), to: to.clone() };
+            assert_eq!(resumed.member(&change), member, "{has}");
+        }
+    }
+
     #[test]
     fn what_was_too_long_to_record_is_not_gone_on_with_blindly() {
         let before = snapshot(1).recorded(None);
