@@ -33,6 +33,11 @@ fn taken_under(controller: &str) -> Option<&'static [&'static str]> {
     }
 }
 
+/// Whether `UpdateService` takes a parameter under this deployment controller.
+pub(super) fn takes(controller: &str, parameter: &str) -> bool {
+    taken_under(controller).is_none_or(|taken| taken.contains(&parameter))
+}
+
 pub(super) fn check_deployment_controller(
     request: &UpdateRequest,
     snapshot: &Snapshot,

@@ -12,7 +12,7 @@ use crate::error::Failure;
 use crate::event::request::UpdateRequest;
 use crate::ids::ChangeId;
 use crate::ledger::hidden::{HiddenKey, revealed};
-use crate::plan::controller::check_deployment_controller;
+use crate::plan::controller::{check_deployment_controller, takes};
 use crate::plan::deployment_configuration::{MERGED, put_back};
 use crate::plan::desired::Desired;
 use crate::plan::images::{differing_images, registration};
@@ -106,6 +106,13 @@ fn unset(what: &str) -> String {
 /// Parameters as they were, to the letter; those that were not set are cleared, where `UpdateService` can. What AWS filled in since is no
 /// difference.
 fn restore_parameters(wanted: &mut Desired, request: &UpdateRequest, snapshot: &Snapshot, restore: &RestoreNotes) {
+    // CodeDeploy swaps target groups with each deployment: what a controller sets itself is no reason to refuse the rest of a restore.
+    let type_of = |controller: &Value| controller.get("type").and_then(Value::as_str).map(str::to_owned);
+    let before = restore.before.service.get("deploymentController").and_then(type_of);
+    let controller = match before.as_deref() {
+        Some("ECS") => "ECS",
+        _ => snapshot.service.deployment_controller(),
+    };
     // It would fight the autoscaler; and what only a service revision shows is read where the event names it alone.
     for name in PARAMETERS.into_iter().filter(|name| *name != "desiredCount" && !IN_REVISION.contains(name)) {
         let is = snapshot.service.parameter(name);
@@ -127,6 +134,12 @@ fn restore_parameters(wanted: &mut Desired, request: &UpdateRequest, snapshot: &
             None => None,
         };
         if same_parameter(name, is, was) {
+            continue;
+        }
+        if !takes(controller, name) {
+            wanted.notes.push(format!(
+                "{name} differs and stays as it is: UpdateService does not take it under the deployment controller {controller}"
+            ));
             continue;
         }
         if request.left_alone.contains(name) {
@@ -362,5 +375,26 @@ mod tests {
         let Plan::Refused(failure) = restoring(&json!({}), &deploy, &deploy, old) else { panic!("refused") };
         assert_eq!(failure.code, Code::UnsupportedDeploymentController);
         restores(&json!({}), &deploy, &deploy, OldDefinition::InPlace);
+    }
+
+    #[test]
+    fn what_code_deploy_sets_itself_is_left_and_told_and_the_rest_restored() {
+        let with = |more: Value| {
+            let mut service = json!({"deploymentController": {"type": "CODE_DEPLOY"}});
+            service.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            service
+        };
+        let was = with(json!({"loadBalancers": [{"targetGroupArn": "arn:blue"}], "healthCheckGracePeriodSeconds": 5}));
+        let is = with(json!({"loadBalancers": [{"targetGroupArn": "arn:green"}], "healthCheckGracePeriodSeconds": 9,
+            "availabilityZoneRebalancing": "ENABLED"}));
+        let back = restores(&json!({}), &was, &is, OldDefinition::InPlace);
+        assert_eq!(json!(back.parameters), json!({"healthCheckGracePeriodSeconds": 5}));
+        for name in ["loadBalancers", "availabilityZoneRebalancing"] {
+            assert!(
+                back.notes.iter().any(|note| note.starts_with(&format!("{name} differs and stays"))),
+                "{:?}",
+                back.notes
+            );
+        }
     }
 }
