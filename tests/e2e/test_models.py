@@ -499,7 +499,7 @@ STATUSES = {
     "TaskDefinitionChanged": (409, False), "IdempotencyKeyReused": (409, False), "ChangeInProgress": (409, True),
     "CallerThrottled": (429, True), "ChangeOvertaken": (409, False), "ClockSkewed": (503, True),
     "ContainerNotFound": (422, False), "AmbiguousContainer": (422, False), "ImageNotFound": (422, False),
-    "UnsupportedDeploymentController": (422, False), "RegionNotEnabled": (422, False),
+    "UnsupportedDeploymentController": (422, False), "ServiceNotActive": (422, False), "RegionNotEnabled": (422, False),
     "AssumeRoleFailed": (502, None), "ServiceReadFailed": (502, None), "TaskDefinitionRejected": (502, None),
     "ServiceUpdateFailed": (502, None), "TagUpdateFailed": (502, None), "RegistryUnavailable": (502, None),
     "HistoryUnavailable": (503, True),

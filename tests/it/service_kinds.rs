@@ -54,6 +54,21 @@ async fn an_inactive_service_is_not_found() {
 }
 
 #[tokio::test]
+async fn a_service_that_drains_gets_neither_a_record_nor_a_revision() {
+    let world = World::with_environment(&[]).await;
+    world.seed_with(&Site::target(), |service| service["status"] = json!("DRAINING"));
+    for more in [json!({"dry_run": true}), json!({})] {
+        let mut event = json!({"ecs_image_name": "nginx"});
+        event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let outcome = world.update(event).await;
+        let message = outcome.error("ServiceNotActive");
+        assert!(message.starts_with("[ERROR][ecs_service_read] service 222222222222/"), "{message}");
+    }
+    assert!(world.records(&Site::target()).is_empty());
+    assert_eq!(world.journal.mutating_ecs_calls(), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_missing_cluster_and_a_missing_service_are_told_apart() {
     let world = World::new().await;
     let elsewhere = Site { cluster: "ProductionFAKE".into(), ..Site::target() };

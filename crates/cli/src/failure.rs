@@ -89,9 +89,10 @@ impl CommandFailure {
 }
 
 /// Failures of a change that say themselves what was and was not done.
-const TOLD: [&str; 14] = [
+const TOLD: [&str; 15] = [
     "ClusterNotFound",
     "ServiceNotFound",
+    "ServiceNotActive",
     "ServiceReadFailed",
     "ContainerNotFound",
     "AmbiguousContainer",
@@ -162,6 +163,7 @@ fn of_updater(code: &str) -> (Exit, &'static str) {
             "Deploy the target role in that account; compare its trust policy, organization and external id with the hub's.",
         ),
         "UnsupportedDeploymentController" => (Exit::Failed, "Deploy that through CodeDeploy, or as a new task set."),
+        "ServiceNotActive" => (Exit::Failed, "Create the service anew, or name another one."),
         "RegionNotEnabled" => (Exit::Failed, "Enable the region in that account."),
         "TaskDefinitionChanged" => {
             (Exit::Failed, "Someone else changed it first: look at `ecs-updater history` first.")

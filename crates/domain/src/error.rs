@@ -21,6 +21,8 @@ pub enum Code {
     ClusterNotFound,
     /// The cluster has no such service, or it is `INACTIVE`.
     ServiceNotFound,
+    /// The service drains: it was deleted, and ECS takes no update of it.
+    ServiceNotActive,
     /// The service or its task definition could not be read.
     ServiceReadFailed,
     /// ECS did not take the new task definition.
@@ -72,6 +74,7 @@ impl Code {
             Self::JsonValidation
             | Self::ClusterNotFound
             | Self::ServiceNotFound
+            | Self::ServiceNotActive
             | Self::UnsupportedDeploymentController
             | Self::RegionNotEnabled
             | Self::ContainerNotFound
@@ -102,7 +105,7 @@ impl Code {
             Self::ClusterNotFound => "[ERROR][ecs_service_read] ecs_cluster_name ",
             Self::ServiceNotFound => "[ERROR][ecs_service_read] ecs_service_name ",
             Self::ServiceReadFailed => "[ERROR][ecs_service_read] reading ecs service unexpected error: ",
-            Self::RegionNotEnabled => "[ERROR][ecs_service_read] ",
+            Self::RegionNotEnabled | Self::ServiceNotActive => "[ERROR][ecs_service_read] ",
             Self::TaskDefinitionRejected
             | Self::ContainerNotFound
             | Self::AmbiguousContainer

@@ -362,7 +362,7 @@ impl Drop for World {
 }
 
 /// The error codes that an update can end with.
-pub(crate) const CODES: [&str; 22] = [
+pub(crate) const CODES: [&str; 23] = [
     "JsonValidation",
     "ClusterNotFound",
     "ServiceNotFound",
@@ -372,6 +372,7 @@ pub(crate) const CODES: [&str; 22] = [
     "TagUpdateFailed",
     "AssumeRoleFailed",
     "UnsupportedDeploymentController",
+    "ServiceNotActive",
     "RegionNotEnabled",
     "ContainerNotFound",
     "AmbiguousContainer",

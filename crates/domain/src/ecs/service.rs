@@ -114,6 +114,12 @@ impl Service {
         self.text("status").unwrap_or_default()
     }
 
+    /// Whether it runs one task on each container instance.
+    #[must_use]
+    pub fn is_daemon(&self) -> bool {
+        self.text("schedulingStrategy") == Some("DAEMON")
+    }
+
     /// `ECS`, `CODE_DEPLOY` or `EXTERNAL`.
     #[must_use]
     pub fn deployment_controller(&self) -> &str {

@@ -18,7 +18,7 @@ mod values;
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::ecs::service::Snapshot;
 use crate::ecs::task_definition::TaskDefinition;
@@ -51,7 +51,41 @@ pub fn plan(request: &UpdateRequest, snapshot: &Snapshot, restore: Option<&Resto
     decide(request, snapshot, restore).unwrap_or_else(Plan::Refused)
 }
 
+/// "If you update a service that isn't active", ECS refuses it, and a service that drains does not come back. Source: `ServiceNotActiveException` in
+/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_UpdateService.html>.
+fn check_active(request: &UpdateRequest, snapshot: &Snapshot) -> Result<(), Failure> {
+    if snapshot.service.status() != "DRAINING" {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Code::ServiceNotActive,
+        format!(
+            "service {} is DRAINING: it was deleted, and ECS takes no update of it. Nothing was changed. Create it anew, or name another \
+             service",
+            request.service_key
+        ),
+    ))
+}
+
+/// "The daemon scheduling strategy does not support a desired count for services."
+/// Source: the refusal of UpdateService, and `schedulingStrategy` in
+/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Service.html>.
+fn check_daemon(request: &UpdateRequest, snapshot: &Snapshot, parameters: &Map<String, Value>) -> Result<(), Failure> {
+    if !parameters.contains_key("desiredCount") || !snapshot.service.is_daemon() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Code::JsonValidation,
+        format!(
+            "/service/desiredCount: service {} has the scheduling strategy DAEMON, which runs one task on each container instance and takes no \
+             desired count. Nothing was changed. Send the event without it",
+            request.service_key
+        ),
+    ))
+}
+
 fn decide(request: &UpdateRequest, snapshot: &Snapshot, restore: Option<&RestoreNotes>) -> Result<Plan, Failure> {
+    check_active(request, snapshot)?;
     check_expected(request, snapshot.task_definition.as_deref())?;
     let Desired { targets, images, register, revision, parameters, tags, mut notes } = match restore {
         Some(restore) => restored(request, snapshot, restore)?,
@@ -65,6 +99,7 @@ fn decide(request: &UpdateRequest, snapshot: &Snapshot, restore: Option<&Restore
     {
         return Ok(Plan::Unchanged { targets, notes });
     }
+    check_daemon(request, snapshot, &parameters)?;
     let mut force_new_deployment = request.force_new_deployment;
     if parameters.contains_key("capacityProviderStrategy") && !force_new_deployment {
         force_new_deployment = true;

@@ -264,6 +264,23 @@ fn another_capacity_provider_strategy_needs_a_new_deployment() {
 }
 
 #[test]
+fn a_service_that_drains_and_the_count_of_a_daemon_are_refused_before_anything() {
+    let drains = json!({"status": "DRAINING"});
+    for event in [
+        json!({"ecs_image_name": "nginx"}),
+        json!({"ecs_tag": {"new": "1"}}),
+        json!({"dry_run": true, "force_new_deployment": true}),
+    ] {
+        assert_eq!(refused(&event, &drains, &one()).code, Code::ServiceNotActive, "{event}");
+    }
+    let daemon = json!({"schedulingStrategy": "DAEMON", "desiredCount": 1});
+    let failure = refused(&json!({"service": {"desiredCount": 2}}), &daemon, &one());
+    assert_eq!(failure.code, Code::JsonValidation);
+    assert!(failure.message.contains("/service/desiredCount"), "{failure}");
+    update(&json!({"ecs_image_name": "nginx"}), &daemon, &one());
+}
+
+#[test]
 fn services_that_others_deploy_take_what_they_take() {
     let deploy = json!({"deploymentController": {"type": "CODE_DEPLOY"}});
     let external = json!({"deploymentController": {"type": "EXTERNAL"}});
