@@ -1,19 +1,19 @@
-//! Pauses between tries: twice as long each time, at random between half and all of it, so that many that failed together come back
-//! apart.
+//! Pauses between attempts: each is twice as long as the one before, and random between half of its length and all of it, so that many
+//! callers that failed together do not retry together.
 
 use std::time::Duration;
 
-/// How long to wait before something is tried again.
+/// How long to wait before the next attempt.
 #[derive(Debug, Clone, Copy)]
 pub struct Backoff {
-    /// The pause before the second try, at the most.
+    /// The longest possible pause before the second attempt.
     pub first: Duration,
     /// The longest pause.
     pub longest: Duration,
 }
 
 impl Backoff {
-    /// The pause after `tries` tries, from 1.
+    /// The pause after attempt number `tries`, counted from 1.
     #[must_use]
     pub fn pause(self, tries: u32, random: fn() -> [u8; 10]) -> Duration {
         let longest = (self.first * 2_u32.saturating_pow(tries.saturating_sub(1))).min(self.longest);

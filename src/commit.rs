@@ -1,7 +1,7 @@
-//! The one way to write to the ledger while others do: read, decide, write; again where something moved, and where it is not known
-//! whether a write went through.
+//! The one way to write to the ledger while others write to it: read, decide, write. This is repeated if something changed since it was
+//! read, and if it is not known whether a write succeeded.
 //!
-//! Whoever decides sees what was read and knows its own write again: by the key of its record, which nobody else writes.
+//! The deciding function sees what was read, and recognizes its own write by the key of its record, which nobody else writes.
 
 use std::time::Duration;
 
@@ -11,47 +11,47 @@ use tokio::time::Instant;
 use crate::aws::ledger_store::LedgerStore;
 use crate::backoff::Backoff;
 
-/// The pause before something is read and decided again.
+/// The pause before the next attempt reads and decides again.
 const PAUSE: Backoff = Backoff { first: Duration::from_millis(40), longest: Duration::from_secs(5) };
-/// The shortest time that a write gets, however little is left.
+/// The shortest timeout of a write, even if less time is left.
 const MIN_WRITE: Duration = Duration::from_secs(1);
-/// The same for the look at what may have been written: the answer has to be given behind it, too.
+/// The shortest timeout of the read that checks what may have been written: the answer still has to be returned after it.
 const MIN_LOOK: Duration = Duration::from_millis(500);
 
-/// What is to be done given what was read.
+/// What has to be done, given what was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision<T> {
-    /// These writes, all or none; then it is done.
+    /// Do these writes, all or none; then the commit is done.
     Write(Vec<Write>, T),
-    /// Nothing, or nothing any more.
+    /// There is nothing to write, or nothing any more.
     Done(T),
 }
 
-/// How long it is tried.
+/// How long the commit is attempted.
 #[derive(Debug, Clone, Copy)]
 pub struct Bound {
-    /// How often at the most.
+    /// The largest number of attempts.
     pub tries: u32,
-    /// Until when, where that comes first.
+    /// The time at which the attempts end, if it comes first.
     pub until: Instant,
-    /// Until when a write is looked for of which it is not known whether it went through. One look is made after `until` in any case: a
-    /// function may have stood still while it waited for the answer.
+    /// How long to look for a write of which it is not known whether it succeeded. One read is done after `until` in any case, because the
+    /// function may have been frozen while it waited for the answer.
     pub looks_until: Instant,
 }
 
 impl Bound {
-    /// So often at the most, and until then.
+    /// At most this number of attempts, until this time.
     #[must_use]
     pub fn new(tries: u32, until: Instant) -> Self {
         Self { tries, until, looks_until: until }
     }
 }
 
-/// Writes what `decide` wants. `first` is what was read before, where something was.
+/// Writes what `decide` returns. `first` is what was already read before, if anything was.
 ///
 /// # Errors
 ///
-/// What failed last, where the bound is reached; what cannot be tried again at once.
+/// The last failure if the bound is reached; or a failure that cannot be retried at once.
 pub async fn commit<S, T>(
     store: &LedgerStore,
     random: fn() -> [u8; 10],
@@ -62,7 +62,7 @@ pub async fn commit<S, T>(
 ) -> Result<T, LedgerError> {
     let mut known = first;
     let mut tries = 0;
-    // What failed when it was written says more than what failed when it was read again.
+    // A failure of the write says more than a failure of the read after it.
     let mut unwritten = None;
     loop {
         tries += 1;
@@ -72,7 +72,7 @@ pub async fn commit<S, T>(
                 unwritten = Some(error.clone());
                 error
             }
-            // What may have been written is looked for as long as there is time, even where one look is refused.
+            // What may have been written is looked for as long as there is time, even if one read is refused.
             Err(Failed::ToRead(error @ LedgerError::Encoding(_))) => error,
             Err(Failed::ToRead(error)) => unwritten.clone().unwrap_or(error),
         };
@@ -91,8 +91,8 @@ pub async fn commit<S, T>(
     }
 }
 
-/// Looks for a write of which it is not known whether it went through, and writes nothing more: `error` where it did not, or where that cannot
-/// be read in time.
+/// Looks for a write of which it is not known whether it succeeded, and writes nothing more. Returns `error` if the write did not succeed,
+/// or if that cannot be read in time.
 async fn look<S, T>(
     until: Instant,
     random: fn() -> [u8; 10],
@@ -135,7 +135,7 @@ async fn step<S, T>(
     match decide(&state).map_err(Failed::ToRead)? {
         Decision::Done(done) => Ok(done),
         Decision::Write(writes, done) => {
-            // Half of the time, so that a write whose answer does not come can be looked for.
+            // Half of the time, so that enough is left to look for a write whose answer is not received.
             let half = Instant::now() + until.saturating_duration_since(Instant::now()) / 2;
             let written = within("dynamodb:ExecuteTransaction", at_least(half), store.write(&writes)).await;
             written.map(|()| done).map_err(Failed::ToWrite)
@@ -143,7 +143,7 @@ async fn step<S, T>(
     }
 }
 
-/// What failed of one try.
+/// Which part of an attempt failed.
 enum Failed {
     ToRead(LedgerError),
     ToWrite(LedgerError),

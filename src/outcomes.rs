@@ -1,4 +1,4 @@
-//! The end of a deployment, into the ledger, once, whoever saw it: the updater that waited, an event, or the sweep.
+//! Records the end of a deployment in the ledger, once, whoever observed it: the updater that waited, an event, or the sweep.
 
 use std::time::Duration;
 
@@ -20,34 +20,34 @@ use tokio::time::Instant;
 use crate::aws::ledger_store::LedgerStore;
 use crate::commit::{Bound, Decision, commit};
 
-/// How often it is written where the ledger moves or DynamoDB does not answer, and for how long at the most.
+/// How often the write is attempted if the ledger changes meanwhile or DynamoDB does not answer, and for how long at most.
 const TRIES: u32 = 10;
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// How many of a service's newest records are read where it matters what happened last.
+/// How many of a service's newest records are read to find out what happened last.
 pub const NEWEST_RECORDS: i32 = 100;
 
-/// Who saw it, for the record.
+/// Who observed the end, for the record.
 #[derive(Debug, Clone, Default)]
 pub struct RecordedBy {
-    /// `RoleSessionName` in the target's `CloudTrail`; empty where it was told by an event.
+    /// `RoleSessionName` in the target's `CloudTrail`; empty if an event reported the end.
     pub session: String,
     /// Lambda request id.
     pub request_id: String,
 }
 
-/// What became of it.
+/// The result of recording an end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecordResult {
-    /// It is recorded now.
+    /// The end was recorded by this call.
     Recorded {
-        /// The change it ends.
+        /// The change whose deployment ended.
         change_id: ChangeId,
     },
-    /// It, or what it would come too late for, was recorded before: this.
+    /// Already recorded: either this end, or this other end, after which it comes too late.
     Known(Option<Kind>),
-    /// Nothing is known of the deployment.
+    /// The ledger has no item of the deployment.
     Unknown,
-    /// The deployment is another service's.
+    /// The deployment belongs to another service.
     Refused(String),
 }
 
@@ -62,14 +62,14 @@ pub struct OutcomeToRecord<'a> {
     pub deployment_id: &'a str,
     /// How it ended.
     pub ending: &'a Outcome,
-    /// Whether nothing more is to come.
+    /// Whether no further end can follow.
     pub is_final: bool,
-    /// The idempotency key whose answer the end is from now on, and that answer by what stands in the ledger in the end: somebody else may
-    /// have recorded another one first.
+    /// The idempotency key whose stored answer becomes this end, and a function that returns the answer for the end that the ledger finally
+    /// has: another writer may have recorded a different end first.
     pub answer: Option<(&'a str, &'a dyn Fn(Kind) -> StoredAnswer)>,
 }
 
-/// The one who writes ends of deployments.
+/// Records the ends of deployments.
 #[derive(Debug, Clone)]
 pub struct OutcomeRecorder {
     /// The tables.
@@ -84,18 +84,18 @@ pub struct OutcomeRecorder {
 struct OutcomeState {
     position: LedgerState,
     item: Option<DeploymentItem>,
-    /// Keys of the records of its change.
+    /// Keys of the records of the deployment's change.
     records: Vec<RecordKey>,
-    /// The repository under which the change is found, by its own records.
+    /// The repository by which the change is found, according to its own records.
     repository: Option<String>,
 }
 
 impl OutcomeRecorder {
-    /// Records an end behind what is recorded of its change.
+    /// Records an end after the existing records of its change.
     ///
     /// # Errors
     ///
-    /// Where it could not be written. It may be tried again: it is recorded once.
+    /// Returns an error if it could not be written. The call may be repeated: the end is recorded once.
     pub async fn record_outcome(
         &self,
         end: OutcomeToRecord<'_>,
@@ -167,11 +167,11 @@ impl OutcomeRecorder {
         Ok(Decision::Write(writes, RecordResult::Recorded { change_id: change_id.clone() }))
     }
 
-    /// What records a deployment that no change started, behind `position`.
+    /// The writes that record a deployment that no change started, after `position`.
     ///
     /// # Errors
     ///
-    /// Where the record has no canonical JSON.
+    /// Returns an error if the record has no canonical JSON.
     pub fn external(
         &self,
         external: External<'_>,
@@ -183,17 +183,17 @@ impl OutcomeRecorder {
         Ok((writes, change_id))
     }
 
-    /// What notes a deployment that no change started and that is counted only: each is counted once.
+    /// The write that notes a deployment that no change started and that is only counted: each is counted once.
     #[must_use]
     pub fn external_counted(&self, external: External<'_>) -> Write {
         self.external_item(external, ChangeId::new(external.at.min((self.clock)()), external.random))
     }
 
-    /// What records a deployment that no change started and that is noted already, behind `position`.
+    /// The writes that record a deployment that no change started and that is already noted, after `position`.
     ///
     /// # Errors
     ///
-    /// Where the record has no canonical JSON.
+    /// Returns an error if the record has no canonical JSON.
     pub fn external_record(
         &self,
         external: External<'_>,
@@ -219,8 +219,9 @@ impl OutcomeRecorder {
         Write::Deployment { from: None, to: Box::new(item) }
     }
 
-    /// Looks in the ledger what took over from a deployment: what was stopped since a change had taken over was superseded, even where ECS
-    /// does not show that change any more; and which change started the deployment that took over. Without it the end stands as well.
+    /// Finds out from the ledger what replaced a deployment. A deployment that was stopped after a change had replaced it was superseded,
+    /// even if ECS no longer shows that change. Also finds out which change started the replacing deployment. If that cannot be read, the
+    /// end is still valid without it.
     pub async fn name_superseder(&self, service: &ServiceKey, deployment_id: &str, ending: &mut Outcome) {
         if ending.kind == Kind::Stopped && ending.detail.reason.as_deref() != Some(DELETED) {
             match self.store.newest_records(service, NEWEST_RECORDS).await {
@@ -242,11 +243,11 @@ impl OutcomeRecorder {
         }
     }
 
-    /// Writes; `false` where something moved.
+    /// Writes; returns `false` if something changed since it was read.
     ///
     /// # Errors
     ///
-    /// Where it could not be written.
+    /// Returns an error if it could not be written.
     pub async fn note(&self, writes: &[Write]) -> Result<bool, LedgerError> {
         match self.store.write(writes).await {
             Ok(()) => Ok(true),
@@ -265,15 +266,15 @@ pub struct External<'a> {
     pub service_arn: &'a str,
     /// The deployment.
     pub deployment_id: &'a str,
-    /// When it was heard of, by the event.
+    /// The time of the event that reports it.
     pub at: DateTime<Utc>,
-    /// What the event says.
+    /// The details from the event.
     pub detail: &'a OutcomeDetail,
-    /// For the id.
+    /// Random bytes for the change id.
     pub random: [u8; 10],
 }
 
-/// The key with the answer that the ledger gives in the end, where it does not have it yet.
+/// The write that stores the final answer of the ledger under the key, if the key does not have it yet.
 fn key_write(
     end: OutcomeToRecord<'_>,
     position: &LedgerState,
@@ -290,7 +291,7 @@ fn key_write(
     Ok(is_new.then(|| Write::Key { from: Some(key.clone()), to }))
 }
 
-/// What a witness writes of a change: who asked for it, and why, stand in the change's own records.
+/// The facts that an observer records about a change. Who asked for it, and why, is in the change's own records.
 fn facts(service: &ServiceKey, change_id: &ChangeId, witness: &RecordedBy) -> ChangeContext {
     ChangeContext {
         service: service.clone(),
@@ -317,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_key_answers_what_stands_in_the_ledger() {
-        // The waiter saw SUPERSEDED; the recorder had written COMPLETED.
+        // The waiter saw SUPERSEDED, but the recorder had already written COMPLETED.
         let now = DateTime::from_timestamp(1_795_000_000, 0).unwrap();
         let service = ServiceKey::parse("222222222222/eu-west-1/prod/web").unwrap();
         let change_id = ChangeId::new(now, [1; 10]);

@@ -1,4 +1,4 @@
-//! What all of this project's functions have in common towards Lambda.
+//! What all functions of this project share in their relation to the Lambda runtime.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use lambda_runtime::tower::util::MapRequestLayer;
 use lambda_runtime::{Diagnostic, LambdaEvent, LambdaInvocation, Runtime};
 use serde::{Deserialize, Serialize};
 
-/// How long the API door waits for a plan or a question, less what carrying the answer takes. API Gateway gives up after 29
-/// seconds, and says then that a change goes on.
+/// How long the API waits for a plan or the answer to a query, less the time to transport the answer. API Gateway stops waiting after 29
+/// seconds and then answers that the change continues.
 pub const DOOR_WAITS: Duration = Duration::from_secs(27);
 
-/// The event as it came. The runtime would answer an event that is no JSON in its own words; so the body travels to
-/// the schema check as a JSON string of its text.
+/// The event as it was received. The runtime would answer an event that is not JSON with a message of its own. For this reason, the body is
+/// passed to the schema check as a JSON string that contains its text.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum EventText {
-    /// UTF-8, which JSON has to be.
+    /// UTF-8, as JSON requires.
     Text(String),
     /// Anything else.
     NotUtf8(Vec<u8>),
@@ -45,7 +45,7 @@ impl EventText {
 ///
 /// # Errors
 ///
-/// A sentence, where the runtime API cannot be reached.
+/// Returns a sentence if the runtime API cannot be reached.
 pub async fn serve<H, A>(handler: H) -> Result<(), String>
 where
     H: Service<LambdaEvent<EventText>, Response = A>,
@@ -63,13 +63,13 @@ where
         .map_err(|error| format!("the Lambda runtime ended: {error}"))
 }
 
-/// A failure as Lambda's function error: its code is the type.
+/// A failure as Lambda's function error; its code becomes the error type.
 #[must_use]
 pub fn diagnostic(failure: Failure) -> Diagnostic {
     Diagnostic { error_type: failure.code.as_str().to_owned(), error_message: failure.message }
 }
 
-/// Random bytes for change ids. Where the kernel has none, time alone tells ids apart.
+/// Random bytes for change ids. If the kernel has none, only the time distinguishes the ids.
 #[must_use]
 pub fn random() -> [u8; 10] {
     let mut bytes = [0; 10];

@@ -1,4 +1,4 @@
-//! Log lines and metrics, on standard output as Lambda wants them.
+//! Log lines and metrics, on standard output in the formats that Lambda expects.
 
 use chrono::{DateTime, Utc};
 use domain::error::{Code, Failure, Fault};
@@ -8,9 +8,9 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// JSON lines from now on, for panics too. `level` is that of our own lines, such as `info` or `debug`: the SDK's lines
-/// stay at warnings, since at `trace` they hold whole requests with session tokens and environment values. The
-/// runtime's own report of a failure stays out, since each failure is logged once, by us.
+/// Starts logging in JSON lines, also for panics. `level` is the level of our own lines, such as `info` or `debug`. The SDK's lines stay at
+/// warnings, because at `trace` they contain whole requests with session tokens and environment values. The runtime's own report of a
+/// failure is omitted, because we log each failure once.
 pub fn start(level: Option<&str>) {
     let filter = Targets::new()
         .with_default(LevelFilter::WARN)
@@ -24,7 +24,7 @@ pub fn start(level: Option<&str>) {
         .with_span_list(false)
         .with_target(false)
         .with_writer(std::io::stdout);
-    // Already started: the first one stays.
+    // If logging was already started, the first configuration stays.
     let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
     std::panic::set_hook(Box::new(|panic| {
         let message = panic.payload_as_str().unwrap_or("no message");
@@ -33,35 +33,35 @@ pub fn start(level: Option<&str>) {
     }));
 }
 
-/// The level that is asked for, where it is one.
+/// The level that is asked for, if it is a valid one.
 fn own_level(level: Option<&str>) -> LevelFilter {
     let is_level = |level: &&str| ["trace", "debug", "info", "warn", "error"].contains(&level.to_lowercase().as_str());
     level.filter(is_level).and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::INFO)
 }
 
-/// How a change ended, as its metric is called.
+/// What came to an end, and how: a change, a deployment, a sweep or a report; each variant has its metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MeasuredEnd {
-    /// AWS took it.
+    /// AWS accepted the change.
     Applied,
     /// Nothing differed.
     Unchanged,
-    /// It failed with this code, and that is whose fault it is.
+    /// The change failed with this code, through the fault of this party.
     Failed(Code, Fault),
-    /// Its deployment ended so, or no change started it.
+    /// The deployment of the change ended with this kind of record, or it is a deployment that no change started.
     Deployment(Kind),
-    /// No change started it, and it is counted only: its account has used the day's budget.
+    /// A deployment that no change started. It is only counted, because its account has used the budget of the day.
     NotRecorded,
-    /// A deployment that is open for long could not be asked about.
+    /// ECS could not be asked about a deployment that has been open for long.
     NotAsked,
-    /// A sweep came to its end: where none does any more, an alarm hears that it is silent.
+    /// A sweep was completed. An alarm reports it if there are no completed sweeps any more.
     Swept,
 }
 
-/// Where lines of metrics go. It comes from outside: only a process of its own has a standard output of its own.
+/// Where lines of metrics are written. It is passed in, because only a separate process has a standard output of its own.
 pub type Metrics = fn(&Value);
 
-/// Writes a line of metrics to standard output, where Lambda takes it up.
+/// Writes a line of metrics to standard output, where Lambda reads it.
 pub fn print(line: &Value) {
     println!("{line}");
 }
@@ -77,7 +77,7 @@ pub fn metric_line(namespace: &str, ended: MeasuredEnd, at: DateTime<Utc>) -> Va
         MeasuredEnd::NotRecorded => count(namespace, "DeploymentsNotRecorded", &json!([[]]), at),
         MeasuredEnd::NotAsked => count(namespace, "DeploymentsNotAsked", &json!([[]]), at),
         MeasuredEnd::Swept => count(namespace, "SweepsDone", &json!([[]]), at),
-        // One set of dimensions: each further one is another metric that is paid for, and sums need none.
+        // One set of dimensions: each additional set is one more metric that costs money, and sums need none.
         MeasuredEnd::Failed(code, fault) => {
             let mut line = count(namespace, "Failed", &json!([["code", "fault"]]), at);
             line["code"] = code.as_str().into();
@@ -87,7 +87,7 @@ pub fn metric_line(namespace: &str, ended: MeasuredEnd, at: DateTime<Utc>) -> Va
     }
 }
 
-/// A question to the history that was answered with this failure. Counted by whose fault it is; the code is for readers.
+/// A query to the history function that was answered with this failure. It is counted by the party at fault; the code is there for readers.
 #[must_use]
 pub fn question_failed_line(namespace: &str, failure: &Failure, at: DateTime<Utc>) -> Value {
     let mut line = count(namespace, "QuestionFailed", &json!([["fault"]]), at);
@@ -118,7 +118,7 @@ fn deployment_metric(kind: Kind) -> &'static str {
         Kind::Stopped => "DeploymentsStopped",
         Kind::Superseded => "DeploymentsSuperseded",
         Kind::External => "DeploymentsExternal",
-        // The others are no ends of deployments: nobody counts them so.
+        // The others are not ends of deployments, and are not counted as such.
         Kind::DeploymentFailed | Kind::Started | Kind::Applied | Kind::Unchanged | Kind::Failed | Kind::Abandoned => {
             "DeploymentsFailed"
         }

@@ -1,4 +1,4 @@
-//! Answers of a bounded length: whoever answers without an end must not take the function's memory.
+//! Answers of a bounded length: an endless answer must not use up the function's memory.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,11 +13,11 @@ use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::config_bag::ConfigBag;
 use http_body_util::Limited;
 
-/// The longest answer that is read: twice what `BatchGetItem` gives at most, since text in JSON may be longer than as data.
+/// The longest answer that is read: twice the maximum of `BatchGetItem`, because text may be longer in JSON than as data.
 /// Source: <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html>.
 const MAX_ANSWER: usize = 32 << 20;
 
-/// An HTTP client whose answers end after [`MAX_ANSWER`], with an error.
+/// An HTTP client whose answers end with an error after [`MAX_ANSWER`].
 #[derive(Debug)]
 pub(super) struct BodyLimited {
     client: SharedHttpClient,
@@ -25,7 +25,7 @@ pub(super) struct BodyLimited {
 }
 
 impl BodyLimited {
-    /// Bounds the answers of `client`.
+    /// Bounds the length of the answers of `client`.
     pub(super) fn new(client: SharedHttpClient) -> Self {
         Self { client, is_valid: AtomicBool::new(false) }
     }
@@ -41,7 +41,8 @@ impl HttpClient for BodyLimited {
         components: &RuntimeComponentsBuilder,
         config: &ConfigBag,
     ) -> Result<(), BoxError> {
-        // For each client of an AWS service it reads the certificates anew, a quarter of a millisecond. They share them.
+        // The validation reads the certificates again for each client of an AWS service, which takes a quarter of a millisecond. The
+        // clients share the certificates.
         if !self.is_valid.load(Ordering::Relaxed) {
             HttpClient::validate_base_client_config(&self.client, components, config)?;
             self.is_valid.store(true, Ordering::Relaxed);
@@ -78,7 +79,7 @@ mod tests {
 
     use super::*;
 
-    /// Refuses its first validations, so many, and counts all of them.
+    /// Refuses this number of validations at first, and counts all of them.
     #[derive(Debug, Clone)]
     struct Counted(Arc<AtomicUsize>, usize);
 

@@ -1,4 +1,4 @@
-//! Looks at a deployment until it has ended, or once.
+//! Looks at a deployment once, or until it has ended.
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ use crate::aws::rate_limit::{AccountLimits, ApiBucket};
 
 /// First and longest pause between two looks. A deployment takes minutes.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
-/// How long what ECS says of a service and of its service deployments may contradict each other before the service alone is believed: reads
-/// lag behind, and no bound is named.
+/// How long the statements of ECS about a service and about its service deployments may contradict each other before only the service is
+/// believed: reads lag behind, and AWS names no bound.
 const STEADY: Duration = Duration::from_secs(10);
-/// How far from a deployment's time its service deployment is looked for.
+/// How far from the time of a deployment to look for its service deployment.
 const AROUND: Span = Span::minutes(1);
 
 /// Looks at one deployment.
@@ -32,20 +32,20 @@ pub struct DeploymentWatcher<'a> {
     limits: &'a AccountLimits,
     key: &'a ServiceKey,
     followed: TrackedDeployment<'a>,
-    /// ARN of its service deployment, once it is found.
+    /// ARN of the deployment's service deployment, once it is found.
     service_deployment: Option<String>,
-    /// Whether the one that ECS named when it began is known not to be its own.
+    /// Whether the service deployment that ECS named when the deployment began is known to belong to another deployment.
     is_named_wrong: bool,
-    /// What took over from it, once that was seen: later it may be gone itself.
+    /// What replaced the deployment, once that was seen: later, the replacement may itself be gone.
     superseder: Option<Superseder>,
-    /// Whether it is looked at again and again.
+    /// Whether the deployment is looked at repeatedly.
     is_patient: bool,
-    /// Since when another deployment is there while the service deployment is under way by what was read of it.
+    /// Since when another deployment has been seen, although the service deployment, as it was read, is still in progress.
     replaced: Option<Instant>,
 }
 
 impl<'a> DeploymentWatcher<'a> {
-    /// One who has not looked yet.
+    /// A watcher that has not looked yet.
     #[must_use]
     pub fn new(ecs: &'a Ecs, limits: &'a AccountLimits, key: &'a ServiceKey, followed: TrackedDeployment<'a>) -> Self {
         Self {
@@ -61,18 +61,18 @@ impl<'a> DeploymentWatcher<'a> {
         }
     }
 
-    /// The same, for who looks again and again: what its service deployment says may be older than what the service says, and it may have
-    /// completed between. So ECS is given time to say how it ended.
+    /// Makes the watcher suitable for repeated looks. What its service deployment says may be older than what the service says, and it may
+    /// have completed in between. For this reason, ECS is given time to say how it ended.
     #[must_use]
     pub fn patient(self) -> Self {
         Self { is_patient: true, ..self }
     }
 
-    /// Where the deployment stands now.
+    /// The current state of the deployment.
     ///
     /// # Errors
     ///
-    /// Where a call failed. That the service is gone is an answer, where it was there once.
+    /// Returns an error if a call failed. A deleted service is an answer, if it once existed.
     pub async fn look(&mut self) -> Result<DeploymentStatus, DescribeError> {
         let known = self.service_deployment().await?;
         self.limits.take(ApiBucket::ReadDeployments).await;
@@ -101,15 +101,16 @@ impl<'a> DeploymentWatcher<'a> {
         Ok(DeploymentStatus::Ended(Box::new(self.told(ending, &service, known.as_ref()).await)))
     }
 
-    /// The end with a reason that may be told. What it may repeat is asked for only where it says more than ECS is known to say.
+    /// The end, with a reason that may be shown. The values that the reason may repeat are read only if it says more than the known texts
+    /// of ECS.
     async fn told(&self, ending: Outcome, service: &Service, known: Option<&ServiceDeployment>) -> Outcome {
         let says_more = ending.detail.reason.as_deref().is_some_and(|reason| !reason::is_all_known(reason));
         let mask = if says_more { self.mask(service).await } else { None };
         ending.told(known, |reason| reason::told(reason, mask.as_ref()))
     }
 
-    /// What may be secret in the service and in the task definitions of its deployments; none where one of them cannot be read, or the
-    /// deployment is not among them any more.
+    /// What may be secret in the service and in the task definitions of its deployments; none if one of them cannot be read, or if the
+    /// deployment is no longer among the service's deployments.
     async fn mask(&self, service: &Service) -> Option<Mask> {
         let mut mask = Mask::default().and_of(&service.document());
         for arn in definitions_of(service, self.followed.id)? {
@@ -127,11 +128,12 @@ impl<'a> DeploymentWatcher<'a> {
         Some(names.into_iter().fold(mask, Mask::but))
     }
 
-    /// The service deployment of the deployment, where ECS has it. The service deployment first: what the service looks like later cannot be older than it.
+    /// The service deployment of the deployment, if ECS has it. It is read before the service, because what the service looks like later
+    /// cannot be older than it.
     ///
     /// # Errors
     ///
-    /// Where a call failed that may succeed later.
+    /// Returns an error if a call failed that may succeed later.
     pub async fn service_deployment(&mut self) -> Result<Option<ServiceDeployment>, CallError> {
         if let Some(known) = self.named().await? {
             return Ok(Some(known));
@@ -144,7 +146,7 @@ impl<'a> DeploymentWatcher<'a> {
                     self.service_deployment =
                         self.followed.among(&list).map(|found| found.service_deployment_arn.clone());
                 }
-                // Where ECS does not know the call, or the role may not do it, the service alone has to do.
+                // If ECS does not know the call, or the role may not make it, what the service shows has to be enough.
                 Err(error) if !error.retryable() => {
                     tracing::debug!("service deployments cannot be listed: {error}");
                 }
@@ -157,7 +159,7 @@ impl<'a> DeploymentWatcher<'a> {
         }
     }
 
-    /// The service deployment that ECS named when the deployment began, where that can be its own.
+    /// The service deployment that ECS named when the deployment began, if it can belong to the deployment.
     async fn named(&mut self) -> Result<Option<ServiceDeployment>, CallError> {
         let Some(arn) = self.followed.service_deployment.filter(|_| !self.is_named_wrong) else { return Ok(None) };
         let known = match self.described(arn).await {
@@ -174,23 +176,23 @@ impl<'a> DeploymentWatcher<'a> {
         self.ecs.describe_service_deployment(arn).await
     }
 
-    /// What was found was another deployment's: it is looked for again.
+    /// The service deployment that was found belongs to another deployment: the watcher has to look for it again.
     fn forget(&mut self) {
         self.is_named_wrong = true;
         self.service_deployment = None;
     }
 }
 
-/// How following a deployment ended.
+/// How the wait for a deployment ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Waited {
     /// The deployment ended.
     Ended(Box<Outcome>),
-    /// It did not end in time; what it was doing, or why that is not known.
+    /// It did not end in time: what it was doing, or why that is not known.
     TimedOut(String),
 }
 
-/// Looks again and again until the deployment has ended, or `until`. What fails and may pass is tried again.
+/// Looks repeatedly until the deployment has ended, or until the time `until`. Failures that may be temporary are retried.
 pub async fn follow(until: Instant, look: impl AsyncFnMut() -> Result<DeploymentStatus, DescribeError>) -> Waited {
     follow_at(PAUSE, until, look).await
 }
@@ -235,7 +237,7 @@ mod tests {
     use domain::ecs::deployment::outcome::OutcomeDetail;
     use domain::ledger::kind::Kind;
 
-    /// A second takes five milliseconds here.
+    /// In these tests, a second takes five milliseconds.
     const SECOND: Duration = Duration::from_millis(5);
 
     fn completed() -> DeploymentStatus {
@@ -252,7 +254,7 @@ mod tests {
         })
     }
 
-    /// How it ended, after how many looks, and how many seconds it took.
+    /// How the wait ended, after how many looks, and how many seconds it took.
     async fn followed(
         seconds: u32,
         mut answer: impl FnMut(Duration) -> Result<DeploymentStatus, DescribeError>,

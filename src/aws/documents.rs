@@ -1,8 +1,8 @@
-//! Settings that are kept in an object of Amazon S3 or a parameter of Systems Manager, or that name units of the organization
+//! Settings that are kept in an object of Amazon S3 or in a parameter of Systems Manager, or that name units of the organization
 //! ([`super::organization`]).
 //!
-//! One request of each service does not warrant its SDK, which is a tenth of the updater's package: the request is made here, signed by the
-//! SDK's own signer, and sent by the HTTP and TLS that the SDK links.
+//! The SDK of each of these services would be a tenth of the updater's package, which is too much for a single request. For this reason,
+//! the request is made here, signed with the SDK's own signer, and sent with the HTTP and TLS libraries that the SDK links.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
@@ -30,18 +30,18 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-/// Longest time for one attempt. The invocation that happens to look waits for it.
+/// The longest time for one attempt. The invocation that happens to read the setting waits for it.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How often it is tried.
+/// The number of attempts.
 const ATTEMPTS: u32 = 2;
-/// The most bytes of a document: some 80,000 accounts.
+/// The largest size of a document in bytes: some 80,000 accounts.
 const MAX_BYTES: usize = 1 << 20;
 
-/// A setting that may be kept somewhere.
+/// A setting that may be kept outside of its environment variable.
 pub enum Setting<T> {
-    /// It stands in its variable.
+    /// The value is in its environment variable.
     Here(Arc<T>),
-    /// It is kept somewhere.
+    /// The value is kept elsewhere.
     There(Box<Watched<T>>),
 }
 
@@ -52,8 +52,8 @@ impl<T> From<T> for Setting<T> {
 }
 
 impl<T: Named> Setting<T> {
-    /// The setting of variable `name` as that gives it; `parse` reads what is kept. Where it names units, they are looked up as often as
-    /// what is kept elsewhere.
+    /// The setting from the environment variable `name`; `parse` reads a value that is kept elsewhere. If the value names units, they are
+    /// looked up as often as a value that is kept elsewhere.
     pub fn naming(
         given: SettingSource<T>,
         shared: &SdkConfig,
@@ -70,7 +70,7 @@ impl<T: Named> Setting<T> {
 }
 
 impl<T: Clone> Setting<T> {
-    /// A setting as its variable gives it; `parse` reads what is kept.
+    /// A setting from its environment variable; `parse` reads a value that is kept elsewhere.
     pub fn new(
         given: SettingSource<T>,
         shared: &SdkConfig,
@@ -87,11 +87,11 @@ impl<T: Clone> Setting<T> {
         Self::There(Box::new(Watched { source, resolve, reader, kept: Mutex::default() }))
     }
 
-    /// What holds at `now`.
+    /// The value that is valid at `now`.
     ///
     /// # Errors
     ///
-    /// Where it is kept, and why it could not be read.
+    /// Where the value is kept, and why it could not be read.
     pub async fn at(&self, now: DateTime<Utc>) -> Result<Arc<T>, String> {
         match self {
             Self::Here(value) => Ok(Arc::clone(value)),
@@ -102,25 +102,25 @@ impl<T: Clone> Setting<T> {
 
 type Parse<T> = Box<dyn Fn(&str) -> Result<T, String> + Send + Sync>;
 
-/// A setting that is read where it is kept, and looked at again.
+/// A setting that is read from where it is kept, and read again later.
 pub struct Watched<T> {
     source: Source<T>,
-    /// How what it names of the organization becomes part of it.
+    /// How to add the accounts of the units that the value names.
     resolve: Option<Resolve<T>>,
     reader: Reader,
-    /// Held while it is read: whoever comes meanwhile waits for the same answer.
+    /// Locked while the value is read: a caller that arrives meanwhile waits for the same answer.
     kept: Mutex<Kept<T>>,
 }
 
 /// Where a setting comes from.
 enum Source<T> {
-    /// It is kept there.
+    /// It is kept in this place.
     Place(DocumentLocation, Parse<T>),
-    /// It stands in this variable.
+    /// It is in this environment variable.
     Variable(&'static str, T),
 }
 
-/// [`Named`] of what a setting may be.
+/// The methods of [`Named`], for a value that a setting may have.
 struct Resolve<T> {
     units: fn(&T) -> &BTreeSet<String>,
     with_accounts: fn(T, BTreeSet<String>) -> Result<T, String>,
@@ -156,11 +156,11 @@ impl<T: Clone> Watched<T> {
 
 pub(super) struct Reader {
     shared: SdkConfig,
-    /// Made when it is first needed: it reads the system's certificates.
+    /// Created when it is first needed, because it reads the system's certificates.
     connector: OnceLock<SharedHttpConnector>,
 }
 
-/// What is sent.
+/// A request to send.
 pub(super) struct DocumentCall {
     pub service: &'static str,
     /// The region of its signature.
@@ -184,7 +184,7 @@ impl Reader {
         }
     }
 
-    /// One request, and whether the same one may do better where it failed.
+    /// Sends one request; the error includes whether the same request may succeed later.
     async fn attempt(&self, place: &DocumentLocation) -> Result<String, (String, bool)> {
         let (status, text) = self.send(&self.call(place)).await?;
         if status != 200 {
@@ -196,7 +196,7 @@ impl Reader {
         }
     }
 
-    /// Status and text of the answer to one request; or why there is none, and whether the same request may do better.
+    /// Status and text of the answer to one request; or why there is no answer, and whether the same request may succeed later.
     pub(super) async fn send(&self, call: &DocumentCall) -> Result<(u16, String), (String, bool)> {
         let request = self.signed(call).await.map_err(|why| (why, false))?;
         let connector = self.connector.get_or_init(|| {
@@ -222,7 +222,7 @@ impl Reader {
         let region = self.region().to_owned();
         match place {
             DocumentLocation::Object { bucket, key } => {
-                // By path: a bucket whose name has a dot has no certificate as a host.
+                // The bucket is in the path: as part of the host name, a bucket name with a dot would not match the certificate.
                 let url = format!("{}/{bucket}/{key}", self.endpoint("S3", "s3", &region));
                 DocumentCall { service: "s3", region, method: "GET", url, headers: Vec::new(), body: String::new() }
             }
@@ -240,7 +240,7 @@ impl Reader {
         }
     }
 
-    /// The service's endpoint: as the SDK would find it in the environment, else AWS's own.
+    /// The endpoint of the service: the one that the SDK would find in the environment, or else AWS's own.
     pub(super) fn endpoint(&self, id: &str, host: &str, region: &str) -> String {
         let key = ServiceConfigKey::builder().service_id(id).env("AWS_ENDPOINT_URL").profile("endpoint_url").build();
         let own = key.ok().and_then(|key| self.shared.service_config()?.load_config(key));
@@ -254,7 +254,7 @@ impl Reader {
         )
     }
 
-    /// The function's own.
+    /// The function's own region.
     pub(super) fn region(&self) -> &str {
         self.shared.region().map_or("", |region| region.as_ref())
     }
@@ -300,8 +300,8 @@ impl Reader {
     }
 }
 
-/// What hosts of a region's partition end with.
-/// Source: <https://docs.aws.amazon.com/general/latest/gr/rande.html>; the isolated ones by the SDK's `partitions.json`.
+/// The suffix of host names in the region's partition.
+/// Source: <https://docs.aws.amazon.com/general/latest/gr/rande.html>; for the isolated partitions, the SDK's `partitions.json`.
 fn suffix(region: &str) -> &'static str {
     match region.split('-').next() {
         Some("cn") => "amazonaws.com.cn",
@@ -331,14 +331,14 @@ struct Parameter {
 fn parameter(answer: &str) -> Result<String, String> {
     let answer: DocumentAnswer =
         serde_json::from_str(answer).map_err(|error| format!("its answer cannot be read: {error}"))?;
-    // Encrypted it would come as cipher text.
+    // An encrypted parameter would be received as cipher text.
     if answer.parameter.kind == "SecureString" {
         return Err("it is a SecureString, and nothing in it is secret: store it as a String".to_owned());
     }
     Ok(answer.parameter.value)
 }
 
-/// Why the service refused, with what to do.
+/// Why the service refused, and what to do.
 fn refusal(place: &DocumentLocation, status: u16, text: &str) -> String {
     let told = match place {
         DocumentLocation::Object { .. } => {

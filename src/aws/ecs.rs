@@ -1,7 +1,7 @@
-//! ECS calls in one target account and region, in the JSON that goes over the wire.
+//! ECS calls in one target account and region, using the JSON that is sent over the network.
 //!
-//! The SDK signs, sends, times and retries; bodies go out and come back as they are, so that no member is lost to a
-//! type that does not know it.
+//! The SDK signs and sends the requests, with timeouts and retries. Bodies are sent and returned unchanged, so that no member is lost
+//! because a type does not know it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -42,7 +42,7 @@ use serde_json::{Map, Value};
 
 use crate::aws::CONNECT_TIMEOUT;
 
-/// Keeps the body of an answer as it came.
+/// Keeps the body of an answer as it was received.
 #[derive(Debug, Clone, Default)]
 struct Capture(Arc<Mutex<Vec<u8>>>);
 
@@ -74,17 +74,17 @@ impl Capture {
     }
 }
 
-/// The time that one mutating call has.
+/// The time that is available to one mutating call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MutationTime {
     /// How long it may take.
     pub timeout: Duration,
-    /// After this it must not be sent any more.
+    /// After this time, the call must not be sent.
     pub latest_start: DateTime<Utc>,
 }
 
-/// Looks at the clock once more when a request is about to be written: between the decision to send it and this moment, the process may
-/// have been frozen.
+/// Checks the clock once more just before a request is written: the process may have been frozen between the decision to send it and this
+/// moment.
 #[derive(Debug)]
 struct NotAfter(DateTime<Utc>);
 
@@ -133,7 +133,7 @@ pub const SERVICES_PER_CALL: usize = 10;
 
 const DESCRIBE_SERVICES: &str = "ecs:DescribeServices";
 
-/// What `DescribeServices` answers.
+/// The answer of `DescribeServices`.
 #[derive(Deserialize)]
 struct Described {
     #[serde(default)]
@@ -151,7 +151,7 @@ struct DescribeFailure {
 }
 
 impl Described {
-    /// The service of this name, or why it is not there.
+    /// The service of this name, or why it is missing.
     fn service(&self, name: &str) -> Result<Service, DescribeError> {
         let is_named = |service: &&Map<String, Value>| service.get("serviceName").and_then(Value::as_str) == Some(name);
         if let Some(service) = self.services.iter().find(is_named) {
@@ -178,7 +178,7 @@ pub struct Ecs {
     client: Client,
 }
 
-/// Nothing, where asking again does not help.
+/// Returns nothing if asking again does not help.
 fn none_for_good<T>(error: CallError) -> Result<Option<T>, CallError> {
     if error.retryable() { Err(error) } else { Ok(None) }
 }
@@ -189,7 +189,7 @@ impl Ecs {
     pub fn new(shared: &SdkConfig, region: &str, session: SharedCredentialsProvider) -> Self {
         let config = Builder::from(shared)
             .region(Region::new(region.to_owned()))
-            // The session keeps its credentials; the SDK's cache would keep those of every invocation, one per client.
+            // The session keeps its credentials; the SDK's cache would keep the credentials of every invocation, one set per client.
             .identity_cache(IdentityCache::no_cache())
             .credentials_provider(session);
         Self { client: Client::from_conf(config.build()) }
@@ -199,13 +199,13 @@ impl Ecs {
     ///
     /// # Errors
     ///
-    /// Where cluster or service are not there, or the call failed.
+    /// Returns an error if the cluster or the service does not exist, or the call failed.
     pub async fn describe_service(&self, key: &ServiceKey) -> Result<Service, DescribeError> {
         self.describe_services(&[key]).await.pop().unwrap_or(Err(DescribeError::ServiceNotFound))
     }
 
-    /// Describes services of one cluster with their tags, at most [`SERVICES_PER_CALL`]: in the same order, each on its
-    /// own.
+    /// Describes services of one cluster with their tags, at most [`SERVICES_PER_CALL`]. The results are in the same order, one for each
+    /// service.
     pub async fn describe_services(&self, keys: &[&ServiceKey]) -> Vec<Result<Service, DescribeError>> {
         match self.described(keys).await {
             Ok(answer) => keys.iter().map(|key| answer.service(key.service())).collect(),
@@ -234,12 +234,12 @@ impl Ecs {
         Ok(serde_json::from_slice(&body).map_err(|error| CallError::unreadable(DESCRIBE_SERVICES, error))?)
     }
 
-    /// Lists the service deployments of a service that were created between two times, newest first as AWS answers: one
-    /// page, which is more than a service has in minutes.
+    /// Lists the service deployments of a service that were created between two times, newest first, as AWS answers. It reads one page,
+    /// which holds more than a service has in minutes.
     ///
     /// # Errors
     ///
-    /// Where the call failed.
+    /// Returns an error if the call failed.
     pub async fn list_service_deployments(
         &self,
         key: &ServiceKey,
@@ -270,11 +270,11 @@ impl Ecs {
         Ok(answer.service_deployments)
     }
 
-    /// Describes one service deployment by its ARN; `None` where ECS does not have it.
+    /// Describes one service deployment by its ARN; `None` if ECS does not have it.
     ///
     /// # Errors
     ///
-    /// Where the call failed.
+    /// Returns an error if the call failed.
     pub async fn describe_service_deployment(&self, arn: &str) -> Result<Option<ServiceDeployment>, CallError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -297,11 +297,11 @@ impl Ecs {
         Ok(answer.service_deployments.into_iter().find(|deployment| deployment.service_deployment_arn == arn))
     }
 
-    /// ARN of the task definition of a service revision; none where ECS does not tell it.
+    /// ARN of the task definition of a service revision; none if ECS does not tell it.
     ///
     /// # Errors
     ///
-    /// Where the call failed.
+    /// Returns an error if the call failed.
     pub async fn task_definition_of_revision(&self, arn: &str) -> Result<Option<String>, CallError> {
         let sent = self.client.describe_service_revisions().service_revision_arns(arn).send().await;
         let answer = sent.map_err(|error| call_error("ecs:DescribeServiceRevisions", &error))?;
@@ -312,11 +312,11 @@ impl Ecs {
             .and_then(|revision| revision.task_definition))
     }
 
-    /// ARN of the task definition that a service deployment replaces; none where ECS does not tell it.
+    /// ARN of the task definition that a service deployment replaces; none if ECS does not tell it.
     ///
     /// # Errors
     ///
-    /// Where the call failed.
+    /// Returns an error if the call failed.
     pub async fn replaced_by(&self, service_deployment: &ServiceDeployment) -> Result<Option<String>, CallError> {
         match service_deployment.source_revision() {
             Some(revision) => self.task_definition_of_revision(revision).await,
@@ -324,13 +324,13 @@ impl Ecs {
         }
     }
 
-    /// Asks the service deployment of a service's `PRIMARY` deployment what that one replaced, where the service does not tell it any more, and
-    /// whether it is a rollback ([`Service::replaced`], [`Service::is_a_rollback`]). Where ECS may not be asked, or does not know, both stay
-    /// unknown.
+    /// Reads from the service deployment of a service's `PRIMARY` deployment what that deployment replaced, if the service no longer tells,
+    /// and whether it is a rollback ([`Service::replaced`], [`Service::is_a_rollback`]). If ECS may not be asked, or does not know, both
+    /// stay unknown.
     ///
     /// # Errors
     ///
-    /// Where a call failed that may succeed later.
+    /// Returns an error if a call failed that may succeed later.
     pub async fn look_at_primary(&self, service: &mut Service) -> Result<(), CallError> {
         let Some(arn) = service.service_deployment() else { return Ok(()) };
         let Some(known) = self.describe_service_deployment(arn).await.or_else(none_for_good)? else { return Ok(()) };
@@ -342,11 +342,11 @@ impl Ecs {
         Ok(())
     }
 
-    /// Describes a service revision by its ARN; `None` where ECS does not have it.
+    /// Describes a service revision by its ARN; `None` if ECS does not have it.
     ///
     /// # Errors
     ///
-    /// Where the call failed.
+    /// Returns an error if the call failed.
     pub async fn describe_service_revision(&self, arn: &str) -> Result<Option<Map<String, Value>>, CallError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -374,7 +374,7 @@ impl Ecs {
     ///
     /// # Errors
     ///
-    /// Where the call failed.
+    /// Returns an error if the call failed.
     pub async fn describe_task_definition(&self, arn_or_family: &str) -> Result<TaskDefinition, CallError> {
         const OPERATION: &str = "ecs:DescribeTaskDefinition";
         let capture = Capture::default();
@@ -391,11 +391,11 @@ impl Ecs {
         TaskDefinition::from_answer(&body).map_err(|error| CallError::unreadable(OPERATION, error))
     }
 
-    /// Registers `document` as a new revision: one attempt, since ECS has no client token for it.
+    /// Registers `document` as a new revision, in one attempt, because ECS has no client token for this call.
     ///
     /// # Errors
     ///
-    /// Where the call failed; [`CallError::effect`] says what it may have done.
+    /// Returns an error if the call failed; [`CallError::effect`] says what it may have done.
     pub async fn register_task_definition(
         &self,
         document: &str,
@@ -417,12 +417,12 @@ impl Ecs {
         TaskDefinition::from_answer(&body).map_err(|error| CallError::unreadable(OPERATION, error))
     }
 
-    /// Updates the service: one attempt, since ECS has no client token for it. `tags` are the service's, since the
-    /// answer has none.
+    /// Updates the service, in one attempt, because ECS has no client token for this call. `tags` are the tags of the service, because the
+    /// answer contains none.
     ///
     /// # Errors
     ///
-    /// Where the call failed; [`CallError::effect`] says what it may have done.
+    /// Returns an error if the call failed; [`CallError::effect`] says what it may have done.
     pub async fn update_service(
         &self,
         body: &str,
@@ -450,11 +450,11 @@ impl Ecs {
         Service::new(answer.service, Some(tags)).map_err(|what| CallError::unreadable(OPERATION, what))
     }
 
-    /// Adds tags or changes their values: one attempt, since a second one may come when another change has begun.
+    /// Adds tags or changes their values, in one attempt, because a second one may be sent after another change has begun.
     ///
     /// # Errors
     ///
-    /// Where the call failed.
+    /// Returns an error if the call failed.
     pub async fn tag(
         &self,
         service_arn: &str,
@@ -474,11 +474,11 @@ impl Ecs {
             .map_err(|error| call_error("ecs:TagResource", &error))
     }
 
-    /// Removes tags: one attempt, as [`Ecs::tag`].
+    /// Removes tags, in one attempt, like [`Ecs::tag`].
     ///
     /// # Errors
     ///
-    /// Where the call failed.
+    /// Returns an error if the call failed.
     pub async fn untag(
         &self,
         service_arn: &str,

@@ -1,4 +1,4 @@
-//! Reads the history, and nothing else: `Query` on the history table and its indexes, `GetItem` on heads and idempotency keys.
+//! Reads the history and does nothing else: `Query` on the history table and its indexes, `GetItem` on heads and idempotency keys.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,57 +26,57 @@ use serde_json::Value;
 use super::ledger_items::{Item, begun_under, head, json};
 
 const QUERY: &str = "dynamodb:Query";
-/// All that is read of an idempotency key: the answers that it holds are none of this function's business.
+/// The only attribute that is read of an idempotency key: the answers that it holds do not concern this function.
 const CHANGE_ID: &str = "change_id";
 /// The most calls for one page.
 const MAX_CALLS: u32 = 64;
-/// The most items that one call reads where a filter leaves many of them out.
+/// The largest number of items that one call reads if a filter omits many of them.
 const MAX_ITEMS: usize = 200;
-/// More items than one change has records.
+/// More items than a change has records.
 const ITEMS_OF_A_CHANGE: usize = 12;
-/// The longest page in bytes: Lambda carries answers of six megabytes.
+/// The longest page in bytes: Lambda transports answers of six megabytes.
 const MAX_PAGE: usize = 5 * 1024 * 1024;
-/// How often a ledger is read that is being written meanwhile.
+/// How often a ledger is read that is being written at the same time.
 const VERIFY_ATTEMPTS: u32 = 5;
-/// The pause before a fault is looked at again.
+/// The pause before a fault is checked again.
 const VERIFY_PAUSE: Duration = Duration::from_millis(200);
 
-/// The aliases by which the updater is invoked: an idempotency key belongs to one of them.
+/// The aliases by which the updater is invoked: each idempotency key belongs to one of them.
 const CALLERS: [&str; 3] = [VERIFIED_ALIAS, LIVE_ALIAS, UNQUALIFIED];
 
-/// What an answer took.
+/// The cost of an answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cost {
-    /// Calls of DynamoDB, their repetitions not counted.
+    /// Calls of DynamoDB, not counting their retries.
     pub calls: u32,
     /// Items read.
     pub items: usize,
 }
 
-/// The history table, and heads and idempotency keys of the state table, to read.
+/// Read access to the history table, and to the heads and idempotency keys of the state table.
 #[derive(Debug, Clone)]
 pub struct HistoryReader {
     client: Client,
     tables: Tables,
 }
 
-/// What one Query reads.
+/// What one `Query` call reads.
 struct RangeReader<'a> {
     index: Index,
     partition: &'a str,
-    /// Sort keys below and above all that are wanted.
+    /// Sort keys below and above all records that are wanted.
     between: Option<(&'a str, &'a str)>,
     newest_first: bool,
     limit: Option<usize>,
     from: Option<Item>,
 }
 
-/// What it answered.
+/// The answer of one `Query` call.
 struct QueryAnswer {
     items: Vec<RawRecord>,
-    /// How many items DynamoDB read for it.
+    /// The number of items that DynamoDB read for it.
     read: usize,
-    /// Where the rest begins; none where there is none.
+    /// Where the rest begins; none if there is no rest.
     rest: Option<Item>,
 }
 
@@ -87,11 +87,11 @@ impl HistoryReader {
         Self { client: Client::new(shared), tables }
     }
 
-    /// A page of changes, and what it took.
+    /// A page of changes, and its cost.
     ///
     /// # Errors
     ///
-    /// Where a call failed.
+    /// Returns an error if a call failed.
     pub async fn page(&self, query: &Query, now: DateTime<Utc>) -> Result<(Page, Cost), CallError> {
         let (changes, cost) = (Vec::new(), Cost::default());
         let mut paging = PageBuilder { reader: self, query, now, changes, bytes: 0, cost, has_left_out: false };
@@ -111,12 +111,12 @@ impl HistoryReader {
         Ok((Page { changes: paging.changes, next_token }, paging.cost))
     }
 
-    /// The changes of a service that began under an idempotency key, whoever of the updater's callers sent it, and what it
-    /// took to know.
+    /// The changes of a service that began under an idempotency key, whichever of the updater's callers sent it, and the cost of the
+    /// answer.
     ///
     /// # Errors
     ///
-    /// Where a call failed.
+    /// Returns an error if a call failed.
     pub async fn of_key(
         &self,
         service: &ServiceKey,
@@ -141,15 +141,15 @@ impl HistoryReader {
         Ok((Page { changes, next_token: None }, cost))
     }
 
-    /// Whether the ledger of a service is as it was written, and what it took to know. None where it was written again
-    /// and again meanwhile.
+    /// Whether the ledger of a service still is as it was written, and the cost of the answer. None if the ledger was written repeatedly
+    /// meanwhile.
     ///
     /// # Errors
     ///
-    /// Where a call failed, or the head is not what this project writes.
+    /// Returns an error if a call failed, or the head is not what this project writes.
     pub async fn verify(&self, service: &ServiceKey) -> Result<(Option<Verification>, Cost), CallError> {
         let mut cost = Cost::default();
-        // Everything that the head counts was written before it is read, and has to be there.
+        // Everything that the head counts was written before the head is read, and has to be present.
         let mut head = self.head(service, &mut cost).await?;
         let mut seen = None;
         for _ in 0..VERIFY_ATTEMPTS {
@@ -162,8 +162,8 @@ impl HistoryReader {
             if found.ok || seen.as_ref() == Some(&found) {
                 return Ok((Some(found), cost));
             }
-            // It may be a writer's doing: then the head has moved, or is about to, since a record of a transaction can
-            // be seen before the head of the same transaction. What is really wrong is so twice.
+            // A writer may be the cause: then the head has changed, or is about to, because a record of a transaction can be visible before
+            // the head of the same transaction. A real fault is found twice.
             let now = self.head(service, &mut cost).await?;
             if now == head {
                 tokio::time::sleep(VERIFY_PAUSE).await;
@@ -192,7 +192,7 @@ impl HistoryReader {
         }
     }
 
-    /// The head, or which of its attributes is not what this project writes.
+    /// The head, or the name of an attribute that is not what this project writes.
     async fn head(
         &self,
         service: &ServiceKey,
@@ -201,7 +201,7 @@ impl HistoryReader {
         Ok(self.state_item(Head::id(service), None, cost).await?.map(|item| head(&item)))
     }
 
-    /// An item of the state table; of its attributes, those that are asked for.
+    /// An item of the state table, with only the attributes that are asked for.
     async fn state_item(
         &self,
         id: String,
@@ -224,7 +224,7 @@ impl HistoryReader {
         Ok(answer.item)
     }
 
-    /// All records of a change, from the table itself.
+    /// All records of a change, from the table itself and not from an index.
     async fn records(&self, service: &str, change_id: &ChangeId, cost: &mut Cost) -> Result<Vec<RawRecord>, CallError> {
         let (low, high) = keys_of(change_id);
         let between = Some((low.as_str(), high.as_str()));
@@ -259,7 +259,7 @@ impl HistoryReader {
             .set_index_name(read.index.name().map(str::to_owned))
             .expression_attribute_names("#partition", read.index.partition_key())
             .expression_attribute_values(":partition", text(read.partition))
-            // Indexes are always a little behind and take no consistent reads.
+            // Indexes always lag a little behind, and do not support consistent reads.
             .consistent_read(read.index == Index::Table)
             .scan_index_forward(!read.newest_first)
             .set_limit(read.limit.and_then(|limit| i32::try_from(limit).ok()))
@@ -279,7 +279,7 @@ impl HistoryReader {
     }
 }
 
-/// A page while it is read.
+/// A page that is being read.
 struct PageBuilder<'a> {
     reader: &'a HistoryReader,
     query: &'a Query,
@@ -287,7 +287,7 @@ struct PageBuilder<'a> {
     changes: Vec<Change>,
     bytes: usize,
     cost: Cost,
-    /// Whether a change was read for this page and left out.
+    /// Whether a change was read for this page and then omitted.
     has_left_out: bool,
 }
 
@@ -295,7 +295,7 @@ struct PageBuilder<'a> {
 enum Progress {
     /// To its end.
     Through,
-    /// The page is full, or cost enough; what is behind this position is left. None where nothing is.
+    /// The page is full, or has cost enough; the rest begins after this position. None if there is no rest.
     Full(Option<PageCursor>),
 }
 
@@ -334,7 +334,7 @@ impl PageBuilder<'_> {
         u32::try_from(calls).is_ok_and(|calls| self.cost.calls + calls <= MAX_CALLS)
     }
 
-    /// Reads on in some partitions, all at once.
+    /// Continues to read some partitions, all at the same time.
     async fn fill(
         &mut self,
         section: &KeyRange,
@@ -368,9 +368,9 @@ impl PageBuilder<'_> {
         Ok(())
     }
 
-    /// How many items to read of one partition of `count`: its share of what is wanted, a change being two records
-    /// mostly, and one more to see that the last change is whole. With a filter, or where something was left out, nobody
-    /// knows the share: twice as many each time.
+    /// How many items to read from one partition of `count`: its share of what is wanted, assuming that a change mostly has two records,
+    /// and one more to see that the last change is complete. With a filter, or after a change was omitted, the share is not known: the
+    /// number doubles each time.
     fn limit(&self, count: usize, before: usize) -> usize {
         if matches!(self.query.scope, Scope::Change(_)) {
             return ITEMS_OF_A_CHANGE;
@@ -411,13 +411,13 @@ impl PageBuilder<'_> {
     }
 }
 
-/// Whether a change went into the page.
+/// Whether a change was added to the page.
 enum AddResult {
     Yes,
     NoRoom,
 }
 
-/// An item with its key. One whose key this project did not write is left out: verification tells of it.
+/// An item with its key. An item with a key that this project did not write is omitted: the verification reports it.
 fn keyed(item: RawRecord) -> Option<KeyedItem> {
     let record = item.get("record").and_then(Value::as_str).unwrap_or_default();
     let Ok(key) = RecordKey::parse(record) else {

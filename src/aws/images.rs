@@ -1,4 +1,4 @@
-//! What images are, by Amazon ECR and by other registries; their credentials from Secrets Manager.
+//! Looks up images in Amazon ECR and in other registries, with credentials from Secrets Manager.
 
 use aws_config::{Region, SdkConfig};
 use aws_sdk_ecr::operation::batch_get_image::BatchGetImageError;
@@ -16,14 +16,14 @@ use sdk_error::call_error;
 
 use crate::aws::registry_client::RegistryClient;
 
-/// How many images ECR describes at a time, at the most. Source: `maxResults` of
+/// How many images ECR describes in one call, at most. Source: `maxResults` of
 /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeImages.html>.
 const IMAGES_PER_PAGE: i32 = 1_000;
-/// The most pages that are looked at: a repository may have 100,000 images where nobody asked AWS for more. Source: "Images per
+/// The largest number of pages that are read: a repository may have 100,000 images if nobody asked AWS for more. Source: "Images per
 /// repository" in <https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html>.
 const MAX_PAGES: i32 = 101;
 
-/// All registries, asked by the function's own role.
+/// All registries, called with the function's own role.
 #[derive(Debug)]
 pub struct Registries {
     shared: SdkConfig,
@@ -37,11 +37,11 @@ impl Registries {
         Self { shared: shared.clone(), client: RegistryClient::new(settings) }
     }
 
-    /// What `image` is now.
+    /// The current state of `image`.
     ///
     /// # Errors
     ///
-    /// Where the registry does not have it, or could not be asked.
+    /// Returns an error if the registry does not have it, or could not be asked.
     pub async fn find(&self, image: &ImageReference) -> Result<ResolvedImage, RegistryError> {
         let (digest, platforms) = match Location::of(image) {
             Location::Ecr { account_id, region, repository } => {
@@ -69,7 +69,7 @@ impl Registries {
             Some(digest) => ImageIdentifier::builder().image_digest(digest),
             None => ImageIdentifier::builder().image_tag(wanted(image)),
         };
-        // A manifest comes whole, as a text within the answer.
+        // A manifest is received as a whole, as text within the answer.
         let _turn = self.client.turn().await;
         let config = aws_sdk_ecr::config::Builder::from(&self.shared).region(Region::new(region)).build();
         let sent = aws_sdk_ecr::Client::from_conf(config)
@@ -108,11 +108,11 @@ impl Registries {
         }
     }
 
-    /// The images with tags of a private repository of Amazon ECR, but for what is no image.
+    /// The tagged images of a private repository of Amazon ECR, without artifacts that are not images.
     ///
     /// # Errors
     ///
-    /// Where ECR could not be asked.
+    /// Returns an error if ECR could not be asked.
     pub async fn tagged(&self, repository: &ImageReference) -> Result<Vec<Tagged>, RegistryError> {
         const OPERATION: &str = "ecr:DescribeImages";
         let Location::Ecr { account_id, region, repository: name } = Location::of(repository) else {
@@ -146,7 +146,7 @@ impl Registries {
         Ok(found)
     }
 
-    /// Credentials for `host`, where there are some. What is wrong with them is told without them.
+    /// Credentials for `host`, if there are any. An error about them does not contain them.
     async fn credentials(&self, host: &str) -> Result<Option<Credentials>, RegistryError> {
         const OPERATION: &str = "secretsmanager:GetSecretValue";
         let Some(arn) = self.client.settings().credentials.get(host) else { return Ok(None) };
@@ -167,7 +167,7 @@ impl Registries {
     }
 }
 
-/// One image, where it is one and has a time.
+/// One image, if it is an image and has a push time.
 fn of_image(image: ImageDetail) -> Option<Tagged> {
     if image.artifact_media_type.as_deref().is_some_and(|kind| !is_image_type(kind)) {
         return None;

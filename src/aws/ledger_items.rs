@@ -1,4 +1,4 @@
-//! Items of the two tables: heads, keys, deployments, counts and records, as attributes and back.
+//! Conversion of the items of the two tables to attributes and back: heads, keys, deployments, counts and records.
 
 use std::collections::HashMap;
 
@@ -23,19 +23,21 @@ use crate::aws::statements::Attributes;
 
 pub(super) type Item = HashMap<String, AttributeValue>;
 
-/// Their part of that index: counts of what no change started, which are to be told.
+/// The part of the index for the counts of deployments that no change started, which have to be reported.
 pub(super) const COUNTS: &str = "external";
 
-/// The attribute of a key that says until when somebody follows its change's deployment. Keys of which nobody did have none.
+/// The attribute of a key that says until when somebody follows its change's deployment. Keys whose deployment nobody followed do not have
+/// it.
 pub(super) const WAITER: &str = "waiter_until";
 
-/// The attribute of a deployment that names its rollback. Only deployments of which one was heard have it, and nothing takes it away.
+/// The attribute of a deployment that names its rollback. Only deployments for which a rollback event was received have it, and nothing
+/// removes it.
 pub(super) const UNDONE_BY: &str = "undone_by";
 
-/// The attribute that says who waits for a service.
+/// The attribute that contains the callers that wait for a service.
 pub(super) const WAITING: &str = "waiting";
 
-/// An item of strings and one integer, as all of the history table are.
+/// An item of strings and one integer, like all items of the history table.
 pub(super) fn attributes(item: &impl Serialize) -> Vec<(String, AttributeValue)> {
     let Ok(Value::Object(members)) = serde_json::to_value(item) else { return Vec::new() };
     members
@@ -50,7 +52,7 @@ pub(super) fn attributes(item: &impl Serialize) -> Vec<(String, AttributeValue)>
         .collect()
 }
 
-/// The JSON that an item of strings and integers stands for. An attribute of another type becomes what no record holds.
+/// The JSON that an item of strings and integers stands for. An attribute of another type becomes a value that no record contains.
 pub(super) fn json(item: &Item) -> RawRecord {
     let members = item.iter().map(|(name, value)| {
         let value = match value {
@@ -63,7 +65,7 @@ pub(super) fn json(item: &Item) -> RawRecord {
     members.collect()
 }
 
-/// A record that fits its hash.
+/// A record that matches its hash.
 pub(super) fn intact(item: &Item) -> Result<RawRecord, LedgerError> {
     let record = Value::Object(json(item));
     let claimed = record.get("hash").and_then(Value::as_str);
@@ -79,12 +81,12 @@ pub(super) fn intact(item: &Item) -> Result<RawRecord, LedgerError> {
     }
 }
 
-/// A text that may be missing: no DynamoDB attribute, or an empty one.
+/// A text that may be missing: it is written as an empty string.
 pub(super) fn optional(text: Option<impl ToString>) -> AttributeValue {
     AttributeValue::S(text.map(|text| text.to_string()).unwrap_or_default())
 }
 
-/// No lease is written as empty strings, so that taking and giving it back are the same statement.
+/// A missing lease is written as empty strings, so that taking and releasing a lease use the same statement.
 pub(super) fn lease_attributes(head: &Head) -> Attributes {
     let lease = head.lease.as_ref();
     vec![
@@ -109,14 +111,14 @@ pub(super) fn head_attributes(head: &Head) -> Attributes {
     attributes
 }
 
-/// With the change that it is of: the version before it moves a head and leaves this as it was.
+/// The text includes the change that it refers to, because the previous version updates a head and leaves this attribute as it was.
 fn begun_by(head: &Head) -> Option<Value> {
     let Beginner { caller, key, behind } = head.begun_by.as_deref()?;
     let behind = behind.as_ref().map(ToString::to_string);
     Some(json!({"change_id": head.begun.as_ref()?.to_string(), "caller": caller, "key": key, "behind": behind}))
 }
 
-/// Who began the change `begun`, where the text says so.
+/// Who began the change `begun`, if the text says so.
 fn beginner(text: &str, begun: Option<&ChangeId>) -> Option<Beginner> {
     let text: Value = serde_json::from_str(text).ok()?;
     let part = |name| text.get(name).and_then(Value::as_str);
@@ -154,7 +156,7 @@ pub(super) fn rate(item: &Item) -> Result<Rate, &'static str> {
     })
 }
 
-/// Who waits, as far as the item says so: what cannot be read keeps nobody out.
+/// The waiting callers, as far as the item can be read: what cannot be read keeps nobody out.
 pub(super) fn queue(item: &Item) -> Queue {
     let stored = text(item, WAITING).ok();
     let known: Vec<Value> = stored.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
@@ -190,7 +192,7 @@ pub(super) fn key_attributes(key: &KeyItem) -> Attributes {
     attributes
 }
 
-/// Lists are JSON in strings; what is not there is an empty string.
+/// Lists are JSON in strings; what is missing is an empty string.
 pub(super) fn deployment_attributes(item: &DeploymentItem) -> Attributes {
     let undoes = item
         .undoes
@@ -213,7 +215,7 @@ pub(super) fn deployment_attributes(item: &DeploymentItem) -> Attributes {
     attributes
 }
 
-/// What puts a deployment into the index of open ones.
+/// The attributes that put a deployment into the index of open deployments.
 pub(super) fn check_attributes(item: &DeploymentItem) -> Attributes {
     let Some(check_at) = item.check_at else { return Vec::new() };
     let shard = shard(&item.service).to_string();
@@ -236,13 +238,13 @@ pub(super) fn budget_attributes(budget: &ExternalBudget) -> Attributes {
     ]
 }
 
-/// What puts a budget into the index, where it has a count to tell.
+/// The attributes that put a budget into the index, if it has a count to report.
 pub(super) fn budget_check_attributes(budget: &ExternalBudget) -> Attributes {
     let Some(tell_at) = budget.tell_at() else { return Vec::new() };
     vec![("check_shard", AttributeValue::S(COUNTS.to_owned())), ("check_at", AttributeValue::S(rfc3339(tell_at)))]
 }
 
-/// The budget that an item is, or the attribute that is not what this project writes.
+/// The budget that an item contains, or the name of an attribute that is not what this project writes.
 pub(super) fn budget(item: &Item) -> Result<ExternalBudget, &'static str> {
     let count: u32 = parsed(item, "beyond")?;
     let last = || -> Result<Last, &'static str> {
@@ -266,7 +268,7 @@ pub(super) fn outcomes_text(item: &DeploymentItem) -> String {
     known.chain(item.unread.as_deref()).collect::<Vec<_>>().join(",")
 }
 
-/// Outcomes, as far as this version knows them, and what stands behind these.
+/// The outcomes that this version knows, and the text after them.
 fn outcomes(text: &str) -> (Vec<Kind>, Option<String>) {
     let mut known = Vec::new();
     let mut rest = text;
@@ -279,7 +281,7 @@ fn outcomes(text: &str) -> (Vec<Kind>, Option<String>) {
     (known, None)
 }
 
-/// The deployment that an item is, or the attribute that is not what this project writes.
+/// The deployment that an item contains, or the name of an attribute that is not what this project writes.
 pub(super) fn deployment(item: &Item) -> Result<DeploymentItem, &'static str> {
     let (outcomes, unread) = outcomes(&text(item, "outcomes")?);
     let undoes = filled(item, "undoes").map(|undoes| {
@@ -327,14 +329,14 @@ fn change_id(item: &Item, name: &'static str) -> Result<Option<ChangeId>, &'stat
     filled(item, name).map(|id| ChangeId::parse(&id).map_err(|_| name)).transpose()
 }
 
-/// The attempt that an item names; the first where it names none, as items of the time before attempts.
+/// The attempt that an item names; the first attempt if it names none, as in items from before attempts were counted.
 fn attempt(item: &Item, name: &'static str) -> Result<Attempt, &'static str> {
     let number = filled(item, name).map_or(Ok(1), |number| number.parse().map_err(|_| name))?;
     Attempt::new(number).ok_or(name)
 }
 
-/// The head that an item is, or the attribute that is not what this project writes. Before the first release, a head had one
-/// `change_id`, that of the last change whatever it was.
+/// The head that an item contains, or the name of an attribute that is not what this project writes. Before the first release, a head had
+/// one `change_id`: that of the last change, whatever it was.
 pub(super) fn head(item: &Item) -> Result<Head, &'static str> {
     let lease = match change_id(item, "lease_change")? {
         None => None,
@@ -359,7 +361,7 @@ pub(super) fn head(item: &Item) -> Result<Head, &'static str> {
     })
 }
 
-/// The change that began under an idempotency key, if one did; or the attribute that is not what this project writes.
+/// The change that began under an idempotency key, if one did; or the name of an attribute that is not what this project writes.
 pub(super) fn begun_under(item: &Item) -> Result<Option<ChangeId>, &'static str> {
     change_id(item, "change_id")
 }
@@ -430,7 +432,7 @@ mod tests {
             lease: None,
         };
         let mut moved = item(head_attributes(&written));
-        // As the version before it moves a head.
+        // The previous version updates a head like this.
         moved.insert("begun".to_owned(), AttributeValue::S(ChangeId::new(at(1), [7; 10]).to_string()));
         assert_eq!(head(&moved).unwrap().begun_by, None);
         for unread in ["", "{}", "no JSON", "[1]"] {

@@ -1,4 +1,4 @@
-//! The two tables: history is written by `INSERT` in transactions only, so that IAM can keep it append-only.
+//! The two tables. The history is written only by `INSERT` in transactions, so that IAM can keep it append-only.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -42,16 +42,16 @@ use crate::aws::statements::{insert, update, update_and_remove, with_id};
 use crate::aws::stopwatch::{BATCH_GET_ITEM, Stopwatch};
 use crate::backoff::Backoff;
 
-/// What was read, and what the answers said of this environment's clock.
+/// A value that was read, and what the answers show about this environment's clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Measured<T> {
-    /// What was read.
+    /// The value that was read.
     pub value: T,
-    /// What the answers said of the clock.
+    /// What the answers show about the clock.
     pub clock: Reading,
 }
 
-/// History and state tables.
+/// The history table and the state table.
 #[derive(Debug, Clone)]
 pub struct LedgerStore {
     client: Client,
@@ -62,35 +62,35 @@ pub struct LedgerStore {
 
 const QUERY: &str = "dynamodb:Query";
 
-/// The index of the state table that holds only deployments whose end is not known yet.
+/// The sparse index of the state table: deployments whose end is not known yet, and counts that have to be reported.
 const BY_CHECK: &str = "by-check";
 
-/// Behind every time that is written.
+/// Later than every time that is written.
 const LAST_TIME: &str = "9999-12-31T23:59:59.999Z";
 
 /// Which open deployments are wanted.
 #[derive(Debug, Clone, Copy)]
 pub enum Open<'a> {
-    /// Those of one service.
+    /// The open deployments of one service.
     Of(&'a ServiceKey),
-    /// Those that are to be asked about.
+    /// The open deployments that ECS has to be asked about.
     Due {
-        /// The part of the index, from 0 to [`domain::ledger::record::SHARDS`].
+        /// The part of the index, below [`domain::ledger::record::SHARDS`].
         shard: u8,
-        /// By when.
+        /// The time by which they are due.
         by: DateTime<Utc>,
-        /// About how many.
+        /// The approximate maximum number.
         limit: usize,
     },
 }
 
-/// How many records are read at first to find the last change: nearly always these few have it.
+/// How many records are read at first to find the last change: these few nearly always contain it.
 const CHANGES_PAGE: i32 = 10;
 
-/// How many are read at a time behind them.
+/// How many are read at a time after that.
 const MORE_CHANGES_PAGE: i32 = 100;
 
-/// How many keys of what records hide there may be: they are read in one call.
+/// How many keys for hidden values there may be: they are read in one call.
 const MAX_SECRETS: u32 = 8;
 
 /// How many services' items are read in one call: three of each, and at most 100 in all. Source:
@@ -98,12 +98,12 @@ const MAX_SECRETS: u32 = 8;
 /// `BatchGetItem` returns a `ValidationException`".
 const SERVICES_PER_READ: usize = 33;
 
-/// How often keys are asked for that DynamoDB left unprocessed. Source:
+/// How often keys that DynamoDB left unprocessed are requested. Source:
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html>: "we strongly recommend that you use
 /// an exponential backoff algorithm".
 const UNPROCESSED_ATTEMPTS: u32 = 8;
 
-/// The pause before they are asked for again.
+/// The pause before they are requested again.
 const UNPROCESSED_PAUSE: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(2) };
 
 fn position(items: &HashMap<String, Item>, service: &ServiceKey, key_id: &str) -> Result<LedgerState, LedgerError> {
@@ -119,30 +119,30 @@ fn standing(items: &HashMap<String, Item>, service: &ServiceKey, key_id: &str) -
     Ok(Standing { position: position(items, service, key_id)?, queue })
 }
 
-/// What is read of a service for an event.
+/// The ids of the items of a service that are read for an event.
 fn ids(service: &ServiceKey, key_id: &str) -> impl Iterator<Item = String> + use<> {
     [Head::id(service), key_id.to_owned(), Queue::id(service)].into_iter()
 }
 
 impl LedgerStore {
-    /// The tables that the configuration names. `random` spreads what is tried again.
+    /// The tables that the configuration names. `random` spreads retries.
     #[must_use]
     pub fn new(shared: &SdkConfig, tables: &Tables, random: fn() -> [u8; 10]) -> Self {
         let (history, state) = (tables.history.clone(), tables.state.clone());
         Self { client: Client::new(shared), history, state, random }
     }
 
-    /// Reads a service's head, a key and who waits together, strongly consistent.
+    /// Reads a service's head, a key and the waiting callers together, strongly consistent.
     ///
     /// # Errors
     ///
-    /// Where the call failed, or an item is not what this project writes.
+    /// Returns an error if the call failed, or an item is not what this project writes.
     pub async fn read(&self, service: &ServiceKey, key_id: &str) -> Result<Measured<Standing>, LedgerError> {
         let Measured { value: items, clock } = self.items(ids(service, key_id)).await?;
         Ok(Measured { value: standing(&items, service, key_id)?, clock })
     }
 
-    /// Reads the heads of services, each with a key and who waits: in the same order, each on its own.
+    /// Reads the heads of services, each with a key and the waiting callers. The results are in the same order, one for each service.
     pub async fn read_many(&self, wanted: &[(&ServiceKey, &str)]) -> Vec<Result<Measured<Standing>, LedgerError>> {
         let parts = wanted.chunks(SERVICES_PER_READ).map(async |part| {
             let items = self.items(part.iter().flat_map(|(service, key_id)| ids(service, key_id))).await;
@@ -161,7 +161,7 @@ impl LedgerStore {
     ///
     /// # Errors
     ///
-    /// Where the call failed, or an item is not what this project writes.
+    /// Returns an error if the call failed, or an item is not what this project writes.
     pub async fn read_deployment(
         &self,
         service: &ServiceKey,
@@ -177,11 +177,11 @@ impl LedgerStore {
         Ok((position(&items, service, key_id.unwrap_or_default())?, found.map_err(broken)?))
     }
 
-    /// Reads how many events of a caller came in the minute of the last one, strongly consistent.
+    /// Reads how many events of a caller were received in the minute of the last one, strongly consistent.
     ///
     /// # Errors
     ///
-    /// Where the call failed, or the item is not what this project writes.
+    /// Returns an error if the call failed, or the item is not what this project writes.
     pub async fn read_rate(&self, id: &str) -> Result<Option<Rate>, LedgerError> {
         let items = self.items(std::iter::once(id.to_owned())).await?.value;
         let broken = |name| LedgerError::broken(format_args!("attribute {name} of a caller's count"));
@@ -192,7 +192,7 @@ impl LedgerStore {
     ///
     /// # Errors
     ///
-    /// Where the call failed, or an item is not what this project writes.
+    /// Returns an error if the call failed, or an item is not what this project writes.
     pub async fn read_heard(
         &self,
         service: &ServiceKey,
@@ -212,7 +212,7 @@ impl LedgerStore {
     ///
     /// # Errors
     ///
-    /// Where the call failed, or an item is not what this project writes.
+    /// Returns an error if the call failed, or an item is not what this project writes.
     pub async fn read_budget(
         &self,
         service: &ServiceKey,
@@ -224,11 +224,11 @@ impl LedgerStore {
         Ok((position(&items, service, "")?, items.get(&id).map(budget).transpose().map_err(broken)?))
     }
 
-    /// The budgets of which a count is to be told by then, about so many at the most. The index is a little behind.
+    /// The budgets with a count that is due to be reported by this time, at most about this number. The index lags a little behind.
     ///
     /// # Errors
     ///
-    /// Where the call failed, or an item is not what this project writes.
+    /// Returns an error if the call failed, or an item is not what this project writes.
     pub async fn budgets_to_tell(&self, by: DateTime<Utc>, about: i32) -> Result<Vec<ExternalBudget>, LedgerError> {
         let answer =
             self.to_check(COUNTS, &rfc3339(by)).limit(about).send().await.map_err(|error| call_error(QUERY, &error))?;
@@ -236,11 +236,11 @@ impl LedgerStore {
         answer.items.unwrap_or_default().iter().map(|item| budget(item).map_err(broken)).collect()
     }
 
-    /// The key of what records hide: the newest there is, made where there is none.
+    /// The key for hidden values in records: the newest one, or a new one if there is none.
     ///
     /// # Errors
     ///
-    /// Where a call failed, or the kernel gives no random bytes.
+    /// Returns an error if a call failed, or the kernel gives no random bytes.
     pub async fn hidden_key(&self) -> Result<HiddenKey, LedgerError> {
         loop {
             let names = (1..=MAX_SECRETS).map(|number| number.to_string());
@@ -259,7 +259,7 @@ impl LedgerStore {
                 return Err(LedgerError::Encoding("no key could be made: the kernel gives no random bytes".to_owned()));
             }
             match self.write(&[Write::Secret(HiddenKey { name: "1".to_owned(), secret })]).await {
-                // Whoever was first made it: it is read.
+                // Now the key exists, whoever created it: it is read.
                 Ok(()) | Err(LedgerError::Conflict(_)) => {}
                 Err(error) => return Err(error),
             }
@@ -270,7 +270,7 @@ impl LedgerStore {
     ///
     /// # Errors
     ///
-    /// Where the call failed.
+    /// Returns an error if the call failed.
     pub async fn records_of(&self, service: &ServiceKey, change_id: &ChangeId) -> Result<Vec<RawRecord>, LedgerError> {
         let mut records = Vec::new();
         let mut from = None;
@@ -286,7 +286,7 @@ impl LedgerStore {
                 .consistent_read(true)
                 .set_exclusive_start_key(from);
             let answer = request.send().await.map_err(|error| call_error(QUERY, &error))?;
-            // Pointer items stand beside the chain.
+            // Pointer items exist in addition to the chain.
             records.extend(answer.items.unwrap_or_default().iter().filter(|item| item.contains_key("seq")).map(json));
             from = answer.last_evaluated_key.filter(|key| !key.is_empty());
             if from.is_none() {
@@ -295,17 +295,18 @@ impl LedgerStore {
         }
     }
 
-    /// The newest records of a service, about so many, strongly consistent: pointer items beside the chain count, too.
+    /// The newest records of a service, about this number, strongly consistent: pointer items, which exist in addition to the chain, are
+    /// counted, too.
     ///
     /// # Errors
     ///
-    /// Where the call failed.
+    /// Returns an error if the call failed.
     pub async fn newest_records(&self, service: &ServiceKey, about: i32) -> Result<Vec<RawRecord>, LedgerError> {
         let answer = self.newest_first(service, about).send().await.map_err(|error| call_error(QUERY, &error))?;
         Ok(answer.items.unwrap_or_default().iter().filter(|item| item.contains_key("seq")).map(json).collect())
     }
 
-    /// Asks for a page of a service's records, from the newest on.
+    /// Requests a page of a service's records, beginning with the newest.
     fn newest_first(&self, service: &ServiceKey, page: i32) -> QueryFluentBuilder {
         self.client
             .query()
@@ -317,7 +318,7 @@ impl LedgerStore {
             .limit(page)
     }
 
-    /// What of a part of the index is due by then.
+    /// The items of one part of the index that are due by this time.
     fn to_check(&self, shard: &str, due: &str) -> QueryFluentBuilder {
         self.client
             .query()
@@ -328,12 +329,12 @@ impl LedgerStore {
             .expression_attribute_values(":due", AttributeValue::S(due.to_owned()))
     }
 
-    /// The open deployments of one part of their index, those that are to be asked about first: of one service, or all
-    /// that are due by then. The index is a little behind.
+    /// The open deployments of one part of their index, with those that have to be asked about first: of one service, or all that are due
+    /// by the given time. The index lags a little behind.
     ///
     /// # Errors
     ///
-    /// Where the call failed, or an item is not what this project writes.
+    /// Returns an error if the call failed, or an item is not what this project writes.
     pub async fn open_deployments(&self, wanted: Open<'_>) -> Result<Vec<DeploymentItem>, LedgerError> {
         let (shard, due, service, limit) = match wanted {
             Open::Of(service) => (shard(service), LAST_TIME.to_owned(), Some(service), usize::MAX),
@@ -359,13 +360,13 @@ impl LedgerStore {
         }
     }
 
-    /// Items of the state table by their ids.
+    /// Reads items of the state table by their ids.
     async fn items(&self, ids: impl Iterator<Item = String>) -> Result<Measured<HashMap<String, Item>>, LedgerError> {
         let keys = ids.map(|id| Item::from([("id".to_owned(), AttributeValue::S(id))])).collect();
         let mut wanted = KeysAndAttributes::builder().consistent_read(true).set_keys(Some(keys)).build().ok();
         let mut items = HashMap::new();
         let mut clock = Reading::Unknown;
-        // DynamoDB may answer a part and name the rest.
+        // DynamoDB may answer only a part of the request, and name the rest.
         for tries in 1..=UNPROCESSED_ATTEMPTS {
             let Some(request) = wanted.take() else { break };
             let stopwatch = Stopwatch::default();
@@ -376,7 +377,7 @@ impl LedgerStore {
             if reading != Reading::Unknown {
                 clock = reading;
             }
-            // No item is an empty list: without any list nothing was answered.
+            // If no item was found, the list is empty; if there is no list at all, nothing was answered.
             let unreadable = || CallError::unreadable(BATCH_GET_ITEM, "it has no Responses");
             let mut responses = answer.responses.ok_or_else(unreadable)?;
             for item in responses.remove(&self.state).unwrap_or_default() {
@@ -401,18 +402,18 @@ impl LedgerStore {
     ///
     /// # Errors
     ///
-    /// Where the call failed, or the item is no record of this project's.
+    /// Returns an error if the call failed, or the item is not a record of this project.
     pub async fn record(&self, service: &ServiceKey, key: &RecordKey) -> Result<Option<Record>, LedgerError> {
         let json = self.record_json(service, key).await?;
         let record = json.map(serde_json::from_value).transpose();
         record.map_err(|error| LedgerError::broken(format_args!("record {key} of {service} ({error})")))
     }
 
-    /// Reads one record of whatever version as the JSON that its hash is over, strongly consistent.
+    /// Reads one record of any version as the JSON that its hash covers, strongly consistent.
     ///
     /// # Errors
     ///
-    /// Where the call failed, or the record does not fit its hash.
+    /// Returns an error if the call failed, or the record does not match its hash.
     pub async fn record_json(&self, service: &ServiceKey, key: &RecordKey) -> Result<Option<Value>, LedgerError> {
         let answer = self
             .client
@@ -427,21 +428,21 @@ impl LedgerStore {
         answer.item.map(|item| intact(&item).map(Value::Object)).transpose()
     }
 
-    /// Which change `previous` means: reads the service's records from the newest on until it is known.
+    /// The change that `previous` refers to: reads the service's records from the newest on until it is known.
     ///
     /// # Errors
     ///
-    /// Where the call failed, or a record does not fit its hash.
+    /// Returns an error if the call failed, or a record does not match its hash.
     pub async fn previous(&self, service: &ServiceKey) -> Result<Option<Previous>, LedgerError> {
         let mut search = previous::Search::default();
         Ok(self.newest_changes(service, |records| search.look(records)).await?.or_else(|| search.end()))
     }
 
-    /// Whether a push of this image under this tag, of which `by` tells, would undo what somebody wanted.
+    /// Whether a push of this image under this tag, which `by` reports, would undo what somebody wanted.
     ///
     /// # Errors
     ///
-    /// As [`LedgerStore::previous`].
+    /// The same errors as [`LedgerStore::previous`].
     pub async fn hold(
         &self,
         service: &ServiceKey,
@@ -469,7 +470,7 @@ impl LedgerStore {
                 .send()
                 .await
                 .map_err(|error| call_error(QUERY, &error))?;
-            // Pointer items stand beside the chain, without a hash.
+            // Pointer items exist in addition to the chain, without a hash.
             for item in answer.items.unwrap_or_default().iter().filter(|item| item.contains_key("seq")) {
                 let record = intact(item)?;
                 if change.first().is_some_and(|first| first.get("change_id") != record.get("change_id"))
@@ -486,11 +487,11 @@ impl LedgerStore {
         }
     }
 
-    /// Does all writes or none.
+    /// Does all writes, or none.
     ///
     /// # Errors
     ///
-    /// A conflict where something is no longer as it was read; after any other error the writes may have been done.
+    /// A conflict if something is no longer as it was read; after any other error, the writes may have been done.
     pub async fn write(&self, writes: &[Write]) -> Result<(), LedgerError> {
         const OPERATION: &str = "dynamodb:ExecuteTransaction";
         let mut statements = Vec::with_capacity(writes.len());
@@ -499,8 +500,8 @@ impl LedgerStore {
             let statement = ParameterizedStatement::builder().statement(text).set_parameters(Some(parameters)).build();
             statements.push(statement.map_err(|error| LedgerError::Encoding(error.to_string()))?);
         }
-        // One attempt: whether an earlier one acted could not be told by what becomes of a later one, which may be refused. Whoever tries
-        // again reads before.
+        // Only one attempt: the result of a retry, which may be refused, would not tell whether the first attempt acted. A caller that
+        // retries reads first.
         let once = Config::builder().retry_config(RetryConfig::disabled());
         let call = self.client.execute_transaction().set_transact_statements(Some(statements));
         let sent = call.customize().config_override(once).send().await;
@@ -509,7 +510,7 @@ impl LedgerStore {
             let reasons = cancelled.cancellation_reasons();
             let failed: Vec<String> = reasons.iter().filter_map(reason).collect();
             let conflict = reasons.iter().any(|reason| reason.code().is_some_and(is_conflict));
-            // A local DynamoDB names its reasons in the message only.
+            // A local DynamoDB names its reasons only in the message.
             let conflict = conflict || (reasons.is_empty() && cancelled.message().is_some_and(is_conflict));
             if conflict {
                 return Err(LedgerError::Conflict(failed.join(", ")));
@@ -522,7 +523,7 @@ impl LedgerStore {
             return Err(call.into());
         }
         let mut call = call_error(OPERATION, &error);
-        // The same transaction, sent before: it may still go through.
+        // The same transaction was sent before: it may still succeed.
         if call.has_code(&["TransactionInProgressException"]) {
             call.effect = Effect::Unknown;
         }
@@ -542,7 +543,7 @@ impl LedgerStore {
             }
             Write::Head { service, from: Some(from), to } => {
                 let mut unless_moved = vec![("seq", AttributeValue::N(from.seq.to_string()))];
-                // Every attempt that takes the lease moves `seq`, too; only a lengthening does not.
+                // Every attempt that takes the lease changes `seq`, too; only a lengthening does not.
                 unless_moved
                     .extend(lease_attributes(from).into_iter().filter(|(name, _)| LEASE_CONDITION.contains(name)));
                 update(&self.state, &Head::id(service), head_attributes(to), unless_moved)
@@ -594,7 +595,7 @@ impl LedgerStore {
                 let unless_moved =
                     unless_moved.into_iter().filter(|(name, _)| DEPLOYMENT_CONDITION.contains(name)).collect();
                 let check = check_attributes(to);
-                // An index key is there or not: it cannot be empty.
+                // An index key either exists or not: it cannot be empty.
                 let gone: &[&str] = if check.is_empty() { &["check_shard", "check_at"] } else { &[] };
                 update_and_remove(&self.state, &to.id, [deployment_attributes(to), check].concat(), gone, unless_moved)
             }
@@ -623,24 +624,24 @@ impl LedgerStore {
     }
 }
 
-/// What of a lease tells that it is still the one that was read.
+/// The attributes of a lease that show that it still is the one that was read.
 const LEASE_CONDITION: [&str; 2] = ["lease_change", "lease_until"];
 
-/// What of a deployment tells that nobody else noted something about it.
+/// The attributes of a deployment that show that nobody else noted something about it.
 const DEPLOYMENT_CONDITION: [&str; 3] = ["change_id", "outcomes", "undoes"];
 
-/// What of a caller's count tells that no other event was counted.
+/// The attributes of a caller's count that show that no other event was counted.
 const RATE_CONDITION: [&str; 2] = ["minute", "count"];
 
-/// What of a budget tells that nobody else has used it.
+/// The attributes of a budget that show that nobody else has used it.
 const BUDGET_CONDITION: [&str; 2] = ["recorded", "beyond"];
 
-/// AWS's documentation writes these codes without `Exception`, and local ones with it: both are taken.
+/// AWS's documentation writes these codes without `Exception`, and local implementations with it: both are accepted.
 fn is_conflict(code: &str) -> bool {
     ["ConditionalCheckFailed", "DuplicateItem", "TransactionConflict"].iter().any(|known| code.contains(known))
 }
 
-/// A cancellation that says nothing of the items: there was no room.
+/// A cancellation that says nothing about the items: there was not enough capacity.
 fn is_throttled(code: &str) -> bool {
     ["ThrottlingError", "ProvisionedThroughputExceeded", "RequestLimitExceeded"]
         .iter()

@@ -1,4 +1,4 @@
-//! The edge: the only files that call AWS. They act and report; what to do about it is decided elsewhere.
+//! The only files that call AWS. They act and report; what to do about the result is decided elsewhere.
 
 mod body_limit;
 pub mod deployment_watcher;
@@ -31,16 +31,16 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use body_limit::BodyLimited;
 
-/// Longest time to a connection.
+/// The longest time to establish a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Longest time for one attempt of a call that the SDK may repeat.
+/// The longest time for one attempt of a call that the SDK may retry.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest time for such a call with its repetitions.
+/// The longest time for such a call, including its retries.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What every client shares: region, credentials and endpoints by the environment variables that Lambda sets and every AWS
-/// tool knows, one HTTP client, standard retries, and timeouts. Nothing is looked for elsewhere: files, metadata services
-/// and roles by web identity are not where a function runs, and a search for them costs its start and its package.
+/// What every client shares: region, credentials and endpoints from the environment variables that Lambda sets and that every AWS tool
+/// knows, one HTTP client, standard retries, and timeouts. No other source is searched: files, metadata services and roles by web identity
+/// do not exist where a function runs, and searching for them would cost start time and package size.
 #[must_use]
 pub fn config(get: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> SdkConfig {
     let get = move |name: &str| get(name).filter(|value| !value.is_empty());
@@ -52,7 +52,7 @@ pub fn config(get: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> S
         .http_client(http_client())
         .retry_config(retries())
         .timeout_config(timeouts())
-        // Each attempt has a time limit, its body's transfer included.
+        // Each attempt has a time limit, which includes the transfer of its body.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
     config.set_endpoint_url(get("AWS_ENDPOINT_URL"));
     config.set_use_fips(is_set("AWS_USE_FIPS_ENDPOINT"));
@@ -60,7 +60,7 @@ pub fn config(get: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> S
     config.service_config(OfService(get)).build()
 }
 
-/// Settings of single services, such as `AWS_ENDPOINT_URL_SECRETS_MANAGER`.
+/// Settings of individual services, such as `AWS_ENDPOINT_URL_SECRETS_MANAGER`.
 /// Source: <https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>.
 struct OfService<F>(F);
 
@@ -97,11 +97,11 @@ fn timeouts() -> TimeoutConfig {
         .build()
 }
 
-/// The region the function runs in.
+/// The region in which the function runs.
 ///
 /// # Errors
 ///
-/// Where none is set.
+/// Returns an error if no region is set.
 pub fn own_region(config: &SdkConfig) -> Result<String, String> {
     config
         .region()

@@ -1,4 +1,5 @@
-//! The accounts of organizational units, as AWS Organizations tells them: only the management account, or a delegated administrator, may ask.
+//! The accounts of organizational units, according to AWS Organizations: only the management account, or a delegated administrator, may
+//! ask.
 //! Source: <https://docs.aws.amazon.com/organizations/latest/APIReference/API_ListAccountsForParent.html>.
 
 use std::collections::BTreeSet;
@@ -11,18 +12,18 @@ use tokio::time::{sleep, timeout};
 
 use super::documents::{DocumentCall, Reader};
 
-/// Longest time for all units together: whoever comes meanwhile waits, and the start of a function has ten seconds.
+/// The longest time for all units together: callers that arrive meanwhile wait, and the start of a function may take ten seconds.
 const TIMEOUT: Duration = Duration::from_secs(8);
-/// Longest time for one call.
+/// The longest time for one call.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How many parents are asked about at a time: the organization has one rate for all who ask.
+/// How many parents are asked about at a time: all callers of the organization share one rate.
 const AT_A_TIME: usize = 4;
 /// How often a call is tried.
 const ATTEMPTS: u32 = 3;
-/// The pause before the second time; the next one is twice as long.
+/// The pause before the second attempt; the next pause is twice as long.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// What an answer says; each call's own list, and none of the other's. A page may be empty though more follow.
+/// An answer; each of the two calls returns its own list, and not the other one. A page may be empty although more pages follow.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct AccountPage {
@@ -62,7 +63,7 @@ impl Reader {
         }
     }
 
-    /// The accounts that are in `parent` itself, and the units.
+    /// The accounts and the units that are directly in `parent`.
     async fn children(&self, parent: String) -> Result<(Vec<String>, Vec<String>), String> {
         let (mut accounts, mut units) = (Vec::new(), Vec::new());
         for target in ["ListAccountsForParent", "ListOrganizationalUnitsForParent"] {
@@ -120,7 +121,7 @@ impl Reader {
     }
 }
 
-/// The region of the one endpoint that a partition has.
+/// The region of the only endpoint that a partition has.
 /// Sources: <https://docs.aws.amazon.com/general/latest/gr/ao.html>, and the endpoint rules of `aws-sdk-organizations`.
 fn region_of(own: &str) -> &str {
     match own.split('-').next() {
@@ -135,7 +136,7 @@ fn region_of(own: &str) -> &str {
     }
 }
 
-/// Why the call was refused, with what to do, and whether it may be sent again.
+/// Why the call was refused, what to do, and whether the call may be sent again.
 fn refusal(status: u16, text: &str) -> (String, bool) {
     let answer: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
     let member = |name: &str| answer.get(name).and_then(serde_json::Value::as_str);

@@ -1,4 +1,4 @@
-//! The queue of pushes, in which the trigger passes each on to the group of its repository.
+//! The queue of pushes, in which the trigger passes each push on to the group of its repository.
 
 use aws_config::SdkConfig;
 use aws_sdk_sqs::Client;
@@ -19,12 +19,12 @@ impl PushQueue {
         Self { client: Client::new(shared), url }
     }
 
-    /// Sends a message to a group, once for five minutes under the same deduplication id. Source:
+    /// Sends a message to a group, at most once in five minutes under the same deduplication id. Source:
     /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/FIFO-queues-exactly-once-processing.html>.
     ///
     /// # Errors
     ///
-    /// Where SQS refuses it, or does not answer.
+    /// Returns an error if SQS refuses it, or does not answer.
     pub async fn send(&self, body: &str, group: &str, deduplication_id: &str) -> Result<(), CallError> {
         let message = self.client.send_message().queue_url(&self.url).message_body(body).message_group_id(group);
         let sent = message.message_deduplication_id(deduplication_id).send().await;

@@ -1,5 +1,5 @@
-//! As fast as ECS allows, and no faster: one token bucket for each kind of call in each account and region, shared by
-//! everything this process does there. What other callers use up shows as throttling, which is retried beneath.
+//! Sends calls as fast as ECS allows, and no faster: there is one token bucket for each kind of call in each account and region, shared by
+//! everything that this process does there. Calls of other callers show as throttling, which is retried at a lower level.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -15,23 +15,23 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
 
-/// A kind of call that ECS gives a bucket of its own.
+/// A kind of call that has a bucket of its own at ECS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ApiBucket {
-    /// Reads of task definitions.
+    /// Reading task definitions.
     DescribeTaskDefinition,
-    /// New revisions.
+    /// Registering new revisions.
     RegisterTaskDefinition,
-    /// Updates of services.
+    /// Updating services.
     UpdateService,
     /// Setting and removing tags.
     TagResource,
-    /// Looking at deployments that are followed: a part of what ECS gives reads of services, to leave others the rest.
+    /// Looking at deployments that are followed: a part of the rate that ECS allows for reading services, to leave the rest to others.
     ReadDeployments,
 }
 
 impl ApiBucket {
-    /// How many calls ECS takes at once, and how many per second after that.
+    /// How many calls ECS accepts at once, and how many per second after that.
     /// Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/request-throttling.html>.
     const fn quota(self) -> (NonZeroU32, NonZeroU32) {
         const fn n(number: u32) -> NonZeroU32 {
@@ -98,14 +98,14 @@ impl AccountLimits {
         }
     }
 
-    /// Takes a token, where one is there and nobody waits for it.
+    /// Takes a token, if one is available and nobody waits for it.
     #[must_use]
     pub fn try_take(&self, call: ApiBucket) -> bool {
         let bucket = self.bucket(call);
         bucket.queue.try_lock().is_ok_and(|_turn| bucket.limiter.check().is_ok())
     }
 
-    /// Takes a token as soon as there is one: first come, first served.
+    /// Takes a token as soon as one is available: first come, first served.
     pub async fn take(&self, call: ApiBucket) {
         let bucket = self.bucket(call);
         let _waiting = Waiting::new(&bucket.waiting);
@@ -115,7 +115,7 @@ impl AccountLimits {
         }
     }
 
-    /// How long a token would be waited for, by how many wait for one already.
+    /// How long one would wait for a token, judged by how many callers already wait for one.
     #[must_use]
     pub fn expected_wait(&self, call: ApiBucket) -> Duration {
         let waiting = u32::try_from(self.bucket(call).waiting.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
@@ -123,7 +123,7 @@ impl AccountLimits {
     }
 }
 
-/// Tokio's clock: what waits for a token sleeps by it, and tests may pause it.
+/// Tokio's clock: the callers that wait for a token sleep by it, and tests may pause it.
 #[derive(Debug, Clone, Copy, Default)]
 struct TokioClock;
 
@@ -164,8 +164,8 @@ struct Bucket {
 }
 
 impl Bucket {
-    /// A bucket that holds less than the quota by what comes in half a second: so much closer to each other may calls
-    /// arrive than they were sent, and none is throttled.
+    /// A bucket that holds less than the quota, by the amount that arrives in half a second: calls may arrive closer to each other by this
+    /// much than they were sent, without being throttled.
     fn new(call: ApiBucket) -> Self {
         let (burst, per_second) = call.quota();
         let spare = per_second.get().div_ceil(2);
@@ -178,7 +178,7 @@ impl Bucket {
     }
 }
 
-/// One who waits, until it is dropped.
+/// One caller that waits, until it is dropped.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {

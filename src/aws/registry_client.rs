@@ -1,4 +1,4 @@
-//! Asks a registry for a manifest, within limits of time, size and place, over the HTTP and TLS that the SDK links.
+//! Asks a registry for a manifest, within limits of time, size and allowed addresses, over the HTTP and TLS libraries that the SDK links.
 
 use std::net::IpAddr;
 use std::sync::OnceLock;
@@ -21,32 +21,33 @@ use serde::Deserialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-/// Longest time to the head of an answer, connecting included, and between two parts of its body.
+/// The longest time until the head of an answer is received, including the connection, and between two parts of its body.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest time for an image, with tokens and redirects.
+/// The longest time for an image, including tokens and redirects.
 const OVERALL_TIMEOUT: Duration = Duration::from_secs(15);
-/// The most redirects of one request.
+/// The largest number of redirects of one request.
 const MAX_REDIRECTS: usize = 3;
-/// The most bytes of a manifest. Source: the distribution specification, "Pushing manifests", has registries take 4 MiB.
+/// The largest size of a manifest in bytes. Source: the distribution specification, "Pushing manifests", demands that registries accept 4
+/// MiB.
 const MAX_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
-/// An answer up to that many bytes is read at once, a longer one when its turn has come: manifests have some thousand.
+/// An answer of up to this number of bytes is read at once, and a longer one when its turn has come: manifests have some thousand bytes.
 const SMALL_BODY_BYTES: usize = 64 * 1024;
-/// How many longer ones are in memory at a time. The updater has 256 MB (`MemorySize` of its template) for all the changes of an event.
+/// How many longer answers are in memory at a time. The updater has 256 MB (`MemorySize` of its template) for all the changes of an event.
 const MAX_LARGE_BODIES: usize = 2;
-/// The most bytes of an answer with a token.
+/// The largest size of an answer with a token, in bytes.
 const MAX_TOKEN_BYTES: usize = 64 * 1024;
 
 /// A client for registries.
 #[derive(Debug)]
 pub struct RegistryClient {
     settings: Settings,
-    /// Made when it is first needed: it reads the system's certificates.
+    /// Created when it is first needed, because it reads the system's certificates.
     connector: OnceLock<SharedHttpConnector>,
-    /// The turns of answers that are long.
+    /// The permits for long answers.
     large_bodies: Semaphore,
 }
 
-/// Where an answer came from, and the answer.
+/// An answer, and the URL that it came from.
 struct RegistryAnswer {
     from: AllowedUrl,
     response: HttpResponse,
@@ -65,18 +66,18 @@ impl RegistryClient {
         &self.settings
     }
 
-    /// The turn of an answer that may be long, for who asks by other means.
+    /// The turn of an answer that may be long, for callers that send their request by other means.
     pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         // The semaphore is never closed.
         self.large_bodies.acquire().await.ok()
     }
 
-    /// The manifest of `repository` on `host` under `wanted`, a tag or a digest. `credentials` is asked where the
-    /// registry wants some.
+    /// The manifest of `repository` on `host` under `wanted`, which is a tag or a digest. `credentials` is called if the registry demands
+    /// credentials.
     ///
     /// # Errors
     ///
-    /// Where the registry does not have it, does not answer as it should, or leads where it is not asked.
+    /// Returns an error if the registry does not have it, does not answer as it should, or refers to an address that is not allowed.
     pub async fn manifest(
         &self,
         host: &str,
@@ -121,7 +122,7 @@ impl RegistryClient {
         Manifest::read(&body.bytes, digests).map_err(|why| RegistryError::no_image(&from, why))
     }
 
-    /// What the registry's challenge asks to be sent.
+    /// The `Authorization` header that the registry's challenge demands.
     async fn authorization(
         &self,
         host: &str,
@@ -167,7 +168,7 @@ impl RegistryClient {
         Ok(format!("Bearer {token}"))
     }
 
-    /// Gets `url`, and what it redirects to. `authorization` goes to its scheme, host and port only.
+    /// Gets `url`, and follows its redirects. `authorization` is sent only to the scheme, host and port of `url`.
     async fn get(
         &self,
         url: &AllowedUrl,
@@ -189,7 +190,7 @@ impl RegistryClient {
         Err(RegistryError::refused(format!("{} redirects more than {MAX_REDIRECTS} times", excerpt(&url.host))))
     }
 
-    /// The body, where it is no longer than `limit`.
+    /// The body, if it is not longer than `limit`.
     async fn body(&self, host: &str, response: HttpResponse, limit: usize) -> Result<Body<'_>, RegistryError> {
         let mut stream = ByteStream::new(response.into_body());
         let mut body = Body { bytes: Vec::new(), turn: None };
@@ -207,7 +208,7 @@ impl RegistryClient {
                     }
                     if length > SMALL_BODY_BYTES && body.turn.is_none() {
                         body.turn = self.turn().await;
-                        // At once: a buffer that grows leaves its smaller ones behind.
+                        // Reserved at once, because a growing buffer would leave its smaller predecessors behind.
                         body.bytes.reserve_exact(limit - body.bytes.len());
                     }
                     body.bytes.extend_from_slice(&more);
@@ -248,10 +249,10 @@ impl RegistryClient {
     }
 }
 
-/// The bytes of an answer. While a long one is there, others wait.
+/// The bytes of an answer. While a long one is in memory, others wait.
 struct Body<'a> {
     bytes: Vec<u8>,
-    /// Given back with the bytes.
+    /// Released together with the bytes.
     turn: Option<SemaphorePermit<'a>>,
 }
 
@@ -267,7 +268,7 @@ fn basic(credentials: &Credentials) -> String {
     format!("Basic {}", STANDARD.encode(format!("{}:{}", credentials.username, credentials.password)))
 }
 
-/// Percent-encoded but for what RFC 3986 calls unreserved.
+/// Percent-encodes everything except what RFC 3986 calls unreserved.
 fn escaped(text: &str) -> String {
     use std::fmt::Write;
     text.bytes().fold(String::new(), |mut escaped, byte| {
@@ -310,7 +311,7 @@ fn unexpected(host: &str, response: &HttpResponse) -> RegistryError {
     }
 }
 
-/// No proxy: it would resolve names itself.
+/// Uses no proxy, because a proxy would resolve names itself.
 fn connector(settings: &Settings) -> SharedHttpConnector {
     let resolver = CheckedResolver { settings: settings.clone() };
     SharedHttpConnector::new(
@@ -320,7 +321,7 @@ fn connector(settings: &Settings) -> SharedHttpConnector {
     )
 }
 
-/// Resolves names to addresses that may be asked. What it answers is what is connected to: a name that means another
+/// Resolves names to addresses that are allowed. The connection uses the address that this returns, so that a name that resolves to another
 /// address a moment later gains nothing.
 #[derive(Debug, Clone)]
 struct CheckedResolver {
@@ -332,7 +333,8 @@ impl ResolveDns for CheckedResolver {
         DnsFuture::new(async move {
             let found = tokio::net::lookup_host((name, 0)).await.map_err(ResolveDnsError::new)?;
             let found: Vec<IpAddr> = found.map(|address| address.ip()).collect();
-            // One that may not be asked spoils the name: who answers so wants to be asked elsewhere.
+            // One address that is not allowed makes the whole name invalid: a server that answers in this way wants requests to be sent
+            // elsewhere.
             match found.iter().find(|address| !self.settings.allows(&name.to_ascii_lowercase(), **address)) {
                 Some(address) => Err(ResolveDnsError::new(RefusedAddress(not_allowed(name, *address)))),
                 None => Ok(found),

@@ -14,35 +14,35 @@ use domain::mask::Mask;
 use sdk_error::call_error;
 use tokio::sync::Mutex;
 
-/// Shortest and longest session that `AssumeRole` gives without more being allowed by the role, in seconds.
+/// The shortest and longest session that `AssumeRole` gives if the role allows no more, in seconds.
 /// Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>.
 const DURATION_SECONDS: (u64, u64) = (900, 3600);
 
-/// A session to be had.
+/// The parameters of a session to open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionRequest {
     /// ARN of the role in the target account.
     pub role_arn: String,
     /// `RoleSessionName`: leads from the target's CloudTrail back to the record.
     pub session_name: String,
-    /// `SourceIdentity`, where the caller is vouched for.
+    /// `SourceIdentity`, if the caller is verified.
     pub source_identity: Option<String>,
-    /// `ExternalId`, where one is configured.
+    /// `ExternalId`, if one is configured.
     pub external_id: Option<String>,
-    /// Inline session policy, where the session may do less than its role.
+    /// The inline session policy, if the session may do less than its role.
     pub policy: Option<String>,
     /// How long the session is needed.
     pub needed_for: Duration,
 }
 
-/// `ecsu-` and the Lambda request id, in the characters and length that STS takes.
+/// `ecsu-` and the Lambda request id, in the characters and length that STS accepts.
 #[must_use]
 pub fn session_name(request_id: &str) -> String {
     identity_characters(format!("ecsu-{request_id}").chars())
 }
 
-/// A requester as `SourceIdentity` takes it; none where too little is left of it. Of an assumed role it is the name of the session, which
-/// tells people of one role apart, and then the role; of anybody else the end of the name.
+/// A requester in the form that `SourceIdentity` accepts; none if too little of it is left. For an assumed role, it is the name of the
+/// session, which distinguishes the people who use one role, followed by the role; for anybody else, it is the end of the name.
 #[must_use]
 pub fn source_identity(requested_by: &str) -> Option<String> {
     let assumed = requested_by.split_once(":assumed-role/").and_then(|(_, name)| name.rsplit_once('/'));
@@ -59,16 +59,16 @@ pub fn source_identity(requested_by: &str) -> Option<String> {
 /// Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>.
 const MAX_IDENTITY_CHARACTERS: usize = 64;
 
-/// STS takes 2 to 64 of `[\w+=,.@-]`.
+/// STS accepts 2 to 64 characters of `[\w+=,.@-]`.
 fn identity_characters(text: impl Iterator<Item = char>) -> String {
     let taken = |c: char| if c.is_ascii_alphanumeric() || "_+=,.@-".contains(c) { c } else { '-' };
     text.map(taken).take(MAX_IDENTITY_CHARACTERS).collect()
 }
 
-/// How long before its end a session is renewed: longer than a call may take, retries included.
+/// How long before its end a session is renewed: longer than a call may take, including retries.
 const RENEWED_BEFORE_END: Duration = Duration::from_mins(1);
 
-/// The hub's STS, at its regional endpoint.
+/// STS of the hub account, at its regional endpoint.
 #[derive(Debug, Clone)]
 pub struct Sessions {
     client: Client,
@@ -82,11 +82,11 @@ impl Sessions {
         Self { client: Client::new(shared), time: shared.time_source().unwrap_or_default() }
     }
 
-    /// Assumes a role. What comes back assumes it again when the session is about to expire.
+    /// Assumes a role. The returned session assumes it again when it is about to expire.
     ///
     /// # Errors
     ///
-    /// Where STS refuses or cannot be reached.
+    /// Returns an error if STS refuses or cannot be reached.
     pub async fn assume(&self, session: SessionRequest) -> Result<Session, CallError> {
         let first = self.credentials(&session).await?;
         Ok(Session { sessions: self.clone(), request: session, current: Mutex::new(first) })
@@ -112,7 +112,7 @@ impl Sessions {
             })?;
         let credentials =
             answer.credentials.ok_or_else(|| CallError::unreadable(OPERATION, "it has no credentials"))?;
-        // Of an answer that was cut off the SDK gives what it has, and nothing for the rest.
+        // If an answer was cut off, the SDK returns the part that it has, and nothing for the rest.
         let texts = [&credentials.access_key_id, &credentials.secret_access_key, &credentials.session_token];
         if texts.iter().any(|text| text.is_empty()) || credentials.expiration.secs() <= 0 {
             return Err(CallError::unreadable(OPERATION, "its credentials are not complete"));
@@ -127,7 +127,7 @@ impl Sessions {
     }
 }
 
-/// A session in a target account, for the clients of all its regions. They ask it before every call.
+/// A session in a target account, for the clients of all its regions. They ask it for credentials before every call.
 #[derive(Debug)]
 pub struct Session {
     sessions: Sessions,
@@ -178,7 +178,7 @@ mod tests {
         let user = |name: &str| source_identity(&format!("arn:aws:sts::111111111111:assumed-role/{role}/{name}"));
         assert_eq!(user("ann@example.com").unwrap(), format!("ann@example.com,{role}")[..64]);
         assert_ne!(user("ann@example.com"), user("bob@example.com"));
-        // The longest name of a session leaves no room for the role.
+        // The longest session name leaves no room for the role.
         assert_eq!(user(&"n".repeat(64)), Some("n".repeat(64)));
     }
 }

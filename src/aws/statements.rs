@@ -1,4 +1,4 @@
-//! Statements of `PartiQL`, whose values are parameters.
+//! `PartiQL` statements, whose values are parameters.
 
 use std::fmt::Write as _;
 
@@ -20,7 +20,7 @@ pub(super) fn update(table: &str, id: &str, set: Attributes, conditions: Attribu
     update_and_remove(table, id, set, &[], conditions)
 }
 
-/// Names are quoted: `hash` and others are reserved words.
+/// Names are quoted, because `hash` and others are reserved words.
 pub(super) fn update_and_remove(
     table: &str,
     id: &str,

@@ -1,4 +1,4 @@
-//! Measures requests: when each was sent, when its answer came, and which time the answer names.
+//! Measures requests: when each request was sent, when its answer was received, and which time the answer names.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,7 +15,7 @@ use domain::ledger::clock::RoundTrip;
 
 pub(super) const BATCH_GET_ITEM: &str = "dynamodb:BatchGetItem";
 
-/// Measures each attempt at a request: when it was sent, when its answer came, and which time the answer names.
+/// Measures each attempt at a request: when it was sent, when its answer was received, and which time the answer names.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Stopwatch(Arc<Mutex<Measurement>>);
 

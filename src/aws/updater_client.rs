@@ -1,4 +1,4 @@
-//! Invokes the updater, as whoever changes services by it.
+//! Invokes the updater, as a caller that changes services with it.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use domain::event::update_event::BatchEvent;
 use sdk_error::call_error;
 use serde_json::Value;
 
-/// How long an invocation of Lambda may last at the most. Source:
+/// How long an invocation of Lambda may last at most. Source:
 /// <https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html>.
 const MAX_INVOCATION: Duration = Duration::from_mins(15);
 
@@ -23,8 +23,8 @@ pub struct UpdaterClient {
 }
 
 impl UpdaterClient {
-    /// One attempt for each event only: a second one while the first is at work would find the service held, and the queue delivers again.
-    /// The updater may take as long as a function may; whoever waits for it ends sooner.
+    /// Sends each event in one attempt only: a second attempt, while the first one is being processed, would find the service held, and the
+    /// queue delivers the message again anyway. The updater may take as long as a function may; a caller that waits for it ends sooner.
     #[must_use]
     pub fn new(shared: &SdkConfig, function: String) -> Self {
         let timeouts = TimeoutConfig::builder()
@@ -44,7 +44,7 @@ impl UpdaterClient {
     ///
     /// # Errors
     ///
-    /// A sentence, where it could not be invoked or answers with a function error.
+    /// Returns a sentence if the updater could not be invoked or answered with a function error.
     pub async fn invoke(&self, event: &BatchEvent) -> Result<Value, String> {
         const OPERATION: &str = "lambda:InvokeFunction";
         let event = serde_json::to_value(event).map_err(|error| error.to_string())?;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// Each change makes some thousands of small allocations in the SDK: with the system's allocator these were a third of its time.
+/// Each change makes some thousands of small allocations in the SDK. With the system's allocator, these took a third of its time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

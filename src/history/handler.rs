@@ -1,4 +1,4 @@
-//! The edge of the history function: one invocation from event text to answer. Each failure is logged here, once.
+//! The entry point of the history function: one invocation, from the event text to the answer. Each failure is logged here, once.
 
 use chrono::{DateTime, Utc};
 use domain::call_error::CallError;
@@ -17,7 +17,7 @@ use crate::{aws, telemetry};
 /// The answer to a query.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HistoryResponse {
-    /// 200: what fails is a function error.
+    /// Always 200: a failure is returned as a function error.
     #[serde(rename = "statusCode")]
     pub status_code: u16,
     /// What was asked for.
@@ -30,7 +30,7 @@ pub struct HistoryResponse {
 pub enum HistoryBody {
     /// Changes.
     Page(Page),
-    /// Whether a ledger is as it was written.
+    /// Whether a ledger still is as it was written.
     Verification(Verification),
 }
 
@@ -38,7 +38,7 @@ pub enum HistoryBody {
 ///
 /// # Errors
 ///
-/// A sentence, where a setting is missing or wrong or the runtime API cannot be reached.
+/// Returns a sentence if a setting is missing or wrong, or the runtime API cannot be reached.
 pub async fn run() -> Result<(), String> {
     let variable = |name: &str| std::env::var(name).ok();
     telemetry::start(variable("AWS_LAMBDA_LOG_LEVEL").as_deref());
@@ -60,11 +60,11 @@ pub async fn run() -> Result<(), String> {
     .await
 }
 
-/// Answers one event that came `now`.
+/// Answers one event that was received at `now`.
 ///
 /// # Errors
 ///
-/// [`Code::JsonValidation`] where the event is no query, [`Code::HistoryUnavailable`] where a table could not be read.
+/// [`Code::JsonValidation`] if the event is not a query, [`Code::HistoryUnavailable`] if a table could not be read.
 pub async fn answer(
     reader: &HistoryReader,
     event: &[u8],
@@ -115,7 +115,7 @@ async fn verified(reader: &HistoryReader, service: &ServiceKey) -> Result<(Verif
     Ok((verification, cost))
 }
 
-/// What was read, in the time that the API door waits for it.
+/// The result of `read`, within the time that the API waits for it.
 async fn in_time<T>(read: impl Future<Output = Result<T, CallError>>) -> Result<T, Failure> {
     if let Ok(read) = tokio::time::timeout(DOOR_WAITS, read).await {
         return read.map_err(|error| unavailable(&error));
@@ -129,7 +129,7 @@ fn unavailable(error: &CallError) -> Failure {
     Failure::new(Code::HistoryUnavailable, format!("the history could not be read: {error}")).retryable(retryable)
 }
 
-/// What a query asks for, for the log.
+/// What a query asks for, as text for the log.
 fn asked(query: &Query) -> String {
     match &query.scope {
         Scope::Service(service) => format!("service {service}"),
@@ -148,7 +148,7 @@ fn log(asked: &str, body: &HistoryBody, Cost { calls, items }: Cost, request_id:
         }
         HistoryBody::Verification(Verification { ok, verified, fault }) => match fault {
             None => tracing::info!(request_id, asked, ok, verified, calls, items, "ledger verified"),
-            // Somebody changed the history: whoever keeps watch over the log has to see it.
+            // The ledger is not as it was written: whoever monitors the log has to see it.
             Some(fault) => {
                 let (record, what) = (fault.record.as_str(), fault.what.as_str());
                 tracing::error!(request_id, asked, ok, verified, calls, items, record, what, "the ledger has a fault");

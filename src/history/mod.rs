@@ -1,3 +1,3 @@
-//! The history function: who changed what, where and when. It reads, and can do nothing else.
+//! The history function: answers who changed what, where and when. It can only read.
 
 pub mod handler;

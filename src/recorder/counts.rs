@@ -1,4 +1,4 @@
-//! What was counted and not recorded, told when its day is over: one record for each account.
+//! Reports how many deployments were counted and not recorded, when their day is over: one record for each account.
 
 use chrono::{DateTime, Utc};
 use domain::ecs::deployment::outcome::OutcomeDetail;
@@ -15,22 +15,22 @@ use crate::commit::{Bound, Decision, commit};
 use crate::outcomes::{External, RecordedBy};
 use crate::telemetry::MeasuredEnd;
 
-/// How many counts one sweep tells.
+/// How many counts one sweep reports.
 const AT_A_TIME: i32 = 50;
-/// How often one is written where the ledger moves or DynamoDB does not answer, and for how long at the most.
+/// How often the write of one count is attempted if the ledger changes meanwhile or DynamoDB does not answer, and for how long at most.
 const TRIES: u32 = 5;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Recorder {
-    /// Whether an account may be changed. Where that cannot be read, nobody's deployments are left out for it: what the door does not know
-    /// has its budget all the same.
+    /// Whether an account may be changed. If that cannot be read, no account's deployments are omitted because of it: deployments that the
+    /// updater does not know of still count against the budget.
     pub(super) async fn is_allowed(&self, account: &AccountId) -> bool {
         let Some(allowed) = &self.allowed else { return true };
-        // A failure is logged where it happens.
+        // A failure is logged where it occurs.
         allowed.at((self.clock)()).await.map_or(true, |allowed| allowed.contains(account.as_str()))
     }
 
-    /// Tells the counts that are due, and says how many.
+    /// Reports the counts that are due, and returns how many.
     pub(super) async fn tell_counts(
         &self,
         by: DateTime<Utc>,
@@ -47,7 +47,7 @@ impl Recorder {
                     told += 1;
                     self.count(MeasuredEnd::Deployment(Kind::External));
                 }
-                // The next sweep tries again.
+                // The next sweep retries.
                 Err(error) => {
                     let (account, day) = (budget.account.as_str(), budget.day.to_string());
                     tracing::error!(account, day, "how many deployments were not recorded could not be told: {error}");
@@ -58,7 +58,7 @@ impl Recorder {
         Ok(told)
     }
 
-    /// Writes the record with a count, once, as one of the last deployment that was counted.
+    /// Writes the record with a count, once, as a record of the last deployment that was counted.
     async fn tell_count(&self, due: &ExternalBudget, invocation: &RecorderInvocation) -> Result<bool, LedgerError> {
         let Some(Beyond { last, .. }) = &due.beyond else { return Ok(false) };
         let witness = RecordedBy { session: String::new(), request_id: invocation.request_id.clone() };
@@ -67,7 +67,8 @@ impl Recorder {
         let store = &self.outcomes.store;
         let read = async || store.read_budget(&last.service, due.day).await;
         let decide = |(position, budget): &(LedgerState, Option<ExternalBudget>)| {
-            // Whoever told it took it away; where more came meanwhile, the next sweep tells all.
+            // A count that was reported was removed from the item. If more deployments were counted meanwhile, the next sweep reports all
+            // of them.
             let Some(budget) = budget.as_ref().filter(|budget| budget.beyond == due.beyond) else {
                 return Ok(Decision::Done(false));
             };

@@ -1,4 +1,4 @@
-//! An event, heard: what it means is decided by the ledger and, where that does not tell whose deployment it is, by ECS.
+//! Processes an event: the ledger decides what it means and, if the ledger does not tell to whom the deployment belongs, ECS does.
 
 use std::time::Duration;
 
@@ -31,34 +31,34 @@ use crate::commit::{Bound, Decision, commit};
 use crate::outcomes::{External, NEWEST_RECORDS, OutcomeToRecord, RecordResult, RecordedBy};
 use crate::telemetry::MeasuredEnd;
 
-/// The pauses before what an event depends on is read again: a result is mostly written within a second of its deployment. After them the
-/// event has to come again; Lambda sends it after one minute and after two more.
+/// The pauses before what an event depends on is read again: a result is mostly written within a second of its deployment. After these
+/// pauses, the event has to be delivered again; Lambda retries it after one minute, and again after two more.
 const PAUSES: [Duration; 2] = [Duration::from_millis(400), Duration::from_millis(1200)];
-/// How often something is written where the ledger moves or DynamoDB does not answer, and for how long at the most.
+/// How often a write is attempted if the ledger changes meanwhile or DynamoDB does not answer, and for how long at most.
 const TRIES: u32 = 12;
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// The time before the invocation's end when nothing is tried again.
+/// In this time before the end of the invocation, nothing is retried.
 const RESERVE: chrono::Duration = chrono::Duration::seconds(5);
-/// How far before an event and behind it the service deployment of a deployment is looked for that the service does not show.
+/// How far before and after an event to look for the service deployment of a deployment that the service does not show.
 const BEFORE: chrono::Duration = chrono::Duration::days(1);
 const BEHIND: chrono::Duration = chrono::Duration::minutes(1);
-/// How long after it was created a service deployment that is not listed is taken for one that is not there: ECS is eventually consistent,
-/// and names no bound. Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html>.
+/// How long after its creation a service deployment may be missing from the list before it is taken as absent: ECS is eventually
+/// consistent, and documents no bound. Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html>.
 const LISTED: chrono::Duration = chrono::Duration::seconds(10);
 
-/// What is read before it is decided what an event means.
+/// What is read before the meaning of an event is decided.
 struct LedgerRead {
     position: LedgerState,
     item: Option<DeploymentItem>,
     open: Vec<DeploymentItem>,
     written: NewestRecords,
-    /// What the account has used of today's budget, and as it was read.
+    /// What the account has used of today's budget, and the item as it was read.
     budget: (ExternalBudget, Option<ExternalBudget>),
     is_allowed: bool,
 }
 
 impl LedgerRead {
-    /// What ECS said counts where it was asked about the deployment whose end the event may tell now.
+    /// The answers of ECS count only if ECS was asked about the deployment whose end the event may report now.
     fn known<'a>(&'a self, event: &DeploymentEvent, asked: Option<&'a EcsAnswers>) -> EventContext<'a> {
         let (head, item) = (self.position.head.as_ref(), self.item.as_ref());
         let known = EventContext { head, item, open: &self.open, written: &self.written, says: None };
@@ -67,43 +67,43 @@ impl LedgerRead {
     }
 }
 
-/// What ECS was asked, and says.
+/// What ECS was asked about, and its answers.
 struct EcsAnswers {
-    /// Id of the item of the deployment that it was asked about besides the event's own.
+    /// The item id of the deployment that ECS was asked about in addition to the event's own.
     about: Option<String>,
     says: EcsView,
 }
 
-/// What was done about an event.
+/// The result of processing an event.
 enum Done {
-    /// This is the answer.
+    /// The answer to the event.
     Answered(Value),
-    /// A deployment ended so.
+    /// The event reports this end of a deployment.
     Ended { deployment_id: String, ending: Box<Outcome>, is_final: bool },
-    /// Something was noted: the event may mean more now.
+    /// Something was noted, and the event may mean more now.
     Noted(Value),
-    /// It is recorded that no change started the deployment.
+    /// It was recorded that no change started the deployment.
     External(ChangeId),
-    /// It is counted that no change started the deployment: so many of its account today.
+    /// The deployment, which no change started, was counted: this is the count of its account today.
     Counted(u32),
-    /// It has to be heard again later.
+    /// The event has to be processed again later.
     Later(String),
-    /// ECS has to be asked this.
+    /// ECS has to be asked this question.
     Ask(Question),
 }
 
-/// What ECS has to be asked about an event.
+/// A question to ECS about an event.
 struct Question {
-    /// Which deployment is asked about besides the event's own.
+    /// The deployment that is asked about in addition to the event's own.
     about: Option<Box<DeploymentItem>>,
-    /// Whether something is noted of the event's own.
+    /// Whether the event's own deployment has been noted.
     is_noted: bool,
-    /// The changes that may have started the event's own.
+    /// The changes that may have started the event's own deployment.
     begun: Vec<StartedChange>,
 }
 
 impl Recorder {
-    /// Does what an event means for the ledger.
+    /// Does what an event requires for the ledger.
     pub(super) async fn record_event(
         &self,
         event: &DeploymentEvent,
@@ -116,7 +116,7 @@ impl Recorder {
         loop {
             let done = self.step(event, asked.as_ref(), invocation, &witness).await;
             let done = match done {
-                // The service is busier than can be waited for here.
+                // The service changes more often than this invocation can wait for.
                 Err(error @ LedgerError::Conflict(_)) => return Err(too_early(&error.to_string())),
                 done => done.map_err(|error| RecorderError::unavailable(&error))?,
             };
@@ -140,7 +140,7 @@ impl Recorder {
                     return Ok(json!({"counted": count}));
                 }
                 Done::Ask(question) => {
-                    // What was asked was about another one: what is open moves.
+                    // ECS was asked about another deployment: the set of open deployments has changed.
                     if asked.is_some() {
                         let why = || format!("the deployments of service {} move while ECS is asked", event.service);
                         let Some(pause) = pauses.next() else { return Err(too_early(&why())) };
@@ -152,14 +152,14 @@ impl Recorder {
                 Done::Later(why) => {
                     let Some(pause) = pauses.next() else { return Err(too_early(&why)) };
                     tokio::time::sleep(*pause).await;
-                    // What ECS shows may be behind, too.
+                    // What ECS shows may be out of date, too.
                     asked = None;
                 }
             }
         }
     }
 
-    /// Decides what an event means, and writes what is to be written, by what the ledger says at one time.
+    /// Decides what an event means, and writes what has to be written, according to a consistent state of the ledger.
     async fn step(
         &self,
         event: &DeploymentEvent,
@@ -208,7 +208,7 @@ impl Recorder {
             EventDecision::Retry(why) => Decision::Done(Done::Later(why)),
             EventDecision::Ask => {
                 let about = asked_about(event, read.known(event, None)).cloned();
-                // What is noted already is known to be a change's, or nobody's.
+                // A deployment that is already noted is known to belong to a change or to nobody.
                 let begun = if read.item.is_none() { read.written.begun.clone() } else { Vec::new() };
                 let question = Question { about: about.map(Box::new), is_noted: read.item.is_some(), begun };
                 Decision::Done(Done::Ask(question))
@@ -218,7 +218,7 @@ impl Recorder {
             }
             EventDecision::IsRollback { undone } => {
                 let item = undone.as_ref().map(|item| item.id.clone());
-                // Where its end is heard first, ECS says when it began.
+                // If the end of the rollback is received first, ECS tells when the rollback began.
                 let created_at = asked.and_then(|asked| asked.says.created_at).filter(|at| *at <= event.at);
                 let since =
                     created_at.filter(|_| event.happened != DeploymentEventKind::InProgress).unwrap_or(event.at);
@@ -289,7 +289,7 @@ impl Recorder {
         }
     }
 
-    /// What ECS says of an event's deployment, and of the one whose end the event may tell: nothing, where it cannot be asked.
+    /// What ECS says about an event's deployment, and about the deployment whose end the event may report. Empty if ECS cannot be asked.
     async fn says(&self, event: &DeploymentEvent, question: &Question, invocation: &RecorderInvocation) -> EcsView {
         let service = &event.service;
         let session = match self.session(service, invocation).await {
@@ -316,7 +316,7 @@ fn too_early(why: &str) -> RecorderError {
     RecorderError { kind: "TooEarly", message: format!("{why}. Nothing was recorded; the event has to come again") }
 }
 
-/// The event's deployment as the rollback that it is, and that began then.
+/// The write that notes the event's deployment as a rollback that began at `since`.
 fn note_rollback(
     event: &DeploymentEvent,
     read: &LedgerRead,
@@ -332,7 +332,7 @@ fn note_rollback(
         let item = DeploymentItem::new(&event.service, arn, id, change_id, since, now);
         DeploymentItem { check_at: None, ..item }
     });
-    // ECS takes up the same id for each rollback: of the deployment that had it first nothing is known still.
+    // ECS reuses the same id for each rollback: nothing is known yet of the deployment that had the id first.
     if to.is_only_a_rollback() {
         to.started_at = since;
     }
@@ -359,7 +359,7 @@ async fn asked(
             }
             says
         }
-        // What is found so has a service deployment of its own, and is no rollback.
+        // A deployment that is found in this way has a service deployment of its own, and is not a rollback.
         None => by_service_deployment(ecs, limits, event).await?,
     };
     says.service_created_at = service.created_at();
@@ -373,7 +373,7 @@ async fn asked(
         }
     }
     if let Some(arn) = &says.task_definition {
-        // Where it is gone, what it ran cannot be told.
+        // If the task definition no longer exists, its images cannot be told.
         limits.take(ApiBucket::DescribeTaskDefinition).await;
         says.images = match ecs.describe_task_definition(arn).await {
             Ok(definition) => Some(definition.images()),
@@ -391,17 +391,17 @@ async fn asked(
     Ok(says)
 }
 
-/// Whether ECS may tell when it is asked once more: a right that is missing can be given, and the event is kept until then.
+/// Whether ECS may answer if it is asked again: a missing permission can be granted, and the event is kept until then.
 fn may_tell_later(error: &CallError) -> bool {
     error.retryable() || error.denied()
 }
 
-/// Nothing, where asking once more does not help.
+/// Returns nothing if asking again does not help.
 fn none_for_now<T>(error: CallError) -> Result<Option<T>, CallError> {
     if may_tell_later(&error) { Err(error) } else { Ok(None) }
 }
 
-/// What the service deployment of a deployment says that the service does not show any more: the one whose revision has its number.
+/// What is known of a deployment that the service no longer shows, from its service deployment: the one whose revision has its number.
 async fn by_service_deployment(
     ecs: &Ecs,
     limits: &AccountLimits,
@@ -422,7 +422,7 @@ async fn by_service_deployment(
     })
 }
 
-/// Whether a deployment that has ended was a rollback's own: once it has ended it says so no more.
+/// Whether a deployment that has ended was a rollback itself: after its end, the deployment no longer says so.
 async fn was_of_a_rollback(
     ecs: &Ecs,
     limits: &AccountLimits,
@@ -437,7 +437,7 @@ async fn was_of_a_rollback(
         Ok(Listing::of(&listed, created_at))
     };
     let listing = look().await?;
-    // A list may not have the deployment's own service deployment yet, nor show that the one before it is rolled back.
+    // The list may not contain the deployment's own service deployment yet, and may not show yet that the one before it is rolled back.
     match (created_at + LISTED - event.at).to_std() {
         Ok(left) if matches!(listing, Listing::OfARollback | Listing::Neither) && !left.is_zero() => {
             tokio::time::sleep(left).await;

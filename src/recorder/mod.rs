@@ -1,5 +1,5 @@
-//! The edge of the recorder function: ECS deployment events of all accounts, and the sweep that asks where no event
-//! tells. Each failure is logged here, once.
+//! The entry point of the recorder function: it receives the ECS deployment events of all accounts, and the sweep, which asks about
+//! deployments for which no event was received. Each failure is logged here, once.
 
 mod counts;
 mod events;
@@ -35,18 +35,18 @@ use crate::outcomes::{OutcomeRecorder, OutcomeToRecord, RecordResult, RecordedBy
 use crate::runtime::{self, EventText};
 use crate::telemetry::{self, MeasuredEnd, Metrics};
 
-/// How many deployments one part of the index gives to one sweep.
+/// How many deployments one sweep takes from one part of the index.
 const DUE_AT_A_TIME: usize = 200;
 /// How many deployments are asked about at the same time.
 const ASKED_AT_A_TIME: usize = 16;
-/// The time before the invocation's end when no deployment is asked about any more.
+/// In this time before the end of the invocation, no further deployment is asked about.
 const RESERVE: chrono::Duration = chrono::Duration::seconds(20);
 
 /// Reads the settings, and answers invocations until Lambda ends the process.
 ///
 /// # Errors
 ///
-/// A sentence, where a setting is missing or wrong or the runtime API cannot be reached.
+/// Returns a sentence if a setting is missing or wrong, or the runtime API cannot be reached.
 pub async fn run() -> Result<(), String> {
     let variable = |name: &str| std::env::var(name).ok();
     telemetry::start(variable("AWS_LAMBDA_LOG_LEVEL").as_deref());
@@ -68,7 +68,7 @@ pub async fn run() -> Result<(), String> {
     .await
 }
 
-/// Why an event has to come again, or cannot be understood. Lambda sends it again twice, then to the dead-letter queue.
+/// Why an event has to be delivered again, or cannot be understood. Lambda retries it twice, and then sends it to the dead-letter queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecorderError {
     kind: &'static str,
@@ -87,7 +87,7 @@ impl From<RecorderError> for Diagnostic {
     }
 }
 
-/// What one invocation brings.
+/// The data of one invocation.
 #[derive(Debug, Clone)]
 pub struct RecorderInvocation {
     /// Lambda request id.
@@ -109,13 +109,13 @@ pub struct SweepSummary {
     pub open: u32,
     /// Those that could not be asked about, or not recorded.
     pub failed: u32,
-    /// Those left to the next sweep for lack of time.
+    /// Those that were left to the next sweep for lack of time.
     pub left: u32,
-    /// Counts of deployments that no change started and that were not recorded, each told in a record now.
+    /// Counts of deployments that no change started and that were not recorded; each count was now reported in a record.
     pub told: u32,
 }
 
-/// How one deployment of a sweep came out.
+/// The result of checking one deployment in a sweep.
 enum CheckResult {
     Recorded,
     Open,
@@ -123,13 +123,13 @@ enum CheckResult {
     Left,
 }
 
-/// What records how deployments end. Time and randomness come from outside.
+/// Records how deployments end. The time and random bytes are passed in.
 pub struct Recorder {
     config: RecorderConfig,
     shared: SdkConfig,
     sessions: Sessions,
     outcomes: OutcomeRecorder,
-    /// The only accounts that may be changed, where there are such.
+    /// The only accounts that may be changed, if they are restricted.
     allowed: Option<Setting<AllowedAccounts>>,
     limits: RateLimiters,
     clock: fn() -> DateTime<Utc>,
@@ -155,11 +155,11 @@ impl Recorder {
         Self { config, shared, sessions, outcomes, allowed, limits: RateLimiters::default(), clock, random, metrics }
     }
 
-    /// Answers one event: what became of it, for whoever invokes the function by hand.
+    /// Answers one event. The answer says what was done, for a person who invokes the function by hand.
     ///
     /// # Errors
     ///
-    /// Where it has to come again, or cannot be understood.
+    /// Returns an error if the event has to be delivered again, or cannot be understood.
     pub async fn answer(&self, event: &[u8], invocation: &RecorderInvocation) -> Result<Value, RecorderError> {
         let request_id = invocation.request_id.as_str();
         let answered = self.understood(event, invocation).await;
@@ -261,7 +261,7 @@ impl Recorder {
         }
     }
 
-    /// Where an open deployment stands, by what the target account says.
+    /// The state of an open deployment, according to the target account.
     async fn look(
         &self,
         item: &DeploymentItem,
@@ -302,11 +302,11 @@ impl Recorder {
         })
     }
 
-    /// Puts a deployment off to a later sweep.
+    /// Postpones a deployment to a later sweep.
     async fn reschedule(&self, item: &DeploymentItem) {
         let to = DeploymentItem { check_at: Some(item.next_check((self.clock)())), ..item.clone() };
         let write = Write::Deployment { from: Some(Box::new(item.clone())), to: Box::new(to) };
-        // Where that fails, the next sweep asks again.
+        // If that fails, the next sweep asks again.
         if let Err(error) = self.outcomes.note(&[write]).await {
             tracing::warn!(service = %item.service, "a deployment could not be put off: {error}");
         }
@@ -319,7 +319,7 @@ impl Recorder {
 
 type Opened = OnceCell<Result<SharedCredentialsProvider, String>>;
 
-/// One session per account, for one sweep.
+/// One session for each account, during one sweep.
 #[derive(Default)]
 struct Accounts(Mutex<HashMap<AccountId, Arc<Opened>>>);
 

@@ -1,4 +1,4 @@
-//! The edge of the trigger function: messages of its queue, each an event of Amazon ECR.
+//! The entry point of the trigger function: receives messages of its queue, each of which contains an event of Amazon ECR.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
@@ -25,13 +25,13 @@ use crate::aws::updater_client::UpdaterClient;
 use crate::runtime::{self, EventText};
 use crate::{aws, telemetry};
 
-/// What is kept of this function's own time to answer in: without an answer, all of its messages are delivered again.
+/// The time that is reserved for this function's own answer: without an answer, all of its messages are delivered again.
 const TO_ANSWER: Duration = Duration::from_secs(5);
-/// With less time left nothing is sent to the updater: the message comes again, and has more time then.
+/// If less time is left, nothing is sent to the updater: the message is delivered again, and has more time then.
 const TO_SEND: Duration = Duration::from_secs(10);
 
-/// After how long it is tried again to pass a push on. While one waits for that, so do all that arrive, which they would do until the
-/// queue delivers it again, too.
+/// How long to wait before passing on a push is retried. While one waits, all pushes that arrive wait, too; without the retry they would
+/// also wait until the queue delivers the message again.
 const PASS_ON_AFTER: Duration = Duration::from_secs(5);
 
 /// Messages of SQS.
@@ -52,7 +52,7 @@ struct SqsMessage {
 
 #[derive(Default, Deserialize)]
 struct Attributes {
-    /// A number, as a text.
+    /// A number in the form of text.
     #[serde(rename = "ApproximateReceiveCount")]
     received: Option<String>,
     #[serde(rename = "MessageGroupId")]
@@ -66,7 +66,7 @@ impl From<SqsMessage> for Message {
     }
 }
 
-/// What SQS shall deliver again: the answer with `ReportBatchItemFailures`.
+/// The messages that SQS has to deliver again: the answer with `ReportBatchItemFailures`.
 #[derive(Debug, Default, Serialize)]
 pub struct Again {
     #[serde(rename = "batchItemFailures")]
@@ -83,7 +83,7 @@ struct AgainMessage {
 ///
 /// # Errors
 ///
-/// A sentence, where a setting is missing or wrong or the runtime API cannot be reached.
+/// Returns a sentence if a setting is missing or wrong, or the runtime API cannot be reached.
 pub async fn run() -> Result<(), String> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
     telemetry::start(variable("AWS_LAMBDA_LOG_LEVEL").as_deref());
@@ -92,7 +92,7 @@ pub async fn run() -> Result<(), String> {
     let shared = aws::config(variable);
     let region = Region::parse(&aws::own_region(&shared)?)
         .map_err(|error| format!("environment variable AWS_REGION: {error}"))?;
-    // What a mapping leaves out is the updater's own, where its ARN says whose it is.
+    // What a mapping omits is taken from the updater, if its ARN tells which account it belongs to.
     let account_id = FunctionArn::parse(&updater).map(|function| function.account_id);
     let defaults = Defaults { account_id, region, identity: Identity::Claimed };
     let names = variable("TRIGGER_REPOSITORIES").unwrap_or_default();
@@ -106,7 +106,7 @@ pub async fn run() -> Result<(), String> {
     };
     let given = given.map_err(|error| format!("environment variable TRIGGER_MAPPING: {error}"))?;
     let mapping = Setting::new(given, &shared, parse);
-    // So that the first push does not wait for it. A failure is logged where it happens, and the push comes again.
+    // Read now, so that the first push does not wait for it. A failure is logged where it occurs, and the push is delivered again.
     let _ = mapping.at(Utc::now()).await;
     let mut trigger = Trigger::new(&shared, updater, mapping);
     if let Some(queue) = variable("TRIGGER_QUEUE") {
@@ -120,37 +120,36 @@ pub async fn run() -> Result<(), String> {
     .await
 }
 
-/// What turns messages of the queue into events of the updater.
+/// Turns messages of the queue into events for the updater.
 pub struct Trigger {
     registries: Registries,
     updater: UpdaterClient,
     mapping: Setting<Mapping>,
-    /// Where pushes are passed on.
-    /// The queue that messages come from.
+    /// The queue from which messages are received, and in which pushes are passed on.
     queue: Option<PushQueue>,
 }
 
 impl Trigger {
-    /// A trigger of this updater (name or ARN, with its alias).
+    /// A trigger for this updater (name or ARN, with its alias).
     #[must_use]
     pub fn new(shared: &SdkConfig, updater: String, mapping: impl Into<Setting<Mapping>>) -> Self {
         let registries = Registries::new(shared, Settings::default());
         Self { registries, updater: UpdaterClient::new(shared, updater), mapping: mapping.into(), queue: None }
     }
 
-    /// One that passes on what arrives in the queue of this URL. Without it, it acts on that at once: so did the templates of
-    /// earlier versions want it.
+    /// Makes the trigger pass on what arrives in the queue of this URL. Without the queue, it acts on each arriving push at once, as the
+    /// templates of earlier versions expect.
     #[must_use]
     pub fn with_queue(self, shared: &SdkConfig, url: String) -> Self {
         Self { queue: Some(PushQueue::new(shared, url)), ..self }
     }
 
-    /// Answers messages of SQS: which of them shall come again. `until` is when Lambda ends the invocation: what the updater has not
-    /// answered a little before goes on, and its message comes again.
+    /// Answers messages of SQS, and returns which of them have to be delivered again. `until` is the time at which Lambda ends the
+    /// invocation. If the updater has not answered shortly before, it continues without this function, and the message is delivered again.
     ///
     /// # Errors
     ///
-    /// Where they are no messages of SQS, or the mapping cannot be read: SQS delivers all of them again.
+    /// Returns an error if the event does not contain messages of SQS, or the mapping cannot be read: SQS delivers all messages again.
     pub async fn answer(&self, event: &[u8], until: Instant) -> Result<Again, Diagnostic> {
         let messages: Messages = serde_json::from_slice(event).map_err(|error| Diagnostic {
             error_type: "JsonValidation".to_owned(),
@@ -166,8 +165,8 @@ impl Trigger {
         Ok(Again { messages: again.into_iter().map(|id| AgainMessage { id }).collect() })
     }
 
-    /// Puts what arrived into the groups of its repositories, one after the other: which messages shall come again. Nothing of it is acted
-    /// on here, so that all are through at once, whatever becomes of them.
+    /// Moves the messages that arrived into the groups of their repositories, one after the other, and returns which messages have to be
+    /// delivered again. No message is acted on here, so that all are passed on at once, whatever becomes of them.
     async fn pass_on(&self, arrived: &[Message], until: Instant) -> Vec<String> {
         for (index, message) in arrived.iter().enumerate() {
             while let Err(why) = self.pass_one_on(message).await {
@@ -187,14 +186,15 @@ impl Trigger {
         let mapping = self.mapping.at(Utc::now()).await;
         let mapping = mapping.map_err(|why| format!("what TRIGGER_MAPPING maps could not be read from {why}"))?;
         let Some(group) = mapping.passes_on(&message.body) else { return Ok(()) };
-        // By its body, which is the same, the queue would take it for the one that arrived and keep neither.
+        // The body is the same: with a deduplication id from the body, the queue would take it for the message that arrived, and keep
+        // neither of them.
         let once = format!("passed-on-{}", message.id);
         queue.send(&message.body, &group, &once).await.map_err(|error| error.to_string())?;
         tracing::debug!(group, message = message.id, "passed on");
         Ok(())
     }
 
-    /// Acts on pushes: which messages shall come again.
+    /// Acts on pushes, and returns which messages have to be delivered again.
     async fn act(&self, messages: Vec<Message>, until: Instant) -> Result<Vec<String>, Diagnostic> {
         let mapping = self.mapping.at(Utc::now()).await.map_err(|why| Diagnostic {
             error_type: "MappingUnavailable".to_owned(),
@@ -207,21 +207,23 @@ impl Trigger {
         if !others.is_empty() {
             tracing::warn!(messages = others.len(), "no successful pushes of an image under a tag: left out");
         }
-        // Repositories do not wait for each other, but for those that have images for the same service.
+        // Repositories do not wait for each other, except those that have images for the same service.
         let again = join_all(groups.iter().map(|group| self.group(&mapping, group, until))).await;
         Ok(again.into_iter().flatten().collect())
     }
 
-    /// Acts on the pushes of a repository, one after the other: which messages shall come again. What stands behind one that failed and
-    /// comes again is not looked at, and comes again behind it: done before, it would be undone by it. Source: "Implementing partial
-    /// batch responses" in <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html>. One that does not come
-    /// again holds up nothing.
+    /// Acts on the pushes of a repository, one after the other, and returns which messages have to be delivered again. If a push fails and
+    /// is delivered again, the pushes after it are not looked at and are delivered again after it: if they were done before it, it would
+    /// undo them. Source: "Implementing partial batch responses" in
+    /// <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html>. A push that is not delivered again does not delay
+    /// any other.
     async fn group(&self, mapping: &Mapping, group: &[Delivery], until: Instant) -> Vec<String> {
         let mut again = Vec::new();
         let mut brought = BTreeSet::new();
         for (index, Delivery { message, is_last, push }) in group.iter().enumerate() {
             let Push { repository, tag, digest, at, .. } = push;
-            // The same event, delivered twice; at another time the tag may have been elsewhere between.
+            // The same event was delivered twice. An event with another time is a different push: the tag may have pointed elsewhere in
+            // between.
             if brought.contains(&(repository, tag, digest, at)) {
                 continue;
             }
@@ -243,7 +245,7 @@ impl Trigger {
         again
     }
 
-    /// Changes what a push is mapped to, where it is the newest.
+    /// Changes the services that a push is mapped to, if it is the newest push.
     async fn one(&self, mapping: &Mapping, push: &Push, until: Instant) -> Result<(), String> {
         let Some(image) = push.image().filter(|_| mapping.is_about(push)) else { return Ok(()) };
         let Push { repository, tag, digest, .. } = push;
@@ -274,7 +276,7 @@ impl Trigger {
         if changes.overtaken > 0 {
             tracing::info!(repository, tag, digest, services = changes.overtaken, "left out: a newer image is there");
         }
-        // What fails in one event keeps no other from being sent: its services are others.
+        // A failure of one event does not prevent the others from being sent: they are about other services.
         let mut failures = Vec::new();
         for event in &changes.events {
             failures.extend(self.send(mapping, push, event, until).await.err());

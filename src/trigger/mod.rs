@@ -1,3 +1,3 @@
-//! The trigger function: what is pushed to Amazon ECR is sent to the updater.
+//! The trigger function: sends the images that are pushed to Amazon ECR to the updater.
 
 pub mod handler;

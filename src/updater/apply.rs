@@ -1,4 +1,4 @@
-//! What touches the target account: register, update, tag; each call once, or again where it is known that it did nothing.
+//! The calls that act on the target account: register, update, tag. Each call is sent once, or again if it is known that it did nothing.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -29,43 +29,43 @@ use crate::backoff::Backoff;
 
 /// How often a call is sent that was throttled or never arrived.
 const SEND_ATTEMPTS: u32 = 8;
-/// How often a call is sent whose effect had to be read back.
+/// How often a call is sent if its effect had to be read back.
 const UNKNOWN_ATTEMPTS: u32 = 3;
 /// Longest and shortest time for one mutating call.
 const CALL_TIMEOUT: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(3));
 /// The pause before a call is sent again.
 const PAUSE: Backoff = Backoff { first: Duration::from_millis(500), longest: Duration::from_secs(5) };
-/// The pauses before each reading back: "The Amazon ECS API follows an eventual consistency model", without a bound, so that one look
-/// at once proves nothing.
+/// The pauses before each read back: "The Amazon ECS API follows an eventual consistency model", without a bound, so that one immediate
+/// read proves nothing.
 /// Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html>.
 pub(super) const READ_BACK_PAUSES: [Duration; 3] =
     [Duration::from_millis(250), Duration::from_millis(800), Duration::from_secs(1)];
 
-/// The time that mutating calls have: to the invocation's end, or to the last part of the lease, whichever comes first.
+/// The time for mutating calls: until the end of the invocation, or until the last part of the lease, whichever comes first.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Budget {
     end: DateTime<Utc>,
 }
 
 impl Budget {
-    /// The time to `deadline`, or to [`LEASE_GRACE`] before `lease_until`.
+    /// The time until `deadline`, or until [`LEASE_GRACE`] before `lease_until`.
     pub(super) fn new(deadline: DateTime<Utc>, lease_until: DateTime<Utc>) -> Self {
         Self { end: deadline.min(lease_until - LEASE_GRACE) }
     }
 
-    /// The timeout of a mutating call that starts `now`: a third of the time left, so that a lost answer can be read
-    /// back, within bounds.
+    /// The timeout of a mutating call that starts at `now`: a third of the time left, within bounds, so that a lost answer can be read
+    /// back.
     ///
     /// # Errors
     ///
-    /// The time left, where it is less than the timeout: a call that may outlive its lease must not start.
+    /// The time left, if it is less than the timeout: a call that may outlive its lease must not start.
     pub(super) fn for_mutation(self, now: DateTime<Utc>) -> Result<MutationTime, Duration> {
         let left = (self.end - now).to_std().unwrap_or_default();
         let timeout = (left / 3).clamp(CALL_TIMEOUT.1, CALL_TIMEOUT.0);
         if left < timeout { Err(left) } else { Ok(MutationTime { timeout, latest_start: self.end - timeout }) }
     }
 
-    /// How long from `now` a mutating call can wait for its turn.
+    /// How long a mutating call can wait for its turn, from `now`.
     pub(super) fn last_start(self, now: DateTime<Utc>) -> Duration {
         (self.end - now).to_std().unwrap_or_default().saturating_sub(CALL_TIMEOUT.1)
     }
@@ -84,10 +84,10 @@ pub(super) struct Applying<'a> {
 
 type Tags = BTreeMap<String, String>;
 
-/// What is seen where an answer was lost.
+/// What a read shows after an answer was lost.
 struct ReadBack<T> {
     done: T,
-    /// Whether the call itself is seen to have acted.
+    /// Whether the read shows that this call itself acted.
     is_ours: bool,
 }
 
@@ -97,7 +97,7 @@ impl<T> ReadBack<T> {
     }
 }
 
-/// A step that failed, and whether it is known what it did.
+/// A step that failed, and whether its effect is known.
 struct Stopped {
     failure: Failure,
     is_known: bool,
@@ -110,7 +110,7 @@ impl From<Failure> for Stopped {
 }
 
 impl Applying<'_> {
-    /// Does what the plan says, with the revision that its turn brought. `done`: what an earlier attempt at the same change did.
+    /// Does what the plan says, with the revision from its turn. `done` is what an earlier attempt at the same change did.
     pub(super) async fn run(
         &self,
         revision: Revision,
@@ -149,8 +149,8 @@ impl Applying<'_> {
         Ok(())
     }
 
-    /// What the service runs after its update. Where the update set no revision, the service was perhaps read while it lagged behind, and
-    /// its answer names another one than was read: none is better than a wrong one.
+    /// The task definition that the service runs after its update. If the update set no revision, the service may have been read while ECS
+    /// lagged behind, and the answer may name another revision than was read: no definition is better than a wrong one.
     async fn running(&self, set: Option<Arc<TaskDefinition>>, after: &Snapshot) -> Option<Arc<TaskDefinition>> {
         let arn = after.service.task_definition_arn();
         let is_its = |definition: &Arc<TaskDefinition>| arn.is_none_or(|arn| arn == definition.arn);
@@ -175,14 +175,14 @@ impl Applying<'_> {
         self.send(ApiBucket::RegisterTaskDefinition, Code::TaskDefinitionRejected, &rejected, mask, once, back).await
     }
 
-    /// What no error of a call shows: what may be secret in the definition and the service as they were read, and in what is set.
+    /// What no error of a call may show: values that may be secret in the definition and the service as they were read, and in what is set.
     fn mask(&self, now: &Snapshot) -> Mask {
         let definition = now.task_definition.as_deref().map(TaskDefinition::document);
         let restored = self.update.revision.as_deref().map(TaskDefinition::document);
         let registered =
             self.update.register.as_ref().and_then(|registration| serde_json::from_str(&registration.document).ok());
         let set = Value::Object(self.update.parameters.clone());
-        // Of what is not known here all may be secret, as an environment is.
+        // In a parameter that is not known here, every value may be secret, as in an environment.
         let unknown = self.update.parameters.iter().filter(|(name, _)| !is_known(name)).map(|(_, value)| value);
         let unknown = json!({"environment": unknown.collect::<Vec<_>>()});
         let documents = [definition, restored, registered, Some(set), Some(unknown), Some(now.service.document())];
@@ -194,11 +194,11 @@ impl Applying<'_> {
         shown.fold(mask, Mask::but)
     }
 
-    /// The family's newest revision, where it already is what `document` would make.
+    /// The family's newest revision, if it already is what `document` would create.
     async fn newest(&self, family: &str, document: &str) -> Result<Option<TaskDefinition>, CallError> {
         match self.target.describe(family).await {
             Ok(newest) => Ok(Some(newest).filter(|newest| newest.matches_registration(document))),
-            // So ECS answers where a family has no active revision.
+            // This is how ECS answers if a family has no active revision.
             Err(error) if error.has_code(&["ClientException"]) => Ok(None),
             Err(error) => Err(error),
         }
@@ -221,7 +221,7 @@ impl Applying<'_> {
         let once = async |time| {
             first_sent.set(first_sent.get().or(Some((self.clock)())));
             let sent = self.target.ecs.update_service(&body, before.tags.clone(), time).await;
-            // What was registered a moment ago may not be known everywhere yet.
+            // A revision that was registered a moment ago may not be known everywhere yet.
             sent.map_err(|error| if is_new { error.of_a_new_revision() } else { error })
         };
         let back = async || {
@@ -234,7 +234,7 @@ impl Applying<'_> {
             }
             Ok(match is_ours {
                 true => Some(ReadBack::ours(Ok(service))),
-                // A read that lags behind shows an earlier deployment than the one before.
+                // A read that lags behind shows a deployment that is older than the one before the call.
                 false if self.deploys(definition) && service.deployed_at() > before.deployed_at() => {
                     let running = service.task_definition_arn().unwrap_or("no task definition of its own").to_owned();
                     Some(ReadBack { done: Err(running), is_ours: false })
@@ -246,7 +246,7 @@ impl Applying<'_> {
         let updated = self
             .send(ApiBucket::UpdateService, Code::ServiceUpdateFailed, &rejected, || self.mask(now), once, back)
             .await?;
-        // Whether this call was done before is not known: what was deployed behind it stays.
+        // It is not known whether this call acted before the other deployment: what was deployed after it stays.
         updated.map_err(|running| {
             let failure = messages::changed_meanwhile(self.key, &[format!("it runs {running}")]);
             Stopped { failure, is_known: false }
@@ -271,26 +271,26 @@ impl Applying<'_> {
         Value::Object(body).to_string()
     }
 
-    /// Whether `UpdateService` was done, by what the service looks like now.
+    /// Whether `UpdateService` acted, according to what the service looks like now.
     fn is_updated(&self, now: &Service, definition: Option<&TaskDefinition>, before: &Service) -> bool {
-        // Of what is not shown now nothing tells whether it was set.
+        // For a parameter that is not shown now, it cannot be told whether it was set.
         let shown = self.update.parameters.iter().filter(|(name, _)| now.shows(name));
         let parameters = &shown.map(|(name, value)| (name.clone(), value.clone())).collect();
-        // Where the service looked so before, it does not tell; and sending the same parameters twice does no harm.
+        // If the service looked the same before, that proves nothing; and it does no harm to send the same parameters twice.
         if definition.is_none() && !self.update.force_new_deployment && has_parameters(before, parameters) {
             return false;
         }
         let wanted =
             definition.map_or_else(|| before.task_definition_arn(), |definition| Some(definition.arn.as_str()));
-        // Without a deployment of its own, whatever runs is none of its business.
+        // If the call starts no deployment, it does not matter what runs.
         (now.task_definition_arn() == wanted || !self.deploys(definition))
             && took_parameters(now, parameters, before)
             && (!self.update.force_new_deployment || now.deployment_id() != before.deployment_id())
     }
 
-    /// Whether a deployment that was created since `sent` may be the one that was forced. That deploys whatever the service runs by then, which
-    /// somebody else may have set since it was described: it is the one that was forced where it runs what it replaced, and is not the
-    /// rollback of that one.
+    /// Whether a deployment that was created since `sent` may be the forced one. The forced deployment deploys what the service runs at
+    /// that time, which somebody else may have set since the service was described. A deployment is the forced one if it runs the same as
+    /// the one that it replaced, and is not its rollback.
     fn may_be_forced_since(
         &self,
         now: &Service,
@@ -345,7 +345,7 @@ impl Applying<'_> {
         Ok(())
     }
 
-    /// The tags after a call for them.
+    /// The tags after a call that changed them.
     async fn send_tags(
         &self,
         now: &Snapshot,
@@ -360,8 +360,8 @@ impl Applying<'_> {
         self.send(ApiBucket::TagResource, Code::TagUpdateFailed, &failed, || self.mask(now), once, back).await
     }
 
-    /// Sends until it is done, refused, or has been sent often enough. Each time it is one request, the budget is asked, and where its
-    /// answer is lost, it is read back whether it was done before it is sent again.
+    /// Sends the call until it is done, is refused, or has been sent often enough. Each attempt is one request, for which the budget is
+    /// checked. If the answer is lost, the effect is read back before the call is sent again.
     async fn send<T>(
         &self,
         call: ApiBucket,
@@ -400,7 +400,7 @@ impl Applying<'_> {
                 return Err(failed(&error).into());
             }
             let pause = PAUSE.pause(sent, self.random);
-            // Waiting for a call that could not start then would only take the time to record the failure.
+            // Waiting for a call that could not start afterwards would only use up the time to record the failure.
             if self.budget.for_mutation((self.clock)() + pause).is_err() {
                 return Err(failed(&error).into());
             }
@@ -411,7 +411,7 @@ impl Applying<'_> {
         }
     }
 
-    /// What became of a call whose answer was lost; none where it was not done, as far as several looks tell.
+    /// The effect of a call whose answer was lost; none if the call was not done, as far as several reads show.
     async fn read_back<T>(
         &self,
         error: &CallError,
@@ -424,7 +424,7 @@ impl Applying<'_> {
             tokio::time::sleep(pause).await;
             match back().await {
                 Ok(Some(done)) if done.is_ours => return Ok(Some(done)),
-                // What somebody else deployed may have been there before the call: this look is behind, and the next one tells.
+                // What somebody else deployed may have been there before the call: this read lags behind, and the next one decides.
                 Ok(seen) => (unread, other) = (None, seen),
                 Err(DescribeError::Call(reading)) => unread = Some(reading.without(&mask())),
                 Err(gone) => return Err(failed(error).and(format!("Reading it back: {gone}.")).into()),
@@ -460,7 +460,7 @@ mod tests {
         assert_eq!(timeout(3, 3600), of(3, 0));
         assert_eq!(timeout(2, 3600), Err(Duration::from_secs(2)));
         assert_eq!(timeout(-2, 3600), Err(Duration::ZERO));
-        // The last five seconds of a lease are nobody's.
+        // In the last five seconds of a lease, its holder sends nothing and nobody else takes it.
         assert_eq!(timeout(3600, 8), of(3, 0));
         assert_eq!(timeout(3600, 7), Err(Duration::from_secs(2)));
     }

@@ -1,4 +1,4 @@
-//! Many changes at once: sessions and reads that they share, and no more of them at a time than wanted.
+//! Many changes at once: they share sessions and reads, and no more of them run at a time than wanted.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -28,23 +28,22 @@ use super::target::{AccountClients, Definitions};
 use super::{Invocation, Updater, asker, caller, event, key_id, wait};
 use crate::aws::ecs::SERVICES_PER_CALL;
 
-/// How many sessions of one account are at work at a time. More would only wait for the same buckets, with snapshots
-/// that grow old meanwhile.
+/// How many sessions of one account work at a time. More would only wait for the same buckets, while their snapshots grow old.
 const SESSIONS_PER_ACCOUNT: usize = 2;
 
-/// What is kept of an invocation's time to answer in, where something is left to note.
+/// The part of an invocation's time that is reserved for the answer, if something is left to note.
 const TO_ANSWER: Duration = Duration::from_secs(1);
 
-/// How many services may be prepared and not have begun, half as many again as may be at work: the next ones are ready
-/// when a place comes free, and not so many that what was read about them grows old and fills the memory. Those at work
-/// count until their change has begun: what the next ones need is done while these wait for ECS, and not in their way.
+/// How many services may be prepared without having begun: half as many again as may be at work. The next services are then ready when a
+/// place becomes free, and there are not so many that what was read about them grows old and fills the memory. The services at work are
+/// counted until their change has begun: the next services are prepared while these wait for ECS, and do not delay them.
 fn ahead(max_concurrency: usize) -> usize {
     let at_once = max_concurrency.max(SERVICES_PER_CALL);
     at_once + at_once / 2
 }
 
 impl Updater {
-    /// Does what `batch` asks. `ended` hears of each update when it has ended.
+    /// Does what `batch` asks for. `ended` is called for each update when it has ended.
     pub async fn update_many(
         &self,
         batch: &Batch,
@@ -73,7 +72,7 @@ impl Updater {
                 run.take_turn(group, account)
             })
             .collect();
-        // From now on an account's task definitions last as long as its groups.
+        // From now on, an account's task definitions are kept as long as its groups.
         drop(accounts);
         let mut waiting = FuturesUnordered::new();
         loop {
@@ -82,7 +81,7 @@ impl Updater {
                 break;
             }
             tokio::select! {
-                // In a fixed order: what happens depends on nothing but events and times.
+                // In a fixed order, so that what happens depends only on events and times.
                 biased;
                 _ = running.next(), if !running.is_empty() => {}
                 _ = waiting.next(), if !waiting.is_empty() => {}
@@ -101,20 +100,20 @@ struct Run<'a> {
     invocation: &'a Invocation,
     ended: &'a dyn Fn(&UpdateRequest, &ServiceOutcome),
     images: Images<'a>,
-    /// Changes that may be at work.
+    /// Permits for changes that are at work.
     slots: Arc<Semaphore>,
-    /// Services that may be prepared and have not begun.
+    /// Permits for services that are prepared and have not begun.
     ahead: Arc<Semaphore>,
     results: RefCell<Results>,
-    /// What the slowest change so far took.
+    /// How long the slowest change so far took.
     slowest: Cell<Duration>,
-    /// Changes that are done, and whose deployments are to be followed. They need no place, session or turn of others.
+    /// Changes that are done and whose deployments have to be followed. They need no place, session or turn that others need.
     to_wait: RefCell<Vec<ToWait>>,
-    /// Told when there is one more of them.
+    /// Notified when there is one more of them.
     more: Notify,
 }
 
-/// A change that is done, and whose deployment is to be followed.
+/// A change that is done and whose deployment has to be followed.
 struct ToWait {
     index: usize,
     response: Response,
@@ -172,7 +171,7 @@ impl Run<'_> {
             session => session.map_err(|refused| refused.failure),
         };
         let targets = self.targets(&group, &session, account);
-        // Where one of them began before, the definition that they share may be registered, though others did not begin.
+        // If one of them began before, the definition that they share may already be registered, even if the others did not begin.
         if positions
             .iter()
             .flatten()
@@ -181,7 +180,7 @@ impl Run<'_> {
             targets.values().flatten().for_each(|target| target.definitions.mark_retried());
         }
         let mut positions: HashMap<_, _> = changes.into_iter().zip(positions).collect();
-        // What head and key alone decide needs no look at the service.
+        // If the head and the key alone decide, the service need not be described.
         let now = (updater.clock)();
         let is_open = |index: &usize| {
             positions.get(index).is_none_or(|position| {
@@ -202,20 +201,20 @@ impl Run<'_> {
             let ahead = ahead.as_mut().and_then(|permits| permits.split(1));
             Some(self.entry(index, target, opening, seen, ahead))
         });
-        // Each wakes itself alone; `join_all` would look at all of them for every answer to one.
+        // Each future wakes only itself; `join_all` would poll all of them for every answer to one.
         let mut entries: FuturesUnordered<_> = entries.collect();
         drop(ahead);
         while entries.next().await.is_some() {}
     }
 
-    /// Waits until so many services may be prepared: all of a group, or as many as may be at all.
+    /// Waits until this number of services may be prepared: all services of a group, or as many as are allowed at all.
     async fn prepare(&self, services: usize) -> Option<OwnedSemaphorePermit> {
         let most = ahead(self.updater.config.max_concurrency);
         let permits = u32::try_from(services.min(most)).ok()?;
         Arc::clone(&self.ahead).acquire_many_owned(permits).await.ok()
     }
 
-    /// Each region of the group through its session.
+    /// Clients for each region of the group, through its session.
     fn targets(
         &self,
         group: &[usize],
@@ -234,7 +233,7 @@ impl Run<'_> {
         targets
     }
 
-    /// Describes services, those of one cluster together. `indices` are sorted by region and cluster.
+    /// Describes services; those of one cluster are described together. `indices` are sorted by region and cluster.
     async fn look(
         &self,
         indices: &[usize],
@@ -306,9 +305,9 @@ impl Run<'_> {
         );
     }
 
-    /// Notes an update that time does not allow to begin: sent again, it does not undo what began meanwhile.
+    /// Notes an update that cannot begin for lack of time: if it is sent again, it does not undo what began meanwhile.
     async fn note(&self, request: &UpdateRequest, read: &Standing) {
-        // What is said of all of them must not come too late for it.
+        // The answer to the whole event must not be delayed too long by this note.
         if self.left() < NOTE_TIMEOUT + TO_ANSWER {
             return;
         }

@@ -1,4 +1,4 @@
-//! The first attempt at a change: its plan, its turn, and its `STARTED`.
+//! The first attempt at a change: its plan, its turn, and its `STARTED` record.
 
 use chrono::{DateTime, Utc};
 use domain::ecs::service::Snapshot;
@@ -31,26 +31,26 @@ use super::{Updater, Work, caller, messages};
 use crate::aws::rate_limit::ApiBucket;
 use crate::commit::{Bound, Decision, commit};
 
-/// How often the start of an attempt is written where nothing moved, and for how long at the most.
+/// How often the start of an attempt is written if nothing else changed, and for how long at most.
 const START: (u32, Duration) = (6, Duration::from_secs(15));
-/// How long it is looked for where its answer is lost. Whoever gives up before leaves a lease behind that keeps everybody out until it ends, and
-/// whoever looks longer lets a caller wait to whom DynamoDB's outage has to be told.
+/// How long to look for the start if its answer is lost. Giving up earlier would leave a lease behind that keeps everybody out until it
+/// ends; looking longer would keep a caller waiting who has to be told about the outage of DynamoDB.
 const START_LOOKS: Duration = Duration::from_secs(20);
-/// What is left of the invocation then, for the answer.
+/// The time that is then left of the invocation, for the answer.
 const RESERVE: Duration = Duration::from_secs(5);
 
-/// Why something that was planned is planned anew.
+/// Why something that was planned is planned again.
 const MOVED: &str = "its ledger moved";
 
 /// What an attempt writes when it begins.
 pub(super) struct Start {
-    /// Its `STARTED`, with its pointers.
+    /// Its `STARTED` record, with its pointers.
     pub record: (Record, Vec<Pointer>),
     /// Its lease.
     pub lease: Lease,
     /// Its key.
     pub key: KeyItem,
-    /// Who asks for it.
+    /// Who asks for the change.
     pub caller: String,
 }
 
@@ -121,7 +121,7 @@ impl Updater {
         let Work { invocation, target, permit, .. } = work;
         let now = (self.clock)();
         let budget = Budget::new(invocation.deadline, lease_until(now, invocation.deadline));
-        // Where the queue is longer than the time left, its place is better given to others.
+        // If the queue is longer than the time left, the place is better given to others.
         let waits = update.register.is_some().then(|| target.limits.expected_wait(ApiBucket::RegisterTaskDefinition));
         let waits = chrono::Duration::from_std(waits.unwrap_or_default()).unwrap_or_default();
         let whole = Budget::new(invocation.deadline, DateTime::<Utc>::MAX_UTC);
@@ -132,7 +132,7 @@ impl Updater {
         taken.ok_or_else(|| not_started(left))
     }
 
-    /// What a record says that a change sets: hidden values as keyed hashes.
+    /// The changes as a record states them: with hidden values as keyed hashes.
     async fn recorded_changes(&self, work: Work<'_>, changes: &[Difference]) -> Result<Vec<Difference>, Failure> {
         let is_secret = |change: &Difference| {
             let holds_secrets = |value| parameter_holds_secrets(&change.path, value);
@@ -152,8 +152,8 @@ impl Updater {
         hidden.collect::<serde_json::Result<_>>().map_err(|error| unavailable(error.into()))
     }
 
-    /// Takes the lease, notes the key and inserts `STARTED`, all or nothing; where something moved, says what. A lost answer of that is
-    /// found in the head.
+    /// Takes the lease, notes the key and inserts the `STARTED` record, all or nothing. If something changed since it was read, returns
+    /// what. If the answer is lost, the head shows whether it was done.
     pub(super) async fn start(
         &self,
         work: Work<'_>,
@@ -193,7 +193,7 @@ impl Updater {
         }
     }
 
-    /// Does what is planned, and records how it ended. `earlier`: what an earlier attempt at the same change did.
+    /// Does what is planned, and records how it ended. `earlier` is what an earlier attempt at the same change did.
     #[expect(clippy::too_many_arguments, reason = "a change, its plan, what its turn brought, and what came before")]
     pub(super) async fn carry_out(
         &self,

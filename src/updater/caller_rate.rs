@@ -1,4 +1,4 @@
-//! How many events a caller of the API door sends.
+//! Counts how many events a caller of the API sends.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use tokio::time::Instant;
 use super::{Invocation, Updater, messages};
 use crate::commit::{Bound, Decision, commit};
 
-/// How often an event is counted where others of its caller are counted at the same time, and for how long at the most.
+/// How often the count of an event is attempted while other events of its caller are counted at the same time, and for how long at most.
 const COUNT: (u32, Duration) = (8, Duration::from_secs(5));
 
 impl Updater {
-    /// Counts an event that came through the API door, before anything is done for it. Where it cannot be counted it goes on: what
-    /// it asks for needs the same table.
+    /// Counts an event that was received through the API, before anything is done for it. If it cannot be counted, the event is processed
+    /// nevertheless: what it asks for needs the same table.
     ///
     /// # Errors
     ///
-    /// [`domain::error::Code::CallerThrottled`], where more events of its caller came in this minute than may.
+    /// [`domain::error::Code::CallerThrottled`], if more events of its caller were received in this minute than are allowed.
     pub async fn count(&self, requested_by: Option<&str>, invocation: &Invocation) -> Result<(), Failure> {
         let (Some(limit), Some(caller)) =
             (self.config.caller_events.filter(|_| invocation.is_verified()), requested_by)
@@ -39,7 +39,7 @@ impl Updater {
         match counted.await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(next)) => Err(messages::caller_throttled(caller, limit, next)),
-            // So many at once that none comes through is too many.
+            // If so many events are sent at once that this one cannot be counted, they are too many.
             Err(LedgerError::Conflict(_)) => {
                 Err(messages::caller_throttled(caller, limit, (self.clock)() + messages::COME_AGAIN))
             }

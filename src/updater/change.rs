@@ -1,4 +1,4 @@
-//! A change from what was read for it to its answer: tried again where the ledger moved between.
+//! A change, from what was read for it to its answer: it is tried again if the ledger changed in between.
 
 use std::time::Duration;
 
@@ -23,18 +23,18 @@ use super::{Invocation, Updater, Work, asker, caller, event, key_id, messages};
 use crate::aws::ledger_store::Measured;
 use crate::backoff::Backoff;
 
-/// How often a change is planned anew where the head moved between reading and writing.
+/// How often a change is planned again if the head changed between reading and writing.
 const ATTEMPTS: u32 = 5;
 
 /// The pause before that.
 const PAUSE: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(1) };
 
-/// How often head and key are read until an answer came quickly enough to compare clocks.
+/// How often the head and the key are read until an answer arrives quickly enough to compare the clocks.
 const CLOCK_READINGS: u32 = 3;
 
 impl Updater {
-    /// Does what `request`, no dry run, asks, from what was read for it on. What fails before a change begins is noted under its key, so that
-    /// the same event, sent again, does not undo what began meanwhile.
+    /// Does what `request`, which is not a dry run, asks for, starting from what was read for it. A failure before the change begins is
+    /// noted under the key of the event, so that the same event, if it is sent again, does not undo what began meanwhile.
     pub(super) async fn change(
         &self,
         request: &UpdateRequest,
@@ -72,7 +72,7 @@ impl Updater {
                     return Err(self.noted(stop, request, invocation, &read.value, &key_id).await.0);
                 }
                 Ok(Attempt::Again) => {}
-                // The same event is worked on elsewhere: what is refused here may be that one's own work.
+                // The same event may be processed elsewhere: the refusal here may be caused by its own work there.
                 Err(stop) => match self.noted(stop, request, invocation, &read.value, &key_id).await {
                     (_, Note::Moved) if tries < ATTEMPTS => {}
                     (stop, _) => return Err(stop),
@@ -84,7 +84,7 @@ impl Updater {
         Err(messages::always_moved(request, read.value.position.head.as_ref(), "").into())
     }
 
-    /// One try at a change, by what was read.
+    /// One try at a change, according to what was read.
     #[expect(clippy::too_many_arguments, reason = "what a change is worked on with, and what its tries share")]
     pub(super) async fn step(
         &self,
@@ -120,12 +120,12 @@ impl Updater {
         if let Some(decided) = messages::without_touching(&admission, request, &read.value.position, now) {
             return decided.map(|response| Attempt::Ended(Box::new(response)));
         }
-        // Only now: a stored answer needs no session, and no clock.
+        // Checked only now, because a stored answer needs neither a session nor a clock.
         let begun = |failure| messages::of_begun(failure, &admission);
         self.compare_clocks(request, read, key_id).await.map_err(begun)?;
         let target = target.as_ref().map_err(Clone::clone).map_err(begun)?;
         let found = match &admission {
-            // Before the look at the service: that one grows old.
+            // Before the service is described, because that description grows old.
             Admission::Begin { .. } => Some(images.of(request).await?),
             _ => None,
         };
@@ -137,14 +137,14 @@ impl Updater {
             Admission::Continue(progress) => Box::pin(self.proceed(work, looked, position, progress, turn)).await,
             Admission::Begin { orphan: Some(lease) } => match self.orphan(request, lease).await? {
                 Some(orphan) => Ok(self.close_orphan(work, &looked.snapshot, position, lease, orphan).await?),
-                // It has its result: only its lease was left.
+                // The change has its result: only its lease was left behind.
                 None => Box::pin(self.begin(work, looked, position, turn)).await,
             },
             _ => Box::pin(self.begin(work, looked, position, turn)).await,
         }
     }
 
-    /// The record with which a change began, for people: where it cannot be read, its id has to do.
+    /// The record with which a change began, for a message to people: if it cannot be read, the id of the change has to be enough.
     pub(super) async fn last_begun(&self, key: &ServiceKey, change_id: &ChangeId) -> Option<Record> {
         for place in [RecordPlace::STARTED, RecordPlace::RESULT] {
             let record = self.store().record(key, &RecordKey::new(change_id.clone(), place)).await;
@@ -155,7 +155,7 @@ impl Updater {
         None
     }
 
-    /// Whether this environment's clock may be trusted with a lease. Reads head and key again where no answer said so.
+    /// Whether this environment's clock may be trusted with a lease. Reads the head and the key again if no answer has told yet.
     pub(super) async fn compare_clocks(
         &self,
         request: &UpdateRequest,
@@ -168,7 +168,7 @@ impl Updater {
                 Reading::Off(by) => return Err(messages::clock_skewed(request, by)),
                 Reading::Unknown => {}
             }
-            // What is decided was decided by the position that was read first: STARTED demands that it is still so.
+            // Everything was decided from the position that was read first: the write of STARTED requires that it is still the same.
             let again = self.store().read(&request.service_key, key_id).await;
             read.clock = again.map_err(|error| messages::history_unavailable(&request.service_key, &error))?.clock;
         }
@@ -182,16 +182,16 @@ impl Updater {
 
 /// Why a change was not done.
 pub(super) enum ChangeError {
-    /// It began and failed, or what stands under its key is that it failed.
+    /// The change began and failed, or its key states that it failed.
     Failed(Failure),
-    /// It failed before it began.
+    /// The change failed before it began.
     Session(Failure),
-    /// The time left did not allow to begin it.
+    /// The change could not begin in the time left.
     NotStarted(Failure),
 }
 
 impl ChangeError {
-    /// Whether it is refused and would be refused again.
+    /// Whether the change was refused, and would be refused again.
     pub(super) fn is_final(&self) -> bool {
         matches!(self, Self::Session(failure) if !failure.retryable)
     }
@@ -214,18 +214,18 @@ impl From<Failure> for ChangeError {
 
 /// What was read before a change could begin.
 pub(super) struct Prefetched {
-    /// Head, key and who waits; they arrived before the service was described.
+    /// The head, the key and the waiting callers; they were received before the service was described.
     pub(super) position: Result<Measured<Standing>, LedgerError>,
-    /// The service, where it was described together with others.
+    /// The service, if it was described together with others.
     pub(super) seen: Option<Described>,
 }
 
 /// How a try at a change ended.
 pub(super) enum Attempt {
-    /// With an answer.
+    /// It ended with an answer.
     Ended(Box<Response>),
-    /// Somebody else wrote: what, and the position as it is now, where that was read.
+    /// Somebody else wrote to the ledger: what was found, and the new position if that was read.
     Moved(String, Option<Box<Standing>>),
-    /// What was read has grown old while the change waited for its turn: read again.
+    /// What was read has grown old while the change waited for its turn: read it again.
     Again,
 }

@@ -1,4 +1,4 @@
-//! A change whose function ended before it did: closed by the next one.
+//! Closes a change whose function ended before the change did: the next change does it.
 
 use domain::ecs::service::Snapshot;
 use domain::error::Failure;
@@ -17,14 +17,14 @@ use domain::ledger::write::Write;
 use super::change::Attempt;
 use super::{Updater, Work, messages};
 
-/// What stands of a change that has to be closed.
+/// What is recorded of a change that has to be closed.
 pub(super) struct Orphan {
     /// Its first `STARTED`.
     started: Option<Record>,
 }
 
 impl Updater {
-    /// The change of an ended lease, where its attempt has no result. Where it has one, only the lease was left.
+    /// The change of a lease that has ended, if its attempt has no result. If the attempt has one, only the lease was left behind.
     pub(super) async fn orphan(&self, request: &UpdateRequest, lease: &Lease) -> Result<Option<Orphan>, Failure> {
         let key = &request.service_key;
         let unavailable = |error| messages::history_unavailable(key, &error);
@@ -37,8 +37,8 @@ impl Updater {
         Ok(Some(Orphan { started }))
     }
 
-    /// Closes a change whose lease ended before it did: what the service looks like now stands in its place, and its
-    /// key answers so.
+    /// Closes a change whose lease ended before the change did: the result that is recorded is what the service looks like now, and its key
+    /// answers accordingly.
     pub(super) async fn close_orphan(
         &self,
         work: Work<'_>,
@@ -64,7 +64,7 @@ impl Updater {
             set.unwrap_or_default(),
             before.as_ref().unwrap_or(&after),
         );
-        // Each member is named, so that a new one is not taken from whoever closes it unseen.
+        // Each member is named, so that a member that is added later is not silently taken from the request that closes the change.
         let ChangeContext { service, change_id, repositories, attempt, session, request_id, restores, pins, .. } =
             facts;
         let facts = match &started {
@@ -83,7 +83,7 @@ impl Updater {
                 session,
                 request_id,
             },
-            // Who it was is not known: it was not whoever closes it.
+            // It is not known who sent the change: it was not the one that closes it.
             None => ChangeContext {
                 requested_by: None,
                 reason: None,
@@ -100,7 +100,7 @@ impl Updater {
                 request_id,
             },
         };
-        // What it deployed is its own, whoever closes it.
+        // What the change deployed belongs to it, whoever closes it.
         let mut snapshot = snapshot.clone();
         if let Err(error) = Self::look_at_primary(work.target, &mut snapshot.service, set, before.as_ref()).await {
             tracing::warn!(service = %key, "what was deployed while change {} could act cannot be told: {error}", lease.change_id);
@@ -139,7 +139,7 @@ impl Updater {
         match self.outcomes.note(&writes).await {
             Ok(true) => Ok(Attempt::Moved("an abandoned change was closed".to_owned(), None)),
             Ok(false) => Ok(Attempt::Moved("another writer was faster to close an abandoned change".to_owned(), None)),
-            // Whether it was written or not, the next reading tells.
+            // The next read shows whether it was written.
             Err(error) if error.retryable() => Ok(Attempt::Moved(error.to_string(), None)),
             Err(error) => Err(unavailable(error)),
         }

@@ -1,4 +1,4 @@
-//! A dry run: what a change would do, without anything that is written.
+//! A dry run: determines what a change would do, and writes nothing.
 
 use domain::ecs::service::Snapshot;
 use domain::error::Failure;

@@ -1,4 +1,4 @@
-//! A change that has begun, and how its result gets into the ledger whatever else happens there.
+//! A change that has begun, and how its result is written to the ledger whatever else happens there.
 
 use std::cmp::Ordering;
 use std::time::Duration;
@@ -25,9 +25,9 @@ use super::lease::HeldLease;
 use super::{Updater, messages, wait};
 use crate::commit::{Bound, Decision, commit};
 
-/// What is left of the invocation for its answer.
+/// The time of the invocation that is left for its answer.
 const RESERVE: Duration = Duration::from_secs(1);
-/// The time that a result has where hardly any is left.
+/// The time to write a result if hardly any is left.
 const MIN_RESULT: Duration = Duration::from_secs(1);
 /// The longest time to read what the change set out to do.
 const MAX_READ: Duration = Duration::from_secs(5);
@@ -37,7 +37,7 @@ pub(super) struct RunningChange {
     pub facts: ChangeContext,
     /// The state before the change.
     pub before: RecordedState,
-    /// What it sets, as its first `STARTED` has it; none where that does not say.
+    /// What the change sets, as its first `STARTED` record states it; none if that record does not state it.
     pub changes: Option<Vec<Difference>>,
     pub lease: HeldLease,
     /// When Lambda ends the invocation.
@@ -51,7 +51,7 @@ impl RunningChange {
         self.acted_before || self.lease.has_acted()
     }
 
-    /// Whether what it sets starts a deployment: where it does not, the one that is there afterwards is somebody else's.
+    /// Whether what the change sets starts a deployment. If not, the deployment that exists afterwards belongs to somebody else.
     fn may_deploy(&self) -> bool {
         self.changes.as_ref().is_none_or(|changes| changes.iter().any(may_deploy))
     }
@@ -63,9 +63,9 @@ struct Ended<'a> {
     after: &'a RecordedState,
     deployment: Option<DeploymentItem>,
     error: Option<&'a Failure>,
-    /// The final answer of its key; none where it may be tried again.
+    /// The final answer of its key; none if the change may be tried again.
     answer: Option<StoredAnswer>,
-    /// Until when this invocation follows the deployment, where it does.
+    /// Until when this invocation follows the deployment, if it does.
     waiter_until: Option<DateTime<Utc>>,
 }
 
@@ -73,7 +73,7 @@ struct Ended<'a> {
 #[derive(Default)]
 struct ResultState {
     position: LedgerState,
-    /// What is noted of the deployment that it started.
+    /// What is noted of the deployment that the change started.
     deployment: Noted,
     /// The records of its change.
     records: Vec<RawRecord>,
@@ -85,7 +85,7 @@ enum Noted {
     #[default]
     Nothing,
     This(Box<DeploymentItem>),
-    /// Something that this version cannot read: it is left as it is, and keeps no result from being recorded.
+    /// Something that this version cannot read. It is left as it is, and does not prevent the result from being recorded.
     Unreadable,
 }
 
@@ -94,14 +94,14 @@ impl ResultState {
         self.records.iter().find(|record| text(record, "record").and_then(place_of) == Some(place))
     }
 
-    /// What another attempt at the change answered its key: a later one, or any that went well.
+    /// The answer that another attempt at the change stored under its key: a later attempt, or any attempt that succeeded.
     fn answer_of_another(&self, facts: &ChangeContext) -> Option<String> {
         let progress = self.position.key.as_ref()?.progress()?;
         let counts = progress.change_id == facts.change_id && (progress.attempt > facts.attempt || went_well(progress));
         progress.answer.clone().filter(|_| counts)
     }
 
-    /// The result of an attempt, wherever it stands.
+    /// The result of an attempt, at whichever place it is recorded.
     fn result_of(&self, attempt: Attempt) -> Option<&RawRecord> {
         let own = self.at(RecordPlace::Result(attempt)).filter(|record| text(record, "kind") != Some("ABANDONED"));
         own.or_else(|| {
@@ -119,7 +119,7 @@ fn text<'a>(record: &'a RawRecord, name: &str) -> Option<&'a str> {
     record.get(name)?.as_str()
 }
 
-/// What a change set out to set, by its first `STARTED`.
+/// What a change set out to set, according to its first `STARTED` record.
 fn changes_of(records: &[RawRecord]) -> Option<Vec<Difference>> {
     let started =
         records.iter().find(|record| text(record, "record").and_then(place_of) == Some(RecordPlace::STARTED))?;
@@ -131,8 +131,8 @@ fn place_of(key: &str) -> Option<RecordPlace> {
 }
 
 impl Updater {
-    /// Records that AWS took the change, and answers it. Where nothing was left to do and no call may have done anything, it is unchanged: what
-    /// somebody else did is not told as this change's.
+    /// Records that AWS accepted the change, and returns the answer. If nothing was left to do and no call may have done anything, the
+    /// change is unchanged: what somebody else did is not reported as done by this change.
     pub(super) async fn applied(
         &self,
         request: &UpdateRequest,
@@ -161,14 +161,14 @@ impl Updater {
         body.resolved_images = facts.pins.some().cloned();
         body.notes = notes;
         match (kind, &begun.changes) {
-            // What somebody else did is not told as this change's.
+            // What somebody else did is not reported as done by this change.
             (Kind::Unchanged, _) => body.changes = Some(Vec::new()),
             (_, Some(changes)) => body.tell(changes),
             (_, None) => {}
         }
         body.notes.extend(begun.lease.kept_until().filter(|until| *until > now).map(messages::kept_until));
         let answer = Some(StoredAnswer::Response(Box::new(response.clone())));
-        // With the answer, so that it costs no call of its own.
+        // Written together with the answer, so that it costs no separate call.
         let waiter_until = (request.wait_seconds > 0 && deployment.is_some())
             .then(|| wait::until(now, request.wait_seconds, begun.deadline));
         let ended = Ended { kind, after: &recorded, deployment, error: None, answer, waiter_until };
@@ -179,7 +179,7 @@ impl Updater {
         }
     }
 
-    /// Records that the change failed and how far it got, and gives the failure back, or what a later attempt at the change answered.
+    /// Records that the change failed and how far it got. Returns the failure, or the answer that a later attempt at the change stored.
     pub(super) async fn failed(
         &self,
         request: &UpdateRequest,
@@ -211,14 +211,14 @@ impl Updater {
             Ok(None) => Err(failure),
             // One key has one answer.
             Ok(Some((answer, position))) => messages::replayed(&answer, request, &position),
-            // Nothing stands under its key: the same event goes on with the change.
+            // No answer is stored under its key: the same event continues the change.
             Err(error) => Err(failure.and(messages::failure_not_recorded(&error)).retryable(true)),
         }
     }
 
-    /// The deployment that the change started. What is there when an attempt goes on with a change may be somebody else's, or the rollback
-    /// of its own: then it does not run what the change set out to run, and is named by nobody's result. Where that cannot be read, none is
-    /// named: its events tell later.
+    /// The deployment that the change started. The deployment that exists when an attempt resumes a change may belong to somebody else, or
+    /// be the rollback of the change's own deployment: then it does not run what the change set out to run, and no result names it. If that
+    /// cannot be read, no deployment is named: its events tell later.
     async fn started(&self, begun: &RunningChange, after: &Snapshot, now: DateTime<Utc>) -> Option<DeploymentItem> {
         let facts = &begun.facts;
         let started = attribution::started(facts, &begun.before, after, now).filter(|_| begun.may_deploy())?;
@@ -249,7 +249,7 @@ impl Updater {
         if noted.is_some_and(|noted| noted.is_a_rollback_created_at(started.started_at)) {
             return None;
         }
-        // A change starts one deployment: where its records name one, no other is its.
+        // A change starts one deployment: if its records name one, no other deployment belongs to it.
         let mut named = records.iter().filter_map(|record| record.get("deployment_id")?.as_str());
         if named.any(|id| !id.is_empty() && id != started.deployment_id()) {
             return None;
@@ -258,8 +258,8 @@ impl Updater {
         attribution::is_its(changes.as_deref(), &begun.before, after, begun.lease.has_acted()).then_some(started)
     }
 
-    /// Writes the result, as long as there is time to say afterwards that it could not be written. Gives what the key was answered by a
-    /// later attempt, where one came first: one key has one answer.
+    /// Writes the result, as long as there is time to report afterwards that it could not be written. Returns the answer that a later
+    /// attempt stored under the key, if one came first: one key has one answer.
     async fn finish(
         &self,
         begun: &RunningChange,
@@ -298,7 +298,7 @@ impl Updater {
         commit(self.store(), self.random, bound, Some(first), read, decide).await
     }
 
-    /// What is to be written given what stands in the tables.
+    /// What has to be written, given the contents of the tables.
     fn result(
         &self,
         begun: &RunningChange,
@@ -310,7 +310,7 @@ impl Updater {
         let position = &known.position;
         let mine = |lease: &&Lease| begun.lease.is_mine(lease);
         let has_lease = position.lease().is_some_and(|lease| mine(&lease));
-        // Where a call may still act, the lease stays until then and no longer; the change that comes next frees it.
+        // If a call may still act, the lease stays until it no longer can, and not longer; the next change removes it.
         let until = begun.lease.kept_until().filter(|until| *until > now);
         let kept = position.lease().filter(|lease| !mine(lease) || until.is_some()).map(|lease| {
             let until = until.filter(|_| mine(&lease)).unwrap_or(lease.until);
@@ -335,8 +335,8 @@ impl Updater {
         let record = facts.record(ended.kind, place, now, &said, position.head.as_ref())?;
         let head = Head::behind(&record.0, position.head.as_ref(), kept);
         let mut writes: Vec<Write> = Write::append(&facts.service, record, position.head.clone(), head).collect();
-        // Whoever closed this change or took it up meanwhile has the last word on its key, unless it went well: what is answered so is
-        // the answer of the key from then on, whatever becomes of a later attempt.
+        // An attempt that closed or resumed this change meanwhile decides the answer of its key, unless this attempt succeeded: such an
+        // answer is the answer of the key from then on, whatever becomes of a later attempt.
         if let Some(key) = &position.key
             && let Some(progress) = key.progress()
             && progress.change_id == facts.change_id
@@ -357,13 +357,13 @@ impl Updater {
     }
 }
 
-/// Whether the change's key is answered with what was done.
+/// Whether the key of the change has an answer that reports what was done.
 fn went_well(progress: &Progress) -> bool {
     let answer = progress.answer.as_deref().and_then(|answer| serde_json::from_str(answer).ok());
     matches!(answer, Some(StoredAnswer::Response(_)))
 }
 
-/// The result stands: only the lease may be left.
+/// The result is recorded: only the lease may be left.
 fn free(begun: &RunningChange, position: &LedgerState, kept: Option<Lease>) -> Decision<()> {
     match &position.head {
         Some(head) if head.lease != kept => {
@@ -375,7 +375,8 @@ fn free(begun: &RunningChange, position: &LedgerState, kept: Option<Lease>) -> D
     }
 }
 
-/// The deployment that a change started, unless it is noted already. Whoever heard of it before this change said so took it for nobody's.
+/// Notes the deployment that a change started, unless it is noted already. An observer that received its event before this change named it
+/// took it for a deployment that no change started.
 fn note_deployment(started: Option<&DeploymentItem>, noted: &Noted) -> Option<Write> {
     let started = started?;
     match noted {
@@ -383,7 +384,8 @@ fn note_deployment(started: Option<&DeploymentItem>, noted: &Noted) -> Option<Wr
         Noted::This(noted) if noted.is_external() => {
             Some(Write::Deployment { from: Some(noted.clone()), to: Box::new(started.clone()) })
         }
-        // Its rollback was heard of first: what the deployment did before stays unknown no longer, and what it undoes stays known.
+        // The event of the rollback with this id was received first: the item now gets what the deployment did before, and keeps what the
+        // rollback undoes.
         Noted::This(noted) if noted.is_only_a_rollback() => {
             let to = DeploymentItem { undoes: noted.undoes.clone(), ..started.clone() };
             Some(Write::Deployment { from: Some(noted.clone()), to: Box::new(to) })
@@ -413,7 +415,7 @@ mod tests {
         let Some(Write::Deployment { from, to }) = write else { panic!("{write:?}") };
         assert_eq!(from.as_deref(), Some(&heard));
         assert_eq!((&to.change_id, &to.undoes, to.check_at), (&started.change_id, &undoes, started.check_at));
-        // What was noted as a change's stays.
+        // A deployment that was already noted as a change's stays as it is.
         let noted = DeploymentItem { undoes, ..item(1, at) };
         assert_eq!(note_deployment(Some(&started), &Noted::This(Box::new(noted))), None);
     }

@@ -1,4 +1,4 @@
-//! The edge of the updater function: one invocation from event text to answer. Each failure is logged here, once.
+//! The entry point of the updater function: one invocation, from the event text to the answer. Each failure is logged here, once.
 
 use chrono::{DateTime, Utc};
 use domain::config::Config;
@@ -19,7 +19,7 @@ use crate::updater::{Invocation, Updater};
 ///
 /// # Errors
 ///
-/// A sentence, where a setting is missing or wrong or the runtime API cannot be reached.
+/// Returns a sentence if a setting is missing or wrong, or the runtime API cannot be reached.
 pub async fn run() -> Result<(), String> {
     let variable = |name: &str| std::env::var(name).ok();
     telemetry::start(variable("AWS_LAMBDA_LOG_LEVEL").as_deref());
@@ -41,7 +41,7 @@ pub async fn run() -> Result<(), String> {
     .await
 }
 
-/// What answers events: the whole function but the runtime.
+/// Answers events: the whole function except the runtime.
 pub struct Function {
     updater: Updater,
     region: Region,
@@ -63,11 +63,11 @@ impl Function {
         Self { updater, region, namespace, clock, metrics }
     }
 
-    /// Answers one event, as it came.
+    /// Answers one event, given as it was received.
     ///
     /// # Errors
     ///
-    /// What failed, where the event asked for one update or could not be understood.
+    /// What failed, if the event asked for one update or could not be understood.
     pub async fn answer(&self, event: &[u8], invocation: &Invocation) -> Result<EventAnswer, Failure> {
         let defaults = Defaults {
             account_id: invocation.function.as_ref().map(|function| function.account_id.clone()),
@@ -116,7 +116,8 @@ impl Function {
     }
 }
 
-/// What a plan is, where the API door waits for it in the time that it does: it touches nothing and may end anywhere.
+/// The result of `plan`; if the API waits for it, within the time that the API waits. A plan changes nothing and may be stopped at any
+/// point.
 async fn in_time<T>(waits: bool, plan: impl Future<Output = T>) -> Result<T, Failure> {
     if !waits {
         return Ok(plan.await);
@@ -181,7 +182,7 @@ fn log_not_started(request: &UpdateRequest, invocation: &Invocation) {
     );
 }
 
-/// What is counted: each failure, and each change the first time it is answered.
+/// What is counted: each failure, and each change when it is answered for the first time.
 fn ended(answer: Result<&Response, &Failure>) -> Option<MeasuredEnd> {
     match answer {
         Err(failure) => Some(MeasuredEnd::Failed(failure.code, failure.fault)),
@@ -189,7 +190,7 @@ fn ended(answer: Result<&Response, &Failure>) -> Option<MeasuredEnd> {
         Ok(response) => match response.body.status {
             Status::Planned => None,
             Status::Unchanged => Some(MeasuredEnd::Unchanged),
-            // However its deployment ended: that is counted besides.
+            // However the change's deployment ended: that is counted separately.
             _ => Some(MeasuredEnd::Applied),
         },
     }
@@ -206,7 +207,7 @@ mod tests {
         assert_eq!(begun.elapsed(), DOOR_WAITS);
         assert!(failure.code == Code::ServiceReadFailed && failure.retryable, "{failure}");
         assert!(failure.message.contains("within 27 seconds. Nothing was changed. Ask again"), "{failure}");
-        // Whatever else, and whoever else waits, goes on.
+        // Everything that the API does not wait for continues.
         let later = tokio::time::sleep(DOOR_WAITS * 2);
         assert!(in_time(false, later).await.is_ok());
     }

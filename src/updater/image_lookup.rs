@@ -1,4 +1,4 @@
-//! Images of one invocation: each is looked up once, so that all services that get it get the same bytes.
+//! The images of one invocation: each is looked up once, so that all services that get an image get the same bytes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use crate::aws::images::Registries;
 
 type PendingImage = Arc<OnceCell<Result<ResolvedImage, RegistryError>>>;
 
-/// What was looked up so far. A failure counts too: what one service cannot have, no other gets either.
+/// What was looked up so far. A failure is kept, too: an image that one service cannot get, no other service gets either.
 pub(super) struct Images<'a> {
     registries: &'a Registries,
     found: Mutex<HashMap<ImageReference, PendingImage>>,
@@ -24,7 +24,7 @@ impl<'a> Images<'a> {
         Self { registries, found: Mutex::default() }
     }
 
-    /// The request with its images checked, and pinned where it asks for that.
+    /// The request with its images checked, and pinned if it asks for that.
     pub(super) async fn of(&self, request: &UpdateRequest) -> Result<UpdateRequest, Failure> {
         let mut request = request.clone();
         if request.lookup == ImageCheck::None {
@@ -45,8 +45,8 @@ impl<'a> Images<'a> {
         lookup.get_or_init(|| self.registries.find(image)).await.clone()
     }
 
-    /// The request of a change that began earlier: its images are what its `STARTED` record pinned them to.
-    /// Nothing is asked for again: it was found when the change began.
+    /// The request of a change that began earlier: its images are those to which its `STARTED` record pinned them. Nothing is looked up
+    /// again: the images were found when the change began.
     pub(super) fn as_begun(request: &UpdateRequest, pins: &ResolvedImages) -> UpdateRequest {
         let mut request = request.clone();
         let pinned = |image: &ImageReference| {

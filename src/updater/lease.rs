@@ -1,4 +1,4 @@
-//! The lease of a change that is under way, and how it is lengthened where a call may still act.
+//! The lease of a running change, and how it is lengthened if a call may still act.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -13,10 +13,10 @@ use tokio::time::Instant;
 use crate::aws::ledger_store::LedgerStore;
 use crate::commit::{Bound, Decision, commit};
 
-/// How long it is tried to lengthen a lease: the reading back waits for it.
+/// How long the lengthening of a lease is attempted: the read back waits for it.
 const BOUND: (u32, Duration) = (5, Duration::from_secs(10));
 
-/// A lease that this invocation holds, and the position of which it is a part, as this change wrote them last.
+/// A lease that this invocation holds, and the position that contains it, as this change wrote it last.
 #[derive(Debug)]
 pub(super) struct HeldLease {
     service: ServiceKey,
@@ -29,7 +29,7 @@ pub(super) struct HeldLease {
 #[derive(Debug)]
 struct State {
     position: LedgerState,
-    /// When the last call was sent that changed something, or may have.
+    /// When the last call was sent that changed something or may have changed something.
     acted: Option<DateTime<Utc>>,
     /// When calls were sent whose answer was lost and whose effect was not seen.
     unsettled: Vec<DateTime<Utc>>,
@@ -51,7 +51,7 @@ impl HeldLease {
         f(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Head and key as this change wrote them last.
+    /// The head and the key as this change wrote them last.
     pub(super) fn position(&self) -> LedgerState {
         self.with(|state| state.position.clone())
     }
@@ -71,18 +71,18 @@ impl HeldLease {
         self.with(|state| state.acted.is_some())
     }
 
-    /// Whether a call of this change may have done what was done at this time: an environment that stood still sees much later what there is.
+    /// Whether a call of this change may have done what was done at this time: an environment that was frozen sees the state much later.
     pub(super) fn may_have_acted_at(&self, at: DateTime<Utc>) -> bool {
         self.with(|state| state.acted).is_none_or(|sent_at| at <= latest_effect(sent_at))
     }
 
-    /// Until when nobody else may begin, since a call may still act; none where each is known to have acted or not.
+    /// Until when nobody else may begin, because a call may still act; none if each call is known to have acted or not.
     pub(super) fn kept_until(&self) -> Option<DateTime<Utc>> {
         self.with(|state| state.unsettled.iter().max().copied()).map(latest_effect)
     }
 
-    /// The answer of a call that was sent at `sent_at` is lost: nobody else may begin before it can have acted. Where the lease
-    /// is lost already, or cannot be lengthened, the change goes on to its result: what it sends it sends within the old one.
+    /// The answer of a call that was sent at `sent_at` is lost: nobody else may begin until the call can no longer act. If the lease is
+    /// already lost, or cannot be lengthened, the change continues to its result: it sends its calls within the old lease.
     pub(super) async fn lengthen(&self, sent_at: DateTime<Utc>) {
         self.with(|state| state.unsettled.push(sent_at));
         let bound = Bound::new(BOUND.0, Instant::now() + BOUND.1);
@@ -108,7 +108,7 @@ impl HeldLease {
         }
     }
 
-    /// The call that was sent at `sent_at` is seen to have acted.
+    /// The call that was sent at `sent_at` is known to have acted.
     pub(super) fn settle(&self, sent_at: DateTime<Utc>) {
         self.with(|state| state.unsettled.retain(|other| *other != sent_at));
     }

@@ -1,4 +1,4 @@
-//! What failed, where, why, what was and was not changed, and what to do: the sentences.
+//! The sentences of errors: what failed, where, why, what was and was not changed, and what to do.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use crate::aws::ecs::DescribeError;
 
 const NOTHING_CHANGED: &str = "Nothing was changed in the target account.";
 
-/// The answer where head and key alone decide it.
+/// The answer, if the head and the key alone decide it.
 pub(super) fn without_touching(
     admission: &Admission,
     request: &UpdateRequest,
@@ -63,7 +63,7 @@ pub(super) fn replayed(answer: &str, request: &UpdateRequest, position: &LedgerS
             failure.change_id = Some(change_id);
             Err(failure)
         }
-        // Too long to keep, or in a form that only a later version knows.
+        // The answer was too long to keep, or is in a form that only a later version knows.
         Ok(StoredAnswer::TooLong) | Err(_) => Err(Failure::new(
             Code::HistoryUnavailable,
             format!(
@@ -75,7 +75,7 @@ pub(super) fn replayed(answer: &str, request: &UpdateRequest, position: &LedgerS
     }
 }
 
-/// How long after it was refused a change is best tried again: most leases are given back within some seconds.
+/// How long after a refusal a change is best retried: most leases are released within some seconds.
 pub(super) const COME_AGAIN: chrono::Duration = chrono::Duration::seconds(5);
 
 fn in_progress(request: &UpdateRequest, lease: &Lease, now: DateTime<Utc>) -> Failure {
@@ -101,7 +101,7 @@ fn in_progress(request: &UpdateRequest, lease: &Lease, now: DateTime<Utc>) -> Fa
     }
 }
 
-/// Nobody holds the service, and somebody else was refused before.
+/// Nobody holds the service, but another caller was refused before.
 fn turn_of(request: &UpdateRequest, first: &Waiting, now: DateTime<Utc>) -> Failure {
     Failure::new(
         Code::ChangeInProgress,
@@ -117,7 +117,7 @@ fn turn_of(request: &UpdateRequest, first: &Waiting, now: DateTime<Utc>) -> Fail
     .retryable(true)
 }
 
-/// The ledger was not written on any attempt. Where nobody else wrote to it meanwhile, whoever tries again meets the same.
+/// The ledger could not be written on any attempt. If nobody else wrote to it meanwhile, a retry meets the same problem.
 pub(super) fn never_written(request: &UpdateRequest, why: &str) -> Failure {
     Failure::new(
         Code::ChangeInProgress,
@@ -145,7 +145,7 @@ pub(super) fn always_moved(request: &UpdateRequest, head: Option<&Head>, why: &s
     .retryable(true)
 }
 
-/// What was read grew old each time while the change waited for its turn.
+/// Each time, what was read had grown old while the change waited for its turn.
 pub(super) fn always_old(request: &UpdateRequest) -> Failure {
     Failure::new(
         Code::ServiceUpdateFailed,
@@ -159,8 +159,8 @@ pub(super) fn always_old(request: &UpdateRequest) -> Failure {
     .retryable(true)
 }
 
-/// Another change began after the event: by the ledger, or else by the time `sent_at` that the event gives. `record` is what is known of
-/// that change.
+/// Another change began after the event was sent: according to the ledger, or else according to the time `sent_at` in the event. `record`
+/// is what is known of that change.
 pub(super) fn overtaken(
     request: &UpdateRequest,
     own: Option<&ChangeId>,
@@ -202,7 +202,7 @@ pub(super) fn held(
     )
 }
 
-/// The last push came again, and something else was deployed since.
+/// The last push is repeated, and something else was deployed since.
 pub(super) fn pushed_again(image: &ImageReference, tag: &str, by: &ChangeId) -> String {
     format!(
         "the last push of {} was this image under {tag}, too (change {by}), and something else was deployed since: pushed again, it undoes \
@@ -211,21 +211,21 @@ pub(super) fn pushed_again(image: &ImageReference, tag: &str, by: &ChangeId) -> 
     )
 }
 
-/// Who asked for a change, as far as its record says, behind the word for whether somebody vouches for the name: no name can stand in front
-/// of that one and say so of itself. As in the lists of the command line.
+/// Who asked for a change, as far as its record says, after the word that tells whether the name is verified. The word comes first, so that
+/// no name can pretend to be verified. The lists of the command line do the same.
 fn requested_by(record: Option<&Record>) -> String {
     let who = record.and_then(|record| Some((record.requested_by.as_deref()?, record.identity.as_str())));
     who.map(|(who, identity)| format!(", requested by [{identity}] {}", shown_text(who))).unwrap_or_default()
 }
 
-/// The event could not be noted.
+/// It could not be noted that the event was received.
 pub(super) fn not_noted(error: &LedgerError) -> String {
     format!(
         "That this event came could not be noted ({error}): sent again, it counts as new, whatever began meanwhile."
     )
 }
 
-/// `next`: when there is room for a further event of the caller.
+/// `next` is the time at which there is room for another event of the caller.
 pub(super) fn caller_throttled(caller: &str, limit: u32, next: DateTime<Utc>) -> Failure {
     Failure::new(
         Code::CallerThrottled,
@@ -267,7 +267,7 @@ pub(super) fn clock_unknown(request: &UpdateRequest) -> Failure {
     .retryable(true)
 }
 
-/// Whether an attempt began is not known.
+/// It is not known whether an attempt began.
 pub(super) fn start_unknown(key: &ServiceKey, lease: &Lease, error: &LedgerError) -> Failure {
     let failure = history_unavailable(key, error);
     if error.retryable() {
@@ -281,7 +281,7 @@ pub(super) fn start_unknown(key: &ServiceKey, lease: &Lease, error: &LedgerError
     }
 }
 
-/// Whether the account may be changed is not known: nobody is let in for that.
+/// It is not known whether the account may be changed: in that case, its role is not assumed.
 pub(super) fn allowed_accounts_unknown(role_arn: &str, account: &str, why: &str) -> Failure {
     Failure::new(
         Code::AssumeRoleFailed,
@@ -353,7 +353,7 @@ pub(super) fn describe_failed(key: &ServiceKey, error: &DescribeError) -> Failur
     failure.and(NOTHING_CHANGED)
 }
 
-/// The ledger could not be read or written, and nothing was touched.
+/// The ledger could not be read or written, and nothing was changed.
 pub(super) fn history_unavailable(key: &ServiceKey, error: &LedgerError) -> Failure {
     let what = format!("the history could not be read or written: {error}, for service {key}");
     Failure::new(Code::HistoryUnavailable, what)
@@ -390,7 +390,7 @@ pub(super) fn last_attempt(failure: Failure) -> Failure {
         .and(format!("It was attempt {}, the last one: send the event under a new key.", Attempt::LAST))
 }
 
-/// What a change set out to set was set by somebody else meanwhile.
+/// What a change set out to set was meanwhile set by somebody else.
 pub(super) fn changed_meanwhile(key: &ServiceKey, members: &[String]) -> Failure {
     Failure::new(
         Code::TaskDefinitionChanged,
@@ -413,7 +413,7 @@ pub(super) fn not_recorded(key: &ServiceKey) -> Failure {
     )
 }
 
-/// What the change deployed was ended by ECS or by somebody: it is not deployed again.
+/// What the change deployed was ended by ECS or by a person: it is not deployed again.
 pub(super) fn rolled_back_before(key: &ServiceKey, ended: &RolledBack) -> Failure {
     let RolledBack { deployment, reason, task_definition } = ended;
     let reason = one_line(reason.as_deref().unwrap_or("ECS gives no reason"));
@@ -436,7 +436,7 @@ pub(super) fn kept_until(until: DateTime<Utc>) -> String {
     )
 }
 
-/// What `restore: previous` means was undone before.
+/// What `restore: previous` refers to was already undone.
 pub(super) fn undone_already(change_id: &ChangeId, by: &ChangeId, before: Option<&ChangeId>) -> String {
     let next = before.map_or_else(
         || "no other change is there to be undone".to_owned(),
@@ -445,7 +445,7 @@ pub(super) fn undone_already(change_id: &ChangeId, by: &ChangeId, before: Option
     format!("change {change_id}, the last one, was undone already by restore {by}; {next}")
 }
 
-/// What `restore` names is not there.
+/// What `restore` names does not exist.
 pub(super) fn nothing_to_restore(key: &ServiceKey, change_id: Option<&ChangeId>) -> Failure {
     cannot_restore(
         key,
@@ -486,7 +486,7 @@ pub(super) fn rejected(code: Code, what: &str, error: &CallError) -> Failure {
     Failure::new(code, format!("{what}: {error}")).retryable(error.retryable()).by(fault(error))
 }
 
-/// ECS judges the values of an event: what it refuses is the caller's, unless it is a permission or a quota that lacks.
+/// ECS validates the values of an event: a refusal is the caller's fault, unless a permission or a quota is missing.
 fn fault(error: &CallError) -> Fault {
     let code = error.code.as_deref().unwrap_or_default();
     let lacks =
@@ -528,7 +528,7 @@ pub(super) fn done_so_far(done: &[String], is_known: bool) -> String {
     format!("Already done, and still so: {}.", done.join("; "))
 }
 
-/// What an earlier invocation of the same change did, by what the service was before it and is now.
+/// What an earlier invocation of the same change did, judged by what the service was before the change and is now.
 pub(super) fn done_earlier(before: &RecordedState, now: &RecordedState) -> Vec<String> {
     let mut done = Vec::new();
     if before.state.task_definition_arn != now.state.task_definition_arn {
@@ -543,7 +543,7 @@ pub(super) fn done_earlier(before: &RecordedState, now: &RecordedState) -> Vec<S
     done
 }
 
-/// A failure before a change could go on that had begun in an earlier invocation.
+/// A failure that occurred before a change that had begun in an earlier invocation could continue.
 pub(super) fn of_begun(mut failure: Failure, admission: &Admission) -> Failure {
     if let Admission::Continue(progress) = admission {
         let instead = format!(
@@ -565,7 +565,7 @@ pub(super) fn service_updated(after: &Snapshot, before: &Service) -> String {
     format!("the service was updated and runs {}{deployment}", now.task_definition_arn().unwrap_or("as asked"))
 }
 
-/// AWS took the change, and the ledger does not say so yet.
+/// AWS accepted the change, but the ledger does not say so yet.
 pub(super) fn result_not_recorded(error: &LedgerError, after: &RecordedState) -> Failure {
     Failure::new(
         Code::HistoryUnavailable,
@@ -585,7 +585,7 @@ pub(super) fn failure_not_recorded(error: &LedgerError) -> String {
     )
 }
 
-/// At most ten of them.
+/// Lists at most ten names.
 pub(super) fn listed<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
     let names: Vec<&str> = names.into_iter().map(String::as_str).collect();
     match names.get(..10) {

@@ -4,9 +4,9 @@
 //! session + position ─▶ snapshot ─▶ plan ─▶ turn ─▶ STARTED ─▶ apply ─▶ APPLIED or FAILED ─▶ wait
 //! ```
 //!
-//! Everything that is decided is decided by pure code elsewhere ([`domain::plan`], [`domain::plan::continuation`], [`domain::ledger`]); this file
-//! puts the steps in their order. `begin` and `proceed` hold how an attempt begins, `turn` what it waits for before, `apply` what touches
-//! the target account, `lease` and `finish` what is written about it, `wait` what follows where the request waits for the end.
+//! All decisions are made by pure code elsewhere ([`domain::plan`], [`domain::plan::continuation`], [`domain::ledger`]); this file puts the
+//! steps in their order. `begin` and `proceed` contain how an attempt begins, `turn` what it waits for before that, `apply` the calls to
+//! the target account, `lease` and `finish` what is written about them, and `wait` what follows if the request waits for the end.
 
 mod apply;
 mod batch;
@@ -61,36 +61,36 @@ use crate::aws::rate_limit::RateLimiters;
 use crate::aws::sessions::{Sessions, session_name};
 use crate::outcomes::OutcomeRecorder;
 
-/// What one invocation of the function brings.
+/// The data of one invocation of the function.
 #[derive(Debug, Clone)]
 pub struct Invocation {
     /// Lambda request id; an asynchronous retry repeats it.
     pub request_id: String,
     /// When Lambda ends the invocation.
     pub deadline: DateTime<Utc>,
-    /// The function's ARN, as it was invoked.
+    /// The ARN by which the function was invoked.
     pub function: Option<FunctionArn>,
 }
 
 impl Invocation {
-    /// Who invoked the function, as far as its alias tells: idempotency keys belong to their caller.
+    /// Who invoked the function, as far as its alias shows: each idempotency key belongs to its caller.
     fn caller(&self) -> String {
         let qualifier = self.function.as_ref().and_then(|function| function.qualifier.as_deref());
         idempotency::caller(qualifier.unwrap_or(UNQUALIFIED))
     }
 
-    /// Whether somebody vouches for `requested_by`.
+    /// Whether the value of `requested_by` is verified.
     pub(crate) fn identity(&self) -> Identity {
         if self.is_verified() { Identity::Verified } else { Identity::Claimed }
     }
 
-    /// Whether the API door vouches for `requested_by`: it alone may invoke the function by this alias.
+    /// Whether the API vouches for `requested_by`: only the API may invoke the function by this alias.
     pub(crate) fn is_verified(&self) -> bool {
         self.function.as_ref().and_then(|function| function.qualifier.as_deref()) == Some(VERIFIED_ALIAS)
     }
 }
 
-/// One request, and what it is worked on with.
+/// One request, and what is needed to work on it.
 #[derive(Clone, Copy)]
 struct Work<'a> {
     request: &'a UpdateRequest,
@@ -100,17 +100,17 @@ struct Work<'a> {
     key_id: &'a str,
 }
 
-/// What changes services. Time and randomness come from outside.
+/// Changes services. The time and random bytes are passed in.
 pub struct Updater {
     config: Config,
     shared: SdkConfig,
     sessions: Sessions,
     outcomes: OutcomeRecorder,
     registries: Registries,
-    /// The only accounts that are changed, where there are such.
+    /// The only accounts that are changed, if they are restricted.
     allowed: Option<Setting<AllowedAccounts>>,
     limits: RateLimiters,
-    /// The key of what is hidden in records, once a change needs it.
+    /// The key of the hidden values in records, once a change needs it.
     hidden: OnceCell<HiddenKey>,
     clock: fn() -> DateTime<Utc>,
     random: fn() -> [u8; 10],
@@ -130,16 +130,16 @@ impl Updater {
         Self { config, shared, sessions, outcomes, registries, allowed, limits, hidden, clock, random }
     }
 
-    /// Reads settings that are kept elsewhere, so that the first event does not wait for them. Where they cannot be read, the first
-    /// event says so.
+    /// Reads settings that are kept elsewhere, so that the first event does not wait for them. If they cannot be read, the first event
+    /// reports it.
     pub async fn read_settings(&self) {
         if let Some(allowed) = &self.allowed {
-            // A failure is logged where it happens.
+            // A failure is logged where it occurs.
             let _ = allowed.at((self.clock)()).await;
         }
     }
 
-    /// Does what `request` asks.
+    /// Does what `request` asks for.
     ///
     /// # Errors
     ///
@@ -170,13 +170,13 @@ impl Updater {
         &self.outcomes.store
     }
 
-    /// The key of what is hidden in records, read or made once.
+    /// The key of the hidden values in records, read or created once.
     async fn hidden_key(&self) -> Result<&HiddenKey, LedgerError> {
         self.hidden.get_or_try_init(|| self.store().hidden_key()).await
     }
 
-    /// What records keep of a service, what may be secret as keyed hashes. Where the key cannot be read, a word stands there, which equals
-    /// nothing.
+    /// What records keep of a service, with values that may be secret as keyed hashes. If the key cannot be read, the record contains a
+    /// word in place of each such value, which equals nothing.
     async fn recorded(&self, service: &ServiceKey, snapshot: &Snapshot, container: Option<&str>) -> RecordedState {
         let mut recorded = snapshot.recorded(container);
         if !recorded.service.values().any(holds_secrets) {
@@ -191,7 +191,7 @@ impl Updater {
         recorded
     }
 
-    /// What an attempt at a change has in common in all its records.
+    /// The facts that all records of an attempt at a change share.
     fn facts(
         work: Work<'_>,
         change_id: ChangeId,
@@ -218,7 +218,7 @@ impl Updater {
     }
 }
 
-/// What a request is besides its service.
+/// What identifies a request besides its service.
 fn event(request: &UpdateRequest) -> EventFacts<'_> {
     EventFacts { hash: &request.event_hash, sent_at: request.sent_at }
 }
@@ -228,7 +228,7 @@ fn key_id(request: &UpdateRequest, invocation: &Invocation) -> String {
     KeyItem::id(&invocation.caller(), key, &request.service_key)
 }
 
-/// Who asks: whom the event names, or else nobody but its key.
+/// The caller: the requester that the event names, or else only the event's key.
 fn caller(request: &UpdateRequest, invocation: &Invocation, key_id: &str) -> String {
     let requested_by = request.requested_by.as_deref();
     let named = requested_by.map(|name| caller_id(&invocation.caller(), name, &request.service_key));
@@ -236,7 +236,7 @@ fn caller(request: &UpdateRequest, invocation: &Invocation, key_id: &str) -> Str
 }
 
 fn asker<'a>(request: &UpdateRequest, caller: &'a str, key: &'a str) -> Asker<'a> {
-    // A key alone does not say that anybody comes again with it: turns of those who do not would leave services idle. And what a push
-    // sends comes again after a minute, when its turn would be over.
+    // A key alone does not show that anybody will retry with it: turns of callers that never return would leave services idle. And an event
+    // that a push sends is retried after a minute, when its turn would be over.
     Asker { caller, key, may_wait: request.requested_by.is_some() && request.pushed_tag.is_none() }
 }

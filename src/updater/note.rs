@@ -1,4 +1,4 @@
-//! What is noted of an event that was refused, so that the same event, sent again, is known.
+//! What is noted of an event that was refused, so that the same event is recognized if it is sent again.
 
 use std::time::Duration;
 
@@ -18,17 +18,17 @@ use super::{Invocation, Updater, asker, caller, event, messages};
 use crate::aws::ledger_store::Measured;
 use crate::commit::{Bound, Decision, commit};
 
-/// How long the note of an event that failed may take: its caller waits for the failure.
+/// How long the note of a failed event may take: its caller waits for the failure.
 pub(super) const NOTE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How often it is written in that time.
+/// How often the write is attempted in that time.
 const NOTE_TRIES: u32 = 3;
 
-/// How long it may take to note that the caller of an event waits: it gets the same answer without.
+/// How long it may take to note that the caller of an event waits: the caller gets the same answer without the note.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Updater {
-    /// Notes an event that failed before a change began; where that could not be, the failure says so.
+    /// Notes an event that failed before a change began. If it could not be noted, the failure says so.
     pub(super) async fn noted(
         &self,
         stop: ChangeError,
@@ -41,7 +41,7 @@ impl Updater {
             return (stop, Note::Stands);
         }
         match self.note(request, invocation, read, key_id).await {
-            // What is refused may be the work of the same event elsewhere, which its key told nothing of when it was read.
+            // The refusal may be caused by the same event, processed elsewhere, of which its key showed nothing when it was read.
             Ok(Note::Stands)
                 if stop.is_final()
                     && read.position.key.is_some()
@@ -50,15 +50,15 @@ impl Updater {
                 (stop, Note::Moved)
             }
             Ok(noted) => (stop, noted),
-            // Its key is known by now, whatever it says: it is looked at again.
+            // By now, the key exists, whatever it says: it is read again.
             Err(LedgerError::Conflict(_)) => (stop, Note::Moved),
-            // The same where nothing could be noted, which would have told.
+            // The same holds if nothing could be noted: the note would have shown it.
             Err(_) if stop.is_final() && self.has_begun_since(request, read, key_id).await => (stop, Note::Moved),
             Err(error) => (stop.map(|failure| failure.and(messages::not_noted(&error))), Note::Stands),
         }
     }
 
-    /// Whether a change of this key began after it was read. Where that cannot be read, it is as it was.
+    /// Whether a change of this key began after the key was read. If that cannot be read, the answer is no.
     pub(super) async fn has_begun_since(&self, request: &UpdateRequest, read: &Standing, key_id: &str) -> bool {
         let progress = |position: &LedgerState| position.key.as_ref().and_then(KeyItem::progress).cloned();
         if progress(&read.position).is_some() {
@@ -68,8 +68,8 @@ impl Updater {
         now.is_ok_and(|now| now.is_ok_and(|now| progress(&now.value.position).is_some()))
     }
 
-    /// Notes that an event came, with what had begun by then, unless its key knows of it, or its own time tells what came after it: a
-    /// mark would forget that.
+    /// Notes that an event was received, together with the change that had begun by then; unless its key already knows the event, or the
+    /// event's own time shows which change came after it, because a mark would lose that.
     pub(super) async fn note(
         &self,
         request: &UpdateRequest,
@@ -83,14 +83,14 @@ impl Updater {
         if position.key(now).is_some() || is_overtaken {
             return Ok(Note::Stands);
         }
-        // With what had begun when the event was first seen, however late it is written.
+        // Together with the change that had begun when the event was first seen, however late the note is written.
         let caller = caller(request, invocation, key_id);
         let first = read.before(&asker(request, &caller, key_id), now).map(|first| first.key.as_str());
         let to = KeyItem::seen(key_id, &request.event_hash, position.begun().cloned(), now).letting_go_first(first);
         let bound = Bound::new(NOTE_TRIES, Instant::now() + NOTE_TIMEOUT);
         let read = async || self.store().read(&request.service_key, key_id).await.map(|read| read.value.position);
         let noted = commit(self.store(), self.random, bound, Some(position.clone()), read, |known: &LedgerState| {
-            // The first one counts.
+            // The first note counts.
             if let Some(key) = known.key(now) {
                 return Ok(Decision::Done(if *key == to { Note::Stands } else { Note::Moved }));
             }
@@ -101,8 +101,8 @@ impl Updater {
         tokio::time::timeout(NOTE_TIMEOUT, noted).await.unwrap_or_else(|_| late())
     }
 
-    /// Notes that whoever asks was refused for a lease, so that its turn comes next. Where that cannot be, it comes as before: the answer
-    /// is the same, and a clock that is not known to be right notes nothing.
+    /// Notes that the caller was refused because of a lease, so that the caller gets the next turn. If it cannot be noted, the caller
+    /// competes as before: the answer is the same. An environment whose clock is not known to be right notes nothing.
     pub(super) async fn queue_up(
         &self,
         request: &UpdateRequest,
@@ -117,7 +117,7 @@ impl Updater {
         let writes = [Write::Queue { service: service.clone(), to }];
         match tokio::time::timeout(QUEUE_TIMEOUT, self.store().write(&writes)).await {
             Ok(Ok(())) => {}
-            // Another one was noted at the same time: the next refusal notes this one.
+            // Another caller was noted at the same time: the next refusal notes this one.
             Ok(Err(LedgerError::Conflict(why))) => tracing::debug!(%service, "who waits was not noted: {why}"),
             Ok(Err(error)) => tracing::warn!(%service, "who waits for the service could not be noted: {error}"),
             Err(_) => tracing::warn!(%service, "who waits for the service could not be noted in time"),
@@ -128,8 +128,8 @@ impl Updater {
 /// What became of the note of an event that failed before a change began.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Note {
-    /// It stands, or is not needed.
+    /// The note is written, or is not needed.
     Stands,
-    /// Somebody else has written under the key since it was read.
+    /// Somebody else has written to the key since it was read.
     Moved,
 }

@@ -1,4 +1,4 @@
-//! A further attempt at a change that began in an earlier one: it goes on with that change, from what is left of it.
+//! A further attempt at a change that began in an earlier one: it continues that change with what is left of it.
 
 use std::sync::Arc;
 
@@ -33,15 +33,15 @@ use super::turn::{Revision, Turn};
 use super::{Updater, Work, caller, messages};
 use crate::aws::ecs::DescribeError;
 
-/// What the first attempt at a change wrote down.
+/// What the first attempt at a change recorded.
 struct First {
     record: Record,
     before: RecordedState,
 }
 
 impl Updater {
-    /// Takes up a change of this key that has no final answer: `BEFORE` is that of its first `STARTED`, and what it already
-    /// did is not done again.
+    /// Resumes a change of this key that has no final answer: `BEFORE` is taken from its first `STARTED` record, and what the change
+    /// already did is not done again.
     pub(super) async fn proceed(
         &self,
         work: Work<'_>,
@@ -126,7 +126,7 @@ impl Updater {
         Ok(Attempt::Ended(Box::new(ended.map_err(ChangeError::Failed)?)))
     }
 
-    /// The last attempt that a change may have ended before it did: the change is closed, and its key answers so.
+    /// The last attempt that a change may have ended before the change did: the change is closed, and its key answers accordingly.
     async fn give_up(
         &self,
         work: Work<'_>,
@@ -153,7 +153,8 @@ impl Updater {
         Ok(First { record, before })
     }
 
-    /// The plan of the change for the service as it is now, and for the service as it was before, of which the revision is what it wants.
+    /// The plan of the change for the service as it is now, and the plan for the service as it was before: the revision of the second plan
+    /// is the one that the change wants.
     async fn planned_again(
         &self,
         target: &AccountClients,
@@ -251,7 +252,7 @@ impl Updater {
         })
     }
 
-    /// A deployment of what the change wants that ECS, or somebody, ended since the change began.
+    /// A deployment of what the change wants that was ended by ECS, or by somebody, after the change began.
     async fn rolled_back(
         &self,
         target: &AccountClients,
@@ -272,13 +273,14 @@ impl Updater {
         let between = (since - chrono::Duration::seconds(5), (self.clock)() + chrono::Duration::minutes(1));
         let listed = match target.ecs.list_service_deployments(service, between).await {
             Ok(listed) => listed,
-            // The target role's template gives the right: without an answer it is not known whether ECS took back what this would deploy again.
+            // The target role's template grants this permission. Without an answer, it is not known whether ECS rolled back what this
+            // attempt would deploy again.
             Err(error) if error.denied() => return Err(failed(error).retryable(true)),
-            // Where ECS does not know the call, the service alone has to do.
+            // If ECS does not know the call, what the service shows has to be enough.
             Err(error) if !error.retryable() => return Ok(None),
             Err(error) => return Err(failed(error)),
         };
-        // What a deployment that ended badly had deployed has to be known: it could be this change's own.
+        // It has to be known what each deployment that ended badly had deployed: it could be this change's own deployment.
         for listed in listed.iter().filter(|listed| listed.ended_badly()) {
             let Some(revision) = listed.revision() else { continue };
             let arn = target.ecs.task_definition_of_revision(revision).await.map_err(failed)?;
@@ -296,7 +298,7 @@ impl Updater {
     }
 }
 
-/// What no reason of ECS shows: what may be secret in the service and what it runs, and in what was deployed.
+/// What no reason of ECS may show: values that may be secret in the service and what it runs, and in what was deployed.
 fn mask(now: &Snapshot, deployed: &TaskDefinition) -> Mask {
     let runs = now.task_definition.as_deref().map(TaskDefinition::document);
     let documents = [runs, Some(deployed.document()), Some(now.service.document())];

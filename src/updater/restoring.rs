@@ -1,4 +1,4 @@
-//! What a request restores, found before its plan is made.
+//! Finds what a request restores, before its plan is made.
 
 use std::collections::BTreeMap;
 
@@ -21,16 +21,16 @@ use crate::aws::ecs::DescribeError;
 
 /// What a request restores.
 pub(super) enum Restoring {
-    /// Nothing: it is no restore.
+    /// Nothing: the request is not a restore.
     No,
-    /// This.
+    /// The state before this change.
     Yes(Box<RestoreNotes>),
-    /// What it means is undone already; the note says by what.
+    /// What the request refers to is already undone; the note says by what.
     Undone(String),
 }
 
 impl Restoring {
-    /// The change whose before it puts back.
+    /// The change whose state before it is put back.
     pub(super) fn change_id(&self) -> Option<&ChangeId> {
         match self {
             Self::Yes(restore) => Some(&restore.change_id),
@@ -38,7 +38,7 @@ impl Restoring {
         }
     }
 
-    /// The plan of a request with it.
+    /// The plan of a request with this restore.
     pub(super) fn plan(&self, request: &UpdateRequest, snapshot: &Snapshot) -> Plan {
         match self {
             Self::No => plan::plan(request, snapshot, None),
@@ -49,7 +49,7 @@ impl Restoring {
 }
 
 impl Updater {
-    /// What the request's `restore` puts back; `known` is the change that its `STARTED` record names.
+    /// What the request's `restore` puts back. `known` is the change that the request's `STARTED` record names.
     pub(super) async fn restoring(
         &self,
         target: &AccountClients,
@@ -78,7 +78,7 @@ impl Updater {
                 match target.definition(arn).await {
                     Ok(definition) if definition.is_active => OldDefinition::Active(definition),
                     Ok(definition) => OldDefinition::Inactive(definition),
-                    // So ECS answers where it no longer has a revision.
+                    // This is how ECS answers if it no longer has a revision.
                     Err(error) if error.has_code(&["ClientException"]) => OldDefinition::Gone,
                     Err(error) => return Err(messages::describe_failed(key, &DescribeError::Call(error))),
                 }
@@ -93,8 +93,8 @@ impl Updater {
         Ok(Restoring::Yes(Box::new(RestoreNotes { change_id, before, definition, hidden })))
     }
 
-    /// Refuses what a push would bring where that would undo a restore. Gives a note where it is the last push again, that sets images alone
-    /// (`only_images`), and something else was deployed since: then there is nothing to do.
+    /// Refuses a push that would undo a restore. Returns a note if the push repeats the last one, sets only images (`only_images`), and
+    /// something else was deployed since: then there is nothing to do.
     pub(super) async fn keeps_restores(
         &self,
         request: &UpdateRequest,
@@ -118,7 +118,7 @@ impl Updater {
         Ok(again.pop().filter(|_| only_images && again.len() + 1 == images))
     }
 
-    /// What stands of a change: its first `STARTED`, or the only record of what has none.
+    /// The record on which a restore of a change is based: its first `STARTED`, or the only record of a change that has none.
     async fn past(&self, key: &ServiceKey, change_id: &ChangeId) -> Result<Option<RestoreSource>, LedgerError> {
         for place in [RecordPlace::STARTED, RecordPlace::RESULT] {
             let record = RecordKey::new(change_id.clone(), place);

@@ -1,4 +1,4 @@
-//! The session in a target account, for exactly the services that it is for.
+//! The session in a target account, restricted to exactly the services that it is for.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::aws::ecs::Ecs;
 use crate::aws::sessions::{SessionRequest, session_name, source_identity};
 
 impl Updater {
-    /// A session for the service of `request` alone.
+    /// A session that is restricted to the service of `request`.
     pub(super) async fn session(
         &self,
         request: &UpdateRequest,
@@ -24,7 +24,7 @@ impl Updater {
         opened.map_err(|refused| refused.failure)
     }
 
-    /// A session that may change these services, all of one account.
+    /// A session that may change these services, all of which are in one account.
     pub(super) async fn open_session(
         &self,
         services: &[&ServiceKey],
@@ -60,7 +60,7 @@ impl Updater {
         Ok(SharedCredentialsProvider::new(session))
     }
 
-    /// The account and region of a service through a session.
+    /// Clients for the account and region of a service, through a session.
     pub(super) fn target(
         &self,
         key: &ServiceKey,
@@ -75,10 +75,10 @@ impl Updater {
     }
 }
 
-/// A session that was not to be had.
+/// Why a session could not be opened.
 pub(super) struct SessionError {
     pub(super) failure: Failure,
-    /// Fewer services might do.
+    /// Whether a session for fewer services might be possible.
     pub(super) is_too_large: bool,
 }
 

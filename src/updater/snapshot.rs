@@ -1,4 +1,4 @@
-//! What a service is, read as late as its change needs it.
+//! The state of a service, read as late as its change needs it.
 
 use chrono::{DateTime, Utc};
 use domain::call_error::CallError;
@@ -19,7 +19,7 @@ use crate::aws::ecs::DescribeError;
 pub(super) const FRESH: chrono::Duration = chrono::Duration::seconds(10);
 
 impl Updater {
-    /// What the service is now; `seen` is what it was shortly before, as far as somebody looked.
+    /// The current state of the service. `seen` is its state shortly before, if it was already described.
     pub(super) async fn look(
         &self,
         target: &AccountClients,
@@ -51,8 +51,8 @@ impl Updater {
         Ok(Looked { snapshot: Snapshot { service, task_definition }, at: seen.at })
     }
 
-    /// Asks what the service's deployment replaced and whether it is a rollback, where a change that sets no revision, or forces a deployment, may
-    /// have started it: what it runs does not tell.
+    /// Asks what the service's deployment replaced and whether it is a rollback, if a change that sets no revision, or that forces a
+    /// deployment, may have started it: in that case, what the deployment runs does not tell.
     pub(super) async fn look_at_primary(
         target: &AccountClients,
         service: &mut Service,
@@ -69,7 +69,8 @@ impl Updater {
         Ok(())
     }
 
-    /// The service with what only its revision shows, where the event names something of that. Where ECS does not tell, the plan says so.
+    /// The service with the parameters that only its revision shows, if the event names one of them. If ECS does not tell, the plan says
+    /// so.
     async fn with_revision(target: &AccountClients, request: &UpdateRequest, service: Service) -> Service {
         let is_named = IN_REVISION.iter().any(|name| request.parameters.contains_key(*name));
         let Some(arn) = service.service_revision().filter(|_| is_named) else { return service };
@@ -83,8 +84,9 @@ impl Updater {
         }
     }
 
-    /// The same, behind what the change before it deployed, as its ledger tells: ECS is eventually consistent, and a plan by an older
-    /// description would bring back what that change replaced. Where ECS goes on showing something else, somebody else did that.
+    /// Like `look`, but waits until ECS shows what the previous change deployed according to the ledger: ECS is eventually consistent, and
+    /// a plan from an older description would bring back what that change replaced. If ECS keeps showing something else, somebody else
+    /// deployed that.
     pub(super) async fn look_behind(
         &self,
         head: Option<&Head>,
@@ -105,13 +107,13 @@ impl Updater {
     }
 }
 
-/// A service as it was described at some time.
+/// A service as it was described at a certain time.
 pub(super) struct Described {
     pub(super) service: Result<Service, DescribeError>,
     pub(super) at: DateTime<Utc>,
 }
 
-/// A service as it is, and since when that is known.
+/// The state of a service, and the time from which it is known.
 pub(super) struct Looked {
     pub(super) snapshot: Snapshot,
     pub(super) at: DateTime<Utc>,

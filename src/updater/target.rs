@@ -1,5 +1,5 @@
-//! One target account and region as an invocation sees it: its ECS through a session, no faster than its buckets allow,
-//! and the task definitions that several services share.
+//! One target account and region from the point of view of an invocation: its ECS through a session, called no faster than its buckets
+//! allow, and the task definitions that several services share.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ use tokio::sync::{OnceCell, OwnedMutexGuard};
 use crate::aws::ecs::Ecs;
 use crate::aws::rate_limit::{AccountLimits, ApiBucket};
 
-/// What a change does its calls through.
+/// What a change uses for its calls.
 #[derive(Debug, Clone)]
 pub(super) struct AccountClients {
     pub ecs: Ecs,
@@ -35,8 +35,8 @@ impl AccountClients {
         self.ecs.describe_task_definition(arn_or_family).await
     }
 
-    /// The revision that registering `document` makes, where another service's change of this invocation made it. Else the right to make it,
-    /// once nobody else has it: who fails hands it on.
+    /// The revision that registering `document` creates, if the change of another service in this invocation has registered it. Otherwise
+    /// the right to register it, once nobody else holds that right: a holder that fails passes it on.
     pub(super) async fn claim(&self, family: &str, document: &str) -> Claim {
         let what = format!("{family} {}", hex(&Sha256::digest(document)));
         let registered = {
@@ -51,21 +51,21 @@ impl AccountClients {
     }
 }
 
-/// What became of a claim to a revision.
+/// The result of a claim to a revision.
 #[derive(Debug)]
 pub(super) enum Claim {
-    /// It is registered.
+    /// The revision is registered.
     Registered(Arc<TaskDefinition>),
-    /// Whoever claims it registers it.
+    /// The claimant has to register it.
     Lead(Leader),
 }
 
-/// The right to register a revision that others wait for. Dropped without one, the next of them has it.
+/// The right to register a revision that others wait for. If it is dropped without a registration, the next waiting claimant gets it.
 #[derive(Debug)]
 pub(super) struct Leader(OwnedMutexGuard<Option<Arc<TaskDefinition>>>);
 
 impl Leader {
-    /// It is registered: for all who wait.
+    /// The revision is registered: passes it to all that wait.
     pub(super) fn registered(mut self, definition: &Arc<TaskDefinition>) {
         *self.0 = Some(Arc::clone(definition));
     }
@@ -83,19 +83,19 @@ pub(super) struct Definitions {
 }
 
 impl Definitions {
-    /// The change, or another of its event, was tried before: what is about to be registered may be there already.
+    /// The change, or another change of its event, was tried before: what is about to be registered may already exist.
     pub(super) fn mark_retried(&self) {
         self.may_already_be_registered.store(true, Ordering::Relaxed);
     }
 
-    /// Whether what is to be registered may be there already.
+    /// Whether what is to be registered may already exist.
     pub(super) fn may_already_be_registered(&self) -> bool {
         self.may_already_be_registered.load(Ordering::Relaxed)
     }
 }
 
-/// Makes it once for all who want the same at the same time or later. Where it fails, the next one tries again: the
-/// failure may be that of one session.
+/// Makes a value once for all that want the same value at the same time or later. If it fails, the next caller tries again: the failure may
+/// belong to one session only.
 async fn shared<E>(
     shared: &Shared,
     what: &str,

@@ -1,4 +1,4 @@
-//! The turn of a change: what it has to have before it takes the lease, so that nobody holds a service while it only waits.
+//! The turn of a change: what it must have before it takes the lease, so that nobody holds a service while only waiting.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::permit::ConcurrencyPermit;
 use super::target::{AccountClients, Claim, Leader};
 use crate::aws::rate_limit::ApiBucket;
 
-/// The tokens that a change took. What moved before it began does not take them again.
+/// The tokens that a change took. If the ledger changed before the change began, it does not take them again.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
     taken: Vec<ApiBucket>,
@@ -19,17 +19,17 @@ pub(super) struct Turn {
 /// How a change gets its revision.
 #[derive(Debug)]
 pub(super) enum Revision {
-    /// It needs no new one.
+    /// The change needs no new revision.
     None,
-    /// Another service's change registered it.
+    /// The change of another service registered it.
     Shared(Arc<TaskDefinition>),
-    /// It registers it itself, for all who want the same.
+    /// The change registers it itself, for all that want the same revision.
     Lead(Leader),
 }
 
 impl Turn {
-    /// Waits until the change's turn has come: until the revision that it shares with others is registered, and the tokens of all its
-    /// mutating calls are there; none where that takes longer than `longest`. Meanwhile another change has its place.
+    /// Waits for the turn of the change: until the revision that it shares with others is registered, and the tokens for all its mutating
+    /// calls are available; none if that takes longer than `longest`. Meanwhile another change uses its place.
     pub(super) async fn take(
         &mut self,
         target: &AccountClients,
@@ -61,7 +61,7 @@ impl Turn {
     }
 }
 
-/// The mutating calls that a change makes where nothing fails.
+/// The mutating calls that a change makes if nothing fails.
 fn calls(update: &Update, registers: bool) -> Vec<ApiBucket> {
     let tags = [!update.tags.set.is_empty(), !update.tags.remove.is_empty()].into_iter().filter(|call| *call);
     let calls = tags.map(|_| ApiBucket::TagResource);

@@ -1,4 +1,4 @@
-//! After a change: its deployment, followed to its end. Nothing is leased meanwhile.
+//! After a change: follows its deployment to its end. No lease is held meanwhile.
 
 use std::time::Duration;
 
@@ -22,15 +22,16 @@ use crate::aws::sessions::session_name;
 use crate::commit::{Bound, Decision, commit};
 use crate::outcomes::{OutcomeToRecord, RecordResult, RecordedBy};
 
-/// The time that is kept back before the invocation's end, to record an outcome and to answer.
+/// The time that is reserved before the end of the invocation, to record an outcome and to answer.
 const RESERVE: Duration = Duration::from_secs(6);
-/// How long who does not wait, since another one does, looks at the deployment.
+/// How long an invocation looks at the deployment if it does not wait because another invocation does.
 const LOOK: Duration = Duration::from_secs(5);
-/// How often it is tried to say in the state table that this invocation waits, and for how long at the most.
+/// How often this invocation tries to write to the state table that it waits, and for how long at most.
 const MARK: (u32, Duration) = (3, Duration::from_secs(5));
 
-/// When the deployment was created, as far as the answer tells, where the state table does not: by ECS's own time of its last update. The time
-/// of the answer is later, and by another clock, so that its service deployment would be taken for one of a deployment before it.
+/// When the deployment was created, as far as the answer tells, for the case that the state table does not: ECS's own time of the last
+/// update. The time of the answer is later, and from another clock, so that the service deployment would be taken for that of an earlier
+/// deployment.
 fn updated_at(response: &Response) -> Option<DateTime<Utc>> {
     let body = &response.body;
     let mut times = [body.after.updated_on.as_deref(), Some(body.timestamp.as_str())].into_iter().flatten();
@@ -38,7 +39,7 @@ fn updated_at(response: &Response) -> Option<DateTime<Utc>> {
 }
 
 impl Updater {
-    /// Follows the deployment that a change started, where the request waits for it, and answers how it ended.
+    /// Follows the deployment that a change started, if the request waits for it, and answers how it ended.
     pub(super) async fn wait(
         &self,
         request: &UpdateRequest,
@@ -69,7 +70,7 @@ impl Updater {
         let now = (self.clock)();
         let end = until(now, request.wait_seconds, invocation.deadline);
         let mut looker = DeploymentWatcher::new(&target.ecs, &target.limits, &request.service_key, followed).patient();
-        // Who made the change said with its answer that he waits.
+        // The invocation that made the change stored with its answer that it waits.
         if response.body.replayed
             && let Some(other) = self.other_waiter(request, &key_id, position, mark(end, (self.random)()), end).await
         {
@@ -96,8 +97,8 @@ impl Updater {
         }
     }
 
-    /// This invocation follows the deployment no longer, before its time: whoever sends the event again waits at once. Where that cannot be
-    /// written, he is told that somebody waits, until the time is over.
+    /// This invocation stops following the deployment before its time is over: a caller that sends the event again can wait at once. If
+    /// that cannot be written, the caller is told that another invocation waits, until the time is over.
     async fn waits_no_longer(&self, request: &UpdateRequest, key_id: &str) {
         let bound = Bound::new(MARK.0, Instant::now() + MARK.1);
         let read = async || self.store().read(&request.service_key, key_id).await.map(|read| read.value.position);
@@ -112,8 +113,8 @@ impl Updater {
         }
     }
 
-    /// Until when another invocation follows the deployment of this key's change already; none where this one does from now on, which its
-    /// `mark` says. Where that cannot be read or written, two follow it: that costs calls, and nothing else.
+    /// Until when another invocation already follows the deployment of this key's change; none if this invocation follows it from now on,
+    /// which its `mark` states. If that cannot be read or written, two invocations follow it, which costs calls and nothing else.
     async fn other_waiter(
         &self,
         request: &UpdateRequest,
@@ -129,13 +130,13 @@ impl Updater {
             let key = position.key(now).filter(|key| key.progress().is_some());
             let Some(key) = key else { return Ok(Decision::Done(None)) };
             Ok(match key.waiter(now) {
-                // Its own mark, of which the answer was lost.
+                // Its own mark, for which the answer was lost.
                 Some(until) if rfc3339(until) == rfc3339(mark) => Decision::Done(None),
                 Some(until) => Decision::Done(Some(until)),
                 None => Decision::Write(vec![Write::Waiter { key: key.clone(), until: mark }], None),
             })
         });
-        // Nothing of it goes into the time that is kept back for the answer.
+        // This must not use any of the time that is reserved for the answer.
         let left = (end - (self.clock)()).to_std().unwrap_or_default();
         let late = || Err(LedgerError::Time("no time was left".to_owned()));
         tokio::time::timeout(left, marked).await.unwrap_or_else(|_| late()).unwrap_or_else(|error| {
@@ -197,18 +198,19 @@ impl Updater {
     }
 }
 
-/// The time until which an invocation that waits until `end` says that it waits: up to a second before, at random, since it knows its mark
-/// again by it, and others begin to wait within the same millisecond.
+/// The time until which an invocation that waits until `end` states that it waits. It is up to a second earlier, at random, because the
+/// invocation recognizes its own mark by it, and others may begin to wait within the same millisecond.
 fn mark(end: DateTime<Utc>, random: [u8; 10]) -> DateTime<Utc> {
     end - chrono::Duration::milliseconds(i64::from(u16::from_be_bytes([random[0], random[1]]) % 1000))
 }
 
-/// Whether there is a deployment to wait for, or to say that there is none.
+/// Whether there is a deployment to wait for, or the answer has to say that there is none.
 pub(super) fn waits(request: &UpdateRequest, response: &Response) -> bool {
     request.wait_seconds > 0 && response.body.status == Status::Applied
 }
 
-/// Until when an invocation waits at the latest that begins to do so `now`: who died meanwhile keeps nobody from waiting for longer.
+/// Until when an invocation that begins to wait at `now` waits at the latest: an invocation that died meanwhile does not prevent others
+/// from waiting after this time.
 pub(super) fn until(now: DateTime<Utc>, wait_seconds: u16, deadline: DateTime<Utc>) -> DateTime<Utc> {
     (now + chrono::Duration::seconds(wait_seconds.into())).min(deadline - RESERVE)
 }

@@ -1,7 +1,7 @@
 //! Amazon ECS: services and task definitions of any account and region, kept as raw JSON.
 //!
-//! Task definitions stay the text that was sent, so that a test sees what a typed stub would have lost or mended.
-//! By itself a deployment stays as it was started; with [`Cloud::live`] it has a life ([`deployments`]).
+//! Task definitions stay the text that was sent, so that a test sees what a typed stub would have lost or repaired. By
+//! default a deployment keeps the state in which it was started; with [`Cloud::live`] it has a life ([`deployments`]).
 
 mod definitions;
 mod deployments;
@@ -27,7 +27,7 @@ use crate::versions::Versions;
 use crate::{Clock, Site, seconds, sync};
 use quota::Buckets;
 
-/// Why a call is refused: the API's error code, and its message.
+/// The refusal of a call: the API's error code and its message.
 pub type Refusal = (&'static str, String);
 
 fn refusal<T>(code: &'static str, message: impl Into<String>) -> Result<T, Refusal> {
@@ -43,9 +43,9 @@ struct Place {
     families: BTreeMap<String, Vec<Revision>>,
     /// By ARN.
     service_deployments: BTreeMap<String, Versions<Value>>,
-    /// What each service revision has, by ARN.
+    /// The members of each service revision, by ARN.
     service_revisions: BTreeMap<String, Value>,
-    /// What UpdateService overlooks: parameters, and members of them behind a point.
+    /// What UpdateService ignores: parameters, and members of parameters after a point.
     overlooked: Vec<String>,
 }
 
@@ -53,22 +53,22 @@ struct Place {
 struct State {
     /// By account and region.
     places: BTreeMap<(String, String), Place>,
-    /// Regions an account has not enabled.
+    /// Regions that an account has not enabled.
     disabled: Vec<(String, String)>,
-    /// Lists of a definition come back in another order than they were registered in.
+    /// Lists of a definition are returned in another order than they were registered in.
     reorders: bool,
     deployments: u64,
-    /// Makes the numbers of deployments look as those of AWS do.
+    /// Makes the numbers of deployments look like those of AWS.
     salt: u64,
-    /// Deployments have ended when they are first looked at.
+    /// Deployments have ended by the time they are first looked at.
     ends_at_once: bool,
     /// Deployments have a life.
     lives: bool,
-    /// What was started since somebody asked.
+    /// What was started since this was last taken.
     started: Vec<Started>,
-    /// Events for `EventBridge` since somebody asked.
+    /// Events for `EventBridge` since they were last taken.
     events: Vec<Value>,
-    /// Where AWS's quotas are kept: what is left of them.
+    /// What is left of AWS's quotas, if they are enforced.
     buckets: Option<Buckets>,
     throttled: usize,
 }
@@ -83,7 +83,7 @@ pub struct Cloud {
 }
 
 impl Cloud {
-    /// An empty one, by this clock.
+    /// An empty one, with this clock.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         Self { state: Arc::default(), acting: Arc::default(), clock }
@@ -98,7 +98,7 @@ impl Cloud {
         f(state.places.entry((account.into(), region.into())).or_default())
     }
 
-    /// The account has not enabled the region.
+    /// From now on the account counts as one that has not enabled the region.
     pub fn disable(&self, account: &str, region: &str) {
         sync(&self.state).disabled.push((account.into(), region.into()));
     }
@@ -109,7 +109,7 @@ impl Cloud {
         sync(&self.state).reorders = true;
     }
 
-    /// From now on a deployment that is started has succeeded by the time anybody looks at it.
+    /// From now on a deployment that is started has succeeded by the time it is first looked at.
     pub fn end_at_once(&self) {
         sync(&self.state).ends_at_once = true;
     }
@@ -134,7 +134,7 @@ impl Cloud {
         sync(&self.state).throttled
     }
 
-    /// Registers a task definition, with its tags, outside of any call. Gives its ARN.
+    /// Registers a task definition with its tags, without a call. Returns its ARN.
     pub fn register(&self, site: &Site, document: &str, tags: Value) -> String {
         let (account, region) = (&site.account, &site.region);
         self.place(account, region, |place| definitions::register(place, account, region, document, tags).0)
@@ -146,7 +146,7 @@ impl Cloud {
         self.place(&site.account, &site.region, |place| place.families.get(family).cloned().unwrap_or_default())
     }
 
-    /// What `family:revision` or an ARN names.
+    /// The revision that `family:revision` or an ARN names.
     #[must_use]
     pub fn revision(&self, site: &Site, name: &str) -> Option<Revision> {
         self.place(&site.account, &site.region, |place| {
@@ -161,7 +161,8 @@ impl Cloud {
         });
     }
 
-    /// Creates the cluster, and in it a service as AWS describes one, for the test to change further.
+    /// Creates the cluster, and in it a service as AWS describes one. The test may change the service further in
+    /// `edit`.
     pub fn create_service(&self, site: &Site, task_definition: &str, edit: impl FnOnce(&mut Value)) {
         let deployment = self.next_deployment();
         let mut service = services::new_service(site, task_definition, &deployment, self.now());
@@ -174,7 +175,7 @@ impl Cloud {
         self.write(site, Some(service));
     }
 
-    /// The service, where there is one.
+    /// The service, if there is one.
     #[must_use]
     pub fn find(&self, site: &Site) -> Option<Value> {
         let name = (site.cluster.clone(), site.service.clone());
@@ -197,26 +198,26 @@ impl Cloud {
         self.place(&site.account, &site.region, |place| place.services.entry(name).or_default().set(now, service));
     }
 
-    /// Tags of the service, by key.
+    /// The tags of the service, by key.
     #[must_use]
     pub fn tags(&self, site: &Site) -> BTreeMap<String, String> {
         tag_map(&self.service(site)["tags"])
     }
 
-    /// Id of the service's PRIMARY deployment.
+    /// The id of the service's PRIMARY deployment.
     #[must_use]
     pub fn deployment(&self, site: &Site) -> String {
         self.service(site)["deployments"][0]["id"].as_str().expect("a deployment").to_owned()
     }
 
-    /// Changes a service as ECS, or somebody else, does.
+    /// Changes a service as ECS or somebody else would.
     pub fn edit(&self, site: &Site, edit: impl FnOnce(&mut Value)) {
         let mut service = self.service(site);
         edit(&mut service);
         self.write(site, Some(service));
     }
 
-    /// The service runs this revision, which has these members; and DescribeServices names it.
+    /// From now on the service runs this revision, which has these members, and DescribeServices names it.
     pub fn run_revision(&self, site: &Site, arn: &str, members: &Value) {
         self.reveal(site, arn, members);
         self.edit(site, |service| service["currentServiceRevisions"] = json!([{"arn": arn}]));
@@ -228,12 +229,12 @@ impl Cloud {
         });
     }
 
-    /// From now on UpdateService takes this parameter, or this member of one behind a point, and does nothing with it.
+    /// From now on UpdateService accepts this parameter, or this member of a parameter after a point, and ignores it.
     pub fn overlook(&self, site: &Site, name: &str) {
         self.place(&site.account, &site.region, |place| place.overlooked.push(name.to_owned()));
     }
 
-    /// The PRIMARY deployment comes to `rollout`.
+    /// The PRIMARY deployment reaches the state `rollout`.
     pub fn roll_out(&self, site: &Site, rollout: &str) {
         self.edit(site, |service| {
             service["deployments"][0]["rolloutState"] = rollout.into();
@@ -243,7 +244,7 @@ impl Cloud {
         });
     }
 
-    /// Another deployment takes over, as somebody else's UpdateService starts one. Gives its id.
+    /// Another deployment takes over, as if somebody else's UpdateService had started it. Returns its id.
     pub fn take_over(&self, site: &Site, rollout: &str, reason: &str) -> String {
         let id = self.next_deployment();
         let now = self.now();
@@ -257,7 +258,7 @@ impl Cloud {
         id
     }
 
-    /// From now on ECS tells this of a deployment's service deployment, whose number is that of the deployment.
+    /// From now on ECS reports this of a deployment's service deployment, which has the same number as the deployment.
     pub fn tell(&self, site: &Site, deployment_id: &str, status: &str, more: &Value) {
         let number = deployment_id.rsplit('/').next().expect("a number");
         let own = site.arn("service-deployment", Some(&format!("sd{number}")));
@@ -282,14 +283,14 @@ impl Cloud {
         });
     }
 
-    /// The service revision that a service deployment is of has this task definition.
+    /// Records that the service revision of a service deployment has this task definition.
     fn write_service_revision(&self, site: &Site, told: &Value, task_definition: &Value) {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let arn = text(&told["targetServiceRevision"]["arn"]);
         self.reveal(site, &arn, &json!({"taskDefinition": task_definition}));
     }
 
-    /// From now on the numbers of deployments are spread over the whole range, as those of AWS are.
+    /// From now on the numbers of deployments are spread over the whole range, like those of AWS.
     pub fn salt(&self, salt: u64) {
         sync(&self.state).salt = salt;
     }
@@ -309,17 +310,17 @@ impl Cloud {
     ///
     /// # Errors
     ///
-    /// Why ECS would refuse it.
+    /// The reason for which ECS would refuse it.
     pub fn act(&self, session: Option<&Session>, region: &str, action: &str, body: &str) -> Result<String, Refusal> {
         self.act_late(session, region, action, body, Duration::ZERO)
     }
 
-    /// Answers a call whose reads lag behind by `lag`: of services and their deployments, which are eventually
-    /// consistent.
+    /// Answers a call whose reads lag behind by `lag`. That concerns reads of services and their deployments, which are
+    /// eventually consistent.
     ///
     /// # Errors
     ///
-    /// Why ECS would refuse it.
+    /// The reason for which ECS would refuse it.
     pub fn act_late(
         &self,
         session: Option<&Session>,

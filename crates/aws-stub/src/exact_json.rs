@@ -1,4 +1,4 @@
-//! JSON compared without losing anything: numbers by their exact decimal value, duplicate names refused.
+//! JSON that is compared without any loss: numbers by their exact decimal value, duplicate names refused.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +13,7 @@ pub enum Exact {
     Null,
     /// true or false
     Bool(bool),
-    /// Digits without leading or trailing zeros, and the power of ten they stand at.
+    /// Digits without leading or trailing zeros, and the power of ten by which they are multiplied.
     Number {
         /// Whether it is below zero.
         negative: bool,
@@ -64,7 +64,7 @@ impl Exact {
         }
     }
 
-    /// An object without some members.
+    /// The object without some of its members.
     #[must_use]
     pub fn without(&self, names: &[&str]) -> Self {
         let mut members = self.object().clone();
@@ -72,7 +72,7 @@ impl Exact {
         Self::Object(members)
     }
 
-    /// Where and how `self` and `other` differ, as lines; empty where they are equal.
+    /// Where and how `self` and `other` differ, as lines; empty if they are equal.
     #[must_use]
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let mut found = Vec::new();
@@ -81,7 +81,7 @@ impl Exact {
     }
 }
 
-/// Members of an object in their order, each value as it was written.
+/// The members of an object in their order, each with its value as it was written.
 #[must_use]
 pub fn raw_members(text: &str) -> Vec<(String, Box<RawValue>)> {
     struct Members;
@@ -101,7 +101,7 @@ pub fn raw_members(text: &str) -> Vec<(String, Box<RawValue>)> {
     serde_json::Deserializer::from_str(text).deserialize_map(Members).expect("a JSON object")
 }
 
-/// An object's text, written from its members.
+/// The text of an object, written from its members.
 pub fn object_text<'a>(members: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let members: Vec<String> =
         members.into_iter().map(|(name, value)| format!("{}:{value}", serde_json::Value::from(name))).collect();

@@ -1,14 +1,14 @@
-//! A session policy, evaluated as IAM does it: what no statement allows is denied, and a Deny wins.
-//! Only what a session policy of the updater can hold is known here; anything else fails loudly.
+//! A session policy, evaluated as IAM evaluates it: what no statement allows is denied, and a Deny takes precedence.
+//! Only what a session policy of the updater can contain is known here; anything else fails loudly.
 
 use serde_json::Value;
 
-/// What somebody wants to do.
+/// The action that somebody wants to perform.
 #[derive(Debug, Clone)]
 pub struct Question<'a> {
     /// The IAM action.
     pub action: &'a str,
-    /// ARN of what it is done to.
+    /// ARN of the resource that the action concerns.
     pub resource: &'a str,
     /// Condition keys of the request, in lower case.
     pub context: Vec<(&'a str, String)>,
@@ -88,7 +88,7 @@ fn any(patterns: &Value, text: &str, ignore_case: bool) -> bool {
     })
 }
 
-/// `*` is any run of characters, `?` any one.
+/// `*` matches any run of characters, `?` any single one.
 fn like(pattern: &[u8], text: &[u8]) -> bool {
     match (pattern.first(), text.first()) {
         (None, None) => true,

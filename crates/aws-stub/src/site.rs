@@ -1,4 +1,4 @@
-//! Where services live.
+//! Where services are.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ pub const TARGET: &str = "222222222222";
 /// The region of both.
 pub const REGION: &str = "eu-west-1";
 
-/// Where one service lives.
+/// Where one service is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Site {
     /// Account id.
@@ -23,25 +23,25 @@ pub struct Site {
 }
 
 impl Site {
-    /// A site of these names.
+    /// A site with these names.
     #[must_use]
     pub fn new(account: &str, region: &str, cluster: &str, service: &str) -> Self {
         Self { account: account.into(), region: region.into(), cluster: cluster.into(), service: service.into() }
     }
 
-    /// The service of the first version's events, in the target account.
+    /// The service in the events of the first version, in the target account.
     #[must_use]
     pub fn target() -> Self {
         Self::new(TARGET, REGION, "ECSCluster", "ecs-dummy-service")
     }
 
-    /// The same in the function's own account.
+    /// The same service in the function's own account.
     #[must_use]
     pub fn hub() -> Self {
         Self::new(HUB, REGION, "ECSCluster", "ecs-dummy-service")
     }
 
-    /// The service key of the product.
+    /// The service key that the product uses.
     #[must_use]
     pub fn key(&self) -> String {
         format!("{}/{}/{}/{}", self.account, self.region, self.cluster, self.service)
@@ -53,7 +53,7 @@ impl Site {
         self.arn("service", None)
     }
 
-    /// ARN of the service, or of something of it.
+    /// ARN of the service, or of something that belongs to it.
     pub fn arn(&self, kind: &str, last: Option<&str>) -> String {
         let Self { account, region, cluster, service } = self;
         let last = last.map(|last| format!("/{last}")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! AssumeRole, and the sessions that it opened.
+//! AssumeRole, and the sessions that it has opened.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{Clock, SESSION_SECRET, SESSION_TOKEN, sync};
 
-/// What one AssumeRole asked for and what it got.
+/// What one AssumeRole call requested and received.
 #[derive(Debug, Clone, Default)]
 pub struct Session {
     /// The account of the role.
@@ -19,7 +19,7 @@ pub struct Session {
     pub name: String,
     /// The inline session policy.
     pub policy: Option<Value>,
-    /// The same as it was sent.
+    /// The same policy as the text that was sent.
     pub policy_text: Option<String>,
     /// `SourceIdentity`.
     pub source_identity: Option<String>,
@@ -31,7 +31,7 @@ pub struct Session {
     pub tags: Vec<String>,
 }
 
-/// Sessions by their access key. ECS asks here whose call it hears.
+/// Sessions by their access key. ECS looks up here whose call it receives.
 #[derive(Clone)]
 pub struct Sessions {
     opened: Arc<Mutex<BTreeMap<String, Arc<Session>>>>,
@@ -40,25 +40,25 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// None yet, by this clock.
+    /// No sessions yet, with this clock.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         Self { opened: Arc::default(), lifetime: Arc::default(), clock }
     }
 
-    /// The session of an access key.
+    /// The session with this access key.
     #[must_use]
     pub fn of(&self, access_key: &str) -> Option<Arc<Session>> {
         sync(&self.opened).get(access_key).cloned()
     }
 
-    /// In the order they were asked for.
+    /// The sessions, by account and in the order in which they were requested.
     #[must_use]
     pub fn all(&self) -> Vec<Session> {
         sync(&self.opened).values().map(|session| Session::clone(session)).collect()
     }
 
-    /// However long a session is asked for, it ends after `lifetime`.
+    /// From now on a session ends after `lifetime`, whatever duration was requested.
     pub fn live_for(&self, lifetime: Duration) {
         *sync(&self.lifetime) = Some(lifetime);
     }
@@ -71,11 +71,11 @@ impl Sessions {
     }
 }
 
-/// Answers a call: the XML, in which `{request_id}` stands for the request's id.
+/// Answers a call with XML in which `{request_id}` is a placeholder for the request's id.
 ///
 /// # Errors
 ///
-/// Why STS would refuse it.
+/// The reason for which STS would refuse it.
 pub fn assume_role(form: &[(String, String)], sessions: &Sessions) -> Result<String, String> {
     let field = |name: &str| form.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
     if field("Action").as_deref() != Some("AssumeRole") || field("Version").as_deref() != Some("2011-06-15") {
@@ -93,7 +93,7 @@ pub fn assume_role(form: &[(String, String)], sessions: &Sessions) -> Result<Str
         named(field("RoleSessionName").as_deref(), "RoleSessionName")?.ok_or("RoleSessionName is missing")?;
     let source_identity = named(field("SourceIdentity").as_deref(), "SourceIdentity")?;
     let duration_seconds = field("DurationSeconds").map(|d| d.parse::<u64>().map_err(|e| e.to_string())).transpose()?;
-    // An hour at most: the function's own credentials are a role session already (role chaining).
+    // An hour is the maximum: the function's own credentials already are a role session (role chaining).
     if duration_seconds.is_some_and(|d| !(900..=3600).contains(&d)) {
         return Err(format!("DurationSeconds {duration_seconds:?} is not between 900 and 3600"));
     }
@@ -146,7 +146,7 @@ pub fn error(request_id: &str, code: &str, message: &str) -> String {
     )
 }
 
-/// A name of 2 to 64 of the characters that STS takes.
+/// A name of 2 to 64 characters, all of which STS accepts.
 fn named(value: Option<&str>, what: &str) -> Result<Option<String>, String> {
     let Some(value) = value else { return Ok(None) };
     let fits =
@@ -154,7 +154,7 @@ fn named(value: Option<&str>, what: &str) -> Result<Option<String>, String> {
     if fits { Ok(Some(value.into())) } else { Err(format!("{what} {value:?} does not satisfy [\\w+=,.@-]{{2,64}}")) }
 }
 
-/// Fields of an `application/x-www-form-urlencoded` body.
+/// The fields of an `application/x-www-form-urlencoded` body.
 #[must_use]
 pub fn form(body: &[u8]) -> Vec<(String, String)> {
     let text = String::from_utf8_lossy(body);

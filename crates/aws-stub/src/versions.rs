@@ -1,15 +1,15 @@
-//! A value, and what it was a moment ago: reads of ECS lag behind its writes.
+//! A value and its recent past: reads of ECS lag behind its writes.
 
 use chrono::{DateTime, Duration, Utc};
 
-/// How long it is remembered what a value was.
+/// How long former values are remembered.
 const REMEMBERED: Duration = Duration::minutes(1);
 
-/// A value that may not be there, with its past.
+/// A value that may be missing, with its past.
 #[derive(Debug, Clone)]
 pub(crate) struct Versions<T> {
     now: Option<T>,
-    /// Until when it was what.
+    /// Former values, each with the time until which it was valid.
     past: Vec<(DateTime<Utc>, Option<T>)>,
 }
 
@@ -24,7 +24,7 @@ impl<T> Versions<T> {
         self.now.as_ref()
     }
 
-    /// What it was at `time`, as far as that is remembered.
+    /// The value at `time`, as far as that is remembered.
     pub(crate) fn as_of(&self, time: DateTime<Utc>) -> Option<&T> {
         self.past.iter().find(|(until, _)| *until > time).map_or(self.now.as_ref(), |(_, value)| value.as_ref())
     }

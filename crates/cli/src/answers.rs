@@ -1,5 +1,5 @@
-//! What the functions answer, read with tolerance: this command line talks to functions older and newer than itself, so
-//! every member may be missing, and one that is not what it was counts as missing.
+//! The answers of the functions, read with tolerance: this command line talks to functions older and newer than itself,
+//! so any member may be missing, and a member of an unexpected type counts as missing.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,12 @@ use serde_json::{Map, Value};
 
 use crate::text::short;
 
-/// Reads what can be read and takes the default for what cannot.
+/// Reads a value, and takes the default if it cannot be read.
 fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(deserializer: D) -> Result<T, D::Error> {
     Ok(serde_json::from_value(Value::deserialize(deserializer)?).unwrap_or_default())
 }
 
-/// Reads a whole answer: nothing at all in it can be wrong, only missing.
+/// Reads a whole answer. What cannot be read in it counts as missing, so nothing in it can be wrong.
 pub(crate) fn read<T: DeserializeOwned + Default>(answer: &Value) -> T {
     serde_json::from_value(answer.clone()).unwrap_or_default()
 }
@@ -48,16 +48,16 @@ pub(crate) struct Updated {
     /// When it ended.
     #[serde(deserialize_with = "lenient")]
     pub timestamp: Option<String>,
-    /// Whether an earlier answer was given again.
+    /// Whether an earlier answer was returned again.
     #[serde(deserialize_with = "lenient")]
     pub replayed: bool,
-    /// What a dry run found, or what the change set; none in answers of the time before it was told of each.
+    /// What a dry run found, or what the change set; none in answers from before these were reported.
     #[serde(deserialize_with = "lenient")]
     pub changes: Option<Vec<PlannedChange>>,
     /// How its deployment ended.
     #[serde(deserialize_with = "lenient")]
     pub outcome: Option<ServiceAnswer>,
-    /// What a person should know besides.
+    /// What else a person should know.
     #[serde(deserialize_with = "lenient")]
     pub notes: Vec<String>,
     /// What was there before.
@@ -78,9 +78,9 @@ pub(crate) struct PlannedChange {
     /// Container, tag key or parameter.
     #[serde(deserialize_with = "lenient")]
     pub path: String,
-    /// What it is; null where it is not there.
+    /// The present value; null if there is none.
     pub from: Value,
-    /// What it would be; null where it goes.
+    /// The value that it would get; null if it would be removed.
     pub to: Value,
 }
 
@@ -88,7 +88,7 @@ pub(crate) struct PlannedChange {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct HistoryPage {
-    /// The changes in the order asked for.
+    /// The changes, in the order that was requested.
     #[serde(deserialize_with = "lenient")]
     pub changes: Vec<HistoryChange>,
     /// Where the next page begins.
@@ -104,7 +104,7 @@ pub(crate) struct HistoryChange {
     /// Its id.
     #[serde(deserialize_with = "lenient")]
     pub change_id: Option<String>,
-    /// How it ended, or stands.
+    /// How it ended, or its present status.
     #[serde(deserialize_with = "lenient")]
     pub status: Option<String>,
     /// Target account.
@@ -122,7 +122,7 @@ pub(crate) struct HistoryChange {
     /// When it began.
     #[serde(deserialize_with = "lenient")]
     pub started_at: Option<String>,
-    /// When ECS had taken it.
+    /// When ECS had accepted it.
     #[serde(deserialize_with = "lenient")]
     pub applied_at: Option<String>,
     /// When its deployment had ended.
@@ -131,10 +131,10 @@ pub(crate) struct HistoryChange {
     /// Who asked for it.
     #[serde(deserialize_with = "lenient")]
     pub requested_by: Option<String>,
-    /// Why.
+    /// Why it was requested.
     #[serde(deserialize_with = "lenient")]
     pub reason: Option<String>,
-    /// `verified` or `claimed`; none in answers of the time before it was told of each.
+    /// `verified` or `claimed`; none in answers from before this was reported.
     #[serde(deserialize_with = "lenient")]
     pub identity: Option<String>,
     /// The deployment that it started.
@@ -146,7 +146,7 @@ pub(crate) struct HistoryChange {
     /// How its deployment ended.
     #[serde(deserialize_with = "lenient")]
     pub outcome: Option<ServiceAnswer>,
-    /// What it set out to set, as far as its record has it.
+    /// What it was meant to set, as far as its record says.
     #[serde(deserialize_with = "lenient")]
     pub changes: Option<Vec<PlannedChange>>,
     /// What was there before.
@@ -161,25 +161,25 @@ pub(crate) struct HistoryChange {
     /// The Lambda request.
     #[serde(deserialize_with = "lenient")]
     pub request_id: Option<String>,
-    /// The change that it took back.
+    /// The change that it undid.
     #[serde(deserialize_with = "lenient")]
     pub restores: Option<String>,
-    /// The images asked for, each with the digest it was pinned to.
+    /// The images that were requested, each with the digest that it was pinned to.
     #[serde(deserialize_with = "lenient")]
     pub resolved_images: Option<BTreeMap<String, String>>,
 }
 
-/// How a deployment ended, besides its status.
+/// How a deployment ended, in addition to its status.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct ServiceAnswer {
-    /// Why, in the words of ECS.
+    /// The reason, in the words of ECS.
     #[serde(deserialize_with = "lenient")]
     pub reason: Option<String>,
-    /// What a rollback went back to.
+    /// The deployment that a rollback returned to.
     #[serde(deserialize_with = "lenient")]
     pub rolled_back_to: Option<Deployment>,
-    /// What took over.
+    /// The deployment that superseded it.
     #[serde(deserialize_with = "lenient")]
     pub superseded_by: Option<Deployment>,
     /// Whether no tasks are wanted.
@@ -220,7 +220,7 @@ impl Deployment {
 }
 
 impl ServiceAnswer {
-    /// What is to be told of it, each with its name.
+    /// The facts to show about it, each with its name.
     pub(crate) fn facts(&self) -> Vec<(&'static str, String)> {
         let no_tasks = self.no_tasks_wanted.then(|| "none are wanted".to_owned());
         let facts = [
@@ -233,7 +233,7 @@ impl ServiceAnswer {
     }
 }
 
-/// A failure as records keep it.
+/// A failure, as the records store it.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct VerifyFault {
@@ -296,7 +296,7 @@ impl StateView {
         self.task_definition_arn.as_deref().map(|arn| arn.rsplit('/').next().unwrap_or(arn))
     }
 
-    /// Images by container; the first version's one image where there is nothing else.
+    /// The images by container, or the single image of the first version if there is nothing else.
     pub(crate) fn all_images(&self) -> BTreeMap<&str, &str> {
         let mut images: BTreeMap<_, _> =
             self.images.iter().map(|(name, image)| (name.as_str(), image.as_str())).collect();
@@ -320,19 +320,19 @@ impl Updated {
 }
 
 impl HistoryChange {
-    /// `verified` or `claimed`: what nobody tells is claimed.
+    /// `verified` or `claimed`. If the answer does not say, it counts as claimed.
     pub(crate) fn identity(&self) -> &str {
         self.identity.as_deref().unwrap_or("claimed")
     }
 
-    /// Who asked for it, in so many characters, behind the word for whether somebody vouches for it: in front of the name, where no name can
-    /// stand that says so of itself.
+    /// Who requested it, cut to `most` characters, after the word that says whether somebody vouches for it. The word comes before the
+    /// name, so that no name can pretend to be vouched for.
     pub(crate) fn requester(&self, most: usize) -> Option<String> {
         let who = self.requested_by.as_deref()?;
         Some(format!("[{}] {}", short(self.identity(), 16), short(who, most)))
     }
 
-    /// The images as they were asked for, where they were pinned to their digests.
+    /// The images as they were requested, if they were pinned to their digests.
     pub(crate) fn asked_for(&self) -> Option<String> {
         let asked = self.resolved_images.as_ref()?.keys().map(String::as_str);
         Some(asked.collect::<Vec<_>>().join(", ")).filter(|asked| !asked.is_empty())
@@ -343,12 +343,12 @@ impl HistoryChange {
         service_key([&self.account_id, &self.region, &self.ecs_cluster_name, &self.ecs_service_name])
     }
 
-    /// When it began, or the first time that is known of it.
+    /// When it began, or else the first time that is known of it.
     pub(crate) fn when(&self) -> Option<&str> {
         [&self.started_at, &self.applied_at, &self.ended_at].into_iter().find_map(|at| at.as_deref())
     }
 
-    /// Whether nothing more is to be expected of it.
+    /// Whether no further status is to be expected.
     pub(crate) fn has_ended(&self) -> bool {
         match self.status.as_deref() {
             Some("STARTED" | "UNRESOLVED") | None => false,
@@ -359,7 +359,7 @@ impl HistoryChange {
     }
 }
 
-/// What kind of an end a status is.
+/// How a status is to be judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tone {
     /// As it should be.
@@ -372,8 +372,8 @@ pub(crate) enum Tone {
     Quiet,
 }
 
-/// What kind of an end `status` is: of a change, or of a rollout and what belongs to one. What only a later version knows, somebody should
-/// look at.
+/// How to judge `status`, which is that of a change, of a rollout or of a part of a rollout. A status that only a later version knows is
+/// one that somebody should look at.
 pub(crate) fn tone(status: &str) -> Tone {
     if let Ok(kind) = status.parse::<Kind>() {
         return match kind {
@@ -396,7 +396,7 @@ pub(crate) fn tone(status: &str) -> Tone {
     }
 }
 
-/// Whether somebody vouches for who asked for a change.
+/// The two values that say whether somebody vouches for who requested a change.
 pub(crate) const IDENTITIES: [&str; 2] = ["verified", "claimed"];
 
 /// How a rollout ended.
@@ -422,24 +422,24 @@ pub(crate) struct Rollout {
     /// Its waves.
     #[serde(deserialize_with = "lenient")]
     pub waves: Vec<RolloutWave>,
-    /// The bucket that holds what there is to know.
+    /// The bucket that holds everything that is known about the rollout.
     #[serde(deserialize_with = "lenient")]
     pub bucket: Option<String>,
-    /// The summary's key in it.
+    /// The key of the summary in that bucket.
     #[serde(deserialize_with = "lenient")]
     pub key: Option<String>,
-    /// What is left out, where it would have been too long.
+    /// What was left out because it would have been too long.
     #[serde(deserialize_with = "lenient")]
     pub shortened: Option<String>,
-    /// The event that puts everything back, where it is short.
+    /// The event that puts everything back, if it is short.
     #[serde(deserialize_with = "lenient")]
     pub restore: Option<WayBack>,
-    /// Objects that are such events, in the order they are to be sent.
+    /// The keys of objects that are such events, in the order in which they are to be sent.
     #[serde(deserialize_with = "lenient")]
     pub restore_keys: Vec<String>,
 }
 
-/// An update event that puts back.
+/// An update event that puts services back.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct WayBack {
@@ -452,13 +452,13 @@ pub(crate) struct WayBack {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct RolloutWave {
-    /// Which it is, from 1.
+    /// Its number, from 1.
     #[serde(deserialize_with = "lenient")]
     pub wave: Option<u64>,
     /// `PASSED`, `STOPPED`, `INTERRUPTED`, `NOT_STARTED`.
     #[serde(deserialize_with = "lenient")]
     pub status: Option<String>,
-    /// Some of what failed.
+    /// Some of the services that failed.
     #[serde(deserialize_with = "lenient")]
     pub failures: Vec<RolloutTarget>,
 }
@@ -482,7 +482,7 @@ pub(crate) struct RolloutTarget {
     /// How it ended.
     #[serde(deserialize_with = "lenient")]
     pub status: Option<String>,
-    /// Why.
+    /// Why it failed.
     #[serde(deserialize_with = "lenient")]
     pub code: Option<String>,
     /// Its change.
@@ -499,17 +499,17 @@ impl RolloutTarget {
     }
 }
 
-/// What a chain without a record proves.
+/// What is said about a chain without records.
 pub(crate) const NO_RECORDS: &str = "no records of this service: check the name";
 
 /// What `verify` found in one ledger.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Verdict {
-    /// Whether the chain and its head agree. Missing: nobody knows.
+    /// Whether the chain and its head agree; none if that is unknown.
     #[serde(deserialize_with = "lenient")]
     pub ok: Option<bool>,
-    /// How many records were looked at.
+    /// How many records were checked.
     #[serde(deserialize_with = "lenient")]
     pub verified: u64,
     /// What is wrong.
@@ -518,7 +518,7 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
-    /// Whether there is no record: then nothing is proved, whatever an older function says.
+    /// Whether there are no records. Then nothing is proved, whatever an older function says.
     pub(crate) fn is_empty(&self) -> bool {
         let what = self.fault.as_ref().and_then(|fault| fault.what.as_deref());
         self.verified == 0 && (self.ok == Some(true) || what.is_some_and(|what| what.starts_with("empty")))

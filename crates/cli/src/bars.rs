@@ -1,4 +1,4 @@
-//! Shows how far a rollout has come: bars on a terminal, lines in a log, nothing where a program reads.
+//! Shows the progress of a rollout: bars on a terminal, lines in a log, nothing if a program reads the output.
 
 use std::io::Write;
 
@@ -8,37 +8,37 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::progress::{Phase, Progress, services};
 use crate::screen::Screen;
 
-/// A wave's bar: its name, how much is done, and where it is.
+/// A wave's bar: its name, how much is done, and its phase.
 const BAR: &str = "{prefix} [{bar:24.green}] {pos:>5}/{len:5} {wide_msg}";
 
-/// What is told on standard error while an execution runs.
+/// How progress is shown on standard error while an execution runs.
 pub(crate) enum Bars {
-    /// Bars, drawn again and again; one for each wave that has begun.
+    /// Bars that are redrawn, one for each wave that has begun.
     Drawn(MultiProgress, Vec<ProgressBar>),
-    /// Lines, one for each thing that is new.
+    /// Lines, one for each piece of news.
     Lines,
     /// Nothing.
     None,
 }
 
 impl Bars {
-    /// What fits where standard error goes to.
+    /// The form that suits the destination of standard error.
     pub(crate) fn new(screen: &Screen) -> Self {
         if screen.is_json() {
             return Self::None;
         }
         let drawn = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
-        // No terminal, or one that cannot go back to a line.
+        // There is no terminal, or it cannot move the cursor back to an earlier line.
         if drawn.is_hidden() { Self::Lines } else { Self::Drawn(drawn, Vec::new()) }
     }
 
-    /// Tells what is new since `before`.
+    /// Shows what is new since `before`.
     pub(crate) fn show(&mut self, before: &Progress, now: &Progress, at: DateTime<Utc>) {
         match self {
             Self::Drawn(all, bars) => draw(all, bars, now),
             Self::Lines => {
                 for line in now.news(before) {
-                    // Where standard error is closed, the exit code has to do.
+                    // If standard error is closed, the exit code has to suffice.
                     _ = writeln!(anstream::stderr(), "{} {line}", at.format("%H:%M:%S"));
                 }
             }
@@ -46,7 +46,7 @@ impl Bars {
         }
     }
 
-    /// Leaves the bars as they are: what is printed next stands below them.
+    /// Leaves the bars as they are, so that later output appears below them.
     pub(crate) fn rest(&self) {
         if let Self::Drawn(_, bars) = self {
             bars.iter().filter(|bar| !bar.is_finished()).for_each(ProgressBar::abandon);

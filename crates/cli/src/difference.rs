@@ -7,16 +7,16 @@ use serde_json::{Map, Value};
 use crate::answers::{HistoryChange, PlannedChange, StateView};
 use crate::text::clean;
 
-/// One difference. Its texts are clean: they may go to a terminal.
+/// One difference. Its texts are clean, so they may be written to a terminal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Difference {
     /// `image`, `tag`, `parameter`, `task definition`, `deployment`.
     pub what: String,
-    /// Which one: container, tag key or parameter. Empty where there is only one.
+    /// Which one: container, tag key or parameter. Empty if there is only one.
     pub path: String,
-    /// What it was; `None` where it was not there.
+    /// The former value; `None` if there was none.
     pub from: Option<String>,
-    /// What it is; `None` where it is gone.
+    /// The new value; `None` if it was removed.
     pub to: Option<String>,
 }
 
@@ -25,7 +25,8 @@ impl Difference {
         Self { what: clean(what), path: clean(path), from: from.map(clean), to: to.map(clean) }
     }
 
-    /// What it is about, such as `image web`. The parameters of `UpdateService` have names that say what they are.
+    /// What the difference is about, such as `image web`. The names of `UpdateService`'s parameters speak for
+    /// themselves.
     pub(crate) fn title(&self) -> String {
         match (self.what.as_str(), self.path.as_str()) {
             (what, "") => what.to_owned(),
@@ -34,7 +35,7 @@ impl Difference {
         }
     }
 
-    /// The whole of it on one line, such as `image web: busybox → nginx:1.27`.
+    /// The whole difference on one line, such as `image web: busybox → nginx:1.27`.
     pub(crate) fn line(&self) -> String {
         let title = self.title();
         match (&self.from, &self.to) {
@@ -46,7 +47,7 @@ impl Difference {
     }
 }
 
-/// What became different between two states.
+/// What differs between two states.
 pub(crate) fn of_states(before: Option<&StateView>, after: Option<&StateView>) -> Vec<Difference> {
     let (Some(before), Some(after)) = (before, after) else { return Vec::new() };
     let mut differences = Vec::new();
@@ -56,14 +57,14 @@ pub(crate) fn of_states(before: Option<&StateView>, after: Option<&StateView>) -
     for name in names {
         of_values(name, before.service.get(name), after.service.get(name), false, &mut differences);
     }
-    // Not known yet where a change has not registered its revision: that is no difference.
+    // The revision is unknown if a change has not registered it: that is no difference.
     if after.task_definition_arn.is_some() && before.revision() != after.revision() {
         differences.push(Difference::new("task definition", "", before.revision(), after.revision()));
     }
     differences
 }
 
-/// What a dry run says would become different.
+/// What would change according to a dry run.
 pub(crate) fn of_plan(changes: &[PlannedChange]) -> Vec<Difference> {
     let mut differences = Vec::new();
     for change in changes {
@@ -77,8 +78,8 @@ pub(crate) fn of_plan(changes: &[PlannedChange]) -> Vec<Difference> {
     differences
 }
 
-/// What became different by a change: what its states show, and of what it set out to set what they do not have. Where it was not done as
-/// a whole (`is_done`), that is only what came with a revision, if another one runs.
+/// What a change made different: the differences between its states, and those of its planned settings that the states do not have. If the
+/// change was not done as a whole (`is_done`), the latter are only what came with a revision, and only if another revision runs.
 pub(crate) fn of_change(
     changes: Option<&[PlannedChange]>,
     before: Option<&StateView>,
@@ -89,7 +90,7 @@ pub(crate) fn of_change(
     let is_revised = before.and_then(StateView::revision) != after.and_then(StateView::revision) && after.is_some();
     let planned = changes.unwrap_or_default().iter().filter(|change| match change.what.as_str() {
         "definition" => is_revised,
-        // The states say which one runs.
+        // The states say which revision runs.
         "revision" => false,
         _ => is_done,
     });
@@ -103,7 +104,8 @@ pub(crate) fn of_change(
     differences
 }
 
-/// The first of what came with a revision, and how many more there are: a list has no room for all of a task definition.
+/// The differences, with only the first of those that came with a revision, and how many more there are: a list has no room for a whole
+/// task definition.
 pub(crate) fn shortened(mut differences: Vec<Difference>) -> (Vec<Difference>, usize) {
     const MAX_SHOWN: usize = 4;
     let mut seen = 0;
@@ -130,8 +132,8 @@ fn of_maps(what: &str, before: &BTreeMap<&str, &str>, after: &BTreeMap<&str, &st
     }
 }
 
-/// Goes down to the members that differ. `subset`: what is asked for leaves out what AWS fills in, so that a member which
-/// `to` does not name stays as it is.
+/// Descends to the members that differ. `subset`: a request leaves out what AWS fills in, so a member which `to` does not name stays as it
+/// is.
 fn of_values(path: &str, from: Option<&Value>, to: Option<&Value>, subset: bool, into: &mut Vec<Difference>) {
     if from == to {
         return;
@@ -160,7 +162,7 @@ fn shown(value: &Value) -> String {
 }
 
 impl HistoryChange {
-    /// What became different by it.
+    /// What the change made different.
     pub(crate) fn differences(&self) -> Vec<Difference> {
         let failed = ["FAILED", "ABANDONED", "STARTED", "UNRESOLVED"];
         let is_done = self.status.as_deref().is_some_and(|status| !failed.contains(&status));

@@ -6,16 +6,16 @@ use serde_json::{Value, json};
 
 use crate::function::Function;
 
-/// How the command ended. `arguments::EXIT_CODES` tells people.
+/// How the command ended. `arguments::EXIT_CODES` describes the codes for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// Done, or nothing was to be done.
+    /// Done, or there was nothing to do.
     Done = 0,
-    /// The change, or what was asked, failed.
+    /// The change, or the request, failed.
     Failed = 1,
-    /// The command or the event is wrong. (Also what clap ends with.)
+    /// The command or the event is wrong. (clap uses this code, too.)
     Usage = 2,
-    /// The function could not be asked.
+    /// The function could not be invoked.
     NotAsked = 3,
     /// A ledger is broken.
     Broken = 4,
@@ -31,10 +31,10 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// A failure, as a person is told of it.
+/// A failure, as it is shown to a person.
 #[derive(Debug, Clone)]
 pub(crate) struct CommandFailure {
-    /// What the process ends with.
+    /// The exit code of the process.
     pub exit: Exit,
     /// The code: that of the function (`ServiceNotFound`) or of AWS (`AccessDeniedException`).
     pub code: Option<String>,
@@ -42,7 +42,7 @@ pub(crate) struct CommandFailure {
     pub place: Option<String>,
     /// What happened.
     pub message: String,
-    /// What to do, one sentence or two each.
+    /// What to do, in one or two sentences each.
     pub advice: Vec<String>,
 }
 
@@ -52,25 +52,25 @@ impl CommandFailure {
         Self { exit, code: None, place: None, message: message.into(), advice: Vec::new() }
     }
 
-    /// Says which code it has.
+    /// Sets its code.
     pub(crate) fn code(mut self, code: impl Into<String>) -> Self {
         self.code = Some(code.into());
         self
     }
 
-    /// Says where it happened.
+    /// Sets the place where it happened.
     pub(crate) fn at(mut self, place: impl Into<String>) -> Self {
         self.place = Some(place.into());
         self
     }
 
-    /// Says what to do.
+    /// Adds advice.
     pub(crate) fn advise(mut self, sentence: impl Into<String>) -> Self {
         self.advice.push(sentence.into());
         self
     }
 
-    /// Whether a change may have begun all the same: the updater broke, or what it answered is not known.
+    /// Whether a change may have begun nevertheless: the updater broke, or its answer is not known.
     pub(crate) fn may_have_begun(&self) -> bool {
         match self.exit {
             Exit::Later => true,
@@ -79,7 +79,7 @@ impl CommandFailure {
         }
     }
 
-    /// The failure for programs.
+    /// The failure as JSON, for programs.
     pub(crate) fn to_json(&self) -> Value {
         json!({"error": {
             "code": self.code, "place": self.place, "message": self.message, "advice": self.advice,
@@ -88,7 +88,7 @@ impl CommandFailure {
     }
 }
 
-/// Failures of a change that say themselves what was and was not done.
+/// Failures of a change that say themselves what was done and what was not.
 const TOLD: [&str; 15] = [
     "ClusterNotFound",
     "ServiceNotFound",
@@ -107,7 +107,7 @@ const TOLD: [&str; 15] = [
     "IdempotencyKeyReused",
 ];
 
-/// What AWS says where asking again helps nobody.
+/// Errors of AWS that persist however often the call is sent again.
 const PERMANENT: [&str; 3] = ["AccessDenied", "ResourceNotFound", "ValidationException"];
 
 /// A failure that a function reported: `errorType` and `errorMessage`.

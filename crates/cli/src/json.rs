@@ -1,24 +1,24 @@
-//! Values as JSON: what goes out.
+//! Values as JSON, for output.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::failure::{CommandFailure, Exit};
 
-/// A value as JSON, its members sorted.
+/// A value as JSON, with its members sorted.
 ///
 /// # Errors
 ///
-/// Where it is no JSON: what this command writes is.
+/// If it cannot be JSON. What this command writes always can.
 pub(crate) fn to_json(value: &impl Serialize) -> Result<Value, CommandFailure> {
     serde_json::to_value(value).map_err(|fault| CommandFailure::new(Exit::Failed, format!("this is no JSON: {fault}")))
 }
 
-/// Puts the fields of `value` over the members of an object that was read.
+/// Writes the fields of `value` over the members of an object that was read.
 ///
 /// # Errors
 ///
-/// As [`to_json`].
+/// The same as those of [`to_json`].
 pub(crate) fn overlay(object: &mut Map<String, Value>, value: &impl Serialize) -> Result<(), CommandFailure> {
     if let Value::Object(fields) = to_json(value)? {
         object.extend(fields);

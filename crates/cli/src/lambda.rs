@@ -16,12 +16,12 @@ use crate::failure::{self, CommandFailure, Exit};
 use crate::function::Function;
 use crate::json::to_json;
 
-/// Longest silence before an answer: a Lambda function runs for 15 minutes at most.
+/// The longest silence before an answer: a Lambda function runs for 15 minutes at most.
 const READ_TIMEOUT: Duration = Duration::from_secs(15 * 60 + 10);
-/// How often an event is sent that may be sent again.
+/// How often an event that may be repeated is sent at most.
 const ATTEMPTS: u32 = 3;
 
-/// Asks the functions.
+/// Invokes the functions.
 #[derive(Debug, Clone)]
 pub(crate) struct Functions {
     client: Client,
@@ -31,15 +31,15 @@ pub(crate) struct Functions {
 }
 
 impl Functions {
-    /// Reads region, credentials and endpoint as every AWS tool does. Nothing is sent yet.
+    /// Reads the region, credentials and endpoint as every AWS tool does. Nothing is sent yet.
     ///
     /// # Errors
     ///
-    /// Where no region is set.
+    /// If no region is set.
     pub(crate) async fn new(shared: &SharedArgs) -> Result<Self, CommandFailure> {
         let (config, region) = config(shared, ATTEMPTS, timeouts(READ_TIMEOUT), "where the functions are").await?;
         let mut lambda = aws_sdk_lambda::config::Builder::from(&config);
-        // For this API only: credentials may come from another one.
+        // For this API only: the credentials may come from another one.
         if let Some(url) = &shared.endpoint_url {
             lambda = lambda.endpoint_url(url);
         }
@@ -63,11 +63,12 @@ impl Functions {
         }
     }
 
-    /// Sends `event` and waits for the answer, which is 200 and whole. `again`: whether it may arrive twice.
+    /// Sends `event` and waits for the answer, which has a status below 400 and is complete. `again` says whether it may arrive
+    /// twice.
     ///
     /// # Errors
     ///
-    /// Where the function could not be asked, where it failed, and where it answered that it did not go well.
+    /// If the function could not be invoked, if it failed, or if its answer reports a failure.
     pub(crate) async fn ask(
         &self,
         function: Function,
@@ -87,11 +88,11 @@ impl Functions {
         Err(self.reported(function, code, &message))
     }
 
-    /// Sends `event` as it is, and gives the answer as it is.
+    /// Sends `event` as it is, and returns the answer as it is.
     ///
     /// # Errors
     ///
-    /// Where the function could not be asked, and where it failed.
+    /// If the function could not be invoked, or if it failed.
     pub(crate) async fn invoke(&self, function: Function, event: String, again: bool) -> Result<Value, CommandFailure> {
         let name = self.name(function);
         let mut once = aws_sdk_lambda::config::Builder::new();
@@ -128,13 +129,14 @@ impl Functions {
         }
         let text = |member: &str| payload.get(member).and_then(Value::as_str);
         let message = text("errorMessage").unwrap_or("the function failed without a message");
-        // Lambda's own report of a timeout has had no errorType in some runtimes.
+        // Lambda's own report of a timeout had no errorType in some runtimes.
         let timed_out = message.contains("Task timed out after");
         let code = text("errorType").unwrap_or(if timed_out { "Sandbox.Timedout" } else { "Unhandled" });
         Err(self.reported(function, code, message))
     }
 
-    /// What a function reported. Of a change, its service is the place; of a query, the function is.
+    /// The failure that a function reported. The place of a failed change is its service, that of a failed query the
+    /// function.
     fn reported(&self, function: Function, code: &str, message: &str) -> CommandFailure {
         let failure = failure::of_function(function, code, message);
         if function == Function::History { failure.at(self.place(function)) } else { failure }

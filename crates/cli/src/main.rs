@@ -1,7 +1,7 @@
-//! `ecs-updater`: the command line. Start-up only; `arguments` says what it understands, `commands` what it does.
+//! `ecs-updater`: the command line. This file only starts it: `arguments` defines what it accepts, `commands` what it does.
 //!
-//! It has no rights of its own: it asks the updater and the history function through the Lambda API, Step Functions for
-//! rollouts, and AWS Organizations and the accounts' reader roles for targets, with the credentials of whoever calls it.
+//! It has no rights of its own: it uses the updater and the history function through the Lambda API, Step Functions for rollouts, and AWS
+//! Organizations and the accounts' reader roles for targets, with the credentials of whoever calls it.
 
 mod answers;
 mod arguments;

@@ -1,51 +1,51 @@
-//! How far a rollout has come, wave by wave, from what Step Functions tells of its execution. Values only.
+//! The progress of a rollout, wave by wave, according to what Step Functions reports of its execution. Values only.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
 use crate::text::clean;
 
-/// States of `infrastructure/step-functions/waves.asl.json` by what a wave does in them. Others say nothing about waves.
+/// States of `infrastructure/step-functions/waves.asl.json`, by what a wave does in them. Other states say nothing about waves.
 const CHANGING: [&str; 2] = ["ChangeTargets", "ChangeObject"];
 const BAKING: &str = "Bake";
 const JUDGING: &str = "Judge";
-/// The label of the Map Runs that judge: those do not count as waves.
+/// The label of the Map Runs that judge. They do not count as waves.
 const JUDGING_LABEL: &str = "Judge";
 /// The variable that holds how a wave ended.
 const WAVE_VARIABLE: &str = "wave";
-/// Where the input says nothing, a wave bakes so long, in seconds. A test holds it to the schema.
+/// How long a wave bakes, in seconds, if the input does not say. A test compares it with the schema.
 const USUAL_BAKE: i64 = 300;
 
 /// Something that an execution did.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum RolloutStep {
-    /// It came to a state.
+    /// It entered a state.
     Entered {
         /// The state's name.
         name: String,
         /// When.
         at: Option<DateTime<Utc>>,
     },
-    /// It left a state, and set a variable there that tells of a wave.
+    /// It left a state, and set a variable there that describes a wave.
     Judged(Value),
 }
 
 impl RolloutStep {
-    /// What leaving a state says, by the variables it set: name and JSON text.
+    /// What leaving a state says, according to the variables that it set: pairs of a name and JSON text.
     pub(crate) fn left<'a>(mut assigned: impl Iterator<Item = (&'a str, &'a str)>) -> Option<Self> {
         let (_, text) = assigned.find(|(name, _)| *name == WAVE_VARIABLE)?;
         serde_json::from_str(text).ok().filter(Value::is_object).map(Self::Judged)
     }
 }
 
-/// How many items of a Map Run are where.
+/// How many items of a Map Run are in each state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Counts {
-    /// All.
+    /// All items.
     pub total: u64,
-    /// Those that the updater has answered about, well or not.
+    /// Items that the updater has answered, whether well or not.
     pub succeeded: u64,
-    /// Those whose batch broke.
+    /// Items whose batch broke.
     pub failed: u64,
 }
 
@@ -59,14 +59,14 @@ pub(crate) struct MapRun {
 }
 
 impl MapRun {
-    /// Whether it changes a wave's services, and does not judge them.
+    /// Whether it changes a wave's services, rather than judging them.
     pub(crate) fn is_wave(&self) -> bool {
         let label = self.arn.split(':').nth(6).and_then(|name| name.split('/').nth(1));
         label != Some(JUDGING_LABEL)
     }
 }
 
-/// Where a wave is.
+/// The phase of a wave.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) enum Phase {
     /// Its turn has not come.
@@ -74,35 +74,35 @@ pub(crate) enum Phase {
     Waiting,
     /// Its services are being changed.
     Changing,
-    /// They are given time, until then.
+    /// Its services are given time, until then.
     Baking(Option<DateTime<Utc>>),
-    /// The history is asked how they did.
+    /// The history is queried about the results.
     Judging,
-    /// It has ended: `PASSED`, `STOPPED`, … and a sentence of counts; empty where nothing is known yet.
+    /// It has ended: `PASSED`, `STOPPED`, … and a sentence with counts. Both are empty if nothing is known yet.
     Ended(String, String),
 }
 
 /// One wave.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Wave {
-    /// How many services are in it, where that is known.
+    /// How many services are in it, if that is known.
     pub total: Option<u64>,
-    /// How many have been through the updater.
+    /// How many services have been through the updater.
     pub done: u64,
-    /// Where it is.
+    /// Its phase.
     pub phase: Phase,
 }
 
 /// All waves of an execution.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Progress {
-    /// In their order.
+    /// The waves, in their order.
     pub waves: Vec<Wave>,
     bake_seconds: i64,
 }
 
 impl Progress {
-    /// Nothing has begun, of an execution with this input.
+    /// The progress of an execution with this input before anything has begun.
     pub(crate) fn new(input: Option<&Value>) -> Self {
         let member = |name: &str| input.and_then(|input| input.get(name));
         let waves = member("waves").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
@@ -111,12 +111,12 @@ impl Progress {
         Self { waves: waves.iter().map(wave).collect(), bake_seconds }
     }
 
-    /// Takes in what the execution did next.
+    /// Applies what the execution did next.
     pub(crate) fn step(&mut self, step: &RolloutStep) {
         match step {
             RolloutStep::Judged(wave) => self.judged(wave),
             RolloutStep::Entered { name, .. } if CHANGING.contains(&name.as_str()) => {
-                // The wave before has ended, whether or not it was told how.
+                // The previous wave has ended, whether or not its result was reported.
                 if let Some(before) = self.current().filter(|wave| wave.phase != Phase::Changing) {
                     before.phase = Phase::Ended(String::new(), String::new());
                 }
@@ -133,20 +133,20 @@ impl Progress {
         }
     }
 
-    /// The wave that is at work.
+    /// The wave that is being processed.
     fn current(&mut self) -> Option<&mut Wave> {
         self.waves.iter_mut().find(|wave| !matches!(wave.phase, Phase::Waiting | Phase::Ended(..)))
     }
 
     fn enter(&mut self, phase: Phase) {
         if let Some(wave) = self.current() {
-            // All have been through the updater then.
+            // By then all its services have been through the updater.
             wave.done = wave.total.unwrap_or(wave.done);
             wave.phase = phase;
         }
     }
 
-    /// Takes in how a wave ended: an element of `waves` of the summary.
+    /// Applies the result of a wave: an element of `waves` in the summary.
     pub(crate) fn judged(&mut self, told: &Value) {
         let number = told.get("wave").and_then(Value::as_u64).and_then(|number| usize::try_from(number).ok());
         let Some(wave) = number.and_then(|number| self.waves.get_mut(number.checked_sub(1)?)) else { return };
@@ -162,7 +162,7 @@ impl Progress {
         wave.phase = Phase::Ended(clean(status), counts(told));
     }
 
-    /// Takes in the counts of the wave's Map Run: `index` counts those that change services, from 0.
+    /// Applies the counts of the wave's Map Run. `index` counts the Map Runs that change services, from 0.
     pub(crate) fn counted(&mut self, index: usize, counts: Counts) {
         if let Some(wave) = self.waves.get_mut(index) {
             wave.total = wave.total.or(Some(counts.total).filter(|total| *total > 0));
@@ -171,7 +171,7 @@ impl Progress {
         }
     }
 
-    /// What a log is told of what is new since `before`: one line each, without a time.
+    /// The lines in which a log reports what is new since `before`: one for each piece of news, without a time.
     pub(crate) fn news(&self, before: &Self) -> Vec<String> {
         let all = self.waves.len();
         let mut lines = Vec::new();
@@ -208,7 +208,7 @@ impl Wave {
 }
 
 impl Phase {
-    /// What it is, in words.
+    /// The phase, in words.
     pub(crate) fn words(&self) -> String {
         match self {
             Self::Waiting => "waits".to_owned(),
@@ -228,7 +228,7 @@ pub(crate) fn services(count: u64) -> String {
     format!("{count} service{}", if count == 1 { "" } else { "s" })
 }
 
-/// How a wave ended, in numbers, as far as it tells.
+/// How a wave ended, in numbers, as far as it says.
 pub(crate) fn counts(wave: &Value) -> String {
     let member = |name: &str| wave.get(name).and_then(Value::as_u64);
     let usual = ["changed", "unchanged", "failed"].map(|name| member(name).map(|count| format!("{count} {name}")));
@@ -281,7 +281,7 @@ mod tests {
         progress.step(&entered("Bake"));
         progress.step(&entered("Judge"));
         assert_eq!(told(&progress), ["wave 2 of 3: 4 of 4 updated", "wave 2 of 3: checking results"]);
-        // Not told how it ended.
+        // The result was not reported.
         progress.step(&entered("ChangeObject"));
         progress.counted(2, Counts { total: 700, succeeded: 69, failed: 0 });
         assert_eq!(told(&progress), ["wave 2 of 3: ended", "wave 3 of 3: begins, 700 services"]);

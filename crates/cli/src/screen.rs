@@ -1,4 +1,4 @@
-//! What people see: width, colours, tables, failures. Every text that comes from outside goes through `text` first.
+//! What people see: width, colours, tables, failures. Every text that comes from outside passes through `text` first.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
@@ -14,9 +14,9 @@ use crate::difference::{Difference, shortened};
 use crate::failure::{CommandFailure, Exit};
 use crate::text::{clean, clean_lines, json, short};
 
-/// Where the further lines of a failure begin: its advice begins at the second column.
+/// The indentation of a failure's further lines. Its advice begins at the second column.
 const INNER: &str = "    ";
-/// For what is asked for a file: as wide as a terminal used to be.
+/// The width of output that goes to a file: that of a traditional terminal.
 const USUAL_WIDTH: usize = 80;
 /// Longer lines are hard to read.
 const WIDEST: usize = 120;
@@ -31,11 +31,11 @@ const BAD: Style = AnsiColor::Red.on_default().bold();
 pub(crate) struct Screen {
     format: Format,
     width: usize,
-    /// Which service stands above the entries of a list.
+    /// The service that heads the current entries of a list.
     heading: Option<String>,
 }
 
-/// What printing came to: nobody reads any more where a pipe was closed, which is no failure.
+/// The result of printing. If a pipe was closed, nobody reads any more, which is no failure.
 pub(crate) type Printed = Result<(), CommandFailure>;
 
 impl Screen {
@@ -47,17 +47,17 @@ impl Screen {
         Self { format, width: width.unwrap_or(USUAL_WIDTH).clamp(40, WIDEST), heading: None }
     }
 
-    /// Whether programs read this.
+    /// Whether programs read the output.
     pub(crate) fn is_json(&self) -> bool {
         self.format == Format::Json
     }
 
-    /// Prints text as it is: ours, or cleaned before.
+    /// Prints text as it is. It is ours, or it was cleaned before.
     pub(crate) fn print(text: &str) -> Printed {
         let mut out = anstream::stdout().lock();
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
             Ok(()) => Ok(()),
-            // As `head` does it: who closed the pipe has what they wanted.
+            // This is what `head` causes: who closed the pipe has what they wanted.
             Err(fault) if fault.kind() == io::ErrorKind::BrokenPipe => std::process::exit(i32::from(Exit::Done as u8)),
             Err(fault) => {
                 Err(CommandFailure::new(Exit::Failed, format!("standard output could not be written: {fault}")))
@@ -65,19 +65,19 @@ impl Screen {
         }
     }
 
-    /// Prints an answer for programs.
+    /// Prints an answer as JSON, for programs.
     pub(crate) fn json(value: &Value, pretty: bool) -> Printed {
         let text = json(value, pretty)
             .map_err(|fault| CommandFailure::new(Exit::Failed, format!("the answer is not JSON: {fault}")))?;
         Self::print(&format!("{text}\n"))
     }
 
-    /// Prints one line or several, wrapped.
+    /// Prints one or several lines, wrapped.
     pub(crate) fn say(&self, text: &str) -> Printed {
         Self::print(&self.wrapped(text, 0, Style::new()))
     }
 
-    /// Lines that are not wrapped, indented: names and commands, for copying.
+    /// Prints lines indented and not wrapped: names and commands, for copying.
     pub(crate) fn list<'a>(lines: impl IntoIterator<Item = impl Into<std::borrow::Cow<'a, str>>>) -> Printed {
         let mut text = String::new();
         for line in lines {
@@ -105,7 +105,7 @@ impl Screen {
         Self::print(&text)
     }
 
-    /// Names and values below each other; those without a value are left out.
+    /// Names and values, one pair below the other. Those without a value are left out.
     pub(crate) fn facts(&self, facts: &[(&str, Option<String>)]) -> Printed {
         let names = facts.iter().filter(|(_, value)| value.is_some()).map(|(name, _)| name.width()).max().unwrap_or(0);
         let mut text = String::new();
@@ -120,7 +120,7 @@ impl Screen {
         Self::print(&text)
     }
 
-    /// Differences, as a diff.
+    /// Differences, in the form of a diff.
     pub(crate) fn differences(&self, differences: &[Difference]) -> Printed {
         let mut text = String::new();
         for difference in differences {
@@ -138,7 +138,7 @@ impl Screen {
 
     /// One change of a list, under the name of its service.
     pub(crate) fn entry(&mut self, change: &HistoryChange) -> Printed {
-        /// What the longest usual status takes: rarer ones push the id aside, which ends at column 75 then.
+        /// The width of the longest usual status. A rarer one pushes the id to the right, which then ends at column 75.
         const STATUS: usize = 10;
         let mut text = String::new();
         let service = clean(&change.service());
@@ -162,7 +162,7 @@ impl Screen {
         Self::print(&text)
     }
 
-    /// A failure: on standard error, as sentences or as JSON.
+    /// Prints a failure on standard error, as sentences or as JSON.
     pub(crate) fn failure(&self, failure: &CommandFailure) {
         let mut text = String::new();
         if self.is_json() {
@@ -175,7 +175,7 @@ impl Screen {
             let about = about.trim_end_matches(", ");
             let separator = if about.is_empty() { "" } else { ": " };
             let message = clean_lines(&failure.message);
-            // Only a line of ours begins at the edge, or where advice does: what others wrote stands further in.
+            // Only our own lines begin at the edge, or where advice begins. Text that others wrote is indented further.
             let lines =
                 lines_of(&format!("error: {about}{separator}{message}"), self.options(0).subsequent_indent(INNER));
             text.push_str(&lines.join("\n").replacen("error:", &format!("{BAD}error:{BAD:#}"), 1));
@@ -184,7 +184,7 @@ impl Screen {
                 text.push_str(&self.wrapped(&clean(sentence), 2, Style::new()));
             }
         }
-        // Where standard error is closed too, the exit code has to do.
+        // If standard error is closed, too, the exit code has to suffice.
         _ = anstream::stderr().write_all(text.as_bytes());
     }
 
@@ -206,7 +206,7 @@ impl Screen {
 }
 
 fn lines_of(text: &str, options: Options) -> Vec<String> {
-    // An arrow stays with what it leads to.
+    // An arrow stays on the same line as its target.
     wrap(&text.replace("→ ", "→\u{a0}"), options).iter().map(|line| line.replace('\u{a0}', " ")).collect()
 }
 
@@ -219,7 +219,7 @@ fn style_of(status: &str) -> Style {
     }
 }
 
-/// `2026-11-22 09:30` of an RFC 3339 time in UTC.
+/// `2026-11-22 09:30` for an RFC 3339 time, in UTC.
 pub(crate) fn time_of(at: Option<&str>) -> String {
     let at = clean(at.unwrap_or_default());
     match chrono::DateTime::parse_from_rfc3339(&at) {
@@ -228,14 +228,14 @@ pub(crate) fn time_of(at: Option<&str>) -> String {
     }
 }
 
-/// What a list says about a change: who, why, what differs, how it failed.
+/// What a list says about a change: who made it, why, what differs, how it failed.
 fn summary(change: &HistoryChange) -> Vec<(String, Style)> {
     const PLAIN: Style = Style::new();
     let mut lines: Vec<(String, Style)> = Vec::new();
     match (change.requester(100), &change.reason) {
         (Some(who), Some(why)) => lines.push((format!("{who}: {}", short(why, 240)), PLAIN)),
         (Some(who), None) => lines.push((who, PLAIN)),
-        // What it says of itself must not be taken for a name that somebody vouches for.
+        // What the reason says of itself must not be taken for a name that somebody vouches for.
         (None, Some(why)) => {
             lines.push((format!("[{}] nobody named: {}", short(change.identity(), 16), short(why, 240)), PLAIN));
         }
@@ -253,7 +253,7 @@ fn summary(change: &HistoryChange) -> Vec<(String, Style)> {
         lines.push((format!("and {more} more that came with the revision"), PLAIN));
     }
     if differences.is_empty() {
-        // Nothing to compare, or nothing differs: what runs there.
+        // There is nothing to compare, or nothing differs: the images that run are shown.
         let state = change.after.as_ref().or(change.before.as_ref());
         let images = state.iter().flat_map(|state| state.all_images());
         lines.extend(images.map(|(name, image)| (short(&format!("image {name}: {image}"), 300), PLAIN)));

@@ -1,4 +1,4 @@
-//! How people name a service: the way it stands in the history, shorter, or as the ARN that the console shows.
+//! How people name a service: in the form of the history, shorter, or as the ARN that the console shows.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,12 +6,12 @@ use std::str::FromStr;
 use domain::event::update_event::UpdateEvent;
 use domain::ids::{AccountId, EcsName, Region};
 
-/// A service as it was named. What was left out is the function's own.
+/// A service as it was named. For what was left out, the function uses its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Service {
-    /// The account it lives in.
+    /// The account that it is in.
     pub account_id: Option<AccountId>,
-    /// The region it lives in.
+    /// The region that it is in.
     pub region: Option<Region>,
     /// Its cluster.
     pub cluster: EcsName,
@@ -20,7 +20,7 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// An event that says this of it.
+    /// The event, with this service as its target.
     pub(crate) fn event(&self, change: UpdateEvent) -> UpdateEvent {
         UpdateEvent {
             account_id: self.account_id.as_ref().map(AccountId::to_string),

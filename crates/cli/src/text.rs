@@ -1,4 +1,4 @@
-//! Text from events is hostile: who may ask for a change writes its image, reason, requester and tags.
+//! Text from events is hostile: whoever may request a change writes its image, reason, requester and tags.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 pub(crate) use domain::text::one_line as clean;
 
-/// The same for a text of several lines, such as an error message: its lines stay.
+/// The same for a text of several lines, such as an error message. Its line breaks are kept.
 pub(crate) fn clean_lines(text: &str) -> String {
     text.lines().map(clean).collect::<Vec<_>>().join("\n")
 }
@@ -21,12 +21,12 @@ pub(crate) fn short(text: &str, most: usize) -> String {
     clean.chars().take(most.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// JSON that is JSON still, and that no terminal obeys: what `serde_json` leaves as it is (DEL, C1, marks of direction) is
-/// escaped too. Such characters can stand inside strings only.
+/// JSON that is still valid JSON, and that contains nothing that a terminal obeys: what `serde_json` leaves as it is (DEL, C1, marks of
+/// direction) is escaped, too. Such characters can only be in strings.
 ///
 /// # Errors
 ///
-/// Where `value` cannot be JSON.
+/// If `value` cannot be JSON.
 pub(crate) fn json(value: &impl Serialize, pretty: bool) -> Result<String, serde_json::Error> {
     let plain = if pretty { serde_json::to_string_pretty(value)? } else { serde_json::to_string(value)? };
     let mut safe = String::with_capacity(plain.len());

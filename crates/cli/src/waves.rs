@@ -1,4 +1,4 @@
-//! Services in waves: what a rollout takes, how it is cut, and what is wrong with it. Values only.
+//! Services in waves: the input of a rollout, how it is divided, and what is wrong with it. Values only.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,18 +18,19 @@ use crate::text::clean;
 /// The most bytes of an execution's input ("Step Functions service quotas" in the AWS Step Functions developer guide).
 pub(crate) const MAX_INPUT_BYTES: usize = 262_144;
 
-/// The most services that stand in the input itself: the state machine refuses more. A test holds it to the schema.
+/// The most services that may be in the input itself: the state machine refuses more. A test compares it with the
+/// schema.
 const MAX_IN_INPUT: usize = 500;
 
-/// How many faults a message lists.
+/// The most faults that a message lists.
 const MAX_FAULTS: usize = 20;
 
 /// A service that can go into a wave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RolloutTarget {
-    /// The account it lives in.
+    /// The account that it is in.
     pub account_id: AccountId,
-    /// The region it lives in.
+    /// The region that it is in.
     pub region: Region,
     /// Its cluster.
     pub cluster: EcsName,
@@ -44,7 +45,7 @@ impl fmt::Display for RolloutTarget {
 }
 
 impl RolloutTarget {
-    /// As the input of a rollout names it.
+    /// The service as the input of a rollout names it.
     pub(crate) fn event(&self) -> UpdateEvent {
         UpdateEvent {
             account_id: Some(self.account_id.to_string()),
@@ -56,20 +57,20 @@ impl RolloutTarget {
     }
 }
 
-/// The input of a rollout on the wire (`schema/waves-input.schema.json`), as far as this command writes it. What is left out here is
+/// The input of a rollout on the wire (`schema/waves-input.schema.json`), as far as this command writes it. A field that is `None` here is
 /// left out there.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(crate) struct WavesInput {
-    /// What applies to every target that does not set its own.
+    /// What applies to every target that does not set its own value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub change: Option<UpdateEvent>,
-    /// The waves, first to last.
+    /// The waves, from first to last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waves: Option<Vec<WaveTargets>>,
     /// Seconds to wait after each wave before it is judged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bake_seconds: Option<u32>,
-    /// Stop where more than this share of a wave failed.
+    /// The execution stops if more than this share of a wave failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tolerated_failure_percentage: Option<u8>,
 }
@@ -78,30 +79,30 @@ pub(crate) struct WavesInput {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub(crate) enum WaveTargets {
-    /// These.
+    /// The targets themselves.
     Listed(Vec<UpdateEvent>),
-    /// Those that an object of the results bucket lists.
+    /// The targets that an object in the results bucket lists.
     Object {
         /// Its key.
         key: String,
     },
 }
 
-/// How far a rollout has come at a wave's end.
+/// How far a rollout has come at the end of a wave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WaveStep {
-    /// So many have been reached.
+    /// This many have been reached.
     Count(NonZeroUsize),
     /// This share of all has been reached, in percent.
     Percent(u8),
 }
 
 impl WaveStep {
-    /// How many of `all` have been reached then.
+    /// How many of `all` have been reached by then.
     fn of(self, all: usize) -> usize {
         match self {
             Self::Count(count) => count.get().min(all),
-            // Rounded up: a tenth of five is one.
+            // This is rounded up: a tenth of five is one.
             Self::Percent(percent) => (all * usize::from(percent)).div_ceil(100),
         }
     }
@@ -127,18 +128,19 @@ impl FromStr for WaveStep {
 pub(crate) enum Cut {
     /// Nowhere: one wave.
     Whole,
-    /// After so many each.
+    /// After each group of this size.
     Size(NonZeroUsize),
-    /// Where each step has been reached. What is left is a wave of its own.
+    /// Where each step has been reached. The rest is a wave of its own.
     Steps(Vec<WaveStep>),
 }
 
-/// Puts services whose account comes first into front, in the order of `first`; the others keep theirs.
+/// Moves services whose account is in `first` to the front, in the order of `first`. The others keep their order.
 pub(crate) fn put_first(targets: &mut [RolloutTarget], first: &[AccountId]) {
     targets.sort_by_key(|target| first.iter().position(|account| *account == target.account_id).unwrap_or(first.len()));
 }
 
-/// Services as what cannot be cut: each alone, or all of an account together (which stand beside each other).
+/// The units that cannot be divided: each service alone, or all services of an account together (which are next to each
+/// other).
 pub(crate) fn units(targets: Vec<RolloutTarget>, by_account: bool) -> Vec<Vec<RolloutTarget>> {
     let mut units: Vec<Vec<RolloutTarget>> = Vec::new();
     for target in targets {
@@ -150,7 +152,7 @@ pub(crate) fn units(targets: Vec<RolloutTarget>, by_account: bool) -> Vec<Vec<Ro
     units
 }
 
-/// Cuts units into waves. A wave that would be empty is none.
+/// Divides units into waves. A wave that would be empty is left out.
 pub(crate) fn cut(units: Vec<Vec<RolloutTarget>>, how: &Cut) -> Vec<Vec<RolloutTarget>> {
     let all = units.len();
     let ends: Vec<usize> = match how {
@@ -173,7 +175,7 @@ pub(crate) fn cut(units: Vec<Vec<RolloutTarget>>, how: &Cut) -> Vec<Vec<RolloutT
 /// The input of a rollout, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Input {
-    /// The input as it goes out.
+    /// The input as it is sent.
     pub document: Value,
     /// Its waves.
     pub waves: Vec<Wave>,
@@ -189,8 +191,8 @@ pub(crate) enum Wave {
 }
 
 impl Input {
-    /// Checks an input as the state machine and the updater will, before anything is started. `own` is what services
-    /// that name no account or region are in.
+    /// Checks an input as the state machine and the updater will do, before anything is started. Services that name no
+    /// account or region are in those of `own`.
     ///
     /// # Errors
     ///
@@ -237,11 +239,11 @@ impl Input {
         if faults.is_empty() { Ok(Self { document, waves: checked }) } else { Err(refuse(&faults)) }
     }
 
-    /// The text that goes out.
+    /// The text that is sent.
     ///
     /// # Errors
     ///
-    /// Where it is longer than an execution may be given.
+    /// If it is longer than the input of an execution may be.
     pub(crate) fn text(&self) -> Result<String, CommandFailure> {
         let text = self.document.to_string();
         match text.len() {
@@ -251,7 +253,7 @@ impl Input {
     }
 }
 
-/// The failure that says where large waves go.
+/// The failure that says where large waves should go.
 fn too_large(message: String) -> CommandFailure {
     CommandFailure::new(Exit::Usage, message).advise(
         "Large waves go into objects of the results bucket (output WavesBucketName of hub.yaml): `ecs-updater targets` writes them \
@@ -267,7 +269,7 @@ fn refuse(faults: &[String]) -> CommandFailure {
     CommandFailure::new(Exit::Usage, told).code("JsonValidation").advise("Fix the input; nothing was started.")
 }
 
-/// What the schema finds wrong.
+/// The faults that the schema finds.
 fn schema_faults(document: &Value) -> Result<Vec<String>, CommandFailure> {
     let broken =
         |fault: String| CommandFailure::new(Exit::Failed, format!("the built-in schema does not compile: {fault}"));
@@ -286,7 +288,7 @@ fn schema_faults(document: &Value) -> Result<Vec<String>, CommandFailure> {
     let words = |error: jsonschema::ValidationError<'_>| {
         let place = error.instance_path().as_str().to_owned();
         let place = if place.is_empty() { "(input)".to_owned() } else { place };
-        // A wave is either of two things; a list was meant to be a list.
+        // A wave takes one of two forms. If it is a list, its faults as a list are the relevant ones.
         let inner = match error.kind() {
             jsonschema::error::ValidationErrorKind::OneOfNotValid { context } if error.instance().is_array() => {
                 context.first().and_then(|faults| faults.first())
@@ -301,9 +303,10 @@ fn schema_faults(document: &Value) -> Result<Vec<String>, CommandFailure> {
     Ok(validator.iter_errors(document).map(words).collect())
 }
 
-/// The service that a target is, by the updater's own check of the event that the two make.
+/// The service that a target names, according to the updater's own check of the event that change and target make
+/// together.
 fn service_of(change: &Map<String, Value>, target: &Value, own: &Region) -> Result<String, String> {
-    // Stands for the account that only the function knows.
+    // It takes the place of the account that only the function knows.
     const OWN: &str = "000000000000";
     let mut event = change.clone();
     event.extend(target.as_object().cloned().unwrap_or_default());

@@ -11,29 +11,28 @@ use crate::text::one_line;
 pub enum Effect {
     /// AWS refused it: nothing was done, and the same call would be refused again.
     Refused,
-    /// AWS had no room for it: nothing was done.
+    /// AWS throttled it: nothing was done.
     Throttled,
     /// It never reached AWS: nothing was done.
     NotSent,
-    /// The answer is lost, cannot be read, or is a 5xx: it may have been done.
+    /// The answer is lost, cannot be read, or is a 5xx: the call may have been carried out.
     Unknown,
 }
 
-/// Refusals of ECS that pass by themselves, with the codes that they come with (none: whatever code). The texts are parts that no
-/// final refusal has.
+/// Temporary refusals of ECS: the error codes that they come with (an empty list matches any code), and a part of the message that no final
+/// refusal contains.
 const PASSING: [(&[&str], &str); 6] = [
-    // Registrations of one family at the same time: seconds.
-    // <https://github.com/hashicorp/terraform-provider-aws/issues/9777>
+    // Concurrent registrations of one family: lasts seconds. <https://github.com/hashicorp/terraform-provider-aws/issues/9777>
     (&[], "Too many concurrent attempts to create a new revision"),
-    // Until the tasks of an older deployment have stopped: minutes, and up to 48 hours where they are protected.
+    // Lasts until the tasks of an older deployment have stopped: minutes, or up to 48 hours if they are protected.
     // <https://github.com/aws/containers-roadmap/issues/2836> (one source, which does not name the code)
     (&[], "active deployments exist"),
-    // Until a listener refers to the target group: Terraform tries again for minutes.
+    // Lasts until a listener refers to the target group: Terraform retries for minutes.
     // <https://github.com/aws-cloudformation/cloudformation-coverage-roadmap/issues/1868>
     (&["InvalidParameterException"], "does not have an associated load balancer"),
     // A role that is new: IAM is eventually consistent. <https://github.com/hashicorp/terraform/pull/14708>
     (&["InvalidParameterException"], "Unable to assume role and validate"),
-    // The first use of ECS in an account: ECS makes the role. <https://github.com/awslabs/fargatecli/issues/35>
+    // The first use of ECS in an account: ECS creates the role. <https://github.com/awslabs/fargatecli/issues/35>
     (&["InvalidParameterException"], "Unable to assume the service linked role"),
     // A role or a policy that is new. <https://github.com/terraform-aws-modules/terraform-aws-ecs/issues/414>
     (&["AccessDeniedException"], "iam:PassRole"),
@@ -55,7 +54,7 @@ pub struct CallError {
 }
 
 impl CallError {
-    /// An answer that is not what the API promises.
+    /// An answer that does not have the form that the API documents.
     #[must_use]
     pub fn unreadable(operation: &'static str, what: impl fmt::Display) -> Self {
         Self {
@@ -67,7 +66,7 @@ impl CallError {
         }
     }
 
-    /// The same error without what the mask hides, which AWS may have repeated.
+    /// The same error with the values of the mask hidden in its message, because AWS may have repeated them.
     #[must_use]
     pub fn without(mut self, mask: &Mask) -> Self {
         self.message = mask.hide(&self.message).unwrap_or_else(|| {
@@ -88,8 +87,8 @@ impl CallError {
         self.effect == Effect::Refused && self.code.as_deref().is_some_and(|code| code.contains("AccessDenied"))
     }
 
-    /// Whether ECS refused the call for something that passes by itself: nothing was done, and the same call may be taken later.
-    /// Texts that are not known are final.
+    /// Whether ECS refused the call for a temporary reason: nothing was done, and ECS may accept the same call later. Refusals with unknown
+    /// texts are final.
     #[must_use]
     pub fn passes(&self) -> bool {
         let code = self.code.as_deref().unwrap_or_default();
@@ -98,8 +97,8 @@ impl CallError {
             && PASSING.iter().any(|(codes, text)| is_of(codes) && self.message.contains(text))
     }
 
-    /// The same error of a call that named a revision that was registered a moment ago: that ECS does not know it yet passes in
-    /// seconds. Source: <https://github.com/remind101/empire/issues/353>.
+    /// The same error, for a call that named a revision that was registered a moment ago: if ECS does not know the revision yet, it will
+    /// within seconds. Source: <https://github.com/remind101/empire/issues/353>.
     #[must_use]
     pub fn of_a_new_revision(mut self) -> Self {
         if self.effect == Effect::Refused && self.message.contains("TaskDefinition not found") {
@@ -123,7 +122,7 @@ impl fmt::Display for CallError {
         if let Some(code) = &self.code {
             write!(f, "{}: ", one_line(code))?;
         }
-        // What AWS repeats of a caller's text must not look like lines of ours.
+        // Text of a caller that AWS repeats must not look like lines of our own.
         f.write_str(&one_line(&self.message))?;
         if let Some(request_id) = &self.request_id {
             write!(f, " (request id {request_id})")?;

@@ -1,12 +1,12 @@
-//! Canonical JSON ([RFC 8785](https://www.rfc-editor.org/rfc/rfc8785)): what the ledger's hashes are over.
+//! Canonical JSON ([RFC 8785](https://www.rfc-editor.org/rfc/rfc8785)): the text over which the ledger's hashes are computed.
 
 use serde::Serialize;
 use serde_json::Value;
 
-/// Up to here every integer is a number of JavaScript's, and is written as its digits (RFC 8785, 3.2.2.3).
+/// Up to this value, JavaScript represents every integer exactly, and it is written as its digits (RFC 8785, 3.2.2.3).
 const LARGEST_INTEGER: u64 = 1 << 53;
 
-/// The canonical JSON of `value`: members by name, numbers as JavaScript writes them, nothing between.
+/// The canonical JSON of `value`: members sorted by name, numbers as JavaScript writes them, no white space.
 ///
 /// ```
 /// use domain::canonical_json;
@@ -19,7 +19,7 @@ const LARGEST_INTEGER: u64 = 1 << 53;
 ///
 /// # Errors
 ///
-/// Where it has no JSON, as a map whose keys are no text.
+/// If it cannot be written as JSON, such as a map whose keys are not texts.
 pub fn to_string(value: &impl Serialize) -> serde_json::Result<String> {
     let value = serde_json::to_value(value)?;
     text(&value, is_written_so(&value))
@@ -29,20 +29,20 @@ pub fn to_string(value: &impl Serialize) -> serde_json::Result<String> {
 ///
 /// # Errors
 ///
-/// None that is known of: what stands in a [`Value`] has canonical JSON.
+/// No case is known: everything that a [`Value`] can hold has canonical JSON.
 pub fn object<'a>(members: impl Iterator<Item = (&'a String, &'a Value)>) -> serde_json::Result<String> {
     let members: std::collections::BTreeMap<_, _> = members.collect();
     text(&members, members.iter().all(|(name, value)| is_member_written_so(name, value)))
 }
 
-/// `serde_json_canonicalizer` is right for every value, and allocates for each piece of text that it writes: an eighth of what the
-/// updater did in an event with many services. `serde_json` is right for nearly all that the ledger holds.
+/// `serde_json_canonicalizer` is correct for every value, but allocates for each piece of text that it writes: that was an eighth of the
+/// updater's work in an event with many services. `serde_json` is correct for nearly everything that the ledger holds.
 fn text(value: &impl Serialize, is_written_so: bool) -> serde_json::Result<String> {
     if is_written_so { serde_json::to_string(value) } else { serde_json_canonicalizer::to_string(value) }
 }
 
-/// Whether `serde_json` writes `value` as RFC 8785 does: strings and escapes are the same in both; numbers are where they are
-/// integers; the order of members is by UTF-16 code units, which is that of bytes where names are ASCII.
+/// Whether `serde_json` writes `value` as RFC 8785 does: strings and escapes are the same in both; numbers are the same if they are
+/// integers; RFC 8785 orders members by UTF-16 code units, which equals the order by bytes if the names are ASCII.
 fn is_written_so(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(_) | Value::String(_) => true,

@@ -25,11 +25,13 @@ pub struct Config {
     pub target_role_name: String,
     /// `EXTERNAL_ID`: sent with `AssumeRole` where it is set.
     pub external_id: Option<String>,
-    /// `ALLOWED_ACCOUNTS`: the only accounts that are changed, or where they are kept; `None` leaves it to the trust of their roles.
+    /// `ALLOWED_ACCOUNTS`: the only accounts that are changed, or the place where they are listed; with `None`, the trust of the accounts'
+    /// roles alone decides.
     pub allowed_accounts: Option<SettingSource<AllowedAccounts>>,
     /// `MAX_CONCURRENCY`: how many services one invocation changes at a time.
     pub max_concurrency: usize,
-    /// `CALLER_EVENTS_PER_MINUTE`: how many events one caller of the API door may send in a minute; `None`, by 0, as many as come.
+    /// `CALLER_EVENTS_PER_MINUTE`: how many events one caller of the API door may send in a minute; `None`, which is set by 0, means no
+    /// limit.
     pub caller_events: Option<u32>,
     /// `METRICS_NAMESPACE`: CloudWatch namespace of the embedded metrics.
     pub metrics_namespace: String,
@@ -38,7 +40,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the settings through `get`, which answers what a variable holds.
+    /// Reads the settings through `get`, which returns the value of a variable.
     ///
     /// # Errors
     ///
@@ -67,8 +69,8 @@ pub fn metrics_namespace(get: impl Fn(&str) -> Option<String>) -> String {
     set(get, "METRICS_NAMESPACE").unwrap_or_else(|| DEFAULT_METRICS_NAMESPACE.to_owned())
 }
 
-/// The names of the two tables: the append-only one of records, and the one of heads, leases, idempotency keys and
-/// deployments. They are all that the history function has to be told.
+/// The names of the two tables: the append-only one of records, and the one of heads, leases, idempotency keys and deployments. They are
+/// the only settings that the history function needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tables {
     /// `HISTORY_TABLE`: the append-only table of records.
@@ -78,7 +80,7 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Reads the names through `get`, which answers what a variable holds.
+    /// Reads the names through `get`, which returns the value of a variable.
     ///
     /// # Errors
     ///
@@ -102,14 +104,14 @@ pub struct RecorderConfig {
     pub reader_role_name: String,
     /// `EXTERNAL_ID`: sent with `AssumeRole` where it is set.
     pub external_id: Option<String>,
-    /// `ALLOWED_ACCOUNTS`, as the updater has it: what happens elsewhere is recorded within a budget.
+    /// `ALLOWED_ACCOUNTS`, as for the updater: what happens in other accounts is recorded within a budget.
     pub allowed_accounts: Option<SettingSource<AllowedAccounts>>,
     /// `METRICS_NAMESPACE`: CloudWatch namespace of the embedded metrics.
     pub metrics_namespace: String,
 }
 
 impl RecorderConfig {
-    /// Reads the settings through `get`, which answers what a variable holds.
+    /// Reads the settings through `get`, which returns the value of a variable.
     ///
     /// # Errors
     ///
@@ -131,9 +133,8 @@ fn set(get: impl Fn(&str) -> Option<String>, name: &str) -> Option<String> {
     get(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
 }
 
-/// Table names stand in the text of `PartiQL` statements, so nothing may be in them that ends a quoted name.
-/// The characters are those DynamoDB allows:
-/// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html>.
+/// Table names are part of the text of `PartiQL` statements, so they must not contain a character that ends a quoted name. The characters
+/// are those that DynamoDB allows: <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html>.
 fn table_name(variable: &str, name: String) -> Result<String, String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     if (3..=255).contains(&name.len()) && name.chars().all(allowed) {
@@ -169,7 +170,7 @@ fn registries(get: impl Fn(&str) -> Option<String>) -> Result<crate::registry::s
         list.split(',').map(|host| host.trim().to_ascii_lowercase()).filter(|host| !host.is_empty()).collect()
     };
     Ok(crate::registry::settings::Settings {
-        // Docker Hub by the name that people know.
+        // Docker Hub may be given by the name that people know.
         credentials: credentials.into_iter().map(|(host, arn)| (registry::host(&host), arn)).collect(),
         allow_http: hosts("REGISTRY_ALLOW_HTTP"),
         allow_private: hosts("REGISTRY_ALLOW_PRIVATE"),
@@ -200,12 +201,12 @@ fn caller_events(number: &str) -> Result<u32, String> {
 pub struct AllowedAccounts {
     /// Ids of 12 digits.
     accounts: BTreeSet<String>,
-    /// Roots and organizational units whose accounts are meant, too, with those of the units in them.
+    /// Roots and organizational units whose accounts are meant as well, including the accounts of the units in them.
     units: BTreeSet<String>,
 }
 
 impl AllowedAccounts {
-    /// Whether this account may be changed, as far as it is known by its id.
+    /// Whether this account may be changed, judging by the account ids alone.
     #[must_use]
     pub fn contains(&self, account: &str) -> bool {
         self.accounts.contains(account)
@@ -234,12 +235,13 @@ fn allowed_accounts(text: &str) -> Result<SettingSource<AllowedAccounts>, String
     given.map_err(|fault| format!("environment variable {NAME}: {fault}"))
 }
 
-/// The accounts, organizational units and roots of a list, commas or white space between them. What follows a `#` to the end of its line is
-/// a comment.
+/// The accounts, organizational units and roots of a list that is separated by commas or white space. A `#` starts a comment that ends with
+/// its line.
 ///
 /// # Errors
 ///
-/// A sentence naming what is none of these, or saying that there is none: nobody means that no service shall ever change.
+/// A sentence that names an entry that is none of these, or says that the list is empty: nobody wants a list by which no service can ever
+/// be changed.
 pub fn accounts(list: &str) -> Result<AllowedAccounts, String> {
     let entries = list.lines().flat_map(|line| {
         let line = line.split('#').next().unwrap_or_default();
@@ -370,7 +372,7 @@ mod tests {
         for nothing in ["", "# 222222222222\n", ",\n"] {
             assert!(accounts(nothing).unwrap_err().contains("no account"), "{nothing:?}");
         }
-        // A unit that is empty lets nobody in, as an empty list does.
+        // A unit without accounts is refused, as an empty list is.
         let unit = || accounts("ou-a1b2-c3d4e5f6").unwrap();
         assert!(unit().with_accounts(BTreeSet::new()).unwrap_err().contains("no account"));
         assert!(unit().with_accounts(["222222222222".to_owned()].into()).unwrap().contains("222222222222"));

@@ -1,12 +1,12 @@
-//! Pushes of images to Amazon ECR, and the changes that they start. Pure: who acts on them is the trigger function.
+//! Pushes of images to Amazon ECR, and the changes that they start. Pure: the trigger function acts on them.
 //!
-//! An event of ECR names no principal, and its time is in whole seconds. So which of several pushes of a tag is the newest is
-//! told by the tag itself: the one whose digest it has now. Which of several tags is the newest is told by when their images were
-//! pushed, as ECR has it ([`Mapping::changes`]); where that is the same second, by the order of the queue ([`groups`]). The time is
-//! also good enough for `sent_at`, which tells a push from what somebody changed after it, however late or often it is delivered.
+//! An event of ECR names no principal, and its time is in whole seconds. So the tag itself shows which of several pushes of it is the
+//! newest: the one whose digest the tag has now. Which of several tags is the newest is decided by the times at which ECR says their images
+//! were pushed ([`Mapping::changes`]), and within one second by the order of the queue ([`groups`]). The time is also precise enough for
+//! `sent_at`, which distinguishes a push from what somebody changed after it, however late or often it is delivered.
 //!
-//! A push comes through the queue twice: the templates' rule puts all of them into one group, and this function passes each on
-//! to the group of its repository ([`Mapping::passes_on`]), where it is acted on.
+//! A push goes through the queue twice: the templates' rule puts all pushes into one group, and the trigger function passes each on to the
+//! group of its repository ([`Mapping::passes_on`]), where it is processed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
@@ -29,31 +29,31 @@ use crate::registry::manifest::is_image_type;
 use crate::registry::manifest::is_tag_of_artifact;
 use crate::text::{hex, rfc3339};
 
-/// Who a change by a push says asked for it.
+/// The requester that a change by a push names.
 pub const REQUESTED_BY: &str = "ecr-push";
 
-/// The most services of one event: `maxItems` of `updates` in the update event's schema.
+/// The maximum number of services in one event: `maxItems` of `updates` in the update event's schema.
 const MAX_UPDATES: usize = 500;
 
-/// The longest id of an event, in bytes: EventBridge gives UUIDs.
+/// The maximum length of an event's id, in bytes: EventBridge uses UUIDs.
 const MAX_ID: usize = 100;
 
-/// Type and action of the events that bring an image under a tag. A replication has an event of its own, in the account and region
-/// to which it brings the image. Source: "Event for a completed image replication" in
+/// Type and action of the events about an image that was stored under a tag. A replication has an event of its own, in the account and
+/// region to which it copies the image. Source: "Event for a completed image replication" in
 /// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-eventbridge.html>.
 const ACTIONS: [(&str, &str); 2] = [("ECR Image Action", "PUSH"), ("ECR Replication Action", "REPLICATE")];
 
-/// How often the queue delivers a message: `maxReceiveCount` of the templates, which a test holds to it.
+/// How often the queue delivers a message: `maxReceiveCount` of the templates; a test checks that the two agree.
 pub const DELIVERIES: u32 = 3;
 
-/// The group in which the templates' rule puts every push, which a test holds to it: a rule's target has one fixed group. Source:
-/// <https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_SqsParameters.html>. From there it is passed on to its own
-/// ([`Mapping::passes_on`]).
+/// The group into which the templates' rule puts every push, as a test checks: a rule's target has one fixed group. Source:
+/// <https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_SqsParameters.html>. From there, each push is passed on to the group of
+/// its repository ([`Mapping::passes_on`]).
 pub const ARRIVALS: &str = "pushes";
 
-/// The longest id of a group, in characters. Source:
-/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html>. Names of registry and repository
-/// may be longer.
+/// The maximum length of a group's id, in characters. Source:
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html>. The names of a registry and a
+/// repository may be longer.
 const MAX_GROUP: usize = 128;
 
 static SCHEMA: OnceLock<Result<Validator, String>> = OnceLock::new();
@@ -67,10 +67,10 @@ struct Rule {
     repository: String,
     tags: Vec<String>,
     targets: Vec<Target>,
-    /// What each target is, in their order.
+    /// The containers that the targets stand for, in the order of the targets.
     #[serde(skip)]
     places: Vec<MappedContainer>,
-    /// What holds for all targets.
+    /// The fields that apply to all targets.
     #[serde(flatten)]
     shared: Target,
 }
@@ -92,7 +92,7 @@ impl Target {
     }
 }
 
-/// What gets an image: a container of a service, or the one that has it.
+/// What receives an image: a named container of a service, or without a name the one that has an image of the repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct MappedContainer {
     service: ServiceKey,
@@ -104,12 +104,12 @@ struct MappedContainer {
 pub struct Changes {
     /// The events for the updater.
     pub events: Vec<BatchEvent>,
-    /// How many services already have a newer image to run, or soon will.
+    /// How many services already have a newer image, or will have one soon.
     pub overtaken: usize,
 }
 
 impl Mapping {
-    /// Reads a mapping, and checks that each of its changes is one that the updater takes.
+    /// Reads a mapping, and checks that the updater accepts each of its changes.
     ///
     /// # Errors
     ///
@@ -134,7 +134,7 @@ impl Mapping {
         let mut mapping = Self(serde_json::from_value(mapping).map_err(|error| error.to_string())?);
         for (index, rule) in mapping.0.iter_mut().enumerate() {
             let image = ImageReference::parse(&rule.repository);
-            // With a tag or digest, no push would ever be its.
+            // If it had a tag or a digest, no push would ever match it.
             let is_repository = image.is_ok_and(|image| {
                 image.repository() == rule.repository && matches!(Location::of(&image), Location::Ecr { .. })
             });
@@ -166,9 +166,9 @@ impl Mapping {
         Ok(mapping)
     }
 
-    /// What `push` leads to, where the repositories of [`Mapping::rivals`] have these images: a service is left out to which a newer
-    /// image is mapped, under whichever tag. An image counts as newer that was pushed after the second of the push: for one of the same
-    /// second the order of the queue has to do.
+    /// What `push` leads to, if the repositories of [`Mapping::rivals`] have these images: a service is left out if a newer image is mapped
+    /// to it, under whichever tag. An image counts as newer if it was pushed after the second of the push: within the same second, the
+    /// order of the queue has to decide.
     #[must_use]
     pub fn changes(&self, push: &Push, images: &BTreeMap<String, Vec<Tagged>>) -> Changes {
         let mut changes = Changes::default();
@@ -193,7 +193,7 @@ impl Mapping {
         changes
     }
 
-    /// The repositories that are to be looked at before [`Mapping::changes`]: where another tag than the push's could be newer.
+    /// The repositories that have to be read before [`Mapping::changes`]: those in which another tag than that of the push could be newer.
     #[must_use]
     pub fn rivals(&self, push: &Push) -> BTreeSet<String> {
         let places = self.0.iter().filter(|rule| rule.is_about(push)).flat_map(|rule| &rule.places);
@@ -201,11 +201,12 @@ impl Mapping {
         rules.filter(|rule| rule.has_more_than(&push.tag)).map(|rule| rule.repository.clone()).collect()
     }
 
-    /// The mapping, where the pushes of all its repositories come here: only those of `names` do, which the template's rule names.
+    /// The mapping, if the pushes of all its repositories are received: that is so only for the repositories in `names`, which the
+    /// template's rule names.
     ///
     /// # Errors
     ///
-    /// A repository whose pushes do not come here.
+    /// A sentence that names a repository whose pushes are not received.
     pub fn heard(self, names: &BTreeSet<String>) -> Result<Self, String> {
         let name = |rule: &Rule| rule.repository.split_once('/').map(|(_, name)| name.to_owned());
         let is_heard = |rule: &&Rule| names.is_empty() || name(rule).is_some_and(|name| names.contains(&name));
@@ -217,18 +218,18 @@ impl Mapping {
         }
     }
 
-    /// The queue's group for a message that arrived: that of its repository; none where it is no push, or changes nothing.
+    /// The queue's group for a message that arrived: that of its repository; `None` if it is not a push, or changes nothing.
     ///
-    /// Groups are worked on at the same time, and have no service in common. So two pushes of one service are never both at work:
-    /// of two, the one that had asked first which is the newest could come last, and of two for two containers one would be
-    /// refused as overtaken.
+    /// Groups are processed concurrently, and have no service in common. So two pushes for one service are never processed at the same
+    /// time: otherwise the first one to look up the newest image could be the last one to act, and of two pushes for two containers one
+    /// would be refused as overtaken.
     #[must_use]
     pub fn passes_on(&self, body: &str) -> Option<String> {
         let push = serde_json::from_str(body).ok().as_ref().and_then(Push::read)?;
         self.is_about(&push).then(|| self.group(&push.repository))
     }
 
-    /// The queue's group for a repository: the name of its family, or where that is too long, its beginning and a hash.
+    /// The queue's group for a repository: the name of its family, or if that is too long, its beginning and a hash.
     #[must_use]
     pub fn group(&self, repository: &str) -> String {
         let family = self.family(repository);
@@ -240,8 +241,9 @@ impl Mapping {
         format!("{beginning}~{hash}")
     }
 
-    /// A name for all repositories that have images for the same services as this one, directly or by others: their pushes keep one order.
-    /// Of two changes of a service at once, one would be refused as overtaken, though each sets another container.
+    /// A name for all repositories that have images for the same services as this one, directly or through other repositories: their pushes
+    /// are kept in one order. Of two simultaneous changes of a service, one would be refused as overtaken, even if each sets another
+    /// container.
     #[must_use]
     pub fn family(&self, repository: &str) -> String {
         let mut family = BTreeSet::from([repository]);
@@ -257,7 +259,7 @@ impl Mapping {
         }
     }
 
-    /// Whether the mapping has images for several containers of a service, named as records name it.
+    /// Whether the mapping has images for several containers of a service, which is given by the name that records use.
     fn is_shared(&self, service: &str) -> bool {
         let places = self.0.iter().flat_map(|rule| &rule.places);
         let containers: BTreeSet<_> =
@@ -265,7 +267,7 @@ impl Mapping {
         containers.len() > 1
     }
 
-    /// The rules that have images for this place.
+    /// The rules that have images for this container.
     fn of<'a>(&'a self, place: &'a MappedContainer) -> impl Iterator<Item = &'a Rule> {
         self.0.iter().filter(|rule| rule.places.contains(place))
     }
@@ -282,17 +284,17 @@ impl Rule {
         self.repository == push.repository && self.names(&push.tag)
     }
 
-    /// Whether images under this tag are its; signatures and their kin never are.
+    /// Whether images under this tag belong to the rule; signatures and similar artifacts never do.
     fn names(&self, tag: &str) -> bool {
         !is_tag_of_artifact(tag) && self.tags.iter().any(|pattern| WildMatch::new(pattern).matches(tag))
     }
 
-    /// Whether it is about other tags, too.
+    /// Whether the rule is about other tags as well.
     fn has_more_than(&self, tag: &str) -> bool {
         self.tags.iter().any(|pattern| pattern != tag || pattern.contains(['*', '?']))
     }
 
-    /// What tells keys of rules for named containers apart: names alone could be too long for a key.
+    /// The part of a key that distinguishes rules for named containers, as a hash: the names themselves could be too long for a key.
     fn containers(&self) -> String {
         let names: BTreeSet<&str> = self.places.iter().filter_map(|place| place.container.as_deref()).collect();
         let names = names.into_iter().collect::<Vec<_>>().join("/");
@@ -302,7 +304,7 @@ impl Rule {
     fn events(&self, push: &Push, targets: &[Target]) -> Vec<BatchEvent> {
         let image = format!("{}@{}", push.repository, push.digest);
         let reason = format!("push of {}:{} (event {})", push.repository, push.tag, push.id);
-        // An event that is delivered again gets the first answer again; one for another container of the same service its own.
+        // An event that is delivered again receives the first answer again; one for another container of the same service receives its own.
         let key = format!("{REQUESTED_BY}/{}/{}{}", push.digest, push.id, self.containers());
         targets
             .chunks(MAX_UPDATES)
@@ -326,16 +328,16 @@ impl Rule {
 /// How an event of the updater ended.
 #[derive(Debug, PartialEq, Eq)]
 pub struct UpdaterVerdict {
-    /// Whether nothing is left to do: the services have the image, or a later change or a restore stands that it would undo, which
-    /// delivering the push again does not change. Where the mapping has images for several containers of the service, that change may
-    /// have been about another one: somebody has to look.
+    /// Whether nothing is left to do: the services have the image, or the push would undo a later change or a restore, which another
+    /// delivery of it does not alter. If the mapping has images for several containers of the service, that change may have been about
+    /// another container: somebody has to look.
     pub is_done: bool,
     /// How many services have a later change or a restore.
     pub overtaken: usize,
 }
 
 impl UpdaterVerdict {
-    /// Reads the answer to `updates` of a mapping.
+    /// Reads the updater's answer to the `updates` of a mapping.
     #[must_use]
     pub fn read(answer: &Value, mapping: &Mapping) -> Self {
         let results = answer.pointer("/body/results").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
@@ -362,7 +364,7 @@ impl UpdaterVerdict {
 /// One image that was pushed under one tag.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Push {
-    /// Id of the event; the same where the event is delivered twice.
+    /// Id of the event; the same if the event is delivered twice.
     pub id: String,
     /// Registry and repository, as images name them.
     pub repository: String,
@@ -370,13 +372,13 @@ pub struct Push {
     pub tag: String,
     /// `sha256:…`.
     pub digest: String,
-    /// When it was; the same where the event is delivered again.
+    /// When it was pushed; the same if the event is delivered again.
     pub at: Option<DateTime<Utc>>,
 }
 
 impl Push {
-    /// Reads an EventBridge event; none where it is no successful push of an image under a tag, nor the replication of one.
-    /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-eventbridge.html>.
+    /// Reads an EventBridge event; `None` if it is neither a successful push of an image under a tag nor the replication of one. Source:
+    /// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-eventbridge.html>.
     #[must_use]
     pub fn read(event: &Value) -> Option<Self> {
         let text = |place: &str| event.pointer(place)?.as_str();
@@ -394,20 +396,20 @@ impl Push {
             repository: format!("{account}.dkr.ecr.{region}.{suffix}/{}", text("/detail/repository-name")?),
             tag: text("/detail/image-tag").filter(|tag| !tag.is_empty())?.to_owned(),
             digest: text("/detail/image-digest")?.to_owned(),
-            // A push without a time is a push all the same.
+            // A push without a time is still a push.
             at: text("/time").and_then(|time| time.parse().ok()),
         };
         let is_image =
             push.image().is_some() && ImageReference::parse(&format!("{}@{}", push.repository, push.digest)).is_ok();
-        // Not every event says it, and not every type says what it is: the manifest is looked at, too.
+        // Not every event has this type, and not every type says what the artifact is: the manifest is checked, too.
         let may_run = text("/detail/artifact-media-type").is_none_or(is_image_type);
-        // The id stands in the idempotency key, which an event may have at most 256 characters of.
+        // The id is part of the idempotency key, which may have at most 256 characters.
         let is_id = (1..=MAX_ID).contains(&push.id.len()) && !push.id.contains(char::is_control);
         (is_push && is_image && may_run && is_id).then_some(push)
     }
 
-    /// Since when it counts, where its image was first pushed then. ECR does not say when a tag was set, but for the event of it: an
-    /// image that is older than its event got another tag then, at some time within that second.
+    /// The time from which the push counts, if its image was first pushed at the time `image`. ECR does not say when a tag was set, except
+    /// through the event: an image that is older than its event received another tag then, at some time within that second.
     fn counts_since(&self, image: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
         let end_of_second = self.at.map(|at| at + TimeDelta::milliseconds(999));
         match (self.at, image) {
@@ -432,7 +434,7 @@ pub struct Message {
     pub body: String,
     /// How often it was delivered, this time included.
     pub received: u32,
-    /// Its group, where it came out of a FIFO queue.
+    /// Its group, if it came from a FIFO queue.
     pub group: Option<String>,
 }
 
@@ -441,13 +443,14 @@ pub struct Message {
 pub struct Delivery {
     /// Id of the message.
     pub message: String,
-    /// Whether the message does not come again, whatever becomes of it.
+    /// Whether the message will not be delivered again, whatever happens to this delivery.
     pub is_last: bool,
     /// The push.
     pub push: Push,
 }
 
-/// The messages of a queue: pushes of each family of repositories in the order in which they came, and the messages that hold none.
+/// The messages of a queue: the pushes of each family of repositories in the order in which they arrived, and the ids of the messages that
+/// hold no push.
 #[must_use]
 pub fn groups(
     messages: impl IntoIterator<Item = Message>,
@@ -543,7 +546,7 @@ mod tests {
             UpdaterVerdict { is_done: false, overtaken: 1 }
         );
         assert!(!answer(207, 0, &[]).is_done && !answer(500, 0, &[]).is_done);
-        // Somebody else's container, or this one: who knows.
+        // The later change may be about another container or about this one: that is not known.
         let mut mapping = mapping();
         mapping[0]["container_name"] = "web".into();
         let rule = mapping[0].clone();
@@ -682,7 +685,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// An image that was pushed then, with these tags.
+    /// An image with these tags that was pushed at this time.
     fn image(n: u32, pushed_at: &str, tags: &[&str]) -> Tagged {
         let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
         Tagged { digest: digest(n), tags, pushed_at: at(pushed_at) }
@@ -696,7 +699,7 @@ mod tests {
     #[test]
     fn the_newest_of_all_tags_of_a_service_counts() {
         let mapping = Mapping::parse(&mapping().to_string(), &defaults()).unwrap();
-        // All at half past nine.
+        // All events are from half past nine.
         let push = Push::read(&event("e-1", "release-9", &digest(9))).unwrap();
         assert_eq!(mapping.rivals(&push), BTreeSet::from([REPOSITORY.to_owned()]));
         let counts = |images: &[Tagged]| {
@@ -706,7 +709,7 @@ mod tests {
         };
         let own = image(9, "2026-11-22T09:30:00.5Z", &["release-9"]);
         assert!(counts(&[]) && counts(std::slice::from_ref(&own)));
-        // However the tags sort.
+        // The order in which the tags sort does not matter.
         for tag in ["release-10", "release-1"] {
             assert!(!counts(&[own.clone(), image(10, "2026-11-22T09:30:01Z", &["other", tag])]), "{tag}");
             assert!(counts(&[own.clone(), image(10, "2026-11-22T09:29:59Z", &[tag])]), "{tag}");
@@ -719,11 +722,11 @@ mod tests {
                 "no image of the mapping: {tag}"
             );
         }
-        // A tag for an image that was pushed long ago counts by its event, and within its second by the queue.
+        // For a tag of an image that was pushed long ago, the time of its event counts, and within that second the order of the queue.
         let old = image(9, "2026-11-01T00:00:00Z", &["release-9"]);
         assert!(counts(&[old.clone(), image(10, "2026-11-22T09:30:00.9Z", &["release-10"])]));
         assert!(!counts(&[old, image(10, "2026-11-22T09:30:01Z", &["release-10"])]));
-        // Without a time of its own, the image's has to do; without any, it counts.
+        // For a push without a time, that of its image is used; if there is none either, the push counts.
         let timeless = Push { at: None, ..push.clone() };
         let changes =
             |images: Vec<Tagged>| mapping.changes(&timeless, &BTreeMap::from([(REPOSITORY.to_owned(), images)]));
@@ -752,7 +755,7 @@ mod tests {
         assert_eq!(services(&mapping.changes(&push, &images(&[], &[]))).len(), 3);
         let changes = mapping.changes(&push, &images(&[image(2, later, &["release-2"])], &[]));
         assert_eq!((services(&changes), changes.overtaken), (vec!["222222222222", "444444444444"], 1));
-        // Another container of a service is another place.
+        // Another container of a service is a different target.
         let changes = mapping.changes(&push, &images(&[], &[image(2, later, &["x"])]));
         assert_eq!((services(&changes), changes.overtaken), (vec!["222222222222", "333333333333"], 1));
     }
@@ -790,7 +793,7 @@ mod tests {
             rule
         };
         let app = of("111111111111", "eu-west-1", "team/app");
-        // Of the same name, elsewhere.
+        // Repositories of the same name, in another region and in another account.
         let [region, account] =
             [of("111111111111", "us-east-1", "team/app"), of("999999999999", "eu-west-1", "team/app")];
         let [proxy, agent] = ["team/proxy", "team/agent"].map(|name| of("111111111111", "eu-west-1", name));

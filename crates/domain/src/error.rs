@@ -1,4 +1,4 @@
-//! Failures: their codes, their texts, and whether trying again may help.
+//! Failures: their codes, their texts, and whether a retry may help.
 //!
 //! The texts up to their placeholder are those of the first version, letter for letter: callers match on them.
 
@@ -21,54 +21,54 @@ pub enum Code {
     ClusterNotFound,
     /// The cluster has no such service, or it is `INACTIVE`.
     ServiceNotFound,
-    /// The service drains: it was deleted, and ECS takes no update of it.
+    /// The service is draining: it was deleted, and ECS accepts no update of it.
     ServiceNotActive,
     /// The service or its task definition could not be read.
     ServiceReadFailed,
-    /// ECS did not take the new task definition.
+    /// ECS did not accept the new task definition.
     TaskDefinitionRejected,
-    /// ECS did not take the update of the service.
+    /// ECS did not accept the update of the service.
     ServiceUpdateFailed,
-    /// ECS did not take the change of the service's tags.
+    /// ECS did not accept the change of the service's tags.
     TagUpdateFailed,
     /// The role in the target account could not be assumed.
     AssumeRoleFailed,
-    /// The service's deployment controller does not take this change through `UpdateService`.
+    /// The service's deployment controller does not accept this change through `UpdateService`.
     UnsupportedDeploymentController,
-    /// The region is not opted in by the target account.
+    /// The target account has not opted in to the region.
     RegionNotEnabled,
     /// The event names a container that the task definition does not have.
     ContainerNotFound,
     /// The event names no container and more than one could be meant.
     AmbiguousContainer,
-    /// The text is no image reference.
+    /// The text is not an image reference.
     InvalidImage,
     /// The registry does not have the image.
     ImageNotFound,
-    /// The registry could not be asked about the image, or not as it wants to be.
+    /// The registry could not be asked about the image, or not in the way that it requires.
     RegistryUnavailable,
     /// The service runs another task definition than `expected_task_definition`.
     TaskDefinitionChanged,
-    /// The idempotency key came before with another event.
+    /// The idempotency key was used before with another event.
     IdempotencyKeyReused,
     /// Another change holds the lease of the service.
     ChangeInProgress,
     /// Another change of the service began after this event.
     ChangeOvertaken,
-    /// The caller sent more events through the API door than one may in a minute.
+    /// The caller sent more events through the API door than one caller may send in a minute.
     CallerThrottled,
-    /// The clock of this environment is not that of DynamoDB.
+    /// The clock of this environment differs from that of DynamoDB.
     ClockSkewed,
     /// The ledger could not be read or written.
     HistoryUnavailable,
-    /// A code of a later version, in an answer that it stored.
+    /// A code that only a later version knows, from an answer that it stored.
     Later(&'static str),
 }
 
 tolerant_words!(Code);
 
 impl Code {
-    /// Whose fault it is, where nothing more is known than the code.
+    /// Whose fault it is, if nothing more is known than the code.
     fn fault(self) -> Fault {
         match self {
             Self::JsonValidation
@@ -127,18 +127,19 @@ impl Code {
     }
 }
 
-/// Who has to do something about a failure: alarms tell the hub's operators of theirs, and leave the rest to callers.
+/// Who has to do something about a failure: alarms notify the hub's operators of the failures that are theirs, and leave the others to the
+/// callers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Fault {
-    /// Whoever sent the event: it asks for what is not there, not allowed, or not possible now.
+    /// The sender of the event: it asks for something that does not exist, is not allowed, or is not possible now.
     Caller,
-    /// Whoever runs the hub and the accounts: a role, a table, a permission, an outage.
+    /// The operator of the hub and the accounts: the cause is a role, a table, a permission or an outage.
     #[default]
     Operator,
 }
 
 impl Fault {
-    /// As it stands in metrics.
+    /// The word as it appears in metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -154,7 +155,7 @@ impl fmt::Display for Code {
     }
 }
 
-/// A change that failed, as its caller, the log and the ledger get to know it.
+/// A change that failed, as it is reported to its caller, the log and the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// What kind of failure it is.
@@ -172,7 +173,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure that the same event would meet again; `detail` follows the code's fixed text.
+    /// A failure that the same event would cause again; `detail` follows the code's fixed text.
     #[must_use]
     pub fn new(code: Code, detail: impl AsRef<str>) -> Self {
         Self {
@@ -184,14 +185,14 @@ impl Failure {
         }
     }
 
-    /// Says that the same event may succeed when it is sent again.
+    /// Says whether the same event may succeed when it is sent again.
     #[must_use]
     pub fn retryable(mut self, retryable: bool) -> Self {
         self.retryable = retryable;
         self
     }
 
-    /// `TagUpdateFailed` where ECS could not be asked at all: the first version had a text of its own for it.
+    /// `TagUpdateFailed` for the case that ECS could not be reached at all: the first version had a text of its own for it.
     #[must_use]
     pub fn tags_not_reached(detail: impl AsRef<str>) -> Self {
         Self {
@@ -206,7 +207,7 @@ impl Failure {
         }
     }
 
-    /// Says whose fault it is, where that differs from what its code stands for.
+    /// Sets whose fault it is, if that differs from the default of the code.
     #[must_use]
     pub fn by(mut self, fault: Fault) -> Self {
         self.fault = fault;
@@ -230,8 +231,8 @@ impl Failure {
     }
 }
 
-/// A part of a message. What it repeats of an event, or of what AWS or a registry says, begins no line of its own: only what is wrong with an event
-/// is told in lines, and repeats nothing but by [`crate::text::shown`].
+/// A part of a message. Text that it repeats from an event, from AWS or from a registry must not begin a new line: only the faults of an
+/// event are listed in lines, and these repeat text only through [`crate::text::shown`].
 fn in_lines_of(code: Code, text: &str) -> Cow<'_, str> {
     if code == Code::JsonValidation || !text.contains(is_unseen) { text.into() } else { one_line(text).into() }
 }

@@ -1,6 +1,6 @@
 //! Names: accounts, regions, services, changes and the function's own ARN, as types that cannot hold a wrong value.
 //!
-//! The rules are those of `schema/update-event.schema.json`; a test in `request.rs` holds the two together.
+//! The rules are those of `schema/update-event.schema.json`; a test in `event/update_format.rs` checks that the two agree.
 
 use std::fmt;
 
@@ -57,7 +57,7 @@ validated_text!(
 );
 
 validated_text!(
-    /// An AWS region, such as `eu-west-1`, `us-gov-east-1` or `eusc-de-east-1`. Whether it exists, AWS knows.
+    /// An AWS region, such as `eu-west-1`, `us-gov-east-1` or `eusc-de-east-1`. Only AWS knows whether it exists.
     Region,
     is_region,
     "a region such as \"eu-west-1\""
@@ -124,11 +124,11 @@ impl ServiceKey {
 }
 
 impl ServiceKey {
-    /// Reads a service key as it is written.
+    /// Reads a service key in the form in which it is displayed.
     ///
     /// # Errors
     ///
-    /// A sentence that names the text and the rule, where it is none.
+    /// A sentence that names the text and the rule, if it is not a service key.
     pub fn parse(text: &str) -> Result<Self, String> {
         let parts: Vec<&str> = text.split('/').collect();
         let [account_id, region, cluster, service] = parts.as_slice() else {
@@ -177,17 +177,17 @@ impl ChangeId {
         Self(Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid().hyphenated().to_string())
     }
 
-    /// Reads an id in its usual form of 36 characters; capital letters become small ones.
+    /// Reads an id in its usual form of 36 characters; capital letters become lowercase.
     ///
     /// # Errors
     ///
-    /// A sentence that names the text (shortened), where it is no UUID of version 7.
+    /// A sentence that names the text (shortened), if it is not a UUID of version 7.
     pub fn parse(text: &str) -> Result<Self, String> {
         Uuid::try_parse(text)
             .ok()
             .filter(|id| id.get_version_num() == 7 && id.get_variant() == uuid::Variant::RFC4122)
             .map(|id| id.hyphenated().to_string())
-            // The parser also takes ids in braces, without hyphens and as URN.
+            // The parser also accepts ids in braces, without hyphens and as URN.
             .filter(|id| id.eq_ignore_ascii_case(text))
             .map(Self)
             .ok_or_else(|| format!("{} is no change id: expected a UUID of version 7", shown_text(text)))
@@ -202,7 +202,7 @@ impl ChangeId {
     /// The id's 16 bytes.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; 16] {
-        // The text is a UUID: the default cannot come up.
+        // The text is a UUID: the default cannot occur.
         Uuid::try_parse(&self.0).unwrap_or_default().into_bytes()
     }
 
@@ -218,8 +218,8 @@ impl ChangeId {
     /// The time in the id, in whole milliseconds.
     #[must_use]
     pub fn time(&self) -> DateTime<Utc> {
-        // 48 bits: 8 hexadecimal digits, a hyphen, 4 digits. Neither default can come up: the text is a UUID, and
-        // every time of 48 bits is one that chrono knows.
+        // 48 bits: 8 hexadecimal digits, a hyphen, 4 digits. Neither default can occur: the text is a UUID, and chrono can represent every
+        // time of 48 bits.
         let milliseconds = self
             .0
             .bytes()
@@ -230,7 +230,7 @@ impl ChangeId {
     }
 }
 
-/// Writes a type as its text, and reads it from no other.
+/// Writes a type as its text, and reads it only from a text that its `parse` accepts.
 macro_rules! serde_as_text {
     ($name:ident) => {
         impl serde::Serialize for $name {
@@ -260,9 +260,9 @@ impl fmt::Display for ChangeId {
 
 /// The updater's alias whose only caller is the API door.
 pub const VERIFIED_ALIAS: &str = "api";
-/// The alias of the version that is in use, of each function.
+/// Each function's alias for the version that is in use.
 pub const LIVE_ALIAS: &str = "live";
-/// What Lambda calls a function that was invoked by neither version nor alias.
+/// Lambda's name for a function that was invoked by neither version nor alias.
 pub const UNQUALIFIED: &str = "$LATEST";
 
 /// The ARN of a Lambda function, in its parts.
@@ -336,11 +336,11 @@ fn is_word(text: &str, most: usize) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
-/// What names of callers begin with that somebody vouches for: an ARN, and the kinds of callers of the API door.
+/// The prefixes of the names of verified callers: that of an ARN, and the kinds of callers of the API door.
 const VOUCHED: [&str; 5] = ["arn:", "cognito:", "iam:", "alias:", "oidc:"];
 
-/// What a name begins with, where that is how names begin that somebody vouches for, in capitals or not, and behind whatever a reader does
-/// not see: claimed, such a name would look like one that is verified.
+/// The prefix of a name, if it is one of the prefixes of verified names. Case is ignored, and so are characters that a reader does not see:
+/// a claimed name with such a prefix would look like a verified one.
 #[must_use]
 pub fn looks_verified(name: &str) -> Option<&'static str> {
     let seen = || name.chars().filter(|character| !character.is_whitespace() && !is_unseen(*character));
@@ -350,19 +350,19 @@ pub fn looks_verified(name: &str) -> Option<&'static str> {
     })
 }
 
-/// Whether somebody vouches for who asked.
+/// Whether the name of the requester is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Identity {
-    /// The API door does.
+    /// The API door has verified it.
     Verified,
-    /// Nobody does: it is what the event says.
+    /// Nobody has verified it: it is what the event says.
     #[default]
     Claimed,
 }
 
 impl Identity {
-    /// The word as it stands in records.
+    /// The word as it appears in records.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -371,7 +371,7 @@ impl Identity {
         }
     }
 
-    /// What a record's word means. What is not known to be verified is claimed: later versions may know more words.
+    /// What a record's word means. Any word other than that of verified counts as claimed, because later versions may know more words.
     #[must_use]
     pub fn of(word: &str) -> Self {
         if word == Self::Verified.as_str() { Self::Verified } else { Self::Claimed }

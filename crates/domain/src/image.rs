@@ -1,10 +1,9 @@
-//! Image references: `registry/repository:tag@digest`, taken apart as registries do.
+//! Image references: `registry/repository:tag@digest`, parsed as registries parse them.
 //!
-//! The grammar is that of <https://github.com/distribution/reference>, with its normalization's rule for what is a
-//! registry: the first of several parts, where it has a `.`, a `:` or capital letters. (`localhost` is one too, but
-//! well-formed either way.)
-//! An ECS task definition takes at most 255 characters, a digest not counted (`image` of `ContainerDefinition` in
-//! the Amazon ECS API reference).
+//! The grammar is that of <https://github.com/distribution/reference>, with the rule of its normalization for what is a registry: the first
+//! of several parts, if it has a `.`, a `:` or capital letters. (`localhost` is a registry, too, but is well-formed either way.) An ECS
+//! task definition accepts at most 255 characters, not counting a digest (`image` of `ContainerDefinition` in the Amazon ECS API
+//! reference).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::text::shown_text;
 
-/// The most characters of an image reference before its digest.
+/// The maximum number of characters of an image reference before its digest.
 const MAX_CHARACTERS: usize = 255;
 
 /// A well-formed image reference, kept exactly as written.
@@ -37,7 +36,7 @@ impl ImageReference {
     ///
     /// # Errors
     ///
-    /// A sentence that names the text (shortened) and why it is no image reference.
+    /// A sentence that names the text (shortened) and says why it is not an image reference.
     pub fn parse(image: &str) -> Result<Self, String> {
         match check(image) {
             Ok(()) => Ok(Self(image.to_owned())),
@@ -77,8 +76,8 @@ impl fmt::Display for ImageReference {
     }
 }
 
-/// The repository of any text that a task definition may hold as an image: of a well-formed reference what
-/// [`ImageReference::repository`] gives, of anything else the best guess by the same separators.
+/// The repository of any text that a task definition may hold as an image: for a well-formed reference, what [`ImageReference::repository`]
+/// returns; for anything else, the best guess by the same separators.
 #[must_use]
 pub fn repository_of(image: &str) -> &str {
     split(image).0
@@ -97,7 +96,7 @@ fn split(image: &str) -> (&str, Option<&str>, Option<&str>) {
     }
 }
 
-/// Says why the text is no image reference, where it is none.
+/// Says why the text is not an image reference, if it is not one.
 fn check(image: &str) -> Result<(), String> {
     let (repository, tag, digest) = split(image);
     if image.chars().take_while(|character| *character != '@').nth(MAX_CHARACTERS).is_some() {
@@ -106,7 +105,7 @@ fn check(image: &str) -> Result<(), String> {
     if repository.contains("://") {
         return Err("it is a URL; write registry/repository:tag".to_owned());
     }
-    // Source: "Grammar" in <https://pkg.go.dev/github.com/distribution/reference>: an anchored identifier is no name.
+    // Source: "Grammar" in <https://pkg.go.dev/github.com/distribution/reference>: an anchored identifier is not a name.
     if image.len() == 64 && image.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
         return Err("it is the id of an image, which nobody can pull: write registry/repository:tag".to_owned());
     }
@@ -135,7 +134,7 @@ pub(crate) fn is_registry(first: &str) -> bool {
 }
 
 fn check_registry(registry: &str) -> Result<(), String> {
-    // The colons inside the brackets of an IPv6 address start no port.
+    // The colons inside the brackets of an IPv6 address do not start a port.
     let end_of_address = registry.rfind(']').map_or(0, |bracket| bracket + 1);
     let (host, port) = match registry[end_of_address..].find(':') {
         Some(colon) => (&registry[..end_of_address + colon], Some(&registry[end_of_address + colon + 1..])),
@@ -147,7 +146,7 @@ fn check_registry(registry: &str) -> Result<(), String> {
     let is_address = host
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
-        // An IPv4 address inside an IPv6 address is left out of the grammar, as zones are.
+        // The grammar does not include IPv4 addresses inside IPv6 addresses, nor zones.
         .is_some_and(|address| !address.contains('.') && address.parse::<Ipv6Addr>().is_ok());
     if is_address || host.split('.').all(is_host_label) {
         Ok(())
@@ -174,7 +173,7 @@ fn check_path_part(part: &str) -> Result<(), String> {
         Err(format!("the repository must be in lowercase, and {} is not", shown_text(part)))
     } else if part.starts_with(is_alphanumeric)
         && part.ends_with(is_alphanumeric)
-        // What lies between two letters is empty.
+        // Between two adjacent letters or digits, the separator is empty.
         && part.split(is_alphanumeric).all(is_separator)
     {
         Ok(())
@@ -236,7 +235,7 @@ pub struct ResolvedImage {
 pub struct ResolvedImages(pub BTreeMap<String, String>);
 
 impl ResolvedImages {
-    /// None where nothing was pinned.
+    /// `None` if nothing was pinned.
     #[must_use]
     pub fn some(&self) -> Option<&Self> {
         (!self.0.is_empty()).then_some(self)
@@ -398,7 +397,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-        /// Well-formed and nearly well-formed references: every decision is that of the grammar.
+        /// For well-formed and nearly well-formed references, every decision agrees with the grammar.
         #[test]
         fn agrees_with_the_grammar(
             name in "([aA1.:-]{1,4}/)?[a1/._-]{1,6}|(localhost|a\\.b|Ab|a:1)/[a-b]{1,2}([/._-]{1,2}[a-b0/]{1,2}){0,2}",

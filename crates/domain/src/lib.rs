@@ -1,7 +1,7 @@
 //! What `ecs-updater` decides: values in, decisions out.
 //!
-//! Nothing here calls AWS, waits, draws random numbers or asks for the time: `Cargo.toml` names neither an AWS SDK nor `tokio`.
-//! What comes from outside, such as `now`, ids and what AWS answered, is handed in.
+//! Nothing here calls AWS, waits, draws random numbers or asks for the time: `Cargo.toml` names neither an AWS SDK nor `tokio`. Everything
+//! that comes from outside, such as `now`, ids and the answers of AWS, is passed in.
 
 pub mod call_error;
 pub mod canonical_json;

@@ -1,7 +1,7 @@
 //! Pure: values that no message may show, and messages without them.
 //!
-//! AWS repeats in its errors what it was sent. What a definition, a service and an event hold of values that may be secret
-//! ([`may_be_secret`]) is looked for in each message and hidden.
+//! AWS repeats in its errors what it was sent. So each value of a definition, a service or an event that may be secret ([`may_be_secret`])
+//! is searched for in each message and hidden.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -9,14 +9,14 @@ use std::ops::Range;
 
 use serde_json::Value;
 
-/// Stands for what a message must not show.
+/// Replaces what a message must not show.
 pub const HIDDEN: &str = "***";
-/// From so many bytes on a value is hidden wherever it stands. A shorter one is a part of many words that have nothing to do with it.
+/// A value of at least this many bytes is hidden wherever it occurs. A shorter one occurs in many words that have nothing to do with it.
 const LONG_BYTES: usize = 4;
 
-/// Whether a member of a task definition or of a parameter of `UpdateService` may hold a secret, with all that is in it: the environment,
-/// command lines, labels, what logs, drivers, proxies and hooks are told, and the value of a header that marks test traffic. References to
-/// secrets are none.
+/// Whether a member of a task definition or of a parameter of `UpdateService` may hold a secret, in itself or in anything nested in it: the
+/// environment, command lines, labels, options of logs, drivers, proxies and hooks, and the value of a header that marks test traffic.
+/// References to secrets are not secrets.
 ///
 /// Sources: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ContainerDefinition.html>,
 /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_UpdateService.html>,
@@ -41,7 +41,7 @@ pub fn may_be_secret(member: &str) -> bool {
 /// Values that no message may show.
 #[derive(Clone, Default)]
 pub struct Mask {
-    /// The longest first, so that none is left in pieces.
+    /// The longest come first, so that no pieces of a value remain.
     values: BTreeSet<(Reverse<usize>, String)>,
     shown: Vec<String>,
 }
@@ -53,21 +53,21 @@ impl std::fmt::Debug for Mask {
 }
 
 impl Mask {
-    /// Hides a value.
+    /// Adds a value to hide.
     #[must_use]
     pub fn and(mut self, value: &str) -> Self {
         self.add(value);
         self
     }
 
-    /// Hides what in a document may be a secret.
+    /// Adds the values of a document that may be secret.
     #[must_use]
     pub fn and_of(mut self, document: &Value) -> Self {
         self.collect(document, false);
         self
     }
 
-    /// Says that a text is no secret, whatever stands in it: a name, an image.
+    /// Marks a text, such as a name or an image, as not secret, whatever it contains.
     #[must_use]
     pub fn but(mut self, shown: impl Into<String>) -> Self {
         self.shown.push(shown.into());
@@ -75,7 +75,7 @@ impl Mask {
     }
 
     fn add(&mut self, value: &str) {
-        // As it stands in a JSON body, too.
+        // Also in the form that the value has in a JSON body.
         let json = Value::from(value).to_string();
         for text in [value, json.get(1..json.len() - 1).unwrap_or_default()] {
             if !text.trim().is_empty() {
@@ -89,7 +89,7 @@ impl Mask {
             Value::Array(items) => items.iter().for_each(|item| self.collect(item, is_secret)),
             Value::Object(members) => {
                 for (name, value) in members {
-                    // Of an environment, the names are none.
+                    // The names of an environment's variables are not secret.
                     let is_name = name == "name" && members.contains_key("value");
                     self.collect(value, (is_secret || may_be_secret(name)) && !is_name);
                 }
@@ -100,8 +100,8 @@ impl Mask {
         }
     }
 
-    /// The message with [`HIDDEN`] for each value. None where it cannot be shown at all: it holds a value of a few bytes between other
-    /// marks than quotes and spaces, and whether that is the value nobody can tell.
+    /// The message with each value replaced by [`HIDDEN`]. `None` if it cannot be shown at all: it contains the text of a short value next
+    /// to punctuation other than quotes, so that nobody can tell whether it is the value.
     #[must_use]
     pub fn hide(&self, message: &str) -> Option<String> {
         let mut hidden = message.to_owned();
@@ -142,7 +142,7 @@ impl Mask {
         Some(hidden)
     }
 
-    /// Where texts stand that are no secret: ARNs, and what was said to be none.
+    /// The positions of texts that are not secret: ARNs, and texts that were marked as not secret.
     fn open(&self, message: &str) -> Vec<Range<usize>> {
         let texts = self.shown.iter().filter(|text| !text.is_empty());
         let texts = texts.flat_map(|text| message.match_indices(text.as_str()).map(|(at, text)| at..at + text.len()));

@@ -1,4 +1,4 @@
-//! What the caller gets.
+//! The answer that the caller receives.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -16,7 +16,7 @@ use crate::tolerant::tolerant_words;
 /// The answer to one update.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Response {
-    /// 200: what did not go well is a function error.
+    /// 200: a failure is reported as a function error instead.
     #[serde(rename = "statusCode")]
     pub status_code: u16,
     /// What happened.
@@ -29,32 +29,32 @@ pub struct Response {
 pub enum Status {
     /// A dry run.
     Planned,
-    /// AWS took the change.
+    /// AWS accepted the change.
     Applied,
     /// Nothing differed.
     Unchanged,
-    /// Its deployment completed while it was waited for.
+    /// Its deployment completed while the updater waited for it.
     Completed,
     /// Its deployment failed.
     DeploymentFailed,
-    /// ECS went back to what ran before.
+    /// ECS rolled back to what ran before.
     RolledBack,
-    /// ECS tried to go back, and could not.
+    /// ECS tried to roll back, and could not.
     RollbackFailed,
     /// Somebody stopped its deployment.
     Stopped,
     /// Another deployment took over.
     Superseded,
-    /// Its deployment did not end while it was waited for.
+    /// Its deployment did not end while the updater waited for it.
     TimedOut,
-    /// A status of a later version, in an answer that it stored.
+    /// A status that only a later version knows, from an answer that it stored.
     Later(&'static str),
 }
 
 tolerant_words!(Status);
 
 impl Status {
-    /// The status of a change whose deployment ended so.
+    /// The status of a change whose deployment ended with this outcome.
     #[must_use]
     pub fn of_outcome(kind: Kind) -> Self {
         match kind {
@@ -93,31 +93,31 @@ pub struct Body {
     pub timestamp: String,
     /// Whether this is the answer to an earlier event with the same idempotency key.
     pub replayed: bool,
-    /// The change whose before was put back.
+    /// The change that was undone: the state from before it was put back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restores: Option<String>,
     /// The images asked for, each with the digest it was pinned to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved_images: Option<ResolvedImages>,
-    /// Each difference: what a dry run found, or what the change set. None where that is not known, or too long to tell.
+    /// Each difference that a dry run found, or that the change set. `None` if that is not known, or too long for an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changes: Option<Vec<serde_json::Value>>,
-    /// What a person should know besides.
+    /// What else a person should know.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
-    /// How its deployment ended, where it was waited for.
+    /// How its deployment ended, if the updater waited for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<OutcomeDetail>,
     /// The outcome that was recorded with this answer; for the metrics.
     #[serde(skip)]
     pub recorded: Option<Kind>,
-    /// What was there before.
+    /// The state before the change.
     #[serde(rename = "BEFORE")]
     pub before: ServiceState,
-    /// What is there now, as AWS answered.
+    /// The state now, as AWS answered it.
     #[serde(rename = "AFTER")]
     pub after: ServiceState,
-    /// What a later version stored besides.
+    /// Members that a later version stored in addition.
     #[serde(flatten)]
     pub later: serde_json::Map<String, serde_json::Value>,
 }
@@ -163,7 +163,7 @@ impl Response {
 const MAX_CHANGES: usize = 64 * 1024;
 
 impl Body {
-    /// Tells what the change set, as far as that fits.
+    /// Adds the differences that the change set, if they fit.
     pub fn tell(&mut self, changes: &[Difference]) {
         let told: Vec<serde_json::Value> = Difference::all_told(changes);
         let bytes: usize = told.iter().map(|change| change.to_string().len() + 1).sum();
@@ -175,35 +175,35 @@ impl Body {
     }
 }
 
-/// The most bytes of the results of many updates: Lambda carries 6 MB (6,291,556 bytes) in all.
+/// The maximum number of bytes of the results of many updates: Lambda allows 6 MB (6,291,556 bytes) in all.
 /// Source: "Lambda quotas" in the AWS Lambda developer guide.
 const MAX_RESULTS_BYTES: usize = 6_000_000;
 
-/// What an event gets for an answer.
+/// The answer to an event.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub enum EventAnswer {
-    /// To one update.
+    /// The answer to one update.
     One(Box<Response>),
-    /// To many.
+    /// The answer to many updates.
     Many(ManyResponse),
 }
 
 /// How one of many updates ended.
 #[derive(Debug)]
 pub enum ServiceOutcome {
-    /// As it would have been answered alone.
+    /// It was answered as it would have been answered alone.
     Answered(Box<Response>),
     /// It failed.
     Failed(Failure),
-    /// The time left did not allow to begin it.
+    /// It was not started, because too little time was left.
     NotStarted,
 }
 
 /// The answer to many updates.
 #[derive(Debug, Serialize)]
 pub struct ManyResponse {
-    /// 200: all went well; 207: some did not.
+    /// 200: all updates succeeded; 207: some did not.
     #[serde(rename = "statusCode")]
     pub status_code: u16,
     /// What happened.
@@ -213,30 +213,30 @@ pub struct ManyResponse {
 /// What happened to many services.
 #[derive(Debug, Serialize)]
 pub struct ManyBody {
-    /// How many ended how.
+    /// The number of updates by how they ended.
     pub summary: Summary,
     /// Why the results hold codes and ids only, though more was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shortened: Option<&'static str>,
-    /// The result of each update, in the order asked.
+    /// The result of each update, in the order in which they were requested.
     pub results: Vec<Box<RawValue>>,
 }
 
-/// How many updates ended how.
+/// The number of updates by how they ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
-    /// AWS took the change, and where its deployment was waited for, it completed.
+    /// AWS accepted the change, and its deployment completed if the updater waited for it.
     pub applied: u32,
     /// Nothing differed.
     pub unchanged: u32,
-    /// Failed, or its deployment ended otherwise than completed while it was waited for.
+    /// The update failed, or its deployment ended in another way than completed while the updater waited for it.
     pub failed: u32,
-    /// Not begun for lack of time.
+    /// Not started for lack of time.
     pub not_started: u32,
     /// Dry runs.
     #[serde(skip_serializing_if = "is_zero")]
     pub planned: u32,
-    /// Deployments that did not end while they were waited for.
+    /// Deployments that did not end while the updater waited for them.
     #[serde(skip_serializing_if = "is_zero")]
     pub timed_out: u32,
 }
@@ -246,7 +246,7 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-/// A result that is no [`Body`], or the codes and ids of one.
+/// A result that is not a [`Body`], or the codes and ids of one.
 #[derive(Serialize)]
 struct Short<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -272,12 +272,12 @@ struct ShortError<'a> {
     retryable: bool,
 }
 
-/// The results of many updates as they come in: as JSON text, so that nothing else is kept of a change that ended.
+/// Collects the results of many updates as they arrive: as JSON text, so that nothing else is kept of a change that ended.
 #[derive(Debug)]
 pub struct Results {
     summary: Summary,
     short: Vec<Option<Box<RawValue>>>,
-    /// None where codes and ids have to do.
+    /// `None` if the results hold codes and ids only.
     full: Option<Vec<Option<Box<RawValue>>>>,
     bytes: usize,
     shortened: Option<&'static str>,
@@ -292,7 +292,7 @@ impl Results {
         Self { summary: Summary::default(), short: none(), full, bytes: 0, shortened: None }
     }
 
-    /// Takes the result of the update at `index`.
+    /// Stores the result of the update at `index`.
     pub fn set(&mut self, index: usize, service: &ServiceKey, outcome: &ServiceOutcome) {
         let summary = &mut self.summary;
         let status = match outcome {

@@ -7,7 +7,7 @@ use crate::ids::ServiceKey;
 /// What a session may do: the document of `policies/session.json`.
 const SESSION_POLICY: &str = include_str!("../../../policies/session.json");
 
-/// The most characters of an inline session policy.
+/// The maximum number of characters of an inline session policy.
 /// Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>.
 pub const MAX_POLICY_CHARACTERS: usize = 2048;
 
@@ -15,14 +15,14 @@ pub const MAX_POLICY_CHARACTERS: usize = 2048;
 ///
 /// # Errors
 ///
-/// Where `policies/session.json` is no JSON.
+/// If `policies/session.json` is not valid JSON.
 pub fn session_policy(services: &[&ServiceKey]) -> serde_json::Result<String> {
     let mut document: Value = serde_json::from_str(SESSION_POLICY)?;
     for_services(&mut document, services);
     Ok(document.to_string())
 }
 
-/// Makes of each text with a token, in a list, one for each service.
+/// Replaces each text in a list that contains a token by one text for each service.
 fn for_services(value: &mut Value, services: &[&ServiceKey]) {
     match value {
         Value::Object(members) => members.values_mut().for_each(|member| for_services(member, services)),
@@ -49,14 +49,14 @@ fn for_services(value: &mut Value, services: &[&ServiceKey]) {
 /// A part of a service's name.
 type Part = fn(&ServiceKey) -> &str;
 
-/// What stands in the policy for parts of a service's name.
+/// The placeholders in the policy document for parts of a service's name.
 const TOKENS: [(&str, Part); 3] = [
     ("__REGION__", |service| service.region().as_str()),
     ("__CLUSTER__", |service| service.cluster()),
     ("__SERVICE__", |service| service.service()),
 ];
 
-/// A template with its tokens filled in, all at once: a name that looks like a token is a name.
+/// A template with its tokens replaced in a single pass, so that a name that looks like a token is not replaced in turn.
 fn filled(template: &str, service: &ServiceKey) -> String {
     let mut filled = String::new();
     let mut rest = template;
@@ -108,7 +108,7 @@ mod tests {
             services["Resource"],
             serde_json::json!(["arn:*:ecs:eu-west-1:*:service/c/s", "arn:*:ecs:us-east-1:*:service/d/s"])
         );
-        // An ARN without a cluster is that of any cluster: the condition says which.
+        // An ARN without a cluster matches services of any cluster: the condition says which clusters are meant.
         let old = statements.iter().find(|statement| statement["Sid"] == "ByItsOldArn").unwrap();
         assert_eq!(
             old["Resource"],

@@ -1,8 +1,8 @@
 //! Settings that may be longer than a function's environment, which has 4 KB
-//! (<https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>): such a setting stands in its variable, or the variable
-//! says in which object or parameter it is kept.
+//! (<https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>): such a setting is either given in its variable, or the
+//! variable names the object or parameter that holds it.
 //!
-//! Here is what is decided; who reads is `src/aws/documents.rs`.
+//! This module decides; `src/aws/documents.rs` reads.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// How long what was read is taken for what is there.
+/// How long a value that was read counts as current.
 const LOOK_AGAIN: TimeDelta = TimeDelta::minutes(1);
-/// How long it goes on where it cannot be read any more. After that nobody knows who was taken off it.
+/// How long a value stays in use if it can no longer be read. After that, nobody knows what was removed from it.
 const GOES_ON: TimeDelta = TimeDelta::hours(1);
-/// How long a failure to read stands for those who come next: of an event with many entries not each one tries anew.
+/// How long a failure to read is reported without a new attempt, so that not every entry of a large event tries again.
 const FAILURE_STANDS: TimeDelta = TimeDelta::seconds(5);
 
 /// Where a setting is kept.
@@ -32,14 +32,14 @@ pub enum DocumentLocation {
 }
 
 impl DocumentLocation {
-    /// The place that `text` names; `None` where it is no place but the setting itself.
+    /// The place that `text` names; `None` if it is not a place but the setting itself.
     ///
     /// # Errors
     ///
-    /// A sentence, where it begins as a place and is none.
+    /// A sentence, if the text begins like a place and is not one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Result<Self, String>> {
-        // What an object's and a parameter's name may have without being written in another way in a URL or an ARN.
+        // A name of an object or parameter is plain if it is written in the same way in a URL or an ARN.
         let is_plain = |name: &str| {
             name.split('/').all(|part| !matches!(part, "" | "." | ".."))
                 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/_.-".contains(&byte))
@@ -92,20 +92,20 @@ pub trait Named: Clone + Sized {
     /// The roots and units that it names.
     fn units(&self) -> &BTreeSet<String>;
 
-    /// The same with the accounts that are in them.
+    /// The same setting with the accounts that are in them.
     ///
     /// # Errors
     ///
-    /// Where it says nothing with them.
+    /// If it says nothing even with these accounts.
     fn with_accounts(self, accounts: BTreeSet<String>) -> Result<Self, String>;
 }
 
-/// What is known of a setting that is kept somewhere.
+/// What is known of a setting that is kept in an object or a parameter.
 #[derive(Debug)]
 pub struct Kept<T> {
     /// What was read last, and when.
     value: Option<(Arc<T>, DateTime<Utc>)>,
-    /// When it was looked for last, and why it was not read then.
+    /// When the last attempt to read it was, and why it failed, if it did.
     looked: Option<(DateTime<Utc>, Option<String>)>,
 }
 
@@ -116,12 +116,12 @@ impl<T> Default for Kept<T> {
 }
 
 impl<T> Kept<T> {
-    /// What holds at `now` without looking again; `None`: it has to be read.
+    /// The result that is valid at `now` without reading again; `None` if the setting has to be read.
     pub fn known(&self, now: DateTime<Utc>) -> Option<Result<Arc<T>, String>> {
         let (at, failed) = self.looked.as_ref()?;
         let held = self.held(now);
         let stands = if held.is_some() { LOOK_AGAIN } else { FAILURE_STANDS };
-        // A clock that was set back says nothing about how long ago it was.
+        // If the clock was set back, it is unknown how long ago the attempt was.
         if *at > now || now - *at >= stands {
             return None;
         }
@@ -131,11 +131,11 @@ impl<T> Kept<T> {
         }
     }
 
-    /// What holds at `now`, when it was looked for just now.
+    /// Records the result of a read at `now`, and returns the value that is valid then.
     ///
     /// # Errors
     ///
-    /// Why it could not be read, where nothing that was read before may go on.
+    /// Why it could not be read, if no value that was read before may stay in use.
     pub fn looked(&mut self, found: Result<T, String>, now: DateTime<Utc>) -> Result<Arc<T>, String> {
         match found {
             Ok(value) => {

@@ -1,4 +1,4 @@
-//! Texts for messages, logs and records: one line, without what cannot be seen; bytes and times as they are written.
+//! Texts for messages, logs and records: on one line and without invisible characters; and the written form of bytes and times.
 
 use std::fmt::{self, Write};
 
@@ -14,8 +14,8 @@ pub fn shown_text(text: &str) -> String {
 
 /// A value for a message: at most 100 characters of it, on one line.
 ///
-/// An event may hold megabytes and any Unicode; a message is read by people in a log. Rendering stops where the
-/// room ends, so that a large value costs nothing.
+/// An event may hold megabytes and any Unicode; a message is read by people in a log. Rendering stops at the limit, so that a large value
+/// costs nothing.
 pub fn shown(value: &dyn fmt::Display) -> String {
     let mut line = Line { text: String::new(), room: 100 };
     if write!(line, "{value}").is_err() {
@@ -24,18 +24,18 @@ pub fn shown(value: &dyn fmt::Display) -> String {
     line.text
 }
 
-/// Whether a character would forge lines of a log, or let one text look like another: control characters, line ends, marks of direction,
-/// and what takes no room or looks like room. Source of most of them: `Default_Ignorable_Code_Point`,
+/// Whether a character could forge lines of a log, or make one text look like another: control characters, line ends, direction marks, and
+/// characters that have no width or look like a space. Source of most of them: `Default_Ignorable_Code_Point`,
 /// <https://www.unicode.org/reports/tr44/#Default_Ignorable_Code_Point>.
 #[must_use]
 pub fn is_unseen(character: char) -> bool {
     character.is_control()
-        // Ends of lines, a letter of Braille without a dot, and marks of annotations.
+        // Line ends, the Braille pattern without dots, and annotation marks.
         || matches!(character, '\u{2028}' | '\u{2029}' | '\u{2800}' | '\u{fff9}'..='\u{fffb}')
         || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(character)
 }
 
-/// The text on one line, with `�` for each character that [`is_unseen`]. Line ends and tabs become spaces.
+/// The text on one line, with `�` in place of each character for which [`is_unseen`] is true. Line ends and tabs become spaces.
 #[must_use]
 pub fn one_line(text: &str) -> String {
     text.chars()
@@ -47,7 +47,7 @@ pub fn one_line(text: &str) -> String {
         .collect()
 }
 
-/// Takes characters until its room is used up, then fails, which ends the rendering.
+/// Accepts characters until its room is used up, then fails, which ends the rendering.
 struct Line {
     text: String,
     room: usize,

@@ -1,16 +1,16 @@
-//! Words that only a later version of this project knows: in a stored answer they have to come back as they were.
+//! Words that only a later version of this project knows: if a stored answer contains one, it has to be returned unchanged.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-/// How many of them are kept: versions differ by a few.
+/// The maximum number of such words that are kept: versions differ by a few.
 const MAX_WORDS: usize = 64;
-/// Stands for all beyond.
+/// Replaces all further words.
 const UNKNOWN: &str = "UNKNOWN";
 
 static WORDS: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
 
-/// The word for as long as the process lives, so that types that hold it stay as small as a number.
+/// Keeps the word as long as the process lives, so that types that hold it stay as small as a number.
 pub(crate) fn word(text: &str) -> &'static str {
     let mut words = WORDS.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(word) = words.get(text) {
@@ -28,12 +28,12 @@ pub(crate) fn word(text: &str) -> &'static str {
 macro_rules! tolerant_words {
     ($name:ident) => {
         impl $name {
-            /// Those of this version.
+            /// The words of this version.
             pub fn all() -> impl Iterator<Item = Self> {
                 <Self as strum::IntoEnumIterator>::iter().filter(|word| !matches!(word, Self::Later(_)))
             }
 
-            /// The word as it stands in answers, records, logs and metrics.
+            /// The word as it appears in answers, records, logs and metrics.
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self {

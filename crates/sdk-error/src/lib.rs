@@ -1,4 +1,4 @@
-//! From an error of an AWS SDK to a [`CallError`]: what the call may have done, told by what became of the request.
+//! Turns an error of an AWS SDK into a [`CallError`]: what became of the request says what the call may have done.
 
 use std::error::Error;
 use std::fmt;
@@ -10,7 +10,7 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use domain::call_error::{CallError, Effect};
 use domain::mask::HIDDEN;
 
-/// What became of `operation`.
+/// The error of a call of `operation`.
 pub fn call_error<E>(operation: &'static str, error: &SdkError<E, Response>) -> CallError
 where
     E: ProvideErrorMetadata + Error + 'static,
@@ -28,8 +28,8 @@ where
         _ if was_too_late(error) => Effect::NotSent,
         SdkError::DispatchFailure(_) | SdkError::TimeoutError(_) if never_connected(error) => Effect::NotSent,
         SdkError::ServiceError(_) if is_throttling(code.as_deref(), &message, status) => Effect::Throttled,
-        // An answer that cannot be read is none of these, a refusal's neither: without its code nobody knows what it refuses, and
-        // whether that passes.
+        // An answer that cannot be read belongs to none of these, nor does an unreadable refusal: without its code it is unknown what it
+        // refuses and whether that is temporary.
         SdkError::ServiceError(_) if code.is_some() && status.is_some_and(|status| (400..500).contains(&status)) => {
             Effect::Refused
         }
@@ -44,7 +44,7 @@ where
     }
 }
 
-/// A request that was not sent: what it is part of has no time left.
+/// The error of a request that was not sent, since the work that it is part of has no time left.
 #[derive(Debug)]
 pub struct TooLateToSend;
 
@@ -70,7 +70,7 @@ fn request_id(response: &Response) -> Option<&str> {
     response.headers().get("x-amzn-requestid").or_else(|| response.headers().get("x-amz-request-id"))
 }
 
-/// A message without the session token: where a signature does not match, AWS answers with the headers that it was sent.
+/// The message without the session token: if a signature does not match, AWS answers with the headers that it received.
 fn without_token(message: &str) -> String {
     const HEADER: &str = "x-amz-security-token:";
     let mut parts = message.split(HEADER);
@@ -84,7 +84,7 @@ fn without_token(message: &str) -> String {
     text
 }
 
-/// An error with everything that led to it, each text once.
+/// An error with all its causes, each text once.
 pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -99,7 +99,7 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// Throttling, and ECS's way of saying it for revisions of one family, which the SDK does not know as such.
+/// Throttling, including the way in which ECS reports it for revisions of one family, which the SDK does not recognize.
 fn is_throttling(code: Option<&str>, message: &str, status: Option<u16>) -> bool {
     status == Some(429)
         || code.is_some_and(|code| {
@@ -120,7 +120,7 @@ fn is_throttling(code: Option<&str>, message: &str, status: Option<u16>) -> bool
         || message.contains("Too many concurrent attempts to create a new revision")
 }
 
-/// Whether the connection was never made, so that the request cannot have arrived.
+/// Whether the connection was never established, so that the request cannot have arrived.
 fn never_connected(error: &(dyn Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {

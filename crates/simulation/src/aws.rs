@@ -1,4 +1,4 @@
-//! AWS, as calls find it: what is done at the moment when one arrives, and what is noted of it.
+//! AWS, as calls see it: what is done when a call arrives, and what is noted of it.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::trace::body_hash;
 use crate::truth::{Began, Held, Mutation, UnderWay};
 use crate::world::World;
 
-/// Does what a call asks, and gives status and body.
+/// Does what a call requests, and returns status and body.
 pub async fn act(world: &Rc<World>, call: &Call, lag: Duration, is_late: bool) -> (u16, String) {
     let (status, body) = match call.service {
         "dynamodb" => dynamodb(world, call),
@@ -99,7 +99,7 @@ fn sts(world: &World, call: &Call) -> (u16, String) {
     }
 }
 
-/// The registry has every tag, and its digest is made of its name.
+/// The registry has every tag, and derives the digest from the tag's name.
 fn ecr(call: &Call) -> (u16, String) {
     let input: Value = serde_json::from_str(&call.body).unwrap_or_default();
     let tag = input["imageIds"][0]["imageTag"].as_str().unwrap_or("0");
@@ -110,7 +110,7 @@ fn ecr(call: &Call) -> (u16, String) {
     (200, json!({"images": [image], "failures": []}).to_string())
 }
 
-/// The digest of an image under a tag.
+/// The digest of the image that a tag names.
 #[must_use]
 pub fn digest_of(tag: &str) -> String {
     format!("sha256:{tag:0>64}")
@@ -136,7 +136,7 @@ fn ecs(world: &Rc<World>, call: &Call, lag: Duration, is_late: bool) -> (u16, St
     }
 }
 
-/// Notes that somebody looked at services, and what he could see.
+/// Notes that somebody read services, and what was visible to that read.
 fn looked(world: &World, call: &Call, session: Option<&Session>, input: &Value, lag: Duration) {
     let seen = world.now() - lag;
     let mut purposes = world.purposes.borrow_mut();
@@ -179,7 +179,7 @@ fn noted(world: &Rc<World>, call: &Call, site: Site, input: &Value, is_done: boo
     truth.mutations.push(mutation);
 }
 
-/// The service that a call to ECS is about; a registration is about the service that has the name of its family.
+/// The service that a call to ECS concerns. A registration concerns the service that has the name of its family.
 #[must_use]
 pub fn site_of(world: &World, call: &Call) -> Option<Site> {
     let account = world.sessions.of(&call.key)?.account.clone();
@@ -194,14 +194,14 @@ pub fn site_of(world: &World, call: &Call) -> Option<Site> {
     Some(Site::new(&account, &world.region, cluster, service))
 }
 
-/// The image that a service is to run.
+/// The image that a service is supposed to run.
 #[must_use]
 pub fn running_image(world: &World, site: &Site) -> Option<String> {
     let service = world.cloud.find(site)?;
     Some(world.cloud.revision(site, service["taskDefinition"].as_str()?)?.image("web"))
 }
 
-/// What people do past the door. Gives the id of the deployment that it started.
+/// What people do outside the updater. Returns the id of the deployment that it started.
 pub fn past_the_door(world: &Rc<World>, site: &Site, action: &str, body: &Value) -> Option<String> {
     let session = Session { account: site.account.clone(), name: "people".to_owned(), ..Session::default() };
     let done = world.cloud.act(Some(&session), &world.region, action, &body.to_string());

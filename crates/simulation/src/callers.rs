@@ -1,4 +1,4 @@
-//! Who changes services: callers of the updater with their habits, and people who go past the door.
+//! Who changes services: callers of the updater with their habits, and people who do not use the updater.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -16,12 +16,12 @@ use crate::plan::{Act, Change, Sent, What};
 use crate::truth::{End, Told};
 use crate::world::{Purpose, World, image};
 
-/// After this time boto3 gives an answer up and sends its event again.
+/// After this time boto3 stops waiting for an answer and sends its event again.
 const BOTO_PATIENCE: Duration = Duration::from_mins(1);
-/// How often boto3 sends an event in all.
+/// How often boto3 sends an event in total.
 const BOTO_ATTEMPTS: u32 = 3;
 
-/// Does what an act of the plan says, to its end.
+/// Performs an act of the plan to its end.
 pub async fn perform(world: Rc<World>, act: Act) {
     sleep(Duration::from_millis(act.at)).await;
     let name = act.name.as_str();
@@ -41,7 +41,7 @@ pub async fn perform(world: Rc<World>, act: Act) {
     }
 }
 
-/// The recorder's schedule: an event that Lambda sends again where it fails.
+/// The recorder's schedule: an event that Lambda sends again if it fails.
 pub async fn sweep(world: &World, name: &str) {
     for attempt in 1..=3 {
         let ended = lambda::recorder(world, &format!("{name}.{attempt}"), name, &json!({"sweep": {}})).await;
@@ -103,7 +103,7 @@ fn caller(change: &Change) -> u32 {
     key.bytes().map(u32::from).sum::<u32>().wrapping_add(change.image.unwrap_or_default()) % 3
 }
 
-/// The event of a change; the same one where its key was sent before with the same change.
+/// The event of a change. It is the same event if its key was sent before with the same change.
 fn event(world: &World, change: &Change) -> Value {
     let remembered = serde_json::to_string(&Change { sent: Sent::Once, ..change.clone() }).unwrap_or_default();
     if change.key.is_some()
@@ -178,7 +178,8 @@ async fn request(world: &Rc<World>, name: &str, change: &Change) {
     }
 }
 
-/// Lambda's queue: what fails comes again after one and after two minutes, under the same request id, whatever failed.
+/// Lambda's queue: an event that fails is sent again after one and after two minutes, under the same request id,
+/// whatever the failure was.
 async fn queued(world: &Rc<World>, name: &str, request_id: &str, event: &Value) {
     for attempt in 1..=3 {
         if let Ended::Answered(_) = send(world, &format!("{name}.{attempt}"), request_id, event).await {
@@ -188,7 +189,8 @@ async fn queued(world: &Rc<World>, name: &str, request_id: &str, event: &Value) 
     }
 }
 
-/// boto3: no answer within a minute, and the event is sent again as another invocation. The first one goes on.
+/// boto3: if there is no answer within a minute, the event is sent again as another invocation. The first one
+/// continues.
 async fn impatient(world: &Rc<World>, name: &str, event: &Value) {
     let mut running = Vec::new();
     for attempt in 1..=BOTO_ATTEMPTS {
@@ -205,7 +207,7 @@ async fn impatient(world: &Rc<World>, name: &str, event: &Value) {
     }
 }
 
-/// Invokes the updater, and notes what it told for each service.
+/// Invokes the updater, and notes its answer for each service.
 pub async fn send(world: &World, invocation: &str, request_id: &str, event: &Value) -> Ended {
     let updates = event["updates"].as_array().cloned().unwrap_or_else(|| vec![event.clone()]);
     let sites: Vec<Site> = updates.iter().filter_map(|update| site_of(world, update)).collect();
@@ -248,8 +250,8 @@ pub async fn send(world: &World, invocation: &str, request_id: &str, event: &Val
     ended
 }
 
-/// An attempt that failed by itself, and could call DynamoDB as it liked, has noted its event: what begins after its answer is
-/// later. What began while it ran met it, and either of the two may be first.
+/// An attempt that failed by itself, and whose calls to DynamoDB met no fault, has noted its event: what begins after its answer is later.
+/// What began while it ran was concurrent with it, and either of the two may be first.
 fn seen(world: &World, invocation: &str, all: &[Told]) {
     if world.purposes.borrow().get(invocation).is_none_or(Purpose::is_hampered) {
         return;
@@ -264,7 +266,7 @@ fn site_of(world: &World, update: &Value) -> Option<Site> {
     Some(Site::new(text("account_id")?, &world.region, text("ecs_cluster_name")?, text("ecs_service_name")?))
 }
 
-/// An image is pushed, and the queue brings it to the trigger until the trigger is done with it.
+/// An image is pushed, and the queue delivers the message to the trigger until the trigger has processed it.
 async fn push(world: &Rc<World>, name: &str, site: &Site, tag: u32) {
     let name_of_it = format!("shop/{}", site.service);
     let repository = format!("{HUB}.dkr.ecr.{}.amazonaws.com/{name_of_it}", world.region);

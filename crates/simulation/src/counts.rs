@@ -11,7 +11,7 @@ pub struct Counts {
     pub runs: u64,
     /// Simulated calls.
     pub calls: BTreeMap<String, u64>,
-    /// Faults of calls, by call and fault: `UpdateService cut_after`.
+    /// Faults of calls, by call and fault, such as `UpdateService cut_after`.
     pub faults: BTreeMap<String, u64>,
     /// What else went wrong, by kind.
     pub troubles: BTreeMap<String, u64>,
@@ -26,7 +26,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// One more in a map.
+    /// Adds one to an entry of a map.
     pub fn one(map: &mut BTreeMap<String, u64>, name: &str) {
         match map.get_mut(name) {
             Some(number) => *number += 1,
@@ -48,7 +48,7 @@ impl Counts {
         self.faults.values().chain(self.troubles.values()).sum()
     }
 
-    /// Adds those of another run.
+    /// Adds the counts of another run.
     pub fn add(&mut self, other: &Self) {
         let add = |to: &mut BTreeMap<String, u64>, from: &BTreeMap<String, u64>| {
             for (name, number) in from {

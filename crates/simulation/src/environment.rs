@@ -1,4 +1,4 @@
-//! Execution environments: each has a clock of its own, and may die or stand still at any point where it waits.
+//! Execution environments: each has its own clock, and may die or freeze at any point where it waits.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -34,13 +34,13 @@ pub struct Environment {
     pub failures: Cell<u64>,
 }
 
-/// How far the clock of whoever asks is ahead.
+/// How far the clock of the code that runs now is ahead.
 #[must_use]
 pub fn skew() -> TimeDelta {
     CURRENT.with(|current| current.borrow().as_ref().map(|current| current.skew)).unwrap_or_default()
 }
 
-/// The environment whose code runs now; none where AWS does.
+/// The environment whose code runs now; none while AWS runs.
 #[must_use]
 pub fn current() -> Option<Rc<Environment>> {
     CURRENT.with(|current| current.borrow().clone())
@@ -54,7 +54,7 @@ fn within<T>(environment: &Rc<Environment>, step: impl FnOnce() -> T) -> T {
     done
 }
 
-/// The time of whoever asks, for the SDK: signatures and the life of credentials.
+/// The time of the code that runs now, for the SDK: it is used for signatures and the expiry of credentials.
 #[derive(Debug)]
 pub struct Time;
 
@@ -64,7 +64,7 @@ impl TimeSource for Time {
     }
 }
 
-/// Code in an environment: ends with what it gives, or with nothing where the environment died.
+/// Code in an environment: returns its result, or nothing if the environment died.
 pub struct Run<F> {
     inner: Option<Pin<Box<F>>>,
     environment: Rc<Environment>,
@@ -82,7 +82,7 @@ impl<F> Run<F> {
         Self { inner: Some(Box::pin(inner)), environment, stop, polls: 0, frozen: None }
     }
 
-    /// Whether the moment has come that the plan names. It comes once.
+    /// Returns what happens if the moment that the plan names has come. It comes once.
     fn is_due(&mut self, is_before: bool) -> Option<Deviation> {
         let when = match self.stop.as_ref()? {
             Deviation::Kill(when) | Deviation::Freeze(when, _) => *when,
@@ -96,7 +96,7 @@ impl<F> Run<F> {
         if is_due { self.stop.take() } else { None }
     }
 
-    /// Lets the environment die or stand still. Says whether it died.
+    /// Lets the environment die or freeze. Returns whether it died.
     fn stops(&mut self, how: &Deviation) -> bool {
         let world = world();
         let who = self.environment.invocation.borrow().clone();

@@ -1,4 +1,4 @@
-//! What becomes of deployments, and how `EventBridge` tells the recorder of it: late, twice, out of order, or never.
+//! What becomes of deployments, and how `EventBridge` reports it to the recorder: late, twice, out of order, or never.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use crate::random::Stream;
 use crate::truth::{End, Intent};
 use crate::world::World;
 
-/// Sets going what ECS started and told since the last time. `by` is whose wish that was. Gives the deployment that was
-/// started.
+/// Starts the lives of deployments that ECS has started since the last time, and delivers its events. `by` is the
+/// intent that caused them. Returns the deployment that was started.
 pub fn pump(world: &Rc<World>, by: Option<&Intent>, is_late: bool) -> Option<String> {
     let mut first = None;
     for started in world.cloud.take_started() {
@@ -45,7 +45,7 @@ fn set_end(world: &World, id: &str, end: End) {
     }
 }
 
-/// The life of a deployment. It ends where another one takes its place.
+/// The life of a deployment. It ends when another deployment takes its place.
 async fn life(world: Rc<World>, started: Started, name: String, fate: Option<String>) {
     let Started { site, id, .. } = started;
     let mut draw = Stream::new(world.plan.seed, &format!("life {name}"));
@@ -113,7 +113,7 @@ async fn rollback(
     pump(world, None, false);
 }
 
-/// Lets an event arrive, as often as the plan has it.
+/// Delivers an event as often as the plan says.
 fn deliver(world: &Rc<World>, event: &Value) {
     let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let service = text("/resources/0").rsplit('/').next().unwrap_or_default().to_owned();
@@ -147,21 +147,22 @@ fn deliver(world: &Rc<World>, event: &Value) {
     }
 }
 
-/// The name under which a plan speaks of the events about what a key deployed.
+/// The name that a plan uses for the events about what a key deployed.
 fn about(world: &World, id: &str) -> Option<String> {
     let truth = world.truth.borrow();
     let deployment = truth.deployments.get(truth.rollbacks.get(id).map_or(id, String::as_str))?;
     Some(format!("events {}", deployment.by.as_ref()?.key))
 }
 
-/// Lambda's queue: an event that fails comes again after one and after two minutes.
+/// Lambda's queue: an event that fails is sent again after one and after two minutes.
 async fn hear(world: &Rc<World>, event: &Value, name: &str) {
     for attempt in 1..=3 {
         let ended = lambda::recorder(world, &format!("{name}.{attempt}"), name, event).await;
         if let Ended::Answered(answer) = ended {
             let id = event["detail"]["deploymentId"].as_str().unwrap_or_default();
             let mut truth = world.truth.borrow_mut();
-            // An event about a rollback does not name what is rolled back: of that one nothing may have been heard.
+            // An event about a rollback does not name what is rolled back: there may have been no event about the
+            // latter.
             let is_rollback = truth.rollbacks.contains_key(id);
             if let Some(deployment) = truth.deployments.get_mut(id).filter(|_| !is_rollback) {
                 deployment.is_heard |= answer.get("refused").is_none();

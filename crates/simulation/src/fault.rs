@@ -1,4 +1,4 @@
-//! What can go wrong with one call, and which of it cannot.
+//! What can go wrong with one call, and which faults are impossible.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,46 +6,46 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
-    /// A 500, and nothing was done.
+    /// The answer is a 500, and nothing was done.
     Refused,
-    /// A 500, and it was done.
+    /// The answer is a 500, and the call was done.
     DoneAndRefused,
     /// The connection breaks before the request arrives.
     CutBefore,
-    /// The connection breaks when the call has been done.
+    /// The connection breaks after the call has been done.
     CutAfter,
     /// The request never arrives, and nothing says so.
     LostBefore,
     /// The answer never arrives, and nothing says so.
     LostAfter,
-    /// Rate exceeded.
+    /// The answer is that the rate was exceeded.
     Throttled,
-    /// It is done a good while later: mostly after its caller gave up.
+    /// The call is done a good while later, mostly after its caller gave up.
     Late,
-    /// It takes ten times as long as it should.
+    /// The call takes ten times as long as it should.
     Slow,
-    /// An answer of which the end is missing.
+    /// The end of the answer is missing.
     Truncated,
-    /// A transaction met another one on the same item.
+    /// A transaction conflicted with another one on the same item.
     Conflict,
     /// A transaction was cancelled for lack of room.
     CancelledThrottling,
-    /// The same, in the words of provisioned tables.
+    /// The same, in the words that provisioned tables use.
     CancelledThroughput,
-    /// A read of several items that leaves some out for now.
+    /// A read of several items leaves some of them out for now.
     Unprocessed,
-    /// The role may not do it, for a while.
+    /// The role is not allowed to make the call, for a while.
     Denied,
-    /// ECS refuses it for what passes by itself: there are five deployments of the service already.
+    /// ECS refuses the call for a temporary reason: there are five deployments of the service already.
     Passing,
 }
 
-/// What ECS says of [`Fault::Passing`]. Which code that comes with is not documented.
+/// What ECS says about [`Fault::Passing`]. The code that comes with it is not documented.
 /// Source: <https://github.com/aws/containers-roadmap/issues/2836>
 pub const PASSING: &str = "5 active deployments exist, unable to create new deployment";
 
 impl Fault {
-    /// All of them.
+    /// All faults.
     pub const ALL: [Self; 16] = [
         Self::Refused,
         Self::DoneAndRefused,
@@ -88,7 +88,7 @@ impl Fault {
         }
     }
 
-    /// Whether it is acted on.
+    /// Whether the call takes effect.
     #[must_use]
     pub fn is_done(self) -> bool {
         matches!(
@@ -97,7 +97,7 @@ impl Fault {
         )
     }
 
-    /// Why this cannot happen to a call; none where it can.
+    /// Why this cannot happen to a call; none if it can.
     #[must_use]
     pub fn impossible(self, action: &str) -> Option<&'static str> {
         let is_transaction = action == "ExecuteTransaction";

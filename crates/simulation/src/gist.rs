@@ -1,4 +1,4 @@
-//! What a call is about, in a few words of a trace.
+//! What a call is about, in the few words that a trace shows.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::network::Call;
 use crate::tables::kinds_of;
 
-/// A few words, with a space before them; nothing where the action says it all.
+/// A few words with a space before them; nothing if the action says it all.
 #[must_use]
 pub fn gist(call: &Call) -> String {
     let body: Value = serde_json::from_str(&call.body).unwrap_or_default();

@@ -1,8 +1,8 @@
-//! What must be true, whatever happens: one function an invariant. They judge by what really happened ([`crate::truth`])
-//! and by what stands in the tables, not by what the product says.
+//! What must be true, whatever happens: one function per invariant. They judge by what really happened ([`crate::truth`]) and by what is in
+//! the tables, not by what the product says.
 //!
-//! Effects that come later than the lengthened lease of who sent them are what is left (docs/RELIABILITY.md): no invariant
-//! counts them, the report does.
+//! Effects that come after the lengthened lease of their sender has ended are "what is left" (docs/RELIABILITY.md): no invariant counts
+//! them, but the report does.
 
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,11 +26,12 @@ use crate::world::{Purpose, World, clock, image};
 /// Statuses of answers and kinds of records that say how a deployment ended.
 const OUTCOMES: [&str; 6] =
     ["COMPLETED", "DEPLOYMENT_FAILED", "ROLLED_BACK", "ROLLBACK_FAILED", "STOPPED", "SUPERSEDED"];
-/// Failures of changes that began, final where they are not retryable.
+/// Failures of changes that began. They are final unless they are retryable.
 pub const FINAL: [&str; 3] = ["ServiceUpdateFailed", "TaskDefinitionRejected", "TagUpdateFailed"];
-/// How long somebody may hold a service before he begins to change it.
+/// How long an invocation may hold a service before it begins to change it.
 const IDLE: chrono::TimeDelta = chrono::TimeDelta::seconds(5);
-/// Within this time of its beginning no change has reason to give its result up: an invocation may take 900 s.
+/// Within this time after its beginning no change has a reason to give up recording its result: an invocation may take
+/// 900 s.
 const LONG: chrono::TimeDelta = chrono::TimeDelta::seconds(600);
 
 // ---- when a call is sent
@@ -57,7 +58,7 @@ pub fn at_sending(world: &World, call: &Call, will_be_done: bool, is_late: bool)
     }
 }
 
-/// What DynamoDB had no room for, or what met somebody else's write, comes again after a pause.
+/// What DynamoDB had no room for, or what conflicted with another write, is sent again only after a pause.
 fn nothing_is_asked_again_at_once(world: &World, call: &Call) {
     let now = Instant::now();
     let refused = world.refused.borrow();
@@ -72,11 +73,12 @@ fn nothing_is_asked_again_at_once(world: &World, call: &Call) {
     }
 }
 
-/// What a call asks DynamoDB, as invocation and service.
+/// What a call requests from DynamoDB, as pairs of an invocation and a service.
 pub struct Asked(Vec<(String, String)>);
 
 impl Asked {
-    /// Nothing, of calls that ask something else. A sweep asks about several deployments of one service at the same time.
+    /// The pairs of a call; none if it requests something else. A sweep, which queries several deployments of one service at the same time,
+    /// has none either.
     #[must_use]
     pub fn of(call: &Call) -> Self {
         if call.service != "dynamodb" || call.invocation.contains("sweep") {
@@ -99,7 +101,7 @@ impl Asked {
     }
 }
 
-/// By the clock of who sends it.
+/// The end of the lease is judged by the clock of the sender.
 fn no_call_is_sent_after_its_lease_has_ended(world: &World, call: &Call, site: &Site) {
     let truth = world.truth.borrow();
     if let Some(held) = truth.held.get(&site.key()).filter(|held| held.by == call.invocation && held.until < clock()) {
@@ -112,14 +114,14 @@ fn no_call_is_sent_after_its_lease_has_ended(world: &World, call: &Call, site: &
     }
 }
 
-/// A lease is taken when the turn has come, and not before: others wait for it.
+/// A lease is taken when the turn has come, and not before, since others wait for it.
 fn nobody_holds_a_service_idly(world: &World, call: &Call, site: &Site) {
     let truth = world.truth.borrow();
     let Some(held) = truth.held.get(&site.key()).filter(|held| held.by == call.invocation && !held.is_used) else {
         return;
     };
     let waited = world.now() - held.since;
-    // The answer of its STARTED may have been lost.
+    // The answer to the writing of its STARTED may have been lost.
     let is_hampered = world.purposes.borrow().get(&call.invocation).is_none_or(Purpose::is_hampered);
     if waited > IDLE && held.faults == 0 && !is_hampered && !stood_still(world, &call.invocation) {
         let waited = waited.as_seconds_f64();
@@ -140,7 +142,7 @@ pub fn at_acting(world: &World, call: &Call, site: &Site, is_late: bool) {
         Counts::one(&mut world.counts.borrow_mut().troubles, "an effect beyond its lease (what is left)");
         return;
     }
-    // A revision that comes late changes no service: a spare one, which the next look finds.
+    // A revision that is registered late changes no service: it is a spare one, which the next look finds.
     if is_late && call.action == "RegisterTaskDefinition" {
         return;
     }
@@ -159,7 +161,7 @@ pub fn at_acting(world: &World, call: &Call, site: &Site, is_late: bool) {
     }
 }
 
-/// Whether a call is done later than the lease of who sent it lasted: what is left.
+/// Whether a call is done after the lease of its sender has ended: this is "what is left".
 fn is_left(world: &World, call: &Call, is_late: bool) -> bool {
     let truth = world.truth.borrow();
     let until = truth.under_way.get(&call.number).and_then(|entry| entry.lease_until);
@@ -222,7 +224,8 @@ fn intent(world: &World, call: &Call, site: &Site) -> Option<Intent> {
     Some(world.purposes.borrow().get(&call.invocation)?.intent(site))
 }
 
-/// A change is later where it began after this one's event was first seen. One whose event had come before is not: it had the next turn.
+/// A change counts as later if it began after this one's event was first seen. A change whose event had come before does not count as
+/// later: it had the next turn.
 fn no_retry_undoes_a_later_change(world: &World, call: &Call, site: &Site) {
     let Some(own) = intent(world, call, site) else { return };
     let truth = world.truth.borrow();
@@ -248,16 +251,17 @@ fn no_retry_undoes_a_later_change(world: &World, call: &Call, site: &Site) {
     }
 }
 
-/// When the invocation had last read the service before it sent the call; none where it has read it since: the call acts late, and nobody
-/// takes it back.
+/// When the invocation had last read the service before it sent the call; none if it has read it since. In that case the call acts late,
+/// and nobody can take it back.
 fn looked_before(world: &World, call: &Call, site: &Site) -> Option<DateTime<Utc>> {
     let looked = world.purposes.borrow().get(&call.invocation).and_then(|purpose| purpose.looked.get(site).copied())?;
     let sent = world.truth.borrow().under_way.get(&call.number).map_or_else(|| world.now(), |entry| entry.sent);
     Some(looked).filter(|looked| *looked <= sent)
 }
 
-/// Where it could see that before: between the last look and the call nothing helps. What ECS took back is not there any more. A call that
-/// sets neither a revision nor a deployment, such as a count, leaves it as it is.
+/// This holds if the continuation could see the other deployment before: nothing helps between the last look and the call. What ECS took
+/// back is not there any more. A call that sets neither a revision nor a deployment, such as one that sets a count, leaves the deployment
+/// as it is.
 fn no_continuation_overwrites_what_somebody_else_deployed(world: &World, call: &Call, site: &Site) {
     let input: Value = serde_json::from_str(&call.body).unwrap_or_default();
     if input["taskDefinition"].is_null() && input["forceNewDeployment"] != true {
@@ -320,7 +324,7 @@ pub fn after_acting(world: &World, done: &Mutation) {
     }
 }
 
-/// What the same key did before, in time.
+/// What the same key did before by the same action, in time.
 fn earlier<'a>(truth: &'a Truth, done: &'a Mutation) -> impl Iterator<Item = &'a Mutation> {
     let same = move |mutation: &&Mutation| {
         mutation.intent == done.intent && mutation.intent.is_some() && mutation.action == done.action
@@ -366,7 +370,7 @@ fn one_key_registers_a_revision_once(world: &World, done: &Mutation) {
     if done.action != "RegisterTaskDefinition" {
         return;
     }
-    // What is not the newest of its family any more is not found again: a spare revision.
+    // A revision that is not the newest of its family any more is not found again: it is a spare one.
     let is_newest = |first: &Mutation| {
         let mut between =
             truth.mutations.iter().filter(|mutation| mutation.site == done.site && mutation.at > first.at);
@@ -397,7 +401,8 @@ pub fn at_answering(world: &World, all: &[Told]) {
     }
 }
 
-/// Neither by the task definition that he expects, nor by what he set himself. What he could not see yet is not counted.
+/// An invocation is refused neither because of the task definition that it expects, nor because of what it set itself. What it could not
+/// see yet is not counted.
 fn nobody_is_refused_for_his_own_work(world: &World, told: &Told) {
     if told.code.as_deref() != Some("TaskDefinitionChanged") {
         return;
@@ -423,7 +428,7 @@ fn nobody_is_refused_for_his_own_work(world: &World, told: &Told) {
     }
 }
 
-/// The lease that keeps him out is not his own.
+/// The lease that keeps an invocation out is not its own.
 fn nobody_gives_up_before_his_own_lease(world: &World, told: &Told) {
     let truth = world.truth.borrow();
     let held = truth.held.get(&told.intent.site.key()).filter(|held| held.by == told.invocation);
@@ -435,7 +440,7 @@ fn nobody_gives_up_before_his_own_lease(world: &World, told: &Told) {
     }
 }
 
-/// Where none of his calls met a fault, nothing of them can act any more.
+/// If none of an invocation's calls met a fault, none of them can take effect any more.
 fn nobody_leaves_his_lease_behind(world: &World, told: &Told) {
     let is_hampered = world.purposes.borrow().get(&told.invocation).is_none_or(Purpose::is_hampered);
     let truth = world.truth.borrow();
@@ -448,7 +453,7 @@ fn nobody_leaves_his_lease_behind(world: &World, told: &Told) {
     }
 }
 
-/// One refusal that says to try again is no reason to fail.
+/// A single refusal that says to try again is no reason to fail.
 fn nobody_fails_for_want_of_room_once(world: &World, told: &Told) {
     const PASSING: [Fault; 5] =
         [Fault::Conflict, Fault::CancelledThrottling, Fault::CancelledThroughput, Fault::Throttled, Fault::Unprocessed];
@@ -469,7 +474,7 @@ fn stood_still(world: &World, invocation: &str) -> bool {
     matches!(world.met.borrow().get(&format!("invocation {invocation}")), Some(Deviation::Freeze(..)))
 }
 
-/// Not a few seconds of fifteen minutes: the service was changed, and nobody knows.
+/// A few seconds of the fifteen minutes are not enough: the service was changed, and nobody would know.
 fn a_result_is_tried_as_long_as_there_is_time(world: &World, told: &Told) {
     let purposes = world.purposes.borrow();
     let met = purposes.get(&told.invocation).map_or(&[][..], |purpose| &purpose.hampered_by);
@@ -489,7 +494,7 @@ fn a_result_is_tried_as_long_as_there_is_time(world: &World, told: &Told) {
     }
 }
 
-/// A refusal of ECS that passes is worth another try, and its caller is told so.
+/// A temporary refusal by ECS is worth another attempt, and the caller is told so.
 fn what_passes_is_told_so(world: &World, told: &Told) {
     let message = told.body.pointer("/error/message").or(told.body.get("message")).and_then(Value::as_str);
     if told.code.is_some() && !told.is_retryable && message.is_some_and(|text| text.contains(PASSING)) {
@@ -500,7 +505,7 @@ fn what_passes_is_told_so(world: &World, told: &Told) {
     }
 }
 
-/// Where its record stands in the place of its attempt, and no later attempt began.
+/// This holds if the failure's record is in the place of its attempt, and no later attempt began.
 fn what_failed_for_good_is_kept_under_its_key(world: &World, told: &Told) {
     let is_final = told.code.as_deref().is_some_and(|code| FINAL.contains(&code)) && !told.is_retryable;
     let site = &told.intent.site;
@@ -563,7 +568,7 @@ fn after_is_what_was_done(world: &World, told: &Told) {
 
 // ---- when nothing goes wrong any more
 
-/// Before anybody changes anything again.
+/// Judges the state before anybody changes anything again.
 pub fn at_rest(world: &World) {
     for site in world.sites() {
         let records = world.tables.records(&site.key());
@@ -571,7 +576,7 @@ pub fn at_rest(world: &World) {
     }
 }
 
-/// Where the door was the last to deploy, and ECS did not go back.
+/// This holds if the updater was the last to deploy, and ECS did not go back.
 fn the_service_runs_what_the_ledger_says(world: &World, site: &Site, records: &[Record]) {
     let truth = world.truth.borrow();
     let Some(last) = truth
@@ -590,7 +595,7 @@ fn the_service_runs_what_the_ledger_says(world: &World, site: &Site, records: &[
     if last.intent.is_none() || last.is_late || is_gone {
         return;
     }
-    // Also where the last update started none: ECS goes back from the last one that was started.
+    // This also applies if the last update started no deployment: ECS goes back from the last one that was started.
     let mut started = truth
         .mutations
         .iter()
@@ -601,8 +606,8 @@ fn the_service_runs_what_the_ledger_says(world: &World, site: &Site, records: &[
         return;
     }
     let results = ["APPLIED", "FAILED", "ABANDONED", "UNCHANGED"];
-    // The last attempt that began tells what is: a result that was written late, behind a later beginning, tells what was; and one that
-    // died has none before somebody closes it.
+    // The last attempt that began says what the state is. A result that was written late, after a later beginning, says what the state was,
+    // and an attempt that died has no result until somebody closes it.
     let Some(last) = records.iter().rev().find(|record| ["STARTED", "UNCHANGED"].contains(&record.kind())) else {
         return;
     };
@@ -625,7 +630,7 @@ fn the_service_runs_what_the_ledger_says(world: &World, site: &Site, records: &[
     }
 }
 
-/// What a key was told for good is told again.
+/// A key that was given a final answer is given the same answer again.
 pub fn the_same_key_gets_the_same_answer(world: &World, first: &Told, again: &Told) {
     let is_same = match &first.code {
         None => again.code.is_none() && again.body["change_id"] == first.body["change_id"],
@@ -678,7 +683,7 @@ pub async fn at_the_end(world: &World) {
         every_chain_verifies(world, &site, records.is_empty()).await;
         every_query_is_complete(world, &site, &records).await;
     }
-    // Either costs a call for each part of its index.
+    // Each of the two costs a call for each part of its index.
     match fullest.filter(|_| Stream::new(world.plan.seed, "last query").chance(0.5)) {
         Some((site, _)) => an_image_tells_what_its_service_tells(world, &site).await,
         None => every_page_of_the_organization_is_complete(world).await,
@@ -687,8 +692,8 @@ pub async fn at_the_end(world: &World) {
     nothing_secret_is_said(world);
 }
 
-/// Whether a call that was done beyond its lease (what is left) started a deployment behind this one: nobody tells of that one, and its
-/// rollback looks like this one's.
+/// Whether a call that was done after its lease had ended ("what is left") started a deployment after this one: nobody reports that one,
+/// and its rollback looks like this one's.
 fn is_followed_by_a_late_one(truth: &Truth, deployment: &Deployment) -> bool {
     truth
         .deployments
@@ -752,7 +757,8 @@ fn no_outcome_stands_twice(world: &World, site: &Site, records: &[Record]) {
     }
 }
 
-/// Where its change's result says which one it started, or an event about it was heard.
+/// This holds if the result of its change says which deployment it started, or if an event about the deployment was
+/// accepted.
 fn every_deployment_has_its_outcome(world: &World, site: &Site, records: &[Record]) {
     let truth = world.truth.borrow();
     let ours = truth
@@ -772,7 +778,7 @@ fn every_deployment_has_its_outcome(world: &World, site: &Site, records: &[Recor
     }
 }
 
-/// By one change: each of its attempts may have a result, also one that comes late.
+/// A key is applied by one change. Each attempt of that change may have a result, even a late one.
 fn one_key_is_applied_once(world: &World, site: &Site, records: &[Record]) {
     let truth = world.truth.borrow();
     let mut applied: BTreeMap<_, BTreeSet<&str>> = BTreeMap::new();
@@ -817,7 +823,7 @@ async fn every_chain_verifies(world: &World, site: &Site, is_empty: bool) {
     let query = service_query(site, json!({"verify": true}));
     let ended = lambda::history(world, &format!("verify-{}", site.service), &query).await;
     match &ended {
-        // No records prove nothing.
+        // If there are no records, nothing is proved.
         Ended::Answered(answer)
             if answer["body"]["ok"] == !is_empty && (answer["body"]["verified"] == 0) == is_empty => {}
         other => world.violated("every chain verifies", &format_args!("{}: {other:?}", site.service)),
@@ -828,7 +834,7 @@ fn service_query(site: &Site, more: Value) -> Value {
     site.event(more)
 }
 
-/// The changes of all pages of a query with their statuses, in order; none where a page failed.
+/// The changes on all pages of a query with their statuses, in order; none if a page failed.
 async fn pages(world: &World, name: &str, query: &Value) -> Option<Vec<(String, String)>> {
     let mut query = query.clone();
     let mut found = Vec::new();
@@ -875,7 +881,7 @@ async fn every_query_is_complete(world: &World, site: &Site, records: &[Record])
     }
 }
 
-/// Whoever asks by an image is told of a change what whoever asks by its service is told.
+/// A query by image reports the same about a change as a query by service.
 async fn an_image_tells_what_its_service_tells(world: &World, site: &Site) {
     let image = image(site, 0);
     let repository = image.rsplit_once(':').map_or(image.as_str(), |(repository, _)| repository);
@@ -894,7 +900,7 @@ async fn an_image_tells_what_its_service_tells(world: &World, site: &Site) {
     }
 }
 
-/// At once and for good: an id that no key of a table could have.
+/// The refusal comes at once and is final: no key of a table could have such an id.
 async fn what_no_ecs_sends_is_refused(world: &World) {
     let site = world.site(0);
     let event = json!({
@@ -912,7 +918,7 @@ async fn what_no_ecs_sends_is_refused(world: &World) {
     }
 }
 
-/// EXTERNAL changes may be left out there.
+/// EXTERNAL changes may be missing there.
 async fn every_page_of_the_organization_is_complete(world: &World) {
     let mut wanted = BTreeSet::new();
     let mut known = BTreeSet::new();
@@ -946,7 +952,7 @@ fn nothing_secret_is_said(world: &World) {
     }
 }
 
-/// Somebody asks the history while things go wrong: it answers, or says that it may pass.
+/// Somebody queries the history while things go wrong: it answers, or says that the failure may be temporary.
 pub async fn ask(world: &World, name: &str, site: &Site) {
     if Stream::new(world.plan.seed, &format!("ask {name}")).chance(0.5) {
         return what_stands_is_shown(world, name).await;
@@ -960,7 +966,8 @@ pub async fn ask(world: &World, name: &str, site: &Site) {
     debug_assert!(environment::current().is_none());
 }
 
-/// The organization until now: what stood when it was asked, by the clock of who answers, if that one is right.
+/// The organization until now: the answer has what was recorded when the history was queried, by the clock of who
+/// answers, if that clock is right.
 async fn what_stands_is_shown(world: &World, name: &str) {
     let all = world.touched_sites().into_iter().flat_map(|site| world.tables.records(&site.key()));
     let all: BTreeSet<String> =

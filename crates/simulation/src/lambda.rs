@@ -1,4 +1,4 @@
-//! Lambda: environments for the functions, their time limits as the templates have them, and what becomes of an invocation.
+//! Lambda: environments for the functions, their time limits as in the templates, and what becomes of an invocation.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -53,7 +53,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// All environments end: the next invocations get new ones.
+    /// Ends all environments: the next invocations get new ones.
     pub fn clear(&self) {
         self.updaters.borrow_mut().clear();
         self.recorders.borrow_mut().clear();
@@ -63,18 +63,18 @@ impl Pool {
 /// How an invocation ended.
 #[derive(Debug, Clone)]
 pub enum Ended {
-    /// With an answer.
+    /// It ended with an answer.
     Answered(Value),
-    /// With an error.
+    /// It ended with an error.
     Failed {
         /// `errorType`.
         code: String,
         /// `errorMessage`.
         message: String,
-        /// Whether it says that it may pass.
+        /// Whether the error says that it may be temporary.
         is_retryable: bool,
     },
-    /// Without either: its environment died, or its time was over.
+    /// It ended with neither: its environment died, or its time was over.
     Died,
 }
 
@@ -150,7 +150,7 @@ async fn run<F: Future>(
     world.note(invocation, &format_args!("begins in {}", environment.name));
     let run = Run::new(environment, stop, inner);
     let done = timeout(Duration::from_secs(limit), run).await.ok().flatten();
-    // It may have stood still beyond its time.
+    // It may have been frozen beyond its time limit.
     if done.is_none() {
         world.note(invocation, &"ended without an answer");
     }
@@ -250,12 +250,12 @@ fn failed(failure: Diagnostic) -> Ended {
     Ended::Failed { code: failure.error_type, message: failure.error_message, is_retryable: true }
 }
 
-/// Asks the history.
+/// Queries the history.
 pub async fn history(world: &World, invocation: &str, query: &Value) -> Ended {
     history_by_its_clock(world, invocation, query).await.0
 }
 
-/// The same, and how far the clock of who answers is ahead.
+/// The same, and how far the clock of the environment that answers is ahead.
 pub async fn history_by_its_clock(world: &World, invocation: &str, query: &Value) -> (Ended, TimeDelta) {
     let Ok(tables) = Tables::from_variables(variable) else { return (Ended::Died, TimeDelta::zero()) };
     let environment = environment(world, "history");
@@ -271,7 +271,7 @@ pub async fn history_by_its_clock(world: &World, invocation: &str, query: &Value
     (ended, environment.skew)
 }
 
-/// Brings messages of the queue to the trigger.
+/// Delivers messages of the queue to the trigger.
 pub async fn trigger(world: &World, invocation: &str, mapping: &Value, messages: &Value) -> Ended {
     let Ok(region) = region(world) else { return Ended::Died };
     let defaults = Defaults { account_id: AccountId::parse(HUB).ok(), region, identity: Identity::Claimed };

@@ -1,5 +1,5 @@
 //! The whole of ecs-updater in one process, on one thread, under virtual time and a seed: updater, recorder, sweep,
-//! trigger, history and verify as they are, against an AWS in memory in which everything that can go wrong does.
+//! trigger, history and verify as they are, with an AWS in memory in which everything goes wrong that can.
 //!
 //! | step | where |
 //! |---|---|
@@ -7,10 +7,10 @@
 //! | decisions become a run | [`run`] ([`world`], [`callers`], [`lambda`], [`environment`]) |
 //! | calls go out, AWS acts | [`network`], [`aws`], [`tables`], [`eventbridge`] |
 //! | what happened is judged | [`invariants`], by [`truth`] |
-//! | it is told | [`trace`], [`gist`], [`counts`], [`report`] |
-//! | what was found is made small | [`shrink`] |
+//! | the result is reported | [`trace`], [`gist`], [`counts`], [`report`] |
+//! | a plan that broke something is made small | [`shrink`] |
 //!
-//! Time is tokio's paused clock: it jumps from one timer to the next. Whose code runs is known at each step
+//! Time is tokio's paused clock: it jumps from one timer to the next. At each step it is known whose code runs
 //! ([`environment`]), so that every environment has a clock of its own although the product's clock is a plain `fn()`.
 
 pub mod aws;

@@ -1,5 +1,5 @@
-//! The network between the product's AWS clients and AWS. What is under way is no part of who sent it: it arrives,
-//! whatever becomes of its sender.
+//! The network between the product's AWS clients and AWS. A call that is under way does not depend on its sender any
+//! more: it arrives, whatever becomes of the sender.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ use crate::random::Stream;
 use crate::trace::body_hash;
 use crate::world::{World, world};
 
-/// After this time a caller of a mutating call has given it up.
+/// After this time the caller of a mutating call has given it up.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An HTTP client that sends into the simulated world.
@@ -56,13 +56,14 @@ pub struct Call {
     pub key: String,
     /// The body.
     pub body: String,
-    /// The path: the Lambda API has the function's name in it.
+    /// The path. In the Lambda API it contains the function's name.
     pub path: String,
-    /// The same as `invocation`, and the how manieth call of this action it is.
+    /// The same as `invocation`, with the action and the number of this call among the invocation's calls of that
+    /// action.
     pub name: String,
 }
 
-/// An answer: status and body; or what happened to the connection.
+/// An answer with status and body, or what happened to the connection.
 type Answered = Result<(u16, String), &'static str>;
 
 impl HttpConnector for Network {
@@ -96,14 +97,14 @@ impl HttpConnector for Network {
             match answer {
                 Ok(Ok((status, body))) => response(status, body, kind, number),
                 Ok(Err(what)) => Err(ConnectorError::io(what.into())),
-                // Nothing ever comes: the client's own time limit ends it.
+                // No answer ever comes: the client's own time limit ends the call.
                 Err(_) => std::future::pending().await,
             }
         })
     }
 }
 
-/// What becomes of a call on its way.
+/// What happens to a call on its way.
 #[derive(Debug, Clone, Copy)]
 struct Trip {
     fault: Option<Fault>,
@@ -174,12 +175,12 @@ impl Trip {
     }
 }
 
-/// The way of a call: there, what is done, and back.
+/// The way of a call: to AWS, through its execution, and back.
 async fn serve(world: Rc<World>, call: Call, trip: Trip, give: oneshot::Sender<Answered>) {
     let Trip { fault, there, back, is_late, lag } = trip;
     sleep(there).await;
     if fault == Some(Fault::LostBefore) {
-        // Kept, so that its caller waits.
+        // The sender of the answer is kept, so that the caller waits.
         return std::future::pending().await;
     }
     let refused = |code: &str, message: &str| Ok((400, json!({"__type": code, "message": message}).to_string()));
@@ -218,7 +219,8 @@ async fn serve(world: Rc<World>, call: Call, trip: Trip, give: oneshot::Sender<A
     let _ = give.send(answer);
 }
 
-/// The first half of a body: with its members in order, or what is left would differ from process to process.
+/// The first half of a body. Its members are put in order first, since otherwise the half would differ from process to
+/// process.
 fn half(body: &str) -> String {
     let canonical = serde_json::from_str::<Value>(body).map_or_else(|_| body.to_owned(), |value| value.to_string());
     canonical.chars().take(canonical.len() / 2).collect()
@@ -275,7 +277,7 @@ fn response(status: u16, body: String, kind: &'static str, number: u64) -> Resul
     let headers = response.headers_mut();
     headers.insert("content-type", kind);
     headers.insert("x-amzn-requestid", format!("{number:08x}-0000-4000-8000-000000000000"));
-    // Whole seconds, as the protocol has it, and the true time.
+    // The true time in whole seconds, as the protocol defines it.
     headers.insert("date", crate::world::true_time().format("%a, %d %b %Y %H:%M:%S GMT").to_string());
     Ok(response)
 }

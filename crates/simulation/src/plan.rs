@@ -1,8 +1,8 @@
 //! The decisions of a run, as data: what callers and others do and when, and everything that goes wrong.
 //!
-//! A plan of a seed says how often something goes wrong ([`Rates`]); what did go wrong is noted under the name of what
-//! it happened to ([`Deviation`]). With `rates` left out and the deviations written down, the same run happens again,
-//! whatever becomes of the way in which seeds are turned into plans.
+//! The plan of a seed says how often something goes wrong ([`Rates`]). What did go wrong is noted under the name of
+//! what it happened to ([`Deviation`]). With `rates` left out and the deviations written down, the same run happens
+//! again, whatever becomes of the way in which seeds are turned into plans.
 
 use std::collections::BTreeMap;
 
@@ -15,23 +15,23 @@ use crate::stories;
 /// The decisions of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// What latencies, ids and, with `rates`, deviations are drawn from.
+    /// Latencies, ids and, with `rates`, deviations are drawn from it.
     pub seed: u64,
-    /// What the base time has beyond its milliseconds: a clock of whole milliseconds hides faults.
+    /// The fraction of a millisecond that the base time has: a clock of whole milliseconds hides faults.
     pub nanoseconds: u32,
     /// The services.
     pub services: Vec<ServicePlan>,
-    /// What is done to them.
+    /// What callers and others do to them.
     pub acts: Vec<Act>,
-    /// What does not work for a while.
+    /// Actions and services that do not work for a while.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outages: Vec<Outage>,
-    /// How often something else goes wrong. None: only what `deviations` says.
+    /// How often something else goes wrong. Without it, only what `deviations` says goes wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rates: Option<Rates>,
     /// What goes wrong, by the name of what it happens to: `call c3.1 UpdateService 1`, `lag c3.1 DescribeServices 2`, `invocation c3.1`,
-    /// `environment updater-2`, `event s0/e4`, `deployment s0/3`, `fate key-c3` for the deployment that this key starts,
-    /// or `events key-c3` for what is told of that.
+    /// `environment updater-2`, `event s0/e4`, `deployment s0/3`, `fate key-c3` for the deployment that this key starts, or `events key-c3`
+    /// for the events about that deployment.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub deviations: BTreeMap<String, Deviation>,
 }
@@ -54,25 +54,25 @@ pub struct Act {
     pub name: String,
     /// When, in milliseconds of the run.
     pub at: u64,
-    /// What.
+    /// What is done.
     #[serde(flatten)]
     pub what: What,
 }
 
-/// What somebody does. Services are places in the plan's list.
+/// What somebody does. Services are given as positions in the plan's list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "what")]
 pub enum What {
     /// Sends an update event.
     Change(Change),
-    /// Deploys an image past the door.
+    /// Deploys an image outside the updater.
     Deploy {
         /// Which service.
         service: usize,
         /// The image's tag.
         image: u32,
     },
-    /// Sets a tag past the door.
+    /// Sets a tag outside the updater.
     Tag {
         /// Which service.
         service: usize,
@@ -82,16 +82,16 @@ pub enum What {
         /// Which service.
         service: usize,
     },
-    /// Deletes a service, and makes it anew under the same name.
+    /// Deletes a service, and creates it again under the same name.
     Delete {
         /// Which service.
         service: usize,
-        /// How long it is gone, in milliseconds.
+        /// How long it does not exist, in milliseconds.
         gone: u64,
     },
     /// The recorder's schedule.
     Sweep,
-    /// Somebody asks the history of a service.
+    /// Queries the history of a service.
     Ask {
         /// Which service.
         service: usize,
@@ -109,7 +109,7 @@ pub enum What {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Change {
-    /// The services: more than one make a batch.
+    /// The services. With more than one the event is a batch.
     pub services: Vec<usize>,
     /// The image's tag.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -145,7 +145,7 @@ pub enum Sent {
     Once,
     /// To Lambda's queue, which sends failed events again after one and after two minutes, under the same request id.
     Queued,
-    /// As boto3 does it: the caller gives up after a minute and sends it again, under another request id.
+    /// Like boto3: the caller gives up after a minute and sends it again, under another request id.
     Impatient,
     /// To Lambda's queue, which delivers it twice under one request id, this many milliseconds apart.
     Doubled(u64),
@@ -158,9 +158,9 @@ pub struct Outage {
     pub of: String,
     /// From when, in milliseconds of the run.
     pub from: u64,
-    /// Until when.
+    /// Until when, in milliseconds of the run.
     pub until: u64,
-    /// How.
+    /// What happens to the calls.
     pub fault: Fault,
 }
 
@@ -168,27 +168,27 @@ pub struct Outage {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Rates {
-    /// Calls with a fault.
+    /// The share of calls that have a fault.
     pub fault: f64,
-    /// Faults that act late, of those of calls that change something.
+    /// The share of the faults of mutating calls that make the call act late.
     pub late: f64,
-    /// Invocations that die.
+    /// The share of invocations that die.
     pub kill: f64,
-    /// Invocations that freeze.
+    /// The share of invocations that freeze.
     pub freeze: f64,
     /// The largest skew of an ordinary environment, in milliseconds.
     pub skew: u64,
-    /// Environments whose clock is wrong by minutes.
+    /// The share of environments whose clock is wrong by seconds or minutes.
     pub lost_clocks: f64,
-    /// Events that come twice.
+    /// The share of events that arrive twice.
     pub doubled: f64,
-    /// Events that come late: after seconds to minutes.
+    /// The share of events that arrive late: after seconds to minutes.
     pub delayed: f64,
-    /// Events that never come.
+    /// The share of events that never arrive.
     pub lost: f64,
-    /// Deployments that fail.
+    /// The share of deployments that fail.
     pub failing: f64,
-    /// Reads of ECS that lag behind.
+    /// The share of reads of ECS that lag behind.
     pub lagging: f64,
 }
 
@@ -200,37 +200,37 @@ pub enum Deviation {
     Fault(Fault),
     /// A call is done this many milliseconds late.
     Late(u64),
-    /// A read of ECS shows what was this many milliseconds ago.
+    /// A read of ECS shows the state of this many milliseconds ago.
     Lag(u64),
     /// An environment's clock is ahead by this many milliseconds.
     Skew(i64),
     /// An invocation's environment dies.
     Kill(When),
-    /// An invocation's environment stands still.
+    /// An invocation's environment freezes for this many milliseconds.
     Freeze(When, u64),
-    /// An event of `EventBridge` arrives after so many milliseconds each time; never where there is none.
+    /// An event of `EventBridge` arrives after this many milliseconds each time, or never if the list is empty.
     Arrivals(Vec<u64>),
     /// What becomes of a deployment.
     Fate(Fate),
 }
 
-/// At which moment of an invocation.
+/// A moment of an invocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum When {
-    /// Right behind its n-th call, which is under way then.
+    /// Right after its n-th call, which is under way then.
     Sent(u64),
     /// Before it is polled for the n-th time: at any point where it waits.
     Polled(u64),
-    /// When the n-th of its calls has failed, and it is about to pause before the next attempt.
+    /// When its n-th call has failed, and it is about to pause before the next attempt.
     Failed(u64),
 }
 
-/// What becomes of a deployment that nobody disturbs, where it does not complete.
+/// What becomes of a deployment that nobody interferes with, if it does not complete as usual.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fate {
-    /// It fails; where the service's breaker rolls back, ECS takes up the id of the deployment before.
+    /// It fails. If the service's circuit breaker rolls back, ECS uses the id of the previous deployment again.
     FailsOldId,
     /// The same, and the rollback's deployment has a new id.
     FailsNewId,
@@ -241,7 +241,7 @@ pub enum Fate {
 }
 
 const ACCOUNTS: [&str; 3] = ["222222222222", "333333333333", "444444444444"];
-/// Within this time everything is sent.
+/// Everything is sent within this time.
 const SPAN: u64 = 420_000;
 
 impl Plan {
@@ -257,7 +257,7 @@ impl Plan {
             rolls_back: draw.chance(0.7),
         });
         let services: Vec<ServicePlan> = services.collect();
-        // Most runs have most of what they do on one service: there it meets.
+        // Most runs have most of their acts on one service, so that they interfere with each other.
         let focus = draw.chance(0.7).then(|| draw.place(count.min(3)));
         let mut acts = acts(seed, count, focus, crowd);
         let mut outages = outages(seed);
@@ -282,7 +282,7 @@ impl Plan {
         }
     }
 
-    /// How many parts it has.
+    /// How many parts the plan has.
     #[must_use]
     pub fn size(&self) -> usize {
         self.acts.len() + self.outages.len() + self.deviations.len() + self.services.len()
@@ -301,7 +301,7 @@ fn acts(seed: u64, services: usize, focus: Option<usize>, crowd: bool) -> Vec<Ac
     let changes = if crowd { 3 } else { 3 + draw.below(3) };
     let mut keys: Vec<Change> = Vec::new();
     for n in 0..changes {
-        // Often at the same time as another: there they meet.
+        // Often this is at the same time as another act, so that the two interfere.
         let meets = acts.last().map(|act: &Act| act.at).filter(|_| draw.chance(0.3));
         let at = match meets {
             Some(at) => at + draw.millis(20.0, 4_000.0),
@@ -310,7 +310,7 @@ fn acts(seed: u64, services: usize, focus: Option<usize>, crowd: bool) -> Vec<Ac
         let service = focus.filter(|_| draw.chance(0.7)).unwrap_or_else(|| draw.place(services));
         image += 1;
         let name = format!("c{n}");
-        // The same key again, as it was sent or with another event.
+        // The same key is sent again, with the same event or with another one.
         if !keys.is_empty() && draw.chance(0.2) {
             let mut again = keys[draw.place(keys.len())].clone();
             if draw.chance(0.1) {
@@ -321,7 +321,7 @@ fn acts(seed: u64, services: usize, focus: Option<usize>, crowd: bool) -> Vec<Ac
             continue;
         }
         let change = change(&mut draw, &acts, services, service, image, &name);
-        // Before anything was changed there is nothing to restore.
+        // Before anything has changed there is nothing to restore.
         let at = if change.restore.is_some() { SPAN / 4 + at * 3 / 4 } else { at };
         if change.key.is_some() {
             keys.push(change.clone());
@@ -437,7 +437,7 @@ fn outages(seed: u64) -> Vec<Outage> {
     (0..count).map(outage).collect()
 }
 
-/// Faults where they hurt, rather than anywhere: uniform draws hardly ever hit them.
+/// Adds faults where they do harm, rather than anywhere: uniform draws hardly ever find such places.
 fn hurt(seed: u64, acts: &[Act], outages: &mut Vec<Outage>, deviations: &mut BTreeMap<String, Deviation>) {
     let mut draw = Stream::new(seed, "hurt");
     for Act { name, at, what } in acts {
@@ -448,11 +448,11 @@ fn hurt(seed: u64, acts: &[Act], outages: &mut Vec<Outage>, deviations: &mut BTr
             until: from + draw.millis(5_000.0, most),
             fault: Fault::Refused,
         };
-        // A restore whose last step fails, so that it comes again.
+        // The last step of a restore fails, so that the restore is sent again.
         if change.restore.is_some() && change.sent != Sent::Once && draw.chance(0.25) {
             outages.push(tags_fail(&mut draw, *at, 50_000.0));
         }
-        // The first of two stands still until the second one has taken its place, and a little longer.
+        // The first of two invocations freezes until the second one has taken its place, and a little longer.
         if let Sent::Doubled(apart) = change.sent
             && apart > 126_000
             && draw.chance(0.6)
@@ -460,7 +460,7 @@ fn hurt(seed: u64, acts: &[Act], outages: &mut Vec<Outage>, deviations: &mut BTr
             let freeze = apart + draw.millis(50.0, 3_000.0);
             deviations.insert(format!("invocation {name}.1"), Deviation::Freeze(When::Sent(4 + draw.below(6)), freeze));
         }
-        // It stands still between two attempts of a call until its lease has ended.
+        // The invocation freezes between two attempts of a call until its lease has ended.
         if change.tag.is_some() && draw.chance(0.1) {
             outages.push(tags_fail(&mut draw, *at, 10_000.0));
             let freeze = draw.millis(126_000.0, 300_000.0);
@@ -469,7 +469,7 @@ fn hurt(seed: u64, acts: &[Act], outages: &mut Vec<Outage>, deviations: &mut BTr
     }
 }
 
-/// Each run has some of what can go wrong, and not all ("swarm").
+/// Each run has some of the things that can go wrong, and not all of them ("swarm").
 fn rates(seed: u64, crowd: bool) -> Rates {
     let mut draw = Stream::new(seed, "rates");
     let mut or = |probability, rate| if draw.chance(probability) { rate } else { 0.0 };
@@ -492,7 +492,7 @@ fn rates(seed: u64, crowd: bool) -> Rates {
 }
 
 impl Rates {
-    /// Whether something that has this name deviates, and how.
+    /// Whether the thing with this name deviates, and how.
     pub(crate) fn draw(&self, seed: u64, of: Of<'_>, name: &str) -> Option<Deviation> {
         let mut draw = Stream::new(seed, name);
         match of {
@@ -520,10 +520,10 @@ impl Rates {
             }
             Of::Invocation => {
                 let (kill, freeze) = (draw.chance(self.kill), draw.chance(self.freeze));
-                // At a call that was just sent rather than anywhere: there it hurts.
+                // Mostly this is at a call that was just sent rather than anywhere, since it does more harm there.
                 let when =
                     if draw.chance(0.6) { When::Sent(1 + draw.below(12)) } else { When::Polled(1 + draw.below(40)) };
-                // Half of the freezes outlive a lease.
+                // Half of the freezes last longer than a lease.
                 let long = draw.chance(0.5);
                 let freeze_for = if long { draw.millis(126_000.0, 400_000.0) } else { draw.millis(500.0, 126_000.0) };
                 match (kill, freeze) {
@@ -543,7 +543,7 @@ impl Rates {
                 match (late, twice) {
                     (false, false) => None,
                     (_, false) => Some(Deviation::Arrivals(vec![after(&mut draw)])),
-                    // The second copy often comes when much else has happened.
+                    // The second copy often arrives after much else has happened.
                     (_, true) => Some(Deviation::Arrivals(vec![after(&mut draw), draw.millis(100.0, 200_000.0)])),
                 }
             }
@@ -558,7 +558,7 @@ impl Rates {
     }
 }
 
-/// What a deviation can happen to.
+/// The kinds of things that a deviation can happen to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Of<'a> {
     /// A call.

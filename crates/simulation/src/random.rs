@@ -1,10 +1,10 @@
-//! Randomness: a stream of its own for each purpose, so that one more draw here moves nothing there.
+//! Randomness: each purpose has a stream of its own, so that one more draw for one purpose changes nothing for another.
 
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-/// splitmix64.
+/// The generator is splitmix64.
 #[derive(Debug, Clone)]
 pub struct Stream(u64);
 
@@ -34,28 +34,28 @@ impl Stream {
         self.number() % n.max(1)
     }
 
-    /// A place in a list of this length.
+    /// A position in a list of this length.
     pub fn place(&mut self, length: usize) -> usize {
         usize::try_from(self.below(length as u64)).unwrap_or_default()
     }
 
-    /// One of a list.
+    /// An element of a list.
     pub fn pick<T: Copy>(&mut self, list: &[T]) -> T {
         list[self.place(list.len())]
     }
 
-    /// From 0 to 1.
+    /// A number from 0 to 1.
     #[allow(clippy::cast_precision_loss)] // 53 bits are what a double holds
     pub fn share(&mut self) -> f64 {
         (self.number() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// True with this probability.
+    /// Returns true with this probability.
     pub fn chance(&mut self, probability: f64) -> bool {
         self.share() < probability
     }
 
-    /// Milliseconds between two bounds, small ones as often as large ones (log-uniform).
+    /// Milliseconds between two bounds. Small values are as frequent as large ones (log-uniform).
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // bounds are positive, and below an hour
     pub fn millis(&mut self, least: f64, most: f64) -> u64 {
         (least * (most / least).powf(self.share())) as u64

@@ -1,11 +1,11 @@
-//! What many runs showed, for people.
+//! The results of many runs, for people.
 
 use std::fmt::Write as _;
 
 use crate::counts::Counts;
 use crate::fault::{CALLS, Fault};
 
-/// Speed, calls, faults, and which fault met which call.
+/// The report: speed, calls, faults, and which fault happened to which call.
 #[must_use]
 pub fn report(counts: &Counts, seconds: f64) -> String {
     let mut text = String::new();

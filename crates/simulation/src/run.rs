@@ -24,35 +24,35 @@ use crate::trace::Keep;
 use crate::truth::Told;
 use crate::world::{World, image};
 
-/// Events and retries that are still under way come to their end.
+/// In this time, events and retries that are still under way come to their end.
 const SETTLE: Duration = Duration::from_mins(15);
-/// From the last fault to the first sweep of the quiet, and between sweeps: longer than until a deployment is first asked
-/// about.
+/// The time from the last fault to the first sweep of the quiet phase, and between sweeps. It is longer than the time until a deployment is
+/// first queried.
 const QUIET: Duration = Duration::from_mins(25);
-/// How often a plain change is tried once nothing goes wrong any more.
+/// How often a plain change is attempted once nothing goes wrong any more.
 const TRIES: u32 = 4;
-/// How many keys are sent once more.
+/// How many keys are sent again at the end.
 const SENT_AGAIN: usize = 3;
 /// The image of the plain change.
 const LAST_IMAGE: u32 = 999_999;
 
-/// What a run showed.
+/// The result of a run.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// What was decided: the plan, with everything that went wrong in it by name.
+    /// The decisions: the plan, with everything that went wrong in it by name.
     pub plan: Plan,
-    /// What was wrong, in order.
+    /// What violated an invariant, in order.
     pub violations: Vec<String>,
-    /// The hash of the trace, where it was kept.
+    /// The hash of the trace, if it was kept.
     pub digest: String,
-    /// The trace, where it was kept.
+    /// The trace, if it was kept.
     pub text: String,
     /// How much happened.
     pub counts: Counts,
 }
 
 impl Report {
-    /// The invariants that did not hold, each once.
+    /// The invariants that did not hold, each of them once.
     #[must_use]
     pub fn broken(&self) -> Vec<&str> {
         let mut broken: Vec<&str> =
@@ -67,11 +67,11 @@ impl Report {
 ///
 /// # Panics
 ///
-/// Where there is no runtime to be had.
+/// If no runtime can be created.
 #[must_use]
 #[allow(clippy::expect_used)]
 pub fn run(plan: &Plan, keep: Keep) -> Report {
-    // All randomness of the SDK: the jitter of its retries, ids of invocations, tokens of transactions.
+    // This is all the randomness of the SDK: the jitter of its retries, ids of invocations, tokens of transactions.
     fastrand::seed(Stream::new(plan.seed, "sdk").number());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime without input and output");
@@ -93,7 +93,7 @@ pub fn run(plan: &Plan, keep: Keep) -> Report {
     report
 }
 
-/// Log lines of the product: they are searched for secrets.
+/// Receives the log lines of the product, which are searched for secrets.
 struct Log;
 
 impl std::io::Write for Log {
@@ -107,7 +107,8 @@ impl std::io::Write for Log {
     }
 }
 
-/// What the product's AWS clients share: its own settings, with the network and the time of the simulation.
+/// The configuration that the product's AWS clients share: its own settings, with the network and the time of the
+/// simulation.
 fn shared(region: &str) -> SdkConfig {
     let region = region.to_owned();
     let variables = move |name: &str| (name == "AWS_REGION").then(|| region.clone());
@@ -147,7 +148,7 @@ async fn phases(world: &Rc<World>) {
     invariants::at_the_end(world).await;
 }
 
-/// Keys that were answered for good are sent once more.
+/// Sends again some keys that were given a final answer.
 async fn again(world: &Rc<World>) {
     let told: Vec<Told> =
         world.truth.borrow().told.iter().rev().filter(|told| is_final(world, told)).cloned().collect();
@@ -167,7 +168,8 @@ async fn again(world: &Rc<World>) {
     }
 }
 
-/// Whether an answer is kept under its key: of a change that began, and that ended well or failed for good.
+/// Whether an answer is kept under its key: it is the answer to a change that began, and that ended well or failed for
+/// good.
 fn is_final(world: &World, told: &Told) -> bool {
     let truth = world.truth.borrow();
     let began = truth.began.iter().any(|change| change.intent.as_ref() == Some(&told.intent));
@@ -178,7 +180,7 @@ fn is_final(world: &World, told: &Told) -> bool {
     began && is_kept
 }
 
-/// Somebody else's plain change.
+/// Makes a plain change on behalf of somebody else.
 async fn probe(world: &Rc<World>, site: &Site) {
     if world.cloud.find(site).is_none_or(|service| service["status"] != "ACTIVE") {
         return;

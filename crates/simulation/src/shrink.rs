@@ -1,5 +1,4 @@
-//! Makes a plan small: what goes wrong, who acts and what does not work are taken out as long as the same invariant is
-//! still broken.
+//! Makes a plan small: deviations, acts and outages are removed as long as the same invariant is still broken.
 
 use crate::plan::Plan;
 use crate::run::run;
@@ -8,7 +7,8 @@ use crate::trace::Keep;
 /// The most runs that are spent on one plan.
 const RUNS: u32 = 400;
 
-/// A plan as small as it was found that still breaks an invariant. `plan` has no rates: all of it is written down.
+/// The smallest plan that was found which still breaks an invariant. `plan` has no rates: all its deviations are
+/// written down.
 #[must_use]
 pub fn shrink(plan: &Plan, invariant: &str) -> Plan {
     let mut search = Search { plan: plan.clone(), invariant, left: RUNS };
@@ -37,7 +37,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Takes a plan over, where it breaks the invariant too.
+    /// Adopts a plan if it breaks the invariant, too.
     fn tries(&mut self, plan: Plan) -> bool {
         if self.left == 0 {
             return false;
@@ -50,7 +50,7 @@ impl Search<'_> {
         is_broken
     }
 
-    /// Takes parts of a list out: half of it, quarters, and so on to single ones.
+    /// Removes parts of a list: half of it, quarters, and so on down to single elements.
     fn thin(&mut self, length: impl Fn(&Plan) -> usize, remove: impl Fn(&mut Plan, usize, usize)) {
         let mut part = length(&self.plan).div_ceil(2);
         while part > 0 {
@@ -66,7 +66,7 @@ impl Search<'_> {
         }
     }
 
-    /// Services are places in a list: only those behind the last one that is used can go.
+    /// Services are positions in a list: only those after the last one that is used can be removed.
     fn drop_last_services(&mut self) {
         while self.plan.services.len() > 1 {
             let mut smaller = self.plan.clone();

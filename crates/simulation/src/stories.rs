@@ -1,5 +1,5 @@
-//! What goes wrong together: acts close to each other, and faults at the very call where they hurt, with times and kinds drawn. By chance
-//! alone such things hardly ever meet, and a run that waits for them is a long one.
+//! Things that go wrong together: acts close to each other, and faults at the very call where they do harm, with times and kinds drawn. By
+//! chance alone such things hardly ever coincide, and a run that waits for them takes long.
 
 use std::collections::BTreeMap;
 
@@ -28,18 +28,18 @@ const STORIES: [fn(&mut Teller); 17] = [
     Teller::clocks_are_ahead,
 ];
 
-/// What stories are made of.
+/// What stories consist of.
 #[derive(Default)]
 pub(crate) struct Told {
-    /// What is done.
+    /// The acts.
     pub acts: Vec<Act>,
-    /// What does not work for a while.
+    /// Actions and services that do not work for a while.
     pub outages: Vec<Outage>,
     /// What else goes wrong.
     pub deviations: BTreeMap<String, Deviation>,
 }
 
-/// Tells some stories within this time, each about one service.
+/// Tells some stories that begin within this time, each about one service.
 pub(crate) fn tell(seed: u64, span: u64, service: impl Fn(&mut Stream) -> usize) -> Told {
     let mut draw = Stream::new(seed, "stories");
     let mut told = Told::default();
@@ -62,7 +62,7 @@ struct Teller {
 }
 
 impl Teller {
-    /// Somebody does something, so many milliseconds after the story's beginning. Gives the name of the act.
+    /// Adds an act that happens this many milliseconds after the beginning of the story. Returns the name of the act.
     fn act(&mut self, after: u64, what: What) -> String {
         let name =
             format!("t{}{}", self.number, char::from(b'a' + u8::try_from(self.told.acts.len() % 26).unwrap_or(0)));
@@ -70,7 +70,7 @@ impl Teller {
         name
     }
 
-    /// A change of the story's service, under a key of its own.
+    /// Adds a change of the story's service, under a key of its own.
     fn change(&mut self, after: u64, change: Change) -> String {
         let name = self.act(after, What::Tag { service: self.service });
         let change = Change { services: vec![self.service], key: Some(format!("key-{name}")), ..change };
@@ -86,7 +86,7 @@ impl Teller {
         1_000 + acts
     }
 
-    /// A change of image and tag, that comes again where it fails.
+    /// A change of image and tag that is sent again if it fails.
     fn plain(&mut self) -> Change {
         let image = Some(self.image());
         Change { image, tag: image, sent: self.comes_again(), ..Change::default() }
@@ -104,7 +104,7 @@ impl Teller {
         self.act(after, What::Deploy { service, image });
     }
 
-    /// So many milliseconds, small ones as often as large ones.
+    /// A number of milliseconds. Small values are as frequent as large ones.
     fn millis(&mut self, least: f64, most: f64) -> u64 {
         self.draw.millis(least, most)
     }
@@ -113,7 +113,7 @@ impl Teller {
         self.told.deviations.insert(name, deviation);
     }
 
-    /// The n-th call of an action that the first invocation of an act makes.
+    /// The n-th call of an action that the first invocation of an act makes meets one of the faults.
     fn fault(&mut self, act: &str, action: &str, nth: u32, faults: &[Fault]) {
         let fault = self.draw.pick(faults);
         self.deviate(format!("call {act}.1 {action} {nth}"), Deviation::Fault(fault));
@@ -124,7 +124,8 @@ impl Teller {
         self.told.outages.push(outage);
     }
 
-    /// Those of what a change deploys, and of its rollback; or of others as they like.
+    /// In half of the cases, the events about what a change deploys and about its rollback are late. Otherwise events
+    /// are late as the rates say.
     fn events_are_late(&mut self, act: &str) {
         if self.draw.chance(0.5) {
             let late = self.millis(20_000.0, 200_000.0);
@@ -132,7 +133,7 @@ impl Teller {
         }
     }
 
-    /// What the service has left of a change is its tags.
+    /// Only the tags of the change are not set yet when it fails.
     fn half_done(&mut self) {
         let how = self.draw.below(3);
         let change = Change { force: how == 1, expect: how == 2, ..self.plain() };
@@ -152,7 +153,7 @@ impl Teller {
         }
     }
 
-    /// Its tags are put back, or taken away, in a later attempt.
+    /// The tags of a restore are put back, or removed, only in a later attempt.
     fn restored_by_halves(&mut self) {
         let (first, second) = (self.plain(), self.millis(20_000.0, 60_000.0));
         self.change(0, Change { sent: Sent::Once, ..first });
@@ -165,7 +166,7 @@ impl Teller {
         }
     }
 
-    /// Before or behind what the change itself deploys; and it is taken up again.
+    /// Somebody else deploys before or after the change itself does, and the change, which died, is continued.
     fn dies_and_somebody_deploys(&mut self) {
         let plain = self.plain();
         let name = self.change(0, plain);
@@ -176,7 +177,8 @@ impl Teller {
         self.events_are_late(&name);
     }
 
-    /// And its result meets another write, or finds no room.
+    /// A call is refused for good, and the transaction of its result conflicts with another write, or there is no room
+    /// for it.
     fn refused_for_good(&mut self) {
         let plain = self.plain();
         let name = self.change(0, plain);
@@ -185,7 +187,7 @@ impl Teller {
         self.fault(&name, "ExecuteTransaction", 2, &[Fault::Conflict, Fault::Conflict, Fault::CancelledThrottling]);
     }
 
-    /// Nor are the repetitions of that by the SDK.
+    /// The transaction that begins the change is not answered, and neither are its repetitions by the SDK.
     fn its_beginning_is_not_answered(&mut self) {
         let plain = self.plain();
         let name = self.change(0, plain);
@@ -194,7 +196,7 @@ impl Teller {
         }
     }
 
-    /// Events of all three deployments come when they like.
+    /// A deployment is rolled back and another one may follow; the events of both arrive at any time.
     fn rolled_back_and_the_next_one_comes(&mut self) {
         let first = self.plain();
         self.change(0, first);
@@ -212,14 +214,14 @@ impl Teller {
         }
     }
 
-    /// One sees it stopped, the other one what took over.
+    /// One invocation sees that the deployment was stopped, the other one sees which deployment took over.
     fn stopped_while_two_wait(&mut self) {
         let plain = self.plain();
         let wait = u32::try_from(150 + self.draw.below(200)).unwrap_or_default();
         let name = self.change(0, Change { wait, sent: Sent::Impatient, ..plain });
         let takes = self.millis(200_000.0, 500_000.0);
         self.deviate(format!("fate key-{name}"), Deviation::Fate(Fate::Takes(takes)));
-        // The second one has just begun to look, and looks more often.
+        // The second invocation has just begun to look, and so looks more often.
         let stop = self.millis(62_500.0, 72_000.0);
         self.act(stop, What::Stop { service: self.service });
         let after = stop + self.millis(2_000.0, 10_000.0);
@@ -235,7 +237,7 @@ impl Teller {
         self.act(after, What::Delete { service: self.service, gone });
     }
 
-    /// What is listed of the service's deployments may be late.
+    /// Lists of the service's deployments may lag behind.
     fn two_close_together(&mut self) {
         let plain = self.plain();
         self.change(0, Change { tag: None, sent: Sent::Once, ..plain });
@@ -281,7 +283,7 @@ impl Teller {
         self.told.outages.push(Outage { of, from, until: from + lasts, fault });
     }
 
-    /// The same event twice: the first stands still until its successor is at work.
+    /// The same event arrives twice: the first invocation freezes until its successor is at work.
     fn thaws_beside_its_successor(&mut self) {
         let plain = self.plain();
         let apart = 131_000 + self.draw.below(120_000);
@@ -291,7 +293,7 @@ impl Teller {
         self.deviate(format!("invocation {name}.1"), Deviation::Freeze(When::Sent(call), freeze));
     }
 
-    /// Those of the first environments, by minutes; and somebody asks what is.
+    /// The clocks of the first environments are ahead by minutes, and somebody queries the history.
     fn clocks_are_ahead(&mut self) {
         for environment in 1..=3 {
             let ahead = i64::try_from(self.millis(60_000.0, 300_000.0)).unwrap_or_default();

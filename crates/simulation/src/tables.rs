@@ -1,5 +1,5 @@
-//! The two tables in dynoxide: how they are made and called, and the one place that knows the names of what the product
-//! keeps in them.
+//! The two tables in dynoxide: how they are created and called, and the one place that knows the names of what the
+//! product stores in them.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +12,12 @@ pub const HISTORY: &str = "ecs-updater-history";
 /// Name of the state table.
 pub const STATE: &str = "ecs-updater-state";
 
-/// The right to change a service, as its head has it.
+/// The right to change a service, as the service's head records it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     /// The change that holds it.
     pub change_id: String,
-    /// Everything that tells one lease from another: change, attempt, end.
+    /// Everything that distinguishes one lease from another: change, attempt, end.
     pub identity: String,
     /// When it ends by itself.
     pub until: DateTime<Utc>,
@@ -28,7 +28,7 @@ pub struct Lease {
 pub struct Record(BTreeMap<String, String>);
 
 impl Record {
-    /// An attribute; empty where it is not there.
+    /// An attribute; empty if it is missing.
     #[must_use]
     pub fn text(&self, name: &str) -> &str {
         self.0.get(name).map_or("", String::as_str)
@@ -52,13 +52,13 @@ impl Record {
         self.text("change_id")
     }
 
-    /// Where it stands among the records of its change.
+    /// Its place among the records of its change.
     #[must_use]
     pub fn key(&self) -> RecordKey {
         RecordKey::parse(self.text("record"))
     }
 
-    /// `before`, `after` or another part that is JSON; null where it is not there.
+    /// `before`, `after` or another part that is JSON; null if it is missing.
     #[must_use]
     pub fn part(&self, name: &str) -> Value {
         serde_json::from_str(self.text(name)).unwrap_or_default()
@@ -72,7 +72,7 @@ pub struct RecordKey {
     pub change_id: String,
     /// 0 for STARTED, 1 for a result, 2 to 9 for outcomes.
     pub place: u32,
-    /// Counted from 1.
+    /// The number of the attempt, counted from 1.
     pub attempt: u32,
 }
 
@@ -94,11 +94,11 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Empty ones, as the templates make them.
+    /// Empty tables, as the templates create them.
     ///
     /// # Panics
     ///
-    /// Where dynoxide does not take them: then nothing can be simulated.
+    /// If dynoxide does not accept them: then nothing can be simulated.
     #[must_use]
     #[allow(clippy::expect_used)]
     pub fn new() -> Self {
@@ -131,7 +131,7 @@ impl Tables {
         tables
     }
 
-    /// Answers a call: status and body.
+    /// Answers a call with status and body.
     #[must_use]
     pub fn act(&self, action: &str, body: &str) -> (u16, String) {
         let answer = match action {
@@ -156,7 +156,7 @@ impl Tables {
         answer.get("Item").filter(|item| !item.is_null()).cloned()
     }
 
-    /// The lease on a service, where there is one.
+    /// The lease on a service, if there is one.
     #[must_use]
     pub fn lease(&self, service: &str) -> Option<Lease> {
         let head = plain(&self.get(STATE, &json!({"id": {"S": format!("service#{service}")}}))?);
@@ -172,7 +172,7 @@ impl Tables {
         self.get(STATE, &json!({"id": {"S": format!("service#{service}")}})).is_some()
     }
 
-    /// Whether the key of a change has its answer.
+    /// Whether an answer is stored under the key of a change.
     #[must_use]
     pub fn is_answered(&self, change_id: &str) -> bool {
         let keys = self.keys();
@@ -188,8 +188,8 @@ impl Tables {
         items.into_iter().filter(|item| item["id"]["S"].as_str().is_some_and(|id| id.starts_with("key#"))).collect()
     }
 
-    /// Every second stored answer of a change that went well is rewritten, as a later version of the product could have written it: with
-    /// a status and a member that nobody knows yet.
+    /// Rewrites the stored answers of every second key, if its change was `APPLIED`, as a later version of the product could have written them:
+    /// with a status and a member that nobody knows yet.
     pub fn a_later_version_writes(&self) {
         for mut key in self.keys().into_iter().step_by(2) {
             let answer = key["answer"]["S"].as_str().unwrap_or_default();
@@ -228,7 +228,7 @@ impl Tables {
         records
     }
 
-    /// The newest record of a change that is at one of these places.
+    /// The newest record of a change that is at this place.
     #[must_use]
     pub fn newest(&self, service: &str, change_id: &str, place: u32) -> Option<Record> {
         let request = json!({"TableName": HISTORY, "KeyConditionExpression": "service = :s AND begins_with(#r, :r)",
@@ -273,8 +273,8 @@ fn plain(item: &Value) -> Record {
     Record(members.map(|(name, value)| (name.clone(), text(value))).collect())
 }
 
-/// What a transaction is about: the service keys of the heads and the ids of the keys and deployments in it, by their
-/// prefixes in the state table.
+/// The items that a transaction concerns: the service keys of the heads, and the ids of the keys and deployments in it,
+/// by their prefixes in the state table.
 #[must_use]
 pub fn items_of(body: &Value, prefix: &str) -> Vec<String> {
     let mut found = Vec::new();
@@ -289,7 +289,7 @@ pub fn items_of(body: &Value, prefix: &str) -> Vec<String> {
     found
 }
 
-/// The kinds of the records that a transaction inserts, and what else it writes, in few words.
+/// The kinds of the records that a transaction inserts, and what else it writes, in a few words.
 #[must_use]
 pub fn kinds_of(body: &Value) -> Vec<String> {
     let mut found = Vec::new();

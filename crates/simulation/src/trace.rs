@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 /// How much of a run is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
-    /// Nothing: the run is judged, not looked at.
+    /// Nothing: the run is judged, but not looked at.
     Nothing,
     /// The hash of all lines.
     Digest,
@@ -26,13 +26,13 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// An empty one.
+    /// An empty trace.
     #[must_use]
     pub fn new(keep: Keep) -> Self {
         Self { keep, hash: Sha256::new(), text: String::new(), lines: 0 }
     }
 
-    /// Whether anybody wants lines.
+    /// Whether lines are needed.
     #[must_use]
     pub fn is_kept(&self) -> bool {
         self.keep != Keep::Nothing
@@ -55,14 +55,15 @@ impl Trace {
         hex(&self.hash.clone().finalize()[..12])
     }
 
-    /// All lines so far, where they are kept.
+    /// All lines so far, if they are kept.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }
 }
 
-/// A short hash of a body: JSON with its members in order, since the order of maps is not the same in each process.
+/// A short hash of a body. The members of JSON are put in order first, since the order of maps differs from process to
+/// process.
 #[must_use]
 pub fn body_hash(body: &str) -> String {
     let canonical = serde_json::from_str::<Value>(body).map_or_else(|_| body.to_owned(), |value| value.to_string());

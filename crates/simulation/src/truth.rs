@@ -7,7 +7,7 @@ use aws_stub::Site;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-/// One wish of one caller for one service: an idempotency key, or a request id where there is none.
+/// What one caller wants for one service: an idempotency key, or a request id if there is no key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Intent {
     /// The key, or the request id.
@@ -25,38 +25,38 @@ pub struct Mutation {
     pub sent: DateTime<Utc>,
     /// The invocation that sent it.
     pub invocation: String,
-    /// Whose wish that was; none where it was past the door.
+    /// The intent behind it; none if it was sent outside the updater.
     pub intent: Option<Intent>,
-    /// The service; of a registration the one whose family it is.
+    /// The service. For a registration it is the service with that family.
     pub site: Site,
     /// The action.
     pub action: String,
     /// Whether it was done.
     pub is_done: bool,
-    /// Whether it was done so late that its caller had given it up.
+    /// Whether it was done so late that its caller had given up.
     pub is_late: bool,
     /// The deployment that it started.
     pub started: Option<String>,
-    /// The image that the service was given, or that was registered.
+    /// The image that was set for the service, or that was registered.
     pub image: Option<String>,
-    /// When the invocation had last read the service before it.
+    /// When the invocation had last read the service before the call.
     pub looked: Option<DateTime<Utc>>,
 }
 
 /// What became of a deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
-    /// Not ended.
+    /// It has not ended.
     Open,
-    /// Completed.
+    /// It completed.
     Completed,
-    /// Failed, and not rolled back.
+    /// It failed, and was not rolled back.
     Failed,
-    /// Failed, and is being rolled back.
+    /// It failed, and is being rolled back.
     RollingBack,
-    /// Failed and rolled back.
+    /// It failed and was rolled back.
     RolledBack,
-    /// Failed, and so did the rollback.
+    /// It failed, and so did the rollback.
     RollbackFailed,
     /// Another one took its place.
     Superseded,
@@ -64,18 +64,18 @@ pub enum End {
     SupersededRollingBack,
     /// Somebody stopped it.
     Stopped,
-    /// Somebody deleted its service. What is made under that name later takes over from nothing.
+    /// Somebody deleted its service. A service that is created under that name later does not supersede anything.
     Deleted,
 }
 
 impl End {
-    /// Whether ECS went, or is going, back from it.
+    /// Whether ECS went back from it, or is going back.
     #[must_use]
     pub fn is_taken_back(&self) -> bool {
         matches!(self, Self::RollingBack | Self::RolledBack | Self::RollbackFailed)
     }
 
-    /// The outcomes that may be told of it.
+    /// The outcomes that may be reported for it.
     #[must_use]
     pub fn outcomes(&self) -> &'static [&'static str] {
         match self {
@@ -97,17 +97,17 @@ impl End {
 pub struct Deployment {
     /// The service.
     pub site: Site,
-    /// Whose wish started it; none where it was past the door.
+    /// The intent that started it; none if it was started outside the updater.
     pub by: Option<Intent>,
-    /// The call that started it was done so late that its caller had given it up.
+    /// Whether the call that started it was done so late that its caller had given up.
     pub is_late: bool,
     /// When it began.
     pub began: DateTime<Utc>,
     /// What became of it.
     pub end: End,
-    /// When that was first clear.
+    /// When that was first certain.
     pub ended: Option<DateTime<Utc>>,
-    /// Whether any event that names it has come to the recorder and was taken.
+    /// Whether any event that names it has reached the recorder and was accepted.
     pub is_heard: bool,
 }
 
@@ -126,47 +126,47 @@ pub struct Held {
     pub by: String,
     /// The change.
     pub change_id: String,
-    /// What tells it from other leases.
+    /// What distinguishes it from other leases.
     pub identity: String,
-    /// Its end, as it was written last.
+    /// Its end, as it was last written.
     pub until: DateTime<Utc>,
     /// When it was taken.
     pub since: DateTime<Utc>,
-    /// Whether its holder has called ECS to change something since.
+    /// Whether its holder has since made a call to ECS that changes something.
     pub is_used: bool,
-    /// Faults that its holder's calls have met since: what waits for them does not wait idly.
+    /// Faults that its holder's calls have met since. Waiting because of them is not idle.
     pub faults: u64,
 }
 
 /// A change began: its STARTED was written.
 #[derive(Debug, Clone)]
 pub struct Began {
-    /// When.
+    /// When it began.
     pub at: DateTime<Utc>,
     /// The change.
     pub change_id: String,
     /// The service.
     pub site: Site,
-    /// The invocation.
+    /// The invocation that began it.
     pub invocation: String,
-    /// Whose wish it was.
+    /// The intent behind it.
     pub intent: Option<Intent>,
 }
 
 /// What an invocation of the updater answered for one service.
 #[derive(Debug, Clone)]
 pub struct Told {
-    /// When.
+    /// When it answered.
     pub at: DateTime<Utc>,
     /// The invocation.
     pub invocation: String,
-    /// Whose wish it was.
+    /// The intent that was answered.
     pub intent: Intent,
     /// The body of the answer, or of the failure.
     pub body: Value,
-    /// The error's code; none where all went well.
+    /// The code of the error; none if all went well.
     pub code: Option<String>,
-    /// Whether the failure says that it may pass.
+    /// Whether the failure says that it may be temporary.
     pub is_retryable: bool,
 }
 
@@ -179,11 +179,11 @@ pub struct UnderWay {
     pub site: Site,
     /// The action.
     pub action: String,
-    /// Whether it was delayed beyond its caller's patience.
+    /// Whether it was delayed so long that its caller gave up.
     pub is_late: bool,
     /// When it was sent.
     pub sent: DateTime<Utc>,
-    /// Until when its sender's lease lasted when it was sent.
+    /// When its sender's lease was to end at the time of sending.
     pub lease_until: Option<DateTime<Utc>>,
 }
 
@@ -194,17 +194,17 @@ pub struct Truth {
     pub mutations: Vec<Mutation>,
     /// Deployments by id.
     pub deployments: BTreeMap<String, Deployment>,
-    /// Rollbacks' own deployments, and what they undo.
+    /// The rollbacks' own deployments, and the deployments that they undo.
     pub rollbacks: BTreeMap<String, String>,
     /// Who holds which service, by service key.
     pub held: BTreeMap<String, Held>,
     /// Changes that began, in their order.
     pub began: Vec<Began>,
-    /// What callers were told, in order.
+    /// The answers that callers received, in order.
     pub told: Vec<Told>,
-    /// When the first event of an intent came to a function, whatever became of it there.
+    /// When the first event of an intent reached a function, whatever became of it there.
     pub came: BTreeMap<Intent, DateTime<Utc>>,
-    /// When an intent was first seen, as far as the product had a chance to note it.
+    /// When an intent was first seen, as far as the product had an opportunity to note it.
     pub first_seen: BTreeMap<Intent, DateTime<Utc>>,
     /// Mutating calls that are under way.
     pub under_way: BTreeMap<u64, UnderWay>,
@@ -213,7 +213,7 @@ pub struct Truth {
 }
 
 impl Truth {
-    /// Whose wish a change is.
+    /// The intent behind a change.
     #[must_use]
     pub fn intent_of(&self, change_id: &str) -> Option<&Intent> {
         self.began.iter().find(|change| change.change_id == change_id)?.intent.as_ref()
@@ -225,7 +225,7 @@ impl Truth {
         self.deleted.get(site).is_some_and(|times| times.iter().any(|deleted| *deleted > at))
     }
 
-    /// Whether an intent was first seen at a time; the first time counts.
+    /// Notes that an intent was seen at a time. Only the first time counts.
     pub fn seen(&mut self, intent: &Intent, at: DateTime<Utc>) {
         self.first_seen.entry(intent.clone()).or_insert(at);
     }

@@ -34,22 +34,22 @@ thread_local! {
 pub struct Purpose {
     /// The idempotency key, or the request id.
     pub key: String,
-    /// The services that it is about.
+    /// The services that it concerns.
     pub sites: Vec<Site>,
-    /// The faults that its calls to DynamoDB met: then the product could perhaps not note what it saw.
+    /// The faults that its calls to DynamoDB met. If there are any, the product perhaps could not note what it saw.
     pub hampered_by: Vec<Fault>,
-    /// When it last read a service.
+    /// When it last read each service.
     pub looked: BTreeMap<Site, DateTime<Utc>>,
 }
 
 impl Purpose {
-    /// Whether a call of it to DynamoDB met a fault.
+    /// Whether one of its calls to DynamoDB met a fault.
     #[must_use]
     pub fn is_hampered(&self) -> bool {
         !self.hampered_by.is_empty()
     }
 
-    /// Whose wish it is for a service.
+    /// Its intent for a service.
     #[must_use]
     pub fn intent(&self, site: &Site) -> Intent {
         Intent { key: self.key.clone(), site: site.clone() }
@@ -60,8 +60,8 @@ impl Purpose {
 pub struct World {
     /// The decisions.
     pub plan: Plan,
-    /// The region of the functions and of all services: one of its own for each seed, since the SDK keeps what is left of
-    /// its retries for a process and region.
+    /// The region of the functions and of all services. Each seed has its own, since the SDK keeps what is left of its retries per process
+    /// and region.
     pub region: String,
     base: DateTime<Utc>,
     began: Instant,
@@ -79,33 +79,33 @@ pub struct World {
     pub trace: RefCell<Trace>,
     /// What happened, for judging.
     pub truth: RefCell<Truth>,
-    /// What was wrong.
+    /// The violations of invariants.
     pub violations: RefCell<Vec<String>>,
     /// How much happened.
     pub counts: RefCell<Counts>,
-    /// What went wrong by plan or by rate, by name.
+    /// What went wrong because of the plan or the rates, by name.
     pub met: RefCell<BTreeMap<String, Deviation>>,
     /// Invocations, by name.
     pub purposes: RefCell<BTreeMap<String, Purpose>>,
-    /// The last deployment of each service that completed, and its task definition: what ECS rolls back to.
+    /// The last deployment of each service that completed, and its task definition: ECS rolls back to it.
     pub last_good: RefCell<BTreeMap<Site, (String, String)>>,
-    /// The change that an act began, as its caller was told.
+    /// The change that each act began, as its caller was told.
     pub changes: RefCell<BTreeMap<String, String>>,
-    /// The event that was sent under a key.
+    /// The event that was sent with each key.
     pub events: RefCell<BTreeMap<String, Value>>,
     /// Request id and event of each invocation of the updater.
     pub sent: RefCell<BTreeMap<String, (String, Value)>>,
-    /// Log lines, metrics and answers: nothing secret may stand in them.
+    /// Log lines, metrics and answers: they must not contain anything secret.
     pub said: RefCell<String>,
-    /// When an invocation last heard from DynamoDB, about a service, that it has to try again: by both names.
+    /// When DynamoDB last told an invocation to try again, by the names of the invocation and of the service.
     pub refused: RefCell<BTreeMap<(String, String), Instant>>,
-    /// Nothing goes wrong any more.
+    /// Whether nothing goes wrong any more.
     pub is_quiet: Cell<bool>,
     ids: RefCell<Stream>,
     numbers: RefCell<BTreeMap<String, u64>>,
 }
 
-/// The world of the run that this thread is in.
+/// The world of the run on this thread.
 ///
 /// # Panics
 ///
@@ -122,13 +122,13 @@ pub fn true_time() -> DateTime<Utc> {
     WORLD.with(|world| world.borrow().as_ref().map(|world| world.now())).unwrap_or_default()
 }
 
-/// The time by the clock of whoever asks: a plain `fn()`, as the product wants it.
+/// The time by the clock of the code that runs now: a plain `fn()`, as the product requires it.
 #[must_use]
 pub fn clock() -> DateTime<Utc> {
     true_time() + environment::skew()
 }
 
-/// Random bytes, as the product wants them.
+/// Random bytes, in the form that the product requires.
 #[must_use]
 pub fn random() -> [u8; 10] {
     let world = world();
@@ -139,13 +139,13 @@ pub fn random() -> [u8; 10] {
     bytes
 }
 
-/// Where metrics go.
+/// Receives metrics.
 pub fn metrics(line: &Value) {
     world().say(&line.to_string());
 }
 
 impl World {
-    /// The world of a plan, which is this thread's from now on.
+    /// Creates the world of a plan, which is this thread's world from now on.
     pub fn enter(plan: Plan, shared: impl Fn(&str) -> SdkConfig, keep: Keep) -> Rc<Self> {
         let seed = plan.seed;
         let mut time = Stream::new(seed, "time");
@@ -190,7 +190,7 @@ impl World {
         world
     }
 
-    /// This thread is in no run any more.
+    /// From now on this thread is in no run.
     pub fn leave() {
         WORLD.with(|current| *current.borrow_mut() = None);
     }
@@ -201,7 +201,7 @@ impl World {
         self.base + chrono::Duration::from_std(self.elapsed()).unwrap_or_default()
     }
 
-    /// A while before the run began: skewed clocks write before it.
+    /// A while before the run began: skewed clocks write times before the beginning.
     #[must_use]
     pub fn start(&self) -> DateTime<Utc> {
         self.base - chrono::TimeDelta::minutes(10)
@@ -226,7 +226,7 @@ impl World {
         (0..self.plan.services.len()).map(|n| self.site(n)).collect()
     }
 
-    /// The services that the ledger knows: of others there is nothing to be judged.
+    /// The services that the ledger knows. There is nothing to judge about others.
     #[must_use]
     pub fn touched_sites(&self) -> Vec<Site> {
         self.sites().into_iter().filter(|site| self.tables.has_head(&site.key())).collect()
@@ -246,7 +246,7 @@ impl World {
         *number
     }
 
-    /// What deviates for what has this name.
+    /// The deviation of the thing with this name, if any.
     pub(crate) fn deviation(&self, of: Of<'_>, name: &str) -> Option<Deviation> {
         if self.is_quiet.get() {
             return None;
@@ -274,7 +274,7 @@ impl World {
         }
     }
 
-    /// A line of the trace.
+    /// Writes a line of the trace.
     pub fn note(&self, who: &str, what: &dyn std::fmt::Display) {
         let mut trace = self.trace.borrow_mut();
         if trace.is_kept() {
@@ -282,21 +282,21 @@ impl World {
         }
     }
 
-    /// Something is wrong.
+    /// Notes that an invariant is violated.
     pub fn violated(&self, invariant: &str, what: &dyn std::fmt::Display) {
         let text = format!("{invariant}: {what} (at {:.3})", self.elapsed().as_secs_f64());
         self.note("VIOLATION", &text);
         self.violations.borrow_mut().push(text);
     }
 
-    /// Something was logged, counted or answered.
+    /// Notes what was logged, counted or answered.
     pub fn say(&self, text: &str) {
         let mut said = self.said.borrow_mut();
         said.push_str(text);
         said.push('\n');
     }
 
-    /// Makes a service under a name, with what it runs first. Gives the id of its deployment.
+    /// Creates a service with its first task definition. Returns the id of its deployment.
     fn make_service(&self, site: &Site, n: usize) -> String {
         let document = json!({
             "family": site.service,
@@ -320,7 +320,8 @@ impl World {
         id
     }
 
-    /// Makes a service anew that was deleted: its first deployment is somebody else's, and has events like any other.
+    /// Creates a service again that was deleted. Its first deployment is somebody else's, and has events like any
+    /// other.
     pub fn make_anew(self: &Rc<Self>, site: &Site) {
         let n = self.plan.services.iter().position(|service| service.name == site.service).unwrap_or_default();
         let id = self.make_service(site, n);
@@ -331,7 +332,7 @@ impl World {
         eventbridge::pump(self, None, false);
     }
 
-    /// Notes a deployment that began, and that it took another one's place.
+    /// Notes a deployment that began, and that it took the place of another one.
     pub fn began(&self, site: &Site, id: &str, by: Option<Intent>, is_late: bool) {
         let mut truth = self.truth.borrow_mut();
         for other in truth.deployments.values_mut().filter(|deployment| deployment.site == *site) {
@@ -354,7 +355,7 @@ impl World {
     }
 }
 
-/// The image of a service under a tag.
+/// The image of a service with this tag.
 #[must_use]
 pub fn image(site: &Site, tag: u32) -> String {
     format!("registry.example/shop/{}:{tag}", site.service)

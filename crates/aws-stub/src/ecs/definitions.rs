@@ -6,7 +6,7 @@ use super::tags::{reserved, tag_map};
 use super::{Place, Refusal, includes_tags, refusal};
 use crate::exact_json::{object_text, raw_members};
 
-/// Members that only the answers about task definitions have.
+/// Members that are only in answers about task definitions.
 pub const RESPONSE_MEMBERS: [&str; 9] = [
     "taskDefinitionArn",
     "revision",
@@ -24,7 +24,7 @@ pub const RESPONSE_MEMBERS: [&str; 9] = [
 pub struct Revision {
     /// Its number.
     pub number: usize,
-    /// What was registered, as text, without `tags`.
+    /// What was registered, as text without `tags`.
     pub document: String,
     /// Its tags.
     pub tags: Value,
@@ -33,7 +33,7 @@ pub struct Revision {
 }
 
 impl Revision {
-    /// The document.
+    /// The document as JSON.
     #[must_use]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.document).expect("a task definition is JSON")
@@ -49,7 +49,7 @@ impl Revision {
     }
 }
 
-/// The revision that an ARN, `family:revision` or a family (its newest active one) names.
+/// The revision that is named by an ARN, by `family:revision` or by a family (its newest active one).
 pub(super) fn revision<'a>(place: &'a Place, name: &str) -> Option<(&'a str, &'a Revision)> {
     let name = name.rsplit('/').next().unwrap_or_default();
     let (family, number) = name.split_once(':').map_or((name, None), |(f, n)| (f, n.parse::<usize>().ok()));
@@ -66,7 +66,7 @@ pub(super) fn revision_arn(account: &str, region: &str, family: &str, number: us
     format!("arn:aws:ecs:{region}:{account}:task-definition/{family}:{number}")
 }
 
-/// The document with the members that answers have besides.
+/// The document, with the additional members that answers have.
 fn described(account: &str, region: &str, family: &str, revision: &Revision) -> String {
     let arn = Value::from(revision_arn(account, region, family, revision.number)).to_string();
     let registered_by = Value::from(format!("arn:aws:iam::{account}:role/admin")).to_string();
@@ -100,7 +100,7 @@ pub(super) fn describe_task_definition(
         return refusal("ClientException", "Unable to describe task definition.");
     };
     let document = described(account, region, family, revision);
-    // Without include TAGS the member is there and empty.
+    // Without `include: TAGS` the member is present and empty.
     let tags = if includes_tags(input) { revision.tags.to_string() } else { "[]".into() };
     Ok(object_text([("taskDefinition", document.as_str()), ("tags", &tags)]))
 }

@@ -1,4 +1,4 @@
-//! The life of deployments: they go on, end, fail, are rolled back, stopped and superseded, as whoever uses the stub says.
+//! The life of deployments: they progress, end, fail, are rolled back, stopped and superseded, as whoever uses the stub says.
 //!
 //! Shapes and words: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ServiceDeployment.html>,
 //! <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Deployment.html> and
@@ -15,7 +15,7 @@ use crate::{Site, seconds, sync};
 /// A deployment that was started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Started {
-    /// Of which service.
+    /// The service that it belongs to.
     pub site: Site,
     /// Its id.
     pub id: String,
@@ -27,35 +27,35 @@ pub struct Started {
     pub before: String,
 }
 
-/// What a rollback's own deployment is called: ECS is not documented to do one or the other.
+/// The id of a rollback's own deployment. ECS does not document which of the two it uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RollbackForm {
-    /// As the deployment that it goes back to.
+    /// The id of the deployment that it returns to.
     OldId,
-    /// By a new id.
+    /// A new id.
     NewId,
 }
 
 impl Cloud {
-    /// From now on deployments have a life: each that is started is told by [`Cloud::take_started`], has a service
-    /// deployment, and stays in progress until it is told how it ends.
+    /// From now on deployments have a life: each one that is started is returned by [`Cloud::take_started`], has a
+    /// service deployment, and stays in progress until a call says how it ends.
     pub fn live(&self) {
         sync(&self.state).lives = true;
     }
 
-    /// The deployments that were started since this was asked before.
+    /// The deployments that were started since the last call of this function.
     #[must_use]
     pub fn take_started(&self) -> Vec<Started> {
         std::mem::take(&mut sync(&self.state).started)
     }
 
-    /// The events for `EventBridge` since this was asked before.
+    /// The events for `EventBridge` since the last call of this function.
     #[must_use]
     pub fn take_events(&self) -> Vec<Value> {
         std::mem::take(&mut sync(&self.state).events)
     }
 
-    /// A deployment was started by UpdateService, and is PRIMARY already.
+    /// UpdateService has started a deployment, which is PRIMARY already.
     pub fn begin(&self, site: &Site, id: &str, session: &str) {
         let service = self.service(site);
         let before = service["deployments"][1]["id"].as_str().unwrap_or_default().to_owned();
@@ -142,7 +142,7 @@ impl Cloud {
         self.event(site, id, "SERVICE_DEPLOYMENT_COMPLETED", &reason);
     }
 
-    /// The circuit breaker gives the PRIMARY deployment up. Whether ECS rolls it back is said by [`Cloud::roll_back`].
+    /// The circuit breaker gives up the PRIMARY deployment. [`Cloud::roll_back`] says whether ECS rolls it back.
     pub fn fail(&self, site: &Site, id: &str) {
         let reason = "ECS deployment circuit breaker: tasks failed to start.";
         let now = seconds(self.now());
@@ -160,7 +160,7 @@ impl Cloud {
         self.event(site, id, "SERVICE_DEPLOYMENT_FAILED", reason);
     }
 
-    /// ECS rolls a failed deployment back to `to`, which runs `task_definition`. Gives the id of the rollback's own
+    /// ECS rolls a failed deployment back to `to`, which runs `task_definition`. Returns the id of the rollback's own
     /// deployment.
     pub fn roll_back(&self, site: &Site, to: &str, task_definition: &str, form: RollbackForm) -> String {
         let id = if form == RollbackForm::OldId { to.to_owned() } else { self.next_deployment() };
@@ -216,7 +216,7 @@ impl Cloud {
         self.event(site, id, name, &reason);
     }
 
-    /// Somebody stops the PRIMARY deployment (StopServiceDeployment, ABORT): no event tells.
+    /// Somebody stops the PRIMARY deployment (StopServiceDeployment, ABORT): no event reports it.
     pub fn stop(&self, site: &Site) {
         if let Some(current) = self.current(site) {
             let reason = json!({"statusReason": "Service deployment was stopped.", "finishedAt": seconds(self.now())});
@@ -224,7 +224,7 @@ impl Cloud {
         }
     }
 
-    /// Somebody deletes the service; it drains.
+    /// Somebody deletes the service, which begins to drain.
     pub fn delete(&self, site: &Site) {
         self.edit(site, |service| {
             service["status"] = "DRAINING".into();
@@ -232,7 +232,7 @@ impl Cloud {
         });
     }
 
-    /// A service that drained is gone: ECS tells of it as INACTIVE for a while.
+    /// A service that drained is gone. ECS shows it as INACTIVE for a while.
     pub fn deleted(&self, site: &Site) {
         self.edit(site, |service| {
             service["status"] = "INACTIVE".into();
@@ -256,7 +256,7 @@ impl Cloud {
     }
 }
 
-/// ListServiceDeployments, as of a time.
+/// ListServiceDeployments, as of a point in time.
 pub(super) fn list(
     place: &Place,
     account: &str,
@@ -285,7 +285,7 @@ pub(super) fn list(
     Ok(json!({"serviceDeployments": listed.collect::<Vec<_>>()}))
 }
 
-/// DescribeServiceDeployments, as of a time.
+/// DescribeServiceDeployments, as of a point in time.
 pub(super) fn describe(place: &Place, input: &Value, as_of: DateTime<Utc>) -> Value {
     let asked = input["serviceDeploymentArns"].as_array().cloned().unwrap_or_default();
     let found: Vec<&Value> =

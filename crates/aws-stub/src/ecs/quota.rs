@@ -1,11 +1,11 @@
-//! How many calls ECS takes.
+//! How many calls ECS accepts.
 //! Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/request-throttling.html>.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
-/// How many calls of `action` ECS takes at once in an account and region, and how many a second after that.
+/// How many calls of `action` ECS accepts at once in an account and region, and how many per second after that.
 #[must_use]
 pub fn quota(action: &str) -> (f64, f64) {
     match action {
@@ -16,7 +16,7 @@ pub fn quota(action: &str) -> (f64, f64) {
     }
 }
 
-/// What is left of a quota, and when that was.
+/// What is left of a quota, and when that was the case.
 struct Bucket {
     tokens: f64,
     at: DateTime<Utc>,
@@ -27,10 +27,10 @@ struct Bucket {
 pub(super) struct Buckets(BTreeMap<(String, String, String), Bucket>);
 
 impl Buckets {
-    /// Takes a call, where there is room for it.
+    /// Accepts a call, if there is room for it.
     pub(super) fn take(&mut self, account: &str, region: &str, action: &str, now: DateTime<Utc>) -> bool {
         let (burst, per_second) = quota(action);
-        // Both kinds of tag calls share one.
+        // Both kinds of tag calls share one quota.
         let action = action.replace("Untag", "Tag");
         let key = (account.into(), region.into(), action);
         let bucket = self.0.entry(key).or_insert(Bucket { tokens: burst, at: now });

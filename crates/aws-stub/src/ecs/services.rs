@@ -1,4 +1,4 @@
-//! Services: what one looks like, and what UpdateService makes of it.
+//! Services: what one looks like, and how UpdateService changes it.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
@@ -8,7 +8,7 @@ use super::{Place, Refusal, in_cluster, includes_tags, refusal, short};
 use crate::versions::Versions;
 use crate::{Site, seconds};
 
-/// A service like those that DescribeServices shows.
+/// A service like those that DescribeServices returns.
 pub(super) fn new_service(site: &Site, task_definition: &str, deployment: &str, at: DateTime<Utc>) -> Value {
     let network = json!({"awsvpcConfiguration": {"subnets": ["subnet-1", "subnet-2"], "securityGroups": ["sg-1"], "assignPublicIp": "DISABLED"}});
     json!({
@@ -76,7 +76,7 @@ pub(super) fn object(service: Value) -> Map<String, Value> {
     }
 }
 
-/// DescribeServices, as of a time.
+/// DescribeServices, as of a point in time.
 pub(super) fn describe(
     place: &Place,
     account: &str,
@@ -123,11 +123,11 @@ const DEPLOYING: [&str; 7] = [
 /// Parameters that DescribeServices shows in the deployment, not in the service.
 const IN_DEPLOYMENT: [&str; 3] = ["serviceConnectConfiguration", "volumeConfigurations", "vpcLatticeConfigurations"];
 
-/// Parameters that DescribeServices does not show at all, but DescribeServiceRevisions.
+/// Parameters that DescribeServices does not show at all, while DescribeServiceRevisions does.
 /// Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ServiceRevision.html>.
 const IN_REVISION: [&str; 2] = ["monitoring", "gatewayConnectors"];
 
-/// What the service becomes, and whether that starts a deployment.
+/// The service after the update, and whether the update starts a deployment.
 pub(super) fn update_service(
     place: &mut Place,
     account: &str,
@@ -243,7 +243,7 @@ fn check_controller(service: &Map<String, Value>, given: &[(String, Value)], dep
 }
 
 /// What AWS makes of a parameter: `deploymentConfiguration` is merged (<https://github.com/aws/copilot-cli/pull/4565>,
-/// <https://github.com/hashicorp/terraform-provider-aws/pull/47096>), every other one replaced, and filled with defaults.
+/// <https://github.com/hashicorp/terraform-provider-aws/pull/47096>). Every other parameter is replaced, and filled with defaults.
 fn with_defaults(name: &str, value: &Value, had: Option<&Value>) -> Value {
     let mut value = value.clone();
     match name {

@@ -1,4 +1,4 @@
-//! What an inline session policy leaves of a role's rights.
+//! What is left of a role's rights under an inline session policy.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use super::{Refusal, refusal};
 use crate::policy::{self, Question};
 use crate::sts::Session;
 
-/// Whether the session may do that.
+/// Whether the session is allowed to make the call.
 pub(super) fn authorize(session: &Session, region: &str, action: &str, input: &Value) -> Result<(), Refusal> {
     let Some(policy) = &session.policy else { return Ok(()) };
     let text = |name: &str| input[name].as_str().unwrap_or_default();

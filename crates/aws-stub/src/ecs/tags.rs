@@ -13,14 +13,14 @@ pub fn tag_list<'a>(tags: impl IntoIterator<Item = (&'a str, &'a str)>) -> Value
     tags.into_iter().map(|(key, value)| json!({"key": key, "value": value})).collect()
 }
 
-/// The same, by key.
+/// The tags of such a list, by key.
 #[must_use]
 pub fn tag_map(tags: &Value) -> BTreeMap<String, String> {
     let text = |tag: &Value, name: &str| tag[name].as_str().unwrap_or_default().to_owned();
     tags.as_array().into_iter().flatten().map(|tag| (text(tag, "key"), text(tag, "value"))).collect()
 }
 
-/// Whether a key or value is AWS's own.
+/// Whether a key or value is reserved for AWS.
 pub(super) fn reserved(key: &str) -> bool {
     key.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("aws:"))
 }

@@ -1,4 +1,4 @@
-//! Which accounts there are, and which services are in them: AWS Organizations, and ECS through each account's reader
+//! Which accounts exist, and which services are in them: reads AWS Organizations, and ECS through each account's reader
 //! role. Every list is read to its end.
 
 use std::collections::BTreeSet;
@@ -15,21 +15,21 @@ use crate::arguments::SharedArgs;
 use crate::failure::{CommandFailure, Exit};
 use crate::waves::RolloutTarget;
 
-/// The session name that the reader role's trust policy asks for: `ecsu-*`.
+/// The session name that the reader role's trust policy requires: `ecsu-*`.
 const SESSION_NAME: &str = "ecsu-targets";
-/// How many services `DescribeServices` takes ("services" in the ECS API reference).
+/// How many services `DescribeServices` accepts at once ("services" in the ECS API reference).
 const DESCRIBED_AT_ONCE: usize = 10;
-/// The most that `ListClusters` and `ListServices` give at once.
+/// The most results that `ListClusters` and `ListServices` return at once.
 const LISTED_AT_ONCE: i32 = 100;
 
 /// Which services are looked for.
 #[derive(Debug)]
 pub(crate) struct Filter {
-    /// Names of clusters, one of which fits.
+    /// Patterns for names of clusters, one of which matches.
     pub clusters: Vec<WildMatch>,
-    /// Names of services, one of which fits.
+    /// Patterns for names of services, one of which matches.
     pub services: Vec<WildMatch>,
-    /// Tags of the service, all of which are there.
+    /// Tags of the service, all of which match.
     pub tagged: Vec<(String, WildMatch)>,
 }
 
@@ -39,24 +39,24 @@ impl Filter {
             let tags = service.tags().iter();
             tags.filter(|tag| tag.key() == Some(key)).any(|tag| value.matches(tag.value().unwrap_or_default()))
         };
-        // INACTIVE and DRAINING services are gone, or going.
+        // INACTIVE and DRAINING services are deleted, or are being deleted.
         service.status() == Some("ACTIVE") && self.tagged.iter().all(has)
     }
 }
 
-/// The role that reads in each account.
+/// The role that reads services in each account.
 #[derive(Debug)]
 pub(crate) struct Reader {
     /// Its path and name.
     pub role: String,
-    /// The external id that it asks for.
+    /// The external id that its trust policy requires.
     pub external_id: Option<String>,
 }
 
-/// What was found in one account, and what could not be read: each failure names its place.
+/// What was found in one account, and what could not be read. Each failure names its place.
 #[derive(Debug, Default)]
 pub(crate) struct DiscoveredService {
-    /// The services, sorted by region as asked, cluster and name.
+    /// The services, sorted by region in the requested order, then by cluster and name.
     pub targets: Vec<RolloutTarget>,
     /// What could not be read.
     pub unread: Vec<CommandFailure>,
@@ -70,11 +70,11 @@ pub(crate) struct Discovery {
 }
 
 impl Discovery {
-    /// Reads region, credentials and endpoints. Nothing is sent yet.
+    /// Reads the region, credentials and endpoints. Nothing is sent yet.
     ///
     /// # Errors
     ///
-    /// Where no region is set.
+    /// If no region is set.
     pub(crate) async fn new(shared: &SharedArgs) -> Result<Self, CommandFailure> {
         let (config, region) = config(shared, ATTEMPTS, timeouts(READ_TIMEOUT), "where to look").await?;
         let region =
@@ -91,7 +91,7 @@ impl Discovery {
     ///
     /// # Errors
     ///
-    /// Where they could not be listed.
+    /// If they could not be listed.
     pub(crate) async fn organization(&self) -> Result<BTreeSet<AccountId>, CommandFailure> {
         let client = aws_sdk_organizations::Client::new(&self.config);
         let pages = client.list_accounts().into_paginator().send();
@@ -102,11 +102,11 @@ impl Discovery {
         Ok(pages.iter().flat_map(|page| active(page.accounts())).collect())
     }
 
-    /// The active accounts of an organizational unit, or root, and of every unit in it.
+    /// The active accounts of an organizational unit or root, and of every unit in it.
     ///
     /// # Errors
     ///
-    /// Where they could not be listed.
+    /// If they could not be listed.
     pub(crate) async fn unit(&self, id: &str) -> Result<BTreeSet<AccountId>, CommandFailure> {
         let client = aws_sdk_organizations::Client::new(&self.config);
         let mut found = BTreeSet::new();
@@ -129,7 +129,7 @@ impl Discovery {
         Ok(found)
     }
 
-    /// The services of one account. What cannot be read leaves the rest alone.
+    /// The services of one account. What cannot be read does not keep the rest from being read.
     pub(crate) async fn services(
         &self,
         account: &AccountId,
@@ -158,7 +158,7 @@ impl Discovery {
         found
     }
 
-    /// Credentials of the reader role.
+    /// Assumes the reader role and returns its credentials.
     async fn enter(&self, account: &AccountId, reader: &Reader) -> Result<Credentials, CommandFailure> {
         const OPERATION: &str = "sts:AssumeRole";
         let role = format!("arn:{}:iam::{account}:role/{}", partition_of(self.region.as_str()), reader.role);
@@ -240,7 +240,7 @@ fn name_in(arn: &str) -> &str {
     arn.rsplit('/').next().unwrap_or(arn)
 }
 
-/// The accounts that are in use.
+/// The accounts that are active.
 fn active(accounts: &[Account]) -> BTreeSet<AccountId> {
     let active = accounts.iter().filter(|account| match (account.state(), account.status()) {
         // `Status` is retired since September 2026, and older answers have no `State` ("Account" in the Organizations API).
@@ -276,7 +276,7 @@ where
     E: aws_smithy_types::error::metadata::ProvideErrorMetadata + std::error::Error + 'static,
 {
     let mut failure = failed(operation, error);
-    // What a region says that the account has not opted in to: it does not know the session.
+    // A region answers this if the account has not opted in to it: it does not know the session.
     if failure.code.as_deref() == Some("UnrecognizedClientException") {
         failure.exit = Exit::Failed;
         failure.advice = vec!["Is that region enabled in that account?".to_owned()];
@@ -284,7 +284,8 @@ where
     failure
 }
 
-/// The partition of a region, which the ARNs of its roles have ("Amazon Resource Names" in the AWS General Reference).
+/// The partition of a region, which is part of the ARNs of its roles ("Amazon Resource Names" in the AWS General
+/// Reference).
 fn partition_of(region: &str) -> &'static str {
     const KNOWN: [(&str, &str); 6] = [
         ("cn-", "aws-cn"),

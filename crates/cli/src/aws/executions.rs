@@ -1,4 +1,4 @@
-//! Executions of the state machine that runs waves: start, look, stop.
+//! Executions of the state machine that runs waves: starts, describes and stops them.
 
 use aws_sdk_sfn::Client;
 use aws_sdk_sfn::types::HistoryEvent;
@@ -11,20 +11,20 @@ use crate::failure::{CommandFailure, Exit};
 use crate::progress::{Counts, MapRun, RolloutStep};
 use crate::text::short;
 
-/// How many events `GetExecutionHistory` gives at once, at most.
+/// The most events that `GetExecutionHistory` returns at once.
 const EVENTS_AT_ONCE: i32 = 1000;
 
-/// How much of a cause a message tells: it may have 32,768 characters.
+/// How much of a cause a message shows: a cause may have 32,768 characters.
 const MAX_OF_A_CAUSE: usize = 1000;
 
-/// An execution as it stands.
+/// The present state of an execution.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Execution {
     /// `RUNNING`, `SUCCEEDED`, `FAILED`, `TIMED_OUT`, `ABORTED`, `PENDING_REDRIVE`.
     pub status: String,
-    /// Its input, where it could be read.
+    /// Its input, if it could be read.
     pub input: Option<Value>,
-    /// Its output, or where it failed its cause, where that is JSON: the summary.
+    /// The summary: its output, or its cause if it failed, if that is JSON.
     pub summary: Option<Value>,
     /// The error it ended with.
     pub error: Option<String>,
@@ -41,11 +41,11 @@ pub(crate) struct Executions {
 }
 
 impl Executions {
-    /// Reads credentials and endpoint. Nothing is sent yet.
+    /// Reads the credentials and the endpoint. Nothing is sent yet.
     ///
     /// # Errors
     ///
-    /// Where no region is set; the ARN's own takes its place.
+    /// If no region is set. Otherwise the region of the ARN is used in its place.
     pub(crate) async fn new(shared: &SharedArgs, arn: &str) -> Result<Self, CommandFailure> {
         let (config, _) = config(shared, ATTEMPTS, timeouts(READ_TIMEOUT), "where the state machine is").await?;
         let mut builder = aws_sdk_sfn::config::Builder::from(&config);
@@ -55,11 +55,12 @@ impl Executions {
         Ok(Self { client: Client::from_conf(builder.build()) })
     }
 
-    /// Starts an execution; its ARN. The same name with the same input is the same execution, so it may be sent again.
+    /// Starts an execution and returns its ARN. The same name with the same input is the same execution, so it may be
+    /// sent again.
     ///
     /// # Errors
     ///
-    /// Where it was not started.
+    /// If it was not started.
     pub(crate) async fn start(&self, state_machine: &str, name: &str, input: String) -> Result<String, CommandFailure> {
         let request = self.client.start_execution().state_machine_arn(state_machine).name(name).input(input);
         match request.send().await {
@@ -77,11 +78,11 @@ impl Executions {
         }
     }
 
-    /// Looks at an execution.
+    /// Describes an execution.
     ///
     /// # Errors
     ///
-    /// Where it could not be asked for.
+    /// If it could not be described.
     pub(crate) async fn describe(&self, arn: &str) -> Result<Execution, CommandFailure> {
         let answer = self.client.describe_execution().execution_arn(arn).send().await.map_err(|error| {
             let failure = failed("states:DescribeExecution", &error).at(arn);
@@ -96,7 +97,7 @@ impl Executions {
         Ok(Execution {
             status: answer.status.as_str().to_owned(),
             input: parse(answer.input()),
-            // A failed one may have an output too: what came into its last state.
+            // A failed execution may have an output, too: the input of its last state.
             summary: parse(answer.cause()).filter(Value::is_object).or_else(|| parse(answer.output())),
             error: answer.error().map(str::to_owned),
             cause: answer.cause().map(str::to_owned),
@@ -104,15 +105,15 @@ impl Executions {
         })
     }
 
-    /// The steps of an execution behind event `after`, in their order, and the id of the newest event.
+    /// The steps of an execution after event `after`, in their order, and the id of the newest event.
     ///
     /// # Errors
     ///
-    /// Where they could not be read.
+    /// If they could not be read.
     pub(crate) async fn steps(&self, arn: &str, after: i64) -> Result<(Vec<RolloutStep>, i64), CommandFailure> {
         let mut events: Vec<HistoryEvent> = Vec::new();
         let mut token = None;
-        // Newest first: only what is new is read, however long it has been running.
+        // The newest events come first, so that only new ones are read, however long the execution has been running.
         loop {
             let answer = self
                 .client
@@ -137,11 +138,11 @@ impl Executions {
         Ok((events.iter().filter_map(step).collect(), newest))
     }
 
-    /// The Map Runs of an execution, the first first, without their counts.
+    /// The Map Runs of an execution, the oldest first, without their counts.
     ///
     /// # Errors
     ///
-    /// Where they could not be listed.
+    /// If they could not be listed.
     pub(crate) async fn map_runs(&self, arn: &str) -> Result<Vec<MapRun>, CommandFailure> {
         let listed = self.client.list_map_runs().execution_arn(arn).into_paginator().items().send();
         let listed: Vec<_> =
@@ -154,11 +155,11 @@ impl Executions {
         Ok(runs.into_iter().map(|(_, run)| run).collect())
     }
 
-    /// How many items of a Map Run are where.
+    /// How many items of a Map Run are in each state.
     ///
     /// # Errors
     ///
-    /// Where it could not be asked for.
+    /// If it could not be described.
     pub(crate) async fn counts(&self, map_run: &str) -> Result<Counts, CommandFailure> {
         let answer = self
             .client
@@ -179,7 +180,7 @@ impl Executions {
     ///
     /// # Errors
     ///
-    /// Where it was not stopped.
+    /// If it was not stopped.
     pub(crate) async fn stop(&self, arn: &str, cause: &str) -> Result<(), CommandFailure> {
         let request = self.client.stop_execution().execution_arn(arn).error("StoppedByHand").cause(cause);
         request.send().await.map(drop).map_err(|error| failed("states:StopExecution", &error).at(arn))
@@ -190,7 +191,7 @@ fn time(at: Option<&aws_sdk_sfn::primitives::DateTime>) -> Option<DateTime<Utc>>
     DateTime::from_timestamp_millis(at?.to_millis().ok()?)
 }
 
-/// What an event says about where the execution is.
+/// What an event says about the progress of the execution.
 fn step(event: &HistoryEvent) -> Option<RolloutStep> {
     if let Some(entered) = event.state_entered_event_details() {
         return Some(RolloutStep::Entered { name: entered.name().to_owned(), at: time(Some(event.timestamp())) });
@@ -199,7 +200,7 @@ fn step(event: &HistoryEvent) -> Option<RolloutStep> {
     RolloutStep::left(assigned.iter().map(|(name, value)| (name.as_str(), value.as_str())))
 }
 
-/// The failure that tells how an execution ended that left no summary.
+/// The failure that describes the end of an execution that left no summary.
 pub(crate) fn ended_without_summary(arn: &str, execution: &Execution) -> CommandFailure {
     let what = match execution.status.as_str() {
         "ABORTED" => "the execution was stopped",

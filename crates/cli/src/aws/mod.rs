@@ -1,4 +1,5 @@
-//! What the command line asks AWS for beside the two functions (those: `lambda.rs`), with the caller's own credentials.
+//! What the command line requests from AWS in addition to invoking the two functions (`lambda.rs`), with the caller's
+//! own credentials.
 
 pub(crate) mod discovery;
 pub(crate) mod executions;
@@ -19,23 +20,23 @@ use sdk_error::call_error;
 use crate::arguments::SharedArgs;
 use crate::failure::{CommandFailure, Exit};
 
-/// Longest time to a connection.
+/// The longest time that connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest silence before an answer of an API that answers at once.
+/// The longest silence before an answer of an API that answers at once.
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
-/// How often a call is sent that may be sent again.
+/// How often a call that may be repeated is sent at most.
 const ATTEMPTS: u32 = 5;
 
-/// Timeouts that every client has; `read` is the longest silence before an answer.
+/// The timeouts that every client has. `read` is the longest silence before an answer.
 pub(crate) fn timeouts(read: Duration) -> TimeoutConfigBuilder {
     TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(read)
 }
 
-/// Reads region, credentials and endpoints as every AWS tool does. Nothing is sent yet.
+/// Reads the region, credentials and endpoints as every AWS tool does. Nothing is sent yet.
 ///
 /// # Errors
 ///
-/// Where no region is set: `needed` says what for.
+/// If no region is set: `needed` says what it is needed for.
 pub(crate) async fn config(
     shared: &SharedArgs,
     attempts: u32,
@@ -59,18 +60,18 @@ pub(crate) async fn config(
     }
 }
 
-/// The failure where the caller is nobody: there are no credentials, or theirs could not be fetched.
+/// The failure if the caller has no credentials, or if they could not be fetched.
 pub(crate) fn no_credentials(error: &(dyn Error + 'static)) -> Option<CommandFailure> {
     let causes = || std::iter::successors(Some(error), |&error| error.source());
     causes().any(<dyn Error>::is::<CredentialsError>).then(|| {
-        // The innermost cause says what happened; those around it, that something did.
+        // The innermost cause says what happened. Those around it only say that something did.
         let message = causes().skip(1).last().map_or_else(|| error.to_string(), ToString::to_string);
         CommandFailure::new(Exit::NotAsked, format!("there are no AWS credentials: {message}"))
             .advise("Sign in (such as `aws sso login`), or set AWS_PROFILE, --profile or AWS_ACCESS_KEY_ID.")
     })
 }
 
-/// The failure where AWS does not take the caller's credentials; `message` is AWS's.
+/// The failure if AWS does not accept the caller's credentials. `message` is the one from AWS.
 pub(crate) fn refused_credentials(code: &str, message: &str) -> Option<CommandFailure> {
     let known = [
         "ExpiredToken",
@@ -88,7 +89,7 @@ pub(crate) fn refused_credentials(code: &str, message: &str) -> Option<CommandFa
     })
 }
 
-/// The failure of a call that reads, or that may be sent again: `operation` is the permission it needs.
+/// The failure of a call that only reads, or that may be sent again. `operation` is the permission that it needs.
 fn failed<E>(operation: &'static str, error: &SdkError<E, Response>) -> CommandFailure
 where
     E: ProvideErrorMetadata + Error + 'static,

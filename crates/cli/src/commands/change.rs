@@ -1,4 +1,4 @@
-//! `update`, `plan` and `restore`: what goes through the updater.
+//! `update`, `plan` and `restore`: the commands that go through the updater.
 
 use std::collections::BTreeMap;
 
@@ -46,7 +46,7 @@ pub(super) async fn plan(
     Ok(if tell && differs { Exit::Differs } else { exit })
 }
 
-/// Puts back what was there before a change.
+/// Restores what was there before a change.
 pub(super) async fn restore(
     functions: &Functions,
     screen: &Screen,
@@ -63,7 +63,7 @@ pub(super) async fn restore(
     send(functions, screen, &place, event, &restore.asked, restore.dry_run).await.map(|(exit, _)| exit)
 }
 
-/// The event, for the service that a change was about.
+/// The event, completed with the service that the change was about.
 async fn to_service_of(event: UpdateEvent, functions: &Functions, change: &str) -> Result<UpdateEvent, CommandFailure> {
     let query = HistoryQuery { change_id: Some(change.to_owned()), ..HistoryQuery::default() };
     let page: HistoryPage = read(&ask_history(functions, &query).await?);
@@ -80,13 +80,13 @@ async fn to_service_of(event: UpdateEvent, functions: &Functions, change: &str) 
     })
 }
 
-/// The update event that the arguments ask for.
+/// The update event that the arguments describe.
 fn event_of(wanted: UpdateArgs) -> Result<(UpdateEvent, RequestArgs), CommandFailure> {
     let event = UpdateEvent { expected_task_definition: wanted.expect, ..change_of(&wanted.what)? };
     Ok((wanted.service.event(event), wanted.asked))
 }
 
-/// The fields of an event that say what is to change.
+/// The fields of an event that say what should change.
 pub(super) fn change_of(what: &ChangeArgs) -> Result<UpdateEvent, CommandFailure> {
     let usage = |message: String| Err(CommandFailure::new(Exit::Usage, message));
     let mut only_image = None;
@@ -125,7 +125,7 @@ pub(super) fn change_of(what: &ChangeArgs) -> Result<UpdateEvent, CommandFailure
     })
 }
 
-/// Who asks: the fields `requested_by` and `reason` of an event.
+/// Who sends the request and why: the fields `requested_by` and `reason` of an event.
 pub(super) fn requester_of(who: &RequesterArgs) -> Result<(Option<String>, Option<String>), CommandFailure> {
     Ok((requester(who, |name| std::env::var(name).ok())?, who.reason.clone()))
 }
@@ -135,14 +135,14 @@ fn user(variable: impl Fn(&str) -> Option<String>) -> Option<String> {
     ["USER", "LOGNAME", "USERNAME"].into_iter().find_map(variable).filter(|name| !name.is_empty())
 }
 
-/// Who asks, for what the updater does not read: any name.
+/// The name of who sends the request, for events that the updater does not read: any name is allowed.
 pub(super) fn named(who: &RequesterArgs) -> Option<String> {
     let named = who.requested_by.clone().filter(|name| !name.is_empty());
     named.or_else(|| user(|name| std::env::var(name).ok()))
 }
 
-/// Who asks: who is named, or else the user of this machine. No name goes out that looks as if somebody vouched for it, since the updater
-/// refuses it: what was named so is refused here, and a user who is called so is not named.
+/// The name of who sends the request: the one that was given, or else the user of this machine. No name is sent that looks as if somebody
+/// vouched for it, since the updater refuses it: such a name is refused here if it was given, and is left out if it is the user's.
 fn requester(who: &RequesterArgs, variable: impl Fn(&str) -> Option<String>) -> Result<Option<String>, CommandFailure> {
     let Some(named) = who.requested_by.as_deref().filter(|name| !name.is_empty()) else {
         return Ok(user(variable).filter(|name| looks_verified(name).is_none()));
@@ -157,7 +157,7 @@ fn requester(who: &RequesterArgs, variable: impl Fn(&str) -> Option<String>) -> 
     }
 }
 
-/// Sends the event with who asks and why, and shows the answer.
+/// Sends the event with the requester and the reason, and shows the answer.
 async fn send(
     functions: &Functions,
     screen: &Screen,
@@ -167,7 +167,7 @@ async fn send(
     dry_run: bool,
 ) -> Result<(Exit, Updated), CommandFailure> {
     (event.requested_by, event.reason) = requester_of(&asked.who)?;
-    // A key in any case, so that a lost answer can be asked for again and nothing is done twice.
+    // There is always a key, so that the event can be sent again after a lost answer and nothing is done twice.
     let key = match &asked.idempotency_key {
         Some(key) => key.clone(),
         None => new_key()?,
@@ -196,7 +196,7 @@ async fn send(
     }
     let exit = match updated.status.as_deref() {
         Some("TIMED_OUT") => Exit::Later,
-        // Who waited for a deployment did not get it.
+        // The caller waited for a deployment and did not get it.
         Some("SUPERSEDED") => Exit::Failed,
         Some(status) if tone(status) == Tone::Bad => Exit::Failed,
         Some(_) => Exit::Done,
@@ -217,10 +217,10 @@ fn run_again(key: &str) -> String {
     format!("Run it again with --idempotency-key {key}: then nothing is done twice.")
 }
 
-/// What keys begin with that this command makes.
+/// The prefix of keys that this command makes.
 const MADE_HERE: &str = "cli-";
 
-/// A key that nobody had before; it may also name an execution.
+/// A key that nobody has used before. It may also name an execution.
 pub(super) fn new_key() -> Result<String, CommandFailure> {
     let mut random = [0; 10];
     getrandom::fill(&mut random)
@@ -228,7 +228,8 @@ pub(super) fn new_key() -> Result<String, CommandFailure> {
     Ok(format!("{MADE_HERE}{}", ChangeId::new(Utc::now(), random)))
 }
 
-/// When this command made a key, where it did: then the event was first sent, however often it is sent again.
+/// When this command made the key, if it made it. That is when the event was first sent, however often it is sent
+/// again.
 fn made_at(key: &str) -> Option<DateTime<Utc>> {
     ChangeId::parse(key.strip_prefix(MADE_HERE)?).ok().map(|id| id.time())
 }

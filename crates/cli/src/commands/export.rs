@@ -1,4 +1,4 @@
-//! The one place where the command line meets the library's verifier.
+//! The one place where the command line uses the library's verifier.
 
 use std::io::BufRead;
 
@@ -20,13 +20,13 @@ pub(super) struct Verified {
 }
 
 impl Verified {
-    /// Whether its ledger is as it was written.
+    /// Whether its ledger is unchanged since it was written.
     pub(super) fn is_whole(&self) -> bool {
         self.verdict.ok == Some(true)
     }
 }
 
-/// Reads an export: JSON lines of DynamoDB items. `option` is what gave its files.
+/// Reads an export: JSON lines of DynamoDB items. `option` is the option that named its files.
 pub(super) fn read(export: impl BufRead, option: &str) -> Result<Export, CommandFailure> {
     let export = Export::read(export).map_err(|fault| {
         CommandFailure::new(Exit::Failed, format!("the export of {option} cannot be read: {fault}")).advise(ADVICE)
@@ -39,7 +39,8 @@ pub(super) fn read(export: impl BufRead, option: &str) -> Result<Export, Command
     Ok(export)
 }
 
-/// Checks every ledger in an export, and that it has what an older one had: broken ones first, so that none is lost among whole ones.
+/// Checks every ledger in an export, and that it still has what an older export had. Broken ledgers come first, so that none is overlooked
+/// among whole ones.
 pub(super) fn verify(export: Export, older: Option<Export>) -> Vec<Verified> {
     let found = match older {
         Some(older) => export.verify_against(older),

@@ -1,4 +1,4 @@
-//! `history`: who changed what, once or as it comes.
+//! `history`: who changed what, once or continuously.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,11 +15,11 @@ use crate::failure::{CommandFailure, Exit};
 use crate::lambda::Functions;
 use crate::screen::{Screen, time_of};
 
-/// How long `--follow` expects news of a change that has not ended.
+/// How long `--follow` waits for news of a change that has not ended.
 const OPEN_FOR: TimeDelta = TimeDelta::hours(1);
-/// Pages that one look of `--follow` reads at most.
+/// The most pages that `--follow` reads each time it looks.
 const PAGES_PER_LOOK: usize = 20;
-/// How old a change is that every index has.
+/// The age from which every index has a change.
 const YOUNG: TimeDelta = TimeDelta::seconds(30);
 
 /// Shows changes.
@@ -29,7 +29,7 @@ pub(super) async fn run(functions: &Functions, screen: &mut Screen, asked: &Hist
         (Some(_), true) => {
             let mut shown = None;
             let followed = follow_one(functions, screen, query, asked, &mut shown);
-            // In its time, however long one answer takes.
+            // The time limit holds however long one answer takes.
             match tokio::time::timeout(Duration::from_secs(asked.timeout), followed).await {
                 Ok(ended) => ended,
                 Err(_) => Err(not_ended(asked.timeout, shown.as_deref())),
@@ -59,7 +59,7 @@ fn not_ended(seconds: u64, status: Option<&str>) -> CommandFailure {
     )
 }
 
-/// Asks for changes. One that was begun a moment ago may not be found yet: it is asked for twice.
+/// Requests changes. A change that began a moment ago may not be found yet: it is then requested a second time.
 async fn ask(functions: &Functions, query: &HistoryQuery, asked: &History) -> Result<Value, CommandFailure> {
     let body = ask_history(functions, query).await?;
     let began = asked.change.as_deref().and_then(|id| ChangeId::parse(id).ok()).map(|id| id.time());
@@ -70,7 +70,7 @@ async fn ask(functions: &Functions, query: &HistoryQuery, asked: &History) -> Re
     Ok(body)
 }
 
-/// The query that the arguments ask for.
+/// The query that the arguments describe.
 fn query(asked: &History, functions: &Functions) -> Result<HistoryQuery, CommandFailure> {
     let query = match &asked.service {
         Some(service) => query_of(service, functions)?,
@@ -94,7 +94,7 @@ fn query(asked: &History, functions: &Functions) -> Result<HistoryQuery, Command
     })
 }
 
-/// Prints one page, or all; answers how many changes there were.
+/// Prints one page, or all pages, and returns how many changes there were.
 async fn list(
     functions: &Functions,
     screen: &mut Screen,
@@ -119,7 +119,7 @@ async fn list(
                 show(screen, change, asked.change.is_some())?;
             }
         }
-        // A page may come back short, even empty, and go on.
+        // A page may be short, or even empty, and still be followed by another one.
         match page.next_token {
             Some(token) if asked.all => query.next_token = Some(token),
             Some(_) if !screen.is_json() => {
@@ -220,7 +220,7 @@ async fn follow_one(
     }
 }
 
-/// Shows the last changes, then those that come and how they go on.
+/// Shows the latest changes, then new ones and how they proceed.
 async fn follow(
     functions: &Functions,
     screen: &mut Screen,
@@ -228,7 +228,8 @@ async fn follow(
     asked: &History,
 ) -> Result<Exit, CommandFailure> {
     let mut known = Known::new(Utc::now());
-    // A change has one status after another: which to show is decided here, or those that go on would be lost.
+    // A change goes from one status to the next. The filter is applied here, since otherwise changes that proceed would
+    // be lost.
     query.status = None;
     let body = ask_history(functions, &query).await?;
     let mut changes = changes_of(&body);
@@ -264,7 +265,7 @@ async fn follow(
     }
 }
 
-/// All changes since, page by page, and whether these were all.
+/// All changes that match the query, page by page, and whether these were all.
 async fn look(functions: &Functions, mut query: HistoryQuery) -> Result<(Vec<Value>, bool), CommandFailure> {
     let mut changes = Vec::new();
     for _ in 0..PAGES_PER_LOOK {
@@ -282,7 +283,7 @@ fn changes_of(body: &Value) -> Vec<Value> {
     body.get("changes").and_then(Value::as_array).cloned().unwrap_or_default()
 }
 
-/// Who follows stays through a bad moment; what will not pass ends it.
+/// `--follow` outlasts a temporary failure. A permanent one ends it.
 fn passing(screen: &Screen, failure: CommandFailure) -> Result<(), CommandFailure> {
     if failure.exit != Exit::Later {
         return Err(failure);
@@ -296,7 +297,7 @@ struct Known {
     began: DateTime<Utc>,
     /// Status by change id.
     shown: BTreeMap<String, String>,
-    /// When changes that may still go on began, by change id.
+    /// When each change that may still proceed began, by change id.
     open: BTreeMap<String, DateTime<Utc>>,
     newest: Option<DateTime<Utc>>,
 }
@@ -306,10 +307,10 @@ impl Known {
         Self { began, shown: BTreeMap::new(), open: BTreeMap::new(), newest: None }
     }
 
-    /// Whether this was not shown yet as it stands now.
+    /// Whether the change has not been shown with its present status yet.
     fn is_news(&mut self, change: &HistoryChange) -> bool {
         let (Some(id), Some(status)) = (&change.change_id, &change.status) else { return false };
-        // The history is asked by the time in the id, to which those of the records come later.
+        // The history is queried by the time in the id. The times in the records are later than that.
         let at = ChangeId::parse(id).map_or(self.began, |id| id.time());
         self.newest = self.newest.max(Some(at));
         if change.has_ended() {
@@ -320,16 +321,18 @@ impl Known {
         self.shown.insert(id.clone(), status.clone()).as_ref() != Some(status)
     }
 
-    /// Every change until `at` was seen: what began long before it and was not among them does not come any more.
+    /// Every change until `at` was seen: one that began long before `at` and was not among them will not appear any
+    /// more.
     fn has_seen_all(&mut self, at: DateTime<Utc>) {
         self.newest = Some(self.newest.unwrap_or(self.began).max(at - OPEN_FOR));
     }
 
-    /// From when on the history is asked: from the oldest change that may still go on, for a while.
+    /// The time from which the history is queried: that of the oldest change that may still proceed, for a while.
     fn since(&mut self, now: DateTime<Utc>) -> DateTime<Utc> {
         self.open.retain(|_, at| now - *at < OPEN_FOR);
         let newest = self.newest.unwrap_or(self.began);
-        // Ids are made in many functions, whose clocks differ a little: an id may sort before one that was seen.
+        // Ids are made in many functions, whose clocks differ a little: an id may sort before one that was already
+        // seen.
         let since = self.open.values().min().map_or(newest, |open| newest.min(*open)) - TimeDelta::minutes(1);
         let earlier = ChangeId::new(since, [0; 10]).to_string();
         self.shown.retain(|id, _| *id >= earlier);
@@ -369,10 +372,10 @@ mod tests {
         known.is_news(&change(open, "APPLIED"));
         known.is_news(&change(now, "COMPLETED"));
         assert_eq!(known.since(now), open - TimeDelta::minutes(1));
-        // A complete look moves on, but past no change that goes on.
+        // A complete look moves the time forward, but not past a change that still proceeds.
         known.has_seen_all(now);
         assert_eq!(known.since(now), open - TimeDelta::minutes(1));
-        // What was shown and is asked for again is no news.
+        // A change that was shown and is returned again is no news.
         assert!(!known.is_news(&change(now, "COMPLETED")));
         assert_eq!(known.since(now + TimeDelta::hours(2)), now - TimeDelta::minutes(1));
         known.has_seen_all(now + TimeDelta::hours(3));

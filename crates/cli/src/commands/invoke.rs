@@ -1,4 +1,4 @@
-//! `invoke`: an event as it is.
+//! `invoke`: sends an event as it is.
 
 use std::io::Read;
 
@@ -18,14 +18,14 @@ pub(super) async fn run(shared: &SharedArgs, asked: &Invoke) -> Result<Exit, Com
             .advise("An event is one JSON object.")
     })?;
     let functions = Functions::new(shared).await?;
-    // Only what cannot be done twice may be sent twice.
+    // Only an event that cannot take effect twice may be sent twice.
     let again = asked.function == Function::History
         || event.get("idempotency_key").is_some_and(Value::is_string)
         || event.get("dry_run") == Some(&Value::Bool(true));
     let answer = functions.invoke(asked.function, text, again).await?;
     Screen::json(&answer, true)?;
     let status = answer.get("statusCode").and_then(Value::as_u64).unwrap_or(200);
-    // 207: of many updates some failed.
+    // 207: some of many updates failed.
     Ok(if status == 207 || status >= 400 { Exit::Failed } else { Exit::Done })
 }
 

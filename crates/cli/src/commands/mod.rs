@@ -47,14 +47,14 @@ pub(crate) async fn run(arguments: Arguments, screen: &mut Screen) -> Result<Exi
     }
 }
 
-/// Asks the history function, which may be asked twice.
+/// Queries the history function, which may be queried twice.
 pub(crate) async fn ask_history(functions: &Functions, query: &HistoryQuery) -> Result<Value, CommandFailure> {
     let mut answer = functions.ask(Function::History, query, true).await?;
     Ok(answer.get_mut("body").map(Value::take).unwrap_or_default())
 }
 
-/// The query that names a service in full, and nothing else. The region of the functions stands in where none was named; the
-/// account, nobody can guess.
+/// The query that names a service in full, and nothing else. If no region was named, that of the functions is used; the account cannot be
+/// guessed.
 pub(crate) fn query_of(service: &Service, functions: &Functions) -> Result<HistoryQuery, CommandFailure> {
     let Some(account_id) = &service.account_id else {
         return Err(CommandFailure::new(

@@ -1,4 +1,4 @@
-//! `rollout`: an execution of the state machine that runs waves; start it, watch it, stop it.
+//! `rollout`: starts, watches or stops an execution of the state machine that runs waves.
 
 use std::io::Read;
 use std::path::Path;
@@ -22,9 +22,9 @@ use crate::screen::Screen;
 use crate::text::clean;
 use crate::waves::{Input, Wave};
 
-/// How many looks in a row may fail before this command gives up watching.
+/// How many looks in a row may fail before this command stops watching.
 const FAILED_LOOKS: u32 = 12;
-/// How many services a list names at most.
+/// The most services that a list names.
 const NAMED: usize = 20;
 
 /// Starts an execution, follows one, or stops one.
@@ -61,17 +61,17 @@ pub(super) async fn run(shared: &SharedArgs, screen: &Screen, asked: Rollout) ->
     watch(&executions, screen, &arn, looks).await
 }
 
-/// The region that services are in that name none: that of the hub's functions, where the state machine is too.
+/// The region of services that name none: that of the hub's functions, where the state machine is, too.
 fn own_region(shared: &SharedArgs, state_machine: Option<&str>) -> Result<Region, CommandFailure> {
     let of_machine = state_machine.and_then(|arn| arn.split(':').nth(3)).map(str::to_owned);
     let set = || ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(|name| std::env::var(name).ok());
-    // Only to tell one service from another: where nobody says it, any will do.
+    // It only serves to tell one service from another: if it is unknown, any region will do.
     let region = of_machine.or_else(|| shared.region.clone()).or_else(set).unwrap_or_else(|| "us-east-1".to_owned());
     Region::parse(&region)
         .map_err(|fault| CommandFailure::new(Exit::Usage, format!("the state machine's region: {fault}")))
 }
 
-/// The input, with the change that the options ask for, checked.
+/// The checked input, with the change that the options describe.
 fn input(asked: &Rollout, own: &Region) -> Result<Input, CommandFailure> {
     let file = asked.file.as_deref().unwrap_or_else(|| Path::new("-"));
     let usage = |message: String| CommandFailure::new(Exit::Usage, format!("{}: {message}", file.display()));
@@ -90,7 +90,7 @@ fn input(asked: &Rollout, own: &Region) -> Result<Input, CommandFailure> {
         None => Map::new(),
         Some(_) => return Err(usage("\"change\" is no object".to_owned())),
     };
-    // Another image takes the place of those in the file, however either of them is written.
+    // Another image replaces those in the file, in whichever way either of them is written.
     let wanted = change_of(&asked.what)?;
     if wanted.ecs_image_name.is_some() || wanted.images.is_some() {
         for name in ["ecs_image_name", "images", "container_name"] {
@@ -98,7 +98,7 @@ fn input(asked: &Rollout, own: &Region) -> Result<Input, CommandFailure> {
         }
     }
     let (requested_by, reason) = requester_of(&asked.who)?;
-    // What the file says stands against what is merely the user's name.
+    // A name in the file takes precedence over the mere name of the user.
     let is_named = asked.who.requested_by.is_none() && change.contains_key("requested_by");
     overlay(&mut change, &UpdateEvent { requested_by: requested_by.filter(|_| !is_named), reason, ..wanted })?;
     if let Some(members) = document.as_object_mut() {
@@ -141,13 +141,13 @@ fn show_plan(screen: &Screen, input: &Input) -> Result<(), CommandFailure> {
     ))
 }
 
-/// Shows how an execution goes until it ends, or until Ctrl-C.
+/// Shows the progress of an execution until it ends, or until Ctrl-C.
 async fn watch(executions: &Executions, screen: &Screen, arn: &str, looks: Duration) -> Result<Exit, CommandFailure> {
     let mut bars = Bars::new(screen);
     let watched = tokio::select! {
         ended = follow(executions, &mut bars, arn, looks) => Some(ended),
         interrupted = tokio::signal::ctrl_c() => {
-            // Where the signal cannot be heard, this command ends by it.
+            // If waiting for the signal fails, the command ends as if it had been sent.
             drop(interrupted);
             None
         }
@@ -161,7 +161,7 @@ async fn watch(executions: &Executions, screen: &Screen, arn: &str, looks: Durat
             .at(arn)
             .advise(way_back(arn))),
         None => {
-            // Not wrapped: commands are for copying.
+            // This is not wrapped, since commands are for copying.
             Screen::print(&format!("\nThe execution goes on.\n{}\n", way_back(arn)))?;
             Ok(Exit::Later)
         }
@@ -187,10 +187,10 @@ async fn follow(
     loop {
         let before = progress.clone();
         let ended = is_over(&execution.status);
-        // Also after its end: what came last has not been seen yet.
+        // This is also done after the end: the last steps have not been read yet.
         match look(executions, arn, &mut progress, &mut newest).await {
             Ok(()) => failed_looks = 0,
-            // How it ended is known, and says more than its steps.
+            // The end of the execution is known, and says more than its steps.
             Err(_) if ended => {}
             Err(failure) => again(failure, &mut failed_looks)?,
         }
@@ -211,7 +211,7 @@ async fn follow(
     }
 }
 
-/// Whether a look that failed is tried again: the network may be away for a while.
+/// Whether watching continues after a failed look: the network may be away for a while.
 fn again(failure: CommandFailure, failed_looks: &mut u32) -> Result<(), CommandFailure> {
     *failed_looks += 1;
     let may_pass = failure.exit == Exit::Later || failure.exit == Exit::NotAsked && failure.code.is_none();
@@ -232,7 +232,7 @@ async fn look(
     }
     let runs = executions.map_runs(arn).await?;
     for (index, run) in runs.iter().filter(|run| run.is_wave()).enumerate() {
-        // Those that ended are complete in `progress` once they were read.
+        // A Map Run that ended is complete in `progress` once its counts were read.
         if progress.waves.get(index).is_some_and(|wave| wave.total.is_none_or(|total| wave.done < total)) {
             progress.counted(index, executions.counts(&run.arn).await?);
         }
@@ -249,7 +249,7 @@ fn waves_of(execution: &Execution) -> &[Value] {
     waves.map(Vec::as_slice).unwrap_or_default()
 }
 
-/// Tells how an execution ended.
+/// Shows how an execution ended.
 fn told(screen: &Screen, arn: &str, execution: &Execution) -> Result<Exit, CommandFailure> {
     let Some(document) = execution.summary.as_ref().filter(|summary| summary.get("waves").is_some()) else {
         if execution.error.as_deref() == Some("InputRefused") {

@@ -1,4 +1,4 @@
-//! `targets`: which services a rollout could go to, cut into waves.
+//! `targets`: lists the services that a rollout could change, cut into waves.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -21,14 +21,14 @@ use crate::waves::{Cut, Input, RolloutTarget, WaveTargets, WavesInput, cut, put_
 
 /// How many accounts are read at a time.
 const AT_ONCE: usize = 8;
-/// The most waves of a rollout. A test holds it to the schema.
+/// The most waves of a rollout. A test compares it with the schema.
 const MAX_WAVES: usize = 50;
 /// The most services of a wave that is an object.
 const MAX_IN_OBJECT: usize = 10_000;
-/// How many places that could not be read a message names.
+/// The most places that a message names as unreadable.
 const MAX_UNREAD: usize = 50;
 
-/// Lists services, as waves.
+/// Lists services, cut into waves.
 pub(super) async fn run(shared: &SharedArgs, screen: &Screen, asked: Targets) -> Result<Exit, CommandFailure> {
     let change = change_of(&asked.what)?;
     let discovery = Discovery::new(shared).await?;
@@ -72,7 +72,8 @@ pub(super) async fn run(shared: &SharedArgs, screen: &Screen, asked: Targets) ->
     incomplete.map_or(Ok(Exit::Done), Err)
 }
 
-/// The accounts in the order they are worked on: as they were named, then by id.
+/// The accounts in the order in which they are processed: first those that were named, in their order, then the others
+/// by id.
 async fn accounts(discovery: &Discovery, asked: &Targets) -> Result<Vec<AccountId>, CommandFailure> {
     let mut listed = BTreeSet::new();
     if asked.organization {
@@ -86,7 +87,7 @@ async fn accounts(discovery: &Discovery, asked: &Targets) -> Result<Vec<AccountI
     Ok(all.filter(|account| !asked.exclude_account.contains(account) && seen.insert(account.clone())).collect())
 }
 
-/// Reads the accounts, several at a time; what is found stands in their order.
+/// Reads several accounts at a time. The results are in the order of the accounts.
 async fn read(discovery: &Discovery, screen: &Screen, asked: &Targets, accounts: &[AccountId]) -> DiscoveredService {
     let reader = Reader { role: asked.reader_role.clone(), external_id: asked.external_id.clone() };
     let patterns = |texts: &[String]| texts.iter().map(|text| WildMatch::new(text)).collect();
@@ -97,7 +98,7 @@ async fn read(discovery: &Discovery, screen: &Screen, asked: &Targets, accounts:
     };
     let own = [discovery.region().clone()];
     let regions: &[Region] = if asked.regions.is_empty() { &own } else { &asked.regions };
-    // On a terminal only: a log is not told of every account.
+    // This is shown on a terminal only: a log does not get a line for every account.
     let target = if screen.is_json() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     let style = ProgressStyle::with_template("reading accounts [{bar:30}] {pos}/{len}")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -115,7 +116,7 @@ async fn read(discovery: &Discovery, screen: &Screen, asked: &Targets, accounts:
     all
 }
 
-/// The failure that names what could not be read, where there is something.
+/// The failure that names what could not be read, if there is anything.
 fn incomplete(unread: &[CommandFailure], accounts: usize) -> Option<CommandFailure> {
     if unread.is_empty() {
         return None;
@@ -132,7 +133,7 @@ fn incomplete(unread: &[CommandFailure], accounts: usize) -> Option<CommandFailu
         lines.push(format!("and {more} more"));
     }
     let mut failure = CommandFailure::new(Exit::Failed, lines.join("\n")).code("Incomplete");
-    // What to do, once for each kind of failure, with its first place as the example.
+    // The advice appears once for each kind of failure, with the first place as the example.
     let mut advised = BTreeSet::new();
     for first in unread.iter().take(MAX_UNREAD).filter(|failure| advised.insert(failure.code.clone())) {
         failure.advice.extend(first.advice.iter().cloned());
@@ -149,11 +150,11 @@ fn input(
 ) -> Result<Value, CommandFailure> {
     let changes = change != UpdateEvent::default();
     let input = to_json(&WavesInput { change: Some(change), waves: Some(waves), ..pace_of(pace) })?;
-    // Without a change it is not complete yet: `rollout` adds it, and checks then.
+    // Without a change the input is not complete yet: `rollout` adds the change, and checks the input then.
     if changes { Input::check(input, region).map(|checked| checked.document) } else { Ok(input) }
 }
 
-/// Writes each wave into a file, one service a line, and names the object that it is to become.
+/// Writes each wave into a file, one service per line, and names the object that it will become.
 fn objects(screen: &Screen, waves: &[Vec<RolloutTarget>], folder: &Path) -> Result<Vec<WaveTargets>, CommandFailure> {
     let failed = |path: &Path, fault: std::io::Error| {
         CommandFailure::new(Exit::Failed, format!("{} cannot be written: {fault}", path.display()))
@@ -194,7 +195,7 @@ fn objects(screen: &Screen, waves: &[Vec<RolloutTarget>], folder: &Path) -> Resu
     Ok(keys)
 }
 
-/// How a rollout goes from wave to wave, as far as it was said.
+/// How a rollout proceeds from wave to wave, as far as the options say.
 pub(super) fn pace_of(pace: &RolloutPace) -> WavesInput {
     WavesInput {
         bake_seconds: pace.bake_seconds,

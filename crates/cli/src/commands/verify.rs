@@ -1,4 +1,4 @@
-//! `verify`: whether somebody has touched the history.
+//! `verify`: whether somebody has tampered with the history.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -16,13 +16,13 @@ use crate::lambda::Functions;
 use crate::screen::Screen;
 use crate::service::Service;
 
-/// Asks the history function about one service.
+/// Queries the history function about one service.
 pub(super) async fn online(
     functions: &Functions,
     screen: &Screen,
     service: Option<&Service>,
 ) -> Result<Exit, CommandFailure> {
-    // clap's group demands one.
+    // The argument group of clap requires one.
     let service = service.ok_or_else(|| CommandFailure::new(Exit::Usage, "no service was named"))?;
     let query = HistoryQuery { verify: Some(true), ..query_of(service, functions)? };
     let key = crate::answers::service_key([
@@ -49,7 +49,7 @@ pub(super) async fn online(
     Ok(if ok { Exit::Done } else { Exit::Broken })
 }
 
-/// Checks files of a DynamoDB export on this machine, and that what an older export had stands in it.
+/// Checks files of a DynamoDB export on this machine, and that what an older export had is still in it.
 pub(super) fn offline(screen: &Screen, files: &[PathBuf], older: &[PathBuf]) -> Result<Exit, CommandFailure> {
     if files.iter().chain(older).filter(|file| file.as_os_str() == "-").count() > 1 {
         return Err(CommandFailure::new(Exit::Usage, "standard input (-) can be read once only"));
@@ -74,7 +74,7 @@ pub(super) fn offline(screen: &Screen, files: &[PathBuf], older: &[PathBuf]) -> 
     Ok(if broken.is_empty() { Exit::Done } else { Exit::Broken })
 }
 
-/// All ledgers in one sentence.
+/// A sentence about all ledgers.
 fn verdict(broken: &[&str], all: usize) -> String {
     let ledgers = if all == 1 { "ledger" } else { "ledgers" };
     match broken {
@@ -85,11 +85,11 @@ fn verdict(broken: &[&str], all: usize) -> String {
     }
 }
 
-/// All files, one behind the other.
+/// All files, one after the other.
 fn whole(files: &[PathBuf]) -> Result<impl BufRead, CommandFailure> {
     let mut whole: Box<dyn Read> = Box::new(std::io::empty());
     for file in files {
-        // A last line without an end must not run into the first of the next file.
+        // A last line without a line break must not run into the first line of the next file.
         whole = Box::new(whole.chain(open(file)?).chain(&b"\n"[..]));
     }
     Ok(BufReader::new(whole))
@@ -111,7 +111,7 @@ fn as_json(ledger: &Verified) -> Value {
     json!({"service": ledger.service, "ok": ledger.verdict.ok, "verified": ledger.verdict.verified, "fault": fault})
 }
 
-/// The file as it is, or unpacked where it is gzip.
+/// The file as it is, or unpacked if it is compressed with gzip.
 fn open(path: &Path) -> Result<Box<dyn Read>, CommandFailure> {
     let fault = |fault| {
         CommandFailure::new(Exit::Usage, format!("{} cannot be read: {fault}", path.display()))

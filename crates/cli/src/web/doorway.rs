@@ -1,5 +1,5 @@
-//! A file that leads the browser to the page: what a process is started with, every user of the machine may read, and the
-//! address holds the token.
+//! A file that leads the browser to the page: every user of the machine may read the arguments that a process is started with, and the
+//! address contains the token.
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 #[cfg(unix)]
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 
-/// The file in a folder of its own, which nobody else reads. Both go with it.
+/// The file in a folder of its own, which nobody else may read. Both are deleted with this value.
 pub(super) struct Doorway {
     folder: PathBuf,
     file: PathBuf,
 }
 
 impl Doorway {
-    /// A file that leads to `url`.
+    /// Creates a file that leads to `url`.
     pub(super) fn new(url: &str) -> io::Result<Self> {
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(io::Error::other)?;
@@ -23,7 +23,7 @@ impl Doorway {
         let mut builder = DirBuilder::new();
         #[cfg(unix)]
         builder.mode(0o700);
-        // Fails where it is there already: somebody else's.
+        // This fails if the folder exists already, since then it is somebody else's.
         builder.create(&folder)?;
         let doorway = Self { file: folder.join("history.html"), folder };
         let mut options = OpenOptions::new();
@@ -47,7 +47,7 @@ impl Drop for Doorway {
     }
 }
 
-/// A page that leads on to `url`, which is ours: nothing in it needs escaping.
+/// A page that leads to `url`, which is ours: nothing in it needs escaping.
 pub(super) fn page(url: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>ecs-updater</title>\

@@ -1,12 +1,12 @@
-//! Who gets in: one browser of the person who started it.
+//! Who is let in: one browser of the person who started it.
 //!
-//! Other users of the machine reach the port, and so does every page that the person's browser shows. The address holds a
-//! token that works once and becomes a cookie that no page and no script can read or send; and requests must name this
-//! machine in `Host`, or a foreign name that resolves to 127.0.0.1 (DNS rebinding) would make a foreign page ours.
+//! Other users of the machine can reach the port, and so can every page that the person's browser shows. The address has a token that works
+//! once and is exchanged for a cookie that no page and no script can read or send. Requests must also name this machine in `Host`, since
+//! otherwise a foreign name that resolves to 127.0.0.1 (DNS rebinding) would make a foreign page ours.
 //!
-//! Cookies know no ports (RFC 6265, section 8.5): one for all of 127.0.0.1 would go along to whatever somebody else serves on
-//! another port, who could then send it here. So the page lies under a path that nobody can guess, and its cookie is for
-//! that path only. (A random name below `localhost` would do the same, but not every browser and resolver knows such names.)
+//! Cookies do not distinguish ports (RFC 6265, section 8.5): one for all of 127.0.0.1 would also be sent to whatever somebody else serves
+//! on another port, who could then send it here. So the page is under a path that nobody can guess, and its cookie is for that path only.
+//! (A random name below `localhost` would do the same, but not every browser and resolver knows such names.)
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 
 use super::{HEADERS, plain};
 
-/// Decides on requests.
+/// Decides whether requests are let in.
 pub(super) struct Guard {
     port: u16,
     path: String,
@@ -36,12 +36,12 @@ impl Guard {
         Ok(Self { port, path, token: secret()?, used: AtomicBool::new(false), session: secret()? })
     }
 
-    /// The path that the page lies under, from slash to slash.
+    /// The path of the page, from slash to slash.
     pub(super) fn path(&self) -> &str {
         &self.path
     }
 
-    /// The address that lets in, once.
+    /// The address that lets a browser in, once.
     pub(super) fn url(&self) -> String {
         format!("http://127.0.0.1:{}{}?token={}", self.port, self.path, self.token)
     }
@@ -72,13 +72,13 @@ impl Guard {
             .any(|(key, value)| key == name && is_same(value, &self.session))
     }
 
-    /// Whether this token lets in now; it does so once.
+    /// Whether this token lets a browser in now. It does so once.
     fn takes(&self, token: &str) -> bool {
         is_same(token, &self.token) && !self.used.swap(true, Ordering::SeqCst)
     }
 }
 
-/// Lets a request through, trades a token for a cookie, or refuses; and puts the headers on whatever comes of it.
+/// Lets a request through, exchanges a token for a cookie, or refuses; then adds the headers to whatever the answer is.
 pub(super) async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     let mut response = decide(&guard, request, next).await;
     for (name, value) in HEADERS {
@@ -92,18 +92,18 @@ async fn decide(guard: &Guard, request: Request, next: Next) -> Response {
         return plain(StatusCode::MISDIRECTED_REQUEST, "This is a page of one machine, and the request names another.");
     }
     let token = request.uri().query().and_then(|query| query.split('&').find_map(|part| part.strip_prefix("token=")));
-    // Whoever does not name the path has not been let in, whatever cookie comes along.
+    // A request that does not name the path has not been let in, whatever cookie it has.
     let is_below = request.uri().path().starts_with(&guard.path);
     match token.filter(|_| is_below) {
-        // The token leaves the address bar, the browser's history and what is sent along with links.
+        // The redirect removes the token from the address bar, the browser's history and what is sent along with links.
         Some(_) if guard.is_known(request.headers()) => {
             (StatusCode::SEE_OTHER, [(header::LOCATION, guard.path.clone())]).into_response()
         }
         Some(token) if guard.takes(token) => {
             let cookie =
                 format!("{}={}; HttpOnly; SameSite=Strict; Path={}", guard.cookie_name(), guard.session, guard.path);
-            // No redirect: the browser may come from the doorway's file, and no strict cookie goes along with what a
-            // foreign page began. This page is ours.
+            // This is no redirect: the browser may come from the doorway's file, and a strict cookie is not sent with a
+            // request that a foreign page began. This page is ours.
             ([(header::SET_COOKIE, cookie)], Html(super::doorway::page(&guard.path))).into_response()
         }
         None if is_below && guard.is_known(request.headers()) => next.run(request).await,

@@ -1,7 +1,7 @@
-//! `history --web`: a page on loopback that asks the history function with the caller's credentials.
+//! `history --web`: a page on loopback that queries the history function with the caller's credentials.
 //!
-//! Who reaches the page reads the history of the organization, so it lets in one browser only (`guard`), and shows
-//! nothing but what `page` has made of answers; templates escape every text.
+//! Whoever reaches the page can read the history of the organization, so it lets in one browser only (`guard`), and
+//! shows nothing but what `page` has made of answers. The templates escape every text.
 
 mod doorway;
 mod guard;
@@ -29,14 +29,14 @@ use crate::failure::{CommandFailure, Exit};
 use crate::lambda::Functions;
 use crate::screen::Screen;
 
-/// What every request finds.
+/// What every request has access to.
 struct Site {
     functions: Functions,
-    /// What the command line asked for: what the page opens with.
+    /// The filters of the command line, with which the page opens.
     first: Filters,
 }
 
-/// Serves the page until the process is ended.
+/// Serves the page until the process ends.
 pub(crate) async fn serve(functions: Functions, screen: &Screen, asked: &History) -> Result<Exit, CommandFailure> {
     let failure = |fault: &dyn std::fmt::Display| {
         CommandFailure::new(Exit::Failed, format!("the page cannot be served on this machine: {fault}"))
@@ -50,13 +50,13 @@ pub(crate) async fn serve(functions: Functions, screen: &Screen, asked: &History
         Screen::json(&json!({"url": url}), false)?;
     } else {
         screen.say("The history is open on this machine. The link opens once, in one browser:")?;
-        // Never wrapped: it is to be copied, or clicked.
+        // This is never wrapped: it is to be copied, or clicked.
         Screen::print(&format!("  {url}\n"))?;
         screen.say("Ctrl-C ends it.")?;
     }
     let guard = Arc::new(guard);
     if !asked.no_open {
-        // Where there is no room for the file, the address was printed.
+        // If the file cannot be created, the address was printed.
         if let Ok(doorway) = Doorway::new(&url) {
             open(doorway.file());
             tokio::spawn(close(doorway, Arc::clone(&guard)));
@@ -94,7 +94,8 @@ fn plain(status: StatusCode, text: &str) -> Response {
     (status, format!("{text}\n")).into_response()
 }
 
-/// What a browser must not do with any answer: keep it, frame it, run or load anything besides the style sheet.
+/// The headers that keep a browser from storing an answer, framing it, and running or loading anything but the style
+/// sheet.
 const HEADERS: [(HeaderName, &str); 6] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -107,7 +108,8 @@ const HEADERS: [(HeaderName, &str); 6] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
-/// Removes the file as soon as it was used, or when nobody came: Ctrl-C leaves no time for it.
+/// Removes the file as soon as it was used, or after a while if nobody came. It cannot wait for the end: Ctrl-C leaves
+/// no time for it.
 async fn close(doorway: Doorway, guard: Arc<Guard>) {
     for _ in 0..120 {
         if guard.is_used() {
@@ -118,7 +120,7 @@ async fn close(doorway: Doorway, guard: Arc<Guard>) {
     drop(doorway);
 }
 
-/// Tries the desktop's browser. Where there is none, the address was printed.
+/// Tries to open the desktop's browser. If there is none, the address was printed.
 fn open(file: &Path) {
     let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
     let spawned =

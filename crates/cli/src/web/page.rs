@@ -1,4 +1,4 @@
-//! What the page shows: answers of the history function, made ready for the template.
+//! What the page shows: answers of the history function, prepared for the template.
 
 use std::collections::BTreeMap;
 
@@ -22,10 +22,10 @@ use crate::screen::time_of;
 use crate::service::Service;
 use crate::text::{self, clean, clean_lines};
 
-/// Changes on one page.
+/// How many changes one page of the history has.
 const LIMIT: u8 = 20;
 
-/// What the reader asked for. Empty is not set.
+/// What the reader asked for. An empty field is not set.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(super) struct Filters {
@@ -45,17 +45,17 @@ pub(super) struct Filters {
     pub status: String,
     #[serde(deserialize_with = "trimmed")]
     pub requested_by: String,
-    /// Whether the whole organization's deployments that did not come through this door are shown, too.
+    /// Whether deployments of the whole organization that were started outside the updater are shown, too.
     #[serde(deserialize_with = "trimmed")]
     pub external: String,
     #[serde(deserialize_with = "trimmed")]
     pub identity: String,
     #[serde(deserialize_with = "trimmed")]
     pub order: String,
-    /// Where the page begins.
+    /// Where the page of changes begins.
     #[serde(deserialize_with = "trimmed")]
     pub next: String,
-    /// Whether the form or a link was used: without it, this is how the page opens.
+    /// Whether the form or a link was used. Without it the page is being opened.
     #[serde(deserialize_with = "trimmed")]
     pub show: String,
 }
@@ -85,17 +85,18 @@ impl Filters {
         }
     }
 
-    /// Whether nothing was asked for yet.
+    /// Whether nothing has been asked for yet.
     pub(super) fn is_unset(&self) -> bool {
         *self == Self::default()
     }
 
-    /// The first day, as a date field takes it.
+    /// The first day, in the form that a date field takes.
     fn day_from(&self) -> String {
         day(&self.from, TimeDelta::zero())
     }
 
-    /// The last day, as a date field takes it. A time is exclusive: at midnight the day before is the last one.
+    /// The last day, in the form that a date field takes. The end is exclusive: if it is midnight, the day before is
+    /// the last one.
     fn day_to(&self) -> String {
         day(&self.to, TimeDelta::milliseconds(1))
     }
@@ -116,7 +117,7 @@ impl Filters {
         self.identity == *identity
     }
 
-    /// The address of a page with these filters, seen from the page.
+    /// The address of a page with these filters, relative to the page.
     fn link(&self) -> String {
         let mut link = "?show=1".to_owned();
         let members = [
@@ -144,7 +145,7 @@ impl Filters {
         link
     }
 
-    /// The query for the history function. It looks along one index; what else was asked for is left to `keeps`.
+    /// The query for the history function. It searches one index; the remaining filters are left to `keeps`.
     fn query(&self, functions: &Functions) -> Result<HistoryQuery, CommandFailure> {
         let given = |value: &str| Some(value.to_owned()).filter(|value| !value.is_empty());
         if !self.change.is_empty() {
@@ -171,7 +172,7 @@ impl Filters {
         })
     }
 
-    /// Whether a change also is what was asked for besides the index that was read.
+    /// Whether a change also matches the filters that the index does not cover.
     fn keeps(&self, change: &HistoryChange) -> bool {
         let of_account = self.account.is_empty() || change.account_id.as_ref() == Some(&self.account);
         let mut images = change.after.iter().chain(&change.before).flat_map(answers::StateView::all_images);
@@ -194,12 +195,12 @@ impl Filters {
     }
 }
 
-/// The day (UTC) of a time, `less` before it; what is no time stays.
+/// The day (UTC) of a time, after subtracting `less`. A text that is not a time is returned as it is.
 fn day(at: &str, less: TimeDelta) -> String {
     DateTime::parse_from_rfc3339(at).map_or_else(|_| at.to_owned(), |at| (at.to_utc() - less).date_naive().to_string())
 }
 
-/// Percent-encodes everything but what is plain everywhere.
+/// Percent-encodes all characters except those that are plain everywhere.
 fn encode(value: &str, into: &mut String) {
     use std::fmt::Write;
     for byte in value.bytes() {
@@ -225,7 +226,7 @@ struct View {
     count: usize,
     next: Option<String>,
     first: Option<String>,
-    /// Some of the page's changes were left out here.
+    /// Whether some of the page's changes were filtered out here.
     thinned: bool,
 }
 
@@ -246,7 +247,7 @@ struct ServiceView {
     changes: Vec<ChangeView>,
 }
 
-/// What `verify` said.
+/// The result of `verify`.
 #[derive(Clone)]
 struct Chain {
     /// `whole`, `broken` or `unknown`.
@@ -264,30 +265,30 @@ struct ChangeView {
     at: String,
     shown_at: String,
     differences: Vec<Difference>,
-    /// How many more came with the revision.
+    /// How many more differences came with the revision.
     more: usize,
     runs: Vec<String>,
     requested_by: String,
-    /// Whether somebody vouches for who asked; empty where nobody is named.
+    /// Whether somebody vouches for the requester; empty if nobody is named.
     identity: String,
     reason: String,
     error_code: String,
     error: String,
-    /// The images as they were asked for, where they were pinned to digests.
+    /// The images as they were requested, if they were pinned to digests.
     asked_for: String,
     /// How its deployment ended: names and values.
     ended: Vec<(&'static str, String)>,
     restores: Option<(String, String)>,
     facts: Vec<(&'static str, String)>,
     rows: Vec<Row>,
-    /// Whether before and after are shown without being asked for.
+    /// Whether before and after are unfolded from the start.
     open: bool,
 }
 
-/// One line of before and after side by side.
+/// One line of the comparison of before and after.
 struct Row {
     name: String,
-    /// `None` where it was not there.
+    /// `None` if there was no such value.
     before: Option<String>,
     after: Option<String>,
     changed: bool,
@@ -348,8 +349,8 @@ async fn fill(functions: &Functions, view: &mut View) -> Result<(), CommandFailu
             view.services.push(service);
         }
     }
-    // One ledger is checked as it is looked at; a page of many would read them all. Where it shows nothing, because it
-    // was emptied perhaps, it is checked all the same.
+    // A single ledger is checked when it is shown; a page with many of them would have to read them all. A ledger is
+    // also checked if it shows nothing, since it may have been emptied.
     let asked_for = if view.filters.service.is_empty() {
         changes.first().filter(|_| in_full).map(query_of_change)
     } else {
@@ -372,7 +373,7 @@ async fn fill(functions: &Functions, view: &mut View) -> Result<(), CommandFailu
     Ok(())
 }
 
-/// The query that names a service as the reader wrote it.
+/// The query for a service, as the reader wrote it.
 fn service_query(service: &str, functions: &Functions) -> Result<HistoryQuery, CommandFailure> {
     let service: Service = service
         .parse()
@@ -380,7 +381,7 @@ fn service_query(service: &str, functions: &Functions) -> Result<HistoryQuery, C
     query_of(&service, functions)
 }
 
-/// The query that names the service of a change.
+/// The query for the service of a change.
 fn query_of_change(change: &HistoryChange) -> HistoryQuery {
     HistoryQuery {
         account_id: change.account_id.clone(),
@@ -510,7 +511,7 @@ fn rows(before: Option<&answers::StateView>, after: Option<&answers::StateView>)
     rows.collect()
 }
 
-/// What is told of a state, in the order in which it is shown.
+/// The facts about a state, in the order in which they are shown.
 fn told(state: &answers::StateView) -> BTreeMap<(u8, String), String> {
     let mut told = BTreeMap::new();
     for (container, image) in state.all_images() {

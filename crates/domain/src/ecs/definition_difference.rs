@@ -1,6 +1,7 @@
 //! Pure: in what two task definitions differ, for people and for records.
 //!
-//! Images have changes of their own. Of what may be a secret ([`may_be_secret`]) it is told that it was added, changed or removed.
+//! Images are reported as changes of their own. Of what may be a secret ([`may_be_secret`]), only the fact that it was added, changed or
+//! removed is reported.
 
 use serde_json::{Map, Value};
 
@@ -54,12 +55,12 @@ fn compare(
     }
 }
 
-/// The names in either, those of the first in front.
+/// The names in either of them, those of the first one first.
 fn names<'a>(from: &'a Map<String, Value>, to: &'a Map<String, Value>) -> impl Iterator<Item = &'a String> {
     from.keys().chain(to.keys().filter(|name| !from.contains_key(*name)))
 }
 
-/// Entries with a name, such as variables of the environment: each with its value, or where that is to be had.
+/// Entries with a name, such as variables of the environment: each with its value, or with the reference to where the value is stored.
 fn entries(container: &Value, list: &str) -> Map<String, Value> {
     let entries = container.get(list).and_then(Value::as_array).into_iter().flatten();
     let value = |entry: &Value| entry.get("value").or_else(|| entry.get("valueFrom")).cloned().unwrap_or_default();

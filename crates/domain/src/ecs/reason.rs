@@ -1,14 +1,14 @@
-//! Pure: what is told of a reason that ECS gives for the end of a deployment.
+//! Pure: what is shown of a reason that ECS gives for the end of a deployment.
 //!
-//! ECS may repeat in it what a container was told: a command line, an error with a value in it. Nobody documents what stands there, and
-//! the ledger keeps it for ever. So words that ECS is known to say are told as they are, and anything else only where the values of the
-//! deployment are known and hidden.
+//! ECS may repeat in it what a container was given: a command line, or an error with a value in it. What a reason may contain is not
+//! documented, and the ledger keeps it for ever. So words that ECS is known to use are shown as they are, and anything else is shown only
+//! if the values of the deployment are known and hidden.
 
 use crate::mask::{HIDDEN, Mask};
 use crate::text::one_line;
 
-/// Words of ECS's own sentences about deployments, and of those that engineers know from tasks that do not start. None of them tells a
-/// value: they stand in ECS's sentences whatever a value is.
+/// Words of ECS's own sentences about deployments, and of the errors that engineers know from tasks that do not start. None of them reveals
+/// a value: they occur in ECS's sentences whatever the values are.
 ///
 /// Sources: <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_service_deployment_events.html>,
 /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ServiceDeployment.html>,
@@ -25,13 +25,14 @@ rollback_requested rollback_successful rolled rolling run running scale scaled s
 starting state status steady still stop stop_requested stopped succeeded successful successfully superseded target
 task taskfailedtostart tasks terminated than that the there threshold time timed timeout to too traffic triggered
 unable unhealthy until update updated waiting was were which while will with within without";
-/// What may stand before a word and behind it.
+/// The characters that may precede and follow a word.
 const BEFORE: [char; 3] = ['(', '"', '\''];
 const BEHIND: [char; 8] = ['.', ',', ':', ';', '!', ')', '"', '\''];
-/// The longest number of a deployment.
+/// The maximum length of a deployment's number.
 const MAX_NUMBER: usize = 20;
 
-/// A reason with [`HIDDEN`] for whatever is no word of ECS's and no id of a deployment: nothing that a value can stand in is left.
+/// A reason with [`HIDDEN`] in place of everything that is neither a word of ECS's nor the id of a deployment: nothing that could contain a
+/// value is left.
 #[must_use]
 pub fn known(reason: &str) -> String {
     let mut told: Vec<&str> = Vec::new();
@@ -50,8 +51,8 @@ pub fn is_all_known(reason: &str) -> bool {
     reason.split_whitespace().all(is_known)
 }
 
-/// A reason where the values are known that it may repeat, and none stands in it any more. Where they are not known, or one of a few bytes may
-/// stand there, what is [`known`] of it.
+/// A reason with the values hidden that it may repeat, if these are known. If they are not known, or the reason may contain a value of a
+/// few bytes, the result of [`known`].
 #[must_use]
 pub fn told(reason: &str, mask: Option<&Mask>) -> String {
     if is_all_known(reason) {
@@ -66,7 +67,7 @@ fn is_known(word: &str) -> bool {
     let is_word = |word: &str| WORDS.split_whitespace().any(|known| known.eq_ignore_ascii_case(word));
     let number = bare.strip_prefix("ecs-svc/").unwrap_or_default();
     let is_id = (1..=MAX_NUMBER).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
-    // "alarm(s)" ends with a mark of its own.
+    // The word "alarm(s)" itself ends with one of these characters.
     is_word(bare) || is_word(word.trim_end_matches([':', '.', ','])) || is_id
 }
 
@@ -122,7 +123,7 @@ mod tests {
         let mask = Mask::default().and_of(&definition);
         let told = |reason: &str| told(reason, Some(&mask));
         assert_eq!(told("exec: \"server\" --password=hunter2:\nno 'q7Z'"), "exec: \"***\" ***: no '***'");
-        // Whether it is the value nobody can tell.
+        // Nobody can tell whether it is the value.
         assert_eq!(told("exec: tasks failed, token=q7Z"), "*** tasks failed, ***");
     }
 }

@@ -41,8 +41,8 @@ pub fn is_known(parameter: &str) -> bool {
     PARAMETERS.contains(&parameter)
 }
 
-/// The parameters that neither a service nor its deployments show, but the revision of the service that a deployment goes to.
-/// Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ServiceRevision.html>.
+/// The parameters that neither a service nor its deployments show, but only the service revision that a deployment deploys. Source:
+/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ServiceRevision.html>.
 pub const IN_REVISION: [&str; 2] = ["monitoring", "gatewayConnectors"];
 
 /// A service and the task definition it runs.
@@ -50,7 +50,7 @@ pub const IN_REVISION: [&str; 2] = ["monitoring", "gatewayConnectors"];
 pub struct Snapshot {
     /// The service.
     pub service: Service,
-    /// The revision that the service runs; none where its tasks come from task sets without one of their own.
+    /// The revision that the service runs; `None` if its tasks come from task sets that have none of their own.
     pub task_definition: Option<Arc<TaskDefinition>>,
 }
 
@@ -60,20 +60,19 @@ pub struct Service {
     members: Map<String, Value>,
     /// The service's tags, those of AWS included.
     pub tags: BTreeMap<String, String>,
-    /// ARN of the task definition that the `PRIMARY` deployment replaced, where ECS was asked for it: `DescribeServices` tells it only as
-    /// long as tasks of that one are left.
+    /// ARN of the task definition that the `PRIMARY` deployment replaced, if ECS was asked for it: `DescribeServices` shows it only as long
+    /// as tasks of the replaced one are left.
     pub replaced: Option<String>,
-    /// Whether the `PRIMARY` deployment is known to take another one back: once it has ended, only its service deployment tells.
+    /// Whether the `PRIMARY` deployment is known to roll another one back: once it has ended, only its service deployment shows this.
     pub is_a_rollback: bool,
 }
 
 impl Service {
-    /// Takes a `service` member of `DescribeServices` or `UpdateService`. `UpdateService` answers without tags: `tags`
-    /// says what they are then.
+    /// Reads a `service` member of `DescribeServices` or `UpdateService`. `UpdateService` answers without tags: then `tags` gives them.
     ///
     /// # Errors
     ///
-    /// Where its tags cannot be read: it would look like a service that has none.
+    /// If its tags cannot be read: it would look like a service that has none.
     pub fn new(mut members: Map<String, Value>, tags: Option<BTreeMap<String, String>>) -> Result<Self, String> {
         let answered = members.remove("tags");
         let tags = match (tags, answered) {
@@ -86,7 +85,7 @@ impl Service {
         Ok(Self { members, tags, replaced: None, is_a_rollback: false })
     }
 
-    /// Every member that ECS answered, for who looks through them.
+    /// Every member that ECS answered, for code that searches them.
     #[must_use]
     pub fn document(&self) -> Value {
         Value::Object(self.members.clone())
@@ -126,7 +125,6 @@ impl Service {
         self.members.get("deploymentController").and_then(|c| c.get("type")).and_then(Value::as_str).unwrap_or("ECS")
     }
 
-    /// The deployment that the service is moving to or has reached.
     /// The same service as if it ran another task definition.
     #[must_use]
     pub fn running(&self, task_definition_arn: &str) -> Self {
@@ -135,19 +133,19 @@ impl Service {
         service
     }
 
-    /// When the service was made: one of the same name that was made anew is another service.
+    /// When the service was created: one that was created anew under the same name is another service.
     #[must_use]
     pub fn created_at(&self) -> Option<DateTime<Utc>> {
         time(self.members.get("createdAt")?)
     }
 
-    /// ARN of the service deployment that is under way, or was the last one, where ECS tells it.
+    /// ARN of the service deployment that is under way, or was the last one, if ECS reports it.
     #[must_use]
     pub fn service_deployment(&self) -> Option<&str> {
         self.text("currentServiceDeployment")
     }
 
-    /// ARN of the service revision that a deployment goes to, where ECS tells one only.
+    /// ARN of the service revision that a deployment deploys, if ECS reports exactly one.
     #[must_use]
     pub fn service_revision(&self) -> Option<&str> {
         match self.members.get("currentServiceRevisions")?.as_array()?.as_slice() {
@@ -192,19 +190,19 @@ impl Service {
         self.primary()?.get("taskDefinition")?.as_str()
     }
 
-    /// What the service has for a parameter of `UpdateService`. Some stand in the `PRIMARY` deployment only.
+    /// The service's value of a parameter of `UpdateService`. Some parameters appear only in the `PRIMARY` deployment.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<&Value> {
         self.members.get(name).or_else(|| self.primary()?.get(name))
     }
 
-    /// Whether what the service has for a parameter is known.
+    /// Whether the service's value of a parameter is known.
     #[must_use]
     pub fn shows(&self, name: &str) -> bool {
         is_known(name) && (!IN_REVISION.contains(&name) || self.members.contains_key(name))
     }
 
-    /// The same service with what only its revision shows.
+    /// The same service with the parameters that only its revision shows.
     #[must_use]
     pub fn with_revision(mut self, revision: &Map<String, Value>) -> Self {
         for name in IN_REVISION {
@@ -220,7 +218,7 @@ impl Service {
     }
 }
 
-/// A time as ECS writes it: seconds since 1970, with milliseconds behind the point.
+/// A time as ECS writes it: seconds since 1970, with milliseconds after the decimal point.
 pub(crate) fn time(seconds: &Value) -> Option<DateTime<Utc>> {
     #[allow(clippy::cast_possible_truncation)] // milliseconds since 1970 fit for the next 290 million years
     DateTime::from_timestamp_millis((seconds.as_f64()? * 1000.0).round() as i64)
@@ -230,7 +228,7 @@ fn primary_of(list: &Value) -> Option<&Map<String, Value>> {
     list.as_array()?.iter().find(|entry| entry.get("status").and_then(Value::as_str) == Some("PRIMARY"))?.as_object()
 }
 
-/// `BEFORE` and `AFTER`: the keys of the first version, and `images` beside them.
+/// `BEFORE` and `AFTER`: the keys of the first version, and `images` in addition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceState {
@@ -266,7 +264,7 @@ pub struct TagState {
 }
 
 impl Snapshot {
-    /// What the caller is told of it; `container` is the one that the change is about.
+    /// The state that is reported to the caller; `container` is the one that the change is about.
     #[must_use]
     pub fn state(&self, container: Option<&str>) -> ServiceState {
         let definition = self.task_definition.as_deref();
@@ -316,16 +314,16 @@ impl Snapshot {
 /// `before` and `after` of a record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RecordedState {
-    /// What the caller was told.
+    /// The state that was reported to the caller.
     #[serde(flatten)]
     pub state: ServiceState,
     /// Id of the `PRIMARY` deployment.
     #[serde(rename = "deploymentId")]
     pub deployment_id: Option<String>,
-    /// When the service was made (RFC 3339).
+    /// When the service was created (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_at: Option<String>,
-    /// ARN of its service revision, where ECS tells one only.
+    /// ARN of its service revision, if ECS reports exactly one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_revision: Option<String>,
     /// Parameters of `UpdateService` as the service had them.
@@ -333,19 +331,19 @@ pub struct RecordedState {
 }
 
 impl RecordedState {
-    /// Leaves the parameters out, and says that `why` stands for them.
+    /// Omits the parameters, and gives `why` as the reason in their place.
     pub fn shorten(&mut self, why: String) {
         self.service = Map::from_iter([(SHORTENED.to_owned(), why.into())]);
     }
 
-    /// Whether the parameters were left out.
+    /// Whether the parameters were omitted.
     #[must_use]
     pub fn is_shortened(&self) -> bool {
         self.service.contains_key(SHORTENED)
     }
 }
 
-/// Stands in the place of parameters that would not have fitted an item.
+/// The name that replaces parameters that would not have fitted into an item.
 const SHORTENED: &str = "shortened";
 
 #[cfg(test)]

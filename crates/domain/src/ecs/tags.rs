@@ -1,6 +1,6 @@
 //! Tags: the difference between the tags a service has and those it shall have. Pure.
 //!
-//! Which keys and values are accepted at all, `schema/update-event.schema.json` says.
+//! `schema/update-event.schema.json` says which keys and values are accepted at all.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,10 +17,10 @@ pub struct TagDifference {
     pub set: BTreeMap<String, String>,
     /// The keys to remove.
     pub remove: BTreeSet<String>,
-    /// The user tags afterwards. A merge may bring them over [`MAX_TAGS`], which AWS would refuse.
+    /// The user tags afterwards. A merge may result in more than [`MAX_TAGS`], which AWS would refuse.
     pub result: BTreeMap<String, String>,
-    /// Adding before removing would pass [`MAX_TAGS`]. Else adding goes first, so that a failure in between never
-    /// leaves fewer tags than before.
+    /// Whether adding before removing would exceed [`MAX_TAGS`]. Otherwise tags are added first, so that a failure in between never leaves
+    /// fewer tags than before.
     pub remove_first: bool,
 }
 
@@ -81,7 +81,7 @@ pub fn is_reserved(key: &str) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TagMode {
-    /// They go: afterwards the service has exactly the tags of the event.
+    /// They are removed: afterwards the service has exactly the tags of the event.
     #[default]
     Replace,
     /// They stay.
@@ -191,7 +191,7 @@ mod tests {
     }
 
     proptest! {
-        /// Doing what the difference says leads to its result, touches no tag of AWS, and leaves nothing to do.
+        /// Applying the difference leads to its result, touches no tag of AWS, and leaves nothing to do.
         #[test]
         fn applied_it_gives_the_result(current in few_tags(), asked in few_tags(), merge: bool) {
             let asked: BTreeMap<_, _> = asked.into_iter().filter(|(key, _)| !is_reserved(key)).collect();

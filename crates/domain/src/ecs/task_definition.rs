@@ -1,7 +1,7 @@
 //! Pure: the task definition as the JSON document that AWS sent, and the little that may be changed in it.
 //!
-//! SDK types drop members that they do not know. So every member keeps its text as it came and goes back that way;
-//! only the image of a container is written anew.
+//! SDK types drop members that they do not know. So the text of every member is kept as it was received and sent back unchanged; only the
+//! image of a container is replaced.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +11,8 @@ use serde_json::value::RawValue;
 
 use crate::ecs::tags;
 
-/// Members that only responses have: `RegisterTaskDefinition` does not take them. Everything else goes back.
-/// Source: members of `TaskDefinition` that `RegisterTaskDefinition` lacks,
+/// Members that only responses have: `RegisterTaskDefinition` does not accept them. Everything else is sent back. Source: members of
+/// `TaskDefinition` that `RegisterTaskDefinition` lacks,
 /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_TaskDefinition.html>.
 const ONLY_IN_RESPONSES: [&str; 9] = [
     "taskDefinitionArn",
@@ -67,7 +67,7 @@ struct Answer {
 #[derive(Deserialize, Serialize)]
 pub(crate) struct Tag {
     pub(crate) key: String,
-    /// "The optional part of a key-value pair": one without it, or with null for it, is empty.
+    /// "The optional part of a key-value pair": the value of a tag without it, or with null for it, is empty.
     /// Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Tag.html>.
     #[serde(default, deserialize_with = "text_or_nothing")]
     pub(crate) value: String,
@@ -92,7 +92,7 @@ impl TaskDefinition {
     ///
     /// # Errors
     ///
-    /// Where the body is no such answer.
+    /// If the body is not such an answer.
     pub fn from_answer(body: &[u8]) -> serde_json::Result<Self> {
         let answer: Answer = serde_json::from_slice(body)?;
         let text = |name: &str| -> serde_json::Result<String> {
@@ -121,7 +121,7 @@ impl TaskDefinition {
         family_and_revision(&self.arn)
     }
 
-    /// `os/architecture` that its tasks run on, in the words of images; none where it does not say.
+    /// `os/architecture` that its tasks run on, in the words of images; `None` if the definition does not say.
     /// Source: `runtimePlatform` in the Amazon ECS API reference.
     #[must_use]
     pub fn platform(&self) -> Option<String> {
@@ -141,8 +141,8 @@ impl TaskDefinition {
         self.containers.iter().map(|container| (container.name.clone(), container.image.clone())).collect()
     }
 
-    /// The body for `RegisterTaskDefinition` that differs from this definition in the given images (by container name)
-    /// and in nothing else. Tags of the definition stand in it where there are any: ECS refuses an empty list.
+    /// The body for `RegisterTaskDefinition` that differs from this definition in the given images (by container name) and in nothing else.
+    /// It contains the tags of the definition only if there are any: ECS refuses an empty list.
     ///
     /// # Errors
     ///
@@ -172,7 +172,7 @@ impl TaskDefinition {
         serde_json::to_string(&members)
     }
 
-    /// The definition as it would be registered anew, for who looks through it; null where it cannot be read.
+    /// The definition as it would be registered anew, for code that searches it; null if it cannot be read.
     #[must_use]
     pub fn document(&self) -> Value {
         let text = self.with_images(&BTreeMap::new()).unwrap_or_default();
@@ -214,8 +214,8 @@ fn set_images(containers: &RawValue, images: &BTreeMap<String, String>) -> serde
     serde_json::value::to_raw_value(&containers)
 }
 
-/// A document whose lists of objects have no order, so that two of them can be compared: AWS describes environment,
-/// tags and others in another order than they were registered in. Lists of texts (`command`) keep theirs.
+/// A document whose lists of objects are sorted, so that two documents can be compared: AWS returns the environment, tags and others in
+/// another order than that in which they were registered. Lists of texts (`command`) keep their order.
 pub(crate) fn comparable(document: Value) -> Value {
     match document {
         Value::Array(entries) => {

@@ -1,4 +1,4 @@
-//! Pure: many updates at once. Which of them share a session and when they come, and what of them the time left allows.
+//! Pure: many updates at once: which of them share a session, in which order they are processed, and which of them fit into the time left.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use crate::event::request::UpdateRequest;
 use crate::ids::ServiceKey;
 use crate::session_policy::{MAX_POLICY_CHARACTERS, session_policy};
 
-/// The least and most time that a change is taken to need, however fast or slow those before it were.
+/// The least and the most time that a change is assumed to need, however fast or slow those before it were.
 const NEEDED: (Duration, Duration) = (Duration::from_secs(8), Duration::from_mins(1));
 
 /// Groups updates by the session they share: those of one account and requester, as many as one session policy holds.
@@ -36,7 +36,7 @@ pub fn groups(updates: &[UpdateRequest]) -> Vec<Vec<usize>> {
     turns.into_values().flatten().collect()
 }
 
-/// Cuts where the policy would pass what STS takes.
+/// Splits where the policy would exceed what STS accepts.
 fn by_policy(updates: &[UpdateRequest], indices: &[usize]) -> Vec<Vec<usize>> {
     let fits = |group: &[usize]| {
         session_policy(&services(updates, group)).is_ok_and(|policy| policy.len() <= MAX_POLICY_CHARACTERS)
@@ -61,7 +61,7 @@ fn services<'a>(updates: &'a [UpdateRequest], group: &[usize]) -> Vec<&'a Servic
     group.iter().map(|index| &updates[*index].service_key).collect()
 }
 
-/// Whether a change can begin with this much time left to the deadline, by what the slowest one so far took.
+/// Whether a change can begin with this much time left until the deadline, judging by how long the slowest one so far took.
 #[must_use]
 pub fn fits(left: Duration, slowest: Duration) -> bool {
     left >= (slowest + slowest / 2).clamp(NEEDED.0, NEEDED.1)

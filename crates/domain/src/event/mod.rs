@@ -1,5 +1,5 @@
-//! Event text to a checked JSON value: what all of this project's events have in common. Every fault is reported at
-//! once, with its place in the event, in words that help.
+//! From the text of an event to a checked JSON value: what all of this project's events have in common. All faults are reported at once,
+//! each with its place in the event, in helpful words.
 
 pub mod batch;
 mod hash;
@@ -22,37 +22,37 @@ use serde_json::{Map, Value};
 use crate::error::{Code, Failure, Fault};
 use crate::text::{shown, shown_text};
 
-/// The longest event in bytes: what Lambda itself takes for a synchronous invocation ("Lambda quotas" in the AWS
-/// Lambda developer guide).
+/// The maximum length of an event in bytes: what Lambda itself accepts for a synchronous invocation ("Lambda quotas" in the AWS Lambda
+/// developer guide).
 pub const MAX_EVENT_BYTES: usize = 6 * 1024 * 1024;
 
-/// The most values (names of members not counted) in an event. Far more than any event needs; without a limit an
-/// event of six megabytes of faults would take a gigabyte to describe.
+/// The maximum number of values (names of members not counted) in an event. It is far more than any event needs; without a limit, an event
+/// of six megabytes of faults would take a gigabyte to describe.
 pub const MAX_VALUES: usize = 50_000;
 
-/// How many faults a message lists. What is beyond is counted.
+/// How many faults a message lists. Any further faults are only counted.
 pub const MAX_FAULTS: usize = 20;
 
-/// A kind of event: its schema, and the words for what breaks it.
+/// A kind of event: its schema, and the words for what violates it.
 pub struct EventFormat {
     /// JSON Schema 2020-12.
     pub schema: &'static str,
     /// What an event needs, for the second line of the message.
     pub needed: &'static str,
-    /// What a text looks like, in words, by the definition of the schema that has the pattern.
+    /// What a text has to look like, in words, by the definition of the schema that has the pattern.
     pub expectations: &'static [(&'static str, &'static str)],
-    /// The words for a fault that are this kind's own; `None` leaves it to the common ones.
+    /// The words for a fault that are specific to this kind of event; with `None`, the common words are used.
     pub words: fn(&ValidationError<'_>) -> Option<String>,
-    /// Where to turn with an unknown field of this name in the object at this place.
+    /// A hint about what to use instead of an unknown field of this name in the object at this place.
     pub hint: fn(place: &str, name: &str) -> &'static str,
     /// The schema, compiled when it is first needed.
     pub validator: OnceLock<Result<Validator, String>>,
 }
 
 impl EventFormat {
-    /// Compiles the schema: a function does it while it starts, so that no event waits for it.
+    /// Compiles the schema: a function does this while it starts, so that no event has to wait for it.
     pub fn prepare(&self) {
-        // Where it does not compile, each event is told so.
+        // If it does not compile, the answer to each event says so.
         let _ = self.compiled();
     }
 
@@ -74,7 +74,7 @@ impl EventFormat {
         if faults.is_empty() { Ok(event) } else { Err(self.refuse(&faults)) }
     }
 
-    /// The failure that tells all faults, with the first version's words.
+    /// The failure that lists all faults, in the words of the first version.
     #[must_use]
     pub fn refuse(&self, faults: &[String]) -> Failure {
         const START: &str = "[ERROR][json_validation]";
@@ -86,12 +86,12 @@ impl EventFormat {
         Failure { code: Code::JsonValidation, message, retryable: false, change_id: None, fault: Fault::Caller }
     }
 
-    /// Everything that is wrong with an event, each fault once, sorted by its place. `prefix` is the JSON pointer of the
-    /// event where it is part of another.
+    /// Everything that is wrong with an event, each fault once, sorted by its place. `prefix` is the JSON pointer of the event if it is
+    /// part of another.
     ///
     /// # Errors
     ///
-    /// Where the schema does not compile.
+    /// If the schema does not compile.
     pub fn faults(&self, event: &Value, prefix: &str) -> Result<Vec<String>, Failure> {
         let validator = self
             .compiled()
@@ -105,7 +105,7 @@ impl EventFormat {
         Ok(faults.into_iter().collect())
     }
 
-    /// Puts what the validator found into words that help.
+    /// Describes what the validator found in helpful words.
     fn describe(&self, error: &ValidationError<'_>, prefix: &str, faults: &mut BTreeSet<String>) {
         let path = &format!("{prefix}{}", error.instance_path().as_str());
         let here = &FaultPlace::Event(path);
@@ -173,7 +173,7 @@ fn compile(schema: &str) -> Result<Validator, String> {
     options.build(&schema).map_err(|error| error.to_string())
 }
 
-/// How the place of a rule in the schema tells that it hangs on the presence of a field.
+/// The part of a rule's place in the schema that shows that it depends on the presence of a field.
 const DEPENDENT: &str = "/dependentSchemas/";
 
 /// The field whose presence a rule of `dependentSchemas` is about.
@@ -198,7 +198,7 @@ pub fn read(event: &str) -> Result<Value, String> {
         .map_err(|error| format!("not accepted as JSON: {error}"))
 }
 
-/// The name at the end of an ARN, as far as it can be told.
+/// The name at the end of an ARN, if it can be recognized.
 fn named_by(arn: &str) -> String {
     let is_name = |text: &&str| {
         !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-:".contains(&byte))
@@ -209,8 +209,8 @@ fn named_by(arn: &str) -> String {
         .map_or(String::new(), |name| format!(", {}", shown_text(name)))
 }
 
-/// Where a value stands. Written out only where something is wrong there: names may be megabytes long, and the values
-/// under them tens of thousands.
+/// The position of a value. It is formatted only if something is wrong there: names may be megabytes long, with tens of thousands of values
+/// under them.
 enum FaultPlace<'a> {
     Event(&'a str),
     Member(&'a FaultPlace<'a>, &'a str),
@@ -233,7 +233,7 @@ impl fmt::Display for FaultPlace<'_> {
     }
 }
 
-/// Finds NUL characters, which no field of any AWS API takes and which end strings early in many tools.
+/// Finds NUL characters, which no field of any AWS API accepts and which end strings early in many tools.
 fn find_nul(at: &FaultPlace<'_>, value: &Value, faults: &mut BTreeSet<String>) {
     let fault = |at: &FaultPlace<'_>, text: &str| format!("{}: {} holds a NUL character", place(at), shown_text(text));
     match value {
@@ -263,11 +263,11 @@ fn place(at: &FaultPlace<'_>) -> String {
 
 /// Reads a JSON value in which no object names a member twice.
 ///
-/// `serde_json` would keep the last one silently, others the first: such an event means different things to
-/// whoever checked or logged it on its way and to us.
+/// `serde_json` would silently keep the last one, other parsers the first: such an event could mean one thing to whoever checked or logged
+/// it on its way, and another to us.
 #[derive(Clone, Copy)]
 struct Reader<'a> {
-    /// How many values may still come.
+    /// How many values may still follow.
     room: &'a Cell<usize>,
 }
 

@@ -43,7 +43,7 @@ impl ImageChange {
     }
 }
 
-/// Which change's before is put back.
+/// Which change is undone: the state from before it is put back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RestorePoint {
     /// The last change that changed something.
@@ -61,7 +61,7 @@ pub struct UpdateRequest {
     pub image: ImageChange,
     /// The tags to set; `None` leaves them alone.
     pub tags: Option<TagChange>,
-    /// The parameters of `service` exactly as given, without those that are null at the top (which leave alone).
+    /// The parameters of `service` exactly as given, without those that are null at the top level (which are left alone).
     pub parameters: Map<String, Value>,
     /// The parameters that `service` gives as null: a restore leaves them as they are.
     pub left_alone: BTreeSet<String>,
@@ -73,7 +73,7 @@ pub struct UpdateRequest {
     pub lookup: ImageCheck,
     /// What the images were pinned to.
     pub pins: ResolvedImages,
-    /// `os/architecture` of what is in an image for several platforms, by the image.
+    /// The platforms (`os/architecture`) that an image for several platforms contains, by the image.
     pub platforms: BTreeMap<String, Vec<String>>,
     /// `family:revision` that the service must be running.
     pub expected_task_definition: Option<String>,
@@ -89,16 +89,15 @@ pub struct UpdateRequest {
     pub reason: Option<String>,
     /// When the event was first sent, where it says so.
     pub sent_at: Option<DateTime<Utc>>,
-    /// The tag under which the images were pushed that the event brings; such an event undoes no restore.
+    /// The tag under which the event's images were pushed; such an event does not undo a restore.
     pub pushed_tag: Option<String>,
-    /// What the event asks for: lowercase hexadecimal SHA-256 of its RFC 8785 JSON, with account, region and the schema's
-    /// defaults filled in and without the idempotency key and how long to wait. So a key that comes again with another event is noticed.
+    /// What the event asks for: lowercase hexadecimal SHA-256 of its RFC 8785 JSON, with account, region and the schema's defaults filled
+    /// in and without the idempotency key, `sent_at` and how long to wait. So a key that is used again with another event is noticed.
     pub event_hash: String,
 }
 
 impl UpdateRequest {
-    /// Takes what was found of the images, and pins them where the event asks for it. One that names a digest is pinned
-    /// already.
+    /// Stores what was found of the images, and pins them if the event asks for it. An image that names a digest is pinned already.
     pub fn found(&mut self, found: &HashMap<ImageReference, ResolvedImage>) {
         let images: Vec<&mut ImageReference> = match &mut self.image {
             ImageChange::None => Vec::new(),

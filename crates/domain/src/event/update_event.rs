@@ -8,7 +8,7 @@ use serde_json::{Map, Number, Value};
 use crate::ecs::tags::TagMode;
 
 /// The fields of an update event (`schema/update-event.schema.json`), all or some of them: an entry of many updates and a target of a
-/// rollout leave out what others say for them. What is left out here is left out on the wire.
+/// rollout omit the fields that are given for them elsewhere. A field that is omitted here is omitted on the wire.
 ///
 /// ```
 /// use domain::event::update_event::UpdateEvent;
@@ -20,10 +20,10 @@ use crate::ecs::tags::TagMode;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateEvent {
-    /// The account the service lives in; left out: that of the updater.
+    /// The account the service lives in; if omitted, that of the updater.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account_id: Option<String>,
-    /// The region the service lives in; left out: that of the updater.
+    /// The region the service lives in; if omitted, that of the updater.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
     /// The name of the cluster.
@@ -35,13 +35,13 @@ pub struct UpdateEvent {
     /// The image that the service shall run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ecs_image_name: Option<String>,
-    /// The container that gets `ecs_image_name`; left out: the one that has an image of its repository.
+    /// The container that gets `ecs_image_name`; if omitted, the one that has an image of its repository.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container_name: Option<String>,
     /// Images of several containers: container to image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub images: Option<BTreeMap<String, String>>,
-    /// Tags of the service; left out: they stay.
+    /// Tags of the service; if omitted, they stay.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ecs_tag: Option<BTreeMap<String, String>>,
     /// What becomes of tags that `ecs_tag` does not name.
@@ -71,7 +71,7 @@ pub struct UpdateEvent {
     /// How long to follow the deployment before answering, in seconds. JSON has one kind of number: `20.0` is the integer 20.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait_seconds: Option<Number>,
-    /// The same key again gives the first answer again; left out: the Lambda request id.
+    /// An event with the same key receives the first answer again; if omitted, the Lambda request id is the key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
     /// Who asks.
@@ -83,7 +83,7 @@ pub struct UpdateEvent {
     /// When the event was first sent (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent_at: Option<String>,
-    /// The tag under which the images were pushed that the event brings.
+    /// The tag under which the event's images were pushed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pushed_tag: Option<String>,
 }
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
     use crate::event::update_format::FORMAT;
 
-    /// An event that has each of these fields, whatever the schema says of them together.
+    /// An event that has each of these fields, even if the schema does not allow them together.
     fn every_field() -> Value {
         json!({
             "account_id": "222222222222", "region": "eu-west-1", "ecs_cluster_name": "prod", "ecs_service_name": "web",

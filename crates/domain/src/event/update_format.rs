@@ -1,4 +1,4 @@
-//! The format of update events: their schema, and the words for what only they can have wrong.
+//! The format of update events: their schema, and the words for the faults that only they can have.
 
 use std::sync::OnceLock;
 
@@ -9,12 +9,11 @@ use crate::event::EventFormat;
 use crate::ids::{AccountId, EcsName, Region};
 use crate::text::shown;
 
-/// The fields an event needs, for the second line of the message. A test holds it to the schema.
+/// The fields an event needs, for the second line of the message. A test checks that it agrees with the schema.
 const NEEDED: &str = "\"ecs_cluster_name\", \"ecs_service_name\", and at least one of \"ecs_image_name\", \"images\", \
                       \"ecs_tag\", \"service\", \"restore\", \"force_new_deployment\": true";
 
-/// What a text looks like, in words, by the definition of the schema that has the pattern. A test holds the two
-/// together.
+/// What a text has to look like, in words, by the definition of the schema that has the pattern. A test checks that the two agree.
 const EXPECTATIONS: &[(&str, &str)] = &[
     ("account_id", AccountId::EXPECTED),
     ("region", Region::EXPECTED),
@@ -43,7 +42,7 @@ pub static FORMAT: EventFormat = EventFormat {
 /// The words for the faults that only an update event can have.
 fn own_words(error: &ValidationError<'_>) -> Option<String> {
     match error.kind() {
-        // The message's second line says what else would do.
+        // The second line of the message lists the alternatives.
         ValidationErrorKind::AnyOf { .. } => Some("\"ecs_image_name\" is a required property".to_owned()),
         ValidationErrorKind::Not { .. } => {
             let value = shown(&**error.instance());
@@ -53,7 +52,7 @@ fn own_words(error: &ValidationError<'_>) -> Option<String> {
     }
 }
 
-/// Where to turn with something that is no parameter of `service`, though UpdateService has it.
+/// A hint about what to use instead of something that is not a parameter of `service`, although UpdateService has it.
 fn parameter_hint(name: &str) -> &'static str {
     match name {
         "taskDefinition" => ": it follows from \"ecs_image_name\" or \"images\"",
@@ -120,7 +119,7 @@ mod tests {
     #[test]
     fn words_and_schema_agree() {
         let schema: Value = serde_json::from_str(FORMAT.schema).unwrap();
-        // Who meets a pattern gets it in words.
+        // Every pattern has a description in words.
         let mut with_pattern = BTreeSet::new();
         visit_objects("", &schema, &mut |path, object| {
             if object.contains_key("pattern") && !path.ends_with("/not") {
@@ -142,7 +141,7 @@ mod tests {
         assert_eq!(NEEDED, needed);
     }
 
-    /// Whether the schema's definition of this name takes the text.
+    /// Whether the schema's definition of this name accepts the text.
     fn schema_takes(definition: &str, text: &str) -> bool {
         thread_local! {
             static DEFINITIONS: BTreeMap<&'static str, Validator> = ["account_id", "region", "name"]

@@ -1,5 +1,5 @@
-//! What may happen given the head of a service and the key of an event: whether a change begins, goes on, has its answer, has to
-//! wait, or came too late. Order is that of the chain, never of times.
+//! What may happen, given the head of a service and the key of an event: whether a change begins, continues, has its answer, has to wait,
+//! or came too late. The order is that of the chain; times decide only for an event that says when it was sent (`sent_at`).
 
 use chrono::{DateTime, Duration, Utc};
 
@@ -8,8 +8,8 @@ use super::idempotency::{KeyItem, Progress, Stage};
 use super::queue::Waiting;
 use crate::ids::ChangeId;
 
-/// By how much a change may have begun after an event was sent and still count as before it, where nothing but the event's own time
-/// tells: more than two clocks that may change anything and the whole seconds of a sender make together.
+/// How long after an event was sent a change may have begun and still count as before it, if only the event's own time shows the order.
+/// Two clocks that count as right differ by at most this much, apart from the whole second to which `Date`, and perhaps the sender, is cut.
 const SENT_TOLERANCE: Duration = Duration::seconds(4);
 
 /// Head and key as they were read together.
@@ -21,35 +21,36 @@ pub struct LedgerState {
     pub key: Option<KeyItem>,
 }
 
-/// What is known of an event besides its service.
+/// What is known about an event besides its service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventFacts<'a> {
     /// Hash of what it asks for.
     pub hash: &'a str,
-    /// When it was first sent, where it says so and is to be judged by it.
+    /// When it was first sent, if it says so and is to be judged by that.
     pub sent_at: Option<DateTime<Utc>>,
 }
 
-/// What may happen given a position.
+/// What may happen, given a position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admission {
-    /// A change may begin. Whose lease has ended is closed first, where it has no result, and freed where it has one.
+    /// A change may begin. An attempt whose lease has ended is closed first if it has no result; if it has one, its
+    /// lease is freed.
     Begin {
         /// The ended lease.
         orphan: Option<Lease>,
     },
-    /// The key's change began and has no final answer: it goes on.
+    /// The key's change began and has no final answer: it continues.
     Continue(Progress),
     /// The key has a final answer: JSON of [`super::idempotency::StoredAnswer`].
     Answered(String),
     /// The key came with another event.
     KeyReused {
-        /// The change it stands for, where one began.
+        /// The change of the key, if one began.
         change_id: Option<ChangeId>,
     },
-    /// A lease stands: another change's, or that of this key's own.
+    /// A lease is in force: that of another change, or of this key's own.
     Busy(Lease),
-    /// A change could begin, and somebody who was refused before has the next turn.
+    /// A change could begin, but a caller that was refused before has the next turn.
     TurnOf(Waiting),
     /// Another change of the service began after this event, and going on would undo it.
     Overtaken {
@@ -81,7 +82,7 @@ impl LedgerState {
         self.head.as_ref()?.lease.as_ref()
     }
 
-    /// The event's key, where it counts: the table's own expiry comes up to days later.
+    /// The event's key, if it is still valid: the table's own expiry comes up to days later.
     #[must_use]
     pub fn key(&self, now: DateTime<Utc>) -> Option<&KeyItem> {
         self.key.as_ref().filter(|key| key.counts(now))
@@ -99,7 +100,8 @@ impl LedgerState {
             return Admission::Answered(answer.clone());
         }
         let last = self.begun();
-        // Where its own time tells, it tells so whatever lease stands: a mark that is noted while it waits would forget it.
+        // If the event's own time decides, it does so whatever lease is in force: a mark that is noted while the event waits would hide
+        // that.
         let sent_at = event.sent_at.filter(|_| key.is_none()).map(|sent_at| sent_at.min(now));
         if let (Some(sent_at), Some(by)) = (sent_at, last)
             && by.time() > sent_at + SENT_TOLERANCE
@@ -111,7 +113,7 @@ impl LedgerState {
         }
         let is_overtaken = match key.map(|key| &key.stage) {
             Some(Stage::Begun(progress)) => last != Some(&progress.change_id),
-            // Whom it was told to let go first has not come after it.
+            // The change that it was told to let go first does not count as one that came after it.
             Some(Stage::Seen { mark, first }) => {
                 let let_go = first.as_deref().zip(self.head.as_ref());
                 last != mark.as_ref() && !let_go.is_some_and(|(first, head)| head.let_go_first(first, mark.as_ref()))
@@ -237,7 +239,7 @@ mod tests {
 
     #[test]
     fn ids_that_run_ahead_of_clocks_overtake_nobody() {
-        // By the chain, not by times: the id of the first change is later than the event.
+        // The order is that of the chain, not of times: the id of the first change is later than the event.
         let ahead = change(100);
         let seen = KeyItem::seen("key#1", "e", Some(ahead.clone()), at(1));
         let admitted = position(Some(head(&ahead, None)), Some(seen)).admits(event("e"), at(2));
@@ -269,7 +271,7 @@ mod tests {
 
     #[test]
     fn an_old_event_does_not_wait_for_the_change_that_overtook_it() {
-        // Noted while it waits, with that change as its mark, it would undo it afterwards.
+        // If it were noted while it waits, with that change as its mark, it would undo that change afterwards.
         let other = change(10);
         let held = position(Some(head(&other, Some(lease(&other, 60)))), None);
         let sent = |second: i64| held.admits(EventFacts { hash: "e", sent_at: Some(at(second)) }, at(20));

@@ -1,4 +1,5 @@
-//! Whose a deployment is: what a change started, or left without having said so, and what a deployment runs beside what a change wanted.
+//! Which change a deployment belongs to: what a change started, or left behind without recording it, and how what a deployment runs
+//! compares with what a change wanted.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +18,8 @@ use crate::ledger::head::LATE_EFFECT;
 use crate::ledger::record::{ChangeContext, RawRecord};
 use crate::plan::difference::{Difference, DifferenceKind};
 
-/// The deployment that a change started: the `PRIMARY` one, where it is not the one from before, was not created before the change began,
-/// and runs what the change left the service with. Of any other, somebody else is the author.
+/// The deployment that a change started: the `PRIMARY` one, if it is not the one from before, was not created before the change began,
+/// and runs what the change left the service with. Any other deployment was started by somebody else.
 #[must_use]
 pub fn started(
     facts: &ChangeContext,
@@ -57,13 +58,13 @@ pub enum Runs {
     Wanted,
     /// It runs something else.
     Other,
-    /// Record and ECS do not tell.
+    /// Neither the record nor ECS says it.
     Unknown,
 }
 
-/// Whether a deployment runs what a change set out to run: the revision that it put back; images beside those that it left alone, in a
-/// new revision of the same family; or, where it set neither, the revision from before, or else what the service ran by then: such a
-/// change deploys whatever is there, which somebody else may have set since the change began.
+/// Whether a deployment runs what a change was meant to run. That is the revision that it put back; or its images beside those that it
+/// left alone, in a new revision of the same family; or, if it set neither, the revision from before, or else what the service ran by
+/// then: such a change deploys whatever is there, which somebody else may have set since the change began.
 #[must_use]
 pub fn runs(changes: Option<&[Difference]>, before: Option<&RecordedState>, says: &EcsView) -> Runs {
     let (Some(changes), Some(before), Some(arn)) = (changes, before, &says.task_definition) else {
@@ -92,7 +93,8 @@ pub fn runs(changes: Option<&[Difference]>, before: Option<&RecordedState>, says
     judged(has_all && is_new)
 }
 
-/// Whether a change that sets no revision may have started a deployment of another one than it began with: what it replaced tells.
+/// Whether a change that sets no revision may have started a deployment of another revision than the one it began with: what that
+/// deployment replaced shows it.
 #[must_use]
 pub fn depends_on_what_was_replaced(
     changes: Option<&[Difference]>,
@@ -108,8 +110,9 @@ pub fn depends_on_what_was_replaced(
         && says.task_definition != before.state.task_definition_arn
 }
 
-/// Whether a deployment that was there when a change was gone on with can be what that change started: it deploys, and what is there
-/// runs what it set out to run. One that sets neither images nor a revision deploys whatever is there, where this attempt acted.
+/// Whether a deployment that was there when a change was continued can be the one that the change started: the change deploys, and what
+/// is there runs what it was meant to run. A change that sets neither images nor a revision deploys whatever is there, if this attempt
+/// acted.
 #[must_use]
 pub fn is_its(changes: Option<&[Difference]>, before: &RecordedState, after: &Snapshot, acts: bool) -> bool {
     if changes.is_some_and(|changes| !changes.iter().any(may_deploy)) {
@@ -126,8 +129,8 @@ fn family_of(arn: &str) -> Option<&str> {
     family_and_revision(arn).rsplit_once(':').map(|(family, _)| family)
 }
 
-/// The deployment that a change left which did not say so: as [`started`], and it runs what the change wanted, and was created while
-/// that could act.
+/// The deployment that a change left behind without recording it: as [`started`], and it runs what the change wanted, and was created
+/// while the change could act.
 #[must_use]
 pub fn left(
     facts: &ChangeContext,
@@ -144,8 +147,8 @@ pub fn left(
     is_its.then_some(item)
 }
 
-/// The change that had taken over from a deployment before it was stopped, by the service's records: which one took over cannot be seen
-/// any more in ECS once that one was rolled back itself.
+/// The change that had replaced a deployment before that was stopped, according to the service's records: ECS no longer shows which
+/// deployment replaced it once the replacement was rolled back itself.
 #[must_use]
 pub fn superseder_among(
     records: &[RawRecord],
@@ -240,9 +243,9 @@ mod tests {
         ]);
         assert_eq!(judged(both.clone(), "ecs-svc/2"), Runs::Other, "who set another revision is somebody else");
         assert_eq!(judged(both.clone(), "ecs-svc/3"), Runs::Wanted);
-        // Whoever goes on with the change takes it for done.
+        // An attempt that continues the change takes it for done.
         assert!(is_its(Some(&forced), &before, &snapshot(&both), false));
-        // Once nothing is left of what it replaced, only its service deployment tells.
+        // Once nothing is left of what it replaced, only its service deployment shows what that was.
         let mut alone = snapshot(&json!([deployment("ecs-svc/3", "PRIMARY", "web:2", 30)]));
         let says = said_of(&alone.service, "ecs-svc/3").unwrap();
         assert_eq!(runs(Some(&forced), Some(&before), &says), Runs::Other);

@@ -1,20 +1,20 @@
-//! Pure: which deployments that no change started get a record of their own at once.
+//! Pure: which of the deployments that no change started are recorded individually at once.
 //!
-//! A ledger cannot be deleted, and whoever may deploy in an account can make up services without end. So only a service that the door knows, in
-//! an account that may be changed, has each such deployment recorded. All others of an account share a budget for each day; what comes
-//! beyond it is counted, and one record tells the count when the day is over.
+//! A ledger cannot be deleted, and whoever may deploy in an account can create services without limit. Therefore each such deployment is
+//! recorded only for a service that the updater knows, in an account that may be changed. All others of an account share a budget for
+//! each day. Deployments beyond it are counted, and one record contains the count when the day is over.
 
 use chrono::{DateTime, Duration, NaiveDate, NaiveTime, Utc};
 
 use super::head::Head;
 use crate::ids::{AccountId, ServiceKey};
 
-/// How many deployments a day and account are recorded of services that the door does not know, or of an account that may not be changed.
-/// Enough for a person to see what goes on there; and the ledgers of a whole year fit into a few pages of the history.
+/// How many deployments per day and account are recorded for services that the updater does not know, or for an account that may not be
+/// changed. This is enough for a person to see what happens there, and the ledgers of a whole year fit into a few pages of the history.
 pub const EXTERNAL_A_DAY: u32 = 20;
-/// How long after its day a count is told: by then the clock of each environment has left that day.
+/// How long after its day a count is recorded: by then the clock of each environment has left that day.
 const TOLD_AFTER: Duration = Duration::minutes(15);
-/// How long a day's budget is kept behind its day: as long as what is known of its deployments.
+/// How long a day's budget is kept after its day: as long as what is known about its deployments.
 const LIFETIME: Duration = Duration::days(30);
 
 /// What an account has used of the budget of a day.
@@ -26,7 +26,7 @@ pub struct ExternalBudget {
     pub day: NaiveDate,
     /// How many were recorded.
     pub recorded: u32,
-    /// What came beyond the budget and was not told yet.
+    /// The deployments beyond the budget whose count has not been recorded yet.
     pub beyond: Option<Beyond>,
 }
 
@@ -39,7 +39,7 @@ pub struct Beyond {
     pub last: Last,
 }
 
-/// The last deployment that was counted: the record with the count is its.
+/// The last deployment that was counted: the record with the count is a record of this deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Last {
     /// Its service.
@@ -48,18 +48,18 @@ pub struct Last {
     pub service_arn: String,
     /// Its id.
     pub deployment_id: String,
-    /// When it was heard of, by its event.
+    /// When it was reported, according to its event.
     pub at: DateTime<Utc>,
 }
 
 /// How a deployment that no change started goes into the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Room {
-    /// It is recorded, whatever others did.
+    /// It is recorded, whatever others have used.
     Known,
-    /// It is recorded, and this is what the budget is then.
+    /// It is recorded, and this is the budget afterwards.
     Within(ExternalBudget),
-    /// It is counted: this is what the budget is then.
+    /// It is counted, and this is the budget afterwards.
     Beyond(ExternalBudget),
 }
 
@@ -70,16 +70,17 @@ impl ExternalBudget {
         format!("external#{account}#{day}")
     }
 
-    /// One of which nothing is used.
+    /// A budget of which nothing is used.
     #[must_use]
     pub fn unused(account: AccountId, day: NaiveDate) -> Self {
         Self { account, day, recorded: 0, beyond: None }
     }
 
-    /// How a deployment goes into the ledger. `head`: of its service. `is_allowed`: whether its account may be changed.
+    /// How a deployment goes into the ledger. `head` is that of its service; `is_allowed` says whether its account may
+    /// be changed.
     #[must_use]
     pub fn room(&self, head: Option<&Head>, is_allowed: bool, deployment: Last) -> Room {
-        // A head alone says nothing: an earlier record of this kind made it.
+        // A head alone does not show that the service is known: an earlier record of this kind may have created it.
         let is_known = head.is_some_and(|head| head.begun.is_some());
         if is_known && is_allowed {
             return Room::Known;
@@ -91,13 +92,13 @@ impl ExternalBudget {
         Room::Beyond(Self { beyond: Some(Beyond { count, last: deployment }), ..self.clone() })
     }
 
-    /// The same, once its count is told.
+    /// The same budget, once its count has been recorded.
     #[must_use]
     pub fn told(&self) -> Self {
         Self { beyond: None, ..self.clone() }
     }
 
-    /// When the count is to be told; none where there is nothing to tell.
+    /// When the count is to be recorded; `None` if there is no count.
     #[must_use]
     pub fn tell_at(&self) -> Option<DateTime<Utc>> {
         self.beyond.as_ref().map(|_| self.end() + TOLD_AFTER)
@@ -187,7 +188,7 @@ mod tests {
             assert_eq!((beyond.count, beyond.more(), beyond.last), (number, number - 1, deployment(number)));
             budget = then;
         }
-        // Not before the last environment's clock says that the day is over.
+        // The count is not recorded before the last environment's clock says that the day is over.
         let midnight = at(0).date_naive().succ_opt().unwrap().and_time(NaiveTime::MIN).and_utc();
         assert_eq!(budget.tell_at(), Some(midnight + TOLD_AFTER));
         let told = budget.told();

@@ -1,4 +1,4 @@
-//! Pure: the records of one change, folded into what became of it.
+//! Pure: folds the records of one change into what became of it.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use super::kind::Kind;
 use super::record::RawRecord;
 use crate::ids::Identity;
 
-/// Every status that a change can have: the kinds of records, and `UNRESOLVED` behind `STARTED`.
+/// Every status that a change can have: the kinds of records, with `UNRESOLVED` after `STARTED`.
 #[must_use]
 pub fn statuses() -> Vec<&'static str> {
     let mut statuses: Vec<_> = Kind::VARIANTS.iter().map(|kind| kind.as_str()).collect();
@@ -18,7 +18,7 @@ pub fn statuses() -> Vec<&'static str> {
     statuses
 }
 
-/// What did not come through this door.
+/// The status of a deployment that no change started.
 pub const EXTERNAL: &str = Kind::External.as_str();
 
 const STARTED: &str = Kind::Started.as_str();
@@ -27,18 +27,18 @@ const UNCHANGED: &str = Kind::Unchanged.as_str();
 const FAILED: &str = Kind::Failed.as_str();
 const ABANDONED: &str = Kind::Abandoned.as_str();
 const COMPLETED: &str = Kind::Completed.as_str();
-/// Kinds that say what became of the change's own calls.
+/// The kinds that give the result of the change's own calls.
 const RESULTS: [&str; 4] = [APPLIED, UNCHANGED, FAILED, ABANDONED];
 /// A `STARTED` whose lease ended without a result.
 const UNRESOLVED: &str = "UNRESOLVED";
 
-/// One change: its records folded into one. Members without a value are null.
+/// One change: its records folded into one. Members without a value are null, except `outcome`, which is omitted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Change {
     /// Its id.
     pub change_id: String,
-    /// Kind of the last record of its ledger that is no `STARTED`; before there is one, `STARTED`, or `UNRESOLVED` where
-    /// the lease has ended. One of [`statuses`], or one that only a later version knows.
+    /// The kind of the last record of its ledger that is not a `STARTED`; before there is one, `STARTED`, or `UNRESOLVED` once the lease
+    /// has ended. It is one of [`statuses`], or a status that only a later version knows.
     pub status: String,
     /// Target account.
     pub account_id: String,
@@ -50,15 +50,15 @@ pub struct Change {
     pub ecs_service_name: String,
     /// When it began.
     pub started_at: Option<String>,
-    /// When AWS took it.
+    /// When AWS accepted it.
     pub applied_at: Option<String>,
     /// When it ended: the time of the record that gives the status.
     pub ended_at: Option<String>,
     /// Who asked for it.
     pub requested_by: Option<String>,
-    /// Why.
+    /// The reason given for it.
     pub reason: Option<String>,
-    /// `verified` where the API door vouches for `requested_by`, else `claimed`, or what only a later version knows, which counts as
+    /// `verified` if the API door vouches for `requested_by`, otherwise `claimed`. A value that only a later version knows counts as
     /// claimed.
     #[serde(default = "claimed")]
     pub identity: String,
@@ -66,35 +66,35 @@ pub struct Change {
     pub deployment_id: Option<String>,
     /// What failed: `code`, `message`, `retryable`.
     pub error: Option<Value>,
-    /// What is known of how its deployment ended, besides the status; of `EXTERNAL`, what its event said.
+    /// What is known about the end of its deployment besides the status; for `EXTERNAL`, what its event said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Value>,
-    /// What it set out to set, by its first `STARTED`: each difference, of hidden values only that they change. Of `UNCHANGED`, none; null
-    /// where that is not known; `shortened` where it was too long to record.
+    /// What it was meant to set, according to its first `STARTED`: each difference, but of a hidden value only that it changes. Empty for
+    /// `UNCHANGED`, null if it is not known, and `shortened` if it was too long to record.
     #[serde(default)]
     pub changes: Option<Value>,
-    /// What was there before.
+    /// The state before the change.
     pub before: Option<Value>,
-    /// What was there after.
+    /// The state after the change.
     pub after: Option<Value>,
     /// `RoleSessionName` in the target's `CloudTrail`.
     pub session: Option<String>,
     /// Lambda request id.
     pub request_id: Option<String>,
-    /// The change that it put back, where it was a restore.
+    /// The change that it put back, if it is a restore.
     pub restores: Option<String>,
     /// The images asked for, each with the digest it was pinned to.
     #[serde(default)]
     pub resolved_images: Option<Value>,
 }
 
-/// What nobody vouches for.
+/// The identity of a requester for whom nobody vouches.
 fn claimed() -> String {
     Identity::Claimed.as_str().to_owned()
 }
 
-/// Folds the records of one change of one service, in any order; none where there is no record. What the records say
-/// stays true whatever they are: a tampered record shows as it stands, and verification tells.
+/// Folds the records of one change of one service, given in any order; returns `None` if there is no record. The
+/// records are taken as they are: a tampered record is shown as it stands, and verification detects it.
 #[must_use]
 pub fn fold(mut records: Vec<&RawRecord>, now: DateTime<Utc>) -> Option<Change> {
     records.sort_by_key(|record| record.get("seq").and_then(Value::as_u64));
@@ -122,7 +122,7 @@ pub fn fold(mut records: Vec<&RawRecord>, now: DateTime<Utc>) -> Option<Change> 
         identity: earliest("identity").unwrap_or_else(claimed),
         deployment_id: latest("deployment_id"),
         error: error(&records),
-        // A rollback says to what, and the failure before it why: both are told.
+        // A rollback says what was rolled back to, and the failure before it says why: both are included.
         outcome: merged(records.iter().filter_map(|record| text(record, "outcome").map(json))),
         before: earliest("before").map(json),
         after: latest("after").map(json),
@@ -133,9 +133,9 @@ pub fn fold(mut records: Vec<&RawRecord>, now: DateTime<Utc>) -> Option<Change> 
     })
 }
 
-/// The record that says how the change stands: what became of its newest attempt, and of the deployment that it started or
-/// found. What failed and is tried again has no such record until it ends. That its deployment completed does not make good a
-/// change of which a call failed, or whose function ended before it did.
+/// The record that gives the state of the change: the result of its newest attempt, or the outcome of the deployment that this attempt
+/// started or found. A change that failed and is being retried has no such record until the retry ends. A completed deployment does not
+/// make up for a failed call of the change, or for a function that ended before the change did.
 fn last<'a>(records: &[&'a RawRecord], newest: Option<&'a RawRecord>) -> Option<&'a RawRecord> {
     let is_result = |record: &&&RawRecord| RESULTS.contains(&kind(record));
     let attempt = |record: &RawRecord| text(record, "attempt");
@@ -157,7 +157,7 @@ fn last<'a>(records: &[&'a RawRecord], newest: Option<&'a RawRecord>) -> Option<
     }
 }
 
-/// Members of later objects over those of earlier ones.
+/// Merges objects: members of later ones replace those of earlier ones.
 fn merged(values: impl Iterator<Item = Value>) -> Option<Value> {
     values.reduce(|earlier, later| match (earlier, later) {
         (Value::Object(mut members), Value::Object(later)) => {
@@ -168,8 +168,8 @@ fn merged(values: impl Iterator<Item = Value>) -> Option<Value> {
     })
 }
 
-/// Whether what an index holds of a change may be less than all of it: a pointer stands for a record elsewhere, and
-/// `ABANDONED` may stand under another image than the `STARTED` it closes.
+/// Whether an index may hold only a part of a change: a pointer stands for a record elsewhere, and `ABANDONED` may be
+/// listed under another image than the `STARTED` that it closes.
 #[must_use]
 pub fn may_be_partial(items: &[&RawRecord]) -> bool {
     let has_result = items.iter().any(|item| !matches!(kind(item), "" | STARTED));
@@ -183,7 +183,8 @@ fn unended(started: Option<&RawRecord>, now: DateTime<Utc>) -> &'static str {
     if lease_until.is_some_and(|until| until > now) { STARTED } else { UNRESOLVED }
 }
 
-/// The last error, unless the change went well after all: a result may come after its change was closed as abandoned.
+/// The last error, unless the change succeeded after all: a result may be recorded after its change was closed as
+/// abandoned.
 fn error(records: &[&RawRecord]) -> Option<Value> {
     records.iter().fold(None, |error, record| match (text(record, "error"), kind(record)) {
         (Some(error), _) => Some(json(error)),
@@ -192,7 +193,8 @@ fn error(records: &[&RawRecord]) -> Option<Value> {
     })
 }
 
-/// What a `STARTED` says that its change sets, for people: records have hidden values as keyed hashes, which say nothing to them.
+/// What a change sets according to its `STARTED`, in words for people: records contain hidden values as keyed hashes, which mean nothing
+/// to a reader.
 fn changes(started: &RawRecord) -> Option<Value> {
     let mut changes =
         Some(json(text(started, "changes")?)).filter(|changes| changes.is_array() || changes.is_object())?;
@@ -212,7 +214,7 @@ fn text(record: &RawRecord, name: &str) -> Option<String> {
     record.get(name).and_then(Value::as_str).map(str::to_owned)
 }
 
-/// The JSON in a record's string; the string itself where it is none.
+/// The JSON in a record's string, or the string itself if it is not JSON.
 fn json(text: String) -> Value {
     serde_json::from_str(&text).unwrap_or(Value::String(text))
 }
@@ -307,7 +309,7 @@ mod tests {
         assert_eq!((change.status.as_str(), change.error), ("FAILED", Some(json!({"code": "X"}))));
         records[2] = record(3, "ROLLED_BACK", &json!({}));
         assert_eq!(folded(&records).status, "ROLLED_BACK");
-        // What went well after all.
+        // A change that succeeded after all.
         records.insert(2, record(3, "APPLIED", &json!({})));
         records[3] = record(4, "COMPLETED", &json!({}));
         let change = folded(&records);
@@ -321,7 +323,7 @@ mod tests {
         let mut records =
             vec![record(1, "STARTED", &json!({})), record(2, "FAILED", &failed), record(3, "STARTED", &attempt)];
         assert_eq!(folded(&records).status, "UNRESOLVED");
-        // What became of its deployment meanwhile is told once the change has ended.
+        // The outcome that its deployment had in the meantime counts once the change has ended.
         records.insert(2, record(3, "COMPLETED", &json!({"deployment_id": "ecs-svc/1"})));
         records[3] = record(4, "STARTED", &attempt);
         assert_eq!(folded(&records).status, "UNRESOLVED");
@@ -329,7 +331,7 @@ mod tests {
         let change = folded(&records);
         assert_eq!((change.status.as_str(), change.error), ("COMPLETED", None));
         assert_eq!(change.started_at.as_deref(), Some("2026-11-22T09:00:01.000Z"));
-        // A result of the first attempt that comes late says nothing of the second.
+        // A late result of the first attempt says nothing about the second.
         records.truncate(4);
         records.push(record(5, "APPLIED", &json!({})));
         assert_eq!(folded(&records).status, "UNRESOLVED");
@@ -366,7 +368,8 @@ mod tests {
         (expected[2]["from"], expected[2]["to"]) = (connect("hidden"), connect("changed"));
         (expected[3]["from"], expected[3]["to"]) = (Value::Null, Value::Null);
         assert_eq!(told, expected);
-        // Of the first attempt: later ones say only what is new. What came of it or not is another question.
+        // The differences of the first attempt are shown, since later ones record only what is new. The result of the
+        // change does not matter for this.
         let later = record(3, "STARTED", &json!({"attempt": "2"}));
         let failed = record(2, "FAILED", &json!({}));
         assert_eq!(folded(&[started(&changes.to_string()), failed, later]).changes, Some(expected));

@@ -1,8 +1,8 @@
 //! Whether this environment's clock may be trusted with leases: each answer of DynamoDB says what time it is there.
 //!
-//! `Date` has whole seconds, and the answer was made at some time between the sending of the request and the receiving of the
-//! answer. A clock that passes is at most 3 s from DynamoDB's, so that two environments that both pass are at most 6 s
-//! apart; between the last call of one lease and the first of the next stand [`super::head::LEASE_GRACE`] twice, 10 s.
+//! `Date` has whole seconds, and the answer was made at some time between sending the request and receiving the answer. A clock that
+//! passes differs from DynamoDB's by at most 3 s, so two environments that both pass differ by at most 6 s. Between the last call of one
+//! lease and the first call of the next there is [`super::head::LEASE_GRACE`] twice, 10 s.
 
 use chrono::{DateTime, Duration, Utc};
 
@@ -20,29 +20,29 @@ pub const FARTHEST: Duration = Duration::seconds(TOLERANCE.num_seconds() + PRECI
 pub struct RoundTrip {
     /// When this attempt at the request was sent.
     pub sent: DateTime<Utc>,
-    /// When its answer was there.
+    /// When its answer was received.
     pub received: DateTime<Utc>,
-    /// What the answer said.
+    /// The `Date` of the answer.
     pub date: DateTime<Utc>,
 }
 
-/// What a round trip says of the clock.
+/// What a round trip says about the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reading {
-    /// It agrees.
+    /// The clock agrees with DynamoDB's.
     Right,
-    /// It does not: by about so much it is ahead, or behind where negative.
+    /// It does not agree: it is ahead by about this much, or behind if this is negative.
     Off(Duration),
-    /// The answer took too long to say anything.
+    /// The answer took too long to measure anything.
     Unknown,
 }
 
 impl RoundTrip {
-    /// Judges it.
+    /// Evaluates the round trip.
     #[must_use]
     pub fn reading(&self) -> Reading {
         let Self { sent, received, date } = *self;
-        // A clock that was set back meanwhile measures nothing either.
+        // A clock that was set back in the meantime does not measure anything either.
         if received - sent > MAX_ROUND_TRIP || received < sent {
             return Reading::Unknown;
         }
@@ -58,7 +58,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The round trip of an environment whose clock is off by `skew`, at a true time of so many milliseconds.
+    /// The round trip of an environment whose clock is off by `skew`. The request was sent at the true time
+    /// `true_sent`, in milliseconds.
     fn trip(true_sent: i64, there: i64, back: i64, skew: i64) -> RoundTrip {
         let at = |milliseconds| DateTime::from_timestamp_millis(milliseconds).unwrap();
         let stamp = true_sent + there;

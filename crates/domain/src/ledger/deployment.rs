@@ -9,9 +9,10 @@ use crate::ledger::kind::Kind;
 
 /// How long it is known which change started a deployment.
 const DEPLOYMENT_LIFETIME: Duration = Duration::days(30);
-/// When ECS is asked for the first time how a deployment stands whose end nobody told: most have ended by then.
+/// The time after which ECS is first asked for the state of a deployment whose end was not reported: most have ended by
+/// then.
 const FIRST_LOOK: Duration = Duration::minutes(10);
-/// The longest time until it is asked again.
+/// The longest time until ECS is asked again.
 const LAST_LOOK: Duration = Duration::hours(6);
 
 /// A deployment: which change started it, and what is recorded of its end.
@@ -23,8 +24,8 @@ pub struct DeploymentItem {
     pub service: ServiceKey,
     /// ARN of the service: an outcome of another service is refused.
     pub service_arn: String,
-    /// The change that started it; of an `EXTERNAL` one and of a rollback of no known change the id it was recorded under,
-    /// or would have been, where it was counted only.
+    /// The change that started it. For an `EXTERNAL` deployment, and for a rollback of no known change, the id under which it was
+    /// recorded, or would have been if it had not only been counted.
     pub change_id: ChangeId,
     /// Repositories under which the change is found.
     pub repositories: Vec<String>,
@@ -32,32 +33,32 @@ pub struct DeploymentItem {
     pub before: Option<String>,
     /// When ECS created it.
     pub started_at: DateTime<Utc>,
-    /// ARN of its service deployment, where ECS told it.
+    /// ARN of its service deployment, if ECS returned it.
     pub service_deployment: Option<String>,
-    /// Whether events tell how it ends: those of blue/green deployments are not documented.
+    /// Whether events report how it ends: those of blue/green deployments are not documented.
     pub by_events: bool,
-    /// What it undoes, being a rollback's own deployment.
+    /// What it undoes, if it is a rollback's own deployment.
     pub undoes: Option<Undoes>,
-    /// Id of the deployment that is its rollback, where that one was heard of: no other one is.
+    /// Id of the deployment that is its rollback, if that one was reported: no other deployment is.
     pub undone_by: Option<String>,
     /// The outcomes that are recorded, in their order.
     pub outcomes: Vec<Kind>,
-    /// What stands behind them that only a later version of this project knows, as that version wrote it: an end behind which
-    /// nothing more is recorded.
+    /// What follows them that only a later version of this project knows, as that version wrote it: an end after which nothing more is
+    /// recorded.
     pub unread: Option<String>,
-    /// When ECS is to be asked how it stands; none where nothing more is to come.
+    /// When ECS is to be asked for its state; `None` if no further outcome is to be expected.
     pub check_at: Option<DateTime<Utc>>,
     /// When it no longer counts, in seconds since 1970.
     pub expires_at: i64,
 }
 
-/// What a rollback's own deployment undoes. ECS takes up the id of a deployment that it goes back to, so that the same id may
-/// have begun, ended and been rolled back to.
+/// What a rollback's own deployment undoes. ECS reuses the id of the deployment to which it rolls back, so the same id may have begun,
+/// ended and been rolled back to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Undoes {
     /// Id of the deployment that it undoes; none where that one is not known.
     pub deployment_id: Option<String>,
-    /// When the rollback began: what its id did before is not the rollback's.
+    /// When the rollback began: what happened under its id before does not belong to the rollback.
     pub since: DateTime<Utc>,
 }
 
@@ -68,7 +69,7 @@ impl DeploymentItem {
         format!("deployment#{}/{}/{deployment_id}", service.account_id(), service.region())
     }
 
-    /// The item of a deployment that ECS created at `started_at`, of which nothing else is known but its change.
+    /// The item of a deployment that ECS created at `started_at`, about which nothing else is known but its change.
     #[must_use]
     pub fn new(
         service: &ServiceKey,
@@ -109,7 +110,8 @@ impl DeploymentItem {
         self.outcomes.contains(&Kind::External)
     }
 
-    /// Whether nothing is known of it but that it is a rollback: which change started the deployment whose id it took up is not noted.
+    /// Whether nothing is known about it except that it is a rollback: which change started the deployment whose id it reuses is not
+    /// noted.
     #[must_use]
     pub fn is_only_a_rollback(&self) -> bool {
         self.outcomes.is_empty() && self.undoes.as_ref().is_some_and(|undoes| self.started_at >= undoes.since)
@@ -121,7 +123,7 @@ impl DeploymentItem {
         self.undoes.as_ref().is_some_and(|undoes| created_at + ROUNDING >= undoes.since)
     }
 
-    /// Whether an outcome goes on from those that are recorded: each comes once, and behind an end comes nothing.
+    /// Whether an outcome may follow those that are recorded: each is recorded once, and nothing follows an end.
     #[must_use]
     pub fn accepts(&self, outcome: Kind) -> bool {
         if self.unread.is_some() {
@@ -134,7 +136,7 @@ impl DeploymentItem {
         }
     }
 
-    /// When to ask again of a deployment that is still open: the older it is, the later.
+    /// When to ask again about a deployment that is still open: the older it is, the later.
     #[must_use]
     pub fn next_check(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         now + ((now - self.started_at) / 4).clamp(FIRST_LOOK, LAST_LOOK)

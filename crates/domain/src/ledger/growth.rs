@@ -1,13 +1,13 @@
-//! Pure: ids and times of a ledger only grow, as far as the clocks of its writers agree.
+//! Pure: the ids and times in a ledger only increase, as far as the clocks of its writers agree.
 //!
-//! Whoever writes a record has read the head first, and then the clock; the write demands that the head is still the same. So the
-//! times at which the records of a chain were written grow, and what they say differs from that by what the clocks of their writers are
-//! off. Who begins a change has compared the clock ([`super::clock`]); the others have not: a result has to be written whatever the
-//! clock says, and the recorder's clock is compared with nothing.
+//! A writer of a record reads the head first, and then the clock; the write requires that the head is still the same. Therefore the times
+//! at which the records of a chain were written increase, and the times that the records contain differ from these by the errors of their
+//! writers' clocks. A writer that begins a change has compared its clock ([`super::clock`]); the others have not: a result has to be
+//! written whatever the clock says, and the recorder's clock is not compared with anything.
 //!
-//! The id of a change has the later of two times: that of its writing (of an `EXTERNAL`, of its event), or a millisecond
-//! after the highest id before it. So ids run ahead of clocks, but never further ahead of the latest time that stands in the ledger than a
-//! millisecond for each record. A record of a change that stands there already, an outcome or a later attempt, has its change's old id.
+//! The id of a change has the later of two times: that of its writing (for an `EXTERNAL`, that of its event), or a millisecond after the
+//! highest id before it. So ids run ahead of clocks, but they exceed the latest time in the ledger by at most a millisecond for each
+//! record. A further record of a change that is in the ledger already, an outcome or a later attempt, has the old id of that change.
 
 use std::collections::HashSet;
 
@@ -18,15 +18,14 @@ use super::clock;
 use crate::ledger::key::RecordPlace;
 use crate::text::rfc3339;
 
-/// How far the clock of a writer may be off that began a change: it was compared, and may drift a little until it is read.
+/// How far the clock of a writer that began a change may be off: it was compared, and may drift a little until it is read.
 const COMPARED: Duration = Duration::milliseconds(clock::FARTHEST.num_milliseconds() + 500);
-/// How far any other writer's clock may be off: what AWS takes for the most that an honest sender's is. A bound of good sense
-/// and not a hard one, as the SDK corrects the time in its signatures. Source:
-/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_aws-signing.html>, "a request must reach AWS within five minutes of the time
-/// stamp in the request".
+/// How far any other writer's clock may be off: by as much as AWS accepts from an honest sender. This bound is reasonable and not strict,
+/// as the SDK corrects the time in its signatures. Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_aws-signing.html>,
+/// "a request must reach AWS within five minutes of the time stamp in the request".
 const NOT_COMPARED: Duration = Duration::minutes(5);
 
-/// What of a record has to grow.
+/// The parts of a record that have to increase.
 #[derive(Debug, Clone, Copy)]
 pub struct GrowthStep {
     /// Its place in the chain.
@@ -35,7 +34,7 @@ pub struct GrowthStep {
     pub change_id: [u8; 16],
     /// Its place among the records of its change.
     pub place: RecordPlace,
-    /// When it says it was written, in milliseconds since 1970; none where that is no time.
+    /// When it was written according to itself, in milliseconds since 1970; `None` if that is not a time.
     pub at: Option<i64>,
 }
 
@@ -45,14 +44,14 @@ pub struct Growth {
     /// The highest id so far.
     highest: Option<[u8; 16]>,
     changes: HashSet<[u8; 16]>,
-    /// The latest time that a record says.
+    /// The latest time that a record contains.
     latest: i64,
-    /// Before which time nothing can have been written any more, and the record that says so.
+    /// The time before which nothing can have been written any more, and the record that shows it.
     floor: Option<(i64, GrowthStep)>,
 }
 
 impl Growth {
-    /// Takes the next record of the chain. What is wrong with it, where it does not grow.
+    /// Takes the next record of the chain. Returns what is wrong with it, if it does not increase.
     pub fn take(&mut self, step: GrowthStep) -> Option<String> {
         let Some(at) = step.at else { return Some("back-dated: its `at` is no time (RFC 3339)".to_owned()) };
         self.latest = self.latest.max(at);
@@ -89,7 +88,7 @@ impl Growth {
                 "post-dated: its change's id was made at {made}, and nothing until here after {latest}"
             ));
         }
-        // Who begins a change reads the clock once, for its id and its record.
+        // A writer that begins a change reads the clock once, for its id and its record.
         (step.place == RecordPlace::STARTED && made < at).then(|| {
             let (made, at) = (time(made), time(at));
             format!("back-dated: its change's id was made at {made}, and it began at {at}")
@@ -123,7 +122,8 @@ mod tests {
         ChangeId::new(DateTime::from_timestamp_millis(BASE + at).unwrap(), [7; 10]).to_bytes()
     }
 
-    /// The first fault of records of which each is the time of its change's id, its place, and its own time.
+    /// The first fault in records that are each given by the time of their change's id, their place, and their own
+    /// time.
     fn fault(records: &[(i64, RecordPlace, i64)]) -> Option<(u64, String)> {
         let mut growth = Growth::default();
         (1..).zip(records).find_map(|(seq, (change, place, at))| {
@@ -146,13 +146,13 @@ mod tests {
             ],
             // An attempt that came a day later, behind another change's EXTERNAL record.
             &[(0, RecordPlace::STARTED, 0), (5_000, RecordPlace::RESULT, 5_000), (0, second, 86_400_000)],
-            // Clocks of who began that are 6 s apart; the second one's id runs ahead of its clock.
+            // The clocks of writers that began a change are 6 s apart; the second one's id runs ahead of its clock.
             &[(6_000, RecordPlace::STARTED, 6_000), (6_001, RecordPlace::STARTED, 0)],
             // Two of one millisecond.
             &[(0, RecordPlace::RESULT, 0), (1, RecordPlace::RESULT, 0), (2, RecordPlace::RESULT, 0)],
             // An event of a month ago; a recorder whose clock is minutes ahead of another's.
             &[(-2_500_000_000, RecordPlace::RESULT, 300_000), (-2_499_999_999, RecordPlace::RESULT, -300_000)],
-            // A result behind a record of a recorder whose clock is ahead.
+            // A result after a record of a recorder whose clock is ahead.
             &[(0, RecordPlace::STARTED, 0), (240_000, RecordPlace::RESULT, 240_000), (0, RecordPlace::RESULT, 2_000)],
         ];
         for ledger in ledgers {
@@ -164,7 +164,8 @@ mod tests {
     fn what_was_put_behind_others_under_an_earlier_time_is_a_fault() {
         let day = 86_400_000;
         for (ledger, seq, said) in [
-            // Its time, however its id runs ahead; who began compared the clock.
+            // The time of the record is wrong, however far its id runs ahead; a writer that began a change has compared
+            // the clock.
             (
                 vec![(0, RecordPlace::STARTED, 0), (0, RecordPlace::RESULT, 1_000), (1, RecordPlace::STARTED, -7_001)],
                 3,
@@ -173,10 +174,10 @@ mod tests {
             (vec![(0, RecordPlace::STARTED, 0), (1, RecordPlace::STARTED, -7_001)], 2, "back-dated"),
             (vec![(day, RecordPlace::STARTED, day), (day, RecordPlace::RESULT, 0)], 2, "back-dated"),
             (vec![(day, RecordPlace::STARTED, day), (day + 1, RecordPlace::RESULT, 0)], 2, "back-dated"),
-            // Its id: lower, or the same millisecond.
+            // The id is wrong: it is lower, or of the same millisecond.
             (vec![(day, RecordPlace::STARTED, day), (0, RecordPlace::STARTED, day)], 2, "back-dated"),
             (vec![(day, RecordPlace::STARTED, day), (0, RecordPlace::RESULT, day)], 2, "back-dated"),
-            // Both, behind a ledger that ended long before: only where they do not fit each other.
+            // Both are wrong, after a ledger that ended long before: this is found only if they do not fit each other.
             (
                 vec![(0, RecordPlace::STARTED, 0), (day, RecordPlace::STARTED, 2 * day)],
                 2,
@@ -209,7 +210,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever writes, by whatever clock within the bounds: what the writers' own rules make is never called broken.
+        /// Whoever writes, by whatever clock within the bounds: what the writers' own rules produce is never reported as broken.
         #[test]
         fn no_correct_ledger_is_called_broken(
             writers in prop::collection::vec((0_i64..200_000, 0_u8..4, -1.0_f64..=1.0, 0_i64..2_000_000_000, any::<u8>()), 1..60),

@@ -27,23 +27,23 @@ pub struct Head {
     pub hash: String,
     /// Sort key of the last record.
     pub record: RecordKey,
-    /// The highest id of a change that stands in the ledger: ids of a service only grow.
+    /// The highest id of a change in the ledger: ids of a service only grow.
     pub highest: ChangeId,
-    /// The last change that began: that has a `STARTED` or is `UNCHANGED`.
+    /// The last change that began: one that has a `STARTED` or is `UNCHANGED`.
     pub begun: Option<ChangeId>,
     /// Who began it, where that is known.
     pub begun_by: Option<Box<Beginner>>,
-    /// ARN of the task definition that is to run, as far as the last result or outcome tells.
+    /// ARN of the task definition that is to run, as far as the last result or outcome shows.
     pub running: Option<String>,
-    /// Who may change the service, where somebody may.
+    /// The right to change the service, if somebody has it.
     pub lease: Option<Lease>,
 }
 
-/// Who began the last change that began. It tells whose turn is next ([`super::queue`]), and whether that change had it and so overtook nobody who
-/// let it go first. Heads that the version before it wrote have none.
+/// Who began the last change that began. This shows whose turn is next ([`super::queue`]), and whether that change had the turn and so
+/// did not overtake those who let it go first. Heads that were written by the version before this have none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Beginner {
-    /// Who: [`super::queue::Asker::caller`].
+    /// The caller: see [`super::queue::Asker::caller`].
     pub caller: String,
     /// Id of the key of the event that began it.
     pub key: String,
@@ -51,48 +51,48 @@ pub struct Beginner {
     pub behind: Option<ChangeId>,
 }
 
-/// The right to change one service, until it ends by itself. It is known by change and attempt, never by its time.
+/// The right to change one service, until it ends by itself. It is identified by change and attempt, never by its time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     /// The change that holds it.
     pub change_id: ChangeId,
-    /// Which try at the change.
+    /// The attempt at the change.
     pub attempt: Attempt,
     /// When it ends by itself, in whole milliseconds.
     pub until: DateTime<Utc>,
-    /// Id of its holder's idempotency key item, which gets an answer where the holder never gives one.
+    /// Id of its holder's idempotency key item, which receives an answer if the holder never gives one.
     pub key: String,
 }
 
 impl Lease {
-    /// Whether it is the lease of this try at the change.
+    /// Whether it is the lease of this attempt at the change.
     #[must_use]
     pub fn is_of(&self, change_id: &ChangeId, attempt: Attempt) -> bool {
         self.change_id == *change_id && self.attempt == attempt
     }
 
-    /// Whether it keeps others out at a time of their clock: its holder's may be behind.
+    /// Whether it keeps others out at a time of their clock, as its holder's clock may be behind.
     #[must_use]
     pub fn holds(&self, now: DateTime<Utc>) -> bool {
         self.until + LEASE_GRACE > now
     }
 
-    /// Whether it ends later than any lease does. Nobody waits that out who tries again, so it is not its caller's to mend.
+    /// Whether it ends later than any lease does. No retry waits that long, so the caller cannot repair this.
     #[must_use]
     pub fn outlasts(&self, now: DateTime<Utc>) -> bool {
-        // When a later attempt began the lease does not say: not after now.
+        // The lease does not say when a later attempt began, but that was not after now.
         let began = if self.attempt == Attempt::FIRST { self.change_id.time().min(now) } else { now };
         self.until - began > LATEST_END
     }
 
-    /// The same lease, long enough for the late effect of a call that was sent then.
+    /// The same lease, long enough for the late effect of a call that was sent at `sent_at`.
     #[must_use]
     pub fn lengthened(&self, sent_at: DateTime<Utc>) -> Self {
         Self { until: self.until.max(latest_effect(sent_at)), ..self.clone() }
     }
 }
 
-/// Until when a call that was sent then, and whose answer was lost, may still act.
+/// Until when a call that was sent at `sent_at`, and whose answer was lost, may still act.
 #[must_use]
 pub fn latest_effect(sent_at: DateTime<Utc>) -> DateTime<Utc> {
     milliseconds(sent_at + LATEST_EFFECT)
@@ -105,14 +105,15 @@ impl Head {
         format!("service#{service}")
     }
 
-    /// Whether this is what stands where `own` was written, or stood before others wrote behind it. A change and an attempt alone do not
-    /// tell: two invocations with one key may begin the same attempt at the same time, and one of them did not write it.
+    /// Whether this head is `own` as it was written, or came from it when others wrote behind it. A change and an attempt alone do not
+    /// show that: two invocations with one key may begin the same attempt at the same time, and one of them did not write it.
     #[must_use]
     pub fn follows(&self, own: &Self) -> bool {
         self.lease.is_some() && self.lease == own.lease && (self.hash == own.hash || self.seq > own.seq)
     }
 
-    /// The same head, with who began its last change where that began in it: a further attempt at a change leaves that as it is.
+    /// The same head with the beginner of its last change, if that change began with it. A further attempt at a change leaves the
+    /// beginner as it is.
     #[must_use]
     pub fn begun_by(self, caller: &str, key: &str, before: Option<&Self>) -> Self {
         let behind = before.and_then(|head| head.begun.clone());
@@ -123,15 +124,15 @@ impl Head {
         Self { begun_by: Some(Box::new(Beginner { caller, key, behind })), ..self }
     }
 
-    /// Whether the last change began so shortly before `now` that ECS may not show everywhere yet what it deployed, and the service is shown
-    /// with another task definition.
+    /// Whether the last change began so shortly before `now` that ECS may not yet show everywhere what it deployed, and the service is
+    /// shown with another task definition.
     #[must_use]
     pub fn has_just_deployed_other_than(&self, task_definition: Option<&str>, now: DateTime<Utc>) -> bool {
         let is_recent = self.begun.as_ref().is_some_and(|begun| now < begun.time() + LATEST_END);
         is_recent && self.running.as_deref().is_some_and(|running| Some(running) != task_definition)
     }
 
-    /// Whether the last change that began is that of the event with key `first`, and began directly behind `mark`.
+    /// Whether the last change that began is that of the event with key `first`, and began directly after `mark`.
     #[must_use]
     pub fn let_go_first(&self, first: &str, mark: Option<&ChangeId>) -> bool {
         self.begun_by.as_ref().is_some_and(|by| by.key == first && by.behind.as_ref() == mark)
@@ -150,7 +151,7 @@ pub fn milliseconds(at: DateTime<Utc>) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(at.timestamp_millis()).unwrap_or(at)
 }
 
-/// How long after a lease a call may act whose answer was lost: `Lease::lengthened` provides for as much.
+/// How long after a lease a call whose answer was lost may act: `Lease::lengthened` provides for as much.
 pub const LATE_EFFECT: Duration = Duration::seconds(60);
 
 #[cfg(test)]
@@ -191,7 +192,7 @@ mod tests {
             key: String::new(),
         };
         let second = Attempt::FIRST.next().unwrap();
-        // Taken for as long as there is, and lengthened for a call of its last moment.
+        // Taken for the longest time, and lengthened for a call of its last moment.
         let longest = lease(Attempt::FIRST, 125_000).lengthened(at(120_000));
         assert_eq!(longest.until, at(180_000));
         for now in [0, 100_000, 184_000] {

@@ -1,6 +1,6 @@
-//! Values that may be secret, as records hold them: a keyed hash tells equal from different, and nothing else.
+//! How records contain values that may be secret: a keyed hash shows whether two values are equal, and nothing else.
 //!
-//! Who can become the updater can read the keys, and so guess short values.
+//! Whoever can act as the updater can read the keys, and can therefore guess short values.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use crate::ids::ServiceKey;
 use crate::mask::may_be_secret;
 use crate::text::hex;
 
-/// A key of the state table. A new one may be made at any time; the old ones stay, to compare.
+/// A key in the state table. A new one may be created at any time; the old ones are kept for comparison.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HiddenKey {
     /// Its name in hashes: `1` for the first.
@@ -36,14 +36,14 @@ impl HiddenKey {
         format!("secret#{name}")
     }
 
-    /// `h{key}:` and 32 hex digits: the same value elsewhere looks different.
+    /// `h{key}:` and 32 hex digits. The same value in another service or at another path has a different hash.
     ///
     /// # Errors
     ///
     /// Where the value has no canonical JSON.
     pub fn hash(&self, service: &ServiceKey, path: &str, value: &Value) -> serde_json::Result<String> {
         let text = format!("{service}\0{path}\0{}", canonical_json::to_string(value)?);
-        // HMAC takes keys of any length: the default cannot come up.
+        // HMAC accepts keys of any length, so the default is never used.
         let mac =
             Hmac::<Sha256>::new_from_slice(&self.secret).map(|mac| mac.chain_update(text).finalize().into_bytes());
         let digest = mac.unwrap_or_default();
@@ -51,7 +51,7 @@ impl HiddenKey {
     }
 }
 
-/// Stands for a value of which nothing is told.
+/// Replaces a value about which nothing is revealed.
 const UNKNOWN: &str = "hidden";
 
 /// Whether a parameter holds something that may be secret.
@@ -64,13 +64,15 @@ pub fn holds_secrets(value: &Value) -> bool {
     }
 }
 
-/// Whether what is given for a parameter holds something that may be secret. Of a parameter that is not known here, all may be.
+/// Whether the value given for a parameter holds something that may be secret. Everything may be secret in a parameter that is not known
+/// here.
 #[must_use]
 pub fn parameter_holds_secrets(name: &str, value: &Value) -> bool {
     holds_secrets(value) || (!is_known(name) && !value.is_null())
 }
 
-/// The value of a parameter with the keyed hash of each leaf that may be secret in its place. Without a key, a word stands there, which equals nothing.
+/// The value of a parameter in which each leaf that may be secret is replaced by its keyed hash. Without a key, it is replaced by a word
+/// that matches no value.
 ///
 /// # Errors
 ///
@@ -108,7 +110,7 @@ fn hide(
     }
 }
 
-/// Whether of what may be secret in a value something stands there as [`hidden`] writes it.
+/// Whether some part of a value that may be secret has the form that [`hidden`] writes.
 #[must_use]
 pub fn is_hidden(value: &Value) -> bool {
     has_hidden(value, false)
@@ -135,7 +137,7 @@ fn is_hash(text: &str) -> bool {
     })
 }
 
-/// A value as it was before it was hidden, where each of what is hidden in it is what `is` has in the same place; else none.
+/// The value as it was before it was hidden, if each hidden leaf in it matches what `is` has in the same place; otherwise `None`.
 #[must_use]
 pub fn revealed(key: Option<&HiddenKey>, service: &ServiceKey, path: &str, was: &Value, is: &Value) -> Option<Value> {
     reveal(key, service, path, was, is, false)
@@ -173,8 +175,8 @@ fn reveal(
     }
 }
 
-/// Two values of a parameter as people are told them: of each leaf that may be secret only that it is there, and on the other side whether
-/// it is another one.
+/// Two values of a parameter as they are shown to people: each leaf that may be secret is replaced by a word. It says only that the value
+/// is there or was removed, and on the new side whether it was added or differs.
 #[must_use]
 pub fn in_words(from: &Value, to: &Value) -> (Value, Value) {
     (words(from, to, false, false), words(to, from, false, true))
@@ -200,7 +202,7 @@ fn words(value: &Value, other: &Value, is_secret: bool, is_new: bool) -> Value {
     }
 }
 
-/// The word for a value that may be secret as a whole; nothing where there is none.
+/// The word for a value that may be secret as a whole; null if there is no value.
 fn word(value: &Value, other: &Value, is_new: bool) -> Value {
     match (is_new, other) {
         _ if value.is_null() => return Value::Null,
@@ -213,7 +215,7 @@ fn word(value: &Value, other: &Value, is_new: bool) -> Value {
     .into()
 }
 
-/// Two values that may be secret as a whole, as people are told them.
+/// Two values that may be secret as a whole, as they are shown to people.
 #[must_use]
 pub fn as_words(from: &Value, to: &Value) -> (Value, Value) {
     (word(from, to, false), word(to, from, true))
@@ -267,7 +269,7 @@ mod tests {
         other["logConfiguration"]["options"]["splunk-token"] = json!("another");
         assert_eq!(back(&other), None);
         assert_eq!(back(&json!({})), None);
-        // Only where a secret may stand: elsewhere a text that looks so is a text.
+        // Only in a place that may be secret: elsewhere, a text that looks like a hash is an ordinary text.
         let named = json!({"namespace": "hidden", "discoveryName": format!("h1:{}", "0".repeat(32))});
         assert!(!is_hidden(&named));
         assert_eq!(revealed(None, &service("web"), "serviceConnectConfiguration", &named, &json!({})), Some(named));

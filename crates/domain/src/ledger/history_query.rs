@@ -1,9 +1,9 @@
-//! A query for the history function as it is on the wire, for whoever asks and for the function, which reads it.
+//! A query for the history function as it is on the wire, for its callers and for the function, which reads it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
 
-/// In which order.
+/// The order of changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
@@ -36,7 +36,7 @@ pub struct HistoryQuery {
     /// One change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub change_id: Option<String>,
-    /// The key that the event of a change had.
+    /// The idempotency key that the event of a change had.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
     /// Only changes that began then or later: a date or a time (RFC 3339).
@@ -51,16 +51,16 @@ pub struct HistoryQuery {
     /// Only changes that this requester asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requested_by: Option<String>,
-    /// Only changes for whose requester somebody vouches (`verified`), or nobody (`claimed`).
+    /// Only changes for whose requester somebody vouches (`verified`), or nobody does (`claimed`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
-    /// Whether deployments that no change started are told, too.
+    /// Whether deployments that no change started are included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external: Option<bool>,
     /// The most changes in one answer. JSON has one kind of number: `20.0` is the integer 20.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<Number>,
-    /// By the time in the change ids.
+    /// The order, by the time in the change ids.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order: Option<Order>,
     /// The `next_token` of the answer before.

@@ -1,6 +1,6 @@
-//! Pure: whether a push of an image would undo what somebody wanted. What was restored stays until somebody changes the image by hand, or
-//! a newer image is pushed under another tag; and what somebody else deployed since the last push is not undone by the same one again. A
-//! registry that sends an event again, or a tag that is pushed again, is nobody's wish.
+//! Pure: whether a push of an image would undo something that somebody did on purpose. A restored image stays until somebody changes the
+//! image by hand, or a newer image is pushed under another tag. What somebody else deployed since the last push is not undone by a
+//! repetition of that push: a registry that sends an event again, or a tag that is pushed again, does not express anybody's intention.
 
 use std::collections::BTreeSet;
 
@@ -12,46 +12,47 @@ use crate::ids::ChangeId;
 use crate::image::{ImageReference, ResolvedImages, repository_of};
 use crate::plan::restore::RestoreSource;
 
-/// How many records are looked at: a push has to be brought while its plan is fresh. A restore that lies further back holds nothing.
+/// How many records are examined: a push has to be deployed while its plan is fresh. A restore that lies further back holds nothing.
 const MAX_RECORDS: usize = 1_000;
 
-/// Whether a push would undo what somebody wanted.
+/// Whether a push would undo something that somebody did on purpose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hold {
     /// It would undo this restore.
     By(ChangeId),
-    /// It is the last push again, which this change brought, and something else was deployed since.
+    /// It repeats the last push, which this change deployed, and something else has been deployed since.
     Again(ChangeId),
     /// It would undo nothing.
     No,
 }
 
-/// Looks at the changes of a service from the newest on.
+/// Examines the changes of a service, beginning with the newest.
 #[derive(Debug)]
 pub struct Search<'a> {
     /// The image that was pushed, with its digest.
     image: &'a ImageReference,
     /// The tag under which it was pushed.
     tag: &'a str,
-    /// Who tells of pushes.
+    /// The requester of the changes that deploy pushes.
     by: Option<&'a str>,
-    /// Whether no restore keeps it away: then the last push is looked for.
+    /// Whether no restore holds it back; then the last push is searched for.
     is_free: bool,
-    /// The restore that set the images of this repository last, and what it and those right before it took away. Then the changes that
-    /// had brought that are looked for, which know its tags.
+    /// The last restore that set the images of this repository, and the images that it and the restores directly before it removed. Then
+    /// the changes that had deployed those images are searched for, as they record the tags.
     restore: Option<(ChangeId, BTreeSet<String>)>,
-    /// How many records were looked at.
+    /// How many records were examined.
     seen: usize,
 }
 
 impl<'a> Search<'a> {
-    /// A search for what keeps `image` from a service, pushed under `tag` as `by` tells.
+    /// A search for what holds `image` back from a service. It was pushed under `tag`, and `by` is the requester of the
+    /// changes that deploy pushes.
     #[must_use]
     pub fn new(image: &'a ImageReference, tag: &'a str, by: Option<&'a str>) -> Self {
         Self { image, tag, by, is_free: false, restore: None, seen: 0 }
     }
 
-    /// Looks at the records of one more change, older than those before. Gives the answer once it is known.
+    /// Examines the records of one more change, which is older than those before. Returns the answer once it is known.
     pub fn look(&mut self, records: &[RawRecord]) -> Option<Hold> {
         self.seen += records.len();
         let answer = if self.is_free {
@@ -72,8 +73,8 @@ impl<'a> Search<'a> {
         (self.seen >= MAX_RECORDS).then_some(Hold::No)
     }
 
-    /// The answer, where this change is the last push of the repository that the service got, or had already: another one has its turn. Of
-    /// one that failed, or that ECS took back, nothing is left that somebody could have replaced.
+    /// The answer, if this change is the last push of the repository that the service received or already had: another push may be
+    /// deployed. A push that failed, or that ECS rolled back, left nothing that somebody could have replaced.
     fn last_push(&self, records: &[RawRecord]) -> Option<Hold> {
         let by = self.by?;
         if kinds(records).any(|kind| UNDONE_BY_ECS.contains(&kind))
@@ -92,11 +93,11 @@ impl<'a> Search<'a> {
         Some(change_id.filter(|_| is_same).map_or(Hold::No, Hold::Again))
     }
 
-    /// The answer, where a change that set images of the repository gives it.
+    /// The answer, if this change, which set images of the repository, determines it.
     fn judge(&mut self, change: Images) -> Option<Hold> {
         let (by, taken) = match (self.restore.take(), change.restore) {
             (None, None) => return Some(Hold::No),
-            // Of restores in a row the newest one is named, and what each of them took back stays away.
+            // Of several restores in a row the newest one is named, and what each of them removed stays away.
             (restore, Some(restored)) => {
                 let (by, mut taken) = restore.unwrap_or((restored, BTreeSet::new()));
                 taken.extend(change.before.difference(&change.after).cloned());
@@ -105,7 +106,7 @@ impl<'a> Search<'a> {
                 }
                 (by, taken)
             }
-            // What brought an image that was taken back knows its tag.
+            // The change that deployed a removed image records its tag.
             (Some((by, mut taken)), None) => {
                 let brought: BTreeSet<_> = change.after.difference(&change.before).collect();
                 let is_its = |pinned: &String| brought.contains(pinned) && taken.contains(pinned);
@@ -116,7 +117,7 @@ impl<'a> Search<'a> {
                 (by, taken)
             }
         };
-        // Nothing is left that could come again.
+        // No removed image is left that could be pushed again.
         if taken.is_empty() {
             return Some(Hold::No);
         }
@@ -135,7 +136,7 @@ impl<'a> Search<'a> {
 
 /// What one change did to the images of a repository.
 struct Images {
-    /// The change, where it is a restore.
+    /// The id of the change, if it is a restore.
     restore: Option<ChangeId>,
     before: BTreeSet<String>,
     after: BTreeSet<String>,
@@ -143,12 +144,13 @@ struct Images {
 }
 
 impl Images {
-    /// `None` where they stayed as they were, or ECS put them back.
+    /// `None` if the images stayed as they were, or ECS rolled them back.
     fn read(records: &[RawRecord], repository: &str) -> Option<Self> {
         if kinds(records).any(|kind| UNDONE_BY_ECS.contains(&kind)) {
             return None;
         }
-        // Of several attempts, from before the first to end to behind the last one: one of them may have failed before it touched anything.
+        // With several attempts, compare the state before the first with the state after the last: one of them may have failed before it
+        // changed anything.
         let seq = |record: &&RawRecord| record.get("seq").and_then(Value::as_u64);
         let mut records_by_seq: Vec<&RawRecord> = records.iter().collect();
         records_by_seq.sort_by_key(seq);
@@ -168,7 +170,7 @@ impl Images {
     }
 }
 
-/// The images that a change was asked for, each with what it was pinned to.
+/// The images that a change was asked for, each with the reference to which it was pinned.
 fn pins(records: &[RawRecord]) -> Vec<(String, String)> {
     let pins = records.iter().find_map(|record| text(record, "resolved_images"));
     let pins: ResolvedImages = pins.and_then(|pins| serde_json::from_str(pins).ok()).unwrap_or_default();
@@ -198,7 +200,7 @@ mod tests {
         .to_string()
     }
 
-    /// A change of the image, with what its records say besides.
+    /// A change of the image, with further members of its records.
     fn change(n: i64, from: &str, to: &str, kinds: &[&str], more: &Value) -> Vec<RawRecord> {
         let record = |(seq, kind): (usize, &&str)| {
             let mut record = json!({"change_id": id(n), "seq": seq, "kind": kind});
@@ -209,7 +211,7 @@ mod tests {
             }
             record.as_object().unwrap().clone()
         };
-        // As they are read: from the newest on.
+        // In the order in which they are read: the newest comes first.
         kinds.iter().enumerate().map(record).rev().collect()
     }
 
@@ -230,7 +232,7 @@ mod tests {
 
     const APPLIED: [&str; 2] = ["STARTED", "APPLIED"];
 
-    /// What keeps a push from the service; the changes from the newest on.
+    /// The restore that holds a push back; `changes` begin with the newest.
     fn kept(changes: &[Vec<RawRecord>], pushed: u32, tag: &str) -> Option<ChangeId> {
         let image = ImageReference::parse(&image(pushed)).unwrap();
         match held(changes, &image, tag, Some("ecr-push")) {
@@ -258,7 +260,7 @@ mod tests {
         assert_eq!(of(&changes, 2, "release-2"), Hold::No, "under another tag it is a wish of its own");
         assert_eq!(of(&changes, 3, "stable"), Hold::No, "another image");
         assert_eq!(of(&changes, 1, "stable"), Hold::No, "an image from before: the tag went back");
-        // A hotfix that pins its image, too, is no push.
+        // A hotfix that also pins its image is not a push.
         let pins = json!({format!("{REPOSITORY}:stable"): image(2)}).to_string();
         let pinned = |by: &str, to: u32, kinds: &[&str]| {
             change(4, &image(1), &image(to), kinds, &json!({"requested_by": by, "resolved_images": pins}))
@@ -266,7 +268,8 @@ mod tests {
         assert_eq!(of(&[hotfix(), pinned("ann", 2, &APPLIED)], 2, "stable"), Hold::No);
         let push = ImageReference::parse(&image(2)).unwrap();
         assert_eq!(held(&[hotfix(), pinned("ann", 2, &APPLIED)], &push, "stable", None), Hold::No);
-        // What the service had already when it was pushed was brought; what failed, or ECS took back, was not.
+        // A push of what the service already had counts as deployed; one that failed, or that ECS rolled back, does
+        // not.
         assert_eq!(of(&[hotfix(), pinned("ecr-push", 1, &["UNCHANGED"])], 2, "stable"), Hold::Again(id(4)));
         for kinds in [
             &["STARTED", "FAILED"][..],
@@ -278,7 +281,7 @@ mod tests {
             let behind = [hotfix(), pinned("ecr-push", 2, kinds), pushed(2, 1, 2, "stable")];
             assert_eq!(of(&behind, 2, "stable"), Hold::Again(id(2)), "{kinds:?}");
         }
-        // Of another repository.
+        // A push to another repository.
         let other = ImageReference::parse(&image(2).replace("app", "other")).unwrap();
         assert_eq!(held(&changes, &other, "stable", Some("ecr-push")), Hold::No);
     }
@@ -299,7 +302,7 @@ mod tests {
             change(9, &image(1), &image(1), &APPLIED, &json!({})),
             change(8, &image(1), &image(1), &["UNCHANGED"], &json!({})),
             change(7, &image(1), &image(1), &["STARTED", "FAILED"], &json!({})),
-            // ECS put back what it had brought.
+            // ECS rolled this change back.
             change(6, &image(1), &image(5), &["STARTED", "APPLIED", "ROLLED_BACK"], &json!({})),
             restored(3, 2, 1, &APPLIED),
             change(4, &image(2), &image(2), &APPLIED, &json!({})),
@@ -309,7 +312,7 @@ mod tests {
         for (kinds, kept_by) in [
             (&["STARTED", "APPLIED"][..], None),
             (&["STARTED", "FAILED", "STARTED", "APPLIED"], None),
-            // Its record does not say which image it brought.
+            // Its record does not say which image it deployed.
             (&["EXTERNAL"], Some(id(3))),
         ] {
             let mut later = vec![change(10, &image(1), &image(6), kinds, &json!({}))];

@@ -1,5 +1,5 @@
-//! Idempotency keys: what an event of this key became, so that the same event again gives the same answer, goes on with its
-//! change, or learns that another change came after it.
+//! Idempotency keys: what became of the event of a key, so that the same event sent again receives the same answer, continues its change,
+//! or learns that another change came after it.
 
 use chrono::{DateTime, Duration, Utc};
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use crate::ledger::key::Attempt;
 use crate::response::Response;
 use crate::text::hex;
 
-/// How long a key counts after its last write: a Step Functions redrive may come after 14 days.
+/// How long a key is valid after its last write: a Step Functions redrive may come after 14 days.
 const KEY_LIFETIME: Duration = Duration::days(15);
 /// Longest answer kept, in bytes: an item holds 400 KB.
 const MAX_ANSWER: usize = 380 * 1024;
@@ -25,18 +25,18 @@ pub struct KeyItem {
     pub event_hash: String,
     /// What became of it.
     pub stage: Stage,
-    /// When it no longer counts, in seconds since 1970.
+    /// When it is no longer valid, in seconds since 1970.
     pub expires_at: i64,
 }
 
 /// What became of a key's event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stage {
-    /// It came, and failed before a change began.
+    /// The event was received, and failed before a change began.
     Seen {
         /// The last change of the service that had begun by then.
         mark: Option<ChangeId>,
-        /// Id of the key of the event that had the next turn then, where another did: its change may begin before this one's.
+        /// Id of the key of the event that had the next turn then, if that was another one: its change may begin before this one's.
         first: Option<String>,
     },
     /// Its change began.
@@ -50,22 +50,24 @@ pub struct Progress {
     pub change_id: ChangeId,
     /// The last attempt that began.
     pub attempt: Attempt,
-    /// Whether a call of one of its attempts may have changed something. It may, as long as an attempt has no result.
+    /// Whether a call of one of its attempts may have changed something. This is so as long as an attempt has no
+    /// result.
     pub acted: bool,
     /// The answer, once it is final: JSON of [`StoredAnswer`].
     pub answer: Option<String>,
-    /// Until when, at the latest, an invocation follows the change's deployment: one at a time does.
+    /// Until when, at the latest, an invocation follows the change's deployment: only one does so at a time.
     pub waiter_until: Option<DateTime<Utc>>,
 }
 
-/// Who invoked the updater by this alias, as idempotency keys know callers.
+/// The caller that invoked the updater by this alias, in the form that idempotency keys use.
 #[must_use]
 pub fn caller(alias: &str) -> String {
     format!("alias:{alias}")
 }
 
 impl KeyItem {
-    /// Id of a key's item: hash of caller, key and service key, with a character between that callers and service keys cannot hold.
+    /// Id of a key's item: the hash of caller, key and service key, separated by a character that callers and service keys cannot
+    /// contain.
     #[must_use]
     pub fn id(caller: &str, idempotency_key: &str, service: &ServiceKey) -> String {
         format!("key#{}", hex(&Sha256::digest(format!("{caller}\0{idempotency_key}\0{service}"))))
@@ -77,7 +79,7 @@ impl KeyItem {
         Self::at(id, event_hash, Stage::Seen { mark, first: None }, now)
     }
 
-    /// The same key, of an event that came while that of another key had the next turn.
+    /// The same key, for an event that came while the event of another key had the next turn.
     #[must_use]
     pub fn letting_go_first(mut self, key: Option<&str>) -> Self {
         if let Stage::Seen { first, .. } = &mut self.stage {
@@ -86,7 +88,7 @@ impl KeyItem {
         self
     }
 
-    /// The key of a change of which an attempt begins.
+    /// The key of a change when an attempt at it begins.
     #[must_use]
     pub fn begun(id: &str, event_hash: &str, change_id: ChangeId, attempt: Attempt, now: DateTime<Utc>) -> Self {
         Self::at(
@@ -124,7 +126,7 @@ impl KeyItem {
         Ok(self.with(now, |progress| progress.answer = Some(text)))
     }
 
-    /// The key of a change whose deployment is followed until then by the invocation that writes this.
+    /// The key of a change whose deployment the invocation that writes this follows until the given time.
     #[must_use]
     pub fn waited_for(mut self, until: Option<DateTime<Utc>>) -> Self {
         if let Stage::Begun(progress) = &mut self.stage {
@@ -133,13 +135,14 @@ impl KeyItem {
         self
     }
 
-    /// Until when somebody follows the change's deployment, where somebody does `now`. Who died meanwhile counts until then, and no longer.
+    /// Until when an invocation follows the change's deployment, if one does so `now`. An invocation that has died in the meantime counts
+    /// until then, and no longer.
     #[must_use]
     pub fn waiter(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.progress()?.waiter_until.filter(|until| *until > now)
     }
 
-    /// The key of a change whose attempt failed and may be tried again. `acted`: whether any attempt may have changed something.
+    /// The key of a change whose attempt failed and may be retried. `acted` says whether any attempt may have changed something.
     #[must_use]
     pub fn failed(&self, acted: bool, now: DateTime<Utc>) -> Self {
         self.with(now, |progress| progress.acted = acted)
@@ -153,21 +156,21 @@ impl KeyItem {
         key
     }
 
-    /// Whether it still counts. The table's own expiry comes up to days later.
+    /// Whether it is still valid. The table's own expiry comes up to days later.
     #[must_use]
     pub fn counts(&self, now: DateTime<Utc>) -> bool {
         self.expires_at > now.timestamp()
     }
 }
 
-/// What a key answers.
+/// The final answer of a key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StoredAnswer {
-    /// The change went well.
+    /// The change succeeded.
     Response(Box<Response>),
-    /// It did not, for good.
+    /// The change failed for good.
     Failure(Failure),
-    /// It ended, and its answer was too long to keep: the history has it.
+    /// The change ended, and its answer was too long to keep: the history has it.
     TooLong,
 }

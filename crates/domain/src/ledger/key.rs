@@ -5,23 +5,23 @@ use std::fmt;
 use crate::ids::{ChangeId, serde_as_text};
 use crate::text::shown_text;
 
-/// Which try at a change it is, from 1.
+/// The number of an attempt at a change, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Attempt(u8);
 
 impl Attempt {
-    /// The one that begins the change.
+    /// The attempt that begins the change.
     pub const FIRST: Self = Self(1);
-    /// The last one: its failure is final.
+    /// The last attempt: its failure is final.
     pub const LAST: Self = Self(20);
 
-    /// The attempt of this number, where a change may have so many.
+    /// The attempt with this number, if a change may have that many.
     #[must_use]
     pub fn new(number: u8) -> Option<Self> {
         (Self::FIRST.0..=Self::LAST.0).contains(&number).then_some(Self(number))
     }
 
-    /// The next one, where there may be one.
+    /// The next attempt, if there may be one.
     #[must_use]
     pub fn next(self) -> Option<Self> {
         Self::new(self.0 + 1)
@@ -57,24 +57,24 @@ impl fmt::Display for Attempt {
     }
 }
 
-/// Where a record stands among those of its change.
+/// The place of a record among those of its change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RecordPlace {
     /// `#0` and `#0-02` to `#0-20`: `STARTED` of an attempt.
     Started(Attempt),
-    /// `#1` and `#1-02` to `#1-20`: the result of an attempt; of what has no `STARTED`, its only record.
+    /// `#1` and `#1-02` to `#1-20`: the result of an attempt, or the only record where there is no `STARTED`.
     Result(Attempt),
     /// `#2` to `#9`: outcomes, and results whose place `ABANDONED` has taken.
     Later(u8),
 }
 
 impl RecordPlace {
-    /// Of the attempt that begins a change.
+    /// The place of the `STARTED` of the attempt that begins a change.
     pub const STARTED: Self = Self::Started(Attempt::FIRST);
-    /// Of the attempt that begins a change, and of what has no `STARTED`.
+    /// The place of the result of the attempt that begins a change, and of the only record where there is no `STARTED`.
     pub const RESULT: Self = Self::Result(Attempt::FIRST);
 
-    /// The places behind the results, in their order.
+    /// The places after the results, in their order.
     pub fn later() -> impl Iterator<Item = Self> {
         (2..=9).map(Self::Later)
     }
@@ -120,7 +120,7 @@ impl fmt::Display for RecordPlace {
 pub struct RecordKey {
     /// The change.
     pub change_id: ChangeId,
-    /// Where among the records of the change.
+    /// Its place among the records of the change.
     pub place: RecordPlace,
     /// Which pointer of the record it is; none for the record itself.
     pub pointer: Option<u16>,
@@ -137,7 +137,7 @@ impl RecordKey {
     ///
     /// # Errors
     ///
-    /// A sentence, where it is none.
+    /// A sentence that says so, if the text is not the key of a record.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut parts = text.split('#');
         let mut key = || {
@@ -156,7 +156,8 @@ serde_as_text!(RecordKey);
 impl Ord for RecordKey {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         let digits = |key: &Self| key.pointer.map(|pointer| pointer.to_string());
-        // `#` comes before `-`, and both before every digit: a record before its pointers, and these before the next attempt's.
+        // `#` sorts before `-`, and both sort before every digit: a record comes before its pointers, and these come before the records
+        // of the next attempt.
         self.change_id
             .cmp(&other.change_id)
             .then_with(|| self.place.cmp(&other.place))

@@ -1,18 +1,18 @@
-//! What a record of the history says.
+//! The kinds of records in the history.
 
 #![expect(missing_docs, reason = "the constant function that strum writes has none")]
 
 use serde::{Deserialize, Serialize};
 use strum::{EnumString, IntoStaticStr, VariantArray};
 
-/// What a record says.
+/// The kind of a record: what it says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, EnumString, IntoStaticStr, VariantArray)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[strum(serialize_all = "SCREAMING_SNAKE_CASE", const_into_str)]
 pub enum Kind {
-    /// A change was about to begin: nothing was touched before this stood in the table.
+    /// A change was about to begin: nothing was changed before this record was in the table.
     Started,
-    /// AWS took the change.
+    /// AWS accepted the change.
     Applied,
     /// Nothing differed.
     Unchanged,
@@ -22,22 +22,22 @@ pub enum Kind {
     Abandoned,
     /// The service is steady with the deployment that the change started.
     Completed,
-    /// The circuit breaker or an alarm gave it up. A rollback may follow.
+    /// The circuit breaker or an alarm made the deployment fail. A rollback may follow.
     DeploymentFailed,
-    /// ECS went back to what ran before.
+    /// ECS rolled back to what ran before.
     RolledBack,
-    /// ECS tried to go back, and could not.
+    /// ECS tried to roll back and failed.
     RollbackFailed,
-    /// Somebody stopped it.
+    /// Somebody stopped the deployment.
     Stopped,
-    /// Another deployment took over before it had ended.
+    /// Another deployment replaced it before it had ended.
     Superseded,
     /// A deployment that no change started.
     External,
 }
 
 impl Kind {
-    /// The kind as it stands in records.
+    /// The kind as it is written in records.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         self.into_str()

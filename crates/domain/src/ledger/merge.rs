@@ -1,4 +1,4 @@
-//! Pure: several sorted streams of items merged into changes, each with all that the streams hold of it.
+//! Pure: merges several sorted streams of items into changes, each with everything that the streams hold of it.
 
 use std::collections::VecDeque;
 
@@ -16,7 +16,7 @@ pub struct KeyedItem {
     pub item: RawRecord,
 }
 
-/// What comes next.
+/// The next step of a merge.
 #[derive(Debug, PartialEq)]
 pub enum MergeStep {
     /// All items under one change id. Two services share an id only where the kernel gave no random bytes.
@@ -50,7 +50,7 @@ impl Stream {
         self.items.front().map(|item| &item.key.change_id)
     }
 
-    /// Whether nothing more of `id` can come.
+    /// Whether no further item of `id` can come.
     fn is_past(&self, id: &ChangeId) -> bool {
         self.has_ended || self.items.back().is_some_and(|last| last.key.change_id != *id)
     }
@@ -125,8 +125,8 @@ mod tests {
     }
 
     proptest! {
-            /// However the items lie and however few are read at once: every change once, whole, in order, and nothing is
-            /// read that is not needed to know it.
+            /// However the items are distributed and however few are read at once, every change comes once, complete and in order, and
+            /// nothing is read that is not needed to know it.
             #[test]
             fn changes_come_once_and_whole(
                 changes in prop::collection::btree_map(0_i64..200, (0_usize..8, 1_u8..5), 0..40),

@@ -1,23 +1,23 @@
-//! Pure: the ledger of a service, what it holds, who may write to it next, and how it is read.
+//! Pure: the ledger of a service: what it contains, who may write to it next, and how it is read.
 //!
 //! * [`record`]: the immutable records, chained by hash.
-//! * [`kind`]: what a record says.
-//! * [`head`]: where a ledger ends, what began last, and the lease.
-//! * [`idempotency`]: what became of an event, by its key.
-//! * [`admission`]: what an event may do, given head and key.
-//! * [`started`]: what records say of deployments that are not noted.
-//! * [`budget`]: which deployments that no change started get a record of their own at once.
+//! * [`kind`]: the kinds of records.
+//! * [`head`]: where a ledger ends, which change began last, and the lease.
+//! * [`idempotency`]: what became of an event, by its idempotency key.
+//! * [`admission`]: what an event may do, given the head and the key.
+//! * [`started`]: what records say about deployments that are not noted.
+//! * [`budget`]: which of the deployments that no change started are recorded individually at once.
 //! * [`clock`]: whether a clock may be trusted with leases.
 //! * [`deployment`]: which change started a deployment, and what is recorded of its end.
-//! * [`growth`]: whether ids and times of a ledger grow.
+//! * [`growth`]: whether the ids and times in a ledger increase.
 //! * [`hidden`]: values that may be secret, as records hold them.
 //! * [`hold`]: whether a push would undo a restore.
 //! * [`deployment_event`]: what an event about a deployment means for the ledger.
-//! * [`queue`]: who was refused before, and has the next turn.
+//! * [`queue`]: which callers were refused before, and who has the next turn.
 //! * [`rate`]: how many events one caller sends.
-//! * [`query`]: what is asked of the history, which parts of the table answer it, and the tokens between pages.
-//! * [`merge`]: what several parts of the table hold, in one order.
-//! * [`change`]: the records of a change to what became of it.
+//! * [`query`]: a query of the history, the parts of the table that answer it, and the tokens between pages.
+//! * [`merge`]: merges the contents of several parts of the table into one order.
+//! * [`change`]: folds the records of a change into what became of it.
 //! * [`previous`]: which change `restore: previous` means.
 //! * [`verify`]: whether a ledger is as it was written.
 //! * [`write`](mod@write): what one transaction writes, and why it may fail.

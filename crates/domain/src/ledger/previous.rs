@@ -1,4 +1,4 @@
-//! Pure: which change `restore: previous` means. Two people who press the same button undo one thing once.
+//! Pure: which change `restore: previous` means. If two people press the same button, one change is undone, once.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::plan::restore::RestoreSource;
 pub enum Previous {
     /// This change is to be undone.
     Change(ChangeId),
-    /// It was undone already.
+    /// The change was undone already.
     Undone {
         /// The change.
         change_id: ChangeId,
@@ -24,20 +24,21 @@ pub enum Previous {
     },
 }
 
-/// How restores end that leave their change in force: without having put anything back for good.
+/// The outcomes of restores that leave their change in force, as they have put nothing back for good.
 pub(super) const UNDONE_BY_ECS: [&str; 4] = ["DEPLOYMENT_FAILED", "ROLLED_BACK", "ROLLBACK_FAILED", "STOPPED"];
 
-/// Looks at the changes of a service from the newest on.
+/// Examines the changes of a service, beginning with the newest.
 #[derive(Debug, Default)]
 pub struct Search {
-    /// Changes that a restore undid which is itself in force, with that restore.
+    /// Changes that were undone by a restore which is itself in force, with that restore.
     undone: BTreeMap<ChangeId, ChangeId>,
-    /// The newest change that left something, where it is undone; then the one before it is looked for.
+    /// The newest change that left something and the restore that undid it, if it is undone; then the change before it
+    /// is searched for.
     found: Option<(ChangeId, ChangeId)>,
 }
 
 impl Search {
-    /// Looks at the records of one more change, older than those before. Gives the answer once it is known.
+    /// Examines the records of one more change, which is older than those before. Returns the answer once it is known.
     pub fn look(&mut self, records: &[RawRecord]) -> Option<Previous> {
         let change = Undoable::read(records)?;
         if let Some((change_id, by)) = &self.found {
@@ -147,7 +148,7 @@ mod tests {
         kinds.iter().enumerate().map(record).collect()
     }
 
-    /// From the newest on.
+    /// Searches `changes`, which begin with the newest.
     fn previous(changes: &[Vec<RawRecord>]) -> Option<Previous> {
         let mut search = Search::default();
         changes.iter().find_map(|records| search.look(records)).or_else(|| search.end())
@@ -179,7 +180,7 @@ mod tests {
         let undone = |before| Previous::Undone { change_id: id(4), by: id(5), before };
         assert_eq!(previous(&changes), Some(undone(Some(id(3)))));
         assert_eq!(previous(&changes[..2]), Some(undone(None)));
-        // Whatever came after the restore is what is meant.
+        // If a change came after the restore, that change is meant.
         let mut later = vec![change(6, None, "b", "d", &APPLIED)];
         later.extend(changes);
         assert_eq!(previous(&later), Some(Previous::Change(id(6))));

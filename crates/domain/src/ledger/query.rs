@@ -1,4 +1,4 @@
-//! Pure: what is asked of the history, which parts of the table answer it, and the tokens between pages.
+//! Pure: a query of the history, the parts of the table that answer it, and the tokens between pages.
 
 use std::sync::OnceLock;
 
@@ -20,7 +20,7 @@ use crate::text::shown_text;
 
 /// How many changes a page has where the query does not say.
 const DEFAULT_LIMIT: usize = 20;
-/// The most days that one query of the whole organization spans: each costs eight reads, even an empty one.
+/// The most days that one query of the whole organization may span: each day costs eight reads, even an empty one.
 const MAX_SPAN: Duration = Duration::days(31);
 /// How far clocks may be apart: "until now" includes what another clock dates a little later.
 const CLOCK_SKEW: Duration = Duration::minutes(1);
@@ -33,8 +33,8 @@ const NEEDED: &str = "one of {\"account_id\", \"region\", \"ecs_cluster_name\", 
                       {\"image\"}, {\"change_id\"}, or none of these (the whole organization); for \"verify\": true and \
                       \"idempotency_key\" the first";
 
-/// What a text looks like, in words, by the definition of the schema that has the pattern. A test holds the two
-/// together.
+/// What a text has to look like, in words, by the definition of the schema that has the pattern. A test checks that the
+/// two agree.
 const EXPECTATIONS: &[(&str, &str)] = &[
     ("account_id", AccountId::EXPECTED),
     ("region", Region::EXPECTED),
@@ -53,7 +53,7 @@ pub static FORMAT: EventFormat = EventFormat {
     validator: OnceLock::new(),
 };
 
-/// What is asked of the history function.
+/// A request to the history function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HistoryRequest {
     /// A page of changes.
@@ -64,7 +64,7 @@ pub enum HistoryRequest {
     Verify(ServiceKey),
 }
 
-/// Whose changes.
+/// Whose changes are asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
     /// Those of one service.
@@ -91,24 +91,24 @@ pub struct Window {
 pub enum PageCursor {
     /// This change is the last one that was read.
     Change(ChangeId),
-    /// Everything on this side of a time (in milliseconds since 1970) was read.
+    /// Everything up to a time (in milliseconds since 1970), in the order of the query, was read.
     Time(i64),
 }
 
-/// A query for changes, checked.
+/// A query for changes that has been validated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
-    /// Whose changes.
+    /// Whose changes are asked for.
     pub scope: Scope,
-    /// Of which time.
+    /// The times of the changes.
     pub window: Window,
     /// Only those with this status.
     pub status: Option<String>,
     /// Only those that this requester asked for.
     pub requested_by: Option<String>,
-    /// Only those for whose requester somebody vouches, or nobody.
+    /// Only those for whose requester somebody vouches, or only those for whom nobody does.
     pub identity: Option<Identity>,
-    /// Whether those that did not come through this door are told, too.
+    /// Whether deployments that no change started are included.
     pub external: bool,
     /// The most changes in a page.
     pub limit: usize,
@@ -125,11 +125,11 @@ pub struct Query {
 pub struct Page {
     /// The changes, in the order asked for.
     pub changes: Vec<Change>,
-    /// Gets the next page; null where nothing is left. A page may be short, or empty, and still have one.
+    /// The token for the next page; null if nothing is left. A page may be short or empty, and still have one.
     pub next_token: Option<String>,
 }
 
-/// Which keys of the history table.
+/// The keys by which the history table is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Index {
     /// The table's own: `service`, `record`.
@@ -143,7 +143,7 @@ pub enum Index {
 }
 
 impl Index {
-    /// Its name; the table's own keys have none.
+    /// The name of the index; the table's own keys have none.
     #[must_use]
     pub fn name(self) -> Option<&'static str> {
         match self {
@@ -166,16 +166,17 @@ impl Index {
     }
 }
 
-/// Parts of the table that are read together. No sort key equals a bound, so both count as in- or exclusive.
+/// Parts of the table that are read together. No sort key equals a bound, so it makes no difference whether the bounds
+/// are inclusive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRange {
-    /// By which keys.
+    /// The keys by which they are read.
     pub index: Index,
     /// The partitions.
     pub partitions: Vec<String>,
-    /// Below every sort key that is wanted.
+    /// A text below every sort key that is wanted.
     pub low: String,
-    /// Above every sort key that is wanted.
+    /// A text above every sort key that is wanted.
     pub high: String,
     /// Where the next section begins; none after the last one.
     pub end: Option<PageCursor>,
@@ -199,7 +200,7 @@ pub struct KeyRange {
 /// [`crate::error::Code::JsonValidation`] with every fault of the query and its place.
 pub fn parse(event: &[u8], now: DateTime<Utc>) -> Result<HistoryRequest, Failure> {
     let event = FORMAT.check(event)?;
-    // The schema has seen to all of this. Should it and the types ever differ, these are the errors to see.
+    // The schema has checked all of this. Should the schema and the types ever differ, these are the resulting errors.
     let fields = HistoryQuery::deserialize(&event).map_err(|error| FORMAT.refuse(&[format!("(event): {error}")]))?;
     let scope = scope(&fields).map_err(|fault| FORMAT.refuse(&[fault]))?;
     match (scope, &fields.idempotency_key) {
@@ -252,7 +253,7 @@ fn query(fields: HistoryQuery, scope: Scope, now: DateTime<Utc>) -> Result<Query
     }
     let binding = binding(&fields, &scope, given).map_err(|error| vec![format!("(event): {error}")])?;
     let (window, position) = if let Some(token) = &fields.next_token {
-        // The token has the window of the first page: what "now" was then stays.
+        // The token contains the window of the first page: "now" stays what it was then.
         decode(token, binding, &scope).map_err(|fault| vec![format!("/next_token: {fault}")])?
     } else {
         let window = window(given, &scope, now).map_err(|fault| vec![fault])?;
@@ -273,7 +274,8 @@ fn query(fields: HistoryQuery, scope: Scope, now: DateTime<Utc>) -> Result<Query
     let limit = fields.limit.as_ref().and_then(Number::as_f64).map_or(DEFAULT_LIMIT, |limit| limit as usize);
     let HistoryQuery { status, requested_by, identity, external, order, .. } = fields;
     let (identity, order) = (identity.as_deref().map(Identity::of), order.unwrap_or_default());
-    // Of the whole organization the door's own changes are what is mostly asked for, and anybody who deploys makes the others.
+    // For the whole organization, callers mostly ask for the changes that came through the updater, and anybody who deploys creates the
+    // others.
     let is_asked_for = scope != Scope::Organization || status.as_deref() == Some(EXTERNAL);
     let external = external.unwrap_or(is_asked_for);
     Ok(Query { scope, window, status, requested_by, identity, external, limit, order, position, binding })
@@ -321,13 +323,13 @@ impl Query {
             && (self.external || change.status != EXTERNAL)
     }
 
-    /// Whether it asks for some of the changes only, so that many may be read for few.
+    /// Whether it asks for some of the changes only, so that many may have to be read to find a few.
     #[must_use]
     pub fn has_filter(&self) -> bool {
         self.status.is_some() || self.requested_by.is_some() || self.identity.is_some()
     }
 
-    /// What is to be read from `position` on; none where nothing is left.
+    /// What is to be read from `position` on; `None` if nothing is left.
     #[must_use]
     pub fn section(&self, position: &PageCursor) -> Option<KeyRange> {
         let (low, high) = self.bounds(position);
@@ -404,8 +406,8 @@ impl Query {
 
 const TOKEN_VERSION: u8 = 1;
 
-/// The window and position of a token of the query that has this binding. A token is no secret: its check catches
-/// accidents, and who computes it anew gets a page that a query could have asked for.
+/// The window and position of a token of the query that has this binding. A token is not secret: its check catches
+/// accidents, and whoever computes a token gets only a page that a query could have asked for.
 fn decode(token: &str, binding: [u8; 8], scope: &Scope) -> Result<(Window, PageCursor), &'static str> {
     const MADE_UP: &str = "it is no token of an answer: made up, or cut off";
     let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| MADE_UP)?;
@@ -459,7 +461,8 @@ fn binding(
         json!(fields.requested_by),
         json!(fields.order.unwrap_or_default()),
     ];
-    // A filter that came later stands in the binding only where it is used: a token from before it still fits.
+    // A filter that was added later is part of the binding only if it is used, so that a token from before it still
+    // fits.
     query.extend(fields.identity.as_ref().map(|identity| json!({"identity": identity})));
     query.extend(fields.external.map(|external| json!({"external": external})));
     Ok(short_hash(&serde_json::to_vec(&query)?))
@@ -469,12 +472,12 @@ fn short_hash(bytes: &[u8]) -> [u8; 8] {
     Sha256::digest(bytes).first_chunk().copied().unwrap_or_default()
 }
 
-/// What every sort key of a time or later comes after, and no earlier one.
+/// A text that sorts before every sort key of a time or later, and after every earlier one.
 fn at(milliseconds: i64) -> String {
     format!("{:08x}-{:04x}", milliseconds >> 16, milliseconds & 0xffff)
 }
 
-/// What comes after every sort key of a change, and before those of the next one: `$` follows `#`.
+/// A text that sorts after every sort key of a change, and before those of the next one: `$` follows `#`.
 fn after(id: &ChangeId) -> String {
     format!("{id}$")
 }
@@ -487,7 +490,7 @@ fn day_text(milliseconds: i64) -> String {
     DateTime::from_timestamp_millis(milliseconds).unwrap_or_default().format("%Y-%m-%d").to_string()
 }
 
-/// What comes below and above every sort key of one change.
+/// Texts below and above every sort key of one change.
 #[must_use]
 pub fn keys_of(id: &ChangeId) -> (String, String) {
     (id.to_string(), after(id))

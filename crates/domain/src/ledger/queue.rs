@@ -1,8 +1,9 @@
-//! Who was refused because another's change held the service, in the order in which they came: the first of them has the next turn.
+//! The callers that were refused because another caller's change held the service, in the order in which they came: the first of them has
+//! the next turn.
 //!
-//! Nobody is ever let in by this, only kept out for a while: the lease alone says who may change a service. A turn ends by itself, soon
-//! after its caller was refused last. Nor is it cleared by anybody: what began since, and by whom, stands in the head and tells who had
-//! his turn already.
+//! The queue never admits anybody, it only keeps callers out for a while: the lease alone decides who may change a service. A turn ends
+//! by itself, soon after its caller was last refused. Nobody clears it either: the head contains what has begun since and who began it,
+//! which shows who has had a turn already.
 
 use chrono::{DateTime, Duration, Utc};
 use sha2::{Digest, Sha256};
@@ -10,50 +11,50 @@ use sha2::{Digest, Sha256};
 use crate::ids::{ChangeId, ServiceKey};
 use crate::text::hex;
 
-/// How long a turn stands after its caller was refused last.
+/// How long a turn is valid after its caller was last refused.
 pub const LASTS: Duration = Duration::seconds(30);
-/// What is left of a turn at the least where it is not written anew, so that whoever asks often writes seldom. Who asks again within this
-/// time keeps his turn.
+/// A turn that has more than this left is not written again, so that a caller that asks often causes few writes. A caller that asks again
+/// within this time keeps its turn.
 pub const KEPT: Duration = Duration::seconds(20);
-/// How many wait at the most: who comes when so many do waits for none of them to be refused.
+/// How many callers wait at most: a caller that comes while this many wait is not added to the queue.
 pub const MAX_WAITING: usize = 8;
-/// How long the item stays behind its last turn.
+/// How long the item is kept after its last turn.
 const KEPT_ITEM: Duration = Duration::days(1);
 
 /// Who asks for a change, as far as turns and the last change that began are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asker<'a> {
-    /// Who it is: [`caller_id`], or else the id of the event's key, which tells it from all others.
+    /// The caller: its [`caller_id`], or else the id of the event's key, which distinguishes it from all others.
     pub caller: &'a str,
     /// Id of the event's key.
     pub key: &'a str,
-    /// Whether it has a name by which it is known when it comes again, and may come while a turn stands.
+    /// Whether it has a name by which it is recognized when it asks again, and may ask again while its turn is valid.
     pub may_wait: bool,
 }
 
-/// One that waits.
+/// A caller that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
-    /// Who: see [`Asker::caller`].
+    /// The caller: see [`Asker::caller`].
     pub caller: String,
     /// Id of the key of the event that was refused last.
     pub key: String,
-    /// The change behind which it waits: that held the service when this was written.
+    /// The change behind which it waits: the one that held the service when this was written.
     pub after: ChangeId,
-    /// Until when its turn stands, in whole milliseconds.
+    /// Until when its turn is valid, in whole milliseconds.
     pub until: DateTime<Utc>,
 }
 
-/// Those who wait for one service.
+/// The callers that wait for one service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Queue {
     /// In the order in which they came.
     pub waiting: Vec<Waiting>,
-    /// The text that stands in the state table, where one does. Whoever writes demands that it is still so.
+    /// The text in the state table, if there is one. A write requires that it is unchanged.
     pub stored: Option<String>,
 }
 
-/// Id of a caller whose name the event gives, with a character between that callers, names and service keys cannot hold.
+/// Id of a caller whose name the event gives. The parts are separated by a character that callers, names and service keys cannot contain.
 #[must_use]
 pub fn caller_id(alias: &str, requested_by: &str, service: &ServiceKey) -> String {
     format!("by#{}", hex(&Sha256::digest(format!("{alias}\0{requested_by}\0{service}"))))
@@ -66,7 +67,7 @@ impl Queue {
         format!("turn#{service}")
     }
 
-    /// When the item is of no use any more, in seconds since 1970.
+    /// When the item is no longer needed, in seconds since 1970.
     #[must_use]
     pub fn expires_at(&self) -> i64 {
         let last = self.waiting.iter().map(|waiting| waiting.until).max();
@@ -103,14 +104,14 @@ mod tests {
         EventFacts { hash: "e", sent_at: None }
     }
 
-    /// A service, as those see it who ask.
+    /// A service as the askers see it.
     #[derive(Default)]
     struct Service {
         standing: Standing,
     }
 
     impl Service {
-        /// Asks with a key that nothing is known of.
+        /// Asks with a key about which nothing is known.
         fn ask(&mut self, name: &'static str, second: i64) -> Admission {
             self.ask_with(None, &asker(name), second)
         }
@@ -178,7 +179,7 @@ mod tests {
             service.is_turn_of("other", "loop", second + 2);
             service.begin("other", second + 3);
             service.end();
-            // Nothing was written: what began tells that the turn was had.
+            // Nothing was written: the change that began shows that the caller has had its turn.
             assert_eq!(service.waiting(second + 4), [""; 0]);
         }
     }
@@ -209,7 +210,7 @@ mod tests {
         service.is_turn_of("b", "a", 3);
         service.is_turn_of("b", "c", 3);
         service.begin("b", 4);
-        // The first one is quicker than the third, and comes behind it nevertheless.
+        // The first caller asks again before the third, and is behind it nevertheless.
         service.is_busy("a", 5);
         service.end();
         service.is_turn_of("c", "b", 6);

@@ -1,5 +1,5 @@
-//! Pure: how many events one caller sends. Only callers that the API door vouches for are counted: API Gateway has limits for a method
-//! and a stage, and for a caller by API keys alone, which are handed out by hand
+//! Pure: how many events one caller sends. Only callers that the API door vouches for are counted. API Gateway has limits for a method
+//! and a stage; it has limits for a caller only by API keys, which are handed out by hand
 //! (<https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-request-throttling.html>).
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
@@ -7,12 +7,12 @@ use sha2::{Digest, Sha256};
 
 use crate::text::hex;
 
-/// How long events are counted together.
+/// The length of the window in which events are counted.
 const WINDOW: TimeDelta = TimeDelta::minutes(1);
-/// How long a count is kept behind its minute.
+/// How long a count is kept after its minute.
 const KEPT: TimeDelta = TimeDelta::hours(1);
 
-/// How many events of one caller came in one minute.
+/// How many events one caller sent in one minute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rate {
     /// `rate#{digest of the alias and the caller's name}`.
@@ -24,17 +24,18 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Id of the item of a caller that an alias vouches for, with a character between that neither can hold.
+    /// Id of the item of a caller for whom an alias vouches. The two are separated by a character that neither can
+    /// contain.
     #[must_use]
     pub fn id(alias: &str, requested_by: &str) -> String {
         format!("rate#{}", hex(&Sha256::digest(format!("{alias}\0{requested_by}"))))
     }
 
-    /// The count with one more event `now`, where `limit` events may come in a minute.
+    /// The count including one more event `now`, if `limit` events are allowed per minute.
     ///
     /// # Errors
     ///
-    /// When the next one may come, where there is no room for this one.
+    /// The time at which the next event is allowed, if this one exceeds the limit.
     pub fn with_one_more(
         id: &str,
         before: Option<&Self>,
@@ -42,7 +43,7 @@ impl Rate {
         limit: u32,
     ) -> Result<Self, DateTime<Utc>> {
         let minute = now.duration_trunc(WINDOW).unwrap_or(now);
-        // A minute that another environment's clock has begun is not begun again by a clock that is behind.
+        // A clock that is behind does not begin a minute again that another environment's clock has already begun.
         let before = before.filter(|before| before.minute >= minute && before.minute < now + WINDOW);
         let (minute, count) = before.map_or((minute, 0), |before| (before.minute, before.count));
         if count >= limit {
@@ -51,7 +52,7 @@ impl Rate {
         Ok(Self { id: id.to_owned(), minute, count: count + 1 })
     }
 
-    /// When the item is of no use any more, in seconds since 1970.
+    /// When the item is no longer needed, in seconds since 1970.
     #[must_use]
     pub fn expires_at(&self) -> i64 {
         (self.minute + WINDOW + KEPT).timestamp()

@@ -1,4 +1,4 @@
-//! Records of the history table. What stands here is read by every later version: it is final.
+//! Records of the history table. Every later version reads what is defined here: it is final.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use crate::ledger::key::{Attempt, RecordKey, RecordPlace};
 use crate::plan::difference::Difference;
 use crate::text::{hex, rfc3339};
 
-/// How many parts a day and an image are spread over, so that none of them is one partition.
+/// How many parts a day or an image is spread over, so that none of them is a single partition.
 pub const SHARDS: u8 = 8;
 /// Longest text of an error in a record, in bytes: an item holds 400 KB in all.
 const MAX_ERROR: usize = 16 * 1024;
@@ -40,7 +40,7 @@ pub struct Record {
     /// Lowercase hex SHA-256 over the canonical JSON (RFC 8785) of this record without `hash`.
     #[serde(default)]
     pub hash: String,
-    /// What it says.
+    /// The kind of the record: what it says.
     pub kind: Kind,
     /// When it was written (RFC 3339).
     pub at: String,
@@ -59,28 +59,28 @@ pub struct Record {
     pub image: Option<String>,
     /// Id of the change.
     pub change_id: ChangeId,
-    /// In the records of a second and later attempt at the change: which one.
+    /// The number of the attempt, in the records of a second or later attempt at the change.
     #[serde(default, skip_serializing_if = "Attempt::is_first")]
     pub attempt: Attempt,
     /// Who asked for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requested_by: Option<String>,
-    /// Why.
+    /// The reason given for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// `verified` where the API door vouches for `requested_by`, else `claimed`.
     pub identity: Identity,
-    /// Who invoked the function, as far as its alias tells: `alias:NAME`.
+    /// Who invoked the function, as far as its alias shows: `alias:NAME`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caller: Option<String>,
-    /// In the first `STARTED`: each member that the plan sets, as canonical JSON of a list of [`Difference`]. Values that may be
-    /// secret stand there as keyed hashes.
+    /// In the first `STARTED`: each member that the plan sets, as canonical JSON of a list of [`Difference`]. Values that may be secret
+    /// are replaced by keyed hashes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changes: Option<String>,
-    /// What was there before, as canonical JSON.
+    /// The state before the change, as canonical JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
-    /// What was there after, as canonical JSON.
+    /// The state after the change, as canonical JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
     /// The deployment that the change started.
@@ -96,13 +96,14 @@ pub struct Record {
     /// When the event was first sent, by its sender's clock (RFC 3339), where it says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sent_at: Option<String>,
-    /// The change whose before this change puts back.
+    /// The change whose `before` state this change puts back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restores: Option<ChangeId>,
     /// In `STARTED`: when the lease ends (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_until: Option<String>,
-    /// In outcomes and `EXTERNAL`: what else is known of the deployment's end, as canonical JSON of [`OutcomeDetail`].
+    /// In outcomes and `EXTERNAL`: what else is known about the deployment's end, as canonical JSON of
+    /// [`OutcomeDetail`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
     /// The images asked for, each with the digest it was pinned to, as canonical JSON.
@@ -110,7 +111,8 @@ pub struct Record {
     pub resolved_images: Option<String>,
 }
 
-/// An item beside a record of a change of several images, outside the chain: `by-image` finds the change under each.
+/// An item that accompanies a record of a change of several images. It is outside the chain, and `by-image` finds the
+/// change under each image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Pointer {
     /// The record's service key.
@@ -128,8 +130,8 @@ pub struct Pointer {
 /// An item of the history table with every member, also those that only a later version knows.
 pub type RawRecord = Map<String, Value>;
 
-/// The JSON that a DynamoDB number stands for. Records hold integers only; anything else becomes what no record
-/// holds, so that it can stand for nothing else.
+/// The JSON value of a DynamoDB number. Records hold integers only; anything else becomes a value that no record holds,
+/// so that it cannot be taken for another.
 #[must_use]
 pub fn number(text: &str) -> Value {
     match text.parse::<i64>() {
@@ -145,17 +147,17 @@ pub struct ChangeContext {
     pub service: ServiceKey,
     /// The change.
     pub change_id: ChangeId,
-    /// Repositories of the images that change; of the first container where none does.
+    /// Repositories of the images that change; if none changes, that of the first container.
     pub repositories: Vec<String>,
     /// Who asked for it.
     pub requested_by: Option<String>,
-    /// Why.
+    /// The reason given for it.
     pub reason: Option<String>,
-    /// Whether somebody vouches for them.
+    /// Whether somebody vouches for the requester.
     pub identity: Identity,
     /// Who invoked the function: `alias:NAME`.
     pub caller: Option<String>,
-    /// Which try at the change it is.
+    /// The attempt at the change.
     pub attempt: Attempt,
     /// `RoleSessionName`.
     pub session: String,
@@ -163,13 +165,13 @@ pub struct ChangeContext {
     pub request_id: String,
     /// When the event was first sent, where it says so.
     pub sent_at: Option<DateTime<Utc>>,
-    /// The change whose before this change puts back.
+    /// The change whose `before` state this change puts back.
     pub restores: Option<ChangeId>,
     /// The images asked for, each with the digest it was pinned to.
     pub pins: ResolvedImages,
 }
 
-/// What one record says beyond [`ChangeContext`].
+/// What one record says in addition to [`ChangeContext`].
 #[derive(Debug, Clone, Default)]
 pub struct RecordFields<'a> {
     /// What the plan sets.
@@ -189,7 +191,7 @@ pub struct RecordFields<'a> {
 }
 
 impl ChangeContext {
-    /// The record of the change at `place`, as the next of the chain that ends in `head`, and the pointers beside it.
+    /// The record of the change at `place`, as the next one in the chain that ends with `head`, and its pointers.
     ///
     /// # Errors
     ///
@@ -252,7 +254,7 @@ impl ChangeContext {
 }
 
 impl Record {
-    /// Puts the record behind `head`.
+    /// Adds the record to the chain after `head`.
     ///
     /// # Errors
     ///
@@ -276,7 +278,7 @@ impl Record {
         serde_json::from_str(self.after.as_deref()?).ok()
     }
 
-    /// What the plan set; none where the record does not say, or says it shortened.
+    /// What the plan set; `None` if the record does not say it, or says only that it was shortened.
     #[must_use]
     pub fn changes(&self) -> Option<Vec<Difference>> {
         serde_json::from_str(self.changes.as_deref()?).ok()
@@ -294,8 +296,8 @@ impl Record {
         self.sent_at.as_deref()?.parse().ok()
     }
 
-    /// Whether the change was sent no later than an event of the same sender: their times are by the same clock, so that they tell
-    /// which of the two is the earlier, however long each was held up on its way.
+    /// Whether the change was sent no later than an event of the same sender. Both times are by the same clock, so they show which of the
+    /// two is the earlier, however long each was delayed on its way.
     #[must_use]
     pub fn was_sent_before(&self, caller: &str, requested_by: Option<&str>, sent_at: DateTime<Utc>) -> bool {
         let is_its = self.caller.as_deref() == Some(caller) && self.requested_by.as_deref() == requested_by;
@@ -322,13 +324,13 @@ pub fn hash(record: &Value) -> serde_json::Result<String> {
     Ok(hex(&Sha256::digest(canonical?)))
 }
 
-/// The part of a day's, or an image's, records that a service's stand in.
+/// The part of the records of a day, or of an image, that contains those of a service.
 #[must_use]
 pub fn shard(service: &ServiceKey) -> u8 {
     shard_of(&service.to_string())
 }
 
-/// The same of a service key as text.
+/// The same for a service key given as text.
 #[must_use]
 pub fn shard_of(service: &str) -> u8 {
     Sha256::digest(service).first().map_or(0, |byte| byte % SHARDS)
@@ -355,10 +357,10 @@ fn changes_text(changes: &[Difference]) -> serde_json::Result<String> {
     )
 }
 
-/// Stands in the place of what a plan set where that would not have fitted an item.
+/// Replaces what a plan set if that would not have fitted into an item.
 const SHORTENED: &str = "shortened";
 
-/// Whether that is all that `changes` of a record say.
+/// Whether `changes` of a record say only that they were too long.
 #[must_use]
 pub fn is_shortened(changes: &str) -> bool {
     serde_json::from_str::<Map<String, Value>>(changes).is_ok_and(|members| members.contains_key(SHORTENED))
@@ -386,7 +388,8 @@ fn shorten(text: &mut String) {
 }
 
 impl Head {
-    /// The head behind `record`, with a lease or none. What began and what runs stays as before, unless the record says otherwise.
+    /// The head after `record`, with or without a lease. The last change that began and what runs stay as before, unless the record says
+    /// otherwise.
     #[must_use]
     pub fn behind(record: &Record, before: Option<&Self>, lease: Option<Lease>) -> Self {
         let begins = matches!(record.kind, Kind::Started | Kind::Unchanged);
@@ -394,12 +397,12 @@ impl Head {
         let earlier = before.and_then(|head| head.begun.clone());
         let ran = before.and_then(|head| head.running.clone());
         let running = match record.kind {
-            // A result that comes behind a later change's beginning tells what was.
+            // A result that is recorded after a later change began describes the past.
             Kind::Applied | Kind::Failed | Kind::Abandoned if earlier.as_ref() > Some(&record.change_id) => ran,
             Kind::Applied | Kind::Failed | Kind::Abandoned => {
                 record.after().and_then(|after| after.state.task_definition_arn)
             }
-            // What runs now was not written down.
+            // The record does not say what runs now.
             Kind::RolledBack | Kind::RollbackFailed | Kind::External => None,
             Kind::Started
             | Kind::Unchanged
@@ -596,7 +599,7 @@ mod tests {
         let shortened = record(MAX_CHANGES);
         assert!(shortened.is_shortened() && shortened.changes().is_none());
         assert!(shortened.changes.unwrap().contains("left out"));
-        // Of a version before them.
+        // A record of a version that did not record changes yet.
         let (none, _) = facts(&[])
             .record(Kind::Started, RecordPlace::STARTED, DateTime::UNIX_EPOCH, &RecordFields::default(), None)
             .unwrap();

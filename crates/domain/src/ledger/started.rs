@@ -1,4 +1,4 @@
-//! Pure: what the newest records of a service say of its deployments: which attempts at changes may have started one that is not
+//! Pure: what the newest records of a service say about its deployments: which attempts at changes may have started one that is not
 //! noted, and which deployments the ledger names.
 
 use chrono::{DateTime, Duration, Utc};
@@ -13,7 +13,7 @@ use crate::ledger::attribution::may_deploy;
 use crate::ledger::key::Attempt;
 use crate::plan::difference::Difference;
 
-/// How long an attempt may have lasted whose record does not say it: as long as an invocation can.
+/// How long an attempt may have lasted if its record does not say it: as long as an invocation can.
 const MAX_ATTEMPT: Duration = Duration::minutes(15);
 
 /// An attempt at a change that names no deployment: it may have started one all the same.
@@ -21,15 +21,15 @@ const MAX_ATTEMPT: Duration = Duration::minutes(15);
 pub struct StartedChange {
     /// The change.
     pub change_id: ChangeId,
-    /// Which try at it.
+    /// The attempt at the change.
     pub attempt: Attempt,
-    /// When its `STARTED` was written: it touched nothing before.
+    /// When its `STARTED` was written: it changed nothing before.
     pub began: DateTime<Utc>,
-    /// When its lease ended, as its `STARTED` foretold.
+    /// When its lease ended, according to its `STARTED`.
     pub until: DateTime<Utc>,
-    /// The state before the change; none where the record cannot be read.
+    /// The state before the change; `None` if the record cannot be read.
     pub before: Option<RecordedState>,
-    /// What the change set out to set; none where the record does not say.
+    /// What the change was meant to set; `None` if the record does not say it.
     pub changes: Option<Vec<Difference>>,
     /// Id of the deployment that was `PRIMARY` after it, where it has a result.
     pub left: Option<String>,
@@ -42,7 +42,7 @@ impl StartedChange {
         self.before.as_ref()?.deployment_id.as_deref()
     }
 
-    /// Whether what it set out to set starts a deployment: tags and many parameters do not.
+    /// Whether what it was meant to set starts a deployment: tags and many parameters do not.
     #[must_use]
     pub fn may_deploy(&self) -> bool {
         self.changes.as_ref().is_none_or(|changes| changes.iter().any(may_deploy))
@@ -54,18 +54,18 @@ impl StartedChange {
 pub struct Named {
     /// Its id.
     pub deployment_id: String,
-    /// When it was created at the earliest, or first heard of.
+    /// The earliest time at which it can have been created, or when it was first reported.
     pub since: DateTime<Utc>,
 }
 
-/// What records say of deployments.
+/// What records say about deployments.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct NewestRecords {
     /// Attempts that name no deployment.
     pub begun: Vec<StartedChange>,
-    /// Deployments that are named as a change's or as nobody's.
+    /// Deployments that a record names as started by a change, or by none.
     pub named: Vec<Named>,
-    /// Attempts that have a result which says all: the deployment, or that nothing was to be done.
+    /// Attempts that have a complete result: it names the deployment, or says that nothing was to be done.
     pub ended: Vec<(ChangeId, Attempt)>,
 }
 
@@ -80,7 +80,7 @@ impl NewestRecords {
         }
     }
 
-    /// Whether the holder of a lease has a result which says all.
+    /// Whether the holder of a lease has a complete result.
     #[must_use]
     pub fn has_result(&self, lease: &Lease) -> bool {
         self.ended.iter().any(|(change_id, attempt)| lease.is_of(change_id, *attempt))
@@ -111,7 +111,7 @@ fn begun(started: &RawRecord, records: &[RawRecord]) -> Option<StartedChange> {
     if results.clone().any(says_all) {
         return None;
     }
-    // A later attempt's STARTED says only what is new.
+    // A later attempt's STARTED records only what is new.
     let is_first =
         |record: &&RawRecord| text(record, "kind") == Some("STARTED") && self::attempt(record) == Some(Attempt::FIRST);
     let first = records.iter().filter(of_change).find(is_first);
@@ -178,7 +178,8 @@ mod tests {
             assert!(begun.may_deploy() && begun.changes.as_ref().unwrap().len() == 1, "{begun:?}");
         }
         assert_eq!(written.begun[1].until, time("2026-11-28T10:02:05Z").unwrap());
-        // What has its result, and what changed nothing, is out of the question; what failed is not.
+        // An attempt that has its result, and one that changed nothing, cannot have started a deployment unrecorded;
+        // one that failed can.
         let of = |result: RawRecord| NewestRecords::of(&[first.clone(), second.clone(), result]);
         let applied = of(record("APPLIED", &change, &json!({"attempt": "2", "deployment_id": "ecs-svc/2"})));
         assert_eq!(applied.begun.iter().map(|change| change.attempt).collect::<Vec<_>>(), [Attempt::FIRST]);

@@ -1,4 +1,4 @@
-//! Who has the next turn at a service: what an event may do, beside those who wait.
+//! Who has the next turn at a service, and what an event may do while others wait.
 
 use chrono::{DateTime, Utc};
 
@@ -6,7 +6,7 @@ use crate::ledger::admission::{Admission, EventFacts, LedgerState};
 use crate::ledger::head::{LEASE_GRACE, Lease};
 use crate::ledger::queue::{Asker, KEPT, LASTS, MAX_WAITING, Queue, Waiting};
 
-/// What was read of a service for an event: its position, and who waits.
+/// What was read about a service for an event: its position, and who waits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
     /// Head and key.
@@ -16,7 +16,8 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// What the event may do `now`: as [`LedgerState::admits`] says, but what would begin waits while another has the next turn.
+    /// What the event may do `now`: as [`LedgerState::admits`] says, except that a change that could begin has to wait while another
+    /// caller has the next turn.
     #[must_use]
     pub fn admits(&self, event: EventFacts<'_>, asker: &Asker<'_>, now: DateTime<Utc>) -> Admission {
         match self.position.admits(event, now) {
@@ -28,16 +29,16 @@ impl Standing {
         }
     }
 
-    /// Who has the next turn, where that is not the one who asks.
+    /// Who has the next turn, if that is not the asker.
     #[must_use]
     pub fn before(&self, asker: &Asker<'_>, now: DateTime<Utc>) -> Option<&Waiting> {
         self.waiting(now).next().filter(|first| first.caller != asker.caller)
     }
 
-    /// Those who wait `now`, without those who had their turn.
+    /// The callers that wait `now`, without those that have had their turn.
     ///
-    /// The last change that began tells: all who had waited before it, and stood before its caller or were its caller, had their turn or let
-    /// it pass. Where its caller did not wait at all, nobody did whose turn still stood.
+    /// The last change that began shows this: every caller that had been waiting before it, and that was ahead of its caller or is its
+    /// caller, has had its turn or let it pass. If its caller was not waiting at all, nobody was waiting whose turn was still valid.
     pub(super) fn waiting(&self, now: DateTime<Utc>) -> impl Iterator<Item = &Waiting> {
         let begun = self.position.begun();
         let waited = move |waiting: &Waiting| begun.is_some_and(|begun| *begun > waiting.after);
@@ -50,16 +51,17 @@ impl Standing {
         left.map(|(_, waiting)| waiting).filter(move |waiting| stands(waiting))
     }
 
-    /// Who waits from now on, where that is to be written: the one who asks is refused for this lease.
+    /// The queue from now on, if it has to be written, after the asker was refused because of this lease.
     ///
-    /// Nobody waits for himself, nor for whom the ledger does not tell.
+    /// A caller does not wait for its own change, nor for a change whose caller the ledger does not name.
     #[must_use]
     pub fn refused(&self, asker: &Asker<'_>, lease: &Lease, now: DateTime<Utc>) -> Option<Queue> {
         let holder = self.position.head.as_ref()?.begun_by.as_ref()?;
         if !asker.may_wait || holder.caller == asker.caller || lease.key == asker.key {
             return None;
         }
-        // Whoever had his turn by now is left out: the others wait behind the change that holds the service.
+        // Callers that have had their turn by now are left out; the others wait behind the change that holds the
+        // service.
         let behind = |waiting: &Waiting| Waiting { after: lease.change_id.clone(), ..waiting.clone() };
         let mut waiting: Vec<Waiting> = self.waiting(now).map(behind).collect();
         let own = Waiting {

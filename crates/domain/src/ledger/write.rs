@@ -15,10 +15,10 @@ use super::record::{Pointer, Record};
 use crate::call_error::{CallError, Effect};
 use crate::ids::ServiceKey;
 
-/// One write of a transaction. `from` is what was read: the write demands that it is still so.
+/// One write of a transaction. `from` is what was read: the write requires that it is unchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write {
-    /// Inserts a record; fails where there is one under its key.
+    /// Inserts a record; fails if there is one under its key already.
     Record(Box<Record>),
     /// Inserts a pointer.
     Pointer(Pointer),
@@ -38,22 +38,22 @@ pub enum Write {
         /// What it becomes.
         to: KeyItem,
     },
-    /// Marks a key: its change's deployment is followed until then. Fails where somebody else has marked it since it was read; its answer is
-    /// not written again, whoever changes that meanwhile.
+    /// Marks a key: the deployment of its change is followed until the given time. Fails if somebody else has marked it since it was
+    /// read. Its answer is not written again, whoever changes that in the meantime.
     Waiter {
         /// What was read.
         key: KeyItem,
-        /// Until when.
+        /// Until when the deployment is followed.
         until: DateTime<Utc>,
     },
-    /// Inserts or changes who waits for a service.
+    /// Inserts or changes the queue of a service.
     Queue {
         /// The service.
         service: ServiceKey,
-        /// Who waits from now on, and the text that was read.
+        /// The queue from now on, and the text that was read.
         to: Queue,
     },
-    /// Inserts a key of what records hide; fails where there is one of that name.
+    /// Inserts a key for what records hide; fails if there is one of that name already.
     Secret(HiddenKey),
     /// Inserts or changes a deployment.
     Deployment {
@@ -62,14 +62,15 @@ pub enum Write {
         /// What it becomes.
         to: Box<DeploymentItem>,
     },
-    /// Notes which deployment is a deployment's rollback. What else is known of it may have changed meanwhile.
+    /// Notes which deployment is the rollback of another one. What else is known about that one may have changed in the
+    /// meantime.
     Undone {
         /// Id of the item of the deployment that is rolled back.
         item: String,
         /// Id of the deployment that is its rollback.
         by: String,
     },
-    /// Inserts or changes how many events of a caller came in a minute.
+    /// Inserts or changes the count of the events that a caller sent in a minute.
     Rate {
         /// What was read.
         from: Option<Rate>,
@@ -101,13 +102,13 @@ impl Write {
 /// Why the ledger could not be read or written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LedgerError {
-    /// A call failed: after a lost answer, what it wanted may have been done.
+    /// A call failed. If its answer was lost, what it requested may have been done.
     Call(CallError),
     /// Something is no longer as it was read, and nothing was written.
     Conflict(String),
-    /// What stands in a table is not what this project writes, or what is to be written has no form that fits it.
+    /// An item in a table is not what this project writes, or what is to be written has no form that fits the table.
     Encoding(String),
-    /// The time that there was for it is over.
+    /// The time available for it is over.
     Time(String),
 }
 
@@ -132,7 +133,7 @@ impl LedgerError {
         }
     }
 
-    /// Data in the tables that is not what this project writes: asking again does not help.
+    /// The error for data in the tables that is not what this project writes: a retry does not help.
     #[must_use]
     pub fn broken(what: impl fmt::Display) -> Self {
         Self::Encoding(format!("{what} is not as it was written: verify the service's history"))
@@ -145,7 +146,7 @@ impl From<CallError> for LedgerError {
     }
 }
 
-/// What has no JSON.
+/// The error for a value that has no JSON.
 impl From<serde_json::Error> for LedgerError {
     fn from(error: serde_json::Error) -> Self {
         Self::Encoding(format!("a record cannot be written as JSON: {error}"))

@@ -24,7 +24,7 @@ pub(super) fn changes(
     let images = images.iter().map(|(container, (from, to))| {
         change(DifferenceKind::Image, container, from.as_str().into(), to.as_str().into())
     });
-    // Its whole content comes with it, which no list of images tells. Of a copy the number is not known before.
+    // A revision brings its whole content, which no list of images shows. The number of a copy is not known in advance.
     let revision = revised.map(|to| {
         let from = snapshot.service.task_definition_arn().map_or(Value::Null, Value::from);
         change(DifferenceKind::Revision, "taskDefinition", from, to)
@@ -40,7 +40,7 @@ pub(super) fn changes(
     images.chain(revision).chain(set).chain(removed).chain(parameters).chain(forced).collect()
 }
 
-/// What comes with another revision beside its images.
+/// What another revision changes in addition to the images.
 pub(super) fn definition_changes(
     snapshot: &Snapshot,
     revision: Option<&TaskDefinition>,

@@ -1,5 +1,5 @@
-//! Pure: what is left to do of a change that began in an earlier attempt. It goes on with what it set out to do, member by member, and
-//! overwrites nothing that somebody else set meanwhile.
+//! Pure: what is left to do of a change that began in an earlier attempt. The change is continued as it was intended, member by member, and
+//! nothing is overwritten that somebody else has set in the meantime.
 
 use std::collections::BTreeSet;
 
@@ -30,33 +30,34 @@ enum Member {
 pub enum Remaining {
     /// Nothing.
     Nothing,
-    /// This.
+    /// This update.
     Update(Box<Update>),
-    /// Somebody else set these members meanwhile: what each is now.
+    /// Somebody else has set these members in the meantime: each text says what the member is now.
     Foreign(Vec<String>),
-    /// Nobody can tell: what it set out to set was too long to record, and the service is not as wanted.
+    /// It is not known: what the change was to set was too long to record, and the service is not as wanted.
     NotRecorded,
-    /// The service cannot take it any more.
+    /// The service can no longer accept the change.
     Refused(Failure),
 }
 
-/// A change that is taken up again, as its first `STARTED` record has it, and the service as it is now.
+/// A change that is resumed, as its first `STARTED` record describes it, and the service as it is now.
 #[derive(Debug, Clone, Copy)]
 pub struct Resumed<'a> {
-    /// What it set out to set; none where its record does not say.
+    /// What it was to set; `None` if its record does not say.
     pub changes: Option<&'a [Difference]>,
-    /// Whether its record does not say since it was too long.
+    /// Whether its record does not say because it was too long.
     pub is_shortened: bool,
     /// The state before it.
     pub before: &'a RecordedState,
     /// The service now.
     pub snapshot: &'a Snapshot,
-    /// What would be done if it began anew where it began: the revision that it wants.
+    /// What would be done if the change were started again from the state before it: the revision that it wants.
     pub wanted: Option<&'a Update>,
 }
 
 impl Resumed<'_> {
-    /// Whether it wants another revision, or another deployment, than the service had before, and the service has that one still.
+    /// Whether the change wants another revision, or another deployment, than the service had before, and the service still has the one
+    /// from before.
     #[must_use]
     pub fn deploys_again(&self) -> bool {
         let members = self.changes.unwrap_or_default().iter().filter(|change| {
@@ -79,7 +80,7 @@ impl Resumed<'_> {
             Some(Update { register: Some(registration), .. }) => {
                 definition.family == registration.family && definition.matches_registration(&registration.document)
             }
-            // A deployment of what ran before; or what can no longer be had, of which the images are known.
+            // Either a deployment of what ran before, or a revision that is no longer available, of which only the images are known.
             _ => {
                 let images =
                     self.changes.unwrap_or_default().iter().filter(|change| change.what == DifferenceKind::Image);
@@ -93,7 +94,7 @@ impl Resumed<'_> {
         }
     }
 
-    /// What is left of `plan`, which is made for the service as it is now. `hide` makes of a parameter's value what stands in records.
+    /// What is left of `plan`, which is made for the service as it is now. `hide` turns a parameter's value into its form in records.
     #[must_use]
     pub fn remaining(&self, plan: Plan, hide: &dyn Fn(&str, &Value) -> Value) -> Remaining {
         let changes = self.changes.unwrap_or_default();
@@ -111,11 +112,11 @@ impl Resumed<'_> {
             Plan::Unchanged { .. } => return Remaining::Nothing,
             Plan::Refused(failure) => return Remaining::Refused(failure),
         };
-        // What is left could be what somebody else set, or force a deployment a second time.
+        // What is left could overwrite what somebody else has set, or force a deployment a second time.
         if self.is_shortened {
             return Remaining::NotRecorded;
         }
-        // Records of the time before attempts do not say what was to be set.
+        // Records from before attempts were introduced do not say what was to be set.
         if self.changes.is_none() {
             return Remaining::Update(update);
         }
@@ -148,7 +149,7 @@ impl Resumed<'_> {
                 let is_rolled_back = id.and_then(|id| said_of(service, id)).is_some_and(|says| says.rolls_back);
                 match (has_new, self.definition()) {
                     (false, _) => Member::Before,
-                    // Its own deployment, or one behind it, was taken back: what was ended since tells which.
+                    // Its own deployment, or a later one, was rolled back: the deployments that have ended since then show which.
                     (true, Member::Before | Member::Wanted) if is_rolled_back => Member::Before,
                     (true, Member::Foreign) if !self.has_deployed_what_was_there() => Member::Foreign,
                     (true, _) => Member::Wanted,
@@ -158,7 +159,8 @@ impl Resumed<'_> {
         }
     }
 
-    /// Whether the change sets no revision, and the service has a deployment of what it ran by then, which somebody else had set.
+    /// Whether the change sets no revision, and the service has a deployment of what it already ran at that time, which somebody else had
+    /// set.
     fn has_deployed_what_was_there(&self) -> bool {
         let sets_a_revision = self.changes.unwrap_or_default().iter().any(|change| {
             matches!(change.what, DifferenceKind::Image | DifferenceKind::Revision | DifferenceKind::Definition)
@@ -191,7 +193,7 @@ impl Resumed<'_> {
         } else if is_untouched(name, has, Some(&change.from), &change.to) {
             Member::Before
         } else if covers_parameter(name, has, &change.to) {
-            // It was set, and AWS has put more beside it.
+            // It was set, and AWS has added more to it.
             Member::Wanted
         } else {
             Member::Foreign
@@ -272,7 +274,7 @@ mod tests {
             ("loadBalancers", &advanced, &balancer, &balancer, Member::Wanted),
             ("loadBalancers", &advanced, &balancer, &more, Member::Wanted),
             ("loadBalancers", &advanced, &balancer, &json!([]), Member::Foreign),
-            // Another member is nobody's business.
+            // Other members do not matter.
             (deployment, &with(200, json!([])), &set, &with(150, json!([])), Member::Before),
             (deployment, &with(200, json!([])), &set, &with(150, hooks.clone()), Member::Wanted),
             (deployment, &with(200, json!([])), &set, &with(200, json!([{"hookTargetArn": "arn:i"}])), Member::Foreign),
@@ -301,7 +303,7 @@ mod tests {
         assert!(matches!(remaining(true, 1), Remaining::NotRecorded));
         assert!(matches!(remaining(true, 2), Remaining::NotRecorded));
         assert!(matches!(remaining(true, 3), Remaining::Nothing), "all of it is done");
-        // Records of the time before attempts do not say.
+        // Records from before attempts were introduced do not say.
         assert!(matches!(remaining(false, 1), Remaining::Update(_)));
     }
 

@@ -6,7 +6,7 @@ use crate::ecs::service::Snapshot;
 use crate::error::{Code, Failure};
 use crate::event::request::UpdateRequest;
 
-/// What `UpdateService` takes for services that `CodeDeploy` or something else deploys.
+/// What `UpdateService` accepts for services that `CodeDeploy` or something else deploys.
 /// Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_UpdateService.html>.
 fn taken_under(controller: &str) -> Option<&'static [&'static str]> {
     match controller {
@@ -33,7 +33,7 @@ fn taken_under(controller: &str) -> Option<&'static [&'static str]> {
     }
 }
 
-/// Whether `UpdateService` takes a parameter under this deployment controller.
+/// Whether `UpdateService` accepts a parameter under this deployment controller.
 pub(super) fn takes(controller: &str, parameter: &str) -> bool {
     taken_under(controller).is_none_or(|taken| taken.contains(&parameter))
 }

@@ -1,5 +1,5 @@
-//! What AWS takes for a member of `UpdateService` that is not given, where it documents that. What is not listed here is compared as it
-//! stands: where a default is not known for sure, a value differs, and is sent.
+//! The default that AWS uses for a member of `UpdateService` that is not given, if AWS documents it. What is not listed here is compared as
+//! it is: if a default is not known for sure, a value counts as different, and is sent.
 
 use serde_json::{Value, json};
 
@@ -27,8 +27,8 @@ fn fill(value: &mut Value, path: &[&str], default: &Value) {
     }
 }
 
-/// Members with what AWS takes where they are not given; an empty path is the parameter itself. Where no other source stands beside it, the
-/// sentence is that of the member's own page in <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_UpdateService.html>.
+/// Members with the value that AWS uses if they are not given; an empty path is the parameter itself. If no other source is named, the
+/// quoted sentence is that of the member's own page in <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_UpdateService.html>.
 fn defaults(name: &str) -> Vec<(&'static str, Value)> {
     match name {
         // "If you don't specify a health check grace period value, the default value of 0 is used."

@@ -1,6 +1,6 @@
-//! `deploymentConfiguration`, the one parameter that `UpdateService` merges: a member that is not named stays as it is. "The ECS UpdateService
-//! API is stateful, meaning that if a field is not present […], it will be ignored in the update." Source:
-//! <https://github.com/aws/aws-cdk/pull/25346>, where AWS's own tool met it; so did <https://github.com/aws/copilot-cli/pull/4565>.
+//! `deploymentConfiguration`, the one parameter that `UpdateService` merges: a member that is not named stays as it is. "The ECS
+//! UpdateService API is stateful, meaning that if a field is not present […], it will be ignored in the update." Source:
+//! <https://github.com/aws/aws-cdk/pull/25346>, where AWS's own tool encountered it, as did <https://github.com/aws/copilot-cli/pull/4565>.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::plan::values::equal;
 /// The parameter's name.
 pub(super) const MERGED: &str = "deploymentConfiguration";
 
-/// The form in which a member is switched off, which is what it is where it was never set.
+/// The form of a member that is switched off, which also applies if the member was never set.
 fn off_form(member: &str) -> Option<Value> {
     match member {
         // "To remove an existing deployment circuit breaker, specify an empty object", which Go sends with both required members false.
@@ -24,20 +24,20 @@ fn off_form(member: &str) -> Option<Value> {
         // "ECS requires an explicit empty lifecycle hook list to clear existing hooks."
         // Source: <https://github.com/hashicorp/terraform-provider-aws/pull/47096>.
         "lifecycleHooks" => Some(json!([])),
-        // "Set DeploymentConfiguration.Strategy to ROLLING when empty", "Set BakeTimeInMinutes to 0 when nil", as AWS answers of services that never
-        // had them. Source: <https://github.com/kayac/ecspresso/pull/861>.
+        // "Set DeploymentConfiguration.Strategy to ROLLING when empty", "Set BakeTimeInMinutes to 0 when nil", as AWS answers for services
+        // that never had them. Source: <https://github.com/kayac/ecspresso/pull/861>.
         "strategy" => Some("ROLLING".into()),
         "bakeTimeInMinutes" => Some(0.into()),
         // "When set to false, the deployment uses the default behavior […]. The default value is false."
         // Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DeploymentConfiguration.html>.
         "earlySuccessCriteria" => Some(json!({"enable": false})),
-        // Both percents have a value always; which one is the default depends on the scheduler. `linearConfiguration` and `canaryConfiguration` are
-        // "only valid when the deployment strategy is" theirs. AWS documents no form that takes any of them away.
+        // Both percentages always have a value; which one is the default depends on the scheduler. `linearConfiguration` and
+        // `canaryConfiguration` are "only valid when the deployment strategy is" theirs. AWS documents no form that removes any of them.
         _ => None,
     }
 }
 
-/// Whether two values of a member are the same to ECS; one that is not there is off.
+/// Whether two values of a member are the same to ECS; a member that is missing is switched off.
 pub(super) fn same_member(member: &str, one: Option<&Value>, other: Option<&Value>) -> bool {
     equal(&whole(member, one), &whole(member, other), false)
 }
@@ -47,7 +47,7 @@ fn whole(member: &str, value: Option<&Value>) -> Value {
     filled(member, &given.or_else(|| off_form(member)).unwrap_or_default())
 }
 
-/// Whether each member that `wanted` names is the same in `has` to ECS.
+/// Whether each member that `wanted` names is the same to ECS in `has` and in `other`.
 pub(super) fn same_named(has: Option<&Value>, other: Option<&Value>, wanted: &Map<String, Value>) -> bool {
     let member = |of: Option<&Value>, name: &str| of.and_then(|of| of.get(name)).cloned();
     wanted
@@ -61,7 +61,7 @@ pub(super) fn members<'a>(one: Option<&'a Value>, other: Option<&'a Value>) -> B
     [one, other].into_iter().flatten().filter_map(Value::as_object).flat_map(Map::keys).map(String::as_str).collect()
 }
 
-/// What `UpdateService` is sent, if anything, to make what was of what is, and the members that it cannot take back.
+/// What is sent to `UpdateService`, if anything, to turn the value `is` back into the value `was`, and the members that it cannot put back.
 pub(super) fn put_back(was: Option<&Value>, is: Option<&Value>) -> (Option<Value>, Vec<String>) {
     let (mut sent, mut differs, mut stays) = (Map::new(), false, Vec::new());
     for name in members(was, is) {
@@ -77,7 +77,7 @@ pub(super) fn put_back(was: Option<&Value>, is: Option<&Value>) -> (Option<Value
     (differs.then_some(Value::Object(sent)), stays)
 }
 
-/// A member as it was, with AWS's default for what has been set in it since: whether ECS merges within members, too, is documented nowhere.
+/// A member as it was, with AWS's default for what has been set in it since: it is not documented whether ECS also merges within members.
 fn explicit(name: &str, was: &Value, is: Option<&Value>) -> Value {
     let mut value = was.clone();
     if let (Some(members), Some(is), Value::Object(filled)) =

@@ -1,4 +1,4 @@
-//! What an event's own fields want of a service.
+//! What an event's own fields ask of a service.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

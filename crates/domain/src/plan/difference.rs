@@ -31,14 +31,14 @@ pub struct Difference {
     pub what: DifferenceKind,
     /// Which: container, tag key or parameter.
     pub path: String,
-    /// What it is now; null where it is not there.
+    /// What it is now; null if it does not exist.
     pub from: Value,
-    /// What it would be; null where it goes.
+    /// What it would be; null if it is removed.
     pub to: Value,
 }
 
 impl Difference {
-    /// The same for people: of what may be secret, only whether it changes.
+    /// The same for people: for what may be secret, only whether it changes.
     #[must_use]
     pub fn told(&self) -> Self {
         let (from, to) = match self.what {
@@ -56,7 +56,7 @@ impl Difference {
     }
 }
 
-/// Repositories of the images that change, each once; where none does, that of the container the change is about.
+/// Repositories of the images that change, each once; if none changes, that of the container the change is about.
 #[must_use]
 pub fn repositories(changes: &[Difference], before: &RecordedState) -> Vec<String> {
     let mut repositories: Vec<String> = Vec::new();

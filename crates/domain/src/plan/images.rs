@@ -93,7 +93,7 @@ pub(super) fn differing_images(
 /// How many of an image's platforms a message lists.
 const TOLD_PLATFORMS: usize = 20;
 
-/// Whether what was found of the images has what the tasks run on.
+/// Checks that the images that were found include the platform that the tasks run on.
 pub(super) fn check_platforms(
     request: &UpdateRequest,
     images: &BTreeMap<String, (String, String)>,
@@ -108,7 +108,7 @@ pub(super) fn check_platforms(
         Some((image, platforms))
     });
     let Some((image, platforms)) = lacks else { return Ok(()) };
-    // An index may name tens of thousands.
+    // An index may name tens of thousands of platforms.
     let told = platforms.iter().take(TOLD_PLATFORMS).map(String::as_str).collect::<Vec<_>>().join(", ");
     let more = platforms.len().saturating_sub(TOLD_PLATFORMS);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };

@@ -41,7 +41,7 @@ pub enum Plan {
     },
     /// Something differs.
     Update(Box<Update>),
-    /// The service cannot take this, and nothing was touched.
+    /// The service cannot accept this, and nothing was touched.
     Refused(Failure),
 }
 
@@ -51,8 +51,8 @@ pub fn plan(request: &UpdateRequest, snapshot: &Snapshot, restore: Option<&Resto
     decide(request, snapshot, restore).unwrap_or_else(Plan::Refused)
 }
 
-/// "If you update a service that isn't active", ECS refuses it, and a service that drains does not come back. Source: `ServiceNotActiveException` in
-/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_UpdateService.html>.
+/// "If you update a service that isn't active", ECS refuses it, and a draining service does not become active again. Source:
+/// `ServiceNotActiveException` in <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_UpdateService.html>.
 fn check_active(request: &UpdateRequest, snapshot: &Snapshot) -> Result<(), Failure> {
     if snapshot.service.status() != "DRAINING" {
         return Ok(());

@@ -1,10 +1,10 @@
 //! Parameters of `UpdateService`: whether a service has what is wanted of them.
 //!
-//! `deploymentConfiguration` is merged, every other parameter replaced whole: what is not named in it goes, or gets AWS's default. So each is
-//! compared as ECS would apply it, and where that is not known for sure, it differs. That a member is left out of a parameter that is replaced
-//! resets it, AWS documents of Service Connect ("If you update the serviceConnectConfiguration of your service and don't include
-//! containerConfigurations, the proxy container settings return to their defaults") and of placements ("it will override the existing placement
-//! strategy"). Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_UpdateService.html>.
+//! `deploymentConfiguration` is merged, every other parameter is replaced as a whole: what is not named in it is removed, or set to AWS's
+//! default. So each parameter is compared as ECS would apply it, and if that is not known for sure, it counts as different. AWS documents
+//! that omitting a member of a replaced parameter resets it, for Service Connect ("If you update the serviceConnectConfiguration of your
+//! service and don't include containerConfigurations, the proxy container settings return to their defaults") and for placements ("it will
+//! override the existing placement strategy"). Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_UpdateService.html>.
 
 use serde_json::{Map, Value};
 
@@ -16,12 +16,12 @@ use crate::plan::values::{covers, equal};
 /// Whether the service has these parameters of `UpdateService`, so that sending them would change nothing.
 #[must_use]
 pub fn has_parameters(service: &Service, parameters: &Map<String, Value>) -> bool {
-    // What it does not show cannot be held against what was asked.
+    // What the service does not show cannot be compared with what was asked for.
     parameters.iter().all(|(name, wanted)| !service.shows(name) || has_parameter(name, service.parameter(name), wanted))
 }
 
-/// Whether the service shows each of these parameters as it was sent, other than before or with nothing left to do. AWS may have put more
-/// beside it.
+/// Whether the service shows each of these parameters as it was sent, and either differs from before or has nothing left to do. AWS may
+/// have added more to it.
 #[must_use]
 pub fn took_parameters(service: &Service, parameters: &Map<String, Value>, before: &Service) -> bool {
     parameters.iter().all(|(name, wanted)| {
@@ -32,7 +32,7 @@ pub fn took_parameters(service: &Service, parameters: &Map<String, Value>, befor
     })
 }
 
-/// Whether the service shows all that is named in these parameters. AWS may have put more beside it.
+/// Whether the service shows all that is named in these parameters. AWS may have added more to it.
 #[must_use]
 pub fn covers_parameters(service: &Service, parameters: &Map<String, Value>) -> bool {
     parameters
@@ -40,7 +40,7 @@ pub fn covers_parameters(service: &Service, parameters: &Map<String, Value>) -> 
         .all(|(name, wanted)| !service.shows(name) || covers_parameter(name, service.parameter(name), wanted))
 }
 
-/// What a person should know of AWS's answer to these parameters: which of them it does not show as they were sent.
+/// What a person should know about AWS's answer to these parameters: which of them it does not show as they were sent.
 #[must_use]
 pub fn told_of_answer(answered: &Service, sent: &Map<String, Value>) -> Option<String> {
     let differs = |(name, wanted): &(&String, &Value)| {
@@ -116,7 +116,7 @@ fn is_in_order(name: &str) -> bool {
     name == "placementStrategy"
 }
 
-/// Of these parameters those that the service has not, or that cannot be compared; and what a person should know of the latter.
+/// Those of these parameters that the service does not have, or that cannot be compared; and what a person should know about the latter.
 pub(super) fn differing_parameters(
     parameters: &Map<String, Value>,
     snapshot: &Snapshot,

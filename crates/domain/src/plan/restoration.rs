@@ -21,7 +21,7 @@ use crate::plan::parameters::{differing_parameters, same_parameter};
 /// What a restore puts back.
 #[derive(Debug, Clone)]
 pub struct RestoreNotes {
-    /// The change whose before it is.
+    /// The change that is undone: what is put back is the state from before it.
     pub change_id: ChangeId,
     /// The state before that change, from its record.
     pub before: RecordedState,
@@ -63,7 +63,7 @@ pub(super) fn restored(
     Ok(wanted)
 }
 
-/// The old revision where services can be given it, else its copy, else the old images in what runs now.
+/// Puts back the old revision if services can be given it, otherwise its copy, otherwise the old images in the definition that runs now.
 fn restore_definition(wanted: &mut Desired, snapshot: &Snapshot, restore: &RestoreNotes) -> Result<(), Failure> {
     let current = snapshot.task_definition.as_deref();
     let old = &restore.before.state;
@@ -103,8 +103,8 @@ fn unset(what: &str) -> String {
     format!("{what} was not set before, and UpdateService cannot unset it: it stays")
 }
 
-/// Parameters as they were, to the letter; those that were not set are cleared, where `UpdateService` can. What AWS filled in since is no
-/// difference.
+/// Puts back parameters exactly as they were; those that were not set are cleared, if `UpdateService` can do that. What AWS has filled in
+/// since then is not a difference.
 fn restore_parameters(wanted: &mut Desired, request: &UpdateRequest, snapshot: &Snapshot, restore: &RestoreNotes) {
     // CodeDeploy swaps target groups with each deployment: what a controller sets itself is no reason to refuse the rest of a restore.
     let type_of = |controller: &Value| controller.get("type").and_then(Value::as_str).map(str::to_owned);
@@ -113,7 +113,8 @@ fn restore_parameters(wanted: &mut Desired, request: &UpdateRequest, snapshot: &
         Some("ECS") => "ECS",
         _ => snapshot.service.deployment_controller(),
     };
-    // It would fight the autoscaler; and what only a service revision shows is read where the event names it alone.
+    // Restoring `desiredCount` would conflict with the autoscaler; and what only a service revision shows is read only if the event names
+    // it.
     for name in PARAMETERS.into_iter().filter(|name| *name != "desiredCount" && !IN_REVISION.contains(name)) {
         let is = snapshot.service.parameter(name);
         let was = restore.before.service.get(name).filter(|was| !was.is_null());
@@ -163,7 +164,7 @@ fn restore_parameters(wanted: &mut Desired, request: &UpdateRequest, snapshot: &
     wanted.notes.extend(notes);
 }
 
-/// What `UpdateService` takes for "not set". Source:
+/// The value that means "not set" to `UpdateService`. Source:
 /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_UpdateService.html>.
 fn cleared(parameter: &str) -> Option<Value> {
     match parameter {
@@ -200,7 +201,7 @@ mod tests {
         TaskDefinition::from_answer(body.to_string().as_bytes()).unwrap()
     }
 
-    /// Plans to put back a state with `image` in `web:6`, one tag and these parameters.
+    /// Plans to put back a state with `nginx:1` in `web:6`, one tag and these parameters.
     fn restoring(more: &Value, was: &Value, is: &Value, definition: OldDefinition) -> Plan {
         let mut before = snapshot(&json!({"tags": [{"key": "was", "value": "1"}]}), &one()).recorded(None);
         before.state.task_definition_arn = Some("arn:aws:ecs:eu-west-1:222222222222:task-definition/web:6".to_owned());

@@ -18,7 +18,7 @@ pub struct RestoreSource {
 }
 
 impl RestoreSource {
-    /// Reads a record; `None` where it is none (pointer items have no kind).
+    /// Reads a record; `None` if it is not a record (pointer items have no kind).
     #[must_use]
     pub fn read(record: &Value) -> Option<Self> {
         let text = |name: &str| record.get(name).and_then(Value::as_str);
@@ -39,7 +39,7 @@ impl RestoreSource {
         Some((of(self.before?), of(self.after?)))
     }
 
-    /// Whether the change left the service other than it found it, as far as the record tells.
+    /// Whether the change left the service different from how it found it, as far as the record shows.
     #[must_use]
     pub fn changed_something(&self) -> bool {
         match self.kind.as_str() {
@@ -60,7 +60,7 @@ impl RestoreSource {
     ///
     /// # Errors
     ///
-    /// A sentence, where the record does not have it.
+    /// A sentence, if the record does not have it.
     pub fn into_before(self) -> Result<RecordedState, String> {
         if self.is_shortened {
             return Err(format!(

@@ -158,7 +158,7 @@ fn parameters_are_held_against_what_the_service_has() {
     assert_eq!(Value::Object(update.parameters), json!({"enableExecuteCommand": true}));
 }
 
-/// What is left out of a parameter that `UpdateService` replaces goes, or gets AWS's default.
+/// What is omitted from a parameter that `UpdateService` replaces is removed, or set to AWS's default.
 #[test]
 fn what_is_left_out_of_a_parameter_that_is_replaced_is_a_difference() {
     let balancer = json!({"targetGroupArn": "arn:t", "containerName": "web", "containerPort": 80});

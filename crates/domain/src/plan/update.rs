@@ -29,11 +29,11 @@ pub struct Update {
     pub force_new_deployment: bool,
     /// The difference of the service's tags.
     pub tags: TagDifference,
-    /// Tags go before `UpdateService`, so that the new tasks carry them.
+    /// Tags are set before `UpdateService` is called, so that the new tasks carry them.
     pub tags_first: bool,
     /// What the plan says to a person.
     pub changes: Vec<Difference>,
-    /// What a person should know besides.
+    /// What else a person should know.
     pub notes: Vec<String>,
 }
 
@@ -53,7 +53,7 @@ impl Update {
         self.register.is_some() || self.revision.is_some() || self.force_new_deployment || !self.parameters.is_empty()
     }
 
-    /// Makes of what is now what would be. Which revision would run then, nobody knows before.
+    /// Turns the state now into the state that would result. Which revision would run then is not known in advance.
     pub fn apply_to(&self, state: &mut ServiceState) {
         for (container, (_, to)) in &self.images {
             state.images.insert(container.clone(), to.clone());

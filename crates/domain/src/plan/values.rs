@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-/// Whether two values are the same: AWS leaves out what is empty or off, and the order of a list means something only where `in_order` says so.
+/// Whether two values are the same: AWS omits what is empty or off, and the order of a list means something only where `in_order` says so.
 pub(super) fn equal(one: &Value, other: &Value, in_order: bool) -> bool {
     match (one, other) {
         (Value::Object(members), Value::Object(others)) => {
@@ -26,13 +26,12 @@ pub(super) fn equal(one: &Value, other: &Value, in_order: bool) -> bool {
     }
 }
 
-/// Whether what the service has shows what is wanted: every member wanted must be there and equal, and more may be
-/// there. `null` wants nothing. A list wants exactly its entries, `in_order` only where the order
-/// means something.
+/// Whether what the service has shows what is wanted: every member that is wanted must be there and equal, and there may be more. `null`
+/// wants nothing. A list wants exactly its entries, in their order only if `in_order` says that the order means something.
 pub(super) fn covers(has: Option<&Value>, wanted: &Value, in_order: bool) -> bool {
     match (has, wanted) {
         (_, Value::Null) => true,
-        // AWS leaves out what is empty or off.
+        // AWS omits what is empty or off.
         (None | Some(Value::Null), wanted) => is_nothing(wanted),
         (Some(Value::Object(has)), Value::Object(wanted)) => {
             wanted.iter().all(|(name, wanted)| covers(has.get(name), wanted, in_order))

@@ -1,4 +1,4 @@
-//! Where a registry may make us ask: schemes, hosts and addresses.
+//! Where a registry may direct our requests: schemes, hosts and addresses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -7,7 +7,7 @@ use http::Uri;
 use crate::registry::settings::Settings;
 use crate::text::is_unseen;
 
-/// A URL that may be asked: https, or http where that is allowed; no user in it; no address that is not allowed.
+/// A URL that may be requested: https, or http if that is allowed; without a user; and without an address that is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllowedUrl {
     /// The whole URL.
@@ -35,7 +35,7 @@ impl AllowedUrl {
             Some("http") if settings.allow_http.contains(&authority) => {}
             _ => return Err(format!("{name} is not asked over https, and REGISTRY_ALLOW_HTTP does not name it")),
         }
-        // A name is checked when it is resolved; an address is not resolved.
+        // A name is checked when it is resolved; an address is not resolved, and so is checked here.
         let address = host.trim_start_matches('[').trim_end_matches(']');
         if let Ok(address) = address.parse()
             && !settings.allows(&host, address)
@@ -49,7 +49,7 @@ impl AllowedUrl {
     ///
     /// # Errors
     ///
-    /// A sentence, where it may not be asked.
+    /// A sentence, if it may not be requested.
     pub fn redirected(&self, location: &str, settings: &Settings) -> Result<Self, String> {
         if location.starts_with('/') && !location.starts_with("//") {
             let scheme = self.uri.scheme_str().unwrap_or("https");
@@ -58,14 +58,14 @@ impl AllowedUrl {
         Self::new(location, settings)
     }
 
-    /// Whether both are the same scheme, host and port.
+    /// Whether both have the same scheme, host and port.
     #[must_use]
     pub fn is_of(&self, other: &Self) -> bool {
         self.uri.scheme() == other.uri.scheme() && self.host == other.host
     }
 }
 
-/// Why an address is not asked.
+/// The message that says why an address is not contacted.
 #[must_use]
 pub fn not_allowed(host: &str, address: IpAddr) -> String {
     format!(
@@ -75,7 +75,7 @@ pub fn not_allowed(host: &str, address: IpAddr) -> String {
 }
 
 impl Settings {
-    /// Whether `host` may be asked at `address`.
+    /// Whether `host` may be contacted at `address`.
     #[must_use]
     pub fn allows(&self, host: &str, address: IpAddr) -> bool {
         match reach(address) {
@@ -95,9 +95,9 @@ impl Settings {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reach {
     Public,
-    /// Where a registry may stand, if whoever configured the function says so.
+    /// Addresses at which a registry may be, if the configuration of the function says so.
     Private,
-    /// Where metadata services and no registries are, or nothing is.
+    /// Addresses of metadata services, at which no registry is, and addresses at which nothing is.
     Never,
 }
 
@@ -150,7 +150,7 @@ fn reach_v6(address: Ipv6Addr) -> Reach {
     }
 }
 
-/// The IPv4 address that a mapped, translated (NAT64) or tunnelled (6to4) one leads to.
+/// The IPv4 address that a mapped, translated (NAT64) or tunnelled (6to4) IPv6 address leads to.
 fn inner_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let segments = address.segments();
     let v4 = |high: u16, low: u16| {
@@ -163,7 +163,7 @@ fn inner_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     }
 }
 
-/// At most 100 characters of what a registry sent, without those that would forge lines of a log.
+/// At most 100 characters of what a registry sent, without those that could forge lines of a log.
 #[must_use]
 pub fn excerpt(text: &str) -> String {
     let text: String = text.chars().map(|c| if is_unseen(c) { '?' } else { c }).take(101).collect();

@@ -1,4 +1,4 @@
-//! Who asks a registry: credentials, and the challenge of a registry that wants a token.
+//! Authentication at a registry: credentials, and the challenge of a registry that requires a token.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,14 @@ use serde::Deserialize;
 
 use super::{DOCKER_HUB, DOCKER_HUB_TOKENS};
 
-/// Name and password for a registry, as the secrets hold them that ECS takes for private registries.
+/// Name and password for a registry, in the form of the secrets that ECS accepts for private registries.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 pub struct Credentials {
     /// Name.
     pub username: String,
     /// Password or token.
     pub password: String,
-    /// A further host that may be sent them, because the registry's tokens come from there.
+    /// A further host to which they may be sent, because the registry's tokens come from there.
     pub token_host: Option<String>,
 }
 
@@ -33,22 +33,22 @@ impl Credentials {
     }
 }
 
-/// How a registry wants to be asked. Source: RFC 9110, section 11.6.1.
+/// How a registry requires a request to be authenticated. Source: RFC 9110, section 11.6.1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Challenge {
     /// With name and password.
     Basic,
     /// With a token from `realm`.
     Bearer {
-        /// URL that gives tokens.
+        /// URL that issues tokens.
         realm: String,
-        /// Whom the token is for.
+        /// The service that the token is for.
         service: Option<String>,
     },
 }
 
 impl Challenge {
-    /// Reads a `WWW-Authenticate` header; none where it asks for what we cannot do.
+    /// Reads a `WWW-Authenticate` header; `None` if it requires something that is not supported.
     #[must_use]
     pub fn read(header: &str) -> Option<Self> {
         let (scheme, rest) = header.trim().split_once(' ').unwrap_or((header.trim(), ""));

@@ -1,4 +1,4 @@
-//! Why a registry did not say what an image is.
+//! Why a registry could not say what an image is.
 
 use crate::error::{Code, Failure, Fault};
 use crate::image::ImageReference;
@@ -9,9 +9,9 @@ use crate::registry::manifest::NoImage;
 pub struct RegistryError {
     /// What happened, in a sentence that holds no secret.
     pub what: String,
-    /// Whether the registry said that it has no such image, or none for us.
+    /// Whether the registry said that it has no such image, or none that we may read.
     pub is_missing: bool,
-    /// Whether what it has is something else than an image.
+    /// Whether what the registry has is something other than an image.
     pub is_artifact: bool,
     /// Whether the same event may succeed later.
     pub retryable: bool,
@@ -26,13 +26,13 @@ impl RegistryError {
         Self { is_missing: true, retryable: false, ..Self::busy(what) }
     }
 
-    /// What it has is no image.
+    /// What the registry has is not an image.
     #[must_use]
     pub fn artifact(what: impl Into<String>) -> Self {
         Self { is_artifact: true, retryable: false, ..Self::busy(what) }
     }
 
-    /// What `from` sent is no image.
+    /// What `from` sent is not an image.
     #[must_use]
     pub fn no_image(from: &str, why: NoImage) -> Self {
         match why {
@@ -41,13 +41,13 @@ impl RegistryError {
         }
     }
 
-    /// It did not answer, or has no room for us now.
+    /// The registry did not answer, or is too busy now.
     #[must_use]
     pub fn busy(what: impl Into<String>) -> Self {
         Self { what: what.into(), is_missing: false, is_artifact: false, retryable: true, fault: Fault::Caller }
     }
 
-    /// What it answered cannot be used, or leads where we do not go.
+    /// The registry's answer cannot be used, or leads to a place that must not be contacted.
     #[must_use]
     pub fn refused(what: impl Into<String>) -> Self {
         Self { retryable: false, fault: Fault::Operator, ..Self::busy(what) }

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::registry::address::excerpt;
 use crate::text::hex;
 
-/// What a manifest, or an index of manifests for several platforms, may be.
+/// The types that a manifest, or an index of manifests for several platforms, may have.
 pub const MEDIA_TYPES: [&str; 4] = [
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
@@ -18,8 +18,8 @@ pub const MEDIA_TYPES: [&str; 4] = [
     "application/vnd.docker.distribution.manifest.v2+json",
 ];
 
-/// What a configuration in a manifest may be for the Docker engine to take the manifest for an image's; the last ones are what old
-/// versions pushed. Source: `defaultImageTypes` in <https://github.com/moby/moby/blob/v25.0.0/distribution/registry.go>.
+/// The types that a configuration in a manifest may have for the Docker engine to accept the manifest as that of an image; the last ones
+/// are types that old versions pushed. Source: `defaultImageTypes` in <https://github.com/moby/moby/blob/v25.0.0/distribution/registry.go>.
 const IMAGE_CONFIGS: [&str; 6] = [
     "application/vnd.oci.image.config.v1+json",
     "application/vnd.docker.container.image.v1+json",
@@ -29,12 +29,12 @@ const IMAGE_CONFIGS: [&str; 6] = [
     "",
 ];
 
-/// How the types of layers begin that hold files. A cosign signature has the configuration of an image, and none of them. Source:
+/// The prefixes of the types of layers that hold files. A cosign signature has the configuration of an image, but no such layer. Source:
 /// <https://github.com/opencontainers/image-spec/blob/main/layer.md>, and `MediaTypeLayer` in
 /// <https://github.com/distribution/distribution/blob/main/manifest/schema2/manifest.go>.
 const IMAGE_LAYERS: [&str; 2] = ["application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."];
 
-/// Types of what lies in registries beside images, by their beginning, in words.
+/// Artifacts other than images that are stored in registries: the prefixes of their types, and what they are in words.
 const ARTIFACTS: [(&str, &str); 10] = [
     ("application/vnd.cncf.helm.", "a Helm chart"),
     ("application/vnd.dev.cosign.", "a cosign signature"),
@@ -48,7 +48,7 @@ const ARTIFACTS: [(&str, &str); 10] = [
     ("application/vnd.amazon.soci.", "an index for lazy loading"),
 ];
 
-/// The most entries of an index that is read. An image has some tens, with its attestations.
+/// The maximum number of entries of an index that are read. An image has a few tens, including its attestations.
 const MAX_INDEX_ENTRIES: usize = 1_000;
 
 /// What a registry has under a reference.
@@ -65,7 +65,7 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// Where it is no manifest of an image, or its bytes have another digest.
+    /// If it is not the manifest of an image, or its bytes have another digest.
     pub fn read<'a>(body: &[u8], digests: impl IntoIterator<Item = &'a str>) -> Result<Self, NoImage> {
         let digest = format!("sha256:{}", hex(&Sha256::digest(body)));
         // Digests by another algorithm cannot be compared; the bytes are pinned by sha256 all the same.
@@ -77,28 +77,28 @@ impl Manifest {
     }
 }
 
-/// Why what a registry sent is no image.
+/// Why what a registry sent is not an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoImage {
-    /// It cannot be used: a sentence.
+    /// It cannot be used, for the reason in this sentence.
     Unusable(String),
-    /// It is something else, which nobody can run: what, in a sentence.
+    /// It is something else, which nobody can run; the sentence says what.
     Artifact(String),
 }
 
-/// The platforms of an index, each once; empty for a manifest of one image. Attestations stand in an index as `unknown/unknown`. It is
-/// read entry by entry, since a tree of four megabytes of small members takes a hundred times their memory.
+/// The platforms of an index, each once; empty for a manifest of one image. Attestations are listed in an index as `unknown/unknown`. The
+/// index is read entry by entry, because a tree of four megabytes of small members takes a hundred times as much memory.
 ///
 /// # Errors
 ///
-/// Where it is no manifest, an index that no image has, or the manifest of something else than an image.
+/// If it is not a manifest, or is an index that no image has, or is the manifest of something other than an image.
 pub fn platforms(manifest: &[u8]) -> Result<Vec<String>, NoImage> {
     let unusable = || NoImage::Unusable("what it sent is no image manifest".to_owned());
     let manifest: Document = serde_json::from_slice(manifest).map_err(|_| unusable())?;
     let of_all = manifest.artifact_type.as_deref().filter(|kind| !kind.is_empty());
     if let Some(Platforms { platforms, artifact }) = manifest.manifests {
-        // An image's index names no type; a list of what refers to an image has one with each entry. Source: "Referrers Tag Schema" in
-        // <https://github.com/opencontainers/distribution-spec/blob/main/spec.md>.
+        // The index of an image names no artifact type; a list of what refers to an image names one in each entry. Source: "Referrers Tag
+        // Schema" in <https://github.com/opencontainers/distribution-spec/blob/main/spec.md>.
         return match of_all.map(str::to_owned).or(artifact.filter(|_| platforms.is_empty())) {
             Some(kind) => Err(NoImage::Artifact(artifact_in_words("type", &kind))),
             None => Ok(platforms.into_iter().collect()),
@@ -123,14 +123,14 @@ fn artifact_in_words(what: &str, media_type: &str) -> String {
     format!("it is {it_is}, and no container image: its {what} is {}", excerpt(media_type))
 }
 
-/// Whether a type that Amazon ECR gives an artifact can be an image's: that of its configuration, or of its index.
+/// Whether a type that Amazon ECR reports for an artifact can be that of an image: the type of its configuration, or of its index.
 #[must_use]
 pub fn is_image_type(media_type: &str) -> bool {
     IMAGE_CONFIGS.contains(&media_type) || MEDIA_TYPES.contains(&media_type)
 }
 
-/// Whether a tag is one under which tools keep what belongs to an image, and never an image: `sha256-…`, as referrers' lists have it,
-/// and with `.sig`, `.att` or `.sbom` behind it, as cosign has it. Source: "Tag-based discovery" in
+/// Whether a tag is one under which tools store what belongs to an image, and never an image: `sha256-…`, which is used for lists of
+/// referrers, or the same followed by `.sig`, `.att` or `.sbom`, which cosign uses. Source: "Tag-based discovery" in
 /// <https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md>.
 #[must_use]
 pub fn is_tag_of_artifact(tag: &str) -> bool {
@@ -139,7 +139,7 @@ pub fn is_tag_of_artifact(tag: &str) -> bool {
     digest.len() == 64 && digest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// What is read of a manifest or index; whatever else is in it is passed over.
+/// The parts of a manifest or index that are read; everything else in it is ignored.
 #[derive(Deserialize)]
 struct Document<'a> {
     #[serde(rename = "artifactType", borrow)]
@@ -159,7 +159,7 @@ struct Content<'a> {
 
 /// The layers of a manifest, read one after the other.
 struct Layers {
-    /// The type of the first one, where none can hold files of an image.
+    /// The type of the first layer, if no layer can hold files of an image.
     artifact: Option<String>,
 }
 
@@ -185,7 +185,7 @@ impl<'de> Visitor<'de> for EachLayer {
                 Some(kind) if !IMAGE_LAYERS.iter().any(|begins| kind.starts_with(begins)) => {
                     artifact.get_or_insert_with(|| excerpt(kind));
                 }
-                // One without a type may hold anything.
+                // A layer without a type may hold anything.
                 _ => holds_files = true,
             }
         }
@@ -212,7 +212,7 @@ struct Platform<'a> {
 /// The platforms of a list of entries, read one after the other.
 struct Platforms {
     platforms: BTreeSet<String>,
-    /// The type of the first entry, where each has one.
+    /// The type of the first entry, if each entry has one.
     artifact: Option<String>,
 }
 

@@ -1,4 +1,5 @@
-//! Where an image lives, whom a registry may make us ask, and what its answers say. Pure, but for `src/aws/registry_client.rs`.
+//! Where an image is stored, which hosts a registry may make us contact, and what its answers say. Pure, except for
+//! `src/aws/registry_client.rs`.
 //!
 //! The protocol is <https://github.com/opencontainers/distribution-spec/blob/main/spec.md> with the tokens of
 //! <https://distribution.github.io/distribution/spec/auth/token/>.
@@ -13,11 +14,11 @@ use chrono::{DateTime, Utc};
 
 use crate::image::ImageReference;
 
-/// Docker Hub under the name that has its manifests, and where its tokens come from.
+/// The host that has the manifests of Docker Hub, and the host that issues its tokens.
 const DOCKER_HUB: &str = "registry-1.docker.io";
 const DOCKER_HUB_TOKENS: &str = "auth.docker.io";
 
-/// Where an image lives.
+/// Where an image is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
     /// A private repository of Amazon ECR.
@@ -39,7 +40,7 @@ pub enum Location {
 }
 
 impl Location {
-    /// Where `image` lives, short names of Docker Hub filled in.
+    /// Where `image` is stored, with short names of Docker Hub completed.
     #[must_use]
     pub fn of(image: &ImageReference) -> Self {
         let (host, repository) = match image.repository().split_once('/') {
@@ -57,7 +58,7 @@ impl Location {
     }
 }
 
-/// The host that is asked where a reference, or the configuration, names `registry`.
+/// The host that is contacted if a reference, or the configuration, names `registry`.
 #[must_use]
 pub fn host(registry: &str) -> String {
     match registry {
@@ -336,7 +337,7 @@ mod tests {
                 &["application/vnd.docker.image.rootfs.diff.tar.gzip"],
             ),
             manifest(typed("application/octet-stream"), &["application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"]),
-            // What an image adds to its layers does not make it another thing.
+            // An image with additional layers of another kind is still an image.
             manifest(typed(image), &["application/vnd.example", "application/vnd.oci.image.layer.v1.tar"]),
             of_type(manifest(typed(image), &["application/vnd.oci.image.layer.v1.tar"]), "application/vnd.example"),
             manifest(json!({}), &[]),

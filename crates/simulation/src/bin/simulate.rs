@@ -1,4 +1,4 @@
-//! `simulate --seeds N --from F`: runs seeds, and shows what they broke. `make simulate` calls it.
+//! `simulate --seeds N --from F`: runs seeds, and shows which invariants they broke. `make simulate` calls it.
 
 use std::collections::BTreeMap;
 use std::io::BufRead;
@@ -30,7 +30,7 @@ simulate --show SEED | --plan FILE
   --show SEED    run a seed, and show its trace
   --plan FILE    run a plan, and show its trace";
 
-/// Marks the line in which a process tells another one its counts.
+/// Marks the line in which a process passes its counts to another one.
 const COUNTS: &str = "COUNTS ";
 
 #[derive(Default)]
@@ -86,7 +86,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether everything held.
+/// Returns whether every invariant held.
 fn go(options: &Options) -> Result<bool, String> {
     if let Some(file) = &options.plan {
         let text = std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?;
@@ -113,7 +113,7 @@ fn written(plan: &Plan) -> String {
     serde_json::to_string_pretty(plan).unwrap_or_default()
 }
 
-/// Several processes share the seeds: each has what the SDK keeps for a process to itself.
+/// Several processes share the seeds: each has its own copy of what the SDK keeps per process.
 fn together(options: &Options) -> Result<bool, String> {
     let began = Instant::now();
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
@@ -195,7 +195,7 @@ fn seeds(options: &Options) -> Result<bool, String> {
     Ok(broken.is_empty() && is_same)
 }
 
-/// Shows a broken invariant: what, the smallest plan, and its trace.
+/// Shows a broken invariant: what was broken, the smallest plan, and its trace.
 fn tell(report: &Report, seed: u64, after: u64, invariant: &str, options: &Options) {
     let violation =
         report.violations.iter().find(|violation| violation.starts_with(invariant)).map_or("", String::as_str);

@@ -1,4 +1,4 @@
-//! Events of ECS about deployments, as `EventBridge` brings them.
+//! Events of ECS about deployments, as `EventBridge` delivers them.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -16,16 +16,16 @@ const MAX_ID: usize = 255;
 pub enum DeploymentEventKind {
     /// It began.
     InProgress,
-    /// The service is steady with it.
+    /// The service has reached a steady state with it.
     Completed,
-    /// The circuit breaker gave it up. Of services with alarms and without the circuit breaker this event is not documented:
-    /// "This event is sent for services with deployment circuit breaker logic turned on"
-    /// (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_service_deployment_events.html>). How theirs end, the sweep
-    /// finds out.
+    /// The circuit breaker gave it up. For services with alarms and without the circuit breaker, this event is not documented: "This event
+    /// is sent for services with deployment circuit breaker logic turned on"
+    /// (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_service_deployment_events.html>). The sweep finds out how their
+    /// deployments end.
     Failed,
 }
 
-/// An `ECS Deployment State Difference` event.
+/// An `ECS Deployment State Change` event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeploymentEvent {
     /// The service.
@@ -36,18 +36,18 @@ pub struct DeploymentEvent {
     pub deployment_id: String,
     /// What happened.
     pub happened: DeploymentEventKind,
-    /// Why, in the words of ECS, as far as they can hold no value: see [`reason::known`].
+    /// The reason in the words of ECS, without those that could be a value: see [`reason::known`].
     pub reason: Option<String>,
-    /// When.
+    /// When it happened.
     pub at: DateTime<Utc>,
 }
 
 impl DeploymentEvent {
-    /// Reads an event; `None` where it is about something that says nothing of how a deployment ended.
+    /// Reads an event; `None` if it says nothing about the beginning or the end of a deployment.
     ///
     /// # Errors
     ///
-    /// A sentence, where it is no such event.
+    /// A sentence, if it is not such an event.
     pub fn parse(event: &Value) -> Result<Option<Self>, String> {
         let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         if text("/source") != "aws.ecs" || text("/detail-type") != "ECS Deployment State Change" {
@@ -89,13 +89,13 @@ impl DeploymentEvent {
             service_arn: service_arn.to_owned(),
             deployment_id: deployment_id.to_owned(),
             happened,
-            // Which values it may repeat, an event does not tell.
+            // An event does not tell which values its reason may repeat.
             reason: Some(reason::known(text("/detail/reason"))).filter(|reason| !reason.is_empty()),
             at: at.with_timezone(&Utc),
         }))
     }
 
-    /// Whether the deployment is a rollback's own.
+    /// Whether the deployment is itself a rollback.
     #[must_use]
     pub fn rolls_back(&self) -> bool {
         self.reason.as_deref().is_some_and(rolls_back)

@@ -36,7 +36,7 @@ impl Deployment {
     }
 }
 
-/// ECS says so of a rollback's own deployment, after the name of what found the failure.
+/// ECS says this of a deployment that is itself a rollback, after the name of what detected the failure.
 pub(super) fn rolls_back(reason: &str) -> bool {
     reason.contains("rolling back to")
 }
@@ -82,7 +82,7 @@ pub struct RolledBack {
 }
 
 impl RolledBack {
-    /// By what ECS tells of its service deployment.
+    /// From what ECS reports of its service deployment.
     #[must_use]
     pub fn of(listed: &ServiceDeploymentSummary, known: Option<&ServiceDeployment>, task_definition: String) -> Self {
         let reason = known.and_then(ServiceDeployment::reason).or_else(|| listed.status_reason.clone());
@@ -93,14 +93,14 @@ impl RolledBack {
         }
     }
 
-    /// The same, with `tell` applied to what ECS says of why. Names of alarms stay.
+    /// The same, with `tell` applied to the reason that ECS gives. Names of alarms stay.
     #[must_use]
     pub fn told(self, known: Option<&ServiceDeployment>, tell: impl Fn(&str) -> String) -> Self {
         Self { reason: self.reason.map(|reason| told(&reason, known, tell)), ..self }
     }
 }
 
-/// The deployments of a service, as far as they still stand in its list, that were created since then and did not last.
+/// The deployments of a service that were created since then and did not last, as far as its list still shows them.
 #[must_use]
 pub fn ended_since(service: &Service, since: DateTime<Utc>) -> Vec<RolledBack> {
     let deployments = deployments(service);
@@ -117,7 +117,7 @@ pub fn ended_since(service: &Service, since: DateTime<Utc>) -> Vec<RolledBack> {
     ended.map(told).collect()
 }
 
-/// What a service says of one of its deployments; `None` where it does not have it any more.
+/// What a service says of one of its deployments; `None` if its list no longer has it.
 #[must_use]
 pub fn said_of(service: &Service, deployment_id: &str) -> Option<EcsView> {
     let deployments = deployments(service);
@@ -139,8 +139,8 @@ pub fn said_of(service: &Service, deployment_id: &str) -> Option<EcsView> {
     })
 }
 
-/// ARNs of the task definitions that a service's deployments run, where `deployment_id` is one of them: then what a reason for its end may repeat
-/// stands in them and in the service. None where it is not there any more.
+/// ARNs of the task definitions that a service's deployments run, if `deployment_id` is one of these deployments: then the definitions and
+/// the service contain everything that a reason for its end may repeat. `None` if it is no longer listed.
 #[must_use]
 pub fn definitions_of(service: &Service, deployment_id: &str) -> Option<BTreeSet<String>> {
     let deployments = deployments(service);
@@ -149,7 +149,7 @@ pub fn definitions_of(service: &Service, deployment_id: &str) -> Option<BTreeSet
     Some(deployments.into_iter().filter_map(|deployment| deployment.task_definition).collect())
 }
 
-/// Whether events tell how deployments of a service end. Of blue/green, linear and canary ones that is not documented.
+/// Whether events report how deployments of a service end. For blue/green, linear and canary deployments, that is not documented.
 #[must_use]
 pub fn is_rolling(service: &Service) -> bool {
     let strategy =

@@ -1,5 +1,5 @@
-//! Pure: how a deployment ended, by what ECS tells of it: a service deployment, the service's list of deployments, or
-//! an event of `EventBridge`.
+//! Pure: how a deployment ended, according to what ECS reports of it: a service deployment, the service's list of deployments, or an event
+//! of `EventBridge`.
 //!
 //! Shapes: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ServiceDeployment.html> and
 //! <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_service_deployment_events.html>.

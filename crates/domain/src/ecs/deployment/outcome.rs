@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 use crate::ecs::deployment::service_deployment::{ServiceDeployment, told};
 use crate::ledger::kind::Kind;
 
-/// Why a deployment ended whose service is gone.
+/// The reason for the end of a deployment whose service no longer exists.
 pub const DELETED: &str = "the service was deleted";
 
-/// What an outcome says beyond its kind. Members without a value are left out.
+/// What an outcome says beyond its kind. Members without a value are omitted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutcomeDetail {
-    /// Why, in the words of ECS, without what may be a value ([`reason`](crate::ecs::reason)).
+    /// The reason in the words of ECS, without anything that may be a value ([`reason`](crate::ecs::reason)).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// What a rollback went back to.
@@ -27,10 +27,10 @@ pub struct OutcomeDetail {
     /// ARN of the service deployment that says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_deployment: Option<String>,
-    /// When it happened, by the event that told of it or by ECS (RFC 3339).
+    /// When it happened, according to the event that reported it or to ECS (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub happened_at: Option<String>,
-    /// How many more deployments of its account no change started that day that have no record of their own.
+    /// How many more deployments of its account on that day were not started by a change and have no record of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub more: Option<u32>,
 }
@@ -72,7 +72,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The same end, where something is known to have taken over: what was stopped was superseded.
+    /// The same outcome, given the deployment that is known to have taken over: a deployment that was stopped was superseded by it.
     #[must_use]
     pub fn superseded(self, by: &Superseder) -> Self {
         if self.kind != Kind::Stopped || self.detail.reason.as_deref() == Some(DELETED) {
@@ -84,7 +84,7 @@ impl Outcome {
         }
     }
 
-    /// The same end, with `tell` applied to what ECS says of why. Names of alarms stay.
+    /// The same outcome, with `tell` applied to the reason that ECS gives. Names of alarms stay.
     #[must_use]
     pub fn told(self, known: Option<&ServiceDeployment>, tell: impl Fn(&str) -> String) -> Self {
         let reason = self.detail.reason.map(|reason| told(&reason, known, tell));
@@ -99,10 +99,10 @@ impl Outcome {
     }
 }
 
-/// Where a deployment stands.
+/// The state of a deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeploymentStatus {
-    /// It has not ended; what it is doing, for people.
+    /// It has not ended; the text says for people what it is doing.
     Open(String),
     /// It has ended, and nothing more will come.
     Ended(Box<Outcome>),

@@ -1,4 +1,4 @@
-//! Service deployments: what ECS says of how a deployment goes.
+//! Service deployments: what ECS reports of the progress of a deployment.
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
@@ -16,11 +16,11 @@ pub struct ServiceDeployment {
     pub service_deployment_arn: String,
     /// ARN of its service.
     pub service_arn: String,
-    /// One of nine.
+    /// One of the nine statuses.
     pub status: String,
     /// Why it is in that status.
     pub status_reason: Option<String>,
-    /// What a blue/green, linear or canary deployment is at.
+    /// The stage that a blue/green, linear or canary deployment has reached.
     pub lifecycle_stage: Option<String>,
     pub(super) created_at: Option<f64>,
     stopped_at: Option<f64>,
@@ -66,7 +66,7 @@ impl ServiceDeployment {
         self.target_service_revision.as_ref()?.arn.as_deref()
     }
 
-    /// ARN of the service revision that it replaces, where it is one only.
+    /// ARN of the service revision that it replaces, if there is exactly one.
     #[must_use]
     pub fn source_revision(&self) -> Option<&str> {
         match self.source_service_revisions.as_deref().unwrap_or_default() {
@@ -75,7 +75,7 @@ impl ServiceDeployment {
         }
     }
 
-    /// Whether what it deployed was, or is being taken back; `None` where it may still come to that.
+    /// Whether what it deployed was rolled back, or is being rolled back; `None` if that may still happen.
     #[must_use]
     pub fn is_rolled_back(&self) -> Option<bool> {
         match self.status.as_str() {
@@ -85,7 +85,7 @@ impl ServiceDeployment {
         }
     }
 
-    /// Where it stands; `None` where its status is not known.
+    /// Its progress; `None` if its status is not known.
     #[must_use]
     pub fn stands(&self) -> Option<DeploymentProgress> {
         Some(match self.status.as_str() {
@@ -120,19 +120,19 @@ impl ServiceDeployment {
         with_alarms(reason, &self.alarms())
     }
 
-    /// Names of the alarms that rang.
+    /// Names of the alarms that were triggered.
     fn alarms(&self) -> String {
         self.alarms.as_ref().map(|alarms| alarms.triggered_alarm_names.join(", ")).unwrap_or_default()
     }
 }
 
-/// A line of `ListServiceDeployments`.
+/// An entry of the answer to `ListServiceDeployments`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServiceDeploymentSummary {
     /// Its ARN.
     pub service_deployment_arn: String,
-    /// One of nine.
+    /// One of the nine statuses.
     pub status: String,
     /// Why it is in that status.
     pub status_reason: Option<String>,
@@ -154,7 +154,7 @@ impl ServiceDeploymentSummary {
         self.target_service_revision_arn.as_deref()
     }
 
-    /// Whether it ended, or is about to, without what it deployed.
+    /// Whether it ended, or is about to end, without what it deployed staying in place.
     #[must_use]
     pub fn ended_badly(&self) -> bool {
         let statuses = [
@@ -169,16 +169,16 @@ impl ServiceDeploymentSummary {
     }
 }
 
-/// What a list of service deployments says of one that was created at some time.
+/// What a list of service deployments says of a deployment that was created at some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listing {
-    /// It has a service deployment of its own: it is no rollback.
+    /// It has a service deployment of its own: it is not a rollback.
     Own,
-    /// It has none, and the last one before it was rolled back, or is being: it is that rollback.
+    /// It has none, and the last service deployment before it was rolled back, or is being rolled back: it is that rollback.
     OfARollback,
-    /// It has none, and the last one before it was not rolled back, as far as this list shows.
+    /// It has none, and the last service deployment before it was not rolled back, as far as this list shows.
     Neither,
-    /// None is listed: such a service has no rollbacks that could be told so.
+    /// No service deployment is listed: rollbacks of such a service cannot be recognized in this way.
     Nothing,
 }
 
@@ -208,7 +208,7 @@ fn with_alarms(reason: Option<String>, alarms: &str) -> Option<String> {
     }
 }
 
-/// A reason with `tell` applied to it, but for the names of alarms behind it.
+/// A reason with `tell` applied to it, except for the names of alarms at its end.
 pub(super) fn told(reason: &str, known: Option<&ServiceDeployment>, tell: impl Fn(&str) -> String) -> String {
     let alarms = known.map(ServiceDeployment::alarms).unwrap_or_default();
     let behind = format!(" (alarms: {alarms})");

@@ -114,8 +114,8 @@ fn a_newer_deployment_supersedes_and_a_rollback_does_not() {
         assert_eq!(kind(&standing), Some(Kind::Superseded), "{status}");
         assert_eq!(detail(standing).superseded_by.unwrap().deployment_id, NEW);
     }
-    // What was read of the service deployment is older than what was read of the service: it was rolled back to an older deployment
-    // than the one before, which says nothing of a rollback any more.
+    // The service deployment was read earlier than the service: it was rolled back to an older deployment than the one before, which no
+    // longer says anything of a rollback.
     let mut rolled_back = json!({"deployments": [deployment(NEW, "PRIMARY", "COMPLETED", 1100)]});
     for (current, expected) in [("arn:sd", None), ("arn:sd/3", Some(Kind::Superseded))] {
         rolled_back["currentServiceDeployment"] = current.into();
@@ -152,7 +152,7 @@ fn without_a_service_deployment_the_services_list_decides() {
         (vec![back], true, None),
         (vec![deployment(OLD, "PRIMARY", "COMPLETED", 1100)], true, Some(Kind::RolledBack)),
         (vec![deployment(OLD, "PRIMARY", "FAILED", 1100)], true, Some(Kind::RollbackFailed)),
-        // Read from before the deployment began, or gone without a trace: not known.
+        // The list was read before the deployment began, or the deployment disappeared without a trace: the state is not known.
         (vec![deployment(OLD, "PRIMARY", "COMPLETED", 900)], true, None),
         (vec![], true, None),
         (vec![deployment(NEW, "PRIMARY", "IN_PROGRESS", 1100)], true, Some(Kind::Superseded)),
@@ -193,7 +193,7 @@ fn what_took_over_did_so_even_where_it_was_rolled_back_itself() {
         assert_eq!(kind(&standing), Some(Kind::Superseded), "{known:?}");
         assert_eq!(detail(standing).superseded_by.unwrap().deployment_id, NEW);
     }
-    // It is not in the list any more: what a look before saw, and records, tell.
+    // It is no longer in the list: an earlier read and the records show it.
     let known = service_deployment("STOPPED", &json!({"stoppedAt": 1105.5}));
     let DeploymentStatus::Ended(ending) = followed().standing(&service(&[back]), Some(&known)) else { panic!("open") };
     assert_eq!((ending.kind, ending.happened_at()), (Kind::Stopped, DateTime::from_timestamp_millis(1_105_500)));
@@ -214,7 +214,7 @@ fn what_took_over_did_so_even_where_it_was_rolled_back_itself() {
 
 #[test]
 fn a_deployment_of_a_service_that_was_deleted_was_stopped() {
-    // (h): what has the name now was made later.
+    // (h): the service that has the name now was created later.
     let Value::Object(members) =
         json!({"createdAt": 1300.5, "deployments": [deployment(NEW, "PRIMARY", "COMPLETED", 1300)]})
     else {
@@ -254,7 +254,7 @@ fn what_has_no_service_deployment_behind_one_that_was_rolled_back_is_the_rollbac
 
 #[test]
 fn nothing_that_was_created_before_a_deployment_is_its_service_deployment() {
-    // (i): two changes two seconds apart, and the list is behind.
+    // (i): two changes two seconds apart, and the list is out of date.
     let listed = |created: f64| -> ServiceDeploymentSummary {
         serde_json::from_value(json!({"serviceDeploymentArn": "first", "createdAt": created})).unwrap()
     };
@@ -273,7 +273,7 @@ fn no_final_word_while_the_service_contradicts_it() {
         let standing = followed().standing(&under_way, Some(&service_deployment(status, &earlier)));
         assert_eq!(kind(&standing), None, "{status}");
     }
-    // That it is its own is certain: by the number, or named by ECS and not created before.
+    // The service deployment is certainly its own: by its number, or because ECS named it and it was not created before.
     let numbered = json!({"targetServiceRevision": {"arn": "arn:aws:ecs:r:1:service-revision/c/s/2"}});
     let standing = followed().standing(&under_way, Some(&service_deployment("SUCCESSFUL", &numbered)));
     assert_eq!(kind(&standing), Some(Kind::Completed));

@@ -2,10 +2,10 @@
 
 use chrono::{DateTime, Duration, Utc};
 
-/// By how much ECS may say that a deployment was created before the change that started it began: clocks differ.
+/// By how much the creation of a deployment, according to ECS, may precede the beginning of the change that started it: clocks differ.
 pub const CLOCK_TOLERANCE: Duration = Duration::seconds(4);
 
-/// By how much two times of ECS may be wrong, one of them being cut to whole seconds.
+/// By how much two times of ECS may be wrong, because one of them is truncated to whole seconds.
 pub const ROUNDING: Duration = Duration::seconds(1);
 
 pub(super) fn time(seconds: f64) -> Option<DateTime<Utc>> {

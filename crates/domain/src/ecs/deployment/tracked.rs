@@ -1,4 +1,4 @@
-//! The deployment that is looked at: which service deployment is its own, and where it stands.
+//! The deployment that is tracked: which service deployment is its own, and what its state is.
 
 use std::cmp::Ordering;
 
@@ -12,25 +12,26 @@ use crate::ecs::service::Service;
 use crate::ledger::kind::Kind;
 use crate::text::rfc3339;
 
-/// How far apart the times of a deployment and of its service deployment may be, where nothing else joins them.
+/// How far apart the times of a deployment and of its service deployment may be, if nothing else connects them.
 const SAME_TIME_TOLERANCE: Duration = Duration::seconds(30);
 
-/// The deployment that is looked at.
+/// The deployment that is tracked.
 #[derive(Debug, Clone, Copy)]
 pub struct TrackedDeployment<'a> {
     /// Its id, such as `ecs-svc/1234567890123456789`.
     pub id: &'a str,
-    /// Id of the deployment that was `PRIMARY` before it. A rollback takes it up again.
+    /// Id of the deployment that was `PRIMARY` before it. A rollback returns to it.
     pub before: Option<&'a str>,
     /// When it was started.
     pub started_at: DateTime<Utc>,
-    /// ARN of the service deployment that ECS named when it began. ECS does not promise that it is its own: it may be the one before.
+    /// ARN of the service deployment that ECS named when the deployment began. ECS does not promise that it is the deployment's own: it may
+    /// be the one before.
     pub service_deployment: Option<&'a str>,
 }
 
 impl TrackedDeployment<'_> {
-    /// Which of a service's deployments it is: the one whose revision has its number, else the nearest in time. ECS
-    /// documents no way from the one to the other. None that was created before the deployment can be its own.
+    /// Which of a service's service deployments is its own: the one whose revision has its number, otherwise the nearest in time. ECS does
+    /// not document how to find one from the other. A service deployment that was created before the deployment cannot be its own.
     #[must_use]
     pub fn among<'a>(&self, list: &'a [ServiceDeploymentSummary]) -> Option<&'a ServiceDeploymentSummary> {
         let may_be = list.iter().filter(|listed| self.is_not_before(listed.created_at));
@@ -48,7 +49,7 @@ impl TrackedDeployment<'_> {
         may_be.find(|listed| self.has_number(listed.revision()))
     }
 
-    /// Whether a service deployment can be its own by its time.
+    /// Whether a service deployment can be its own, judging by its time.
     #[must_use]
     pub fn may_be(&self, known: &ServiceDeployment) -> bool {
         self.is_not_before(known.created_at)
@@ -62,9 +63,9 @@ impl TrackedDeployment<'_> {
         revision.and_then(|arn| arn.rsplit('/').next()) == self.id.rsplit('/').next()
     }
 
-    /// Whether the service contradicts what a service deployment says: by that one all is over, and the service shows the deployment under
-    /// way. Then it is not the deployment's own. One whose revision has the deployment's number is; and so is one that ECS named and that
-    /// was not created before: of these, the service's list is only behind.
+    /// Whether the service contradicts a service deployment that has ended, by showing the deployment as under way. Then the service
+    /// deployment is not the deployment's own. One whose revision has the deployment's number is its own, and so is one that ECS named and
+    /// that was not created before: for these, the service's list is merely out of date.
     #[must_use]
     pub fn is_contradicted(&self, service: &Service, known: &ServiceDeployment) -> bool {
         let is_over =
@@ -110,9 +111,9 @@ impl TrackedDeployment<'_> {
         }
     }
 
-    /// Whether another deployment began while this one was rolled back. Whether ECS then still says how the rollback ended is not
-    /// documented: the status may stay as it is. The service names another service deployment as its current one then, whereas a rollback
-    /// has none of its own.
+    /// Whether another deployment began while this one was being rolled back. It is not documented whether ECS then still reports how the
+    /// rollback ended: the status may stay as it is. In that case the service names another service deployment as its current one, whereas
+    /// a rollback has none of its own.
     fn is_rollback_superseded(
         &self,
         service: &Service,
@@ -128,9 +129,9 @@ impl TrackedDeployment<'_> {
             })
     }
 
-    /// Whether another deployment took over though this one's service deployment is still under way by what was read: that may be older than
-    /// what was read of the service. Another `PRIMARY` alone does not say so: a rollback takes up an older deployment, which need not be
-    /// the one right before, and that is created anew. A rollback has no service deployment of its own.
+    /// Whether another deployment took over although this one's service deployment, as it was read, is still under way: it may have been
+    /// read earlier than the service. Another `PRIMARY` deployment alone does not prove this: a rollback returns to an older deployment,
+    /// which need not be the one right before and is created anew. A rollback has no service deployment of its own.
     #[must_use]
     pub fn is_replaced(&self, service: &Service, known: &ServiceDeployment) -> bool {
         let is_under_way = matches!(known.status.as_str(), "PENDING" | "IN_PROGRESS");
@@ -138,7 +139,7 @@ impl TrackedDeployment<'_> {
         is_under_way && !is_current && self.superseded_by(service).is_some()
     }
 
-    /// Where a deployment stands whose service is not there any more; what has its name now is another one.
+    /// The state of a deployment whose service no longer exists; a service that has its name now is another one.
     #[must_use]
     pub fn of_deleted(&self, known: Option<&ServiceDeployment>) -> DeploymentStatus {
         let ended = known
@@ -151,8 +152,8 @@ impl TrackedDeployment<'_> {
         DeploymentStatus::Ended(Box::new(Outcome { kind: Kind::Stopped, detail }))
     }
 
-    /// The deployment that took over, as far as the service's list shows one: it was created later, and is no rollback. It did so even
-    /// where it is not `PRIMARY` any more, having been rolled back itself.
+    /// The deployment that took over, as far as the service's list shows one: it was created later, and is not a rollback. It took over
+    /// even if it is no longer `PRIMARY` because it was rolled back itself.
     #[must_use]
     pub fn superseded_by(&self, service: &Service) -> Option<Superseder> {
         self.superseder(&deployments(service))
@@ -196,7 +197,7 @@ impl TrackedDeployment<'_> {
         }
     }
 
-    /// The first deployment that came after this one and is no rollback, unless ECS had given this one up before.
+    /// The first deployment that came after this one and is not a rollback, unless ECS had already given this one up.
     fn superseder(&self, all: &[Deployment]) -> Option<Superseder> {
         let took_over = all.iter().filter(|deployment| self.is_newer(deployment) && self.may_supersede(deployment));
         let first =
@@ -212,12 +213,12 @@ impl TrackedDeployment<'_> {
         other.id != self.id && Some(other.id.as_str()) != self.before && !other.rolls_back()
     }
 
-    /// Whether a deployment was created after this one: what is read may be older than what was written.
+    /// Whether a deployment was created after this one: a read may be older than the last write.
     fn is_newer(&self, other: &Deployment) -> bool {
         other.created_at.and_then(time).is_some_and(|created| created > self.started_at)
     }
 
-    /// Where ECS has no service deployment of it: services of before October 2024, and stand-ins for ECS.
+    /// The state if ECS has no service deployment for it: that is so for services from before October 2024, and for stand-ins for ECS.
     fn by_service(
         &self,
         own: Option<&Deployment>,
@@ -272,7 +273,7 @@ impl TrackedDeployment<'_> {
             _ => match self.superseder(all) {
                 Some(by) => superseded(by),
                 None if primary.rolls_back() => rolled_back(own),
-                // A rollback takes up the deployment from before, newly created.
+                // A rollback returns to the deployment from before, which is created anew.
                 None if own.is_none() && self.is_newer(primary) => rolled_back(None),
                 None => DeploymentStatus::Open(
                     "it is not among the service's deployments, or nothing took over from it".to_owned(),

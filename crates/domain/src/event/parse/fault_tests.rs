@@ -238,7 +238,7 @@ fn faults_of_parameters_and_the_rest() {
             "/expected_task_definition: \"arn:aws:ecs:eu-west-1:222222222222:task-definition/web:7\" is an ARN: \
              use family:revision, \"web:7\"",
         ),
-        // NUL, wherever it stands.
+        // NUL characters, wherever they occur.
         (json!({"reason": "a\0b"}), "/reason: \"a\\0b\" holds a NUL character"),
         (
             json!({"service": {"desiredCount": [{"x\0": 1}]}}),
@@ -343,7 +343,7 @@ fn bytes_that_are_not_utf_8() {
     let failure = super::parse(b"{\"reason\": \"\xff\"}", &defaults()).unwrap_err();
     assert_eq!(failure.code, Code::JsonValidation);
     assert!(failure.message.contains("(event): not UTF-8 text: a wrong byte at offset 12\n"), "{}", failure.message);
-    // A surrogate in UTF-8 clothes.
+    // A surrogate that is encoded as UTF-8.
     assert!(super::parse(b"\"\xed\xa0\x80\"", &defaults()).unwrap_err().message.contains("not UTF-8"));
     assert!(super::parse(event(json!({})).to_string().as_bytes(), &defaults()).is_ok());
 }
@@ -363,7 +363,7 @@ fn wrong_images_are_told_all_at_once() {
         let failure = parse(&event(json!({"ecs_image_name": wrong})).to_string(), &defaults()).unwrap_err();
         assert_eq!(failure.code, Code::InvalidImage, "{wrong:?}");
     }
-    // What the schema refuses comes first.
+    // What the schema refuses is reported first.
     assert_eq!(
         refused(&event(json!({"ecs_image_name": "NGINX", "dry_run": 1})).to_string()),
         "/dry_run: 1 is not of type \"boolean\""
@@ -430,7 +430,7 @@ fn wrong_images_of_many_are_told_once_where_they_stand() {
     assert!(failure.message.contains("; /updates/2/ecs_image_name: \"also:wrong:\""), "{failure}");
 }
 
-/// Any JSON, shallow, with texts that hurt.
+/// Any JSON, shallow, with problematic texts.
 fn any_json() -> impl Strategy<Value = Value> {
     let text = prop_oneof![any::<String>(), "(aws:|arn:|/|~|\u{0}|\u{1F980}|\n|[a-z]){0,120}"];
     let leaf = prop_oneof![
@@ -448,7 +448,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// The names of all fields of an update, and one that is none.
+/// The names of all fields of an update, and one name that is not a field.
 fn fields() -> Vec<String> {
     let schema: Value = serde_json::from_str(FORMAT.schema).unwrap();
     let entry = schema.pointer("/properties/updates/items/properties").unwrap();
@@ -456,7 +456,7 @@ fn fields() -> Vec<String> {
 }
 
 proptest! {
-    /// Whatever stands in a field: a request, or a short message of two lines.
+    /// Whatever a field contains, the result is a request, or a short message of two lines.
     #[test]
     fn any_event_is_accepted_or_refused_clearly(
         field in prop::sample::select(fields()),

@@ -1,5 +1,5 @@
-//! Event text to [`UpdateRequest`]: checked against the schema first, then put into types that cannot hold a wrong
-//! value. Every fault is reported at once, with its place in the event, before anything else happens.
+//! From the text of an event to an [`UpdateRequest`]: it is checked against the schema first, then put into types that cannot hold a wrong
+//! value. All faults are reported at once, each with its place in the event, before anything else happens.
 
 #[cfg(test)]
 mod fault_tests;
@@ -24,19 +24,19 @@ use crate::ids::{AccountId, ChangeId, EcsName, Identity, Region, ServiceKey, loo
 use crate::image::{ImageReference, ResolvedImages};
 use crate::text::{shown, shown_text};
 
-/// Why an event that forces a deployment and waits for it needs a key. Source of the clients' habit:
+/// Why an event that forces a deployment and waits for it needs a key. Source for this behaviour of clients:
 /// <https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-retries.html>.
 const KEY_NEEDED: &str = "\"idempotency_key\" is a required property where \"force_new_deployment\" and \"wait_seconds\" come together: a client \
      whose read times out sends the event again as another request, and each would force a deployment of its own";
 
-/// What an event leaves out, the function's own account and region, and what it cannot say of itself.
+/// What applies if an event omits it, namely the function's own account and region; and what an event cannot say of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Defaults {
-    /// The function's own account, where it is known; else an event has to name one.
+    /// The function's own account, if it is known; otherwise an event has to name one.
     pub account_id: Option<AccountId>,
     /// The function's own region.
     pub region: Region,
-    /// Whether somebody vouches for `requested_by`.
+    /// Whether `requested_by` is verified.
     pub identity: Identity,
 }
 
@@ -73,7 +73,7 @@ pub struct Batch {
 /// let Event::One(request) = parse(event, &defaults)? else { panic!("it is about one service") };
 /// assert_eq!(request.service_key.to_string(), "222222222222/eu-west-1/prod/web");
 ///
-/// // All that is wrong is told at once, each with its place.
+/// // All faults are reported at once, each with its place.
 /// let refused = parse(br#"{"ecs_cluster_name": "prod", "dry_run": "yes"}"#, &defaults).unwrap_err();
 /// assert!(refused.message.contains("/dry_run: \"yes\" is not of type \"boolean\""));
 /// assert!(refused.message.contains("\"ecs_service_name\" is a required property"));
@@ -82,8 +82,8 @@ pub struct Batch {
 ///
 /// # Errors
 ///
-/// [`Code::JsonValidation`] with every fault of the event and its place; for an event that has none,
-/// [`Code::InvalidImage`] with every image that is no image reference.
+/// [`Code::JsonValidation`] with every fault of the event and its place; for an event that has none, [`Code::InvalidImage`] with every
+/// image that is not an image reference.
 pub fn parse(event: &[u8], defaults: &Defaults) -> Result<Event, Failure> {
     let mut event = FORMAT.check(event)?;
     let Some(Value::Array(entries)) = event.as_object_mut().and_then(|event| event.remove("updates")) else {
@@ -97,7 +97,7 @@ pub fn parse(event: &[u8], defaults: &Defaults) -> Result<Event, Failure> {
 
 /// Each entry with the shared fields that it does not set itself, checked as an event of its own.
 fn updates(shared: &Value, entries: Vec<Value>, defaults: &Defaults) -> Result<Vec<UpdateRequest>, Failure> {
-    // What each entry is then kept with must not grow beyond what an event may be.
+    // The shared fields, once they are copied into each entry, must not exceed the maximum length of an event.
     let bytes = shared.to_string().len() * entries.len();
     if bytes > MAX_EVENT_BYTES {
         return Err(FORMAT.refuse(&[format!(
@@ -137,7 +137,7 @@ fn updates(shared: &Value, entries: Vec<Value>, defaults: &Defaults) -> Result<V
     faults.into_result(Ok(updates))
 }
 
-/// What is wrong with an event: by schema and types, and image references.
+/// What is wrong with an event: according to schema and types, and in its image references.
 #[derive(Debug, Default)]
 struct Faults {
     schema: Vec<String>,
@@ -149,7 +149,7 @@ impl Faults {
         Self { schema: vec![fault.into()], images: Vec::new() }
     }
 
-    /// Adds those of an entry; what stands in a shared field is said once.
+    /// Adds the faults of an entry; a fault of a shared field is reported once.
     fn add(&mut self, more: Self) {
         for (known, more) in [(&mut self.schema, more.schema), (&mut self.images, more.images)] {
             for fault in more {
@@ -160,7 +160,7 @@ impl Faults {
         }
     }
 
-    /// The failure that tells them all, where there are any.
+    /// The failure that lists all faults, if there are any.
     fn into_result<T>(mut self, result: Result<T, Self>) -> Result<T, Failure> {
         let value = result.map_err(|more| self.add(more));
         match (value, self.schema.is_empty(), self.images.is_empty()) {
@@ -176,9 +176,9 @@ impl Faults {
     }
 }
 
-/// The request of one event without `updates`. `place` says where in the event a field stands.
+/// The request of one event without `updates`. `place` says where in the event a field is.
 fn request(event: Value, place: &dyn Fn(&str) -> String, defaults: &Defaults) -> Result<UpdateRequest, Faults> {
-    // The schema has seen to all of this. Should it and the types ever differ, these are the errors to see.
+    // The schema has already checked all of this. Should the schema and the types ever differ, these errors show it.
     let entry = UpdateEvent::deserialize(&event).map_err(|error| Faults::schema(format!("(event): {error}")))?;
     let service_key = service_key(&entry, defaults).map_err(Faults::schema)?;
     let event_hash = event_hash(event, &service_key).map_err(|error| Faults::schema(format!("(event): {error}")))?;
@@ -237,7 +237,7 @@ fn request(event: Value, place: &dyn Fn(&str) -> String, defaults: &Defaults) ->
     })
 }
 
-/// What is wrong with a name that is a parameter's but for its case: ECS would overlook it.
+/// What is wrong with a name that differs from a parameter's only in case: ECS would ignore it.
 fn misspelt(name: &str, place: &dyn Fn(&str) -> String) -> Option<String> {
     let meant = PARAMETERS.into_iter().find(|known| *known != name && known.eq_ignore_ascii_case(name))?;
     Some(format!("{}: unknown field {}: use \"{meant}\"", shown(&place("service")), shown_text(name)))
@@ -261,7 +261,7 @@ fn service_key(entry: &UpdateEvent, defaults: &Defaults) -> Result<ServiceKey, S
     Ok(ServiceKey::new(account_id, region, cluster, service))
 }
 
-/// What is wrong with a name that looks as if somebody vouched for it, where nobody does.
+/// What is wrong with a name that looks verified, if it is not.
 fn unvouched(name: &str, place: &dyn Fn(&str) -> String, defaults: &Defaults) -> Option<String> {
     let beginning = looks_verified(name).filter(|_| defaults.identity == Identity::Claimed)?;
     Some(format!(

@@ -15,7 +15,7 @@ pub(super) fn defaults() -> Defaults {
     }
 }
 
-/// A good event with these fields put in, or taken out where they are null.
+/// A valid event with these fields added, or removed if they are null.
 #[expect(clippy::needless_pass_by_value, reason = "callers write json!({…}) in place")]
 pub(super) fn event(fields: Value) -> Value {
     let mut event = json!({"ecs_cluster_name": "c", "ecs_service_name": "s", "ecs_image_name": "nginx"});
@@ -265,7 +265,7 @@ fn a_shared_field_applies_to_every_entry_that_does_not_set_its_own() {
     assert_eq!(first.image, ImageChange::Auto(image("nginx:1")));
     assert_eq!(second.image, ImageChange::Auto(image("nginx:2")));
     assert_eq!((first.reason.as_deref(), second.idempotency_key.as_deref()), (Some("release"), Some("k")));
-    // As if it had been sent alone: the same key answers either way.
+    // The request is the same as if it had been sent alone: the same key gives the same answer either way.
     let alone = accepted(json!({"account_id": "222222222222", "ecs_image_name": "nginx:1", "reason": "release"}));
     assert_eq!(*first, alone);
 }

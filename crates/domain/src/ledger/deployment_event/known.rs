@@ -45,7 +45,8 @@ pub(super) fn of_known(
             "another deployment had taken its place: it is the end of a rollback, and the sweep asks how it ended",
         );
     }
-    // Its own end may be on its way still: this one may be of the rollback to it of what a later change started.
+    // The event of its own end may still be on its way: this one may be the end of a rollback to it, from what a later
+    // change started.
     if event.happened != DeploymentEventKind::InProgress
         && item.outcomes.is_empty()
         && let Some(begun) = may_have_replaced(event, item, known)
@@ -72,7 +73,8 @@ pub(super) fn of_known(
     match event.happened {
         DeploymentEventKind::InProgress => EventDecision::Nothing("the deployment is known"),
         DeploymentEventKind::Completed => ended(Kind::Completed, None, true),
-        // It may be the end of a rollback to it whose beginning was not heard, while its own end is on its way still.
+        // It may be the end of a rollback to it whose beginning was not reported, while the event of its own end is
+        // still on its way.
         DeploymentEventKind::Failed if item.outcomes.is_empty() && known.says.is_none() => EventDecision::Ask,
         DeploymentEventKind::Failed
             if known.says.and_then(|says| says.stands) == Some(DeploymentProgress::Ended(Kind::Completed)) =>

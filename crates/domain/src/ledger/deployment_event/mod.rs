@@ -1,12 +1,13 @@
 //! Pure: what an event about a deployment means for the ledger of its service.
 //!
-//! A rollback is a deployment of its own, with events of its own. As far as is known, ECS takes up the id of the
-//! deployment that it goes back to; where it does not, the id is new. Both are understood: what begins with the words of
-//! a rollback undoes the newest deployment of the service that is open and began before it.
+//! A rollback is a deployment of its own, with its own events. As far as is known, ECS reuses the id of the deployment to which it rolls
+//! back; if it does not, the id is new. Both cases are handled: a deployment whose event has the wording of a rollback undoes the newest
+//! open deployment of the service that began before it.
 //!
-//! Events come late, twice, in any order, or not at all (`EventBridge` delivers at least once, and rarely not:
-//! <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-event-delivery-level.html>). So their own times are compared, and
-//! where an event may be of a deployment that a change started without having said so, ECS is asked ([`EventDecision::Ask`]).
+//! Events arrive late, twice, in any order, or not at all (`EventBridge` delivers at least once, and in rare cases not at all:
+//! <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-event-delivery-level.html>). Therefore the times in the events are
+//! compared, and if an event may belong to a deployment that a change started without recording it, ECS is asked
+//! ([`EventDecision::Ask`]).
 
 pub mod decision;
 mod known;
@@ -27,7 +28,7 @@ use crate::ledger::deployment_event::rollback::{rollback_begins, rollback_ends, 
 use crate::ledger::deployment_event::unknown::of_unknown;
 use crate::ledger::head::Head;
 
-/// Events of before that are not listened to: what is known of deployments is kept for as long.
+/// Events that are older than this are ignored: what is known about deployments is kept for as long.
 const OLDEST: Duration = Duration::days(29);
 
 /// Decides what an event means.
@@ -55,18 +56,19 @@ pub fn classify(event: &DeploymentEvent, known: EventContext<'_>, now: DateTime<
     }
 }
 
-/// Whether the open deployments of the service and its newest records matter.
+/// Whether the decision depends on the open deployments of the service and its newest records.
 #[must_use]
 pub fn needs_ledger(event: &DeploymentEvent, head: Option<&Head>, item: Option<&DeploymentItem>) -> bool {
     let Some(item) = item else { return true };
-    // What nothing came behind, no change and nobody's deployment, had nothing that took its place, as far as the ledger knows.
+    // A deployment that nothing followed, neither a change nor a deployment that no change started, was not replaced as far as the ledger
+    // knows.
     let is_behind = || head.is_some_and(|head| head.highest != item.change_id);
     let ends_more = || item.undoes.is_some() || !item.outcomes.is_empty() || is_behind();
     event.rolls_back() || (event.happened != DeploymentEventKind::InProgress && ends_more())
 }
 
-/// The deployment that ECS is asked about besides the event's own: the one whose end the event may tell. That is the event's own where it
-/// failed and nothing is recorded of it.
+/// The deployment about which ECS is asked besides the event's own: the one whose end the event may report. That is the event's own
+/// deployment if it failed and nothing is recorded about it.
 #[must_use]
 pub fn asked_about<'a>(event: &DeploymentEvent, known: EventContext<'a>) -> Option<&'a DeploymentItem> {
     let ends = event.happened != DeploymentEventKind::InProgress && !event.rolls_back();

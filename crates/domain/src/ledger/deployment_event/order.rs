@@ -1,4 +1,4 @@
-//! What came before what: the times of an event, of deployments and of changes against each other.
+//! The order in which things happened: compares the times of an event, of deployments and of changes.
 
 use chrono::{DateTime, Duration, Utc};
 
@@ -9,11 +9,11 @@ use crate::ledger::deployment::DeploymentItem;
 use crate::ledger::deployment_event::decision::EventContext;
 use crate::ledger::started::StartedChange;
 
-/// How far the clock of ECS may be from ours.
+/// How far the clock of ECS may differ from ours.
 pub(super) const CLOCKS: Duration = Duration::seconds(5);
 
-/// How old an event is when its last delivery has come: Lambda runs a failed asynchronous event again after one minute and after two
-/// more. Source: <https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html>.
+/// How old an event is at its last delivery: Lambda retries a failed asynchronous event after one minute and again after two more.
+/// Source: <https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html>.
 pub(super) const WAITED_OUT: Duration = Duration::seconds(150);
 
 /// The latest time at which an event may have happened: times of events may be cut to whole seconds.
@@ -26,8 +26,8 @@ pub(super) fn newest<'a>(open: impl Iterator<Item = &'a DeploymentItem>) -> Opti
     open.max_by(|a, b| (a.started_at, &a.change_id).cmp(&(b.started_at, &b.change_id)))
 }
 
-/// The open deployment that an event may tell of besides its own: the newest of those that began before, unless another deployment is known to be
-/// its rollback.
+/// The open deployment, other than the event's own, about which an event may report: the newest of those that began before, unless
+/// another deployment is known to be its rollback.
 pub(super) fn newest_before<'a>(event: &DeploymentEvent, open: &'a [DeploymentItem]) -> Option<&'a DeploymentItem> {
     let is_before =
         |item: &&DeploymentItem| item.deployment_id() != event.deployment_id && item.started_at < latest(event);
@@ -35,28 +35,28 @@ pub(super) fn newest_before<'a>(event: &DeploymentEvent, open: &'a [DeploymentIt
     newest(open.iter().filter(is_before)).filter(is_free)
 }
 
-/// When other deployments than the event's began, as far as is known.
+/// When deployments other than the event's began, as far as is known.
 fn began<'a>(event: &'a DeploymentEvent, known: EventContext<'a>) -> impl Iterator<Item = DateTime<Utc>> + 'a {
     let open = known.open.iter().map(|item| (item.deployment_id(), item.started_at));
-    // Records say when it was created at the earliest: of an open one more is known.
+    // Records give only the earliest time at which a deployment can have been created; more is known about an open one.
     let is_open = |id: &str| known.open.iter().any(|item| item.deployment_id() == id);
     let named = known.written.named.iter().filter(move |deployment| !is_open(&deployment.deployment_id));
     let named = named.map(|deployment| (deployment.deployment_id.as_str(), deployment.since));
     open.chain(named).filter(|(id, _)| *id != event.deployment_id).map(|(_, time)| time)
 }
 
-/// Whether another deployment had begun behind the event's own when the event happened.
+/// Whether another deployment had begun after the event's own by the time the event happened.
 pub(super) fn is_replaced(event: &DeploymentEvent, item: &DeploymentItem, known: EventContext<'_>) -> bool {
     began(event, known).any(|time| item.started_at < time && time + ROUNDING < event.at)
 }
 
-/// Whether another deployment began after a rollback and before this event: the rollback came to no end, and the event tells how a later
-/// rollback ended whose beginning was not heard yet.
+/// Whether another deployment began after a rollback and before this event. Then the rollback never ended, and the event reports the end
+/// of a later rollback whose beginning has not been reported yet.
 pub(super) fn is_overtaken(event: &DeploymentEvent, since: DateTime<Utc>, known: EventContext<'_>) -> bool {
     began(event, known).any(|time| since < time && time < event.at)
 }
 
-/// The change that may have replaced the event's deployment before the event happened, and told nobody yet.
+/// The change that may have replaced the event's deployment before the event happened, and has not recorded that yet.
 pub(super) fn may_have_replaced<'a>(
     event: &DeploymentEvent,
     item: &DeploymentItem,
@@ -71,14 +71,15 @@ pub(super) fn may_have_replaced<'a>(
     })
 }
 
-/// Whether the attempt still holds the service.
+/// Whether the attempt still holds the lease of the service.
 pub(super) fn is_live(begun: &StartedChange, known: EventContext<'_>, now: DateTime<Utc>) -> bool {
     let lease = known.head.and_then(|head| head.lease.as_ref());
     lease.is_some_and(|lease| lease.is_of(&begun.change_id, begun.attempt) && lease.until > now)
 }
 
-/// Whether what went on from `began` to `until` belongs to the same life of the service as the event. A service can be deleted and made anew
-/// under its name while events of its old life are on their way: when it was made says nothing against what both came before.
+/// Whether what happened from `began` to `until` belongs to the same life of the service as the event. A service can be deleted and
+/// created again under its name while events of its old life are still on their way. If both came before it was created, the time of its
+/// creation does not separate them.
 pub(super) fn is_of_its_life(
     event: &DeploymentEvent,
     says: &EcsView,

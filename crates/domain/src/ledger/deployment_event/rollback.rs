@@ -14,7 +14,7 @@ use crate::ledger::kind::Kind;
 use crate::ledger::started::StartedChange;
 use crate::text::rfc3339;
 
-/// What began with the words of a rollback undoes the newest open deployment that began before.
+/// A deployment whose event has the wording of a rollback undoes the newest open deployment that began before it.
 pub(super) fn rollback_begins(event: &DeploymentEvent, known: EventContext<'_>, now: DateTime<Utc>) -> EventDecision {
     let undone = undone(event, known);
     let noted = known.item.and_then(|item| item.undoes.as_ref());
@@ -26,13 +26,14 @@ pub(super) fn rollback_begins(event: &DeploymentEvent, known: EventContext<'_>, 
         (Some(_), undone) if noted == Some(undone.map(DeploymentItem::deployment_id)) => {
             EventDecision::Nothing("the rollback is known")
         }
-        // The id was taken up again, for another deployment: how that rollback ends is not how the one that is noted ended.
+        // The id was reused for the rollback of another deployment: the end of that rollback is not the end of the one that is noted.
         (Some(_), None) if noted == Some(None) => EventDecision::Nothing("the rollback is known"),
         (Some(item), None) if noted.is_none() => match may_have_replaced(event, item, known) {
             Some(begun) if is_live(begun, known, now) => not_told(event, begun),
             _ => EventDecision::Nothing("nothing that is open is rolled back"),
         },
-        // It may be of one that nobody told of yet: ECS says whether this one was rolled back.
+        // It may be the rollback of a deployment that has not been recorded yet: ECS says whether this one was rolled
+        // back.
         (_, Some(_)) if known.says.is_none() => EventDecision::Ask,
         (_, undone) => {
             let is_other = known.says.and_then(|says| says.is_rolled_back) == Some(false);
@@ -61,14 +62,15 @@ pub(super) fn undone<'a>(event: &DeploymentEvent, known: EventContext<'a>) -> Op
     (!other && !untold).then_some(undone)
 }
 
-/// Whether the event may tell the end of a rollback whose beginning was not heard: ECS takes up the id from before. That one had ended
-/// before, whether that was heard or not, or another deployment had taken its place.
+/// Whether the event may report the end of a rollback whose beginning was not reported, as ECS reuses the id from before. The deployment
+/// with that id had already ended, whether or not that was reported, or another deployment had replaced it.
 fn may_end_a_rollback(event: &DeploymentEvent, item: &DeploymentItem, known: EventContext<'_>) -> bool {
     let has_ended = !item.outcomes.is_empty() || is_replaced(event, item, known);
     event.happened != DeploymentEventKind::InProgress && item.undoes.is_none() && has_ended
 }
 
-/// The deployment whose rollback an end is: it is open, and the event's deployment, which it had replaced, ended once more after it began.
+/// The deployment whose rollback the event ends: it is open, and the event's deployment, which it had replaced, ended again after it
+/// began.
 pub(super) fn undone_by_end<'a>(event: &DeploymentEvent, known: EventContext<'a>) -> Option<&'a DeploymentItem> {
     if event.happened == DeploymentEventKind::InProgress
         || !known.item.is_none_or(|item| may_end_a_rollback(event, item, known))
@@ -79,8 +81,8 @@ pub(super) fn undone_by_end<'a>(event: &DeploymentEvent, known: EventContext<'a>
         .filter(|item| item.before.as_deref() == Some(&event.deployment_id) && item.started_at < event.at)
 }
 
-/// How the rollback of a deployment ended. ECS takes up the same id for each rollback to it, so that the end may be of another rollback whose
-/// beginning was not heard: where that one's deployment is open, what ECS says of it decides.
+/// How the rollback of a deployment ended. ECS reuses the same id for each rollback to it, so the end may belong to another rollback
+/// whose beginning was not reported: if the deployment is open, what ECS says about it is decisive.
 pub(super) fn rollback_ends(
     event: &DeploymentEvent,
     undone: &str,

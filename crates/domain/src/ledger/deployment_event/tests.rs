@@ -50,7 +50,7 @@ fn head(lease: Option<Lease>) -> Head {
     Head { seq: 1, hash: "h".to_owned(), record, highest, begun, begun_by: None, running: None, lease }
 }
 
-/// As it was before what ECS is asked about and records say.
+/// Classifies an event where ECS says nothing and no records were read.
 fn classify(
     event: &DeploymentEvent,
     head: Option<&Head>,
@@ -62,7 +62,7 @@ fn classify(
     unasked(event, EventContext { head, item, open, written: &written, says: None }, now)
 }
 
-/// Where ECS, asked about it, tells nothing.
+/// Classifies an event where ECS is asked and says nothing.
 fn unasked(event: &DeploymentEvent, known: EventContext<'_>, now: DateTime<Utc>) -> EventDecision {
     match super::classify(event, known, now) {
         EventDecision::Ask => super::classify(event, EventContext { says: Some(&EcsView::default()), ..known }, now),
@@ -88,7 +88,7 @@ fn image(to: &str) -> Difference {
     Difference { what: DifferenceKind::Image, path: "web".to_owned(), from: "nginx:1".into(), to: to.into() }
 }
 
-/// An attempt that set out to bring this image, and says no more.
+/// An attempt that was meant to deploy this image, and records nothing else.
 fn began(second: i64, to: &str) -> StartedChange {
     StartedChange {
         change_id: change(second),
@@ -133,12 +133,12 @@ fn a_rollback_undoes_nothing_that_began_later() {
         panic!()
     };
     assert_eq!(undone.deployment_id(), "ecs-svc/2");
-    // The one that it undid was settled before: nothing older is meant.
+    // The deployment that it undid was settled before, and no older one is meant.
     let written = NewestRecords { named: vec![named("ecs-svc/2", 10)], ..NewestRecords::default() };
     let older = [item("ecs-svc/0", 0)];
     let known = EventContext { head: None, item: None, open: &older, written: &written, says: None };
     assert_eq!(super::classify(&begins, known, at(200)), EventDecision::IsRollback { undone: None });
-    // Nor where somebody else's deployment, or one that is not told of yet, came between.
+    // Neither is one meant if somebody else's deployment, or one that is not recorded yet, came between.
     let untold = super::tests::written(&[began(20, "nginx:2")]);
     let known = EventContext { written: &untold, ..known };
     assert_eq!(super::classify(&begins, known, at(200)), EventDecision::IsRollback { undone: None });
@@ -157,7 +157,7 @@ fn a_rollback_undoes_nothing_that_began_later() {
 
 #[test]
 fn the_end_of_a_rollback_is_no_end_of_what_it_goes_back_to() {
-    // Its own end was not heard yet; what a later change started and did not tell of is rolled back to it, and that fails.
+    // Its own end was not reported yet. What a later change started without recording it is rolled back to it, and that fails.
     let own = item("ecs-svc/3", 10);
     let heard = |begun: StartedChange, happened, reason, second, now| {
         let head = head(Some(lease(50)));
@@ -216,11 +216,11 @@ fn what_is_from_before_a_rollback_is_not_its_end() {
     assert_eq!(deployment_id, "ecs-svc/1");
     let EventDecision::Ended { deployment_id, ending, .. } = ends(90) else { panic!() };
     assert_eq!((deployment_id.as_str(), ending.kind), ("ecs-svc/2", Kind::RolledBack));
-    // Noted for the rollback alone, its id was nobody's before.
+    // Noted only for the rollback: its id belonged to no known deployment before.
     let noted = DeploymentItem { started_at: at(60), outcomes: Vec::new(), ..back.clone() };
     let early = event("ecs-svc/1", DeploymentEventKind::Completed, "", -50);
     assert!(matches!(classify(&early, None, Some(&noted), &[], at(91)), EventDecision::Nothing(_)));
-    // A late beginning of that rollback says nothing new.
+    // A late event of the beginning of that rollback says nothing new.
     let begins = event("ecs-svc/1", DeploymentEventKind::InProgress, BACK, 60);
     let open = [item("ecs-svc/0", -200)];
     assert!(matches!(classify(&begins, None, Some(&back), &open, at(91)), EventDecision::Nothing(_)));
@@ -248,11 +248,11 @@ fn what_somebody_deployed_by_hand_within_a_dead_changes_lease_is_external() {
     other_log.images.as_mut().unwrap().insert("log".to_owned(), "other".to_owned());
     assert!(matches!(judged(Some(&other_log), 200), EventDecision::External(_)));
     assert!(matches!(judged(Some(&says(60, "nginx:2")), 61), EventDecision::Retry(_)), "its function may live");
-    // What was PRIMARY before the change is not its, whatever it runs.
+    // What was PRIMARY before the change does not belong to it, whatever it runs.
     let begins = event("ecs-svc/1", DeploymentEventKind::InProgress, "", 60);
     let known = EventContext { head: Some(&head), item: None, open: &[], written: &written, says: None };
     assert!(matches!(super::classify(&begins, known, at(61)), EventDecision::External(_)));
-    // And what happened before it began is none of its.
+    // Neither does what happened before the change began.
     let early = event("ecs-svc/5", DeploymentEventKind::InProgress, "", -20);
     assert!(matches!(super::classify(&early, known, at(61)), EventDecision::External(_)));
 }
@@ -280,7 +280,7 @@ fn a_restore_wants_one_revision() {
 
 #[test]
 fn an_end_that_comes_before_its_beginning_is_of_its_change() {
-    // (d) and (e): the lease is over, and was even closed.
+    // (d) and (e): the lease has ended, or was even closed.
     for head in [head(Some(lease(0))), head(None)] {
         let written = written(&[began(0, "nginx:2")]);
         for happened in [DeploymentEventKind::Completed, DeploymentEventKind::InProgress, DeploymentEventKind::Failed] {
@@ -297,7 +297,7 @@ fn an_end_that_comes_before_its_beginning_is_of_its_change() {
             assert!(item.check_at.is_some());
         }
     }
-    // While its function may live, both wait.
+    // While the function of the change may still run, both wait.
     let (head, written) = (head(Some(lease(0))), written(&[began(0, "nginx:2")]));
     let ends = event("ecs-svc/5", DeploymentEventKind::Completed, "", 60);
     let says = says(50, "nginx:2");
@@ -343,7 +343,8 @@ fn the_last_delivery_notes_what_a_change_started_that_has_not_ended() {
     assert!(matches!(decided(&says(60, "nginx:2"), 60 + 60), EventDecision::Retry(_)), "its own result says more");
     let last = decided(&says(60, "nginx:2"), 60 + 180);
     assert!(matches!(&last, EventDecision::OrphanedChange(item) if item.change_id == change(0)), "{last:?}");
-    // Whose it is has to be known: else it waits on, and comes to the dead letters.
+    // It has to be known to whom the deployment belongs: otherwise the event keeps waiting, and ends up with the dead
+    // letters.
     let gone = EcsView { images: None, ..says(60, "") };
     assert!(matches!(decided(&gone, 60 + 180), EventDecision::Retry(_)));
 }
@@ -363,7 +364,7 @@ fn a_service_made_anew_has_nothing_to_do_with_its_old_life() {
 
 #[test]
 fn events_of_a_service_s_old_life_that_come_in_its_new_one_are_of_the_old_one_s_change() {
-    // The change died; while its events waited for its lease to end, the service was deleted and made anew.
+    // The change died. While its events waited for its lease to end, the service was deleted and created again.
     let written = written(&[began(0, "nginx:2")]);
     let made = |made: i64, created| EcsView { service_created_at: Some(at(made)), ..says(created, "nginx:2") };
     let heard = |event: &DeploymentEvent, open: &[DeploymentItem], says: &EcsView| {
@@ -375,14 +376,14 @@ fn events_of_a_service_s_old_life_that_come_in_its_new_one_are_of_the_old_one_s_
         let heard = heard(&old, &[], &made(180, 60));
         assert!(matches!(&heard, EventDecision::OrphanedChange(item) if item.change_id == change(0)), "{heard:?}");
     }
-    // Where ECS does not tell any more what ran then, nobody is said to have done it.
+    // If ECS no longer says what ran then, the deployment is not attributed to anybody.
     let gone = EcsView { service_created_at: Some(at(180)), ..EcsView::default() };
     let ends = event("ecs-svc/5", DeploymentEventKind::Completed, "", 75);
     assert!(matches!(heard(&ends, &[], &gone), EventDecision::Retry(_)));
-    // What the new life brings is none of that change's, also where it runs the same.
+    // What is deployed in the new life does not belong to that change, even if it runs the same.
     let new = event("ecs-svc/6", DeploymentEventKind::InProgress, "", 181);
     assert!(matches!(heard(&new, &[], &made(180, 180)), EventDecision::External(_)));
-    // And an end of then may be of a rollback of then.
+    // And an end from the old life may be that of a rollback from the old life.
     let other = event("ecs-svc/4", DeploymentEventKind::Completed, "", 75);
     let open = [item("ecs-svc/7", 190), item("ecs-svc/2", 10)];
     assert_eq!(newest_before(&other, &open).map(DeploymentItem::deployment_id), Some("ecs-svc/2"));
@@ -410,7 +411,7 @@ fn the_end_of_an_unknown_deployment_is_a_rollback_or_nobodys_by_what_ecs_says_of
     assert!(matches!(heard(Some(true), 61), EventDecision::IsRollback { undone: Some(_) }));
     assert!(matches!(heard(Some(false), 61), EventDecision::External(_)));
     assert!(matches!(heard(None, 61), EventDecision::Retry(_)));
-    // Waiting helps no more: no dead letter, and the sweep settles the open one.
+    // Waiting no longer helps: there is no dead letter, and the sweep settles the open one.
     assert!(matches!(heard(None, 60 + 180), EventDecision::Nothing(_)));
 }
 
@@ -428,7 +429,7 @@ fn what_has_its_rollback_is_undone_by_no_other_deployment() {
             at(61),
         )
     };
-    // Somebody deployed by hand while it was rolled back: where that is heard by its end alone, it looks like the rollback.
+    // Somebody deployed by hand while it was rolled back: if only the end of that is reported, it looks like the rollback.
     let by_hand = event("ecs-svc/8", DeploymentEventKind::Completed, "", 60);
     assert!(matches!(heard(&by_hand, &own), EventDecision::IsRollback { undone: Some(_) }), "no rollback was heard of");
     own.undone_by = Some("ecs-svc/1".to_owned());
@@ -439,7 +440,7 @@ fn what_has_its_rollback_is_undone_by_no_other_deployment() {
         matches!(heard(&begins("ecs-svc/8"), &own), EventDecision::IsRollback { undone: None }),
         "what came behind it"
     );
-    // Nothing older is meant.
+    // No older deployment is meant.
     let open = [own, item("ecs-svc/0", 0)];
     assert_eq!(newest_before(&by_hand, &open), None);
 }
@@ -461,7 +462,7 @@ fn the_id_from_before_that_ends_again_is_the_rollbacks_end() {
             assert_eq!((deployment_id.as_str(), ending.kind), ("ecs-svc/2", kind));
         }
     }
-    // Its own end, late or twice, is not.
+    // Its own end, delivered late or twice, is not the end of the rollback.
     let late = event("ecs-svc/1", DeploymentEventKind::Completed, "", -10);
     let heard = classify(&late, None, Some(&old), std::slice::from_ref(&own), at(61));
     assert!(matches!(heard, EventDecision::Ended { deployment_id, .. } if deployment_id == "ecs-svc/1"));
@@ -510,7 +511,7 @@ fn what_ecs_says_of_the_deployment_decides_whether_it_was_its_rollback_that_ende
     assert!(matches!(heard(DeploymentProgress::UnderWay, 61), EventDecision::Retry(_)));
     assert!(matches!(heard(DeploymentProgress::UnderWay, 60 + 150), EventDecision::Nothing(_)), "the sweep asks");
 
-    // The failed end of a rollback to it, while its own end was not heard.
+    // The failed end of a rollback to it, while its own end was not reported.
     let known = EventContext { item: Some(&own), open: &[], ..known };
     let failed = event("ecs-svc/2", DeploymentEventKind::Failed, "", 60);
     assert_eq!(super::classify(&failed, known, at(61)), EventDecision::Ask);
@@ -545,7 +546,7 @@ fn a_known_deployment_ends_as_the_event_says() {
 
 #[test]
 fn an_end_of_what_was_replaced_is_not_its_own() {
-    // Its own end was not heard yet: the one that is heard is of the rollback to it.
+    // Its own end was not reported yet: the reported one is that of the rollback to it.
     let old = item("ecs-svc/1", 0);
     let own = DeploymentItem { before: Some("ecs-svc/1".to_owned()), ..item("ecs-svc/2", 30) };
     let end = |happened, second| {
@@ -560,7 +561,7 @@ fn an_end_of_what_was_replaced_is_not_its_own() {
     assert!(needs_ledger(&event("ecs-svc/1", DeploymentEventKind::Failed, "", 60), Some(&newer), Some(&old)));
     newer.highest = old.change_id.clone();
     assert!(!needs_ledger(&event("ecs-svc/1", DeploymentEventKind::Failed, "", 60), Some(&newer), Some(&old)));
-    // What replaced it was nobody's, or has ended: the sweep asks.
+    // What replaced it was started by no change, or has ended: the sweep asks.
     let named = crate::ledger::started::Named { deployment_id: "ecs-svc/9".to_owned(), since: at(30) };
     let written = NewestRecords { named: vec![named], ..NewestRecords::default() };
     let known = EventContext { head: None, item: Some(&old), open: &[], written: &written, says: None };
@@ -596,7 +597,7 @@ fn a_rollback_undoes_the_newest_open_deployment_whatever_its_own_id() {
         let EventDecision::Ended { deployment_id, ending, is_final: true } = heard else { panic!("{heard:?}") };
         assert_eq!((deployment_id.as_str(), ending.kind), ("ecs-svc/2", expected));
     }
-    // Of a deployment that is not ours: known from now on, and never EXTERNAL.
+    // The rollback of a deployment that no change started is known from now on, and is never EXTERNAL.
     assert_eq!(classify(&begins("ecs-svc/1"), None, None, &[], at(61)), EventDecision::IsRollback { undone: None });
     rollback.undoes = Some(Undoes { deployment_id: None, since: at(60) });
     let ends = event("ecs-svc/1", DeploymentEventKind::Completed, "", 90);
@@ -639,7 +640,7 @@ fn a_rollback_that_another_deployment_overtook_has_no_end() {
     let end = event("ecs-svc/1", DeploymentEventKind::Completed, "completed", 60);
     assert!(matches!(heard(&end, std::slice::from_ref(&undone)), EventDecision::Ended { is_final: true, .. }));
     assert!(matches!(heard(&end, &[undone, later]), EventDecision::Nothing(_)));
-    // The id is taken up again, for a deployment that is not known: it does not undo the noted one any more.
+    // The id is reused for the rollback of a deployment that is not known: it no longer undoes the noted one.
     let again =
         event("ecs-svc/1", DeploymentEventKind::InProgress, "breaker: rolling back to deploymentId ecs-svc/1.", 50);
     assert_eq!(heard(&again, &[]), EventDecision::IsRollback { undone: None });

@@ -1,4 +1,4 @@
-//! Events about deployments of which nothing is noted: whose each may be.
+//! Events about deployments of which nothing is noted: which change, if any, started each of them.
 
 use chrono::{DateTime, Duration, Utc};
 
@@ -17,10 +17,11 @@ use crate::ledger::started::StartedChange;
 use crate::plan::difference::repositories;
 use crate::text::rfc3339;
 
-/// How long the end of a deployment may come after its beginning, where nothing tells when that was.
+/// How long after its beginning a deployment may end, if nothing says when it began.
 const MAX_ROLLOUT: Duration = Duration::days(1);
 
-/// Nothing is noted of the deployment: it is a change's that did not say so, a rollback whose beginning was not heard, or nobody's.
+/// Nothing is noted about the deployment: a change started it without recording it, it is a rollback whose beginning was not reported, or
+/// no change started it.
 pub(super) fn of_unknown(event: &DeploymentEvent, known: EventContext<'_>, now: DateTime<Utc>) -> EventDecision {
     if known.written.named.iter().any(|named| named.deployment_id == event.deployment_id) {
         return EventDecision::Retry(format!("deployment {} was noted meanwhile", event.deployment_id));
@@ -34,7 +35,7 @@ pub(super) fn of_unknown(event: &DeploymentEvent, known: EventContext<'_>, now: 
         return external(event);
     }
     let Some(says) = known.says else { return EventDecision::Ask };
-    // A rollback is no change's own deployment, though it may run what a change wanted.
+    // A rollback is not a change's own deployment, although it may run what a change wanted.
     if !says.rolls_back
         && let Some(heard) = of_change(event, known, &possible, says, now)
     {
@@ -61,7 +62,7 @@ pub(super) fn of_unknown(event: &DeploymentEvent, known: EventContext<'_>, now: 
     }
 }
 
-/// The change whose lease stands and of which no record was read: it may have started the deployment.
+/// The change that holds the lease and of which no record was read: it may have started the deployment.
 fn unread_holder<'a>(event: &DeploymentEvent, known: EventContext<'a>, now: DateTime<Utc>) -> Option<&'a ChangeId> {
     let lease = known.head?.lease.as_ref().filter(|lease| lease.until > now)?;
     let is_read = known.written.begun.iter().any(|begun| lease.is_of(&begun.change_id, begun.attempt));
@@ -84,12 +85,13 @@ fn external(event: &DeploymentEvent) -> EventDecision {
     })
 }
 
-/// The open deployment whose rollback an end of an unknown one may be.
+/// The open deployment of which the unknown deployment may be the rollback, if the event reports an end.
 fn older<'a>(event: &DeploymentEvent, known: EventContext<'a>) -> Option<&'a DeploymentItem> {
     newest_before(event, known.open).filter(|_| event.happened != DeploymentEventKind::InProgress)
 }
 
-/// Whether an attempt may have started the deployment, by the times of both: nothing that was there before it is its.
+/// Whether an attempt may have started the deployment, judged by the times of both. A deployment that existed before
+/// the attempt does not belong to it.
 fn is_possible(event: &DeploymentEvent, begun: &StartedChange) -> bool {
     let until = match event.happened {
         DeploymentEventKind::InProgress => begun.until + LATE_EFFECT,
@@ -101,8 +103,8 @@ fn is_possible(event: &DeploymentEvent, begun: &StartedChange) -> bool {
         && event.at <= until
 }
 
-/// What is to be done where the deployment is, or may be, one of these attempts'. It is the change's that wanted what it runs, and that had
-/// begun when it was created.
+/// What to do if the deployment belongs, or may belong, to one of these attempts. It belongs to the change that wanted what it runs, and
+/// that had begun when it was created.
 fn of_change(
     event: &DeploymentEvent,
     known: EventContext<'_>,
@@ -119,8 +121,8 @@ fn of_change(
     };
     match (newest(Runs::Wanted), newest(Runs::Unknown)) {
         (None, Some(begun)) if is_live(begun, known, now) => Some(not_ended(event, &begun.change_id)),
-        // Its own result says more. But a change may take longer than an event is delivered, and another deployment may take the place of this
-        // one before anybody names it: with the last delivery it is noted, and the result finds it so.
+        // The change's own result says more. But a change may take longer than an event is retried, and another deployment may replace
+        // this one before a record names it. So the last delivery notes it, and the result finds it noted.
         (Some(begun), _) if is_live(begun, known, now) && now - event.at < WAITED_OUT => {
             Some(not_ended(event, &begun.change_id))
         }

@@ -12,7 +12,7 @@ use crate::ledger::key::RecordKey;
 use crate::ledger::record::RawRecord;
 use crate::ledger::verify::link::{Hash, Link, Pointer, Suspect, VerifiedKey, digest, fingerprint, hex, text, unhex};
 
-/// How many records that do not fit their hash are kept whole. Only the first one is told.
+/// How many records that do not fit their hash are kept whole. Only the first one is reported.
 const MAX_SUSPECTS: usize = 1000;
 
 /// How a verification ended.
@@ -20,7 +20,7 @@ const MAX_SUSPECTS: usize = 1000;
 pub struct Verification {
     /// Whether everything is as it was written.
     pub ok: bool,
-    /// How many records (those with a `seq`; pointers are not counted) are right, up to the first fault.
+    /// How many records (those with a `seq`; pointers are not counted) are correct, up to the first fault.
     pub verified: u64,
     /// The first fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -30,11 +30,11 @@ pub struct Verification {
 /// What is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChainFault {
-    /// Sort key of the record that is wrong. Of one that is missing: of the record behind the gap; at the end of the
-    /// ledger the missing one's own. Of an empty ledger: empty.
+    /// Sort key of the record that is wrong. For a missing record, that of the record after the gap, or at the end of
+    /// the ledger that of the missing record itself. For an empty ledger, it is empty.
     pub record: String,
-    /// What is wrong: begins with `changed`, `missing`, `added`, `reordered`, `renumbered`, `back-dated`, `post-dated`, `empty` or `head and
-    /// tail disagree`.
+    /// What is wrong: begins with `changed`, `missing`, `added`, `reordered`, `renumbered`, `back-dated`, `post-dated`, `empty` or
+    /// `head and tail disagree`.
     pub what: String,
 }
 
@@ -44,14 +44,14 @@ impl ChainFault {
     }
 }
 
-/// What is known of where the ledger ends.
+/// What is known about where the ledger ends.
 #[derive(Debug, Clone, Copy)]
 pub enum ChainEnd<'a> {
     /// Nothing: records missing at the end go unnoticed.
     Unknown,
     /// The service's head, or that it has none.
     Head(Option<&'a Head>),
-    /// The service's head cannot be read: the attribute that is not what this project writes.
+    /// The service's head cannot be read: this attribute is not what this project writes.
     UnreadableHead(&'a str),
 }
 
@@ -84,10 +84,10 @@ pub enum ChainEnd<'a> {
 pub struct Chain {
     links: Vec<Link>,
     suspects: Vec<Suspect>,
-    /// Where the first suspect of each `seq` stands: who added as many as there are records must not be looked for among
-    /// all of them at each record.
+    /// The index of the first suspect of each `seq`: if somebody added as many suspects as there are records, they must not all be
+    /// searched at each record.
     suspect_at: BTreeMap<u64, usize>,
-    /// The content of each suspect.
+    /// The digest of the content of each suspect.
     suspect_digests: HashSet<Hash>,
     pointers: Vec<Pointer>,
 }
@@ -130,7 +130,7 @@ impl Chain {
         self.suspects.get(*self.suspect_at.get(&seq)?)
     }
 
-    /// Judges what was added.
+    /// Verifies what was added.
     #[must_use]
     pub fn verify(&mut self, end: ChainEnd<'_>) -> Verification {
         self.sort();
@@ -140,14 +140,14 @@ impl Chain {
         }
     }
 
-    /// Judges what was added, and whether everything that an older export of the same table had stands in it, to the letter. So the
-    /// head of then, which an export does not have, is in the chain of now.
+    /// Verifies what was added, and that it contains everything that an older export of the same table had, to the letter. So the head at
+    /// that time, which an export does not contain, is in the chain as it is now.
     #[must_use]
     pub fn verify_against(&mut self, older: &mut Self, end: ChainEnd<'_>) -> Verification {
         older.sort();
         let found = self.verify(end);
         match self.lost(older) {
-            // What it is compared with says more than the chain does.
+            // The comparison with the older export says more than the chain does.
             Some((verified, fault)) if found.ok || verified <= found.verified => {
                 Verification { ok: false, verified, fault: Some(fault) }
             }
@@ -168,7 +168,7 @@ impl Chain {
         self.links.is_empty() && self.suspects.is_empty() && self.pointers.is_empty()
     }
 
-    /// The first item of an older export that does not stand here as it stood there, and how many records are right before it.
+    /// The first item of an older export that is not here as it was there, and how many records are correct before it.
     fn lost(&self, older: &Self) -> Option<(u64, ChainFault)> {
         let stands = |link: &&Link| {
             let from = self.links.partition_point(|own| own.seq < link.seq);
@@ -197,7 +197,7 @@ impl Chain {
         first.map(|(right, place)| (right.min(records), fault(place)))
     }
 
-    /// Keys under which several items stand that differ.
+    /// Keys under which there are several items that differ.
     fn disputed(&self) -> BTreeSet<VerifiedKey> {
         let mut keys: Vec<VerifiedKey> = self.links.iter().map(|link| link.key).collect();
         keys.extend(
@@ -209,7 +209,7 @@ impl Chain {
         keys.windows(2).filter(|pair| pair.first() == pair.last()).filter_map(|pair| pair.first().copied()).collect()
     }
 
-    /// Walks along the chain: how many records are right, or how many are before the first fault.
+    /// Walks along the chain: returns how many records are correct, or how many there are before the first fault.
     fn check(&self, end: ChainEnd<'_>) -> Result<u64, (u64, ChainFault)> {
         if self.is_empty() && !matches!(end, ChainEnd::Head(Some(_)) | ChainEnd::UnreadableHead(_)) {
             return Err((0, ChainFault::new("", "empty: there is no record of this service, which proves nothing")));
@@ -246,7 +246,8 @@ impl Chain {
         }
     }
 
-    /// No record fits at `seq`: because of a suspect, or since it is missing. None where the ledger just ends.
+    /// The fault if no record fits at `seq`, because of a suspect or because the record is missing; `None` if the
+    /// ledger simply ends there.
     fn nobody_at(&self, seq: u64, before: Option<&Link>, behind: &[Link]) -> Option<ChainFault> {
         let moved = self.suspects.iter().find(|suspect| suspect.seq != Some(seq) && suspect.was_written_as(seq));
         if let Some(suspect) = moved {
@@ -258,14 +259,14 @@ impl Chain {
         let Some(next) = behind.first() else {
             return self.suspects.first().map(|suspect| self.judge(suspect, true));
         };
-        // Written anew with another seq, it fits its hash, and still names the record it followed.
+        // A record that was rewritten with another seq fits its hash, and still names the record that it followed.
         if let Some(link) = behind.iter().find(|link| link.prev == before.map(|before| before.hash)) {
             return Some(ChainFault::new(link.key, renumbered(Some(link.seq), seq)));
         }
         Some(ChainFault::new(next.key, format!("missing: no record with seq {seq} stands before it")))
     }
 
-    /// What is wrong with the only sound record of its `seq`, and how many records are right before that.
+    /// What is wrong with the only sound record of its `seq`, and how many records are correct before the fault.
     fn fault_at(
         &self,
         before: Option<&Link>,
@@ -278,7 +279,7 @@ impl Chain {
             return self.suspect_of(link.seq).map(|suspect| (right, self.judge(suspect, true)));
         }
         Some(match before {
-            // Written anew, it fits its own hash, and everything behind it still names the old one.
+            // A record that was rewritten fits its own hash, and everything after it still names the old one.
             Some(before) if is_named(link, behind, end) => (
                 right - 1,
                 ChainFault::new(before.key, "changed: it fits its own hash, and the record after it names another"),
@@ -288,7 +289,7 @@ impl Chain {
         })
     }
 
-    /// What was done to a suspect. `is_extra`: its place in the chain is not empty.
+    /// What was done to a suspect. `is_extra` says that its place in the chain is not empty.
     fn judge(&self, suspect: &Suspect, is_extra: bool) -> ChainFault {
         let place = suspect.place();
         let fault = |what| ChainFault::new(&place, what);
@@ -300,7 +301,7 @@ impl Chain {
             let what = if is_there { "added: it is a copy of" } else { "reordered: it was written as" };
             return fault(format!("{what} {original}"));
         }
-        // Who was renumbered leaves a gap: behind the record it names, or before the record that names it.
+        // A renumbered record leaves a gap: after the record that it names, or before the record that names it.
         let own = suspect.hash();
         let prev = text(&suspect.record, "prev_hash").and_then(unhex);
         let seqs = self.links.iter().filter_map(|link| {
@@ -319,7 +320,7 @@ impl Chain {
         fault(what.to_owned())
     }
 
-    /// Where the ledger does not end as it should, and how many of its records are right then.
+    /// The fault if the ledger does not end as it should, and how many of its records are correct then.
     fn end_fault(&self, end: ChainEnd<'_>) -> Option<(u64, ChainFault)> {
         const DISAGREE: &str = "head and tail disagree";
         let last = self.links.last();
@@ -381,7 +382,8 @@ pub(super) const CHANGED: &str = "changed: it does not fit its hash";
 
 pub(super) const DIFFERS: &str = "changed: another item has the same key, and differs";
 
-/// Which of several sound records for the place of `seq` does not belong: all but the one that its neighbours name.
+/// The one of several sound records for the place of `seq` that does not belong there: only the one that its neighbours
+/// name does.
 fn intruder(seq: u64, before: Option<&Link>, several: &[Link], behind: &[Link], end: ChainEnd<'_>) -> ChainFault {
     let follows = |link: &&Link| link.prev == before.map(|before| before.hash);
     let candidates = || several.iter().filter(|link| link.seq == seq);

@@ -29,8 +29,8 @@ impl fmt::Display for ExportError {
 
 impl std::error::Error for ExportError {}
 
-/// The ledgers of a full export of the history table to S3 (`DYNAMODB_JSON`, unpacked): one item a line,
-/// `{"Item": {"service": {"S": "…"}, …}}`, in any order, and as often as it likes. An export has no heads: what is missing at a
+/// The ledgers of a full export of the history table to S3 (`DYNAMODB_JSON`, unpacked): one item per line,
+/// `{"Item": {"service": {"S": "…"}, …}}`, in any order, and each any number of times. An export has no heads: what is missing at a
 /// ledger's end goes unnoticed, and so does a ledger that is missing as a whole, unless an older export has them.
 #[derive(Debug, Default)]
 pub struct Export {
@@ -38,11 +38,11 @@ pub struct Export {
 }
 
 impl Export {
-    /// Reads it.
+    /// Reads an export.
     ///
     /// # Errors
     ///
-    /// The first line that cannot be read or is no item of a history table.
+    /// The first line that cannot be read or is not an item of a history table.
     pub fn read(export: impl BufRead) -> Result<Self, ExportError> {
         let mut chains: BTreeMap<String, Chain> = BTreeMap::new();
         for (line, content) in (1..).zip(export.lines()) {
@@ -69,7 +69,7 @@ impl Export {
         self.chains.iter_mut().map(|(service, chain)| (service.clone(), chain.verify(ChainEnd::Unknown))).collect()
     }
 
-    /// Verifies each of its ledgers, and that everything stands in them that an older export had.
+    /// Verifies each of its ledgers, and that they contain everything that an older export had.
     #[must_use]
     pub fn verify_against(mut self, older: Self) -> BTreeMap<String, Verification> {
         let mut older = older.chains;
@@ -109,7 +109,7 @@ fn exported(line: &str) -> Result<RawRecord, String> {
     }
 }
 
-/// The JSON that an attribute stands for. One of another type becomes what no record holds.
+/// The JSON value of an attribute. An attribute of another type becomes a value that no record holds.
 fn attribute(value: &Value) -> Value {
     let tagged = value.as_object().filter(|tagged| tagged.len() == 1).and_then(|tagged| tagged.iter().next());
     match tagged {

@@ -1,4 +1,4 @@
-//! What is kept of an item: its place in the chain where it fits its hash, and all of it where it does not.
+//! What is kept of an item: its place in the chain if it fits its hash, and all of it if it does not.
 
 use std::fmt;
 
@@ -21,14 +21,14 @@ pub(super) struct Link {
     pub(super) key: VerifiedKey,
     pub(super) hash: Hash,
     pub(super) prev: Option<Hash>,
-    /// Its time to the letter, as its pointers have it.
+    /// A fingerprint of its time to the letter, as its pointers have it.
     pub(super) at: u64,
-    /// The same in milliseconds since 1970; none where it is no time.
+    /// The same time in milliseconds since 1970; `None` if it is not a time.
     pub(super) time: Option<i64>,
 }
 
 impl Link {
-    /// The link that a record makes, where it fits its hash.
+    /// The link that a record makes, if it fits its hash.
     pub(super) fn new(key: &RecordKey, item: &RawRecord) -> Option<Self> {
         let claimed = text(item, "hash")?;
         let is_right = hash(&Value::Object(item.clone())).is_ok_and(|computed| computed == claimed)
@@ -55,7 +55,7 @@ impl Link {
     }
 }
 
-/// A record's sort key in little space.
+/// A record's sort key in compact form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct VerifiedKey {
     pub(super) change_id: [u8; 16],
@@ -74,11 +74,11 @@ impl fmt::Display for VerifiedKey {
     }
 }
 
-/// A record that does not fit its hash, or stands under a key of no record.
+/// A record that does not fit its hash, or whose key is not that of a record.
 #[derive(Debug)]
 pub(super) struct Suspect {
     pub(super) seq: Option<u64>,
-    /// Its content.
+    /// The digest of its content.
     pub(super) digest: Hash,
     pub(super) record: RawRecord,
 }
@@ -103,7 +103,7 @@ impl Suspect {
         self.fits_with("seq", seq.into())
     }
 
-    /// The key that makes it fit its hash, where it is not the one it stands under.
+    /// The key with which it fits its hash, if that is not the key that it has.
     pub(super) fn key_it_was_written_under(&self) -> Option<RecordKey> {
         let change_id = ChangeId::parse(text(&self.record, "change_id")?).ok()?;
         let attempts = (1..=Attempt::LAST.number()).filter_map(Attempt::new);
@@ -116,7 +116,7 @@ impl Suspect {
 #[derive(Debug)]
 pub(super) struct Pointer {
     pub(super) key: RecordKey,
-    /// Its content.
+    /// The digest of its content.
     pub(super) digest: Hash,
     pub(super) at: u64,
     pub(super) names_its_change: bool,
@@ -131,7 +131,7 @@ pub(super) fn fingerprint(text: Option<&str>) -> u64 {
     hash.first_chunk().copied().map_or(0, u64::from_be_bytes)
 }
 
-/// What tells an item from every other one, whatever it says of itself.
+/// A digest that distinguishes an item from every other one, whatever it says about itself.
 pub(super) fn digest(item: &RawRecord) -> Hash {
     let json = canonical_json::to_string(item).unwrap_or_else(|_| Value::Object(item.clone()).to_string());
     Sha256::digest(json).into()
@@ -141,7 +141,7 @@ pub(super) fn hex(hash: Hash) -> String {
     crate::text::hex(&hash)
 }
 
-/// Lowercase hexadecimal only: what reads the same has to be the same.
+/// Accepts lowercase hexadecimal only: each hash has exactly one spelling.
 pub(super) fn unhex(text: &str) -> Option<Hash> {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),

@@ -40,7 +40,7 @@ fn facts(second: i64) -> ChangeContext {
     }
 }
 
-/// The ledger of some changes, as the function writes it, outcomes that come late included; records by `seq`.
+/// The ledger of some changes as the function writes it, including late outcomes; the records are ordered by `seq`.
 fn ledger() -> (Vec<RawRecord>, Vec<RawRecord>, Head) {
     let (mut records, mut pointers, mut head): (Vec<Record>, Vec<PointerItem>, Option<Head>) = Default::default();
     let mut write = |second, n, kind| {
@@ -128,7 +128,8 @@ fn edits() -> impl Strategy<Value = Edit> {
     ]
 }
 
-/// Makes an edit; which places the fault may be at, and what it may begin with. None where nothing was edited.
+/// Makes an edit. Returns the places at which the fault may be, and what it may begin with; `None` if nothing was
+/// edited.
 fn apply(
     edit: &Edit,
     records: &mut Vec<RawRecord>,
@@ -240,7 +241,7 @@ fn the_same_item_twice_is_one_item() {
     let twice = || records.iter().chain(&pointers).chain(records[3..].iter().rev()).chain(&pointers);
     assert_eq!(judged(twice().cloned(), ChainEnd::Head(Some(&head))).verified, 11);
     assert!(judged(twice().cloned(), ChainEnd::Head(Some(&head))).ok);
-    // One that does not fit its hash is told once, as ever.
+    // A record that does not fit its hash is reported once, as ever.
     let mut edited = records.clone();
     edited[4]["session"] = "another".into();
     let found = judged(edited.iter().chain(&edited).cloned(), ChainEnd::Head(Some(&head)));
@@ -275,7 +276,7 @@ fn two_items_of_one_key_that_differ_are_a_fault() {
     assert_eq!((found.verified, found.fault), (11, Some(ChainFault::new(key(&pointers[1]), DIFFERS))));
 }
 
-/// Writes the chain anew from `edit` on, with fitting hashes, as whoever may write may.
+/// Writes the chain again with `edit` applied and with fitting hashes, as whoever has write access can.
 fn rewritten(records: &[RawRecord], edit: impl Fn(usize, &mut RawRecord)) -> Vec<RawRecord> {
     let mut prev = String::new();
     let write = |(at, record): (usize, &RawRecord)| {
@@ -310,9 +311,9 @@ fn a_back_dated_record_is_a_fault_however_well_its_hash_fits() {
         assert_eq!((found.verified, fault.record), (u64::try_from(which).unwrap(), key(&records[which])));
         assert!(fault.what.starts_with("back-dated"), "{}", fault.what);
     }
-    // Within what the clocks of those may differ by who write without having compared them.
+    // Within the difference that is possible between clocks of writers that have not compared them.
     assert!(dated(9, 40 - 60).ok);
-    // A change of before, put behind the others.
+    // An earlier change that was put after the others.
     let earlier = ChangeId::new(time(35), [9; 10]);
     let found = judged(
         rewritten(&records, |at, record| {
@@ -344,7 +345,7 @@ fn what_an_older_export_had_has_to_stand_to_the_letter() {
     assert_eq!(against(all(), older()), Verification { ok: true, verified: 11, fault: None });
     assert!(against(all(), all()).ok && against(all(), Vec::new()).ok);
 
-    // Rewritten as a whole: its own chain is whole.
+    // Rewritten as a whole: the new chain is intact in itself.
     let forged = rewritten(&records, |at, record| {
         if at == 4 {
             record["requested_by"] = "bob".into();
@@ -371,7 +372,7 @@ fn what_an_older_export_had_has_to_stand_to_the_letter() {
     assert!(judged(led.clone(), ChainEnd::Unknown).ok, "its own chain does not tell");
     assert_eq!(against(led, older()).fault.unwrap().record, key(&pointers[0]));
 
-    // What was wrong then and was set right since was touched twice.
+    // A record that was wrong then and has been corrected since was edited twice.
     let mut wrong = older();
     wrong[2]["session"] = "another".into();
     assert_eq!(against(all(), wrong).fault.unwrap().record, key(&records[2]));
@@ -440,7 +441,7 @@ fn an_export_of_several_services_in_any_order() {
         let error = verify_export(format!("{}\n{wrong}\n", lines[0]).as_bytes()).unwrap_err();
         assert_eq!(error.line, 2, "{error}");
     }
-    // A text does not become a number, nor a number another spelling of it.
+    // A text is not converted to a number, nor is a number accepted in another spelling.
     let number = lines[0].replace("\"N\":\"", "\"N\":\"0");
     assert!(!verify_export(number.as_bytes()).unwrap()["222222222222/eu-west-1/prod/edge"].ok);
 }
