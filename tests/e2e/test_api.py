@@ -623,7 +623,7 @@ def test_a_body_that_is_wrong_is_400_with_the_place(
     [
         ("/updates/async", {"ecs_cluster": "x"}),
         ("/updates/async", {"account_id": '"\\\n\u2028'}),
-        ("/updates/async", {"service": {"taskDefinition": "web:7"}}),
+        ("/updates/async", {"service": ["desiredCount"]}),
         ("/restores/async", {"ecs_image_name": "nginx"}),
         ("/restores/async", {"restore": "last"}),
     ],

@@ -120,7 +120,7 @@ def test_a_long_template_goes_by_way_of_a_bucket(system: System, monkeypatch: py
     s3, cloudformation = system.client("s3", ACCOUNT), system.aws.client("cloudformation", root_of(ACCOUNT))
     s3.create_bucket(Bucket="long-templates", CreateBucketConfiguration={"LocationConstraint": REGION})
     assert list(stacks.source("sandbox-vpc.yaml", s3, "long-templates")) == ["TemplateBody"]
-    monkeypatch.setattr(stacks, "LONGEST_BODY", 100)
+    monkeypatch.setattr(stacks, "MAX_BODY_BYTES", 100)
     source = stacks.source("sandbox-vpc.yaml", s3, "long-templates")
     assert list(source) == ["TemplateURL"]
     stack = stacks.put(cloudformation, "sandbox-long", source, {})
