@@ -1,5 +1,5 @@
 //! Settings that are kept in an object of Amazon S3 or in a parameter of Systems Manager, or that name units of the organization
-//! ([`super::organization`]).
+//! (`organization.rs`).
 //!
 //! The SDK of each of these services would be a tenth of the updater's package, which is too much for a single request. For this reason,
 //! the request is made here, signed with the SDK's own signer, and sent with the HTTP and TLS libraries that the SDK links.

@@ -1,7 +1,7 @@
 //! Amazon ECS: services and task definitions of any account and region, kept as raw JSON.
 //!
 //! Task definitions stay the text that was sent, so that a test sees what a typed stub would have lost or repaired. By
-//! default a deployment keeps the state in which it was started; with [`Cloud::live`] it has a life ([`deployments`]).
+//! default a deployment keeps the state in which it was started; with [`Cloud::live`] it has a life (`deployments.rs`).
 
 mod definitions;
 mod deployments;
