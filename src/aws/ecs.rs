@@ -30,7 +30,7 @@ use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use chrono::{DateTime, Utc};
 use domain::call_error::CallError;
-use domain::ecs::deployment::listed::said_of;
+use domain::ecs::deployment::listed::said_of_primary;
 use domain::ecs::deployment::service_deployment::{ServiceDeployment, ServiceDeploymentSummary};
 use domain::ecs::service::Service;
 use domain::ecs::task_definition::TaskDefinition;
@@ -303,13 +303,8 @@ impl Ecs {
     ///
     /// Returns an error if the call failed.
     pub async fn task_definition_of_revision(&self, arn: &str) -> Result<Option<String>, CallError> {
-        let sent = self.client.describe_service_revisions().service_revision_arns(arn).send().await;
-        let answer = sent.map_err(|error| call_error("ecs:DescribeServiceRevisions", &error))?;
-        let revisions = answer.service_revisions.unwrap_or_default();
-        Ok(revisions
-            .into_iter()
-            .find(|revision| revision.service_revision_arn.as_deref() == Some(arn))
-            .and_then(|revision| revision.task_definition))
+        let revision = self.describe_service_revision(arn).await?;
+        Ok(revision.and_then(|revision| revision.get("taskDefinition")?.as_str().map(str::to_owned)))
     }
 
     /// ARN of the task definition that a service deployment replaces; none if ECS does not tell it.
@@ -335,8 +330,7 @@ impl Ecs {
         let Some(arn) = service.service_deployment() else { return Ok(()) };
         let Some(known) = self.describe_service_deployment(arn).await.or_else(none_for_good)? else { return Ok(()) };
         service.is_a_rollback = known.is_rolled_back() == Some(true);
-        let says = service.deployment_id().and_then(|id| said_of(service, id)).unwrap_or_default();
-        if says.predecessor_runs.is_none() {
+        if said_of_primary(service).predecessor_runs.is_none() {
             service.replaced = self.replaced_by(&known).await.or_else(none_for_good)?;
         }
         Ok(())

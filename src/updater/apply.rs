@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use domain::call_error::{CallError, Effect};
-use domain::ecs::deployment::listed::said_of;
+use domain::ecs::deployment::listed::said_of_primary;
 use domain::ecs::deployment::times::CLOCK_TOLERANCE;
 use domain::ecs::service::{Service, Snapshot, is_known};
 use domain::ecs::task_definition::TaskDefinition;
@@ -229,7 +229,7 @@ impl Applying<'_> {
             let mut is_ours = self.is_updated(&service, definition, before);
             if first_sent.get().is_some_and(|sent| self.may_be_forced_since(&service, definition, before, sent)) {
                 self.target.ecs.look_at_primary(&mut service).await?;
-                let says = service.deployment_id().and_then(|id| said_of(&service, id)).unwrap_or_default();
+                let says = said_of_primary(&service);
                 is_ours = (is_ours || says.runs_what_ran_before()) && !says.rolls_back;
             }
             Ok(match is_ours {

@@ -67,38 +67,22 @@ impl Updater {
         // Each member is named, so that a member that is added later is not silently taken from the request that closes the change.
         let ChangeContext { service, change_id, repositories, attempt, session, request_id, restores, pins, .. } =
             facts;
-        let facts = match &started {
-            Some(started) => ChangeContext {
-                requested_by: started.requested_by.clone(),
-                reason: started.reason.clone(),
-                restores: started.restores.clone(),
-                pins: started.pins(),
-                identity: started.identity,
-                caller: started.caller.clone(),
-                sent_at: started.sent_at(),
-                service,
-                change_id,
-                repositories,
-                attempt,
-                session,
-                request_id,
-            },
-            // It is not known who sent the change: it was not the one that closes it.
-            None => ChangeContext {
-                requested_by: None,
-                reason: None,
-                identity: Identity::Claimed,
-                caller: None,
-                sent_at: None,
-                restores,
-                pins,
-                service,
-                change_id,
-                repositories,
-                attempt,
-                session,
-                request_id,
-            },
+        // Without a record it is not known who sent the change: it was not the one that closes it.
+        let begun = started.as_ref();
+        let facts = ChangeContext {
+            requested_by: begun.and_then(|begun| begun.requested_by.clone()),
+            reason: begun.and_then(|begun| begun.reason.clone()),
+            restores: begun.map_or(restores, |begun| begun.restores.clone()),
+            pins: begun.map_or(pins, Record::pins),
+            identity: begun.map_or(Identity::Claimed, |begun| begun.identity),
+            caller: begun.and_then(|begun| begun.caller.clone()),
+            sent_at: begun.and_then(Record::sent_at),
+            service,
+            change_id,
+            repositories,
+            attempt,
+            session,
+            request_id,
         };
         // What the change deployed belongs to it, whoever closes it.
         let mut snapshot = snapshot.clone();

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use domain::call_error::CallError;
-use domain::ecs::deployment::listed::said_of;
+use domain::ecs::deployment::listed::said_of_primary;
 use domain::ecs::service::{IN_REVISION, RecordedState, Service, Snapshot};
 use domain::error::Failure;
 use domain::event::request::UpdateRequest;
@@ -59,7 +59,7 @@ impl Updater {
         changes: Option<&[Difference]>,
         before: Option<&RecordedState>,
     ) -> Result<(), CallError> {
-        let says = service.deployment_id().and_then(|id| said_of(service, id)).unwrap_or_default();
+        let says = said_of_primary(service);
         let is_new = before.is_some_and(|before| before.deployment_id.as_deref() != service.deployment_id());
         let forces =
             changes.is_some_and(|changes| changes.iter().any(|change| change.what == DifferenceKind::Deployment));

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use crate::ecs::deployment::listed::{is_rolling, said_of};
+use crate::ecs::deployment::listed::{is_rolling, said_of, said_of_primary};
 use crate::ecs::deployment::outcome::Superseder;
 use crate::ecs::deployment::times::CLOCK_TOLERANCE;
 use crate::ecs::deployment::view::EcsView;
@@ -120,7 +120,7 @@ pub fn is_its(changes: Option<&[Difference]>, before: &RecordedState, after: &Sn
     }
     let is_chosen = |change: &Difference| matches!(change.what, DifferenceKind::Image | DifferenceKind::Revision);
     let is_free = changes.is_some_and(|changes| !changes.iter().any(is_chosen));
-    let says = after.service.deployment_id().and_then(|id| said_of(&after.service, id)).unwrap_or_default();
+    let says = said_of_primary(&after.service);
     let says = EcsView { images: after.task_definition.as_deref().map(TaskDefinition::images), ..says };
     (is_free && acts) || runs(changes, Some(before), &says) != Runs::Other
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::ecs::deployment::listed::said_of;
+use crate::ecs::deployment::listed::said_of_primary;
 use crate::ecs::service::{RecordedState, Snapshot};
 use crate::ecs::task_definition::TaskDefinition;
 use crate::error::Failure;
@@ -144,9 +144,8 @@ impl Resumed<'_> {
             }
             DifferenceKind::Deployment => {
                 let service = &self.snapshot.service;
-                let id = service.deployment_id();
-                let has_new = self.before.deployment_id.as_deref() != id;
-                let is_rolled_back = id.and_then(|id| said_of(service, id)).is_some_and(|says| says.rolls_back);
+                let has_new = self.before.deployment_id.as_deref() != service.deployment_id();
+                let is_rolled_back = said_of_primary(service).rolls_back;
                 match (has_new, self.definition()) {
                     (false, _) => Member::Before,
                     // Its own deployment, or a later one, was rolled back: the deployments that have ended since then show which.
@@ -165,9 +164,7 @@ impl Resumed<'_> {
         let sets_a_revision = self.changes.unwrap_or_default().iter().any(|change| {
             matches!(change.what, DifferenceKind::Image | DifferenceKind::Revision | DifferenceKind::Definition)
         });
-        let service = &self.snapshot.service;
-        let says = service.deployment_id().and_then(|id| said_of(service, id));
-        !sets_a_revision && says.is_some_and(|says| says.runs_what_ran_before())
+        !sets_a_revision && said_of_primary(&self.snapshot.service).runs_what_ran_before()
     }
 
     fn definition(&self) -> Member {

@@ -139,6 +139,12 @@ pub fn said_of(service: &Service, deployment_id: &str) -> Option<EcsView> {
     })
 }
 
+/// What a service says of its `PRIMARY` deployment; nothing if it has none.
+#[must_use]
+pub fn said_of_primary(service: &Service) -> EcsView {
+    service.deployment_id().and_then(|id| said_of(service, id)).unwrap_or_default()
+}
+
 /// ARNs of the task definitions that a service's deployments run, if `deployment_id` is one of these deployments: then the definitions and
 /// the service contain everything that a reason for its end may repeat. `None` if it is no longer listed.
 #[must_use]
