@@ -355,11 +355,12 @@ async fn asked(
     let mut says = match said_of(&service, &event.deployment_id) {
         Some(mut says) => {
             if !*is_noted && event.happened != DeploymentEventKind::InProgress && !says.rolls_back {
-                says.rolls_back = was_of_a_rollback(ecs, limits, event, &says).await?;
+                let listing = listing_of(ecs, limits, event, &says).await?;
+                says.rolls_back = listing == Listing::OfARollback;
+                says.is_no_rollback = listing == Listing::Own;
             }
             says
         }
-        // A deployment that is found in this way has a service deployment of its own, and is not a rollback.
         None => by_service_deployment(ecs, limits, event).await?,
     };
     says.service_created_at = service.created_at();
@@ -418,18 +419,20 @@ async fn by_service_deployment(
         created_at: listed.created_at(),
         task_definition: ecs.task_definition_of_revision(revision).await?,
         service_deployment: Some(listed.service_deployment_arn.clone()),
+        is_no_rollback: true,
         ..EcsView::default()
     })
 }
 
-/// Whether a deployment that has ended was a rollback itself: after its end, the deployment no longer says so.
-async fn was_of_a_rollback(
+/// Whether a deployment that has ended was a rollback itself, as the list of service deployments shows it: after its end, the deployment no
+/// longer says so.
+async fn listing_of(
     ecs: &Ecs,
     limits: &AccountLimits,
     event: &DeploymentEvent,
     says: &EcsView,
-) -> Result<bool, CallError> {
-    let Some(created_at) = says.created_at else { return Ok(false) };
+) -> Result<Listing, CallError> {
+    let Some(created_at) = says.created_at else { return Ok(Listing::Nothing) };
     let look = async || {
         limits.take(ApiBucket::ReadDeployments).await;
         let listed = ecs.list_service_deployments(&event.service, (created_at - BEFORE, created_at + BEHIND)).await;
@@ -441,9 +444,9 @@ async fn was_of_a_rollback(
     match (created_at + LISTED - event.at).to_std() {
         Ok(left) if matches!(listing, Listing::OfARollback | Listing::Neither) && !left.is_zero() => {
             tokio::time::sleep(left).await;
-            Ok(look().await? == Listing::OfARollback)
+            look().await
         }
-        _ => Ok(listing == Listing::OfARollback),
+        _ => Ok(listing),
     }
 }
 

@@ -174,6 +174,8 @@ impl ServiceDeploymentSummary {
 pub enum Listing {
     /// It has a service deployment of its own: it is not a rollback.
     Own,
+    /// The last service deployment was created with it, and was rolled back, or is being rolled back: it is that one's own, or its rollback.
+    OwnOrOfARollback,
     /// It has none, and the last service deployment before it was rolled back, or is being rolled back: it is that rollback.
     OfARollback,
     /// It has none, and the last service deployment before it was not rolled back, as far as this list shows.
@@ -191,9 +193,14 @@ impl Listing {
             .filter_map(|summary| Some((summary.created_at()?, summary)))
             .filter(|(at, _)| *at <= created_at + ROUNDING);
         match before.max_by_key(|(at, _)| *at) {
-            Some((at, _)) if at + CLOCK_TOLERANCE >= created_at => Self::Own,
-            Some((_, summary)) if summary.status.starts_with("ROLLBACK_") => Self::OfARollback,
-            Some(_) => Self::Neither,
+            Some((at, summary)) => {
+                match (at + CLOCK_TOLERANCE >= created_at, summary.status.starts_with("ROLLBACK_")) {
+                    (true, false) => Self::Own,
+                    (true, true) => Self::OwnOrOfARollback,
+                    (false, true) => Self::OfARollback,
+                    (false, false) => Self::Neither,
+                }
+            }
             None => Self::Nothing,
         }
     }

@@ -248,6 +248,7 @@ fn what_has_no_service_deployment_behind_one_that_was_rolled_back_is_the_rollbac
     let later = listed(1100.0, "IN_PROGRESS");
     assert_eq!(says(&[rolled_back(), later]), Listing::OfARollback, "what came later says nothing");
     assert_eq!(says(&[rolled_back(), listed(999.5, "SUCCESSFUL")]), Listing::Own);
+    assert_eq!(says(&[listed(999.5, "ROLLBACK_IN_PROGRESS")]), Listing::OwnOrOfARollback);
     assert_eq!(says(&[rolled_back(), listed(950.0, "IN_PROGRESS")]), Listing::Neither);
     assert_eq!(says(&[]), Listing::Nothing);
 }

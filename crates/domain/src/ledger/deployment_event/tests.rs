@@ -413,6 +413,14 @@ fn the_end_of_an_unknown_deployment_is_a_rollback_or_nobodys_by_what_ecs_says_of
     assert!(matches!(heard(None, 61), EventDecision::Retry(_)));
     // Waiting no longer helps: there is no dead letter, and the sweep settles the open one.
     assert!(matches!(heard(None, 60 + 180), EventDecision::Nothing(_)));
+    // Somebody deployed while the open one was rolled back: ECS shows a service deployment of its own, and a rollback has none.
+    let heard = |created| {
+        let says = EcsView { is_rolled_back: Some(true), is_no_rollback: true, ..says(created, "x") };
+        let known = EventContext { head: None, item: None, open: &open, written: &written, says: Some(&says) };
+        super::classify(&ends, known, at(61))
+    };
+    assert!(matches!(heard(50), EventDecision::External(_)));
+    assert!(matches!(heard(5), EventDecision::IsRollback { undone: Some(_) }), "a rollback that has an earlier id");
 }
 
 #[test]

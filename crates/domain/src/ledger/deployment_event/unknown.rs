@@ -46,6 +46,11 @@ pub(super) fn of_unknown(event: &DeploymentEvent, known: EventContext<'_>, now: 
     match older.filter(is_of_its_life) {
         None if says.rolls_back => EventDecision::IsRollback { undone: None },
         None => external(event),
+        // Somebody deployed during the rollback of `older`: that one's progress says nothing about this deployment. If the id is that of
+        // an earlier deployment, the service deployment may be the earlier one's.
+        Some(older) if says.is_no_rollback && says.created_at.is_some_and(|created| created > older.started_at) => {
+            external(event)
+        }
         Some(older) if says.rolls_back || says.is_rolled_back == Some(true) => {
             let undone = undone(event, known).filter(|item| item.id == older.id);
             EventDecision::IsRollback { undone: undone.map(|item| Box::new(item.clone())) }
