@@ -227,7 +227,12 @@ impl Applying<'_> {
         let back = async || {
             let mut service = self.target.ecs.describe_service(self.key).await?;
             let mut is_ours = self.is_updated(&service, definition, before);
-            if first_sent.get().is_some_and(|sent| self.may_be_forced_since(&service, definition, before, sent)) {
+            let may_be_forced =
+                first_sent.get().is_some_and(|sent| self.may_be_forced_since(&service, definition, before, sent));
+            // A rollback by ECS may run what this call sets.
+            let may_be_a_rollback =
+                is_ours && self.deploys(definition) && service.deployment_id() != before.deployment_id();
+            if may_be_forced || may_be_a_rollback {
                 self.target.ecs.look_at_primary(&mut service).await?;
                 let says = said_of_primary(&service);
                 is_ours = (is_ours || says.runs_what_ran_before()) && !says.rolls_back;
