@@ -260,8 +260,8 @@ fn looked_before(world: &World, call: &Call, site: &Site) -> Option<DateTime<Utc
 }
 
 /// This holds if the continuation could see the other deployment before: nothing helps between the last look and the call. What ECS took
-/// back is not there any more. A call that sets neither a revision nor a deployment, such as one that sets a count, leaves the deployment
-/// as it is.
+/// back is not there any more ([`is_gone`]). A call that sets neither a revision nor a deployment, such as one that sets a count, leaves the
+/// deployment as it is.
 fn no_continuation_overwrites_what_somebody_else_deployed(world: &World, call: &Call, site: &Site) {
     let input: Value = serde_json::from_str(&call.body).unwrap_or_default();
     if input["taskDefinition"].is_null() && input["forceNewDeployment"] != true {
@@ -284,7 +284,7 @@ fn no_continuation_overwrites_what_somebody_else_deployed(world: &World, call: &
                 .started
                 .as_ref()
                 .and_then(|id| truth.deployments.get(id))
-                .is_some_and(|deployment| deployment.end.is_taken_back())
+                .is_some_and(|deployment| is_gone(&truth, deployment, looked))
     });
     if let Some(foreign) = foreign {
         let image = foreign.image.clone().unwrap_or_default();
@@ -293,6 +293,18 @@ fn no_continuation_overwrites_what_somebody_else_deployed(world: &World, call: &
             &format_args!("{} of {} at {}, over {image}", call.action, call.invocation, site.service),
         );
     }
+}
+
+/// Whether nothing of a deployment is left in its service: ECS took it back, or a later one that had taken its place before it completed. A
+/// rollback goes back to the last deployment that completed.
+fn is_gone(truth: &Truth, deployment: &Deployment, looked: Option<DateTime<Utc>>) -> bool {
+    let was_overtaken = matches!(deployment.end, End::Superseded | End::SupersededRollingBack);
+    let is_later = |other: &Deployment| {
+        other.site == deployment.site && other.began > deployment.began && looked.is_some_and(|at| other.began < at)
+    };
+    let mut others = truth.deployments.values();
+    deployment.end.is_taken_back()
+        || (was_overtaken && others.any(|other| is_later(other) && other.end.is_taken_back()))
 }
 
 fn nothing_that_was_rolled_back_is_deployed_again(world: &World, call: &Call, site: &Site) {
