@@ -362,6 +362,19 @@ def table_policy_for_arn(arn: str) -> tuple[str, str] | None:
     return (entry["Policy"], account) if entry else None
 
 
+original_create_table: Callable[[dict[str, Any]], Any] = dynamodb._create_table
+
+
+def create_table(data: dict[str, Any]) -> Any:
+    """CreateTable, with the table's policy (`ResourcePolicy`), which MiniStack drops.
+    <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_CreateTable.html>"""
+    answer = original_create_table(data)
+    if data.get("ResourcePolicy") and answer[0] < 300:
+        arn = json.loads(answer[2])["TableDescription"]["TableArn"]
+        dynamodb._put_resource_policy({"ResourceArn": arn, "Policy": data["ResourcePolicy"]})
+    return answer
+
+
 original_role_create: Callable[..., Created] = provisioners._iam_role_create
 
 
@@ -435,6 +448,7 @@ def mend() -> None:
     evaluator._conditions_met = conditions_met
     ec2._parse_ip_permissions = ip_permissions
     dynamodb.table_policy_for_arn = table_policy_for_arn
+    dynamodb._create_table = create_table
     evaluator._RESOURCE_POLICY_LOOKUPS["dynamodb"] = ("dynamodb", "table_policy_for_arn")
     provisioners._RESOURCE_HANDLERS["AWS::IAM::Role"]["create"] = role_create
     stacks._topological_sort = order

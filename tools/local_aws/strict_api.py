@@ -396,8 +396,8 @@ async def invoke_lambda(integration: dict[str, Any], api_id: str, stage_name: st
     # Overrides come after what the integration maps.
     # https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-override-request-response-parameters.html
     sent |= {name.lower(): value for name, value in context["requestOverride"]["header"].items()}
-    name, qualifier = function_arn.split(":")[6:8]
-    invocation = asyncio.ensure_future(lambda_svc._invoke(name, event, sent, path_qualifier=qualifier))
+    name, *qualifier = function_arn.split(":")[6:]
+    invocation = asyncio.ensure_future(lambda_svc._invoke(name, event, sent, path_qualifier="".join(qualifier) or None))
     try:
         # Where it takes too long, it goes on: the caller's answer is late, not the change.
         answer = await asyncio.wait_for(asyncio.shield(invocation), float(integration["timeoutInMillis"]) / 1000)

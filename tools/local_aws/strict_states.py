@@ -5,6 +5,7 @@
 * A child execution has its own name and ARN in its context, and none of its parent's variables.
 * A Map Run counts items, not batches.
 * All of `Assign` is worked out before any of it is assigned.
+* A state machine whose role Step Functions may not assume is not made.
 * What a state takes, answers or keeps has at most 256 KiB, and nothing catches what passes that.
 """
 
@@ -20,6 +21,7 @@ from typing import Any
 
 import boto3
 import ministack.core.iam_evaluator as evaluator
+import strict_watch
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from jsonata import Jsonata
@@ -247,6 +249,20 @@ def start_execution(data: State) -> Any:
     return original_start(data)
 
 
+original_create: Callable[[State], Any] = states._create_state_machine
+
+
+def create_state_machine(data: State) -> Any:
+    """CreateStateMachine, which Step Functions refuses where it could not assume the role for it
+    (https://stackoverflow.com/questions/56436514/not-authorized-to-assume-the-provided-role); MiniStack takes any role. What it says of itself
+    is in https://docs.aws.amazon.com/step-functions/latest/dg/procedure-create-iam-role.html#prevent-cross-service-confused-deputy."""
+    machine = f"arn:aws:states:{REGION}:{states.get_account_id()}:stateMachine:{data.get('name')}"
+    if not strict_watch.role_trusts(data.get("roleArn", ""), "states.amazonaws.com", machine):
+        told = "Neither the global service principal states.amazonaws.com, nor the regional one is authorized to assume the provided role."
+        return states.error_response_json("AccessDeniedException", told, 400)
+    return original_create(data)
+
+
 original_matches: Callable[[list[str], str], bool] = states._error_matches
 
 
@@ -287,6 +303,7 @@ def mend() -> None:
     states._apply_state_assign = apply_state_assign
     states._apply_jsonata_output = apply_jsonata_output
     states._start_execution = start_execution
+    states._create_state_machine = create_state_machine
     states._error_matches = error_matches
     Jsonata.jsonata = staticmethod(patient)
     states._map_run_view = map_run_view
