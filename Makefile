@@ -64,7 +64,7 @@ test: $(VENV)/stamp $(TARGET)/docker-registry/stamp cargo ## run every test: car
 	cargo test --locked --package ecs-updater-cli --no-fail-fast || rust=1; \
 	cargo test --locked --profile sim -p ecs-updater-simulation --no-fail-fast || rust=1; \
 	$(MAKE) --no-print-directory local-zips && \
-	BUILT=$(TARGET) $(VENV)/bin/python -m pytest -p no:cacheprovider tests/e2e; python=$$?; \
+	BUILT=$(TARGET) $(VENV)/bin/python -m pytest -p no:cacheprovider tests/e2e tests/prove_aws; python=$$?; \
 	test $$rust -eq 0 -a $$python -eq 0
 
 # Checks properties of untrusted input (tests/fuzz) with inputs that libFuzzer generates. FUZZ_SECONDS: the time in all, divided between the targets;
@@ -176,15 +176,22 @@ lint-terraform: $(VENV)/stamp
 check-api: $(VENV)/stamp ## print how each method of a deployed API verifies its callers (API=its id); fails if one lets everybody in
 	@$(VENV)/bin/python infrastructure/check_api.py "$(API)"
 
+# What only AWS can tell (docs/TESTING.md has the list, what it needs and what it costs). ONLY="merge ttl": some of the questions.
+.PHONY: prove-aws
+prove-aws: $(VENV)/stamp ## ask AWS what only AWS can answer, an hour at the most (LOCAL=1: the local AWS; ONLY=some; CLEAN=1: remove what was left; LIST=1)
+	@$(VENV)/bin/python tools/prove_aws/prove.py $(if $(LOCAL),--local) $(if $(CLEAN),--clean) $(if $(LIST),--list) \
+	  $(if $(ONLY),--only "$(ONLY)") $(if $(MINUTES),--minutes $(MINUTES))
+
 .PHONY: tables
 tables: ## write the fields of schema/ into the tables of docs
 	@$(PYTHON) tools/tables.py
 
 .PHONY: render
-render: $(VENV)/stamp tables ## write policies, state machine, schemas and API into the files that are made from them; variables into Terraform's READMEs
+render: $(VENV)/stamp tables ## write policies, state machine, schemas and API into the files that are made from them; variables into Terraform's READMEs, questions into TESTING
 	@$(VENV)/bin/python infrastructure/models.py
 	@$(VENV)/bin/python infrastructure/render.py
 	@$(VENV)/bin/python tools/deploy/terraform.py readme
+	@$(VENV)/bin/python tools/prove_aws/prove.py --write
 
 .PHONY: build-lambda-package
 build-lambda-package: $(VENV)/stamp cargo ## build the zips for AWS and their SBOMs; small, and slow to build (ARCH=x86_64 or arm64)
