@@ -64,11 +64,14 @@ pub async fn commit<S, T>(
     let mut tries = 0;
     // A failure of the write says more than a failure of the read after it.
     let mut unwritten = None;
+    // A later refusal may be due to an earlier write whose answer was lost.
+    let mut may_be_written = false;
     loop {
         tries += 1;
         let error = match Box::pin(step(store, bound.until, known.take(), &read, &decide)).await {
             Ok(done) => return Ok(done),
             Err(Failed::ToWrite(error)) => {
+                may_be_written |= error.may_have_been_done();
                 unwritten = Some(error.clone());
                 error
             }
@@ -76,12 +79,12 @@ pub async fn commit<S, T>(
             Err(Failed::ToRead(error @ LedgerError::Encoding(_))) => error,
             Err(Failed::ToRead(error)) => unwritten.clone().unwrap_or(error),
         };
-        if !error.retryable() {
-            return Err(error);
-        }
         let pause = PAUSE.pause(tries, random);
-        if tries >= bound.tries || Instant::now() + pause >= bound.until {
-            return if unwritten.as_ref().is_some_and(LedgerError::may_have_been_done) {
+        if !error.retryable() || tries >= bound.tries || Instant::now() + pause >= bound.until {
+            return if may_be_written {
+                if !error.may_have_been_done() {
+                    tokio::time::sleep(pause.min(MIN_LOOK)).await;
+                }
                 Box::pin(look(bound.looks_until, random, error, &read, &decide)).await
             } else {
                 Err(error)
