@@ -111,7 +111,9 @@ impl Updater {
             Err(moved) => return Ok(moved),
         };
         let deadline = invocation.deadline;
-        let begun = RunningChange { facts, before, changes: Some(changes), lease, deadline, acted_before: false };
+        let found = before.deployment_id.clone();
+        let begun =
+            RunningChange { facts, before, changes: Some(changes), lease, deadline, acted_before: false, found };
         let response = Box::pin(self.carry_out(work, snapshot, *update, revision, begun, budget, Vec::new())).await;
         Ok(Attempt::Ended(Box::new(response.map_err(ChangeError::Failed)?)))
     }

@@ -44,6 +44,8 @@ pub(super) struct RunningChange {
     pub deadline: DateTime<Utc>,
     /// Whether an earlier attempt may have changed something.
     pub acted_before: bool,
+    /// Id of the deployment that the service had when this attempt was planned.
+    pub found: Option<String>,
 }
 
 impl RunningChange {
@@ -226,7 +228,7 @@ impl Updater {
             return None;
         }
         if !begun.acted_before {
-            return Some(started);
+            return Some(started).filter(|started| begun.found.as_deref() != Some(started.deployment_id()));
         }
         let left = (begun.deadline - now).to_std().unwrap_or_default().saturating_sub(RESERVE) / 2;
         let read = async {

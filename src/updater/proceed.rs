@@ -112,7 +112,8 @@ impl Updater {
         let recorded = self.recorded(service, &snapshot, container).await;
         let earlier = messages::done_earlier(&first.before, &recorded);
         let (before, deadline) = (first.before, invocation.deadline);
-        let begun = RunningChange { facts, before, changes, lease, deadline, acted_before: progress.acted };
+        let found = snapshot.service.deployment_id().map(str::to_owned);
+        let begun = RunningChange { facts, before, changes, lease, deadline, acted_before: progress.acted, found };
         let ended = match next {
             Next::Update(update) => {
                 Box::pin(self.carry_out(work, snapshot, *update, revision, begun, budget, earlier)).await

@@ -8,7 +8,7 @@ use domain::error::Failure;
 use domain::event::request::UpdateRequest;
 use domain::ledger::attribution::depends_on_what_was_replaced;
 use domain::ledger::head::Head;
-use domain::plan::difference::{Difference, DifferenceKind};
+use domain::plan::difference::Difference;
 
 use super::apply::READ_BACK_PAUSES;
 use super::target::AccountClients;
@@ -51,8 +51,8 @@ impl Updater {
         Ok(Looked { snapshot: Snapshot { service, task_definition }, at: seen.at })
     }
 
-    /// Asks what the service's deployment replaced and whether it is a rollback, if a change that sets no revision, or that forces a
-    /// deployment, may have started it: in that case, what the deployment runs does not tell.
+    /// Asks what the service's deployment replaced and whether it is a rollback, if the change may have started it: a rollback may run what
+    /// the change was meant to run.
     pub(super) async fn look_at_primary(
         target: &AccountClients,
         service: &mut Service,
@@ -61,9 +61,7 @@ impl Updater {
     ) -> Result<(), CallError> {
         let says = said_of_primary(service);
         let is_new = before.is_some_and(|before| before.deployment_id.as_deref() != service.deployment_id());
-        let forces =
-            changes.is_some_and(|changes| changes.iter().any(|change| change.what == DifferenceKind::Deployment));
-        if (is_new && forces) || depends_on_what_was_replaced(changes, before, &says) {
+        if is_new || depends_on_what_was_replaced(changes, before, &says) {
             target.ecs.look_at_primary(service).await?;
         }
         Ok(())
