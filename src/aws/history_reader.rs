@@ -24,6 +24,7 @@ use sdk_error::call_error;
 use serde_json::Value;
 
 use super::ledger_items::{Item, begun_under, head, json};
+use super::retry_partition;
 
 const QUERY: &str = "dynamodb:Query";
 /// The only attribute that is read of an idempotency key: the answers that it holds do not concern this function.
@@ -84,7 +85,8 @@ impl HistoryReader {
     /// A reader of these tables.
     #[must_use]
     pub fn new(shared: &SdkConfig, tables: Tables) -> Self {
-        Self { client: Client::new(shared), tables }
+        let config = aws_sdk_dynamodb::config::Builder::from(shared).retry_partition(retry_partition("dynamodb"));
+        Self { client: Client::from_conf(config.build()), tables }
     }
 
     /// A page of changes, and its cost.

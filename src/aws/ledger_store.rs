@@ -38,6 +38,7 @@ use crate::aws::ledger_items::{
     check_attributes, deployment, deployment_attributes, head, head_attributes, intact, json, key, key_attributes,
     lease_attributes, optional, queue, queue_attributes, rate, rate_attributes, text,
 };
+use crate::aws::retry_partition;
 use crate::aws::statements::{insert, update, update_and_remove, with_id};
 use crate::aws::stopwatch::{BATCH_GET_ITEM, Stopwatch};
 use crate::backoff::Backoff;
@@ -129,7 +130,8 @@ impl LedgerStore {
     #[must_use]
     pub fn new(shared: &SdkConfig, tables: &Tables, random: fn() -> [u8; 10]) -> Self {
         let (history, state) = (tables.history.clone(), tables.state.clone());
-        Self { client: Client::new(shared), history, state, random }
+        let config = aws_sdk_dynamodb::config::Builder::from(shared).retry_partition(retry_partition("dynamodb"));
+        Self { client: Client::from_conf(config.build()), history, state, random }
     }
 
     /// Reads a service's head, a key and the waiting callers together, strongly consistent.

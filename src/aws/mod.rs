@@ -27,6 +27,7 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_http_client::tls;
+use aws_smithy_runtime::client::retries::{RetryPartition, TokenBucket};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use body_limit::BodyLimited;
@@ -86,6 +87,15 @@ fn http_client() -> SharedHttpClient {
 
 fn retries() -> RetryConfig {
     RetryConfig::standard().with_max_attempts(3)
+}
+
+/// A client's own store of retries, which limits what an outage costs and fills up again with time. The SDK's default store only fills up
+/// with each call that succeeds, so that after an outage a single refusal would fail a change.
+/// Source: <https://docs.aws.amazon.com/sdk-for-rust/latest/dg/retries.html>.
+pub(crate) fn retry_partition(name: &'static str) -> RetryPartition {
+    /// Tokens a second: a retry costs 5, so that the store of 500 is full again after 50 seconds.
+    const REFILL: f32 = 10.0;
+    RetryPartition::custom(name).token_bucket(TokenBucket::builder().refill_rate(REFILL).build()).build()
 }
 
 fn timeouts() -> TimeoutConfig {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::aws::retry_partition;
 use aws_config::SdkConfig;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials;
@@ -79,7 +80,8 @@ impl Sessions {
     /// STS in the function's own region.
     #[must_use]
     pub fn new(shared: &SdkConfig) -> Self {
-        Self { client: Client::new(shared), time: shared.time_source().unwrap_or_default() }
+        let config = aws_sdk_sts::config::Builder::from(shared).retry_partition(retry_partition("sts"));
+        Self { client: Client::from_conf(config.build()), time: shared.time_source().unwrap_or_default() }
     }
 
     /// Assumes a role. The returned session assumes it again when it is about to expire.
