@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use domain::ecs::deployment::outcome::{DELETED, Outcome, OutcomeDetail};
+use domain::ecs::deployment::pause::Pause;
 use domain::ids::{ChangeId, Identity, ServiceKey};
 use domain::image::ResolvedImages;
 use domain::ledger::admission::LedgerState;
@@ -13,8 +14,10 @@ use domain::ledger::head::Head;
 use domain::ledger::idempotency::StoredAnswer;
 use domain::ledger::key::{Attempt, RecordKey, RecordPlace};
 use domain::ledger::kind::Kind;
+use domain::ledger::pause::{self, PauseStep};
 use domain::ledger::record::{ChangeContext, RecordFields};
 use domain::ledger::write::{LedgerError, Write};
+use domain::text::rfc3339;
 use tokio::time::Instant;
 
 use crate::aws::ledger_store::LedgerStore;
@@ -212,6 +215,66 @@ impl OutcomeRecorder {
         Ok((Write::append(service, written, position.head.clone(), head).collect(), change_id))
     }
 
+    /// Records that a deployment waits at a pause hook, or that this is over, once for each hook.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if it could not be written. The call may be repeated.
+    pub async fn record_pause(&self, heard: PauseHeard<'_>, witness: &RecordedBy) -> Result<PauseResult, LedgerError> {
+        let bound = Bound::new(TRIES, Instant::now() + TIMEOUT);
+        let random = (self.random)();
+        let read = async || self.store.read_deployment(heard.service, Some(heard.deployment_id), None).await;
+        commit(&self.store, self.random, bound, None, read, |known: &(LedgerState, Option<DeploymentItem>)| {
+            self.decide_pause(heard, known, random, witness)
+        })
+        .await
+    }
+
+    fn decide_pause(
+        &self,
+        heard: PauseHeard<'_>,
+        (position, item): &(LedgerState, Option<DeploymentItem>),
+        random: [u8; 10],
+        witness: &RecordedBy,
+    ) -> Result<Decision<PauseResult>, LedgerError> {
+        let now = (self.clock)();
+        let Some(item) = item.as_ref().filter(|item| item.service_arn == heard.service_arn) else {
+            return Ok(Decision::Done(PauseResult::Nothing("nothing is known any more of the deployment")));
+        };
+        let note = |pause: Pause, record: Option<ChangeId>| Write::Deployment {
+            from: Some(Box::new(item.clone())),
+            to: Box::new(pause::noted(item, pause, record)),
+        };
+        let (kind, place, change_id, pause) = match pause::step(item, heard.pause) {
+            PauseStep::Nothing(why) => return Ok(Decision::Done(PauseResult::Nothing(why))),
+            PauseStep::EndsUnheard => {
+                return Ok(Decision::Write(vec![note(heard.pause.clone(), None)], PauseResult::Noted));
+            }
+            PauseStep::Begins => {
+                let change_id = ChangeId::new(position.next_change_time(heard.at.min(now)), random);
+                (Kind::AwaitingAction, RecordPlace::RESULT, change_id, heard.pause.clone())
+            }
+            PauseStep::Ends(change_id, pause) => (Kind::PauseEnded, RecordPlace::Later(2), change_id, pause),
+        };
+        let facts = ChangeContext { of: Some(item.change_id.clone()), ..facts(heard.service, &change_id, witness) };
+        let detail = OutcomeDetail {
+            pause: Some(pause.clone()),
+            service_deployment: item.service_deployment.clone(),
+            happened_at: Some(rfc3339(heard.at)),
+            ..OutcomeDetail::default()
+        };
+        let said = RecordFields {
+            deployment_id: Some(heard.deployment_id),
+            outcome: Some(&detail),
+            ..RecordFields::default()
+        };
+        let written = facts.record(kind, place, now, &said, position.head.as_ref())?;
+        let head = Head::behind(&written.0, position.head.as_ref(), position.lease().cloned());
+        let mut writes: Vec<Write> = Write::append(heard.service, written, position.head.clone(), head).collect();
+        writes.push(note(pause, Some(change_id.clone())));
+        Ok(Decision::Write(writes, PauseResult::Recorded { kind, change_id }))
+    }
+
     fn external_item(&self, external: External<'_>, change_id: ChangeId) -> Write {
         let External { service, service_arn, deployment_id, at, .. } = external;
         let item = DeploymentItem::new(service, service_arn, deployment_id, change_id, at, (self.clock)());
@@ -255,6 +318,37 @@ impl OutcomeRecorder {
             Err(error) => Err(error),
         }
     }
+}
+
+/// What was heard of a pause of a deployment.
+#[derive(Debug, Clone, Copy)]
+pub struct PauseHeard<'a> {
+    /// The service.
+    pub service: &'a ServiceKey,
+    /// Its ARN.
+    pub service_arn: &'a str,
+    /// The deployment.
+    pub deployment_id: &'a str,
+    /// The pause, as far as it is known.
+    pub pause: &'a Pause,
+    /// When it began, or ended.
+    pub at: DateTime<Utc>,
+}
+
+/// The result of recording a pause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PauseResult {
+    /// It was recorded by this call.
+    Recorded {
+        /// `AWAITING_ACTION` or `PAUSE_ENDED`.
+        kind: Kind,
+        /// The id under which the pause is recorded.
+        change_id: ChangeId,
+    },
+    /// The pause was over before anybody heard of it: that is noted, and nothing is recorded.
+    Noted,
+    /// There is nothing to record, because of this.
+    Nothing(&'static str),
 }
 
 /// A deployment that no change started.
@@ -306,6 +400,8 @@ fn facts(service: &ServiceKey, change_id: &ChangeId, witness: &RecordedBy) -> Ch
         request_id: witness.request_id.clone(),
         sent_at: None,
         restores: None,
+        of: None,
+        action: None,
         pins: ResolvedImages::default(),
     }
 }

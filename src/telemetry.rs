@@ -118,10 +118,15 @@ fn deployment_metric(kind: Kind) -> &'static str {
         Kind::Stopped => "DeploymentsStopped",
         Kind::Superseded => "DeploymentsSuperseded",
         Kind::External => "DeploymentsExternal",
+        Kind::AwaitingAction => "DeploymentsAwaitingAction",
         // The others are not ends of deployments, and are not counted as such.
-        Kind::DeploymentFailed | Kind::Started | Kind::Applied | Kind::Unchanged | Kind::Failed | Kind::Abandoned => {
-            "DeploymentsFailed"
-        }
+        Kind::DeploymentFailed
+        | Kind::PauseEnded
+        | Kind::Started
+        | Kind::Applied
+        | Kind::Unchanged
+        | Kind::Failed
+        | Kind::Abandoned => "DeploymentsFailed",
     }
 }
 

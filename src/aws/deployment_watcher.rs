@@ -6,6 +6,7 @@ use chrono::Duration as Span;
 use domain::call_error::CallError;
 use domain::ecs::deployment::listed::definitions_of;
 use domain::ecs::deployment::outcome::{DeploymentStatus, Outcome, Superseder};
+use domain::ecs::deployment::pause::Pause;
 use domain::ecs::deployment::service_deployment::ServiceDeployment;
 use domain::ecs::deployment::tracked::TrackedDeployment;
 use domain::ecs::reason;
@@ -95,7 +96,7 @@ impl<'a> DeploymentWatcher<'a> {
         let standing = self.followed.standing(&service, known.as_ref());
         let ending = match standing {
             DeploymentStatus::Ended(ending) => *ending,
-            open @ DeploymentStatus::Open(_) => return Ok(open),
+            open @ (DeploymentStatus::Open(_) | DeploymentStatus::AwaitingAction(_)) => return Ok(open),
         };
         let ending = self.superseder.iter().fold(ending, Outcome::superseded);
         Ok(DeploymentStatus::Ended(Box::new(self.told(ending, &service, known.as_ref()).await)))
@@ -190,6 +191,8 @@ pub enum Waited {
     Ended(Box<Outcome>),
     /// It did not end in time: what it was doing, or why that is not known.
     TimedOut(String),
+    /// It did not end in time, and waits at these pause hooks for somebody to continue it.
+    AwaitingAction(Vec<Pause>),
 }
 
 /// Looks repeatedly until the deployment has ended, or until the time `until`. Failures that may be temporary are retried.
@@ -203,17 +206,19 @@ async fn follow_at(
     mut look: impl AsyncFnMut() -> Result<DeploymentStatus, DescribeError>,
 ) -> Waited {
     let mut pause = first;
-    let mut seen = "nobody looked at it yet".to_owned();
+    let mut seen = Waited::TimedOut("nobody looked at it yet".to_owned());
     loop {
         match tokio::time::timeout_at(until, look()).await {
             Ok(Ok(DeploymentStatus::Ended(ending))) => return Waited::Ended(ending),
-            Ok(Ok(DeploymentStatus::Open(what))) => seen = what,
+            Ok(Ok(DeploymentStatus::Open(what))) => seen = Waited::TimedOut(what),
+            // Whoever has to act may do so within the time that is left.
+            Ok(Ok(DeploymentStatus::AwaitingAction(pauses))) => seen = Waited::AwaitingAction(pauses),
             Ok(Err(DescribeError::Call(error))) if error.retryable() => {
                 tracing::warn!("a deployment could not be looked at, trying again: {error}");
-                seen = format!("it could not be looked at: {error}");
+                seen = Waited::TimedOut(format!("it could not be looked at: {error}"));
             }
             Ok(Err(error)) => return Waited::TimedOut(format!("it cannot be followed: {error}")),
-            Err(_) => return Waited::TimedOut(seen),
+            Err(_) => return seen,
         }
         let next = Instant::now() + pause;
         if next >= until {
@@ -222,7 +227,8 @@ async fn follow_at(
             return match tokio::time::timeout(first, look()).await {
                 Ok(Ok(DeploymentStatus::Ended(ending))) => Waited::Ended(ending),
                 Ok(Ok(DeploymentStatus::Open(what))) => Waited::TimedOut(what),
-                _ => Waited::TimedOut(seen),
+                Ok(Ok(DeploymentStatus::AwaitingAction(pauses))) => Waited::AwaitingAction(pauses),
+                _ => seen,
             };
         }
         tokio::time::sleep_until(next).await;

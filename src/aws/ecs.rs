@@ -15,7 +15,9 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_ecs::Client;
 use aws_sdk_ecs::config::{Builder, Config, IdentityCache};
 use aws_sdk_ecs::operation::describe_services::DescribeServicesError;
-use aws_sdk_ecs::types::{CreatedAt, ServiceField, Tag, TaskDefinitionField};
+use aws_sdk_ecs::types::{
+    CreatedAt, DeploymentLifecycleHookAction, ServiceField, StopServiceDeploymentStopType, Tag, TaskDefinitionField,
+};
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::Intercept;
 use aws_smithy_runtime_api::client::interceptors::context::{
@@ -466,6 +468,48 @@ impl Ecs {
             .await
             .map(drop)
             .map_err(|error| call_error("ecs:TagResource", &error))
+    }
+
+    /// Stops a service deployment and rolls it back, in one attempt, like [`Ecs::tag`].
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the call failed.
+    pub async fn stop_service_deployment(&self, arn: &str, time: MutationTime) -> Result<(), CallError> {
+        self.client
+            .stop_service_deployment()
+            .service_deployment_arn(arn)
+            .stop_type(StopServiceDeploymentStopType::Rollback)
+            .customize()
+            .config_override(one_attempt(time))
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| call_error("ecs:StopServiceDeployment", &error))
+    }
+
+    /// Continues a service deployment that waits at a pause hook, in one attempt, like [`Ecs::tag`].
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the call failed.
+    pub async fn continue_service_deployment(
+        &self,
+        arn: &str,
+        hook_id: &str,
+        time: MutationTime,
+    ) -> Result<(), CallError> {
+        self.client
+            .continue_service_deployment()
+            .service_deployment_arn(arn)
+            .hook_id(hook_id)
+            .action(DeploymentLifecycleHookAction::Continue)
+            .customize()
+            .config_override(one_attempt(time))
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| call_error("ecs:ContinueServiceDeployment", &error))
     }
 
     /// Removes tags, in one attempt, like [`Ecs::tag`].

@@ -33,6 +33,8 @@ pub(super) const WAITER: &str = "waiter_until";
 /// The attribute of a deployment that names its rollback. Only deployments for which a rollback event was received have it, and nothing
 /// removes it.
 pub(super) const UNDONE_BY: &str = "undone_by";
+/// The attribute of a deployment's pauses, which exists once it has reached a pause hook.
+pub(super) const PAUSES: &str = "pauses";
 
 /// The attribute that contains the callers that wait for a service.
 pub(super) const WAITING: &str = "waiting";
@@ -212,6 +214,7 @@ pub(super) fn deployment_attributes(item: &DeploymentItem) -> Attributes {
         ("expires_at", AttributeValue::N(item.expires_at.to_string())),
     ];
     attributes.extend(item.undone_by.as_ref().map(|by| (UNDONE_BY, AttributeValue::S(by.clone()))));
+    attributes.extend(pauses_text(item).map(|pauses| (PAUSES, AttributeValue::S(pauses))));
     attributes
 }
 
@@ -268,6 +271,11 @@ pub(super) fn outcomes_text(item: &DeploymentItem) -> String {
     known.chain(item.unread.as_deref()).collect::<Vec<_>>().join(",")
 }
 
+/// The pauses of a deployment as JSON; none if it has none.
+fn pauses_text(item: &DeploymentItem) -> Option<String> {
+    if item.pauses.is_empty() { None } else { serde_json::to_string(&item.pauses).ok() }
+}
+
 /// The outcomes that this version knows, and the text after them.
 fn outcomes(text: &str) -> (Vec<Kind>, Option<String>) {
     let mut known = Vec::new();
@@ -301,6 +309,7 @@ pub(super) fn deployment(item: &Item) -> Result<DeploymentItem, &'static str> {
         by_events: text(item, "by_events")? != "false",
         undoes: undoes.map(|undoes| undoes.ok_or("undoes")).transpose()?,
         undone_by: filled(item, UNDONE_BY),
+        pauses: filled(item, PAUSES).map_or(Ok(Vec::new()), |text| serde_json::from_str(&text).map_err(|_| PAUSES))?,
         outcomes,
         unread,
         check_at: filled(item, "check_at").map(|at| time(&at).ok_or("check_at")).transpose()?,
@@ -383,6 +392,9 @@ pub(super) fn key(item: &Item) -> Result<KeyItem, &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use domain::ecs::deployment::pause::Pause;
+    use domain::ledger::pause::NotedPause;
+
     use super::*;
     use crate::aws::statements::with_id;
 
@@ -504,7 +516,10 @@ mod tests {
             let outcomes = vec![Kind::DeploymentFailed, Kind::RolledBack];
             let undone_by = undoes.is_none().then(|| "ecs-svc/3".to_owned());
             let before = Some("ecs-svc/0".to_owned());
-            let written = DeploymentItem { before, undoes, undone_by, outcomes, ..plain.clone() };
+            let pause = Pause { hook_id: "h".to_owned(), since: Some(rfc3339(at(3))), ..Pause::default() };
+            let pauses =
+                undone_by.iter().map(|_| NotedPause { pause: pause.clone(), record: Some(change()) }).collect();
+            let written = DeploymentItem { before, undoes, undone_by, pauses, outcomes, ..plain.clone() };
             let attributes =
                 with_id(&written.id, [deployment_attributes(&written), check_attributes(&written)].concat());
             assert_eq!(deployment(&item(attributes)), Ok(written));

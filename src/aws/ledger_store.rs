@@ -34,7 +34,7 @@ use sdk_error::call_error;
 use serde_json::Value;
 
 use crate::aws::ledger_items::{
-    COUNTS, Item, UNDONE_BY, WAITER, WAITING, attributes, budget, budget_attributes, budget_check_attributes,
+    COUNTS, Item, PAUSES, UNDONE_BY, WAITER, WAITING, attributes, budget, budget_attributes, budget_check_attributes,
     check_attributes, deployment, deployment_attributes, head, head_attributes, intact, json, key, key_attributes,
     lease_attributes, optional, queue, queue_attributes, rate, rate_attributes, text,
 };
@@ -599,7 +599,12 @@ impl LedgerStore {
                 let check = check_attributes(to);
                 // An index key either exists or not: it cannot be empty.
                 let gone: &[&str] = if check.is_empty() { &["check_shard", "check_at"] } else { &[] };
-                update_and_remove(&self.state, &to.id, [deployment_attributes(to), check].concat(), gone, unless_moved)
+                let set = [deployment_attributes(to), check].concat();
+                let (mut text, values) = update_and_remove(&self.state, &to.id, set, gone, unless_moved);
+                if from.pauses.is_empty() {
+                    let _ = write!(text, " AND \"{PAUSES}\" IS MISSING");
+                }
+                (text, values)
             }
             Write::Undone { item, by } => {
                 update(&self.state, item, vec![(UNDONE_BY, AttributeValue::S(by.clone()))], Vec::new())
@@ -630,7 +635,7 @@ impl LedgerStore {
 const LEASE_CONDITION: [&str; 2] = ["lease_change", "lease_until"];
 
 /// The attributes of a deployment that show that nobody else noted something about it.
-const DEPLOYMENT_CONDITION: [&str; 3] = ["change_id", "outcomes", "undoes"];
+const DEPLOYMENT_CONDITION: [&str; 4] = ["change_id", "outcomes", "undoes", PAUSES];
 
 /// The attributes of a caller's count that show that no other event was counted.
 const RATE_CONDITION: [&str; 2] = ["minute", "count"];

@@ -312,7 +312,7 @@ fn unasked() -> EcsView {
     EcsView { is_unasked: true, ..EcsView::default() }
 }
 
-fn too_early(why: &str) -> RecorderError {
+pub(super) fn too_early(why: &str) -> RecorderError {
     RecorderError { kind: "TooEarly", message: format!("{why}. Nothing was recorded; the event has to come again") }
 }
 

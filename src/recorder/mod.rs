@@ -1,8 +1,9 @@
-//! The entry point of the recorder function: it receives the ECS deployment events of all accounts, and the sweep, which asks about
+//! The entry point of the recorder function: it receives the ECS deployment and hook events of all accounts, and the sweep, which asks about
 //! deployments for which no event was received. Each failure is logged here, once.
 
 mod counts;
 mod events;
+mod hooks;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use chrono::{DateTime, Utc};
 use domain::config::{AllowedAccounts, RecorderConfig};
 use domain::ecs::deployment::event::DeploymentEvent;
+use domain::ecs::deployment::hook_event::{HOOK_EVENT, HookEvent};
 use domain::ecs::deployment::outcome::DeploymentStatus;
 use domain::ecs::deployment::tracked::TrackedDeployment;
 use domain::ids::{AccountId, FunctionArn, ServiceKey};
@@ -179,6 +181,12 @@ impl Recorder {
             self.count(MeasuredEnd::Swept);
             return Ok(json!({"swept": swept}));
         }
+        if event.get("detail-type").and_then(Value::as_str) == Some(HOOK_EVENT) {
+            return match HookEvent::parse(&event).map_err(unknown)? {
+                None => Ok(json!({"nothing": "the event says nothing of a deployment that waits"})),
+                Some(event) => self.record_hook(&event, invocation).await,
+            };
+        }
         match DeploymentEvent::parse(&event).map_err(unknown)? {
             None => Ok(json!({"nothing": "the event says nothing of how a deployment ended"})),
             Some(event) => self.record_event(&event, invocation).await,
@@ -220,6 +228,8 @@ impl Recorder {
             tracing::error!(service = %item.service, deployment_id, "a deployment that is open for long could not be settled: {what}");
             self.count(MeasuredEnd::NotAsked);
         };
+        let witness =
+            RecordedBy { session: session_name(&invocation.request_id), request_id: invocation.request_id.clone() };
         let standing = match self.look(item, accounts, invocation).await {
             Ok(standing) => standing,
             Err(what) => {
@@ -233,12 +243,15 @@ impl Recorder {
                 self.reschedule(item).await;
                 return CheckResult::Open;
             }
+            DeploymentStatus::AwaitingAction(pauses) => {
+                self.reschedule(item).await;
+                self.saw_pauses(item, &pauses, &witness).await;
+                return CheckResult::Open;
+            }
             DeploymentStatus::Ended(ending) => ending,
         };
         let service = &item.service;
         self.outcomes.name_superseder(service, item.deployment_id(), &mut ending).await;
-        let witness =
-            RecordedBy { session: session_name(&invocation.request_id), request_id: invocation.request_id.clone() };
         let end = OutcomeToRecord {
             service,
             service_arn: &item.service_arn,

@@ -85,22 +85,22 @@ pub(super) struct Applying<'a> {
 type Tags = BTreeMap<String, String>;
 
 /// What a read shows after an answer was lost.
-struct ReadBack<T> {
+pub(super) struct ReadBack<T> {
     done: T,
     /// Whether the read shows that this call itself acted.
     is_ours: bool,
 }
 
 impl<T> ReadBack<T> {
-    fn ours(done: T) -> Self {
+    pub(super) fn ours(done: T) -> Self {
         Self { done, is_ours: true }
     }
 }
 
 /// A step that failed, and whether its effect is known.
-struct Stopped {
-    failure: Failure,
-    is_known: bool,
+pub(super) struct Stopped {
+    pub failure: Failure,
+    pub is_known: bool,
 }
 
 impl From<Failure> for Stopped {
@@ -176,7 +176,7 @@ impl Applying<'_> {
     }
 
     /// What no error of a call may show: values that may be secret in the definition and the service as they were read, and in what is set.
-    fn mask(&self, now: &Snapshot) -> Mask {
+    pub(super) fn mask(&self, now: &Snapshot) -> Mask {
         let definition = now.task_definition.as_deref().map(TaskDefinition::document);
         let restored = self.update.revision.as_deref().map(TaskDefinition::document);
         let registered =
@@ -367,7 +367,7 @@ impl Applying<'_> {
 
     /// Sends the call until it is done, is refused, or has been sent often enough. Each attempt is one request, for which the budget is
     /// checked. If the answer is lost, the effect is read back before the call is sent again.
-    async fn send<T>(
+    pub(super) async fn send<T>(
         &self,
         call: ApiBucket,
         code: Code,

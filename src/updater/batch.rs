@@ -150,6 +150,7 @@ impl Run<'_> {
         let updater = self.updater;
         let services: Vec<_> = group.iter().map(|index| &self.updates[*index].service_key).collect();
         let requested_by = self.updates[group[0]].requested_by.as_deref();
+        let purpose = self.updates[group[0]].purpose();
         let changes: Vec<usize> = group.iter().copied().filter(|index| !self.updates[*index].dry_run).collect();
         let key_ids: Vec<_> = changes.iter().map(|index| key_id(&self.updates[*index], self.invocation)).collect();
         let wanted: Vec<_> = changes
@@ -158,7 +159,7 @@ impl Run<'_> {
             .zip(key_ids.iter().map(String::as_str))
             .collect();
         let (session, positions) =
-            tokio::join!(updater.open_session(&services, requested_by, self.invocation), async {
+            tokio::join!(updater.open_session(&services, purpose, requested_by, self.invocation), async {
                 if wanted.is_empty() { Vec::new() } else { updater.store().read_many(&wanted).await }
             });
         let session = match session {

@@ -63,6 +63,9 @@ impl Updater {
         turn: &mut Turn,
     ) -> Result<Attempt, ChangeError> {
         let Work { request, invocation, target, .. } = work;
+        if let Some(action) = &request.action {
+            return self.begin_action(work, looked, position, action).await;
+        }
         let Looked { snapshot, at } = looked;
         let restoring = self.restoring(target, request, &snapshot, None).await?;
         let restores = restoring.change_id().cloned();
@@ -229,7 +232,7 @@ impl Updater {
         }
     }
 
-    async fn unchanged(
+    pub(super) async fn unchanged(
         &self,
         work: Work<'_>,
         snapshot: &Snapshot,
@@ -260,6 +263,7 @@ impl Updater {
         response.body.resolved_images = facts.pins.some().cloned();
         response.body.changes = Some(Vec::new());
         response.body.notes = notes;
+        response.body.act(work.request.action.as_ref());
         let caller = caller(work.request, work.invocation, work.key_id);
         let earlier = position.head.as_ref();
         let head = Head::behind(&record.0, earlier, None).begun_by(&caller, work.key_id, earlier);
@@ -290,7 +294,7 @@ impl Updater {
     }
 }
 
-fn not_started(left: std::time::Duration) -> ChangeError {
+pub(super) fn not_started(left: std::time::Duration) -> ChangeError {
     let failure = messages::no_time(Code::ServiceUpdateFailed, left).and("Nothing was changed in the target account.");
     ChangeError::NotStarted(failure)
 }

@@ -65,14 +65,27 @@ impl Updater {
             before.as_ref().unwrap_or(&after),
         );
         // Each member is named, so that a member that is added later is not silently taken from the request that closes the change.
-        let ChangeContext { service, change_id, repositories, attempt, session, request_id, restores, pins, .. } =
-            facts;
+        let ChangeContext {
+            service,
+            change_id,
+            repositories,
+            attempt,
+            session,
+            request_id,
+            restores,
+            of,
+            action,
+            pins,
+            ..
+        } = facts;
         // Without a record it is not known who sent the change: it was not the one that closes it.
         let begun = started.as_ref();
         let facts = ChangeContext {
             requested_by: begun.and_then(|begun| begun.requested_by.clone()),
             reason: begun.and_then(|begun| begun.reason.clone()),
             restores: begun.map_or(restores, |begun| begun.restores.clone()),
+            of: begun.map_or(of, |begun| begun.of.clone()),
+            action: begun.map_or(action, |begun| begun.action),
             pins: begun.map_or(pins, Record::pins),
             identity: begun.map_or(Identity::Claimed, |begun| begun.identity),
             caller: begun.and_then(|begun| begun.caller.clone()),

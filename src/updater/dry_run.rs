@@ -25,6 +25,9 @@ impl Updater {
     ) -> Result<Response, Failure> {
         let request = &images.of(request).await?;
         let snapshot = self.look(target, request, seen).await?.snapshot;
+        if let Some(action) = &request.action {
+            return self.planned_action(target, request, &snapshot, action).await;
+        }
         let restoring = self.restoring(target, request, &snapshot, None).await?;
         let mut planned = self.planned(request, &snapshot, &restoring)?;
         let body = &mut planned.body;

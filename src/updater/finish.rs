@@ -162,6 +162,7 @@ impl Updater {
         body.restores = facts.restores.as_ref().map(ToString::to_string);
         body.resolved_images = facts.pins.some().cloned();
         body.notes = notes;
+        body.act(request.action.as_ref());
         match (kind, &begun.changes) {
             // What somebody else did is not reported as done by this change.
             (Kind::Unchanged, _) => body.changes = Some(Vec::new()),

@@ -17,6 +17,7 @@ use domain::ledger::key::Attempt;
 use domain::ledger::queue::Waiting;
 use domain::ledger::record::Record;
 use domain::ledger::write::LedgerError;
+use domain::plan::difference::{Difference, DifferenceKind};
 use domain::response::Response;
 use domain::text::{one_line, rfc3339, shown_text};
 
@@ -464,6 +465,36 @@ pub(super) fn cannot_restore(key: &ServiceKey, why: &str) -> Failure {
             "/restore: for service {key}: {why}. {NOTHING_CHANGED} Ask the history function for the service's changes"
         ),
     )
+}
+
+/// What `continue` or `stop` names does not exist.
+pub(super) fn no_such_change(key: &ServiceKey, verb: &str, of: &ChangeId) -> Failure {
+    Failure::new(
+        Code::JsonValidation,
+        format!(
+            "/{verb}: for service {key}: its history has no change {of}. {NOTHING_CHANGED} Ask the history function for the service's changes"
+        ),
+    )
+}
+
+/// Neither the ledger nor the service names the service deployment of a change's deployment.
+pub(super) fn deployment_not_named(key: &ServiceKey, verb: &str, of: &ChangeId, deployment_id: &str) -> Failure {
+    Failure::new(
+        Code::ServiceReadFailed,
+        format!(
+            "which service deployment of service {key} is deployment {deployment_id} of change {of} cannot be told: ECS names none for it. \
+             {NOTHING_CHANGED} Send the event again, since ECS is eventually consistent; if that stays so, {verb} it in the console of ECS"
+        ),
+    )
+    .retryable(true)
+}
+
+/// What was done to a deployment.
+pub(super) fn acted(change: &Difference, arn: &str) -> String {
+    match change.what {
+        DifferenceKind::Hook => format!("{arn} was continued at pause hook {}", change.path),
+        _ => format!("{arn} was stopped: ECS rolls it back"),
+    }
 }
 
 /// The answer of a change whose function ended before it did, once another change has closed it.

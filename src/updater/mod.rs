@@ -8,6 +8,7 @@
 //! steps in their order. `begin` and `proceed` contain how an attempt begins, `turn` what it waits for before that, `apply` the calls to
 //! the target account, `lease` and `finish` what is written about them, and `wait` what follows if the request waits for the end.
 
+mod acting;
 mod apply;
 mod batch;
 mod begin;
@@ -213,6 +214,8 @@ impl Updater {
             request_id: invocation.request_id.clone(),
             sent_at: request.sent_at,
             restores: None,
+            of: request.action.as_ref().map(|action| action.of.clone()),
+            action: request.action.as_ref().map(|action| action.verb),
             pins: request.pins.clone(),
         }
     }

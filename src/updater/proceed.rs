@@ -21,6 +21,7 @@ use domain::plan::continuation::{Remaining, Resumed};
 use domain::plan::difference::{Difference, DifferenceKind};
 use domain::plan::update::Update;
 
+use super::acting::Began;
 use super::apply::Budget;
 use super::begin::Start;
 use super::change::{Attempt, ChangeError};
@@ -58,6 +59,11 @@ impl Updater {
             return self.give_up(work, &snapshot, position, change_id).await;
         };
         let first = self.first(work, change_id).await.map_err(ChangeError::Failed)?;
+        if let Some(action) = &work.request.action {
+            let changes = first.record.changes().unwrap_or_default();
+            let began = Began { change_id, attempt, before: first.before, changes, acted: progress.acted };
+            return self.proceed_action(work, snapshot, at, position, action, began).await;
+        }
         let request = &Images::as_begun(work.request, &first.record.pins());
         let work = Work { request, ..work };
         target.definitions.mark_retried();

@@ -6,7 +6,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use domain::error::{Code, Failure};
 use domain::event::request::UpdateRequest;
 use domain::ids::ServiceKey;
-use domain::session_policy::session_policy;
+use domain::session_policy::{SessionPurpose, session_policy};
 
 use super::target::{AccountClients, Definitions};
 use super::{Invocation, Updater, messages};
@@ -20,14 +20,16 @@ impl Updater {
         request: &UpdateRequest,
         invocation: &Invocation,
     ) -> Result<SharedCredentialsProvider, Failure> {
-        let opened = self.open_session(&[&request.service_key], request.requested_by.as_deref(), invocation).await;
+        let (services, purpose) = ([&request.service_key], request.purpose());
+        let opened = self.open_session(&services, purpose, request.requested_by.as_deref(), invocation).await;
         opened.map_err(|refused| refused.failure)
     }
 
-    /// A session that may change these services, all of which are in one account.
+    /// A session that may change these services, or act on their deployments. All of them are in one account.
     pub(super) async fn open_session(
         &self,
         services: &[&ServiceKey],
+        purpose: SessionPurpose,
         requested_by: Option<&str>,
         invocation: &Invocation,
     ) -> Result<SharedCredentialsProvider, SessionError> {
@@ -48,7 +50,7 @@ impl Updater {
             source_identity: requested_by.filter(|_| invocation.is_verified()).and_then(source_identity),
             external_id: self.config.external_id.clone(),
             policy: Some(
-                session_policy(services)
+                session_policy(services, purpose)
                     .map_err(|error| Failure::new(Code::AssumeRoleFailed, format!("{role_arn}: {error}")))?,
             ),
             needed_for: left,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use domain::ecs::deployment::outcome::{DeploymentStatus, Outcome};
+use domain::ecs::deployment::pause::Pause;
 use domain::ecs::deployment::tracked::TrackedDeployment;
 use domain::error::Failure;
 use domain::event::request::UpdateRequest;
@@ -80,6 +81,9 @@ impl Updater {
                     return self.ended(request, invocation, response, *ending).await;
                 }
                 Ok(Ok(DeploymentStatus::Open(what))) => what,
+                Ok(Ok(DeploymentStatus::AwaitingAction(pauses))) => {
+                    return awaiting_action(response, pauses, Some(other));
+                }
                 Ok(Err(error)) => format!("it could not be looked at: {error}"),
                 Err(_) => "it could not be looked at in time".to_owned(),
             };
@@ -88,6 +92,7 @@ impl Updater {
         let left = (end - (self.clock)()).to_std().unwrap_or_default();
         match follow(Instant::now() + left, async || looker.look().await).await {
             Waited::Ended(ending) => self.ended(request, invocation, response, *ending).await,
+            Waited::AwaitingAction(pauses) => awaiting_action(response, pauses, None),
             Waited::TimedOut(what) => {
                 if (self.clock)() + LOOK < end {
                     self.waits_no_longer(request, &key_id).await;
@@ -222,6 +227,26 @@ fn waited_for_already(mut response: Response, until: DateTime<Utc>, what: &str) 
          history function, or send the same event with the same idempotency key after that time to wait again",
         rfc3339(until)
     ));
+    response
+}
+
+/// The deployment waits for a person. `other` is until when another invocation follows it.
+fn awaiting_action(mut response: Response, pauses: Vec<Pause>, other: Option<DateTime<Utc>>) -> Response {
+    let body = &mut response.body;
+    body.status = Status::AwaitingAction;
+    let waits = pauses.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let change_id = body.change_id.as_deref().unwrap_or_default();
+    body.notes.push(format!(
+        "the deployment did not end while it was waited for: {waits}. To continue it, send \"continue\": \"{change_id}\"; to roll it \
+         back, \"stop\": \"{change_id}\""
+    ));
+    body.notes.extend(other.map(|until| {
+        let until = rfc3339(until);
+        format!(
+            "another invocation waits for this deployment already, until {until} at the latest, and one at a time does"
+        )
+    }));
+    body.awaiting = pauses;
     response
 }
 

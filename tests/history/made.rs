@@ -136,6 +136,8 @@ impl Made {
             request_id: "1".to_owned(),
             sent_at: None,
             restores: None,
+            of: None,
+            action: None,
             pins: domain::image::ResolvedImages::default(),
         };
         if !matches!(shape, Shape::Unchanged | Shape::External) {

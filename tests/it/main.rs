@@ -33,6 +33,7 @@ mod lost_answers;
 mod many;
 mod outcomes;
 mod parameters;
+mod pauses;
 mod protocol;
 mod real_registry;
 mod recorder;

@@ -385,6 +385,9 @@ impl Cloud {
                 self.write(&site, Some(service.into()));
                 Ok("{}".to_owned())
             }
+            "StopServiceDeployment" | "ContinueServiceDeployment" => {
+                self.act_on_deployment(account, region, action, input).map(|answer| answer.to_string())
+            }
             other => refusal("UnknownOperationException", format!("{other} is not known here")),
         }
     }

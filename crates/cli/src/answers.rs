@@ -57,6 +57,9 @@ pub(crate) struct Updated {
     /// How its deployment ended.
     #[serde(deserialize_with = "lenient")]
     pub outcome: Option<ServiceAnswer>,
+    /// The change whose deployment was continued or stopped.
+    #[serde(deserialize_with = "lenient")]
+    pub of: Option<String>,
     /// What else a person should know.
     #[serde(deserialize_with = "lenient")]
     pub notes: Vec<String>,
@@ -161,6 +164,12 @@ pub(crate) struct HistoryChange {
     /// The Lambda request.
     #[serde(deserialize_with = "lenient")]
     pub request_id: Option<String>,
+    /// The change whose deployment it continued or stopped, or whose deployment waits.
+    #[serde(deserialize_with = "lenient")]
+    pub of: Option<String>,
+    /// What it did to that deployment.
+    #[serde(deserialize_with = "lenient")]
+    pub action: Option<String>,
     /// The change that it undid.
     #[serde(deserialize_with = "lenient")]
     pub restores: Option<String>,
@@ -185,6 +194,46 @@ pub(crate) struct ServiceAnswer {
     /// Whether no tasks are wanted.
     #[serde(deserialize_with = "lenient")]
     pub no_tasks_wanted: bool,
+    /// The pause hook at which it waits, or waited.
+    #[serde(deserialize_with = "lenient")]
+    pub pause: Option<PauseView>,
+}
+
+/// A pause of a deployment.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct PauseView {
+    /// Id of the hook.
+    #[serde(deserialize_with = "lenient")]
+    pub hook_id: Option<String>,
+    /// The lifecycle stage.
+    #[serde(deserialize_with = "lenient")]
+    pub stage: Option<String>,
+    /// When ECS acts by itself.
+    #[serde(deserialize_with = "lenient")]
+    pub until: Option<String>,
+    /// What it does then.
+    #[serde(deserialize_with = "lenient")]
+    pub then: Option<String>,
+    /// How the pause ended.
+    #[serde(deserialize_with = "lenient")]
+    pub ended: Option<String>,
+}
+
+impl PauseView {
+    /// The pause on one line.
+    fn line(&self) -> String {
+        let parts = [
+            self.hook_id.clone(),
+            self.stage.clone(),
+            self.ended.clone(),
+            self.until.as_deref().filter(|_| self.ended.is_none()).map(|until| {
+                let then = self.then.as_deref().unwrap_or("what the hook says");
+                format!("until {until}, then {then}")
+            }),
+        ];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// A deployment, as far as it is known.
@@ -227,6 +276,7 @@ impl ServiceAnswer {
             ("rolled back to", self.rolled_back_to.as_ref().map(Deployment::line)),
             ("superseded by", self.superseded_by.as_ref().map(Deployment::line)),
             ("tasks", no_tasks),
+            ("pause hook", self.pause.as_ref().map(PauseView::line)),
             ("why it ended", self.reason.clone()),
         ];
         facts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
@@ -378,8 +428,8 @@ pub(crate) fn tone(status: &str) -> Tone {
     if let Ok(kind) = status.parse::<Kind>() {
         return match kind {
             Kind::Applied | Kind::Completed => Tone::Good,
-            Kind::Started | Kind::External | Kind::Superseded => Tone::Open,
-            Kind::Unchanged => Tone::Quiet,
+            Kind::Started | Kind::External | Kind::Superseded | Kind::AwaitingAction => Tone::Open,
+            Kind::Unchanged | Kind::PauseEnded => Tone::Quiet,
             Kind::Failed
             | Kind::Abandoned
             | Kind::DeploymentFailed

@@ -166,6 +166,28 @@ Examples:
     ecs-updater restore --change 0194f1c0-5e0f-7cc3-9d52-1f2a3b4c5d6e --dry-run
     ecs-updater restore --change 0194f1c0-5e0f-7cc3-9d52-1f2a3b4c5d6e")]
     Restore(RestoreArgs),
+    /// Continue the deployment of a change, which waits at a pause hook
+    #[command(after_long_help = "\
+A deployment with a pause hook (targetType PAUSE) waits until somebody continues
+it, or until the hook's time is over. Each hook at which it waits now is
+continued; it may come to another one.
+
+Examples:
+  Which deployments wait?
+    ecs-updater history --status awaiting_action
+  Would it continue? Continue it, and say why
+    ecs-updater continue 0194f1c0-5e0f-7cc3-9d52-1f2a3b4c5d6e --dry-run
+    ecs-updater continue 0194f1c0-5e0f-7cc3-9d52-1f2a3b4c5d6e \\
+      --reason 'tested by hand'")]
+    Continue(ActionArgs),
+    /// Stop the deployment of a change while it is under way, and roll it back
+    #[command(after_long_help = "\
+ECS returns to what ran before. A deployment that has ended is left alone, and
+the answer says how it ended: `restore` undoes its change.
+
+Example:
+  ecs-updater stop 0194f1c0-5e0f-7cc3-9d52-1f2a3b4c5d6e --reason 'errors rise'")]
+    Stop(ActionArgs),
     /// Show who changed what, where, when, from what, to what, and how it ended
     #[command(after_long_help = "\
 Examples:
@@ -389,6 +411,25 @@ pub(crate) struct RestoreArgs {
     pub dry_run: bool,
     #[command(flatten)]
     pub asked: RequestArgs,
+}
+
+/// `continue` and `stop`.
+#[derive(Debug, Args)]
+pub(crate) struct ActionArgs {
+    /// The change whose deployment is meant; the history tells its id
+    #[arg(value_name = "CHANGE", value_parser = change_id)]
+    pub change: String,
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub who: RequesterArgs,
+    /// A key that was used before returns the first answer again. Default: a new key
+    #[arg(long, value_name = "KEY", hide_short_help = true)]
+    pub idempotency_key: Option<String>,
+    /// When the event was first sent (RFC 3339), if you send it again under a key of your own. Default: now
+    #[arg(long, value_name = "TIME", hide_short_help = true)]
+    pub sent_at: Option<DateTime<Utc>>,
 }
 
 /// `history`.

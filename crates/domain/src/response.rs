@@ -5,8 +5,10 @@ use serde_json::value::RawValue;
 use strum::{EnumIter, IntoStaticStr};
 
 use crate::ecs::deployment::outcome::OutcomeDetail;
+use crate::ecs::deployment::pause::Pause;
 use crate::ecs::service::ServiceState;
 use crate::error::Failure;
+use crate::event::request::DeploymentAction;
 use crate::ids::{ChangeId, ServiceKey};
 use crate::image::ResolvedImages;
 use crate::ledger::kind::Kind;
@@ -47,6 +49,8 @@ pub enum Status {
     Superseded,
     /// Its deployment did not end while the updater waited for it.
     TimedOut,
+    /// Its deployment waits at a pause hook for somebody to continue it.
+    AwaitingAction,
     /// A status that only a later version knows, from an answer that it stored.
     Later(&'static str),
 }
@@ -64,9 +68,14 @@ impl Status {
             Kind::RollbackFailed => Self::RollbackFailed,
             Kind::Stopped => Self::Stopped,
             Kind::Superseded => Self::Superseded,
-            Kind::Started | Kind::Applied | Kind::Unchanged | Kind::Failed | Kind::Abandoned | Kind::External => {
-                Self::Applied
-            }
+            Kind::AwaitingAction => Self::AwaitingAction,
+            Kind::PauseEnded
+            | Kind::Started
+            | Kind::Applied
+            | Kind::Unchanged
+            | Kind::Failed
+            | Kind::Abandoned
+            | Kind::External => Self::Applied,
         }
     }
 }
@@ -96,6 +105,12 @@ pub struct Body {
     /// The change that was undone: the state from before it was put back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restores: Option<String>,
+    /// The change whose deployment was continued or stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<String>,
+    /// What was done to the deployment of that change: `continue` or `stop`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<String>,
     /// The images asked for, each with the digest it was pinned to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved_images: Option<ResolvedImages>,
@@ -108,6 +123,9 @@ pub struct Body {
     /// How its deployment ended, if the updater waited for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<OutcomeDetail>,
+    /// The pause hooks at which its deployment waits for somebody to continue it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub awaiting: Vec<Pause>,
     /// The outcome that was recorded with this answer; for the metrics.
     #[serde(skip)]
     pub recorded: Option<Kind>,
@@ -146,10 +164,13 @@ impl Response {
                 timestamp,
                 replayed: false,
                 restores: None,
+                of: None,
+                action: None,
                 resolved_images: None,
                 changes: None,
                 notes: Vec::new(),
                 outcome: None,
+                awaiting: Vec::new(),
                 recorded: None,
                 before,
                 after,
@@ -163,6 +184,12 @@ impl Response {
 const MAX_CHANGES: usize = 64 * 1024;
 
 impl Body {
+    /// Adds what was asked of the deployment of another change.
+    pub fn act(&mut self, action: Option<&DeploymentAction>) {
+        self.of = action.map(|action| action.of.to_string());
+        self.action = action.map(|action| action.verb.as_str().to_owned());
+    }
+
     /// Adds the differences that the change set, if they fit.
     pub fn tell(&mut self, changes: &[Difference]) {
         let told: Vec<serde_json::Value> = Difference::all_told(changes);
@@ -236,7 +263,7 @@ pub struct Summary {
     /// Dry runs.
     #[serde(skip_serializing_if = "is_zero")]
     pub planned: u32,
-    /// Deployments that did not end while the updater waited for them.
+    /// Deployments that did not end while the updater waited for them, those that wait for a person included.
     #[serde(skip_serializing_if = "is_zero")]
     pub timed_out: u32,
 }
@@ -301,7 +328,7 @@ impl Results {
                     Status::Planned => &mut summary.planned,
                     Status::Applied | Status::Completed => &mut summary.applied,
                     Status::Unchanged => &mut summary.unchanged,
-                    Status::TimedOut => &mut summary.timed_out,
+                    Status::TimedOut | Status::AwaitingAction => &mut summary.timed_out,
                     Status::DeploymentFailed
                     | Status::RolledBack
                     | Status::RollbackFailed

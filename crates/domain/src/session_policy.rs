@@ -11,13 +11,35 @@ const SESSION_POLICY: &str = include_str!("../../../policies/session.json");
 /// Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>.
 pub const MAX_POLICY_CHARACTERS: usize = 2048;
 
-/// The session policy that allows mutating service calls on these services only, without needless white space.
+/// What a session is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SessionPurpose {
+    /// To change services.
+    Change,
+    /// To continue or stop deployments of services.
+    Deployments,
+}
+
+/// The statement of the session policy that is for deployments, and those that are for changes of services.
+const OF_DEPLOYMENTS: &str = "DeploymentsOfThisService";
+const OF_CHANGES: [&str; 2] = ["ThisServiceOnly", "ByItsOldArn"];
+
+/// The session policy that allows mutating calls of its purpose on these services only, without needless white space.
 ///
 /// # Errors
 ///
 /// If `policies/session.json` is not valid JSON.
-pub fn session_policy(services: &[&ServiceKey]) -> serde_json::Result<String> {
+pub fn session_policy(services: &[&ServiceKey], purpose: SessionPurpose) -> serde_json::Result<String> {
     let mut document: Value = serde_json::from_str(SESSION_POLICY)?;
+    if let Some(statements) = document.get_mut("Statement").and_then(Value::as_array_mut) {
+        statements.retain(|statement| {
+            let sid = statement.get("Sid").and_then(Value::as_str).unwrap_or_default();
+            match purpose {
+                SessionPurpose::Change => sid != OF_DEPLOYMENTS,
+                SessionPurpose::Deployments => !OF_CHANGES.contains(&sid),
+            }
+        });
+    }
     for_services(&mut document, services);
     Ok(document.to_string())
 }
@@ -80,16 +102,19 @@ mod tests {
 
     #[test]
     fn a_name_that_looks_like_a_token_is_a_name() {
-        let policy = session_policy(&[&key("eu-west-1", "prod-__SERVICE__", "__CLUSTER__")]).unwrap();
+        let policy =
+            session_policy(&[&key("eu-west-1", "prod-__SERVICE__", "__CLUSTER__")], SessionPurpose::Change).unwrap();
         assert!(policy.contains("service/prod-__SERVICE__/__CLUSTER__\""), "{policy}");
     }
 
     #[test]
     fn the_session_policy_fits_sts_with_the_longest_names() {
         let longest = "x".repeat(255);
-        let policy = session_policy(&[&key("ap-southeast-2", &longest, &longest)]).unwrap();
-        assert!(policy.len() <= MAX_POLICY_CHARACTERS, "{}", policy.len());
-        assert!(!policy.contains("__"), "{policy}");
+        for purpose in [SessionPurpose::Change, SessionPurpose::Deployments] {
+            let policy = session_policy(&[&key("ap-southeast-2", &longest, &longest)], purpose).unwrap();
+            assert!(policy.len() <= MAX_POLICY_CHARACTERS, "{}", policy.len());
+            assert!(!policy.contains("__"), "{policy}");
+        }
     }
 
     fn key(region: &str, cluster: &str, service: &str) -> ServiceKey {
@@ -99,9 +124,19 @@ mod tests {
     }
 
     #[test]
+    fn a_session_is_for_changes_or_for_deployments() {
+        let policy = |purpose| session_policy(&[&key("eu-west-1", "c", "s")], purpose).unwrap();
+        let (changes, deployments) = (policy(SessionPurpose::Change), policy(SessionPurpose::Deployments));
+        assert!(changes.contains("ecs:UpdateService") && !changes.contains("ecs:StopServiceDeployment"), "{changes}");
+        assert!(deployments.contains("ecs:StopServiceDeployment"), "{deployments}");
+        assert!(deployments.contains("service-deployment/c/s/*") && !deployments.contains("ecs:UpdateService"));
+    }
+
+    #[test]
     fn the_session_policy_names_exactly_its_services() {
         let (one, two) = (key("eu-west-1", "c", "s"), key("us-east-1", "d", "s"));
-        let policy: Value = serde_json::from_str(&session_policy(&[&one, &two]).unwrap()).unwrap();
+        let policy: Value =
+            serde_json::from_str(&session_policy(&[&one, &two], SessionPurpose::Change).unwrap()).unwrap();
         let statements = policy["Statement"].as_array().unwrap();
         let services = statements.iter().find(|statement| statement["Sid"] == "ThisServiceOnly").unwrap();
         assert_eq!(

@@ -147,6 +147,8 @@ fn facts(at: DateTime<Utc>) -> ChangeContext {
         request_id: "1".to_owned(),
         sent_at: None,
         restores: None,
+        of: None,
+        action: None,
         pins: ResolvedImages::default(),
     }
 }

@@ -258,7 +258,8 @@ fn record_faults(record: &Value, service: &str, closed: bool) -> Vec<String> {
     let place = match text("kind") {
         "STARTED" => of_attempt("0"),
         "APPLIED" | "FAILED" | "UNCHANGED" if closed && is_later => stands_at.to_owned(),
-        "APPLIED" | "UNCHANGED" | "FAILED" | "ABANDONED" | "EXTERNAL" => of_attempt("1"),
+        "APPLIED" | "UNCHANGED" | "FAILED" | "ABANDONED" | "EXTERNAL" | "AWAITING_ACTION" => of_attempt("1"),
+        "PAUSE_ENDED" => "2".to_owned(),
         kind if OUTCOMES.contains(&kind) => {
             if !is_later {
                 return vec![format!("{kind} stands at {}", text("record"))];

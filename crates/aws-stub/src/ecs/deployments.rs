@@ -216,6 +216,101 @@ impl Cloud {
         self.event(site, id, name, &reason);
     }
 
+    /// A deployment reaches a pause hook and waits there: its event is among [`Cloud::take_events`]. Returns the id of the hook, which is
+    /// another one each time.
+    pub fn pause(&self, site: &Site, id: &str, until: DateTime<Utc>, then: &str) -> String {
+        let hook = format!("ecs-pause-{:x}", self.next_number());
+        let number = id.rsplit('/').next().unwrap_or_default();
+        let revision = site.arn("service-revision", Some(number));
+        let told =
+            self.service_deployment_where(site, |told| told["targetServiceRevision"]["arn"] == revision.as_str());
+        let told = told.unwrap_or_else(|| panic!("{id} has a service deployment"));
+        let mut hooks = told["lifecycleHookDetails"].as_array().cloned().unwrap_or_default();
+        hooks.push(
+            json!({"hookId": hook, "targetType": "PAUSE", "status": "AWAITING_ACTION", "expiresAt": seconds(until),
+            "timeoutAction": then}),
+        );
+        self.hook_event(site, &told, &hook, "HOOK_AWAITING_ACTION");
+        let more = json!({"lifecycleHookDetails": hooks, "lifecycleStage": "POST_SCALE_UP"});
+        self.set_status(site, told, "IN_PROGRESS", &more);
+        hook
+    }
+
+    fn service_deployment_where(&self, site: &Site, is_it: impl Fn(&Value) -> bool) -> Option<Value> {
+        self.place(&site.account, &site.region, |place| {
+            place.service_deployments.values().filter_map(Versions::get).find(|told| is_it(told)).cloned()
+        })
+    }
+
+    /// StopServiceDeployment and ContinueServiceDeployment. What can be stopped, and what becomes of it:
+    /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/stop-service-deployment.html>. "The pause hook must be in
+    /// `AWAITING_ACTION` status", and the deployment "in the IN_PROGRESS state":
+    /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/continue-service-deployment.html>. Which error refuses what has ended
+    /// is not documented.
+    pub(super) fn act_on_deployment(
+        &self,
+        account: &str,
+        region: &str,
+        action: &str,
+        input: &Value,
+    ) -> Result<Value, Refusal> {
+        let arn = input["serviceDeploymentArn"].as_str().unwrap_or_default();
+        let found = self.place(account, region, |place| place.service_deployments.get(arn)?.get().cloned());
+        let Some(mut told) = found else {
+            return refusal("ServiceDeploymentNotFoundException", "Service deployment not found.");
+        };
+        let service_arn = told["serviceArn"].as_str().unwrap_or_default().to_owned();
+        let names = service_arn.split_once(":service/").and_then(|(_, names)| names.split_once('/'));
+        let (cluster, service) = names.unwrap_or_default();
+        let site = Site::new(account, region, cluster, service);
+        let status = told["status"].as_str().unwrap_or_default().to_owned();
+        let mut hooks = told["lifecycleHookDetails"].as_array().cloned().unwrap_or_default();
+        if action == "StopServiceDeployment" {
+            if input["stopType"] != "ROLLBACK" {
+                return refusal("InvalidParameterException", "The valid values are ROLLBACK.");
+            }
+            match status.as_str() {
+                "PENDING" | "IN_PROGRESS" => {
+                    told["lifecycleHookDetails"] = json!([]);
+                    let rollback = json!({"rollback": {"reason": "Service deployment rollback requested.",
+                        "startedAt": seconds(self.now())}});
+                    self.set_status(&site, told, "ROLLBACK_REQUESTED", &rollback);
+                }
+                "STOP_REQUESTED" | "ROLLBACK_REQUESTED" | "ROLLBACK_IN_PROGRESS" => {}
+                _ => return refusal("ConflictException", "The service deployment has ended."),
+            }
+        } else {
+            let waits = |hook: &&mut Value| hook["hookId"] == input["hookId"] && hook["status"] == "AWAITING_ACTION";
+            let Some(hook) = hooks.iter_mut().find(waits).filter(|_| status == "IN_PROGRESS") else {
+                return refusal("InvalidParameterException", "The hook does not wait for an action.");
+            };
+            let goes_on = input["action"].as_str().unwrap_or("CONTINUE") == "CONTINUE";
+            let id = hook["hookId"].as_str().unwrap_or_default().to_owned();
+            hook["status"] = if goes_on { "SUCCEEDED" } else { "FAILED" }.into();
+            let name = if goes_on { "HOOK_SUCCEEDED" } else { "HOOK_FAILED" };
+            self.hook_event(&site, &told, &id, name);
+            let status = if goes_on { "IN_PROGRESS" } else { "ROLLBACK_REQUESTED" };
+            self.set_status(&site, told, status, &json!({"lifecycleHookDetails": hooks}));
+        }
+        Ok(json!({"serviceDeploymentArn": arn}))
+    }
+
+    /// Shape: <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_hook_state_change_events.html>.
+    fn hook_event(&self, site: &Site, told: &Value, hook: &str, name: &str) {
+        let at = self.now();
+        let event = json!({
+            "version": "0", "id": format!("3329f79b-3dca-07f8-b1c2-{:012}", self.next_number() % 1_000_000_000_000),
+            "detail-type": "ECS Hook State Change", "source": "aws.ecs", "account": site.account,
+            "time": at.to_rfc3339_opts(SecondsFormat::Secs, true), "region": site.region,
+            "resources": [told["serviceDeploymentArn"]],
+            "detail": {"eventType": "INFO", "eventName": name, "hookId": hook, "hookType": "PAUSE",
+                       "lifecycleStage": "POST_SCALE_UP", "clusterArn": told["clusterArn"], "serviceArn": site.service_arn(),
+                       "serviceDeploymentArn": told["serviceDeploymentArn"],
+                       "updatedAt": at.to_rfc3339_opts(SecondsFormat::Nanos, true)},
+        });
+        sync(&self.state).events.push(event);
+    }
+
     /// Somebody stops the PRIMARY deployment (StopServiceDeployment, ABORT): no event reports it.
     pub fn stop(&self, site: &Site) {
         if let Some(current) = self.current(site) {

@@ -42,6 +42,14 @@ pub(super) fn authorize(session: &Session, region: &str, action: &str, input: &V
                 questions.push(("iam:PassRole".into(), role.to_owned(), passed));
             }
         }
+        // AWS asks for the deployment and for its service.
+        // Source: "Actions, resources, and condition keys for Amazon Elastic Container Service", resource types.
+        "StopServiceDeployment" | "ContinueServiceDeployment" => {
+            let arn = text("serviceDeploymentArn");
+            let service = arn.rsplit_once('/').map(|(names, _)| names.replace(":service-deployment/", ":service/"));
+            questions.push((name.clone(), service.unwrap_or_default(), vec![]));
+            questions.push((name, arn.to_owned(), vec![]));
+        }
         _ => questions.push((name, "*".into(), vec![])),
     }
     for (action, resource, context) in questions {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use domain::ecs::deployment::verb::DeploymentVerb;
 use domain::ecs::tags::TagMode;
 use domain::event::update_event::UpdateEvent;
 use domain::ids::{ChangeId, looks_verified};
@@ -12,7 +13,7 @@ use serde_json::{Map, Number, Value};
 
 use super::ask_history;
 use crate::answers::{HistoryPage, ServiceAnswer, Tone, Updated, read, tone};
-use crate::arguments::{ChangeArgs, RequestArgs, RequesterArgs, RestoreArgs, UpdateArgs};
+use crate::arguments::{ActionArgs, ChangeArgs, RequestArgs, RequesterArgs, RestoreArgs, UpdateArgs};
 use crate::difference::{of_change, of_plan};
 use crate::failure::{CommandFailure, Exit};
 use crate::function::Function;
@@ -61,6 +62,24 @@ pub(super) async fn restore(
     let place =
         restore.service.map_or_else(|| format!("the service of change {change}"), |service| service.to_string());
     send(functions, screen, &place, event, &restore.asked, restore.dry_run).await.map(|(exit, _)| exit)
+}
+
+/// Continues or stops the deployment of a change.
+pub(super) async fn act(
+    functions: &Functions,
+    screen: &Screen,
+    verb: DeploymentVerb,
+    acting: ActionArgs,
+) -> Result<Exit, CommandFailure> {
+    let ActionArgs { change, dry_run, who, idempotency_key, sent_at } = acting;
+    let event = match verb {
+        DeploymentVerb::Continue => UpdateEvent { continue_change: Some(change.clone()), ..UpdateEvent::default() },
+        DeploymentVerb::Stop => UpdateEvent { stop_change: Some(change.clone()), ..UpdateEvent::default() },
+    };
+    let event = to_service_of(event, functions, &change).await?;
+    let place = format!("the service of change {change}");
+    let asked = RequestArgs { who, wait: None, idempotency_key, sent_at };
+    send(functions, screen, &place, event, &asked, dry_run).await.map(|(exit, _)| exit)
 }
 
 /// The event, completed with the service that the change was about.
@@ -195,7 +214,7 @@ async fn send(
         show(screen, &updated)?;
     }
     let exit = match updated.status.as_deref() {
-        Some("TIMED_OUT") => Exit::Later,
+        Some("TIMED_OUT" | "AWAITING_ACTION") => Exit::Later,
         // The caller waited for a deployment and did not get it.
         Some("SUPERSEDED") => Exit::Failed,
         Some(status) if tone(status) == Tone::Bad => Exit::Failed,
@@ -245,6 +264,7 @@ fn show(screen: &Screen, answer: &Updated) -> Result<(), CommandFailure> {
     Screen::space()?;
     if differences.is_empty() {
         screen.say(match status {
+            "PLANNED" | "UNCHANGED" if answer.of.is_some() => "  There is nothing to do.",
             "PLANNED" => "  Nothing differs: an update would change nothing.",
             "UNCHANGED" => "  Nothing differed: no revision was registered, no deployment started.",
             _ => "  No difference is visible in image, tags and parameters.",
@@ -260,6 +280,7 @@ fn show(screen: &Screen, answer: &Updated) -> Result<(), CommandFailure> {
     facts.extend([
         ("now", revision.filter(|_| planned)),
         ("change", answer.change_id.clone()),
+        ("of", answer.of.clone()),
         ("deployment", answer.deployment_id.clone()),
     ]);
     facts.extend(answer.outcome.iter().flat_map(ServiceAnswer::facts).map(|(name, value)| (name, Some(value))));
@@ -274,7 +295,9 @@ fn show(screen: &Screen, answer: &Updated) -> Result<(), CommandFailure> {
     if planned {
         return screen.say("\nNothing was touched.");
     }
-    if let (Some(id), "APPLIED" | "COMPLETED" | "TIMED_OUT") = (&answer.change_id, status) {
+    if let (Some(id), "APPLIED" | "COMPLETED" | "TIMED_OUT" | "AWAITING_ACTION") =
+        (answer.change_id.as_ref().filter(|_| answer.of.is_none()), status)
+    {
         screen.say(&format!("\nTo undo this:\n  ecs-updater restore --change {}", clean(id)))?;
     }
     Ok(())

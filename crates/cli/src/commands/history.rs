@@ -161,6 +161,12 @@ fn details(screen: &Screen, change: &HistoryChange) -> Result<(), CommandFailure
     let mut facts = vec![
         ("change", change.change_id.clone()),
         ("restores", change.restores.clone()),
+        (
+            "of",
+            change.of.as_ref().map(|of| {
+                format!("{}change {of}", change.action.iter().map(|it| format!("{it} ")).collect::<String>())
+            }),
+        ),
         ("asked for", change.asked_for()),
         ("runs", runs.filter(|runs| !runs.is_empty())),
         ("requested by", change.requester(256)),

@@ -9,6 +9,7 @@ mod targets;
 mod verify;
 
 use clap::CommandFactory;
+use domain::ecs::deployment::verb::DeploymentVerb;
 use domain::ids::Region;
 use domain::ledger::history_query::HistoryQuery;
 use serde_json::Value;
@@ -31,6 +32,10 @@ pub(crate) async fn run(arguments: Arguments, screen: &mut Screen) -> Result<Exi
             change::plan(&Functions::new(shared).await?, screen, asked.wanted, asked.exit_code).await
         }
         Command::Restore(asked) => change::restore(&Functions::new(shared).await?, screen, asked).await,
+        Command::Continue(asked) => {
+            change::act(&Functions::new(shared).await?, screen, DeploymentVerb::Continue, asked).await
+        }
+        Command::Stop(asked) => change::act(&Functions::new(shared).await?, screen, DeploymentVerb::Stop, asked).await,
         Command::History(asked) if asked.web => crate::web::serve(Functions::new(shared).await?, screen, &asked).await,
         Command::History(asked) => history::run(&Functions::new(shared).await?, screen, &asked).await,
         Command::Verify(asked) if !asked.export.is_empty() => verify::offline(screen, &asked.export, &asked.against),

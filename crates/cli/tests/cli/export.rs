@@ -46,6 +46,8 @@ fn ledger(service: &str) -> Vec<String> {
             session: "ecsu-1".to_owned(),
             request_id: "1".to_owned(),
             restores: None,
+            of: None,
+            action: None,
             pins: domain::image::ResolvedImages::default(),
             sent_at: None,
         };

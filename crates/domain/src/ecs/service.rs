@@ -119,6 +119,12 @@ impl Service {
         self.text("schedulingStrategy") == Some("DAEMON")
     }
 
+    /// Whether ECS says that it manages the service itself (an Express service).
+    #[must_use]
+    pub fn is_managed_by_ecs(&self) -> bool {
+        self.text("resourceManagementType") == Some("ECS")
+    }
+
     /// `ECS`, `CODE_DEPLOY` or `EXTERNAL`.
     #[must_use]
     pub fn deployment_controller(&self) -> &str {

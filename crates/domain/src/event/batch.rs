@@ -5,19 +5,19 @@ use std::time::Duration;
 
 use crate::event::request::UpdateRequest;
 use crate::ids::ServiceKey;
-use crate::session_policy::{MAX_POLICY_CHARACTERS, session_policy};
+use crate::session_policy::{MAX_POLICY_CHARACTERS, SessionPurpose, session_policy};
 
 /// The least and the most time that a change is assumed to need, however fast or slow those before it were.
 const NEEDED: (Duration, Duration) = (Duration::from_secs(8), Duration::from_mins(1));
 
-/// Groups updates by the session they share: those of one account and requester, as many as one session policy holds.
+/// Groups updates by the session they share: those of one account, requester and purpose, as many as one session policy holds.
 /// Accounts take turns, so that a large one does not keep the others waiting. Each group lists indices of `updates`.
 #[must_use]
 pub fn groups(updates: &[UpdateRequest]) -> Vec<Vec<usize>> {
-    let mut by_account: BTreeMap<&str, BTreeMap<Option<&str>, Vec<usize>>> = BTreeMap::new();
+    let mut by_account: BTreeMap<&str, BTreeMap<(Option<&str>, SessionPurpose), Vec<usize>>> = BTreeMap::new();
     for (index, update) in updates.iter().enumerate() {
         let requesters = by_account.entry(update.service_key.account_id().as_str()).or_default();
-        requesters.entry(update.requested_by.as_deref()).or_default().push(index);
+        requesters.entry((update.requested_by.as_deref(), update.purpose())).or_default().push(index);
     }
     let mut turns: BTreeMap<usize, Vec<Vec<usize>>> = BTreeMap::new();
     for requesters in by_account.into_values() {
@@ -38,8 +38,9 @@ pub fn groups(updates: &[UpdateRequest]) -> Vec<Vec<usize>> {
 
 /// Splits where the policy would exceed what STS accepts.
 fn by_policy(updates: &[UpdateRequest], indices: &[usize]) -> Vec<Vec<usize>> {
+    let purpose = indices.first().map_or(SessionPurpose::Change, |index| updates[*index].purpose());
     let fits = |group: &[usize]| {
-        session_policy(&services(updates, group)).is_ok_and(|policy| policy.len() <= MAX_POLICY_CHARACTERS)
+        session_policy(&services(updates, group), purpose).is_ok_and(|policy| policy.len() <= MAX_POLICY_CHARACTERS)
     };
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for index in indices {
@@ -117,7 +118,7 @@ mod tests {
                 .collect();
             let groups = groups(&updates);
             for group in &groups {
-                let policy = session_policy(&services(&updates, group)).unwrap();
+                let policy = session_policy(&services(&updates, group), SessionPurpose::Change).unwrap();
                 assert!(policy.len() <= MAX_POLICY_CHARACTERS, "{}", policy.len());
             }
             let mut all = groups.concat();

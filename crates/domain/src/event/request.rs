@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
+use crate::ecs::deployment::verb::DeploymentVerb;
 use crate::ecs::tags::TagChange;
 use crate::ids::{ChangeId, ServiceKey};
 use crate::image::{ImageReference, ResolvedImage, ResolvedImages};
+use crate::session_policy::SessionPurpose;
 
 /// Which images the event asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +54,15 @@ pub enum RestorePoint {
     Change(ChangeId),
 }
 
+/// What is asked of the deployment of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeploymentAction {
+    /// What is to be done to it.
+    pub verb: DeploymentVerb,
+    /// The change whose deployment it is.
+    pub of: ChangeId,
+}
+
 /// One requested update of one service, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UpdateRequest {
@@ -69,6 +80,8 @@ pub struct UpdateRequest {
     pub force_new_deployment: bool,
     /// What to put back: the state from before a change.
     pub restore: Option<RestorePoint>,
+    /// What to do to the deployment of a change; then nothing else is asked for.
+    pub action: Option<DeploymentAction>,
     /// What is asked of the images' registries.
     pub lookup: ImageCheck,
     /// What the images were pinned to.
@@ -97,6 +110,12 @@ pub struct UpdateRequest {
 }
 
 impl UpdateRequest {
+    /// What its session is for.
+    #[must_use]
+    pub fn purpose(&self) -> SessionPurpose {
+        if self.action.is_some() { SessionPurpose::Deployments } else { SessionPurpose::Change }
+    }
+
     /// Stores what was found of the images, and pins them if the event asks for it. An image that names a digest is pinned already.
     pub fn found(&mut self, found: &HashMap<ImageReference, ResolvedImage>) {
         let images: Vec<&mut ImageReference> = match &mut self.image {

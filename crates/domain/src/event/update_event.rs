@@ -56,6 +56,12 @@ pub struct UpdateEvent {
     /// Put back what was there before this change, or before the last one (`previous`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restore: Option<String>,
+    /// Continue the deployment of this change where it waits at a pause hook.
+    #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
+    pub continue_change: Option<String>,
+    /// Stop the deployment of this change, and roll it back.
+    #[serde(rename = "stop", skip_serializing_if = "Option::is_none")]
+    pub stop_change: Option<String>,
     /// Pin the images to the digests that their registries have for them now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resolve_digest: Option<bool>,
@@ -113,7 +119,7 @@ mod tests {
             "account_id": "222222222222", "region": "eu-west-1", "ecs_cluster_name": "prod", "ecs_service_name": "web",
             "ecs_image_name": "nginx:1", "container_name": "web", "images": {"web": "nginx:1"}, "ecs_tag": {"k": "v"},
             "tag_mode": "merge", "service": {"desiredCount": null}, "force_new_deployment": false, "restore": "previous",
-            "resolve_digest": true, "check_image": false, "expected_task_definition": "web:7", "dry_run": false,
+            "continue": "c", "stop": "c", "resolve_digest": true, "check_image": false, "expected_task_definition": "web:7", "dry_run": false,
             "wait_seconds": 20.0, "idempotency_key": "k", "requested_by": "ann", "reason": "release",
             "sent_at": "2026-11-22T09:30:00Z", "pushed_tag": "1",
         })

@@ -11,7 +11,7 @@ use crate::text::shown;
 
 /// The fields an event needs, for the second line of the message. A test checks that it agrees with the schema.
 const NEEDED: &str = "\"ecs_cluster_name\", \"ecs_service_name\", and at least one of \"ecs_image_name\", \"images\", \
-                      \"ecs_tag\", \"service\", \"restore\", \"force_new_deployment\": true";
+                      \"ecs_tag\", \"service\", \"restore\", \"continue\", \"stop\", \"force_new_deployment\": true";
 
 /// What a text has to look like, in words, by the definition of the schema that has the pattern. A test checks that the two agree.
 const EXPECTATIONS: &[(&str, &str)] = &[
@@ -22,6 +22,7 @@ const EXPECTATIONS: &[(&str, &str)] = &[
     ("image", "an image reference of at most 255 characters before its digest"),
     ("tag_key", "letters, digits, spaces and _ . : / = + - @"),
     ("tag_value", "letters, digits, spaces and _ . : / = + - @"),
+    ("change_id", "the change_id of a change of this service"),
     ("restore", "the change_id of a change of this service, or \"previous\""),
     ("task_definition", "family:revision, such as \"web:7\""),
     ("image_tag", "letters, digits and _ . -, at most 128 of them, the first a letter, digit or _"),

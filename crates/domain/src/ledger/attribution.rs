@@ -140,6 +140,9 @@ pub fn left(
     until: DateTime<Utc>,
     at: DateTime<Utc>,
 ) -> Option<DeploymentItem> {
+    if changes.is_some_and(|changes| !changes.iter().any(may_deploy)) {
+        return None;
+    }
     let item = started(facts, before, now, at)?;
     let images = now.task_definition.as_deref().map(TaskDefinition::images);
     let says = EcsView { images, ..said_of(&now.service, item.deployment_id())? };
@@ -193,7 +196,7 @@ const START_NONE: [&str; 11] = [
 #[must_use]
 pub fn may_deploy(change: &Difference) -> bool {
     match change.what {
-        DifferenceKind::Tag => false,
+        DifferenceKind::Tag | DifferenceKind::Rollout | DifferenceKind::Hook => false,
         DifferenceKind::Parameter => !START_NONE.contains(&change.path.as_str()),
         DifferenceKind::Image | DifferenceKind::Revision | DifferenceKind::Definition | DifferenceKind::Deployment => {
             true

@@ -21,6 +21,7 @@ pub fn statuses() -> Vec<&'static str> {
 /// The status of a deployment that no change started.
 pub const EXTERNAL: &str = Kind::External.as_str();
 
+const AWAITING_ACTION: &str = Kind::AwaitingAction.as_str();
 const STARTED: &str = Kind::Started.as_str();
 const APPLIED: &str = Kind::Applied.as_str();
 const UNCHANGED: &str = Kind::Unchanged.as_str();
@@ -32,7 +33,7 @@ const RESULTS: [&str; 4] = [APPLIED, UNCHANGED, FAILED, ABANDONED];
 /// A `STARTED` whose lease ended without a result.
 const UNRESOLVED: &str = "UNRESOLVED";
 
-/// One change: its records folded into one. Members without a value are null, except `outcome`, which is omitted.
+/// One change: its records folded into one. Members without a value are null, except `outcome`, `of` and `action`, which are omitted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Change {
     /// Its id.
@@ -83,6 +84,12 @@ pub struct Change {
     pub request_id: Option<String>,
     /// The change that it put back, if it is a restore.
     pub restores: Option<String>,
+    /// The change whose deployment this one continues or stops, or, if this is a pause, whose deployment waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<String>,
+    /// What it does to the deployment of that change: `continue` or `stop`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<String>,
     /// The images asked for, each with the digest it was pinned to.
     #[serde(default)]
     pub resolved_images: Option<Value>,
@@ -129,6 +136,8 @@ pub fn fold(mut records: Vec<&RawRecord>, now: DateTime<Utc>) -> Option<Change> 
         session: earliest("session"),
         request_id: earliest("request_id"),
         restores: earliest("restores"),
+        of: earliest("of"),
+        action: earliest("action"),
         resolved_images: earliest("resolved_images").map(json),
     })
 }
@@ -173,7 +182,7 @@ fn merged(values: impl Iterator<Item = Value>) -> Option<Value> {
 #[must_use]
 pub fn may_be_partial(items: &[&RawRecord]) -> bool {
     let has_result = items.iter().any(|item| !matches!(kind(item), "" | STARTED));
-    let has_start = items.iter().any(|item| matches!(kind(item), STARTED | UNCHANGED | EXTERNAL));
+    let has_start = items.iter().any(|item| matches!(kind(item), STARTED | UNCHANGED | EXTERNAL | AWAITING_ACTION));
     items.iter().any(|item| kind(item).is_empty()) || !has_result || !has_start
 }
 
@@ -274,6 +283,18 @@ mod tests {
             assert_eq!((change.status.as_str(), change.ended_at), (status, None), "{until}");
         }
         assert_eq!(folded(&[record(1, "STARTED", &json!({}))]).status, "UNRESOLVED");
+    }
+
+    #[test]
+    fn a_pause_says_what_is_waited_for_and_when_that_is_over() {
+        let pause = |ended: &str| json!({"of": "x", "outcome": format!("{{\"pause\":{{\"hook_id\":\"h\"{ended}}}}}")});
+        let mut records = vec![record(1, "AWAITING_ACTION", &pause(""))];
+        let change = folded(&records);
+        assert_eq!((change.status.as_str(), change.of.as_deref()), ("AWAITING_ACTION", Some("x")));
+        records.push(record(4, "PAUSE_ENDED", &pause(",\"ended\":\"HOOK_SUCCEEDED\"")));
+        let change = folded(&records);
+        assert_eq!(change.outcome, Some(json!({"pause": {"hook_id": "h", "ended": "HOOK_SUCCEEDED"}})));
+        assert_eq!(change.status, "PAUSE_ENDED");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::ecs::deployment::times::ROUNDING;
 use crate::ecs::deployment::tracked::TrackedDeployment;
 use crate::ids::{ChangeId, ServiceKey};
 use crate::ledger::kind::Kind;
+use crate::ledger::pause::NotedPause;
 
 /// How long it is known which change started a deployment.
 const DEPLOYMENT_LIFETIME: Duration = Duration::days(30);
@@ -41,6 +42,8 @@ pub struct DeploymentItem {
     pub undoes: Option<Undoes>,
     /// Id of the deployment that is its rollback, if that one was reported: no other deployment is.
     pub undone_by: Option<String>,
+    /// The pause hooks that it has reached, as far as they were heard of.
+    pub pauses: Vec<NotedPause>,
     /// The outcomes that are recorded, in their order.
     pub outcomes: Vec<Kind>,
     /// What follows them that only a later version of this project knows, as that version wrote it: an end after which nothing more is
@@ -91,6 +94,7 @@ impl DeploymentItem {
             by_events: true,
             undoes: None,
             undone_by: None,
+            pauses: Vec::new(),
             outcomes: Vec::new(),
             unread: None,
             check_at: Some(now + FIRST_LOOK),

@@ -34,6 +34,10 @@ pub enum Kind {
     Superseded,
     /// A deployment that no change started.
     External,
+    /// The deployment of a change waits at a pause hook for somebody to continue it.
+    AwaitingAction,
+    /// Such a pause is over.
+    PauseEnded,
 }
 
 impl Kind {

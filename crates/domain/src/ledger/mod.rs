@@ -18,6 +18,7 @@
 //! * [`query`]: a query of the history, the parts of the table that answer it, and the tokens between pages.
 //! * [`merge`]: merges the contents of several parts of the table into one order.
 //! * [`change`]: folds the records of a change into what became of it.
+//! * [`pause`]: the pauses of a change's deployment.
 //! * [`previous`]: which change `restore: previous` means.
 //! * [`verify`]: whether a ledger is as it was written.
 //! * [`write`](mod@write): what one transaction writes, and why it may fail.
@@ -38,6 +39,7 @@ pub mod idempotency;
 pub mod key;
 pub mod kind;
 pub mod merge;
+pub mod pause;
 pub mod previous;
 pub mod query;
 pub mod queue;

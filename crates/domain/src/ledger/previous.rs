@@ -90,6 +90,10 @@ impl Undoable {
         if !kinds(records).any(|kind| kind == "STARTED") {
             return None;
         }
+        // What continued or stopped a deployment set nothing: there is nothing of it to undo.
+        if records.iter().any(|record| text(record, "action").is_some()) {
+            return None;
+        }
         let results = records.iter().filter(|record| {
             text(record, "kind").is_some_and(|kind| ["APPLIED", "UNCHANGED", "FAILED", "ABANDONED"].contains(&kind))
         });
@@ -168,6 +172,13 @@ mod tests {
         assert_eq!(previous(&changes), Some(Previous::Change(id(4))));
         assert_eq!(previous(&changes[4..]), Some(Previous::Change(id(3))));
         assert_eq!(previous(&changes[..3]), None);
+    }
+
+    #[test]
+    fn what_stopped_or_continued_a_deployment_is_not_meant() {
+        let mut stopped = change(4, None, "b", "b", &APPLIED);
+        stopped[0].insert("action".to_owned(), "stop".into());
+        assert_eq!(previous(&[stopped, change(3, None, "a", "b", &APPLIED)]), Some(Previous::Change(id(3))));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::head::{Head, Lease};
 use super::kind::Kind;
 use crate::canonical_json;
 use crate::ecs::deployment::outcome::OutcomeDetail;
+use crate::ecs::deployment::verb::DeploymentVerb;
 use crate::ecs::service::RecordedState;
 use crate::error::Failure;
 use crate::ids::{ChangeId, Identity, ServiceKey};
@@ -99,6 +100,12 @@ pub struct Record {
     /// The change whose `before` state this change puts back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restores: Option<ChangeId>,
+    /// The change whose deployment this one continues or stops, or whose deployment pauses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<ChangeId>,
+    /// What this change does to the deployment of the other one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<DeploymentVerb>,
     /// In `STARTED`: when the lease ends (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_until: Option<String>,
@@ -167,6 +174,10 @@ pub struct ChangeContext {
     pub sent_at: Option<DateTime<Utc>>,
     /// The change whose `before` state this change puts back.
     pub restores: Option<ChangeId>,
+    /// The change whose deployment this one continues or stops, or whose deployment pauses.
+    pub of: Option<ChangeId>,
+    /// What this change does to the deployment of the other one.
+    pub action: Option<DeploymentVerb>,
     /// The images asked for, each with the digest it was pinned to.
     pub pins: ResolvedImages,
 }
@@ -235,6 +246,8 @@ impl ChangeContext {
             request_id: self.request_id.clone(),
             sent_at: self.sent_at.map(rfc3339),
             restores: self.restores.clone(),
+            of: self.of.clone(),
+            action: self.action,
             lease_until: said.lease_until.map(rfc3339),
             outcome: said.outcome.map(outcome_text).transpose()?,
             resolved_images: self.pins.some().map(canonical_json::to_string).transpose()?,
@@ -409,7 +422,9 @@ impl Head {
             | Kind::Completed
             | Kind::DeploymentFailed
             | Kind::Stopped
-            | Kind::Superseded => ran,
+            | Kind::Superseded
+            | Kind::AwaitingAction
+            | Kind::PauseEnded => ran,
         };
         let begun = if begins { earlier.clone().max(Some(record.change_id.clone())) } else { earlier.clone() };
         Self {
@@ -456,6 +471,8 @@ mod tests {
             request_id: "1".to_owned(),
             sent_at: None,
             restores: None,
+            of: None,
+            action: None,
             pins: ResolvedImages::default(),
         }
     }

@@ -155,6 +155,8 @@ impl Resumed<'_> {
                 }
             }
             DifferenceKind::Parameter => self.parameter(change, &|_, value| value.clone()),
+            // What is done to a deployment under way is judged by the deployment, and never comes here.
+            DifferenceKind::Rollout | DifferenceKind::Hook => Member::Before,
         }
     }
 
@@ -203,7 +205,9 @@ impl Resumed<'_> {
             DifferenceKind::Image
             | DifferenceKind::Revision
             | DifferenceKind::Definition
-            | DifferenceKind::Deployment => {
+            | DifferenceKind::Deployment
+            | DifferenceKind::Rollout
+            | DifferenceKind::Hook => {
                 let running = self.snapshot.service.task_definition_arn().unwrap_or("no task definition of its own");
                 return format!("it runs {running}");
             }

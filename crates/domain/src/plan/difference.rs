@@ -22,6 +22,10 @@ pub enum DifferenceKind {
     Parameter,
     /// A new deployment where nothing else asks for one.
     Deployment,
+    /// A deployment under way, by the ARN of its service deployment.
+    Rollout,
+    /// A pause hook at which a deployment waits, by its id.
+    Hook,
 }
 
 /// One difference: for people, for answers, and for the record of what a change set.

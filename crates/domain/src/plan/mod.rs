@@ -7,6 +7,7 @@ mod defaults;
 mod deployment_configuration;
 mod desired;
 pub mod difference;
+mod express;
 mod images;
 pub mod parameters;
 pub mod restoration;
@@ -23,9 +24,10 @@ use serde_json::{Map, Value};
 use crate::ecs::service::Snapshot;
 use crate::ecs::task_definition::TaskDefinition;
 use crate::error::{Code, Failure};
-use crate::event::request::UpdateRequest;
+use crate::event::request::{ImageChange, UpdateRequest};
 use crate::plan::changes::{changes, definition_changes};
 use crate::plan::desired::{Desired, requested};
+use crate::plan::express::check_express;
 use crate::plan::restoration::{RestoreNotes, restored};
 use crate::plan::update::Update;
 
@@ -86,6 +88,7 @@ fn check_daemon(request: &UpdateRequest, snapshot: &Snapshot, parameters: &Map<S
 
 fn decide(request: &UpdateRequest, snapshot: &Snapshot, restore: Option<&RestoreNotes>) -> Result<Plan, Failure> {
     check_active(request, snapshot)?;
+    check_express(request, &snapshot.service, asks_for_more_than_tags(request))?;
     check_expected(request, snapshot.task_definition.as_deref())?;
     let Desired { targets, images, register, revision, parameters, tags, mut notes } = match restore {
         Some(restore) => restored(request, snapshot, restore)?,
@@ -131,6 +134,14 @@ fn decide(request: &UpdateRequest, snapshot: &Snapshot, restore: Option<&Restore
         changes,
         notes,
     })))
+}
+
+/// Whether a request asks for something that goes through `UpdateService`.
+fn asks_for_more_than_tags(request: &UpdateRequest) -> bool {
+    request.image != ImageChange::None
+        || !request.parameters.is_empty()
+        || request.force_new_deployment
+        || request.restore.is_some()
 }
 
 fn check_expected(request: &UpdateRequest, definition: Option<&TaskDefinition>) -> Result<(), Failure> {

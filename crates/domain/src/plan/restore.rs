@@ -15,6 +15,8 @@ pub struct RestoreSource {
     after: Option<RecordedState>,
     /// Whether what it set was too long to record.
     is_shortened: bool,
+    /// Whether it continued or stopped a deployment.
+    is_action: bool,
 }
 
 impl RestoreSource {
@@ -29,6 +31,7 @@ impl RestoreSource {
             before: state("before"),
             after: state("after"),
             is_shortened: text("changes").is_some_and(is_shortened),
+            is_action: text("action").is_some(),
         })
     }
 
@@ -62,6 +65,12 @@ impl RestoreSource {
     ///
     /// A sentence, if the record does not have it.
     pub fn into_before(self) -> Result<RecordedState, String> {
+        if self.is_action {
+            return Err(format!(
+                "change {} continued or stopped the deployment of another change and set nothing, so there is nothing to put back",
+                self.change_id
+            ));
+        }
         if self.is_shortened {
             return Err(format!(
                 "what change {} set was too long to record, and only what is recorded is put back",
@@ -88,6 +97,8 @@ mod tests {
         assert!(!external.changed_something());
         assert!(external.into_before().unwrap_err().contains("EXTERNAL record of change 1"));
         assert_eq!(RestoreSource::read(&json!({"change_id": "1"})), None);
+        let stopped = RestoreSource::read(&json!({"change_id": "1", "kind": "STARTED", "action": "stop"})).unwrap();
+        assert!(stopped.into_before().unwrap_err().contains("there is nothing to put back"));
     }
 
     #[test]

@@ -305,6 +305,27 @@ fn services_that_others_deploy_take_what_they_take() {
 }
 
 #[test]
+fn an_express_service_is_refused_by_name_with_what_to_do_and_takes_tags() {
+    let shown = json!({"taskDefinition": null, "deployments": [{"status": "PRIMARY", "id": "ecs-svc/1",
+        "taskDefinition": "arn:aws:ecs:eu-west-1:222222222222:task-definition/express:1"}]});
+    for service in [json!({"resourceManagementType": "ECS"}), shown] {
+        for event in [
+            json!({"ecs_image_name": "nginx"}),
+            json!({"ecs_image_name": "nginx", "dry_run": true}),
+            json!({"service": {"desiredCount": 2}}),
+            json!({"force_new_deployment": true}),
+        ] {
+            let failure = refused(&event, &service, &one());
+            assert_eq!(failure.code, Code::UnsupportedDeploymentController, "{event}: {failure}");
+            let told = ["Express service", "UpdateExpressGatewayService", "Nothing was changed"];
+            assert!(told.iter().all(|part| failure.message.contains(part)), "{failure}");
+        }
+        update(&json!({"ecs_tag": {"new": "1"}}), &service, &one());
+    }
+    update(&json!({"ecs_image_name": "nginx"}), &json!({"resourceManagementType": "CUSTOMER"}), &one());
+}
+
+#[test]
 fn another_task_definition_than_expected_is_refused() {
     let event = |expected: &str| json!({"ecs_image_name": "nginx", "expected_task_definition": expected});
     assert_eq!(refused(&event("web:6"), &json!({}), &one()).code, Code::TaskDefinitionChanged);

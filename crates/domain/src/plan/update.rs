@@ -11,7 +11,7 @@ use crate::ecs::task_definition::TaskDefinition;
 use crate::plan::difference::Difference;
 
 /// The steps of a change.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Update {
     /// The container that the change is about: the first whose image changes.
     pub container: Option<String>,

@@ -42,9 +42,9 @@ resource "aws_cloudwatch_event_rule" "recorder_rule" {
   count = local.recorder
 
   name_prefix    = "${var.name}-"
-  description    = "Deployments that began, ended or failed, to the recorder."
+  description    = "Deployments that began, waited, ended or failed, to the recorder."
   event_bus_name = aws_cloudwatch_event_bus.event_bus[0].name
-  event_pattern  = jsonencode({ source = ["aws.ecs"], detail-type = ["ECS Deployment State Change"] })
+  event_pattern  = jsonencode({ source = ["aws.ecs"], detail-type = ["ECS Deployment State Change", "ECS Hook State Change"] })
   tags           = var.tags
 }
 

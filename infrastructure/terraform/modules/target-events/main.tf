@@ -5,8 +5,8 @@ data "aws_caller_identity" "current" {}
 
 resource "aws_cloudwatch_event_rule" "deployments_rule" {
   name_prefix   = "ecs-updater-deployments-"
-  description   = "Deployments that began, ended or failed here, to the hub of ecs-updater."
-  event_pattern = jsonencode({ source = ["aws.ecs"], detail-type = ["ECS Deployment State Change"] })
+  description   = "Deployments that began, waited, ended or failed here, to the hub of ecs-updater."
+  event_pattern = jsonencode({ source = ["aws.ecs"], detail-type = ["ECS Deployment State Change", "ECS Hook State Change"] })
   tags          = var.tags
 }
 

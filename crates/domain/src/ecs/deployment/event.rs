@@ -103,7 +103,7 @@ impl DeploymentEvent {
 }
 
 /// The service key of a service's ARN. ARNs of the old form do not name the cluster.
-fn service_of(arn: &str, cluster_arn: &str) -> Result<ServiceKey, String> {
+pub(super) fn service_of(arn: &str, cluster_arn: &str) -> Result<ServiceKey, String> {
     let wrong = || format!("{} is not the ARN of an ECS service whose cluster is known", shown_text(arn));
     let parts: Vec<&str> = arn.splitn(6, ':').collect();
     let ["arn", partition, "ecs", region, account, resource] = parts.as_slice() else { return Err(wrong()) };

@@ -5,11 +5,14 @@
 //! <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_service_deployment_events.html>.
 
 pub mod event;
+pub mod hook_event;
 pub mod listed;
 pub mod outcome;
+pub mod pause;
 pub mod service_deployment;
 #[cfg(test)]
 mod tests;
 pub mod times;
 pub mod tracked;
+pub mod verb;
 pub mod view;

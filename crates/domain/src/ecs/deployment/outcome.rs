@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::ecs::deployment::pause::Pause;
 use crate::ecs::deployment::service_deployment::{ServiceDeployment, told};
 use crate::ledger::kind::Kind;
 
@@ -33,6 +34,9 @@ pub struct OutcomeDetail {
     /// How many more deployments of its account on that day were not started by a change and have no record of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub more: Option<u32>,
+    /// The pause hook that the deployment has reached, in the records of a pause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
 }
 
 /// What a rollback went back to, as far as it is known.
@@ -104,6 +108,8 @@ impl Outcome {
 pub enum DeploymentStatus {
     /// It has not ended; the text says for people what it is doing.
     Open(String),
+    /// It has not ended, and waits at these pause hooks for somebody to continue it; there is at least one.
+    AwaitingAction(Vec<Pause>),
     /// It has ended, and nothing more will come.
     Ended(Box<Outcome>),
 }

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
+use crate::ecs::deployment::pause::{HookConfiguration, HookDetail};
 use crate::ecs::deployment::times::{CLOCK_TOLERANCE, ROUNDING, time};
 use crate::ecs::deployment::view::DeploymentProgress;
 use crate::ledger::kind::Kind;
@@ -22,6 +23,8 @@ pub struct ServiceDeployment {
     pub status_reason: Option<String>,
     /// The stage that a blue/green, linear or canary deployment has reached.
     pub lifecycle_stage: Option<String>,
+    pub(super) lifecycle_hook_details: Option<Vec<HookDetail>>,
+    pub(super) deployment_configuration: Option<HookConfiguration>,
     pub(super) created_at: Option<f64>,
     stopped_at: Option<f64>,
     finished_at: Option<f64>,

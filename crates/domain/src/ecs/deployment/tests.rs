@@ -38,7 +38,7 @@ fn service_deployment(status: &str, more: &Value) -> ServiceDeployment {
 
 fn kind(standing: &DeploymentStatus) -> Option<Kind> {
     match standing {
-        DeploymentStatus::Open(_) => None,
+        DeploymentStatus::Open(_) | DeploymentStatus::AwaitingAction(_) => None,
         DeploymentStatus::Ended(ending) => Some(ending.kind),
     }
 }
@@ -46,6 +46,7 @@ fn kind(standing: &DeploymentStatus) -> Option<Kind> {
 fn detail(standing: DeploymentStatus) -> OutcomeDetail {
     match standing {
         DeploymentStatus::Open(what) => panic!("open: {what}"),
+        DeploymentStatus::AwaitingAction(pauses) => panic!("waiting: {pauses:?}"),
         DeploymentStatus::Ended(ending) => ending.detail,
     }
 }

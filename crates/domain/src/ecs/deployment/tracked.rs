@@ -55,6 +55,12 @@ impl TrackedDeployment<'_> {
         self.is_not_before(known.created_at)
     }
 
+    /// Whether a service deployment is its own by the number of its revision.
+    #[must_use]
+    pub fn is_of(&self, known: &ServiceDeployment) -> bool {
+        self.may_be(known) && self.has_number(known.revision())
+    }
+
     fn is_not_before(&self, created_at: Option<f64>) -> bool {
         created_at.and_then(time).is_none_or(|created| created + ROUNDING >= self.started_at)
     }
@@ -191,6 +197,10 @@ impl TrackedDeployment<'_> {
                 None => ended(Kind::Stopped, OutcomeDetail { happened_at: known.ended_at().map(rfc3339), ..because() }),
             },
             status => {
+                let pauses = known.pauses();
+                if !pauses.is_empty() {
+                    return DeploymentStatus::AwaitingAction(pauses);
+                }
                 let stage = known.lifecycle_stage.as_deref().map(|stage| format!(" ({stage})")).unwrap_or_default();
                 DeploymentStatus::Open(format!("{status}{stage}"))
             }

@@ -16,7 +16,8 @@ pub(super) fn refused(event: &str) -> String {
     assert_eq!(
         lines[1..],
         ["[ERROR][json_validation] Needed: \"ecs_cluster_name\", \"ecs_service_name\", and at least one of \
-          \"ecs_image_name\", \"images\", \"ecs_tag\", \"service\", \"restore\", \"force_new_deployment\": true"]
+          \"ecs_image_name\", \"images\", \"ecs_tag\", \"service\", \"restore\", \"continue\", \"stop\", \
+          \"force_new_deployment\": true"]
     );
     lines[0].strip_prefix("[ERROR][json_validation] wrong input event format: ").unwrap().to_owned()
 }

@@ -12,11 +12,12 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::{Map, Number, Value};
 
+use crate::ecs::deployment::verb::DeploymentVerb;
 use crate::ecs::service::PARAMETERS;
 use crate::ecs::tags::TagChange;
 use crate::error::{Code, Failure};
 use crate::event::hash::event_hash;
-use crate::event::request::{ImageChange, ImageCheck, RestorePoint, UpdateRequest};
+use crate::event::request::{DeploymentAction, ImageChange, ImageCheck, RestorePoint, UpdateRequest};
 use crate::event::update_event::UpdateEvent;
 use crate::event::update_format::FORMAT;
 use crate::event::{MAX_EVENT_BYTES, MAX_FAULTS};
@@ -186,6 +187,7 @@ fn request(event: Value, place: &dyn Fn(&str) -> String, defaults: &Defaults) ->
         return Err(Faults::schema(fault));
     }
     let restore = entry.restore.as_deref().map(|restore| restore_point(restore, place)).transpose()?;
+    let action = action(&entry, place)?;
     let sent_at = entry.sent_at.as_deref().map(|text| sent_at(text, place)).transpose()?;
     let force_new_deployment = entry.force_new_deployment.unwrap_or_default();
     let wait_seconds = entry.wait_seconds.as_ref().and_then(Number::as_f64).unwrap_or_default();
@@ -213,6 +215,7 @@ fn request(event: Value, place: &dyn Fn(&str) -> String, defaults: &Defaults) ->
         left_alone: left_alone.into_iter().map(|(name, _)| name).collect(),
         force_new_deployment,
         restore,
+        action,
         lookup: match (entry.resolve_digest.unwrap_or_default(), entry.check_image.unwrap_or_default()) {
             (true, _) => ImageCheck::Pin,
             (false, true) => ImageCheck::Check,
@@ -279,6 +282,17 @@ fn restore_point(restore: &str, place: &dyn Fn(&str) -> String) -> Result<Restor
     ChangeId::parse(restore)
         .map(RestorePoint::Change)
         .map_err(|fault| Faults::schema(format!("{}: {fault}", shown(&place("restore")))))
+}
+
+fn action(entry: &UpdateEvent, place: &dyn Fn(&str) -> String) -> Result<Option<DeploymentAction>, Faults> {
+    let (field, verb, change_id) = match (&entry.continue_change, &entry.stop_change) {
+        (Some(change_id), _) => ("continue", DeploymentVerb::Continue, change_id),
+        (None, Some(change_id)) => ("stop", DeploymentVerb::Stop, change_id),
+        (None, None) => return Ok(None),
+    };
+    let of =
+        ChangeId::parse(change_id).map_err(|fault| Faults::schema(format!("{}: {fault}", shown(&place(field)))))?;
+    Ok(Some(DeploymentAction { verb, of }))
 }
 
 fn sent_at(text: &str, place: &dyn Fn(&str) -> String) -> Result<DateTime<Utc>, Faults> {

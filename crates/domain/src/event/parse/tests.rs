@@ -128,6 +128,7 @@ fn all_fields_arrive() {
             left_alone: ["desiredCount".to_owned()].into(),
             force_new_deployment: true,
             restore: None,
+            action: None,
             lookup: ImageCheck::Pin,
             pins: ResolvedImages::default(),
             platforms: BTreeMap::new(),

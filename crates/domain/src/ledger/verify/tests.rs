@@ -36,6 +36,8 @@ fn facts(second: i64) -> ChangeContext {
         request_id: "1".to_owned(),
         sent_at: None,
         restores: None,
+        of: None,
+        action: None,
         pins: crate::image::ResolvedImages::default(),
     }
 }
