@@ -393,7 +393,7 @@ pub(super) fn key(item: &Item) -> Result<KeyItem, &'static str> {
 #[cfg(test)]
 mod tests {
     use domain::ecs::deployment::pause::Pause;
-    use domain::ledger::pause::NotedPause;
+    use domain::ledger::deployment::NotedPause;
 
     use super::*;
     use crate::aws::statements::with_id;

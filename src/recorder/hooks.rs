@@ -44,7 +44,7 @@ impl Recorder {
     ) -> Result<Value, RecorderError> {
         let unavailable = |error: LedgerError| RecorderError::unavailable(&error);
         let witness = RecordedBy { session: String::new(), request_id: invocation.request_id.clone() };
-        let says = self.describe(event, invocation).await;
+        let says = self.told_by_ecs(event, invocation).await;
         let mut pauses = PAUSES.iter();
         let item = loop {
             match self.owner(event, &says).await.map_err(unavailable)? {
@@ -59,12 +59,12 @@ impl Recorder {
             }
         };
         let told = says.as_ref().ok().and_then(Option::as_ref).map(ServiceDeployment::pauses).unwrap_or_default();
-        let told = told.iter().find(|pause| pause.hook_id == event.pause.hook_id);
+        let mut told = told.iter().filter(|pause| pause.hook_id == event.pause.hook_id);
         let heard = PauseHeard {
             service: &event.service,
             service_arn: &event.service_arn,
             deployment_id: item.deployment_id(),
-            pause: &event.pause.clone().and(told),
+            pause: &event.pause.clone().and(told.next()),
             at: event.at,
         };
         self.record_pause(heard, &witness).await.map_err(unavailable)
@@ -105,7 +105,7 @@ impl Recorder {
     }
 
     /// The service deployment of an event, if ECS has it; an error if ECS cannot be asked.
-    async fn describe(
+    async fn told_by_ecs(
         &self,
         event: &HookEvent,
         invocation: &RecorderInvocation,
@@ -134,7 +134,8 @@ impl Recorder {
             let followed = TrackedDeployment::of(item);
             known.is_some_and(|known| followed.is_of(known))
         };
-        if let Some(item) = open.iter().find(is_named).or_else(|| open.iter().find(is_its)) {
+        let mut found = open.iter().filter(is_named).chain(open.iter().filter(is_its));
+        if let Some(item) = found.next() {
             return Ok(Owner::Deployment(Box::new(item.clone())));
         }
         let now = (self.clock)();

@@ -6,7 +6,8 @@
 //!
 //! All decisions are made by pure code elsewhere ([`domain::plan`], [`domain::plan::continuation`], [`domain::ledger`]); this file puts the
 //! steps in their order. `begin` and `proceed` contain how an attempt begins, `turn` what it waits for before that, `apply` the calls to
-//! the target account, `lease` and `finish` what is written about them, and `wait` what follows if the request waits for the end.
+//! the target account, `lease` and `finish` what is written about them, and `wait` what follows if the request waits for the end. `acting`
+//! contains the steps of a change that continues or stops the deployment of another one.
 
 mod acting;
 mod apply;

@@ -241,6 +241,34 @@ async fn a_restore_by_change_alone_finds_its_service_in_the_history() {
 }
 
 #[tokio::test]
+async fn continue_and_stop_name_the_change_and_find_its_service_in_the_history() {
+    for verb in ["continue", "stop"] {
+        let stub = Stub::start(move |function, _| match function {
+            "ecs-updater-history" => page(&[change(&json!({}))], None),
+            _ => updated(&json!({"status": "APPLIED", "of": CHANGE, "action": verb, "notes": ["arn:sd was seen to"]})),
+        })
+        .await;
+        let ran = stub.run(&[verb, CHANGE, "--reason", "errors rise"]).await;
+        assert_eq!(ran.code, 0, "{ran:?}");
+        assert!(ran.out.contains("arn:sd was seen to") && !ran.out.contains("To undo this"), "{}", ran.out);
+        let event = &stub.seen()[1].1;
+        assert_eq!((&event[verb], &event["reason"]), (&json!(CHANGE), &json!("errors rise")));
+        assert_eq!(event["ecs_service_name"], "web");
+        assert!(event["idempotency_key"].is_string() && event.get("wait_seconds").is_none(), "{event}");
+        assert_eq!(stub.run(&[verb, "not-a-change"]).await.code, 2);
+    }
+}
+
+#[tokio::test]
+async fn a_wait_that_ends_at_a_pause_is_to_be_asked_again() {
+    let waits = json!({"status": "AWAITING_ACTION", "notes": ["it waits at pause hook \"h\""]});
+    let stub = Stub::start(move |_, _| updated(&waits)).await;
+    let ran = stub.run(&["update", SERVICE, "--image", "nginx", "--wait", "1"]).await;
+    assert_eq!(ran.code, 5, "{ran:?}");
+    assert!(ran.out.contains("AWAITING_ACTION") && ran.out.contains("waits at pause hook"), "{}", ran.out);
+}
+
+#[tokio::test]
 async fn an_event_goes_out_as_it_is_and_the_answer_comes_back_so() {
     let stub = Stub::start(|_, event| Reply::Payload(json!({"statusCode": 200, "body": {"echo": event}}))).await;
     let event = r#"{"ecs_service_name": "web", "anything": [1.0, null]}"#;

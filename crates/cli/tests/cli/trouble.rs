@@ -206,7 +206,7 @@ async fn wrong_usage_is_told_and_help_teaches() {
     for taught in ["Exit codes:", "  4  a ledger is broken", "Examples:", "ecs-updater restore"] {
         assert!(help.contains(taught), "{taught}: {help}");
     }
-    for subcommand in ["update", "plan", "restore", "history", "verify", "invoke", "completions"] {
+    for subcommand in ["update", "plan", "restore", "continue", "stop", "history", "verify", "invoke", "completions"] {
         let mut command = stub.command(&[subcommand, "--help"]);
         let help = String::from_utf8(command.env("COLUMNS", "80").output().await.unwrap().stdout).unwrap();
         assert!(help.contains("Example"), "{subcommand}: {help}");

@@ -1,12 +1,13 @@
 //! Deployments: which change started one, and what is recorded of its end.
 
 use chrono::{DateTime, Duration, Utc};
+use serde::{Deserialize, Serialize};
 
+use crate::ecs::deployment::pause::Pause;
 use crate::ecs::deployment::times::ROUNDING;
 use crate::ecs::deployment::tracked::TrackedDeployment;
 use crate::ids::{ChangeId, ServiceKey};
 use crate::ledger::kind::Kind;
-use crate::ledger::pause::NotedPause;
 
 /// How long it is known which change started a deployment.
 const DEPLOYMENT_LIFETIME: Duration = Duration::days(30);
@@ -63,6 +64,15 @@ pub struct Undoes {
     pub deployment_id: Option<String>,
     /// When the rollback began: what happened under its id before does not belong to the rollback.
     pub since: DateTime<Utc>,
+}
+
+/// What is noted of a pause.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotedPause {
+    /// The pause, as far as it was known when it was noted.
+    pub pause: Pause,
+    /// The id under which it is recorded; none where only its end was heard.
+    pub record: Option<ChangeId>,
 }
 
 impl DeploymentItem {

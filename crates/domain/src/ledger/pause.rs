@@ -3,25 +3,14 @@
 //! A pause is an entry of its own in the history of the service, with an id of its own and the change it belongs to (`of`): the places of a
 //! change's own records are few, and a deployment may pause before each step of its traffic.
 
-use serde::{Deserialize, Serialize};
-
 use crate::ecs::deployment::pause::Pause;
 use crate::ids::ChangeId;
-use crate::ledger::deployment::DeploymentItem;
+use crate::ledger::deployment::{DeploymentItem, NotedPause};
 use crate::ledger::kind::Kind;
 
 /// How many pauses of a deployment are remembered: a service has at most 10 pause hooks
 /// (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/pause-lifecycle-hooks.html>), and an event comes again within minutes.
 const REMEMBERED: usize = 20;
-
-/// What is noted of a pause.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NotedPause {
-    /// The pause, as far as it was known when it was noted.
-    pub pause: Pause,
-    /// The id under which it is recorded; none where only its end was heard.
-    pub record: Option<ChangeId>,
-}
 
 /// What follows from what is heard of a pause.
 #[derive(Debug, Clone, PartialEq, Eq)]

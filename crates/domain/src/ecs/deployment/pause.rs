@@ -7,7 +7,6 @@ use std::fmt;
 use chrono::{DateTime, Duration, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::ecs::deployment::service_deployment::ServiceDeployment;
 use crate::ecs::deployment::times::time;
 use crate::text::{rfc3339, shown_text};
 
@@ -108,6 +107,28 @@ struct HookTimeout {
     timeout_in_minutes: Option<i64>,
 }
 
+impl HookDetail {
+    /// Whether the deployment waits at it for somebody.
+    pub(super) fn waits(&self) -> bool {
+        self.status.as_deref() == Some("AWAITING_ACTION")
+    }
+
+    /// The pause at it, in the stage that the deployment has reached.
+    pub(super) fn pause(&self, stage: Option<&str>, configuration: Option<&HookConfiguration>) -> Pause {
+        let until: Option<DateTime<Utc>> = self.expires_at.and_then(time);
+        let waits = configuration.and_then(|configuration| configuration.waits_at(stage));
+        Pause {
+            hook_id: self.hook_id.clone(),
+            stage: stage.map(str::to_owned),
+            // ECS says when the pause ends, and not when it began.
+            since: until.zip(waits).map(|(until, waits)| rfc3339(until - waits)),
+            until: until.map(rfc3339),
+            then: self.timeout_action.clone(),
+            ended: None,
+        }
+    }
+}
+
 impl HookConfiguration {
     /// How long the pause hook of a stage waits; `None` if the stage does not have exactly one.
     fn waits_at(&self, stage: Option<&str>) -> Option<Duration> {
@@ -122,38 +143,12 @@ impl HookConfiguration {
     }
 }
 
-impl ServiceDeployment {
-    /// The pause hooks at which the deployment waits for somebody; empty if it is over, or waits for nobody.
-    #[must_use]
-    pub fn pauses(&self) -> Vec<Pause> {
-        if !matches!(self.status.as_str(), "PENDING" | "IN_PROGRESS") {
-            return Vec::new();
-        }
-        let details = self.lifecycle_hook_details.iter().flatten();
-        let waiting = details.filter(|hook| hook.status.as_deref() == Some("AWAITING_ACTION"));
-        waiting.map(|hook| self.pause(hook)).collect()
-    }
-
-    fn pause(&self, hook: &HookDetail) -> Pause {
-        let until: Option<DateTime<Utc>> = hook.expires_at.and_then(time);
-        let waits = self.deployment_configuration.as_ref().and_then(|it| it.waits_at(self.lifecycle_stage.as_deref()));
-        Pause {
-            hook_id: hook.hook_id.clone(),
-            stage: self.lifecycle_stage.clone(),
-            // ECS says when the pause ends, and not when it began.
-            since: until.zip(waits).map(|(until, waits)| rfc3339(until - waits)),
-            until: until.map(rfc3339),
-            then: hook.timeout_action.clone(),
-            ended: None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::ecs::deployment::service_deployment::ServiceDeployment;
 
     fn deployment(status: &str, hooks: &Value) -> ServiceDeployment {
         serde_json::from_value(json!({

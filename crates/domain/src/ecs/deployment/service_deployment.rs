@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
-use crate::ecs::deployment::pause::{HookConfiguration, HookDetail};
+use crate::ecs::deployment::pause::{HookConfiguration, HookDetail, Pause};
 use crate::ecs::deployment::times::{CLOCK_TOLERANCE, ROUNDING, time};
 use crate::ecs::deployment::view::DeploymentProgress;
 use crate::ledger::kind::Kind;
@@ -76,6 +76,17 @@ impl ServiceDeployment {
             [only] => only.arn.as_deref(),
             _ => None,
         }
+    }
+
+    /// The pause hooks at which the deployment waits for somebody; empty if it is over, or waits for nobody.
+    #[must_use]
+    pub fn pauses(&self) -> Vec<Pause> {
+        if !matches!(self.status.as_str(), "PENDING" | "IN_PROGRESS") {
+            return Vec::new();
+        }
+        let (stage, configuration) = (self.lifecycle_stage.as_deref(), self.deployment_configuration.as_ref());
+        let waiting = self.lifecycle_hook_details.iter().flatten().filter(|hook| hook.waits());
+        waiting.map(|hook| hook.pause(stage, configuration)).collect()
     }
 
     /// Whether what it deployed was rolled back, or is being rolled back; `None` if that may still happen.
