@@ -222,6 +222,7 @@ async fn a_retry_does_not_continue_the_next_pause() {
     let first = pause(&world, &site, &deployment);
     let event = site.event(json!({"continue": change, "idempotency_key": "k"}));
     // It dies once ECS has continued the deployment, which then comes to another pause.
+    world.journal.on("ContinueServiceDeployment", 1, Fault::HangAfter);
     let invocation = world.invocation().deadline_in(std::time::Duration::from_secs(20));
     world.kill_at(&event, invocation, "ContinueServiceDeployment", 1).await;
     let second = pause(&world, &site, &deployment);
@@ -231,6 +232,21 @@ async fn a_retry_does_not_continue_the_next_pause() {
     outcome.status("APPLIED");
     let calls: Vec<Value> = world.journal.of("ContinueServiceDeployment").iter().map(|call| call.json()).collect();
     assert!(calls.iter().all(|call| call["hookId"] == json!(first)), "{second} is not continued: {calls:?}");
+}
+
+#[tokio::test]
+async fn a_stop_whose_function_died_is_closed_by_the_next_change_as_what_it_was() {
+    let (world, site, change, _) = changed().await;
+    world.journal.on("StopServiceDeployment", 1, Fault::HangAfter);
+    let event = site.event(json!({"stop": change, "idempotency_key": "k"}));
+    world.kill_at(&event, world.invocation(), "StopServiceDeployment", 1).await;
+    ledger::expire_lease(world.tables(), &site.key());
+    world.restart().await;
+    world.update(json!({"ecs_tag": {"a": "1"}})).await.status("APPLIED");
+    assert_eq!(world.kinds(&site), ["STARTED", "APPLIED", "STARTED", "ABANDONED", "STARTED", "APPLIED"]);
+    let closed = &world.records(&site)[3];
+    assert_eq!((&closed["of"], &closed["action"]), (&json!(change), &json!("stop")));
+    assert!(closed.get("deployment_id").is_none(), "what ECS rolls back to is not its deployment: {closed}");
 }
 
 #[tokio::test]
