@@ -10,11 +10,14 @@ use crate::session_policy::{MAX_POLICY_CHARACTERS, SessionPurpose, session_polic
 /// The least and the most time that a change is assumed to need, however fast or slow those before it were.
 const NEEDED: (Duration, Duration) = (Duration::from_secs(8), Duration::from_mins(1));
 
+/// Indices of updates by what their sessions depend on: the requester, and the purpose.
+type Sessions<'a> = BTreeMap<(Option<&'a str>, SessionPurpose), Vec<usize>>;
+
 /// Groups updates by the session they share: those of one account, requester and purpose, as many as one session policy holds.
 /// Accounts take turns, so that a large one does not keep the others waiting. Each group lists indices of `updates`.
 #[must_use]
 pub fn groups(updates: &[UpdateRequest]) -> Vec<Vec<usize>> {
-    let mut by_account: BTreeMap<&str, BTreeMap<(Option<&str>, SessionPurpose), Vec<usize>>> = BTreeMap::new();
+    let mut by_account: BTreeMap<&str, Sessions<'_>> = BTreeMap::new();
     for (index, update) in updates.iter().enumerate() {
         let requesters = by_account.entry(update.service_key.account_id().as_str()).or_default();
         requesters.entry((update.requested_by.as_deref(), update.purpose())).or_default().push(index);
