@@ -127,8 +127,11 @@ mod tests {
     fn a_session_is_for_changes_or_for_deployments() {
         let policy = |purpose| session_policy(&[&key("eu-west-1", "c", "s")], purpose).unwrap();
         let (changes, deployments) = (policy(SessionPurpose::Change), policy(SessionPurpose::Deployments));
-        assert!(changes.contains("ecs:UpdateService") && !changes.contains("ecs:StopServiceDeployment"), "{changes}");
-        assert!(deployments.contains("ecs:StopServiceDeployment"), "{deployments}");
+        assert!(changes.contains("ecs:UpdateService"), "{changes}");
+        for call in ["ecs:StopServiceDeployment", "ecs:ContinueServiceDeployment"] {
+            assert!(!changes.contains(call) && deployments.contains(call), "{call}: {changes} {deployments}");
+        }
+        assert!(!deployments.contains("ecs:UntagResource"), "{deployments}");
         assert!(deployments.contains("service-deployment/c/s/*") && !deployments.contains("ecs:UpdateService"));
     }
 
