@@ -25,7 +25,17 @@ def update_service(data: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
     return original_update(data)
 
 
+def act_on_deployment(data: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
+    """StopServiceDeployment and ContinueServiceDeployment, which MiniStack does not have. It has no service deployments either, so each is
+    unknown: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_StopServiceDeployment.html>."""
+    if not data.get("serviceDeploymentArn"):
+        return ecs.error_response_json("InvalidParameterException", "serviceDeploymentArn is required.", 400)
+    return ecs.error_response_json("ServiceDeploymentNotFoundException", "Service deployment not found.", 400)
+
+
 def mend() -> None:
     """Puts the functions of this file in place of MiniStack's."""
     ecs._update_service = update_service
     ecs._ACTION_MAP["UpdateService"] = update_service
+    ecs._ACTION_MAP["StopServiceDeployment"] = act_on_deployment
+    ecs._ACTION_MAP["ContinueServiceDeployment"] = act_on_deployment
