@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use domain::ecs::deployment::event::{DeploymentEvent, DeploymentEventKind};
+use domain::ecs::deployment::hook_event::HookEvent;
 use domain::ecs::deployment::outcome::{DeploymentStatus, OutcomeDetail};
 use domain::ecs::deployment::service_deployment::{ServiceDeployment, ServiceDeploymentSummary};
 use domain::ecs::deployment::tracked::TrackedDeployment;
@@ -18,6 +19,7 @@ use domain::ledger::key::Attempt;
 use domain::ledger::key::RecordKey;
 use domain::ledger::key::RecordPlace;
 use domain::ledger::kind::Kind;
+use domain::ledger::pause::{PauseStep, noted, step};
 use domain::ledger::started::{NewestRecords, StartedChange};
 use domain::mask::HIDDEN;
 use domain::text::rfc3339;
@@ -34,7 +36,34 @@ pub(crate) fn check(data: &[u8]) {
         Ok(None) => {}
         Ok(Some(event)) => heard(&value, &event),
     }
+    match HookEvent::parse(&value) {
+        Err(why) => super::check_message(&why, 1, MAX_MESSAGE),
+        Ok(None) => {}
+        Ok(Some(event)) => paused(&value, &event),
+    }
     followed(&value);
+}
+
+/// What is taken from an event about a hook stands in it, and what is noted of it is noted once.
+fn paused(value: &Value, event: &HookEvent) {
+    let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    assert_eq!(
+        (event.pause.hook_id.as_str(), event.service_deployment.as_str()),
+        (text("/detail/hookId"), text("/detail/serviceDeploymentArn"))
+    );
+    assert_eq!(event.service.account_id().as_str(), text("/account"));
+    assert!(event.service_arn.len() <= 700 && event.pause.to_string().len() < MAX_MESSAGE, "{event:?}");
+    let item = DeploymentItem::new(
+        &event.service,
+        &event.service_arn,
+        "ecs-svc/1",
+        ChangeId::new(event.at, [7; 10]),
+        event.at,
+        event.at,
+    );
+    assert!(!matches!(step(&item, &event.pause), PauseStep::Nothing(_)));
+    let noted = noted(&item, event.pause.clone(), None);
+    assert!(matches!(step(&noted, &event.pause), PauseStep::Nothing(_)), "twice");
 }
 
 /// What is taken from an event stands in it, and leads to one thing to do.

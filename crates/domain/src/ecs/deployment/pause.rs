@@ -8,7 +8,7 @@ use chrono::{DateTime, Duration, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::ecs::deployment::times::time;
-use crate::text::{rfc3339, shown_text};
+use crate::text::{one_line, rfc3339, shown_text};
 
 /// How many minutes a pause hook waits where it does not say so: "Default: 1440 (24 hours)".
 /// Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DeploymentLifecycleHookTimeoutConfiguration.html>.
@@ -57,7 +57,7 @@ impl fmt::Display for Pause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "it waits at pause hook {}", shown_text(&self.hook_id))?;
         if let Some(stage) = &self.stage {
-            write!(f, " (stage {stage})")?;
+            write!(f, " (stage {})", one_line(stage))?;
         }
         if let Some(since) = &self.since {
             write!(f, " since {since}")?;
@@ -121,7 +121,7 @@ impl HookDetail {
             hook_id: self.hook_id.clone(),
             stage: stage.map(str::to_owned),
             // ECS says when the pause ends, and not when it began.
-            since: until.zip(waits).map(|(until, waits)| rfc3339(until - waits)),
+            since: until.zip(waits).and_then(|(until, waits)| until.checked_sub_signed(waits)).map(rfc3339),
             until: until.map(rfc3339),
             then: self.timeout_action.clone(),
             ended: None,
