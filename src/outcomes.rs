@@ -269,8 +269,8 @@ impl OutcomeRecorder {
             ..RecordFields::default()
         };
         let written = facts.record(kind, place, now, &said, position.head.as_ref())?;
-        let head = Head::behind(&written.0, position.head.as_ref(), position.lease().cloned());
-        let mut writes: Vec<Write> = Write::append(heard.service, written, position.head.clone(), head).collect();
+        let next = Head::behind(&written.0, position.head.as_ref(), position.lease().cloned());
+        let mut writes: Vec<Write> = Write::append(heard.service, written, position.head.clone(), next).collect();
         writes.push(note(pause, Some(change_id.clone())));
         Ok(Decision::Write(writes, PauseResult::Recorded { kind, change_id }))
     }

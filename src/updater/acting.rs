@@ -112,10 +112,10 @@ impl Updater {
         at: DateTime<Utc>,
         position: &LedgerState,
         action: &DeploymentAction,
-        began: Began<'_>,
+        earlier: Began<'_>,
     ) -> Result<Attempt, ChangeError> {
         let Work { request, invocation, target, .. } = work;
-        let Began { change_id, attempt, before, changes, acted } = began;
+        let Began { change_id, attempt, before, changes, acted } = earlier;
         let found =
             self.deployment_of(target, request, &snapshot.service, action).await.map_err(ChangeError::Failed)?;
         let (arn, left) = match &found {
@@ -291,7 +291,7 @@ impl Updater {
         let mut notes = done;
         match action.verb {
             _ if notes.is_empty() => {
-                notes.push(format!("nothing was left to do for the deployment of change {}", action.of))
+                notes.push(format!("nothing was left to do for the deployment of change {}", action.of));
             }
             DeploymentVerb::Stop => notes.push(format!("how it ends is recorded for change {}, as ever", action.of)),
             DeploymentVerb::Continue => {

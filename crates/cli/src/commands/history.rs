@@ -163,8 +163,9 @@ fn details(screen: &Screen, change: &HistoryChange) -> Result<(), CommandFailure
         ("restores", change.restores.clone()),
         (
             "of",
-            change.of.as_ref().map(|of| {
-                format!("{}change {of}", change.action.iter().map(|it| format!("{it} ")).collect::<String>())
+            change.of.as_ref().map(|of| match &change.action {
+                Some(action) => format!("{action} change {of}"),
+                None => format!("change {of}"),
             }),
         ),
         ("asked for", change.asked_for()),

@@ -33,9 +33,13 @@ pub(crate) async fn run(arguments: Arguments, screen: &mut Screen) -> Result<Exi
         }
         Command::Restore(asked) => change::restore(&Functions::new(shared).await?, screen, asked).await,
         Command::Continue(asked) => {
-            change::act(&Functions::new(shared).await?, screen, DeploymentVerb::Continue, asked).await
+            let functions = Functions::new(shared).await?;
+            Box::pin(change::act(&functions, screen, DeploymentVerb::Continue, asked)).await
         }
-        Command::Stop(asked) => change::act(&Functions::new(shared).await?, screen, DeploymentVerb::Stop, asked).await,
+        Command::Stop(asked) => {
+            let functions = Functions::new(shared).await?;
+            Box::pin(change::act(&functions, screen, DeploymentVerb::Stop, asked)).await
+        }
         Command::History(asked) if asked.web => crate::web::serve(Functions::new(shared).await?, screen, &asked).await,
         Command::History(asked) => history::run(&Functions::new(shared).await?, screen, &asked).await,
         Command::Verify(asked) if !asked.export.is_empty() => verify::offline(screen, &asked.export, &asked.against),
