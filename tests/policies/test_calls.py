@@ -41,6 +41,10 @@ OPERATIONS = {
 }
 # Of whom nobody sees the call here.
 BY_AWS = {
+    # Nobody calls it. Whether AWS asks for it where DescribeServices or DescribeTaskDefinition include tags, its documentation does not
+    # say; users of ECS give it to roles that describe with tags. Missing, it would refuse every change on the first day; given, it lets
+    # a role read tags, which it sees anyway. docs/IAM.md names the sources.
+    "ecs:ListTagsForResource": "ECS, perhaps, where a description includes tags",
     "iam:PassRole": "asked for by ECS where a definition or service names roles",
     "kms:Decrypt": "DynamoDB, with the tables' key",
     "kms:DescribeKey": "DynamoDB",

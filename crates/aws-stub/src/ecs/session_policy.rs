@@ -6,6 +6,10 @@ use super::{Refusal, refusal};
 use crate::policy::{self, Question};
 use crate::sts::Session;
 
+/// What is asked for beside a description that includes tags. AWS's documentation does not say whether it is: `ReadTags` of
+/// `target-role.json` in docs/IAM.md. Here it always is, which is the stricter way.
+const LIST_TAGS: &str = "ecs:ListTagsForResource";
+
 /// Whether the session is allowed to make the call.
 pub(super) fn authorize(session: &Session, region: &str, action: &str, input: &Value) -> Result<(), Refusal> {
     let Some(policy) = &session.policy else { return Ok(()) };
@@ -19,14 +23,26 @@ pub(super) fn authorize(session: &Session, region: &str, action: &str, input: &V
         }
     };
     let cluster_arn = format!("arn:aws:ecs:{region}:{}:cluster/{cluster}", session.account);
+    let with_tags = input["include"].as_array().is_some_and(|included| included.contains(&Value::from("TAGS")));
     let mut questions = Vec::new();
     let name = format!("ecs:{action}");
     match action {
         "DescribeServices" => {
             for service in input["services"].as_array().into_iter().flatten() {
                 let resource = service_arn(service.as_str().unwrap_or_default());
+                if with_tags {
+                    questions.push((LIST_TAGS.into(), resource.clone(), vec![]));
+                }
                 questions.push((name.clone(), resource, vec![("ecs:cluster", cluster_arn.clone())]));
             }
+        }
+        "DescribeTaskDefinition" => {
+            if with_tags {
+                let definition = text("taskDefinition").rsplit('/').next().unwrap_or_default();
+                let arn = format!("arn:aws:ecs:{region}:{}:task-definition/{definition}", session.account);
+                questions.push((LIST_TAGS.into(), arn, vec![]));
+            }
+            questions.push((name, "*".into(), vec![]));
         }
         "UpdateService" => questions.push((name, service_arn(text("service")), vec![("ecs:cluster", cluster_arn)])),
         "TagResource" | "UntagResource" => questions.push((name, text("resourceArn").to_owned(), vec![])),
