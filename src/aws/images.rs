@@ -4,9 +4,9 @@ use aws_config::{Region, SdkConfig};
 use aws_sdk_ecr::operation::batch_get_image::BatchGetImageError;
 use aws_sdk_ecr::types::{DescribeImagesFilter, ImageDetail, ImageFailureCode, ImageIdentifier, TagStatus};
 use chrono::DateTime;
-use domain::call_error::CallError;
 use domain::image::{ImageReference, ResolvedImage};
 use domain::registry::auth::Credentials;
+use domain::registry::ecr::{call_failure, image_failure, repository_missing};
 use domain::registry::error::RegistryError;
 use domain::registry::manifest::{MEDIA_TYPES, NoImage, is_image_type, platforms};
 use domain::registry::settings::Settings;
@@ -83,20 +83,14 @@ impl Registries {
         let answer = sent.map_err(|error| {
             let call = call_error(OPERATION, &error);
             match error.as_service_error() {
-                Some(BatchGetImageError::RepositoryNotFoundException(_)) => RegistryError::missing(call.to_string()),
-                _ => not_answered(&call, "the updater's policy (RegistryRepositoryArns), or the policy of the repository in its account, does not allow it"),
+                Some(BatchGetImageError::RepositoryNotFoundException(_)) => repository_missing(&call),
+                _ => call_failure(&call, "the updater's policy (RegistryRepositoryArns), or the policy of the repository in its account, does not allow it"),
             }
         })?;
         if let Some(failure) = answer.failures().first() {
             let why = one_line(failure.failure_reason().unwrap_or("ECR gave no reason"));
-            return Err(match failure.failure_code() {
-                Some(
-                    ImageFailureCode::ImageNotFound
-                    | ImageFailureCode::InvalidImageTag
-                    | ImageFailureCode::InvalidImageDigest,
-                ) => RegistryError::missing(format!("{OPERATION}: {why}")),
-                _ => RegistryError::refused(format!("{OPERATION}: {why}")),
-            });
+            let code = failure.failure_code().map_or("no failure code", ImageFailureCode::as_str);
+            return Err(image_failure(OPERATION, code, &why));
         }
         let found = answer.images().first();
         let digest = found.and_then(|found| found.image_id()?.image_digest());
@@ -131,7 +125,7 @@ impl Registries {
         let mut left = MAX_PAGES;
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| {
-                not_answered(&call_error(OPERATION, &error), "the trigger's policy (RegistryRepositoryArns), or the policy of the repository in its account, does not allow it")
+                call_failure(&call_error(OPERATION, &error), "the trigger's policy (RegistryRepositoryArns), or the policy of the repository in its account, does not allow it")
             })?;
             let images = page.image_details.unwrap_or_default();
             found.extend(images.into_iter().filter_map(of_image));
@@ -156,7 +150,7 @@ impl Registries {
         }
         let sent = aws_sdk_secretsmanager::Client::from_conf(config.build()).get_secret_value().secret_id(arn).send();
         let answer = sent.await.map_err(|error| {
-            not_answered(&call_error(OPERATION, &error), "the updater's policy (RegistrySecretArns) does not allow it")
+            call_failure(&call_error(OPERATION, &error), "the updater's policy (RegistrySecretArns) does not allow it")
         })?;
         let credentials = answer.secret_string().and_then(|secret| serde_json::from_str(secret).ok());
         credentials.map(Some).ok_or_else(|| {
@@ -178,9 +172,4 @@ fn of_image(image: ImageDetail) -> Option<Tagged> {
         tags: image.image_tags.unwrap_or_default(),
         pushed_at: DateTime::from_timestamp(at.secs(), at.subsec_nanos())?,
     })
-}
-
-fn not_answered(call: &CallError, if_denied: &str) -> RegistryError {
-    let what = if call.denied() { format!("{call}: {if_denied}") } else { call.to_string() };
-    if call.retryable() { RegistryError::busy(what) } else { RegistryError::refused(what) }
 }

@@ -543,8 +543,9 @@ async fn ecr_is_asked_in_the_account_and_region_of_the_repository() {
         };
         match (asked["repositoryName"].as_str().unwrap(), asked["imageIds"][0]["imageTag"].as_str().unwrap()) {
             ("team/app", "7") => Reply::Answer(Answer::new(200, "application/x-amz-json-1.1", answer.to_string())),
-            ("team/app", _) => {
-                let failure = json!({"images": [], "failures": [{"failureCode": "ImageNotFound", "failureReason": "Requested image not found"}]});
+            ("team/app", tag) => {
+                let code = if tag == "8" { "ImageNotFound" } else { tag };
+                let failure = json!({"images": [], "failures": [{"failureCode": code, "failureReason": "Requested image not found"}]});
                 Reply::Answer(Answer::new(200, "application/x-amz-json-1.1", failure.to_string()))
             }
             ("missing", _) => refuse("RepositoryNotFoundException"),
@@ -561,6 +562,9 @@ async fn ecr_is_asked_in_the_account_and_region_of_the_repository() {
         ("missing:7", "ImageNotFound", "RepositoryNotFoundException"),
         ("busy:7", "RegistryUnavailable", "ThrottlingException"),
         ("denied:7", "RegistryUnavailable", "policy of the repository"),
+        ("team/app:ImageInaccessible", "ImageNotFound", "is archived cannot be pulled"),
+        ("team/app:UpstreamTooManyRequests", "RegistryUnavailable", "UpstreamTooManyRequests"),
+        ("team/app:UpstreamAccessDenied", "RegistryUnavailable", "credentials that the pull through cache rule has"),
     ] {
         let event = json!({"ecs_image_name": format!("{registry}/{image}"), "resolve_digest": true});
         let (actual, message) = failed(world.update(event).await);

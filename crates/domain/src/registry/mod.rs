@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod auth;
+pub mod ecr;
 pub mod error;
 pub mod manifest;
 pub mod settings;
