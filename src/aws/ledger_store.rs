@@ -179,6 +179,17 @@ impl LedgerStore {
         Ok((position(&items, service, key_id.unwrap_or_default())?, found.map_err(broken)?))
     }
 
+    /// Reads the item of a deployment whose service is not known, strongly consistent.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the call failed, or the item is not what this project writes.
+    pub async fn read_deployment_item(&self, id: &str) -> Result<Option<DeploymentItem>, LedgerError> {
+        let items = self.items(std::iter::once(id.to_owned())).await?.value;
+        let broken = |name| LedgerError::broken(format_args!("attribute {name} of item {id}"));
+        items.get(id).map(deployment).transpose().map_err(broken)
+    }
+
     /// Reads how many events of a caller were received in the minute of the last one, strongly consistent.
     ///
     /// # Errors

@@ -9,10 +9,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use aws_config::SdkConfig;
-use aws_credential_types::provider::SharedCredentialsProvider;
 use chrono::{DateTime, Utc};
 use domain::config::{AllowedAccounts, RecorderConfig};
-use domain::ecs::deployment::event::DeploymentEvent;
+use domain::ecs::deployment::event::{HeardEvent, UnplacedEvent};
 use domain::ecs::deployment::hook_event::{HOOK_EVENT, HookEvent};
 use domain::ecs::deployment::outcome::DeploymentStatus;
 use domain::ecs::deployment::tracked::TrackedDeployment;
@@ -32,7 +31,7 @@ use crate::aws::documents::Setting;
 use crate::aws::ecs::{DescribeError, Ecs};
 use crate::aws::ledger_store::{LedgerStore, Open};
 use crate::aws::rate_limit::RateLimiters;
-use crate::aws::sessions::{SessionRequest, Sessions, session_name};
+use crate::aws::sessions::{Session, SessionRequest, Sessions, session_name};
 use crate::outcomes::{OutcomeRecorder, OutcomeToRecord, RecordResult, RecordedBy};
 use crate::runtime::{self, EventText};
 use crate::telemetry::{self, MeasuredEnd, Metrics};
@@ -187,9 +186,28 @@ impl Recorder {
                 Some(event) => self.record_hook(&event, invocation).await,
             };
         }
-        match DeploymentEvent::parse(&event).map_err(unknown)? {
+        match HeardEvent::parse(&event).map_err(unknown)? {
             None => Ok(json!({"nothing": "the event says nothing of how a deployment ended"})),
+            Some(HeardEvent::Placed(event)) => self.record_event(&event, invocation).await,
+            Some(HeardEvent::Unplaced(event)) => self.record_unplaced(event, invocation).await,
+        }
+    }
+
+    /// Does what an event requires that does not name the cluster of its service: the item of its deployment does, if a change started it.
+    /// Otherwise nothing is recorded: a ledger belongs to a service of a cluster, and the sweep asks about what changes started.
+    async fn record_unplaced(
+        &self,
+        event: UnplacedEvent,
+        invocation: &RecorderInvocation,
+    ) -> Result<Value, RecorderError> {
+        let id = DeploymentItem::id_in(&event.account_id, &event.region, event.deployment_id());
+        let item = self.outcomes.store.read_deployment_item(&id).await;
+        let item = item.map_err(|error| RecorderError::unavailable(&error))?;
+        match item.and_then(|item| event.placed(&item.service)) {
             Some(event) => self.record_event(&event, invocation).await,
+            None => Ok(json!({"nothing": format!(
+                "the ARN of the service does not name its cluster, and no change is known that started {id}"
+            )})),
         }
     }
 
@@ -293,11 +311,7 @@ impl Recorder {
         }
     }
 
-    async fn session(
-        &self,
-        service: &ServiceKey,
-        invocation: &RecorderInvocation,
-    ) -> Result<SharedCredentialsProvider, String> {
+    async fn session(&self, service: &ServiceKey, invocation: &RecorderInvocation) -> Result<Arc<Session>, String> {
         let (partition, account) = (&invocation.partition, service.account_id());
         let role_arn = format!("arn:{partition}:iam::{account}:role/{}", self.config.reader_role_name);
         let left = (invocation.deadline - (self.clock)()).to_std().unwrap_or_default();
@@ -310,7 +324,7 @@ impl Recorder {
             needed_for: left,
         };
         let session = self.sessions.assume(session).await;
-        session.map(SharedCredentialsProvider::new).map_err(|error| {
+        session.map_err(|error| {
             format!("role {role_arn} could not be assumed: {error}. Deploy the reader role in that account for this function")
         })
     }
@@ -330,7 +344,7 @@ impl Recorder {
     }
 }
 
-type Opened = OnceCell<Result<SharedCredentialsProvider, String>>;
+type Opened = OnceCell<Result<Arc<Session>, String>>;
 
 /// One session for each account, during one sweep.
 #[derive(Default)]
@@ -340,8 +354,8 @@ impl Accounts {
     async fn session(
         &self,
         account: &AccountId,
-        open: impl AsyncFn() -> Result<SharedCredentialsProvider, String>,
-    ) -> Result<SharedCredentialsProvider, String> {
+        open: impl AsyncFn() -> Result<Arc<Session>, String>,
+    ) -> Result<Arc<Session>, String> {
         let cell = Arc::clone(self.0.lock().await.entry(account.clone()).or_default());
         cell.get_or_init(async || open().await).await.clone()
     }

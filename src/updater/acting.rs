@@ -98,7 +98,9 @@ impl Updater {
         };
         let deadline = invocation.deadline;
         let left = changes.clone();
-        let begun = RunningChange { facts, before, changes: Some(changes), lease, deadline, acted_before: false };
+        let found = None;
+        let begun =
+            RunningChange { facts, before, changes: Some(changes), lease, deadline, acted_before: false, found };
         let response = Box::pin(self.act(work, action, &arn, left, begun, &snapshot, budget)).await;
         Ok(Attempt::Ended(Box::new(response.map_err(ChangeError::Failed)?)))
     }
@@ -153,7 +155,9 @@ impl Updater {
             Err(moved) => return Ok(moved),
         };
         let deadline = invocation.deadline;
-        let begun = RunningChange { facts, before, changes: Some(changes), lease, deadline, acted_before: acted };
+        let found = None;
+        let begun =
+            RunningChange { facts, before, changes: Some(changes), lease, deadline, acted_before: acted, found };
         let response = Box::pin(self.act(work, action, &arn, left, begun, &snapshot, budget)).await;
         Ok(Attempt::Ended(Box::new(response.map_err(ChangeError::Failed)?)))
     }

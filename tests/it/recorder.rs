@@ -237,6 +237,31 @@ async fn an_outcome_of_another_service_is_refused() {
 }
 
 #[tokio::test]
+async fn events_of_a_service_with_a_short_arn_find_its_deployment_or_are_left_to_the_sweep() {
+    let world = World::with_environment(&[]).await;
+    let site = Site::target();
+    let short = site.service_arn().replace(&format!("/{}/", site.cluster), "/");
+    world.seed_with(&site, |service| service["serviceArn"] = json!(short));
+    let before = world.cloud().deployment(&site);
+    let outcome = world.update(json!({"ecs_image_name": "nginx"})).await;
+    let own = outcome.status("APPLIED")["deployment_id"].as_str().unwrap().to_owned();
+    let heard = async |name: &str, id: &str| {
+        let mut event = event(&site, name, id, "");
+        event["resources"] = json!([short]);
+        world.tell(&event).await.response().clone()
+    };
+    for (name, id) in [(IN_PROGRESS, "ecs-svc/5"), (COMPLETED, "ecs-svc/5"), (FAILED, before.as_str())] {
+        let told = heard(name, id).await;
+        assert!(told["nothing"].as_str().unwrap().contains("does not name its cluster"), "{told}");
+    }
+    assert_eq!(world.kinds(&site), ["STARTED", "APPLIED"]);
+    for _ in 0..2 {
+        heard(COMPLETED, &own).await;
+    }
+    assert_eq!(world.kinds(&site), ["STARTED", "APPLIED", "COMPLETED"]);
+}
+
+#[tokio::test]
 async fn an_outcome_stands_behind_a_result_that_came_late() {
     let world = World::new().await;
     let site = Site::target();

@@ -69,6 +69,28 @@ async fn a_service_that_drains_gets_neither_a_record_nor_a_revision() {
 }
 
 #[tokio::test]
+async fn tags_of_a_service_with_a_short_arn_are_refused_before_anything_and_an_image_is_not() {
+    let world = World::with_environment(&[]).await;
+    let site = Site::target();
+    let short = site.service_arn().replace(&format!("/{}/", site.cluster), "/");
+    world.seed_with(&site, |service| {
+        service["serviceArn"] = json!(short);
+        service["tags"] = json!([]);
+    });
+    for more in [json!({"dry_run": true}), json!({})] {
+        let mut event = json!({"ecs_image_name": "nginx", "ecs_tag": {"a": "1"}});
+        event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let outcome = world.update(event).await;
+        let message = outcome.error("TagUpdateFailed");
+        assert!(message.contains(&short) && message.contains("Nothing was changed"), "{message}");
+        assert_eq!(world.journal.mutating_ecs_calls(), Vec::<String>::new());
+    }
+    assert!(world.records(&site).is_empty());
+    world.update(json!({"ecs_image_name": "nginx", "ecs_tag": {}})).await.status("APPLIED");
+    assert_eq!(world.journal.mutating_ecs_calls(), ["RegisterTaskDefinition", "UpdateService"]);
+}
+
+#[tokio::test]
 async fn a_missing_cluster_and_a_missing_service_are_told_apart() {
     let world = World::new().await;
     let elsewhere = Site { cluster: "ProductionFAKE".into(), ..Site::target() };

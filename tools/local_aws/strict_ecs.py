@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -33,8 +34,25 @@ def act_on_deployment(data: dict[str, Any]) -> tuple[int, dict[str, str], bytes]
     return ecs.error_response_json("ServiceDeploymentNotFoundException", "Service deployment not found.", 400)
 
 
+def with_long_arn(original: Update) -> Update:
+    """A call about the tags of a resource: not of a service with a short ARN, without its cluster.
+    <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_TagResource.html>, <https://github.com/boto/boto3/issues/2473>,
+    <https://github.com/kayac/ecspresso/pull/297> (ListTagsForResource)"""
+
+    def call(data: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
+        if re.search(r":service/[^/]+$", str(data.get("resourceArn"))):
+            return ecs.error_response_json(
+                "InvalidParameterException", "Long arn format must be used for tagging operations", 400
+            )
+        return original(data)
+
+    return call
+
+
 def mend() -> None:
     """Puts the functions of this file in place of MiniStack's."""
+    for action in ("TagResource", "UntagResource", "ListTagsForResource"):
+        ecs._ACTION_MAP[action] = with_long_arn(ecs._ACTION_MAP[action])
     ecs._update_service = update_service
     ecs._ACTION_MAP["UpdateService"] = update_service
     ecs._ACTION_MAP["StopServiceDeployment"] = act_on_deployment

@@ -370,6 +370,7 @@ impl Cloud {
             }
             "TagResource" | "UntagResource" => {
                 let arn = input["resourceArn"].as_str().unwrap_or_default();
+                tags::check_long_arn(arn)?;
                 let site = arn.split_once(":service/").and_then(|(_, names)| names.split_once('/'));
                 let site = site.map(|(cluster, service)| Site::new(account, region, cluster, service));
                 let found =

@@ -1,7 +1,7 @@
 //! What EventBridge and ECS tell of a deployment.
 
 use chrono::{DateTime, Utc};
-use domain::ecs::deployment::event::{DeploymentEvent, DeploymentEventKind};
+use domain::ecs::deployment::event::{DeploymentEvent, DeploymentEventKind, HeardEvent};
 use domain::ecs::deployment::hook_event::HookEvent;
 use domain::ecs::deployment::outcome::{DeploymentStatus, OutcomeDetail};
 use domain::ecs::deployment::service_deployment::{ServiceDeployment, ServiceDeploymentSummary};
@@ -10,7 +10,7 @@ use domain::ecs::deployment::view::DeploymentProgress;
 use domain::ecs::deployment::view::EcsView;
 use domain::ecs::reason::is_all_known;
 use domain::ecs::service::Service;
-use domain::ids::{ChangeId, Partition};
+use domain::ids::{ChangeId, EcsName, Partition, ServiceKey};
 use domain::ledger::deployment::{DeploymentItem, Undoes};
 use domain::ledger::deployment_event::decision::{EventContext, EventDecision};
 use domain::ledger::deployment_event::{classify, needs_ledger};
@@ -31,10 +31,18 @@ const ENDINGS: [Kind; 6] =
 
 pub(crate) fn check(data: &[u8]) {
     let Ok(value) = serde_json::from_slice::<Value>(data) else { return };
-    match DeploymentEvent::parse(&value) {
+    match HeardEvent::parse(&value) {
         Err(why) => super::check_message(&why, 1, MAX_MESSAGE),
         Ok(None) => {}
-        Ok(Some(event)) => heard(&value, &event),
+        Ok(Some(HeardEvent::Placed(event))) => heard(&value, &event),
+        Ok(Some(HeardEvent::Unplaced(event))) => {
+            let name = |name: &str| EcsName::parse(name).unwrap();
+            let (account, region) = (event.account_id.clone(), event.region.clone());
+            let service = |named| ServiceKey::new(account.clone(), region.clone(), name("c"), named);
+            assert_eq!(event.clone().placed(&service(name("another-service-that-nobody-named"))), None);
+            let meant = service(event.service_name.clone());
+            heard(&value, &event.placed(&meant).unwrap());
+        }
     }
     match HookEvent::parse(&value) {
         Err(why) => super::check_message(&why, 1, MAX_MESSAGE),

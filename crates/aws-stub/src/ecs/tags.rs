@@ -25,6 +25,17 @@ pub(super) fn reserved(key: &str) -> bool {
     key.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("aws:"))
 }
 
+/// Tags of a service with a short ARN, without its cluster, are refused. Source: <https://github.com/boto/boto3/issues/2473>.
+/// With the long ARN in its place, AWS migrates the service if the account's settings permit it; here they do not.
+pub(super) fn check_long_arn(arn: &str) -> Result<(), Refusal> {
+    match arn.split_once(":service/") {
+        Some((_, names)) if !names.contains('/') => {
+            refusal("InvalidParameterException", "Long arn format must be used for tagging operations")
+        }
+        _ => Ok(()),
+    }
+}
+
 pub(super) fn tag_resource(service: &mut Map<String, Value>, input: &Value) -> Result<(), Refusal> {
     let mut tags = tag_map(&service["tags"]);
     let given = tag_map(&input["tags"]);

@@ -101,6 +101,13 @@ impl Service {
         self.text("serviceArn").unwrap_or_default()
     }
 
+    /// Whether its ARN is a short one, without the name of the cluster: those of services "that were created before 2021" may be.
+    /// Source: <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-arn-migration.html>.
+    #[must_use]
+    pub fn has_short_arn(&self) -> bool {
+        self.arn().split_once(":service/").is_some_and(|(_, names)| !names.contains('/'))
+    }
+
     /// ARN of its cluster.
     #[must_use]
     pub fn cluster_arn(&self) -> &str {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::ecs::deployment::pause::Pause;
 use crate::ecs::deployment::times::ROUNDING;
 use crate::ecs::deployment::tracked::TrackedDeployment;
-use crate::ids::{ChangeId, ServiceKey};
+use crate::ids::{AccountId, ChangeId, Region, ServiceKey};
 use crate::ledger::kind::Kind;
 
 /// How long it is known which change started a deployment.
@@ -79,7 +79,13 @@ impl DeploymentItem {
     /// Id of a deployment's item.
     #[must_use]
     pub fn id(service: &ServiceKey, deployment_id: &str) -> String {
-        format!("deployment#{}/{}/{deployment_id}", service.account_id(), service.region())
+        Self::id_in(service.account_id(), service.region(), deployment_id)
+    }
+
+    /// The same, where the service is not known.
+    #[must_use]
+    pub fn id_in(account_id: &AccountId, region: &Region, deployment_id: &str) -> String {
+        format!("deployment#{account_id}/{region}/{deployment_id}")
     }
 
     /// The item of a deployment that ECS created at `started_at`, about which nothing else is known but its change.

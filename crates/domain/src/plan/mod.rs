@@ -22,8 +22,9 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use crate::ecs::service::Snapshot;
+use crate::ecs::tags::TagDifference;
 use crate::ecs::task_definition::TaskDefinition;
-use crate::error::{Code, Failure};
+use crate::error::{Code, Failure, Fault};
 use crate::event::request::{ImageChange, UpdateRequest};
 use crate::plan::changes::{changes, definition_changes};
 use crate::plan::desired::{Desired, requested};
@@ -86,6 +87,30 @@ fn check_daemon(request: &UpdateRequest, snapshot: &Snapshot, parameters: &Map<S
     ))
 }
 
+/// "Long arn format must be used for tagging operations": ECS neither sets nor removes tags of a service with a short ARN. Sources:
+/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_TagResource.html> and
+/// <https://github.com/boto/boto3/issues/2473>.
+///
+/// A call with the long ARN migrates the service, where the account's settings permit it, and nobody can undo this: a person has to
+/// decide it.
+fn check_long_arn(request: &UpdateRequest, snapshot: &Snapshot, tags: &TagDifference) -> Result<(), Failure> {
+    if tags.is_empty() || !snapshot.service.has_short_arn() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Code::TagUpdateFailed,
+        format!(
+            "of service {}: its ARN {} is a short one, without the name of the cluster, and ECS takes no tags of such a service (\"Long arn \
+             format must be used for tagging operations\"). Nothing was changed. Migrate the service to a long ARN, which keeps its tasks \
+             running and cannot be undone \
+             (https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-arn-migration.html), or send the event without tags",
+            request.service_key,
+            snapshot.service.arn()
+        ),
+    )
+    .by(Fault::Caller))
+}
+
 fn decide(request: &UpdateRequest, snapshot: &Snapshot, restore: Option<&RestoreNotes>) -> Result<Plan, Failure> {
     check_active(request, snapshot)?;
     check_express(request, &snapshot.service, asks_for_more_than_tags(request))?;
@@ -103,6 +128,7 @@ fn decide(request: &UpdateRequest, snapshot: &Snapshot, restore: Option<&Restore
         return Ok(Plan::Unchanged { targets, notes });
     }
     check_daemon(request, snapshot, &parameters)?;
+    check_long_arn(request, snapshot, &tags)?;
     let mut force_new_deployment = request.force_new_deployment;
     if parameters.contains_key("capacityProviderStrategy") && !force_new_deployment {
         force_new_deployment = true;

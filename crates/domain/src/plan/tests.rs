@@ -351,6 +351,20 @@ fn a_merge_that_passes_fifty_tags_is_refused() {
 }
 
 #[test]
+fn tags_of_a_service_with_a_short_arn_are_refused_and_the_rest_is_not() {
+    let short = json!({"serviceArn": "arn:aws:ecs:eu-west-1:222222222222:service/web"});
+    for tags in [json!({"new": "1"}), json!({})] {
+        let failure = refused(&json!({"ecs_image_name": "nginx", "ecs_tag": tags}), &short, &one());
+        assert_eq!((failure.code, failure.fault), (Code::TagUpdateFailed, Fault::Caller));
+        assert!(failure.message.contains("service/web is a short one"), "{failure}");
+    }
+    update(&json!({"ecs_image_name": "nginx"}), &short, &one());
+    update(&json!({"ecs_image_name": "nginx", "ecs_tag": {"old": "1"}}), &short, &one());
+    let long = json!({"serviceArn": "arn:aws:ecs:eu-west-1:222222222222:service/ECSCluster/web"});
+    update(&json!({"ecs_tag": {"new": "1"}}), &long, &one());
+}
+
+#[test]
 fn a_plan_tells_what_would_be() {
     let event = json!({"ecs_image_name": "nginx", "ecs_tag": {"new": "1"}});
     let snapshot = snapshot(&json!({}), &one());
