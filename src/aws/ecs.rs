@@ -11,7 +11,7 @@ use std::time::Duration;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{Region, SdkConfig};
-use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sdk_ecs::Client;
 use aws_sdk_ecs::config::{Builder, Config, IdentityCache};
 use aws_sdk_ecs::operation::describe_services::DescribeServicesError;
@@ -31,7 +31,7 @@ use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use chrono::{DateTime, Utc};
-use domain::call_error::CallError;
+use domain::call_error::{CallError, EXPIRED};
 use domain::ecs::deployment::listed::said_of_primary;
 use domain::ecs::deployment::service_deployment::{ServiceDeployment, ServiceDeploymentSummary};
 use domain::ecs::service::Service;
@@ -43,6 +43,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::aws::CONNECT_TIMEOUT;
+use crate::aws::sessions::Session;
 
 /// Keeps the body of an answer as it was received.
 #[derive(Debug, Clone, Default)]
@@ -178,6 +179,7 @@ impl Described {
 #[derive(Debug, Clone)]
 pub struct Ecs {
     client: Client,
+    session: Arc<Session>,
 }
 
 /// Returns nothing if asking again does not help.
@@ -188,13 +190,28 @@ fn none_for_good<T>(error: CallError) -> Result<Option<T>, CallError> {
 impl Ecs {
     /// ECS in `region` with a session in the target account.
     #[must_use]
-    pub fn new(shared: &SdkConfig, region: &str, session: SharedCredentialsProvider) -> Self {
+    pub fn new(shared: &SdkConfig, region: &str, session: Arc<Session>) -> Self {
+        let provider: Arc<dyn ProvideCredentials> = Arc::<Session>::clone(&session);
         let config = Builder::from(shared)
             .region(Region::new(region.to_owned()))
             // The session keeps its credentials; the SDK's cache would keep the credentials of every invocation, one set per client.
             .identity_cache(IdentityCache::no_cache())
-            .credentials_provider(session);
-        Self { client: Client::from_conf(config.build()) }
+            .credentials_provider(SharedCredentialsProvider::from(provider));
+        Self { client: Client::from_conf(config.build()), session }
+    }
+
+    /// Sends a call. If ECS calls the session expired although its end is not reached, the role is assumed anew and the call is sent once
+    /// more: ECS has refused it, so that it did nothing.
+    async fn send<T, E: ProvideErrorMetadata>(
+        &self,
+        call: impl AsyncFn() -> Result<T, SdkError<E, Response>>,
+    ) -> Result<T, SdkError<E, Response>> {
+        let access_key = self.session.access_key().await;
+        let sent = call().await;
+        let is_expired = |error: &SdkError<E, Response>| {
+            error.as_service_error().and_then(ProvideErrorMetadata::code).is_some_and(|code| EXPIRED.contains(&code))
+        };
+        if sent.as_ref().is_err_and(is_expired) && self.session.renew(&access_key).await { call().await } else { sent }
     }
 
     /// Describes one service with its tags.
@@ -218,14 +235,17 @@ impl Ecs {
     async fn described(&self, keys: &[&ServiceKey]) -> Result<Described, DescribeError> {
         let capture = Capture::default();
         let sent = self
-            .client
-            .describe_services()
-            .set_cluster(keys.first().map(|key| key.cluster().to_owned()))
-            .set_services(Some(keys.iter().map(|key| key.service().to_owned()).collect()))
-            .include(ServiceField::Tags)
-            .customize()
-            .interceptor(capture.clone())
-            .send()
+            .send(async || {
+                self.client
+                    .describe_services()
+                    .set_cluster(keys.first().map(|key| key.cluster().to_owned()))
+                    .set_services(Some(keys.iter().map(|key| key.service().to_owned()).collect()))
+                    .include(ServiceField::Tags)
+                    .customize()
+                    .interceptor(capture.clone())
+                    .send()
+                    .await
+            })
             .await;
         if let Err(error) = &sent
             && error.as_service_error().is_some_and(DescribeServicesError::is_cluster_not_found_exception)
@@ -258,14 +278,17 @@ impl Ecs {
         let created = CreatedAt::builder().after(time(between.0)).before(time(between.1)).build();
         let capture = Capture::default();
         let sent = self
-            .client
-            .list_service_deployments()
-            .cluster(key.cluster())
-            .service(key.service())
-            .created_at(created)
-            .customize()
-            .interceptor(capture.clone())
-            .send()
+            .send(async || {
+                self.client
+                    .list_service_deployments()
+                    .cluster(key.cluster())
+                    .service(key.service())
+                    .created_at(created.clone())
+                    .customize()
+                    .interceptor(capture.clone())
+                    .send()
+                    .await
+            })
             .await;
         let body = capture.body(OPERATION, sent)?;
         let answer: Answer = serde_json::from_slice(&body).map_err(|error| CallError::unreadable(OPERATION, error))?;
@@ -287,12 +310,15 @@ impl Ecs {
         const OPERATION: &str = "ecs:DescribeServiceDeployments";
         let capture = Capture::default();
         let sent = self
-            .client
-            .describe_service_deployments()
-            .service_deployment_arns(arn)
-            .customize()
-            .interceptor(capture.clone())
-            .send()
+            .send(async || {
+                self.client
+                    .describe_service_deployments()
+                    .service_deployment_arns(arn)
+                    .customize()
+                    .interceptor(capture.clone())
+                    .send()
+                    .await
+            })
             .await;
         let body = capture.body(OPERATION, sent)?;
         let answer: Answer = serde_json::from_slice(&body).map_err(|error| CallError::unreadable(OPERATION, error))?;
@@ -353,12 +379,15 @@ impl Ecs {
         const OPERATION: &str = "ecs:DescribeServiceRevisions";
         let capture = Capture::default();
         let sent = self
-            .client
-            .describe_service_revisions()
-            .service_revision_arns(arn)
-            .customize()
-            .interceptor(capture.clone())
-            .send()
+            .send(async || {
+                self.client
+                    .describe_service_revisions()
+                    .service_revision_arns(arn)
+                    .customize()
+                    .interceptor(capture.clone())
+                    .send()
+                    .await
+            })
             .await;
         let body = capture.body(OPERATION, sent)?;
         let answer: Answer = serde_json::from_slice(&body).map_err(|error| CallError::unreadable(OPERATION, error))?;
@@ -375,13 +404,16 @@ impl Ecs {
         const OPERATION: &str = "ecs:DescribeTaskDefinition";
         let capture = Capture::default();
         let sent = self
-            .client
-            .describe_task_definition()
-            .task_definition(arn_or_family)
-            .include(TaskDefinitionField::Tags)
-            .customize()
-            .interceptor(capture.clone())
-            .send()
+            .send(async || {
+                self.client
+                    .describe_task_definition()
+                    .task_definition(arn_or_family)
+                    .include(TaskDefinitionField::Tags)
+                    .customize()
+                    .interceptor(capture.clone())
+                    .send()
+                    .await
+            })
             .await;
         let body = capture.body(OPERATION, sent)?;
         TaskDefinition::from_answer(&body).map_err(|error| CallError::unreadable(OPERATION, error))
@@ -399,15 +431,18 @@ impl Ecs {
     ) -> Result<TaskDefinition, CallError> {
         const OPERATION: &str = "ecs:RegisterTaskDefinition";
         let capture = Capture::default();
-        let body = document.to_owned();
         let sent = self
-            .client
-            .register_task_definition()
-            .customize()
-            .config_override(one_attempt(time))
-            .interceptor(capture.clone())
-            .mutate_request(move |request| set_body(request, &body))
-            .send()
+            .send(async || {
+                let body = document.to_owned();
+                self.client
+                    .register_task_definition()
+                    .customize()
+                    .config_override(one_attempt(time))
+                    .interceptor(capture.clone())
+                    .mutate_request(move |request| set_body(request, &body))
+                    .send()
+                    .await
+            })
             .await;
         let body = capture.body(OPERATION, sent)?;
         TaskDefinition::from_answer(&body).map_err(|error| CallError::unreadable(OPERATION, error))
@@ -431,15 +466,18 @@ impl Ecs {
             service: Map<String, Value>,
         }
         let capture = Capture::default();
-        let body = body.to_owned();
         let sent = self
-            .client
-            .update_service()
-            .customize()
-            .config_override(one_attempt(time))
-            .interceptor(capture.clone())
-            .mutate_request(move |request| set_body(request, &body))
-            .send()
+            .send(async || {
+                let body = body.to_owned();
+                self.client
+                    .update_service()
+                    .customize()
+                    .config_override(one_attempt(time))
+                    .interceptor(capture.clone())
+                    .mutate_request(move |request| set_body(request, &body))
+                    .send()
+                    .await
+            })
             .await;
         let body = capture.body(OPERATION, sent)?;
         let answer: Answer = serde_json::from_slice(&body).map_err(|error| CallError::unreadable(OPERATION, error))?;
@@ -457,17 +495,18 @@ impl Ecs {
         tags: &BTreeMap<String, String>,
         time: MutationTime,
     ) -> Result<(), CallError> {
-        let tags = tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
-        self.client
-            .tag_resource()
-            .resource_arn(service_arn)
-            .set_tags(Some(tags))
-            .customize()
-            .config_override(one_attempt(time))
-            .send()
-            .await
-            .map(drop)
-            .map_err(|error| call_error("ecs:TagResource", &error))
+        let tags: Vec<Tag> = tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
+        let sent = self.send(async || {
+            self.client
+                .tag_resource()
+                .resource_arn(service_arn)
+                .set_tags(Some(tags.clone()))
+                .customize()
+                .config_override(one_attempt(time))
+                .send()
+                .await
+        });
+        sent.await.map(drop).map_err(|error| call_error("ecs:TagResource", &error))
     }
 
     /// Stops a service deployment and rolls it back, in one attempt, like [`Ecs::tag`].
@@ -523,16 +562,18 @@ impl Ecs {
         keys: impl IntoIterator<Item = String>,
         time: MutationTime,
     ) -> Result<(), CallError> {
-        self.client
-            .untag_resource()
-            .resource_arn(service_arn)
-            .set_tag_keys(Some(keys.into_iter().collect()))
-            .customize()
-            .config_override(one_attempt(time))
-            .send()
-            .await
-            .map(drop)
-            .map_err(|error| call_error("ecs:UntagResource", &error))
+        let keys: Vec<String> = keys.into_iter().collect();
+        let sent = self.send(async || {
+            self.client
+                .untag_resource()
+                .resource_arn(service_arn)
+                .set_tag_keys(Some(keys.clone()))
+                .customize()
+                .config_override(one_attempt(time))
+                .send()
+                .await
+        });
+        sent.await.map(drop).map_err(|error| call_error("ecs:UntagResource", &error))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Sessions in target accounts.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::aws::retry_partition;
@@ -89,9 +90,10 @@ impl Sessions {
     /// # Errors
     ///
     /// Returns an error if STS refuses or cannot be reached.
-    pub async fn assume(&self, session: SessionRequest) -> Result<Session, CallError> {
-        let first = self.credentials(&session).await?;
-        Ok(Session { sessions: self.clone(), request: session, current: Mutex::new(first) })
+    pub async fn assume(&self, session: SessionRequest) -> Result<Arc<Session>, CallError> {
+        let credentials = self.credentials(&session).await?;
+        let current = Mutex::new(Current { credentials, is_renewed: false });
+        Ok(Arc::new(Session { sessions: self.clone(), request: session, current }))
     }
 
     async fn credentials(&self, session: &SessionRequest) -> Result<Credentials, CallError> {
@@ -134,16 +136,51 @@ impl Sessions {
 pub struct Session {
     sessions: Sessions,
     request: SessionRequest,
-    current: Mutex<Credentials>,
+    current: Mutex<Current>,
+}
+
+#[derive(Debug)]
+struct Current {
+    credentials: Credentials,
+    /// Whether the role was assumed anew because AWS called credentials expired whose end was not reached.
+    is_renewed: bool,
 }
 
 impl Session {
     async fn current(&self) -> Result<Credentials, CallError> {
         let mut current = self.current.lock().await;
-        if current.expiry().is_some_and(|end| end < self.sessions.time.now() + RENEWED_BEFORE_END) {
-            *current = self.sessions.credentials(&self.request).await?;
+        if current.credentials.expiry().is_some_and(|end| end < self.sessions.time.now() + RENEWED_BEFORE_END) {
+            current.credentials = self.sessions.credentials(&self.request).await?;
         }
-        Ok(current.clone())
+        Ok(current.credentials.clone())
+    }
+
+    /// The access key that the next call uses, for [`Session::renew`].
+    pub(super) async fn access_key(&self) -> String {
+        self.current.lock().await.credentials.access_key_id().to_owned()
+    }
+
+    /// Assumes the role anew, because AWS called the credentials with this access key expired although their end was not reached. This is
+    /// done once for a session, so that an AWS that calls everything expired is not asked without end. Returns whether the session has
+    /// other credentials now.
+    pub(super) async fn renew(&self, access_key: &str) -> bool {
+        let mut current = self.current.lock().await;
+        if current.credentials.access_key_id() != access_key {
+            return true;
+        }
+        if std::mem::replace(&mut current.is_renewed, true) {
+            return false;
+        }
+        match self.sessions.credentials(&self.request).await {
+            Ok(credentials) => {
+                current.credentials = credentials;
+                true
+            }
+            Err(error) => {
+                tracing::warn!("ECS called a session expired, and the role could not be assumed anew: {error}");
+                false
+            }
+        }
     }
 }
 

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_credential_types::provider::SharedCredentialsProvider;
 use chrono::{DateTime, Utc};
 use domain::error::Failure;
 use domain::event::batch;
@@ -27,6 +26,7 @@ use super::snapshot::Described;
 use super::target::{AccountClients, Definitions};
 use super::{Invocation, Updater, asker, caller, event, key_id, wait};
 use crate::aws::ecs::SERVICES_PER_CALL;
+use crate::aws::sessions::Session;
 
 /// How many sessions of one account work at a time. More would only wait for the same buckets, while their snapshots grow old.
 const SESSIONS_PER_ACCOUNT: usize = 2;
@@ -219,7 +219,7 @@ impl Run<'_> {
     fn targets(
         &self,
         group: &[usize],
-        session: &Result<SharedCredentialsProvider, Failure>,
+        session: &Result<Arc<Session>, Failure>,
         account: &Account,
     ) -> HashMap<Region, Result<AccountClients, Failure>> {
         let mut targets = HashMap::new();

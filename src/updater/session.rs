@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use aws_credential_types::provider::SharedCredentialsProvider;
 use domain::error::{Code, Failure};
 use domain::event::request::UpdateRequest;
 use domain::ids::ServiceKey;
@@ -11,7 +10,7 @@ use domain::session_policy::{SessionPurpose, session_policy};
 use super::target::{AccountClients, Definitions};
 use super::{Invocation, Updater, messages};
 use crate::aws::ecs::Ecs;
-use crate::aws::sessions::{SessionRequest, session_name, source_identity};
+use crate::aws::sessions::{Session, SessionRequest, session_name, source_identity};
 
 impl Updater {
     /// A session that is restricted to the service of `request`.
@@ -19,7 +18,7 @@ impl Updater {
         &self,
         request: &UpdateRequest,
         invocation: &Invocation,
-    ) -> Result<SharedCredentialsProvider, Failure> {
+    ) -> Result<Arc<Session>, Failure> {
         let (services, purpose) = ([&request.service_key], request.purpose());
         let opened = self.open_session(&services, purpose, request.requested_by.as_deref(), invocation).await;
         opened.map_err(|refused| refused.failure)
@@ -32,7 +31,7 @@ impl Updater {
         purpose: SessionPurpose,
         requested_by: Option<&str>,
         invocation: &Invocation,
-    ) -> Result<SharedCredentialsProvider, SessionError> {
+    ) -> Result<Arc<Session>, SessionError> {
         let account = services.first().map_or("", |key| key.account_id().as_str());
         let partition = invocation.function.as_ref().map_or("aws", |function| function.partition.as_str());
         let role_arn = format!("arn:{partition}:iam::{account}:role/{}", self.config.target_role_name);
@@ -55,18 +54,17 @@ impl Updater {
             ),
             needed_for: left,
         };
-        let session = self.sessions.assume(session).await.map_err(|error| SessionError {
+        self.sessions.assume(session).await.map_err(|error| SessionError {
             failure: messages::assume_role_failed(&role_arn, account, &error),
             is_too_large: error.has_code(&["PackedPolicyTooLarge", "PackedPolicyTooLargeException"]),
-        })?;
-        Ok(SharedCredentialsProvider::new(session))
+        })
     }
 
     /// Clients for the account and region of a service, through a session.
     pub(super) fn target(
         &self,
         key: &ServiceKey,
-        session: SharedCredentialsProvider,
+        session: Arc<Session>,
         definitions: &Arc<Definitions>,
     ) -> AccountClients {
         AccountClients {

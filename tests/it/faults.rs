@@ -111,7 +111,7 @@ enum Meaning {
     Empty,
     /// Nothing was done, and it is not asked again.
     Cancelled,
-    /// New credentials are needed, and the next invocation has them.
+    /// New credentials are needed: for ECS, the role is assumed anew once; otherwise the next invocation has them.
     Expired,
     /// Somebody has to do something first.
     Refused,
@@ -279,6 +279,8 @@ fn expected(call: &Call, trouble: &Trouble, times: Times) -> End {
         (Meaning::Expired | Meaning::Cancelled, Once) if matches!(call.part, Part::Begin | Part::Result) => {
             End::Applied
         }
+        // The role is assumed anew, once.
+        (Meaning::Expired, Once) if call.service == Service::Ecs => End::Applied,
         (Meaning::Expired | Meaning::Cancelled, _) => fails(true),
         // The change is done: the same event completes its record.
         (Meaning::Refused, _) => fails(call.part == Part::Result),

@@ -61,7 +61,11 @@ async fn a_late_failure_does_not_open_its_key_again() {
     let site = Site::target();
     let slow = site.event(json!({"ecs_image_name": "httpd", "idempotency_key": "slow"}));
     // Retryable, and fails at once.
-    world.journal.on("UpdateService", 1, Fault::refuse(400, "ExpiredTokenException", "The security token has expired"));
+    world.journal.on(
+        "UpdateService",
+        1,
+        Fault::refuse(400, "InvalidParameterException", "Unable to assume role and validate"),
+    );
     world.journal.on("ExecuteTransaction", 2, Fault::Delay(Duration::from_millis(2500)));
     let process = world.process();
     let late = world.invoke_on(&process, slow.to_string().into_bytes(), world.invocation());

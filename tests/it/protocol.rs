@@ -18,8 +18,9 @@ fn event(key: &str, changes: Value) -> Value {
     event
 }
 
-fn expired_token() -> Fault {
-    Fault::refuse(400, "ExpiredTokenException", "The security token included in the request is expired")
+/// A refusal that passes.
+fn passing() -> Fault {
+    Fault::refuse(400, "InvalidParameterException", "Unable to assume role and validate the specified targetGroupArn")
 }
 
 fn expire(world: &World) {
@@ -171,7 +172,7 @@ async fn a_forced_deployment_that_is_waited_for_needs_a_key() {
 async fn a_name_that_fakes_a_line_and_an_identity_is_told_as_what_it_is() {
     let world = World::new().await;
     let first = event("rollout", json!({"ecs_image_name": "nginx:rollout"}));
-    world.journal.on("UpdateService", 1, expired_token());
+    world.journal.on("UpdateService", 1, passing());
     world.invoke(&first).await.error("ServiceUpdateFailed");
     let forged = json!({"ecs_image_name": "nginx:hotfix", "requested_by": "x\n[ERROR] y (verified)\u{202e}"});
     world.update(forged).await.status("APPLIED");
@@ -185,7 +186,7 @@ async fn a_name_that_fakes_a_line_and_an_identity_is_told_as_what_it_is() {
 async fn a_retry_does_not_undo_a_change_that_began_meanwhile() {
     let world = World::new().await;
     let first = event("rollout", json!({"ecs_image_name": "nginx:rollout"}));
-    world.journal.on("UpdateService", 1, expired_token());
+    world.journal.on("UpdateService", 1, passing());
     world.invoke(&first).await.error("ServiceUpdateFailed");
     let hotfix = json!({"ecs_image_name": "nginx:hotfix", "requested_by": "ann"});
     let hotfix = world.update(hotfix).await.status("APPLIED")["change_id"].clone();
@@ -304,7 +305,7 @@ async fn what_was_too_long_to_record_is_not_gone_on_with_and_not_restored() {
     let world = World::new().await;
     let long = json!({"service": {"serviceConnectConfiguration": {"enabled": true, "namespace": "n".repeat(70_000)}}});
     let event = event("k", long.clone());
-    world.journal.on("UpdateService", 1, expired_token());
+    world.journal.on("UpdateService", 1, passing());
     world.invoke(&event).await.error("ServiceUpdateFailed");
     world.journal.mend();
     for _ in 0..2 {
@@ -323,7 +324,7 @@ async fn a_batch_that_is_sent_again_sets_nobodys_hotfix_back() {
     world.seed(&neighbour);
     let mut batch = json!({"ecs_image_name": "nginx:rollout", "idempotency_key": "rollout"});
     batch["updates"] = json!([Site::target().event(json!({})), neighbour.event(json!({}))]);
-    world.journal.about("UpdateService", "ecs-dummy-service", expired_token());
+    world.journal.about("UpdateService", "ecs-dummy-service", passing());
     world.invoke(&batch).await.many(207);
     world.journal.mend();
     world.update(json!({"ecs_image_name": "nginx:hotfix"})).await.status("APPLIED");
@@ -340,7 +341,7 @@ async fn a_batch_that_is_sent_again_sets_nobodys_hotfix_back() {
 async fn one_key_forces_one_deployment_whatever_fails_behind_it() {
     let world = World::new().await;
     let event = event("k", json!({"force_new_deployment": true, "ecs_tag": {"a": "1"}}));
-    world.journal.on("TagResource", 1, expired_token());
+    world.journal.on("TagResource", 1, passing());
     world.invoke(&event).await.error("TagUpdateFailed");
     let forced = world.cloud().deployment(&Site::target());
     let outcome = world.invoke(&event).await;
@@ -354,7 +355,7 @@ async fn a_key_is_not_refused_for_what_it_did_itself() {
     let world = World::new().await;
     let changes = json!({"ecs_image_name": "nginx", "ecs_tag": {"a": "1"}, "expected_task_definition": "web:1"});
     let event = event("k", changes);
-    world.journal.on("TagResource", 1, expired_token());
+    world.journal.on("TagResource", 1, passing());
     world.invoke(&event).await.error("TagUpdateFailed");
     world.invoke(&event).await.status("APPLIED");
     assert_eq!(world.cloud().revisions(&Site::target(), "web").len(), 2);
@@ -386,7 +387,7 @@ async fn what_ecs_rolled_back_meanwhile_is_not_deployed_again() {
     let world = World::new().await;
     let site = Site::target();
     let event = event("k", json!({"ecs_image_name": "nginx", "ecs_tag": {"a": "1"}}));
-    world.journal.on("TagResource", 1, expired_token());
+    world.journal.on("TagResource", 1, passing());
     world.invoke(&event).await.error("TagUpdateFailed");
     let own = world.cloud().deployment(&site);
     let old = format!("arn:aws:ecs:eu-west-1:{TARGET}:task-definition/web:1");
@@ -585,7 +586,7 @@ async fn what_somebody_else_did_is_not_told_as_this_changes() {
     let world = World::new().await;
     let site = Site::target();
     let event = event("k", json!({"ecs_tag": {"a": "1"}, "tag_mode": "merge"}));
-    world.journal.on("TagResource", 1, expired_token());
+    world.journal.on("TagResource", 1, passing());
     world.invoke(&event).await.error("TagUpdateFailed");
     world
         .cloud()
@@ -618,7 +619,7 @@ async fn a_continuation_touches_its_own_members_alone() {
     let world = World::new().await;
     let site = Site::target();
     let event = event("k", json!({"ecs_tag": {"a": "1"}}));
-    world.journal.on("TagResource", 1, expired_token());
+    world.journal.on("TagResource", 1, passing());
     world.invoke(&event).await.error("TagUpdateFailed");
     world
         .cloud()
@@ -744,7 +745,7 @@ async fn an_answer_that_a_later_version_stored_is_given_again() {
 #[tokio::test]
 async fn keys_are_removed_in_time_whatever_became_of_their_events() {
     let world = World::new().await;
-    world.journal.on("UpdateService", 1, expired_token());
+    world.journal.on("UpdateService", 1, passing());
     world.invoke(&event("k", json!({"ecs_image_name": "nginx"}))).await.error("ServiceUpdateFailed");
     world.invoke(&event("l", json!({"images": {"no": "x"}}))).await.error("ContainerNotFound");
     let keys = ledger::keys(world.tables());

@@ -301,7 +301,11 @@ async fn repeats_nothing(action: &str) {
     let mut begun = change(1);
     begun["idempotency_key"] = "k".into();
     begun["wait_seconds"] = 1.into();
-    world.journal.on("TagResource", 1, Fault::refuse(400, "ExpiredTokenException", "expired"));
+    world.journal.on(
+        "TagResource",
+        1,
+        Fault::refuse(400, "InvalidParameterException", "Unable to assume role and validate"),
+    );
     world.update(begun.clone()).await.error("TagUpdateFailed");
     let own = world.cloud().deployment(&site);
     world.cloud().tell(&site, &own, "ROLLBACK_FAILED", &json!({"statusReason": repeating()}));
@@ -463,7 +467,11 @@ async fn a_change_that_goes_on_says_without_values_why_its_deployment_did_not_la
     let (world, site) = (world().await, Site::target());
     let mut event = change(1);
     event["idempotency_key"] = "k".into();
-    world.journal.on("TagResource", 1, Fault::refuse(400, "ExpiredTokenException", "expired"));
+    world.journal.on(
+        "TagResource",
+        1,
+        Fault::refuse(400, "InvalidParameterException", "Unable to assume role and validate"),
+    );
     world.update(event.clone()).await.error("TagUpdateFailed");
     let own = world.cloud().deployment(&site);
     world.cloud().edit(&site, |service| {

@@ -222,6 +222,40 @@ async fn a_region_where_ecs_does_not_know_the_session_is_not_enabled() {
     assert!(world.records(&Site::target()).is_empty());
 }
 
+/// AWS may call a session expired whose end is not reached, as where the role's sessions were revoked and allowed again.
+#[tokio::test]
+async fn a_session_that_ecs_calls_expired_is_opened_anew_once() {
+    let expired =
+        || Fault::refuse(400, "ExpiredTokenException", "The security token included in the request is expired");
+    let event = json!({"ecs_image_name": "nginx", "ecs_tag": {"a": "1"}});
+    for action in
+        ["DescribeServices", "DescribeTaskDefinition", "RegisterTaskDefinition", "UpdateService", "TagResource"]
+    {
+        let world = World::new().await;
+        world.journal.on(action, 1, expired());
+        world.update(event.clone()).await.status("APPLIED");
+        assert_eq!(world.sessions().len(), 2, "{action}");
+        assert_eq!(world.journal.of(action).len(), 2, "{action}");
+        assert_eq!(world.cloud().revisions(&Site::target(), "web").len(), 2, "{action}");
+        assert_eq!(world.kinds(&Site::target()), ["STARTED", "APPLIED"], "{action}");
+    }
+    // What stays so is told, and is not asked without end.
+    for (action, code) in [("DescribeServices", "ServiceReadFailed"), ("UpdateService", "ServiceUpdateFailed")] {
+        let world = World::new().await;
+        world.journal.from(action, 1, expired());
+        let outcome = world.update(event.clone()).await;
+        let message = outcome.error(code);
+        assert!(message.contains("ExpiredTokenException"), "{message}");
+        assert_eq!((world.sessions().len(), world.journal.of(action).len()), (2, 2), "{action}");
+    }
+    // Where the role cannot be assumed anew, nothing is sent again.
+    let world = World::new().await;
+    world.journal.on("UpdateService", 1, expired());
+    world.journal.on("AssumeRole", 2, Fault::refuse(403, "AccessDenied", "no"));
+    world.update(event).await.error("ServiceUpdateFailed");
+    assert_eq!((world.sessions().len(), world.journal.of("UpdateService").len()), (1, 1));
+}
+
 #[tokio::test]
 async fn a_replayed_answer_needs_no_session() {
     let world = World::new().await;

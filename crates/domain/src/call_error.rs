@@ -38,6 +38,10 @@ const PASSING: [(&[&str], &str); 6] = [
     (&["AccessDeniedException"], "iam:PassRole"),
 ];
 
+/// What AWS says of credentials that have expired. Source:
+/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/CommonErrors.html>.
+pub const EXPIRED: [&str; 2] = ["ExpiredTokenException", "ExpiredToken"];
+
 /// A call that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallError {
@@ -78,7 +82,7 @@ impl CallError {
     /// Whether the same call may succeed later.
     #[must_use]
     pub fn retryable(&self) -> bool {
-        self.effect != Effect::Refused || self.has_code(&["ExpiredTokenException", "ExpiredToken"]) || self.passes()
+        self.effect != Effect::Refused || self.has_code(&EXPIRED) || self.passes()
     }
 
     /// Whether whoever sent it has no right to.
