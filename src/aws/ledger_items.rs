@@ -108,6 +108,7 @@ pub(super) fn head_attributes(head: &Head) -> Attributes {
         ("begun", optional(head.begun.as_ref())),
         ("begun_by", optional(begun_by(head))),
         ("running", optional(head.running.as_ref())),
+        ("failed", optional(head.failed.then_some("true"))),
     ];
     attributes.extend(lease_attributes(head));
     attributes
@@ -366,6 +367,7 @@ pub(super) fn head(item: &Item) -> Result<Head, &'static str> {
         begun_by: filled(item, "begun_by").and_then(|text| beginner(&text, begun.as_ref())).map(Box::new),
         begun,
         running: filled(item, "running"),
+        failed: filled(item, "failed").is_some(),
         lease,
     })
 }
@@ -421,8 +423,8 @@ mod tests {
             for begun_by in [None, Some(by(None)), Some(by(Some(ChangeId::new(at(-5), [6; 10]))))] {
                 let (record, begun, running, lease) = (record.clone(), begun.clone(), running.clone(), lease.clone());
                 let begun_by = begun_by.filter(|_| begun.is_some());
-                let written =
-                    Head { seq: 7, hash: "h".to_owned(), record, highest: change(), begun, begun_by, running, lease };
+                let (hash, failed) = ("h".to_owned(), begun_by.is_some());
+                let written = Head { seq: 7, hash, record, highest: change(), begun, begun_by, running, failed, lease };
                 assert_eq!(head(&item(head_attributes(&written))), Ok(written));
             }
         }
@@ -441,6 +443,7 @@ mod tests {
             begun: Some(change()),
             begun_by: Some(Box::new(by)),
             running: None,
+            failed: false,
             lease: None,
         };
         let mut moved = item(head_attributes(&written));

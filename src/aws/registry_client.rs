@@ -1,7 +1,8 @@
 //! Asks a registry for a manifest, within limits of time, size and allowed addresses, over the HTTP and TLS libraries that the SDK links.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use aws_smithy_http_client::{Connector, tls};
@@ -36,6 +37,13 @@ const SMALL_BODY_BYTES: usize = 64 * 1024;
 const MAX_LARGE_BODIES: usize = 2;
 /// The largest size of an answer with a token, in bytes.
 const MAX_TOKEN_BYTES: usize = 64 * 1024;
+/// How many manifests are remembered. Each takes some hundred bytes, an index of a thousand platforms some tens of thousands.
+const MAX_KNOWN: usize = 256;
+const HEAD: &str = "HEAD";
+const GET: &str = "GET";
+/// The header with the digest of a manifest. Source: "Pulling manifests" in
+/// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md>.
+const CONTENT_DIGEST: &str = "docker-content-digest";
 
 /// A client for registries.
 #[derive(Debug)]
@@ -45,6 +53,8 @@ pub struct RegistryClient {
     connector: OnceLock<SharedHttpConnector>,
     /// The permits for long answers.
     large_bodies: Semaphore,
+    /// The manifests that were read, by registry, repository and digest: what a digest stands for does not change.
+    known: Mutex<HashMap<String, Manifest>>,
 }
 
 /// An answer, and the URL that it came from.
@@ -57,7 +67,12 @@ impl RegistryClient {
     /// A client with these settings.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { settings, connector: OnceLock::new(), large_bodies: Semaphore::new(MAX_LARGE_BODIES) }
+        Self {
+            settings,
+            connector: OnceLock::new(),
+            large_bodies: Semaphore::new(MAX_LARGE_BODIES),
+            known: Mutex::default(),
+        }
     }
 
     /// The settings.
@@ -100,11 +115,51 @@ impl RegistryClient {
         let url = AllowedUrl::new(&format!("{scheme}://{host}/v2/{repository}/manifests/{wanted}"), &self.settings)
             .map_err(RegistryError::refused)?;
         let accept = MEDIA_TYPES.join(", ");
-        let mut answer = self.get(&url, &accept, None).await?;
-        if answer.response.status().as_u16() == 401 && answer.from.is_of(&url) {
-            let authorization = self.authorization(host, repository, &answer.response, credentials).await?;
-            answer = self.get(&url, &accept, Some(&authorization)).await?;
+        let (mut credentials, mut authorization) = (Some(credentials), None);
+        // Docker Hub counts a GET of a manifest as a pull, and a HEAD as none. The digest that a HEAD returns spares the GET where the manifest
+        // with this digest was read before. Source: <https://docs.docker.com/docker-hub/usage/pulls/>.
+        for method in [HEAD, GET] {
+            let mut answer = self.ask(method, &url, &accept, authorization.as_deref()).await?;
+            if answer.response.status().as_u16() == 401
+                && answer.from.is_of(&url)
+                && let Some(credentials) = credentials.take()
+            {
+                let given = self.authorization(host, repository, &answer.response, credentials).await?;
+                answer = self.ask(method, &url, &accept, Some(&given)).await?;
+                authorization = Some(given);
+            }
+            if method == GET {
+                return self.manifest_in(answer, (host, repository, wanted)).await;
+            }
+            let from = &answer.from.host;
+            match answer.response.status().as_u16() {
+                200 => {
+                    if let Some(known) = self.read_before((host, repository), &answer.response) {
+                        return Ok(known);
+                    }
+                }
+                401 | 403 => return Err(denied(from, repository)),
+                429 | 500.. => return Err(unexpected(from, &answer.response)),
+                // A registry that does not know HEAD says what it has by GET.
+                _ => {}
+            }
         }
+        Err(RegistryError::refused(format!("{} was not asked", excerpt(host))))
+    }
+
+    /// The manifest that was read before from this repository with the digest that an answer to HEAD has.
+    fn read_before(&self, (host, repository): (&str, &str), head: &HttpResponse) -> Option<Manifest> {
+        let digest = head.headers().get(CONTENT_DIGEST)?;
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&format!("{host}/{repository}@{digest}")).cloned()
+    }
+
+    /// The manifest that an answer to GET has.
+    async fn manifest_in(
+        &self,
+        answer: RegistryAnswer,
+        (host, repository, wanted): (&str, &str, &str),
+    ) -> Result<Manifest, RegistryError> {
         let from = answer.from.host.clone();
         match answer.response.status().as_u16() {
             200 => {}
@@ -116,10 +171,16 @@ impl RegistryClient {
             401 | 403 => return Err(denied(&from, repository)),
             _ => return Err(unexpected(&from, &answer.response)),
         }
-        let said = answer.response.headers().get("docker-content-digest").map(str::to_owned);
+        let said = answer.response.headers().get(CONTENT_DIGEST).map(str::to_owned);
         let body = self.body(&from, answer.response, MAX_MANIFEST_BYTES).await?;
         let digests = said.iter().map(String::as_str).chain(wanted.starts_with("sha256:").then_some(wanted));
-        Manifest::read(&body.bytes, digests).map_err(|why| RegistryError::no_image(&from, why))
+        let manifest = Manifest::read(&body.bytes, digests).map_err(|why| RegistryError::no_image(&from, why))?;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MAX_KNOWN {
+            known.clear();
+        }
+        known.insert(format!("{host}/{repository}@{}", manifest.digest), manifest.clone());
+        Ok(manifest)
     }
 
     /// The `Authorization` header that the registry's challenge demands.
@@ -154,7 +215,7 @@ impl RegistryClient {
                 excerpt(&url.host)
             )));
         }
-        let answer = self.get(&url, "application/json", credentials.as_ref().map(basic).as_deref()).await?;
+        let answer = self.ask(GET, &url, "application/json", credentials.as_ref().map(basic).as_deref()).await?;
         let from = answer.from.host.clone();
         match answer.response.status().as_u16() {
             200 => {}
@@ -168,9 +229,10 @@ impl RegistryClient {
         Ok(format!("Bearer {token}"))
     }
 
-    /// Gets `url`, and follows its redirects. `authorization` is sent only to the scheme, host and port of `url`.
-    async fn get(
+    /// Asks for `url`, and follows its redirects. `authorization` is sent only to the scheme, host and port of `url`.
+    async fn ask(
         &self,
+        method: &str,
         url: &AllowedUrl,
         accept: &str,
         authorization: Option<&str>,
@@ -178,7 +240,7 @@ impl RegistryClient {
         let mut at = url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let authorization = authorization.filter(|_| at.is_of(url));
-            let response = self.send(&at, accept, authorization).await?;
+            let response = self.send(method, &at, accept, authorization).await?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(RegistryAnswer { from: at, response });
             }
@@ -219,6 +281,7 @@ impl RegistryClient {
 
     async fn send(
         &self,
+        method: &str,
         to: &AllowedUrl,
         accept: &str,
         authorization: Option<&str>,
@@ -227,6 +290,7 @@ impl RegistryClient {
         let mut request = HttpRequest::new(SdkBody::empty());
         let unusable =
             || RegistryError::refused(format!("{host} cannot be asked so: its answer held what no header can"));
+        request.set_method(method).map_err(|_| unusable())?;
         request.set_uri(to.uri.clone()).map_err(|_| unusable())?;
         let headers = [("accept", Some(accept)), ("user-agent", Some(USER_AGENT)), ("authorization", authorization)];
         for (name, value) in headers {

@@ -78,6 +78,8 @@ pub(super) struct Applying<'a> {
     pub update: &'a Update,
     pub budget: Budget,
     pub lease: &'a HeldLease,
+    /// Whether the last change of the service failed: what is about to be registered may already exist.
+    pub may_be_registered: bool,
     pub clock: fn() -> DateTime<Utc>,
     pub random: fn() -> [u8; 10],
 }
@@ -164,7 +166,7 @@ impl Applying<'_> {
         let what = format!("of family {family} for service {}", self.key);
         let rejected = |error: &CallError| messages::rejected(Code::TaskDefinitionRejected, &what, error);
         let mask = || self.mask(now);
-        if self.target.definitions.may_already_be_registered()
+        if (self.may_be_registered || self.target.definitions.may_already_be_registered())
             && let Some(definition) =
                 self.newest(family, document).await.map_err(|error| rejected(&error.without(&mask())))?
         {

@@ -16,7 +16,7 @@ use domain::ledger::write::{LedgerError, Write};
 use domain::plan::Plan;
 use domain::plan::difference::{Difference, DifferenceKind};
 use domain::plan::parameters::told_of_answer;
-use domain::plan::update::Update;
+use domain::plan::update::{Update, passed_over};
 use domain::response::{Response, Status};
 use domain::text::rfc3339;
 use tokio::time::{Duration, Instant};
@@ -212,6 +212,10 @@ impl Updater {
     ) -> Result<Response, Failure> {
         let Work { request, target, permit, .. } = work;
         permit.under_way();
+        // A restore means to go back, past whatever was registered since.
+        let made_from =
+            snapshot.task_definition.clone().filter(|_| update.register.is_some() && begun.facts.restores.is_none());
+        let may_be_registered = begun.lease.position().head.is_some_and(|head| head.failed);
         let mut after = snapshot;
         let applying = apply::Applying {
             target,
@@ -219,13 +223,16 @@ impl Updater {
             update: &update,
             budget,
             lease: &begun.lease,
+            may_be_registered,
             clock: self.clock,
             random: self.random,
         };
         match applying.run(revision, &mut after, earlier).await {
             Ok(()) => {
                 let told = told_of_answer(&after.service, &update.parameters);
-                let notes = update.notes.into_iter().chain(told).collect();
+                let between = made_from.as_deref().zip(after.task_definition.as_deref());
+                let between = between.and_then(|(ran, runs)| passed_over(ran, runs));
+                let notes = update.notes.into_iter().chain(told).chain(between).collect();
                 self.applied(request, begun, &after, notes).await
             }
             Err(failure) => self.failed(request, begun, &after, failure).await,

@@ -262,7 +262,7 @@ pub(crate) fn raw(item: &impl Serialize) -> RawRecord {
 pub(crate) fn head_item(service: &ServiceKey, head: &Head) -> RawRecord {
     raw(&json!({"id": Head::id(service), "seq": head.seq, "hash": head.hash, "record": head.record,
                 "highest": head.highest, "begun": head.begun.as_ref().map(ToString::to_string).unwrap_or_default(),
-                "running": "", "lease_change": "", "lease_attempt": "", "lease_until": "", "lease_key": ""}))
+                "running": "", "failed": "", "lease_change": "", "lease_attempt": "", "lease_until": "", "lease_key": ""}))
 }
 
 /// A record is read back as the type that writes it.

@@ -76,7 +76,9 @@ async fn all_services_of_an_event_get_the_same_bytes() {
     // The tag moves with every request.
     let registry = Registry::start(move |request: &Request| {
         let reply = has(&sync(&moving)[request.path.trim_start_matches("/v2/")]);
-        sync(&moving).insert("app/manifests/7".to_owned(), manifest("another"));
+        if request.method == "GET" {
+            sync(&moving).insert("app/manifests/7".to_owned(), manifest("another"));
+        }
         reply
     })
     .await;
@@ -91,7 +93,48 @@ async fn all_services_of_an_event_get_the_same_bytes() {
     for result in answer["results"].as_array().unwrap() {
         assert_eq!(result["AFTER"]["serviceImage"], image, "{answer}");
     }
-    assert_eq!(registry.requests().len(), 1);
+    assert_eq!(registry.methods(), ["HEAD", "GET"]);
+}
+
+/// Docker Hub counts a GET of a manifest as a pull, and a HEAD as none.
+#[tokio::test]
+async fn a_manifest_that_was_read_before_is_not_pulled_again() {
+    let now = contents([("app/manifests/7", &manifest("one")), ("other/manifests/7", &manifest("one"))]);
+    let registry = Registry::with(Arc::clone(&now)).await;
+    let world = world(&[&registry], &[]).await;
+    let look_up = async |image: &str, expected: &str| {
+        let image = format!("{}/{image}", registry.host());
+        let answer =
+            body(world.update(json!({"ecs_image_name": image, "resolve_digest": true, "dry_run": true})).await);
+        let pinned = format!("{}@{}", image.rsplit_once(':').unwrap().0, digest(expected));
+        assert_eq!(answer["resolved_images"], json!({image: pinned}));
+    };
+    look_up("app:7", &manifest("one")).await;
+    look_up("app:7", &manifest("one")).await;
+    assert_eq!(registry.methods(), ["HEAD", "GET", "HEAD"]);
+    // Another repository shows its own, and a tag that moved is read.
+    look_up("other:7", &manifest("one")).await;
+    sync(&now).insert("app/manifests/7".to_owned(), manifest("another"));
+    look_up("app:7", &manifest("another")).await;
+    sync(&now).insert("app/manifests/7".to_owned(), manifest("one"));
+    look_up("app:7", &manifest("one")).await;
+    assert_eq!(registry.methods()[3..], ["HEAD", "GET", "HEAD", "GET", "HEAD"]);
+
+    // A registry that does not answer HEAD, or has no digest in its answer.
+    for refusal in [405, 404, 200] {
+        let registry = Registry::start(move |request: &Request| match request.method.as_str() {
+            "HEAD" => Reply::Answer(status(refusal)),
+            _ => has(&manifest("one")),
+        })
+        .await;
+        let world = self::world(&[&registry], &[]).await;
+        for _ in 0..2 {
+            let event =
+                json!({"ecs_image_name": format!("{}/app:7", registry.host()), "check_image": true, "dry_run": true});
+            assert_eq!(body(world.update(event).await)["status"], "PLANNED");
+        }
+        assert_eq!(registry.methods(), ["HEAD", "GET", "HEAD", "GET"], "{refusal}");
+    }
 }
 
 #[tokio::test]
@@ -192,7 +235,7 @@ async fn a_replay_and_a_resumption_do_not_ask_again() {
     let pinned = format!("{}/app@{}", registry.host(), digest(&manifest("one")));
     assert_eq!(answer["AFTER"]["serviceImage"], pinned, "what it began with");
     assert_eq!(body(world.invoke(&event).await)["replayed"], true);
-    assert_eq!(registry.requests().len(), 1);
+    assert_eq!(registry.methods(), ["HEAD", "GET"]);
 }
 
 /// Secrets Manager with this secret, or none.
@@ -325,7 +368,8 @@ async fn credentials_are_sent_nowhere_else() {
     let redirected = world(&[&redirecting, &elsewhere], &settings).await;
     let event = json!({"ecs_image_name": format!("{}/app:7", redirecting.host()), "resolve_digest": true});
     assert_eq!(body(redirected.update(event).await)["status"], "APPLIED");
-    assert_eq!(elsewhere.heard(), [("/somewhere?x=1".to_owned(), None)]);
+    let heard = [("/somewhere?x=1".to_owned(), None), ("/somewhere?x=1".to_owned(), None)];
+    assert_eq!(elsewhere.heard(), heard, "a HEAD and a GET");
 
     let given = credentials(&tokens_elsewhere);
     let settings = [("AWS_ENDPOINT_URL_SECRETS_MANAGER", url.as_str()), ("REGISTRY_CREDENTIALS", given.as_str())];
@@ -334,7 +378,7 @@ async fn credentials_are_sent_nowhere_else() {
     let (code, message) = failed(refused.update(event).await);
     assert_eq!(code, "RegistryUnavailable");
     assert!(message.contains("token_host"), "{message}");
-    assert_eq!(elsewhere.requests().len(), 1, "nothing more was asked there");
+    assert_eq!(elsewhere.requests().len(), heard.len(), "nothing more was asked there");
 }
 
 #[tokio::test]

@@ -146,7 +146,50 @@ async fn the_base_is_the_revision_the_service_runs_not_the_newest_of_its_family(
     let body = outcome.status("APPLIED");
     assert!(body["BEFORE"]["taskDefinitionArn"].as_str().unwrap().ends_with("/web:1"));
     assert!(body["AFTER"]["taskDefinitionArn"].as_str().unwrap().ends_with("/web:3"));
+    let note = body["notes"][0].as_str().unwrap();
+    assert!(note.starts_with("revision web:2 was registered before web:3, which was made from web:1"), "{note}");
     assert_registered(&world, &with_image(&web_definition("busybox").to_string(), "web", "nginx"));
+}
+
+#[tokio::test]
+async fn a_revision_that_a_failed_change_left_is_used_by_the_next_one() {
+    let world = World::new().await;
+    let site = Site::target();
+    world.journal.on("UpdateService", 1, Fault::refuse(400, "InvalidParameterException", "No."));
+    world.update(json!({"ecs_image_name": "nginx"})).await.error("ServiceUpdateFailed");
+    assert_eq!(world.cloud().revisions(&site, "web").len(), 2);
+    // By another key: it is another change.
+    let outcome = world.update(json!({"ecs_image_name": "nginx"})).await;
+    let body = outcome.status("APPLIED");
+    assert!(body["AFTER"]["taskDefinitionArn"].as_str().unwrap().ends_with("/web:2"), "{body}");
+    assert_eq!(body["notes"], Value::Null);
+    assert_eq!(world.cloud().revisions(&site, "web").len(), 2);
+    // A plain change behind a good one costs no call for this.
+    world.journal.forget();
+    world.update(json!({"ecs_image_name": "nginx:2"})).await.status("APPLIED");
+    world.journal.only("DescribeTaskDefinition");
+    assert_eq!(world.cloud().revisions(&site, "web").len(), 3);
+    // What a failed change left is not used where something else is wanted.
+    let next = world.journal.of("UpdateService").len() + 1;
+    world.journal.on("UpdateService", next, Fault::refuse(400, "InvalidParameterException", "No."));
+    world.update(json!({"ecs_image_name": "nginx:3"})).await.error("ServiceUpdateFailed");
+    let outcome = world.update(json!({"ecs_image_name": "nginx:4"})).await;
+    let body = outcome.status("APPLIED");
+    assert!(body["AFTER"]["taskDefinitionArn"].as_str().unwrap().ends_with("/web:5"), "{body}");
+    assert!(body["notes"][0].as_str().unwrap().starts_with("revision web:4 was registered before web:5"), "{body}");
+}
+
+#[tokio::test]
+async fn a_tag_that_is_there_already_is_unchanged_with_a_note() {
+    let world = World::new().await;
+    for more in [json!({"dry_run": true}), json!({})] {
+        let mut event = json!({"ecs_image_name": "busybox"});
+        event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let outcome = world.update(event).await;
+        let note = outcome.response()["body"]["notes"][0].as_str().unwrap();
+        assert!(note.contains("busybox already") && note.contains("force_new_deployment"), "{note}");
+    }
+    assert_eq!(world.kinds(&Site::target()), ["UNCHANGED"]);
 }
 
 #[tokio::test]

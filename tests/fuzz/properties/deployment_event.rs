@@ -116,6 +116,7 @@ fn heard(value: &Value, event: &DeploymentEvent) {
         begun: Some(change.clone()),
         begun_by: None,
         running: None,
+        failed: false,
         lease: Some(Lease { change_id: change.clone(), attempt: Attempt::FIRST, until, key: String::new() }),
     };
     let begun = StartedChange {

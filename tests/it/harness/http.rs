@@ -149,6 +149,8 @@ async fn serve_connection(stream: TcpStream, handler: Handler, listening: watch:
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     while let Ok(Some(request)) = read_request(&mut read).await {
+        // An answer to HEAD has the length of the body that does not come.
+        let is_head = request.method == "HEAD";
         let mut reply = handler(request).await;
         if let Reply::Late(pause, answer) = reply {
             tokio::time::sleep(pause).await;
@@ -193,7 +195,9 @@ async fn serve_connection(stream: TcpStream, handler: Handler, listening: watch:
             }
             Reply::Answer(answer) => {
                 let mut bytes = head(&answer, answer.body.len());
-                bytes.extend_from_slice(&answer.body);
+                if !is_head {
+                    bytes.extend_from_slice(&answer.body);
+                }
                 if write.write_all(&bytes).await.is_err() {
                     return;
                 }

@@ -82,6 +82,11 @@ impl Registry {
         sync(&self.requests).clone()
     }
 
+    /// Method of each request.
+    pub(crate) fn methods(&self) -> Vec<String> {
+        self.requests().iter().map(|request| request.method.clone()).collect()
+    }
+
     /// Path and `Authorization` of each request.
     pub(crate) fn heard(&self) -> Vec<(String, Option<String>)> {
         self.requests()

@@ -115,6 +115,12 @@ impl TaskDefinition {
         })
     }
 
+    /// Number of the revision in its family; none where the ARN has none.
+    #[must_use]
+    pub fn revision(&self) -> Option<u64> {
+        self.arn.rsplit_once(':')?.1.parse().ok()
+    }
+
     /// `family:revision`, as in `expected_task_definition`.
     #[must_use]
     pub fn family_and_revision(&self) -> &str {

@@ -160,7 +160,17 @@ mod tests {
     fn head(begun: &ChangeId, lease: Option<Lease>) -> Head {
         let record = RecordKey::new(begun.clone(), RecordPlace::STARTED);
         let (highest, begun) = (begun.clone(), Some(begun.clone()));
-        Head { seq: 3, hash: "h".to_owned(), record, highest, begun, begun_by: None, running: None, lease }
+        Head {
+            seq: 3,
+            hash: "h".to_owned(),
+            record,
+            highest,
+            begun,
+            begun_by: None,
+            running: None,
+            failed: false,
+            lease,
+        }
     }
 
     fn position(head: Option<Head>, key: Option<KeyItem>) -> LedgerState {

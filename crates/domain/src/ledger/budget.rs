@@ -144,6 +144,7 @@ mod tests {
             begun: is_begun.then_some(change_id),
             begun_by: None,
             running: None,
+            failed: false,
             lease: None,
         }
     }

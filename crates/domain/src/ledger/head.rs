@@ -35,6 +35,9 @@ pub struct Head {
     pub begun_by: Option<Box<Beginner>>,
     /// ARN of the task definition that is to run, as far as the last result or outcome shows.
     pub running: Option<String>,
+    /// Whether the last result is of a change that failed, or whose function ended before it did: it may have registered a revision that
+    /// nobody runs, and that the next change can use.
+    pub failed: bool,
     /// The right to change the service, if somebody has it.
     pub lease: Option<Lease>,
 }
@@ -215,6 +218,7 @@ mod tests {
             begun: Some(change_id.clone()),
             begun_by: None,
             running: running.map(str::to_owned),
+            failed: false,
             lease: None,
         };
         let new = head(Some("web:2"));
@@ -244,6 +248,7 @@ mod tests {
             begun: Some(change_id.clone()),
             begun_by: None,
             running: None,
+            failed: false,
             lease,
         };
         let own = head(3, "mine", Some(lease(at(9))));

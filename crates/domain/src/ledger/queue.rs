@@ -145,6 +145,7 @@ mod tests {
                 begun: Some(change_id),
                 begun_by: None,
                 running: None,
+                failed: false,
                 lease: Some(lease),
             };
             self.standing.position.head = Some(head.begun_by(name, name, before.as_ref()));

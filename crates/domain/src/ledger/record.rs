@@ -426,6 +426,11 @@ impl Head {
             | Kind::AwaitingAction
             | Kind::PauseEnded => ran,
         };
+        let failed = match record.kind {
+            Kind::Failed | Kind::Abandoned => true,
+            Kind::Applied => false,
+            _ => before.is_some_and(|head| head.failed),
+        };
         let begun = if begins { earlier.clone().max(Some(record.change_id.clone())) } else { earlier.clone() };
         Self {
             seq: record.seq,
@@ -435,6 +440,7 @@ impl Head {
             begun_by: by.filter(|_| begun == earlier),
             begun,
             running,
+            failed,
             lease,
         }
     }

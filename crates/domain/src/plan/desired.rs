@@ -11,7 +11,7 @@ use crate::ecs::task_definition::TaskDefinition;
 use crate::error::{Code, Failure, Fault};
 use crate::event::request::{ImageChange, UpdateRequest};
 use crate::plan::controller::check_deployment_controller;
-use crate::plan::images::{check_platforms, differing_images, registration, targets};
+use crate::plan::images::{check_platforms, differing_images, moved_tags, registration, targets};
 use crate::plan::parameters::differing_parameters;
 use crate::plan::update::Registration;
 
@@ -38,7 +38,10 @@ pub(super) fn requested(request: &UpdateRequest, snapshot: &Snapshot) -> Result<
         Some(definition) if !images.is_empty() => Some(registration(definition, &images)?),
         _ => None,
     };
-    let (parameters, notes) = differing_parameters(&request.parameters, snapshot);
+    let (parameters, mut notes) = differing_parameters(&request.parameters, snapshot);
+    if images.is_empty() && !request.force_new_deployment {
+        notes.extend(moved_tags(&targets));
+    }
     let tags = request.tags.as_ref().map(|change| tags::difference(&snapshot.service.tags, change));
     Ok(Desired {
         targets,

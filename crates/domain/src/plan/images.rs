@@ -1,6 +1,6 @@
 //! Which container gets which image, and the new revision that follows from it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ecs::task_definition::TaskDefinition;
 use crate::error::{Code, Failure, Fault};
@@ -88,6 +88,21 @@ pub(super) fn differing_images(
             (from != *to).then(|| (name.clone(), (from, to.clone())))
         })
         .collect()
+}
+
+/// What to say where the service has the images that are wanted: under their tags there may be other bytes by now, and ECS starts no
+/// deployment for them. "You can use this option to start a new deployment with no service definition changes. For example, you can update a
+/// service's tasks to use a newer Docker image with the same image/tag combination": `forceNewDeployment` in
+/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_UpdateService.html>.
+pub(super) fn moved_tags(targets: &BTreeMap<String, String>) -> Option<String> {
+    let by_tag: BTreeSet<&str> = targets.values().map(String::as_str).filter(|image| !image.contains('@')).collect();
+    let images = by_tag.into_iter().collect::<Vec<_>>().join(", ");
+    (!images.is_empty()).then(|| {
+        format!(
+            "the service has {images} already, and no deployment starts for it, even where the tag has moved: to deploy what the tag has now, send \
+             resolve_digest, or force_new_deployment"
+        )
+    })
 }
 
 /// How many of an image's platforms a message lists.

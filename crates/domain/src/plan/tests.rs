@@ -365,6 +365,35 @@ fn tags_of_a_service_with_a_short_arn_are_refused_and_the_rest_is_not() {
 }
 
 #[test]
+fn an_image_by_its_tag_that_is_there_already_is_noted() {
+    let notes = |event: &Value, containers: &Value| match plan(&request(event), &snapshot(&json!({}), containers), None)
+    {
+        Plan::Unchanged { notes, .. } => notes,
+        Plan::Update(update) => update.notes,
+        Plan::Refused(failure) => panic!("{failure}"),
+    };
+    let latest = json!([{"name": "web", "image": "app:latest"}]);
+    for event in [
+        json!({"ecs_image_name": "app:latest"}),
+        json!({"ecs_image_name": "app:latest", "ecs_tag": {"new": "1"}}),
+        json!({"images": {"web": "app:latest"}, "check_image": true}),
+    ] {
+        let notes = notes(&event, &latest);
+        assert!(notes[0].starts_with("the service has app:latest already") && notes.len() == 1, "{notes:?}");
+    }
+    let pinned = format!("app@sha256:{}", "0".repeat(64));
+    for (event, has) in [
+        (json!({"ecs_image_name": "app:latest", "force_new_deployment": true}), "app:latest"),
+        (json!({"ecs_image_name": "app:8"}), "app:latest"),
+        (json!({"ecs_image_name": pinned}), pinned.as_str()),
+        (json!({"ecs_tag": {"new": "1"}}), "app:latest"),
+    ] {
+        let notes = notes(&event, &json!([{"name": "web", "image": has}]));
+        assert_eq!(notes, Vec::<String>::new(), "{event}");
+    }
+}
+
+#[test]
 fn a_plan_tells_what_would_be() {
     let event = json!({"ecs_image_name": "nginx", "ecs_tag": {"new": "1"}});
     let snapshot = snapshot(&json!({}), &one());

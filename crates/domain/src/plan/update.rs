@@ -46,6 +46,27 @@ pub struct Registration {
     pub document: String,
 }
 
+/// What to say where a family has revisions between the one that a service ran and the one that was made from it: somebody registered them,
+/// and what they say is in neither.
+#[must_use]
+pub fn passed_over(ran: &TaskDefinition, registered: &TaskDefinition) -> Option<String> {
+    let (first, last) = (ran.revision()? + 1, registered.revision()?.checked_sub(1)?);
+    if ran.family != registered.family || first > last {
+        return None;
+    }
+    let family = &ran.family;
+    let (between, were) = if first == last {
+        (format!("revision {family}:{first}"), "was")
+    } else {
+        (format!("revisions {family}:{first} to {family}:{last}"), "were")
+    };
+    let (ran, registered) = (ran.family_and_revision(), registered.family_and_revision());
+    Some(format!(
+        "{between} {were} registered before {registered}, which was made from {ran}, the one that the service ran: what they say is not in it. If \
+         somebody else meant to deploy them, look at them"
+    ))
+}
+
 impl Update {
     /// Whether `UpdateService` is to be called.
     #[must_use]
@@ -71,5 +92,31 @@ impl Update {
         let set = self.tags.set.iter().map(|(key, value)| TagState { key: key.clone(), value: value.clone() });
         state.tags.extend(set);
         state.tags.sort_by(|one, other| one.key.cmp(&other.key));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn revisions_between_are_told() {
+        let definition = |family: &str, revision: u64| {
+            let arn = format!("arn:aws:ecs:eu-west-1:222222222222:task-definition/{family}:{revision}");
+            let body =
+                json!({"taskDefinition": {"taskDefinitionArn": arn, "family": family, "containerDefinitions": []}});
+            TaskDefinition::from_answer(body.to_string().as_bytes()).unwrap()
+        };
+        let told = |ran, registered| passed_over(&definition("web", ran), &definition("web", registered));
+        assert_eq!(told(7, 8), None);
+        assert_eq!(told(7, 7), None);
+        assert_eq!(told(7, 3), None);
+        assert!(
+            told(7, 9).unwrap().starts_with("revision web:8 was registered before web:9, which was made from web:7")
+        );
+        assert!(told(7, 12).unwrap().starts_with("revisions web:8 to web:11 were"));
+        assert_eq!(passed_over(&definition("web", 7), &definition("api", 12)), None);
     }
 }

@@ -47,7 +47,7 @@ fn head(lease: Option<Lease>) -> Head {
     let highest = change(0);
     let record = RecordKey::new(highest.clone(), RecordPlace::STARTED);
     let begun = Some(highest.clone());
-    Head { seq: 1, hash: "h".to_owned(), record, highest, begun, begun_by: None, running: None, lease }
+    Head { seq: 1, hash: "h".to_owned(), record, highest, begun, begun_by: None, running: None, failed: false, lease }
 }
 
 /// Classifies an event where ECS says nothing and no records were read.
