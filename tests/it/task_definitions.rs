@@ -170,8 +170,7 @@ async fn a_revision_that_a_failed_change_left_is_used_by_the_next_one() {
     world.journal.only("DescribeTaskDefinition");
     assert_eq!(world.cloud().revisions(&site, "web").len(), 3);
     // What a failed change left is not used where something else is wanted.
-    let next = world.journal.of("UpdateService").len() + 1;
-    world.journal.on("UpdateService", next, Fault::refuse(400, "InvalidParameterException", "No."));
+    world.journal.on("UpdateService", 1, Fault::refuse(400, "InvalidParameterException", "No."));
     world.update(json!({"ecs_image_name": "nginx:3"})).await.error("ServiceUpdateFailed");
     let outcome = world.update(json!({"ecs_image_name": "nginx:4"})).await;
     let body = outcome.status("APPLIED");

@@ -37,8 +37,21 @@ impl Functions {
     ///
     /// If no region is set.
     pub(crate) async fn new(shared: &SharedArgs) -> Result<Self, CommandFailure> {
-        let (config, region) = config(shared, ATTEMPTS, timeouts(READ_TIMEOUT), "where the functions are").await?;
+        Self::beside(shared, "").await
+    }
+
+    /// The same, in the region of the ARN of another part of the hub, where it names one.
+    ///
+    /// # Errors
+    ///
+    /// If no region is set.
+    pub(crate) async fn beside(shared: &SharedArgs, arn: &str) -> Result<Self, CommandFailure> {
+        let (config, mut region) = config(shared, ATTEMPTS, timeouts(READ_TIMEOUT), "where the functions are").await?;
         let mut lambda = aws_sdk_lambda::config::Builder::from(&config);
+        if let Some(other) = arn.split(':').nth(3).filter(|region| !region.is_empty()) {
+            lambda = lambda.region(aws_config::Region::new(other.to_owned()));
+            other.clone_into(&mut region);
+        }
         // For this API only: the credentials may come from another one.
         if let Some(url) = &shared.endpoint_url {
             lambda = lambda.endpoint_url(url);

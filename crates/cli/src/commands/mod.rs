@@ -4,6 +4,7 @@ mod change;
 mod export;
 mod history;
 mod invoke;
+mod pins;
 mod rollout;
 mod targets;
 mod verify;

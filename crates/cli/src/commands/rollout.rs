@@ -10,6 +10,7 @@ use domain::ids::Region;
 use serde_json::{Map, Value};
 
 use super::change::{change_of, named, new_key, requester_of};
+use super::pins;
 use super::targets::pace_of;
 use crate::answers::{Rollout as Summary, RolloutTarget, read};
 use crate::arguments::{RequesterArgs, Rollout, SharedArgs};
@@ -17,6 +18,7 @@ use crate::aws::executions::{Execution, Executions, ended_without_summary};
 use crate::bars::Bars;
 use crate::failure::{CommandFailure, Exit};
 use crate::json::overlay;
+use crate::lambda::Functions;
 use crate::progress::{Progress, RolloutStep, counts, services};
 use crate::screen::Screen;
 use crate::text::clean;
@@ -37,8 +39,9 @@ pub(super) async fn run(shared: &SharedArgs, screen: &Screen, asked: Rollout) ->
         return stop(&Executions::new(shared, arn).await?, screen, arn, &asked.who).await;
     }
     let state_machine = asked.state_machine.as_deref();
-    let input = input(&asked, &own_region(shared, state_machine)?)?;
-    let text = input.text()?;
+    let own = own_region(shared, state_machine)?;
+    let mut input = input(&asked, &own)?;
+    let mut text = input.text()?;
     if asked.dry_run {
         return show_plan(screen, &input).map(|()| Exit::Done);
     }
@@ -47,6 +50,18 @@ pub(super) async fn run(shared: &SharedArgs, screen: &Screen, asked: Rollout) ->
             .advise("Give --state-machine, or set ECS_UPDATER_STATE_MACHINE: output WavesArn of hub.yaml.")
     })?;
     let executions = Executions::new(shared, state_machine).await?;
+    let lookups = pins::lookups(&input.document);
+    if !lookups.is_empty() {
+        let functions = Functions::beside(shared, state_machine).await?;
+        let digests = pins::looked_up(&functions, &lookups).await?;
+        pins::pin(&mut input.document, &digests);
+        input = Input::check(input.document, &own)?;
+        text = input.text()?;
+        if !screen.is_json() {
+            let told: Vec<_> = digests.iter().map(|(tag, digest)| (tag.as_str(), Some(digest.clone()))).collect();
+            screen.facts(&told)?;
+        }
+    }
     let name = asked.name.map_or_else(new_key, Ok)?;
     let arn = executions.start(state_machine, &name, text).await?;
     if screen.is_json() && asked.detach {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::aws::{Aws, Call, Reply, page};
-use crate::stub::{CHANGE, HOSTILE, Ran};
+use crate::stub::{CHANGE, HOSTILE, Ran, Reply as Function, Stub, ok};
 
 const MACHINE: &str = "arn:aws:states:eu-west-1:111111111111:stateMachine:waves";
 const EXECUTION: &str = "arn:aws:states:eu-west-1:111111111111:execution:waves:one";
@@ -347,6 +347,50 @@ async fn options_are_put_over_what_the_file_says() {
     aws.run_with_input(&[&detached[..], &["--requested-by", "bob"]].concat(), &file).await;
     let sent: Value = serde_json::from_str(aws.calls("StartExecution")[1].text("input")).unwrap();
     assert_eq!(sent["change"]["requested_by"], "bob");
+}
+
+/// Tags are looked up once, before anything starts: each wave would find what they stand for by then.
+#[tokio::test]
+async fn tags_are_resolved_once_for_the_rollout() {
+    let digest = format!("nginx@sha256:{}", "0".repeat(64));
+    let pinned = digest.clone();
+    let functions = Stub::start(move |_: &str, event: &Value| match event["ecs_service_name"].as_str() {
+        Some("web-0") if event["account_id"] == "222222222222" => {
+            Function::FunctionError("ServiceNotFound", "not found".to_owned())
+        }
+        _ if event["ecs_image_name"] == "nginx:gone" => {
+            Function::FunctionError("ImageNotFound", "no such tag".to_owned())
+        }
+        _ => ok(&json!({"status": "PLANNED", "changes": [], "resolved_images": {"nginx:1.28": pinned}})),
+    })
+    .await;
+    let aws = Machine::start(json!({"status": "SUCCEEDED", "output": stopped().to_string()})).await;
+    let run = async |image: &str| {
+        let arguments = ["rollout", "-", "--state-machine", MACHINE, "--detach", "--image", image, "--resolve-digest"];
+        let mut command = aws.command(&arguments);
+        command.env("AWS_ENDPOINT_URL_LAMBDA", functions.url());
+        Ran::of_input(command, input().to_string().as_bytes()).await
+    };
+    let ran = run("nginx:1.28").await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let started: Value = aws
+        .calls("StartExecution")
+        .iter()
+        .map(|call| serde_json::from_str(call.text("input")).unwrap())
+        .next()
+        .unwrap();
+    assert_eq!(started["change"]["ecs_image_name"], digest);
+    assert_eq!(started["change"].get("resolve_digest"), None);
+    // A service that is not there is none to ask for: the next one is.
+    let seen = functions.seen();
+    assert_eq!(seen.len(), 2, "{seen:?}");
+    assert!(seen.iter().all(|(name, event)| name == "ecs-updater" && event["dry_run"] == true), "{seen:?}");
+    assert!(flat(&ran.out).contains(&digest), "{}", ran.out);
+
+    let ran = run("nginx:gone").await;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(flat(&ran.err).contains("Nothing was started"), "{}", ran.err);
+    assert_eq!(aws.calls("StartExecution").len(), 1);
 }
 
 #[tokio::test]
