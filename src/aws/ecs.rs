@@ -515,16 +515,17 @@ impl Ecs {
     ///
     /// Returns an error if the call failed.
     pub async fn stop_service_deployment(&self, arn: &str, time: MutationTime) -> Result<(), CallError> {
-        self.client
-            .stop_service_deployment()
-            .service_deployment_arn(arn)
-            .stop_type(StopServiceDeploymentStopType::Rollback)
-            .customize()
-            .config_override(one_attempt(time))
-            .send()
-            .await
-            .map(drop)
-            .map_err(|error| call_error("ecs:StopServiceDeployment", &error))
+        let sent = self.send(async || {
+            self.client
+                .stop_service_deployment()
+                .service_deployment_arn(arn)
+                .stop_type(StopServiceDeploymentStopType::Rollback)
+                .customize()
+                .config_override(one_attempt(time))
+                .send()
+                .await
+        });
+        sent.await.map(drop).map_err(|error| call_error("ecs:StopServiceDeployment", &error))
     }
 
     /// Continues a service deployment that waits at a pause hook, in one attempt, like [`Ecs::tag`].
@@ -538,17 +539,18 @@ impl Ecs {
         hook_id: &str,
         time: MutationTime,
     ) -> Result<(), CallError> {
-        self.client
-            .continue_service_deployment()
-            .service_deployment_arn(arn)
-            .hook_id(hook_id)
-            .action(DeploymentLifecycleHookAction::Continue)
-            .customize()
-            .config_override(one_attempt(time))
-            .send()
-            .await
-            .map(drop)
-            .map_err(|error| call_error("ecs:ContinueServiceDeployment", &error))
+        let sent = self.send(async || {
+            self.client
+                .continue_service_deployment()
+                .service_deployment_arn(arn)
+                .hook_id(hook_id)
+                .action(DeploymentLifecycleHookAction::Continue)
+                .customize()
+                .config_override(one_attempt(time))
+                .send()
+                .await
+        });
+        sent.await.map(drop).map_err(|error| call_error("ecs:ContinueServiceDeployment", &error))
     }
 
     /// Removes tags, in one attempt, like [`Ecs::tag`].

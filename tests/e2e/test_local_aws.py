@@ -44,6 +44,17 @@ def test_leading_keys_limit_which_items_are_read(system: System, role_policy: Re
         dynamodb.batch_get_item(RequestItems={table: {"Keys": [head, key]}})
 
 
+def test_tags_of_a_service_with_a_short_arn_are_refused(system: System) -> None:
+    service = system.service()
+    ecs, short = system.client("ecs", service.account), service.arn.replace(f":service/{deploy.CLUSTER}/", ":service/")
+    for call, more in ((ecs.tag_resource, {"tags": [{"key": "a", "value": "b"}]}), (ecs.untag_resource, {"tagKeys": ["a"]})):
+        call(resourceArn=service.arn, **more)
+        with pytest.raises(ClientError, match="Long arn format must be used for tagging operations"):
+            call(resourceArn=short, **more)
+    with pytest.raises(ClientError, match="Long arn format"):
+        ecs.list_tags_for_resource(resourceArn=short)
+
+
 def test_a_deployment_configuration_is_merged(system: System) -> None:
     service = system.service()
     ecs = system.client("ecs", service.account)

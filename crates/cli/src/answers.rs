@@ -60,6 +60,9 @@ pub(crate) struct Updated {
     /// The change whose deployment was continued or stopped.
     #[serde(deserialize_with = "lenient")]
     pub of: Option<String>,
+    /// The images that were asked for by tag, each with the digest to which it was pinned.
+    #[serde(deserialize_with = "lenient")]
+    pub resolved_images: Option<BTreeMap<String, String>>,
     /// What else a person should know.
     #[serde(deserialize_with = "lenient")]
     pub notes: Vec<String>,
