@@ -268,7 +268,16 @@ impl Updater {
         let key = &request.service_key;
         let none = Update::default();
         let (clock, random) = (self.clock, self.random);
-        let applying = Applying { target, key, update: &none, budget, lease: &begun.lease, clock, random };
+        let applying = Applying {
+            target,
+            key,
+            update: &none,
+            budget,
+            lease: &begun.lease,
+            clock,
+            random,
+            may_be_registered: false,
+        };
         let what = format!("{} of deployment {arn} of change {} of service {key}", action.verb.as_str(), action.of);
         let rejected = |error: &_| messages::rejected(Code::ServiceUpdateFailed, &what, error);
         let mut done = Vec::new();
