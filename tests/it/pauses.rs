@@ -3,7 +3,7 @@
 use chrono::{TimeDelta, Utc};
 use serde_json::{Value, json};
 
-use crate::harness::journal::{Fault, Service};
+use crate::harness::journal::{Call, Fault, Service};
 use crate::harness::ledger::{self, part};
 use crate::harness::{Site, World};
 
@@ -147,7 +147,7 @@ async fn a_stop_rolls_back_exactly_the_deployment_of_its_change_and_once() {
     assert_eq!(world.journal.of("StopServiceDeployment").len(), 1);
     // How it ends is recorded for the change that started it.
     world.cloud().rolled_back(&site, &deployment, true);
-    world.cloud().take_events();
+    let _ = world.cloud().take_events();
     ledger::make_due(world.tables(), &deployment);
     world.tell(&json!({"sweep": {}})).await.response();
     let ended = last(&world, &site);
@@ -230,7 +230,7 @@ async fn a_retry_does_not_continue_the_next_pause() {
     world.restart().await;
     let outcome = world.invoke(&event).await;
     outcome.status("APPLIED");
-    let calls: Vec<Value> = world.journal.of("ContinueServiceDeployment").iter().map(|call| call.json()).collect();
+    let calls: Vec<Value> = world.journal.of("ContinueServiceDeployment").iter().map(Call::json).collect();
     assert!(calls.iter().all(|call| call["hookId"] == json!(first)), "{second} is not continued: {calls:?}");
 }
 
