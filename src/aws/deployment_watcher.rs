@@ -1,17 +1,21 @@
 //! Looks at a deployment once, or until it has ended.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chrono::Duration as Span;
+use chrono::{DateTime, Duration as Span, Utc};
 use domain::call_error::CallError;
 use domain::ecs::deployment::listed::definitions_of;
-use domain::ecs::deployment::outcome::{DeploymentStatus, Outcome, Superseder};
+use domain::ecs::deployment::outcome::{DELETED, DeploymentStatus, Outcome};
 use domain::ecs::deployment::pause::Pause;
-use domain::ecs::deployment::service_deployment::ServiceDeployment;
+use domain::ecs::deployment::seen::Seen;
+use domain::ecs::deployment::service_deployment::{ServiceDeployment, ServiceDeploymentSummary};
 use domain::ecs::deployment::tracked::TrackedDeployment;
+use domain::ecs::deployment::trouble::Trouble;
 use domain::ecs::reason;
 use domain::ecs::service::Service;
 use domain::ids::ServiceKey;
+use domain::ledger::kind::Kind;
 use domain::mask::Mask;
 use tokio::time::Instant;
 
@@ -37,8 +41,16 @@ pub struct DeploymentWatcher<'a> {
     service_deployment: Option<String>,
     /// Whether the service deployment that ECS named when the deployment began is known to belong to another deployment.
     is_named_wrong: bool,
-    /// What replaced the deployment, once that was seen: later, the replacement may itself be gone.
-    superseder: Option<Superseder>,
+    /// A service deployment that the service named, and that belongs to another deployment.
+    rejected: Option<String>,
+    /// Whether the role may not describe service deployments: then their list has to be enough.
+    is_list_only: bool,
+    /// What earlier looks saw.
+    seen: Seen,
+    /// How many of the deployment's tasks were seen to have failed.
+    failed_tasks: u64,
+    /// The service as it was when the deployment was last seen not to have ended.
+    open: Option<Service>,
     /// Whether the deployment is looked at repeatedly.
     is_patient: bool,
     /// Since when another deployment has been seen, although the service deployment, as it was read, is still in progress.
@@ -56,7 +68,11 @@ impl<'a> DeploymentWatcher<'a> {
             followed,
             service_deployment: None,
             is_named_wrong: false,
-            superseder: None,
+            rejected: None,
+            is_list_only: false,
+            seen: Seen::of(followed),
+            failed_tasks: 0,
+            open: None,
             is_patient: false,
             replaced: None,
         }
@@ -69,45 +85,107 @@ impl<'a> DeploymentWatcher<'a> {
         Self { is_patient: true, ..self }
     }
 
-    /// The current state of the deployment.
+    /// Id of the deployment that rolls this one back, as far as it was seen.
+    #[must_use]
+    pub fn undone_by(&self) -> Option<&str> {
+        self.seen.undone_by()
+    }
+
+    /// The state of the deployment at `now`. A deleted service is an answer: it existed when the deployment began.
     ///
     /// # Errors
     ///
-    /// Returns an error if a call failed. A deleted service is an answer, if it once existed.
-    pub async fn look(&mut self) -> Result<DeploymentStatus, DescribeError> {
-        let known = self.service_deployment().await?;
-        self.limits.take(ApiBucket::ReadDeployments).await;
-        let service = self.ecs.describe_service(self.key).await?;
-        if service.status() == "INACTIVE" {
-            return Err(DescribeError::ServiceNotFound);
+    /// Returns an error if a call failed.
+    pub async fn look(&mut self, now: DateTime<Utc>) -> Result<DeploymentStatus, CallError> {
+        let mut known = self.service_deployment().await?;
+        let mut service = self.service().await?;
+        // The service may name the service deployment that nothing else connects with the deployment.
+        if known.is_none()
+            && let Some(arn) = service.as_ref().and_then(|service| self.followed.named_by(service))
+            && Some(arn) != self.rejected.as_deref()
+            && (Some(arn) != self.followed.service_deployment || !self.is_named_wrong)
+        {
+            self.service_deployment = Some(arn.to_owned());
+            known = self.service_deployment().await?;
+            service = self.service().await?;
         }
+        let Some(service) = service else {
+            let DeploymentStatus::Ended(ending) = self.followed.of_deleted(known.as_ref()) else {
+                return Ok(DeploymentStatus::Open(DELETED.to_owned()));
+            };
+            return Ok(DeploymentStatus::Ended(Box::new(ending.told(known.as_ref(), reason::known))));
+        };
         if known.as_ref().is_some_and(|known| self.followed.is_contradicted(&service, known)) {
             self.forget();
         }
-        self.superseder = self.superseder.take().or_else(|| self.followed.superseded_by(&service));
+        self.seen.keep(self.followed, &service, known.as_ref());
+        let seen = self.seen.clone();
+        let followed = seen.about(self.followed);
         if self.is_patient
-            && known.as_ref().is_some_and(|known| self.followed.is_replaced(&service, known))
+            && known.as_ref().is_some_and(|known| followed.is_replaced(&service, known))
             && self.replaced.get_or_insert_with(Instant::now).elapsed() < STEADY
         {
             return Ok(DeploymentStatus::Open(
                 "another deployment is there, and ECS does not say yet how this one ended".to_owned(),
             ));
         }
-        let standing = self.followed.standing(&service, known.as_ref());
+        let standing = followed.standing(&service, known.as_ref(), now);
+        let trouble = self.trouble_in(&service);
         let ending = match standing {
             DeploymentStatus::Ended(ending) => *ending,
-            open @ (DeploymentStatus::Open(_) | DeploymentStatus::AwaitingAction(_)) => return Ok(open),
+            open @ (DeploymentStatus::Open(_) | DeploymentStatus::AwaitingAction(_)) => {
+                self.open = Some(service);
+                return Ok(open);
+            }
         };
-        let ending = self.superseder.iter().fold(ending, Outcome::superseded);
-        Ok(DeploymentStatus::Ended(Box::new(self.told(ending, &service, known.as_ref()).await)))
+        let ending = trouble.added_to(seen.ended(ending));
+        let mut ending = self.told(ending, &service, known.as_ref()).await;
+        if ending.kind == Kind::Completed {
+            ending.detail.running_images = self.running_images(known.as_ref(), Some(&service)).await;
+        }
+        Ok(DeploymentStatus::Ended(Box::new(ending)))
     }
 
-    /// The end, with a reason that may be shown. The values that the reason may repeat are read only if it says more than the known texts
-    /// of ECS.
+    /// The service; `None` if it was deleted.
+    async fn service(&self) -> Result<Option<Service>, CallError> {
+        self.limits.take(ApiBucket::ReadDeployments).await;
+        match self.ecs.describe_service(self.key).await {
+            Ok(service) => Ok(Some(service).filter(|service| service.status() != "INACTIVE")),
+            Err(DescribeError::Call(error)) => Err(error),
+            Err(DescribeError::ServiceNotFound | DescribeError::ClusterNotFound) => Ok(None),
+        }
+    }
+
+    /// The end, with a reason that may be shown.
     async fn told(&self, ending: Outcome, service: &Service, known: Option<&ServiceDeployment>) -> Outcome {
-        let says_more = ending.detail.reason.as_deref().is_some_and(|reason| !reason::is_all_known(reason));
-        let mask = if says_more { self.mask(service).await } else { None };
-        ending.told(known, |reason| reason::told(reason, mask.as_ref()))
+        let said = ending.detail.events.iter().chain(&ending.detail.reason);
+        let mask = self.mask_of(said, service).await;
+        ending.told(known, |said| reason::told(said, mask.as_ref()))
+    }
+
+    /// What went badly until now, as it may be shown, for a deployment that had not ended when it was looked at last.
+    pub async fn trouble(&self) -> Trouble {
+        let Some(service) = &self.open else { return Trouble::default() };
+        let trouble = Trouble { failed_tasks: self.failed_tasks, ..self.trouble_of(service) };
+        let mask = self.mask_of(trouble.events.iter(), service).await;
+        trouble.told(|said| reason::told(said, mask.as_ref()))
+    }
+
+    fn trouble_of(&self, service: &Service) -> Trouble {
+        Trouble::of(service, self.followed.id, self.followed.started_at)
+    }
+
+    /// What goes badly by what the service shows now. How many tasks failed is kept: the deployment may be gone at a later look.
+    fn trouble_in(&mut self, service: &Service) -> Trouble {
+        let trouble = self.trouble_of(service);
+        self.failed_tasks = self.failed_tasks.max(trouble.failed_tasks);
+        Trouble { failed_tasks: self.failed_tasks, ..trouble }
+    }
+
+    /// What is to be hidden in what ECS says. The values that it may repeat are read only if it says more than the known texts of ECS.
+    async fn mask_of(&self, mut said: impl Iterator<Item = &String>, service: &Service) -> Option<Mask> {
+        let says_more = said.any(|said| !reason::is_all_known(said));
+        if says_more { self.mask(service).await } else { None }
     }
 
     /// What may be secret in the service and in the task definitions of its deployments; none if one of them cannot be read, or if the
@@ -129,8 +207,25 @@ impl<'a> DeploymentWatcher<'a> {
         Some(names.into_iter().fold(mask, Mask::but))
     }
 
-    /// The service deployment of the deployment, if ECS has it. It is read before the service, because what the service looks like later
-    /// cannot be older than it.
+    /// The digests of the images that the deployment runs, by container, from the service revision that its service deployment deploys, or
+    /// that the service shows as its only one. They are not needed to know the end: if they cannot be read, they are left out.
+    pub async fn running_images(
+        &self,
+        known: Option<&ServiceDeployment>,
+        service: Option<&Service>,
+    ) -> BTreeMap<String, String> {
+        let named = known.and_then(ServiceDeployment::revision);
+        let shown = || service.and_then(|service| self.followed.revision_in(service));
+        let Some(arn) = named.or_else(shown) else { return BTreeMap::new() };
+        self.limits.take(ApiBucket::ReadDeployments).await;
+        self.ecs.images_of_revision(arn).await.unwrap_or_else(|error| {
+            tracing::warn!(service = %self.key, "which images run cannot be read: {error}");
+            BTreeMap::new()
+        })
+    }
+
+    /// The service deployment of the deployment, if ECS has it and connects the two. It is read before the service, because what the service
+    /// looks like later cannot be older than it.
     ///
     /// # Errors
     ///
@@ -139,48 +234,72 @@ impl<'a> DeploymentWatcher<'a> {
         if let Some(known) = self.named().await? {
             return Ok(Some(known));
         }
-        if self.service_deployment.is_none() {
-            let at = self.followed.started_at;
-            self.limits.take(ApiBucket::ReadDeployments).await;
-            match self.ecs.list_service_deployments(self.key, (at - AROUND, at + AROUND)).await {
-                Ok(list) => {
-                    self.service_deployment =
-                        self.followed.among(&list).map(|found| found.service_deployment_arn.clone());
-                }
-                // If ECS does not know the call, or the role may not make it, what the service shows has to be enough.
-                Err(error) if !error.retryable() => {
-                    tracing::debug!("service deployments cannot be listed: {error}");
-                }
-                Err(error) => return Err(error),
+        if let Some(arn) = self.service_deployment.clone().filter(|_| !self.is_list_only) {
+            let known = self.described(&arn).await?;
+            if known.as_ref().is_some_and(|known| !self.followed.may_be(known)) {
+                self.forget();
+                return Ok(None);
+            }
+            if !self.is_list_only {
+                return Ok(known);
             }
         }
-        match &self.service_deployment {
-            None => Ok(None),
-            Some(arn) => self.described(arn).await,
+        let Some(found) = self.listed().await? else { return Ok(None) };
+        let known = if self.is_list_only { None } else { self.described(&found.service_deployment_arn).await? };
+        Ok(if self.is_list_only { Some(found.as_listed()) } else { known })
+    }
+
+    /// The service deployment of the deployment as the service's list has it.
+    async fn listed(&mut self) -> Result<Option<ServiceDeploymentSummary>, CallError> {
+        let at = self.followed.started_at;
+        self.limits.take(ApiBucket::ReadDeployments).await;
+        let list = match self.ecs.list_service_deployments(self.key, (at - AROUND, at + AROUND)).await {
+            Ok(list) => list,
+            // If ECS does not know the call, or the role may not make it, what the service shows has to be enough.
+            Err(error) if !error.retryable() => {
+                tracing::debug!("service deployments cannot be listed: {error}");
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let named = self.service_deployment.as_deref();
+        let by_name =
+            TrackedDeployment { service_deployment: named.or(self.followed.service_deployment), ..self.followed };
+        let found = by_name.among(&list).cloned();
+        if let Some(found) = &found {
+            self.service_deployment = Some(found.service_deployment_arn.clone());
         }
+        Ok(found)
     }
 
     /// The service deployment that ECS named when the deployment began, if it can belong to the deployment.
     async fn named(&mut self) -> Result<Option<ServiceDeployment>, CallError> {
-        let Some(arn) = self.followed.service_deployment.filter(|_| !self.is_named_wrong) else { return Ok(None) };
-        let known = match self.described(arn).await {
-            Ok(known) => known.filter(|known| self.followed.may_be(known)),
-            Err(error) if !error.retryable() => None,
-            Err(error) => return Err(error),
-        };
-        self.is_named_wrong = known.is_none();
+        let named = self.followed.service_deployment.filter(|_| !self.is_named_wrong && !self.is_list_only);
+        let Some(arn) = named else { return Ok(None) };
+        let known = self.described(arn).await?;
+        let known = known.filter(|known| self.followed.may_be(known));
+        self.is_named_wrong = known.is_none() && !self.is_list_only;
         Ok(known)
     }
 
-    async fn described(&self, arn: &str) -> Result<Option<ServiceDeployment>, CallError> {
+    /// Describes a service deployment; `None` if ECS does not have it, or if the role may not describe any.
+    async fn described(&mut self, arn: &str) -> Result<Option<ServiceDeployment>, CallError> {
         self.limits.take(ApiBucket::ReadDeployments).await;
-        self.ecs.describe_service_deployment(arn).await
+        match self.ecs.describe_service_deployment(arn).await {
+            Ok(known) => Ok(known),
+            Err(error) if error.retryable() => Err(error),
+            Err(error) => {
+                tracing::debug!("service deployments cannot be described: {error}");
+                self.is_list_only = true;
+                Ok(None)
+            }
+        }
     }
 
     /// The service deployment that was found belongs to another deployment: the watcher has to look for it again.
     fn forget(&mut self) {
         self.is_named_wrong = true;
-        self.service_deployment = None;
+        self.rejected = self.service_deployment.take();
     }
 }
 
@@ -196,14 +315,14 @@ pub enum Waited {
 }
 
 /// Looks repeatedly until the deployment has ended, or until the time `until`. Failures that may be temporary are retried.
-pub async fn follow(until: Instant, look: impl AsyncFnMut() -> Result<DeploymentStatus, DescribeError>) -> Waited {
+pub async fn follow(until: Instant, look: impl AsyncFnMut() -> Result<DeploymentStatus, CallError>) -> Waited {
     follow_at(PAUSE, until, look).await
 }
 
 async fn follow_at(
     (first, longest): (Duration, Duration),
     until: Instant,
-    mut look: impl AsyncFnMut() -> Result<DeploymentStatus, DescribeError>,
+    mut look: impl AsyncFnMut() -> Result<DeploymentStatus, CallError>,
 ) -> Waited {
     let mut pause = first;
     let mut seen = Waited::TimedOut("nobody looked at it yet".to_owned());
@@ -213,7 +332,7 @@ async fn follow_at(
             Ok(Ok(DeploymentStatus::Open(what))) => seen = Waited::TimedOut(what),
             // Whoever has to act may do so within the time that is left.
             Ok(Ok(DeploymentStatus::AwaitingAction(pauses))) => seen = Waited::AwaitingAction(pauses),
-            Ok(Err(DescribeError::Call(error))) if error.retryable() => {
+            Ok(Err(error)) if error.retryable() => {
                 tracing::warn!("a deployment could not be looked at, trying again: {error}");
                 seen = Waited::TimedOut(format!("it could not be looked at: {error}"));
             }
@@ -241,7 +360,6 @@ mod tests {
     use super::*;
     use domain::call_error::Effect;
     use domain::ecs::deployment::outcome::OutcomeDetail;
-    use domain::ledger::kind::Kind;
 
     /// In these tests, a second takes five milliseconds.
     const SECOND: Duration = Duration::from_millis(5);
@@ -250,20 +368,24 @@ mod tests {
         DeploymentStatus::Ended(Box::new(Outcome { kind: Kind::Completed, detail: OutcomeDetail::default() }))
     }
 
-    fn throttled() -> DescribeError {
-        DescribeError::Call(CallError {
+    fn refused(effect: Effect, code: &str, message: &str) -> CallError {
+        CallError {
             operation: "ecs:DescribeServices",
-            effect: Effect::Throttled,
-            code: Some("ThrottlingException".to_owned()),
-            message: "Rate exceeded".to_owned(),
+            effect,
+            code: Some(code.to_owned()),
+            message: message.to_owned(),
             request_id: None,
-        })
+        }
+    }
+
+    fn throttled() -> CallError {
+        refused(Effect::Throttled, "ThrottlingException", "Rate exceeded")
     }
 
     /// How the wait ended, after how many looks, and how many seconds it took.
     async fn followed(
         seconds: u32,
-        mut answer: impl FnMut(Duration) -> Result<DeploymentStatus, DescribeError>,
+        mut answer: impl FnMut(Duration) -> Result<DeploymentStatus, CallError>,
     ) -> (Waited, u32, u128) {
         let begun = Instant::now();
         let mut looks = 0;
@@ -303,8 +425,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_will_not_pass_ends_the_waiting() {
-        let (waited, looks, _) = followed(600, |_| Err(DescribeError::ServiceNotFound)).await;
-        assert!(matches!(&waited, Waited::TimedOut(why) if why.contains("service not found")), "{waited:?}");
+        let (waited, looks, _) =
+            followed(600, |_| Err(refused(Effect::Refused, "AccessDeniedException", "explicit deny"))).await;
+        assert!(matches!(&waited, Waited::TimedOut(why) if why.contains("explicit deny")), "{waited:?}");
         assert_eq!(looks, 1);
         let (waited, ..) = followed(20, |_| Err(throttled())).await;
         assert!(matches!(&waited, Waited::TimedOut(why) if why.contains("ThrottlingException")), "{waited:?}");

@@ -33,6 +33,7 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use chrono::{DateTime, Utc};
 use domain::call_error::{CallError, EXPIRED};
 use domain::ecs::deployment::listed::said_of_primary;
+use domain::ecs::deployment::outcome::running_images;
 use domain::ecs::deployment::service_deployment::{ServiceDeployment, ServiceDeploymentSummary};
 use domain::ecs::service::Service;
 use domain::ecs::task_definition::TaskDefinition;
@@ -333,6 +334,16 @@ impl Ecs {
     pub async fn task_definition_of_revision(&self, arn: &str) -> Result<Option<String>, CallError> {
         let revision = self.describe_service_revision(arn).await?;
         Ok(revision.and_then(|revision| revision.get("taskDefinition")?.as_str().map(str::to_owned)))
+    }
+
+    /// The digests of the images of a service revision, by container; none if ECS does not have it.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the call failed.
+    pub async fn images_of_revision(&self, arn: &str) -> Result<BTreeMap<String, String>, CallError> {
+        let revision = self.describe_service_revision(arn).await?;
+        Ok(revision.as_ref().map(running_images).unwrap_or_default())
     }
 
     /// ARN of the task definition that a service deployment replaces; none if ECS does not tell it.

@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{Recorder, RecorderError, RecorderInvocation};
+use crate::aws::deployment_watcher::DeploymentWatcher;
 use crate::aws::ecs::{DescribeError, Ecs};
 use crate::aws::ledger_store::Open;
 use crate::aws::rate_limit::{AccountLimits, ApiBucket};
@@ -39,6 +40,9 @@ const TRIES: u32 = 12;
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// In this time before the end of the invocation, nothing is retried.
 const RESERVE: chrono::Duration = chrono::Duration::seconds(5);
+/// How long ECS is asked what a completed deployment runs, and the time before the end of the invocation that is left to record the end.
+const ASKING: Duration = Duration::from_secs(8);
+const RECORDING: chrono::Duration = chrono::Duration::seconds(35);
 /// How far before and after an event to look for the service deployment of a deployment that the service does not show.
 const BEFORE: chrono::Duration = chrono::Duration::days(1);
 const BEHIND: chrono::Duration = chrono::Duration::minutes(1);
@@ -79,7 +83,7 @@ enum Done {
     /// The answer to the event.
     Answered(Value),
     /// The event reports this end of a deployment.
-    Ended { deployment_id: String, ending: Box<Outcome>, is_final: bool },
+    Ended { deployment_id: String, ending: Box<Outcome>, is_final: bool, item: Option<Box<DeploymentItem>> },
     /// Something was noted, and the event may mean more now.
     Noted(Value),
     /// It was recorded that no change started the deployment.
@@ -122,7 +126,10 @@ impl Recorder {
             };
             match done {
                 Done::Answered(answer) => return Ok(noted.unwrap_or(answer)),
-                Done::Ended { deployment_id, ending, is_final } => {
+                Done::Ended { deployment_id, mut ending, is_final, item } => {
+                    if let Some(item) = item {
+                        self.name_what_runs(&item, &mut ending, invocation).await;
+                    }
                     return self.ended(event, &deployment_id, &ending, is_final, &witness).await;
                 }
                 Done::Noted(answer) if event.happened == DeploymentEventKind::InProgress || noted.is_some() => {
@@ -214,7 +221,9 @@ impl Recorder {
                 Decision::Done(Done::Ask(question))
             }
             EventDecision::Ended { deployment_id, ending, is_final } => {
-                Decision::Done(Done::Ended { deployment_id, ending: Box::new(ending), is_final })
+                let is_new = |item: &&DeploymentItem| ending.kind == Kind::Completed && item.accepts(ending.kind);
+                let item = read.item.as_ref().filter(is_new).cloned().map(Box::new);
+                Decision::Done(Done::Ended { deployment_id, ending: Box::new(ending), is_final, item })
             }
             EventDecision::IsRollback { undone } => {
                 let item = undone.as_ref().map(|item| item.id.clone());
@@ -286,6 +295,29 @@ impl Recorder {
                 tracing::error!(service = %event.service, "refused: {why}");
                 Ok(json!({"refused": why}))
             }
+        }
+    }
+
+    /// Adds to the end of a completed deployment which service deployment was its own, and the digests of the images that it runs: an event
+    /// has neither. The end is recorded without them if ECS cannot be asked in time.
+    async fn name_what_runs(&self, item: &DeploymentItem, ending: &mut Outcome, invocation: &RecorderInvocation) {
+        let service = &item.service;
+        let left = (invocation.deadline - RECORDING - (self.clock)()).to_std().unwrap_or_default();
+        let asked = tokio::time::timeout(left.min(ASKING), async {
+            let session = self.session(service, invocation).await?;
+            let ecs = Ecs::new(&self.shared, service.region().as_str(), session);
+            let limits = self.limits.of(service);
+            let mut watcher = DeploymentWatcher::new(&ecs, &limits, service, TrackedDeployment::of(item));
+            let known = watcher.service_deployment().await.map_err(|error| error.to_string())?;
+            let images = watcher.running_images(known.as_ref(), None).await;
+            Ok((known.map(|known| known.service_deployment_arn), images))
+        });
+        match asked.await.unwrap_or_else(|_| Err("no time was left".to_owned())) {
+            Ok((service_deployment, running_images)) => {
+                ending.detail.service_deployment = service_deployment;
+                ending.detail.running_images = running_images;
+            }
+            Err(why) => tracing::warn!(service = %service, "which images run cannot be asked: {why}"),
         }
     }
 
@@ -409,7 +441,7 @@ async fn by_service_deployment(
     event: &DeploymentEvent,
 ) -> Result<EcsView, CallError> {
     let (id, started_at) = (event.deployment_id.as_str(), DateTime::<Utc>::MIN_UTC);
-    let followed = TrackedDeployment { id, before: None, started_at, service_deployment: None };
+    let followed = TrackedDeployment { id, before: None, started_at, service_deployment: None, undone_by: None };
     limits.take(ApiBucket::ReadDeployments).await;
     let listed = ecs.list_service_deployments(&event.service, (event.at - BEFORE, event.at + BEHIND)).await;
     let listed = listed.or_else(|error| if may_tell_later(&error) { Err(error) } else { Ok(Vec::new()) })?;
@@ -457,11 +489,5 @@ async fn service_deployment_of(
     event: &DeploymentEvent,
     about: &DeploymentItem,
 ) -> Result<Option<ServiceDeployment>, CallError> {
-    let mut looker = crate::aws::deployment_watcher::DeploymentWatcher::new(
-        ecs,
-        limits,
-        &event.service,
-        TrackedDeployment::of(about),
-    );
-    looker.service_deployment().await
+    DeploymentWatcher::new(ecs, limits, &event.service, TrackedDeployment::of(about)).service_deployment().await
 }

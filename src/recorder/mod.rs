@@ -28,7 +28,7 @@ use tokio::sync::{Mutex, OnceCell};
 use crate::aws;
 use crate::aws::deployment_watcher::DeploymentWatcher;
 use crate::aws::documents::Setting;
-use crate::aws::ecs::{DescribeError, Ecs};
+use crate::aws::ecs::Ecs;
 use crate::aws::ledger_store::{LedgerStore, Open};
 use crate::aws::rate_limit::RateLimiters;
 use crate::aws::sessions::{Session, SessionRequest, Sessions, session_name};
@@ -248,21 +248,21 @@ impl Recorder {
         };
         let witness =
             RecordedBy { session: session_name(&invocation.request_id), request_id: invocation.request_id.clone() };
-        let standing = match self.look(item, accounts, invocation).await {
-            Ok(standing) => standing,
+        let (standing, undone_by) = match self.look(item, accounts, invocation).await {
+            Ok(seen) => seen,
             Err(what) => {
                 failed(&what);
-                self.reschedule(item).await;
+                self.reschedule(item, None).await;
                 return CheckResult::Failed;
             }
         };
         let mut ending = match standing {
             DeploymentStatus::Open(_) => {
-                self.reschedule(item).await;
+                self.reschedule(item, undone_by).await;
                 return CheckResult::Open;
             }
             DeploymentStatus::AwaitingAction(pauses) => {
-                self.reschedule(item).await;
+                self.reschedule(item, undone_by).await;
                 self.saw_pauses(item, &pauses, &witness).await;
                 return CheckResult::Open;
             }
@@ -292,23 +292,21 @@ impl Recorder {
         }
     }
 
-    /// The state of an open deployment, according to the target account.
+    /// The state of an open deployment, according to the target account, and the id of its rollback, if one was seen.
     async fn look(
         &self,
         item: &DeploymentItem,
         accounts: &Accounts,
         invocation: &RecorderInvocation,
-    ) -> Result<DeploymentStatus, String> {
+    ) -> Result<(DeploymentStatus, Option<String>), String> {
         let service = &item.service;
         let session = accounts.session(service.account_id(), async || self.session(service, invocation).await).await?;
         let ecs = Ecs::new(&self.shared, service.region().as_str(), session);
         let limits = self.limits.of(service);
         let followed = TrackedDeployment::of(item);
-        match DeploymentWatcher::new(&ecs, &limits, service, followed).look().await {
-            Ok(standing) => Ok(standing),
-            Err(DescribeError::Call(error)) => Err(error.to_string()),
-            Err(_) => Ok(followed.of_deleted(None)),
-        }
+        let mut watcher = DeploymentWatcher::new(&ecs, &limits, service, followed);
+        let standing = watcher.look((self.clock)()).await.map_err(|error| error.to_string())?;
+        Ok((standing, watcher.undone_by().map(str::to_owned)))
     }
 
     async fn session(&self, service: &ServiceKey, invocation: &RecorderInvocation) -> Result<Arc<Session>, String> {
@@ -329,9 +327,11 @@ impl Recorder {
         })
     }
 
-    /// Postpones a deployment to a later sweep.
-    async fn reschedule(&self, item: &DeploymentItem) {
-        let to = DeploymentItem { check_at: Some(item.next_check((self.clock)())), ..item.clone() };
+    /// Postpones a deployment to a later sweep, which then knows its rollback, if one was seen.
+    async fn reschedule(&self, item: &DeploymentItem, undone_by: Option<String>) {
+        let check_at = Some(item.next_check((self.clock)()));
+        let undone_by = item.undone_by.clone().or(undone_by);
+        let to = DeploymentItem { check_at, undone_by, ..item.clone() };
         let write = Write::Deployment { from: Some(Box::new(item.clone())), to: Box::new(to) };
         // If that fails, the next sweep asks again.
         if let Err(error) = self.outcomes.note(&[write]).await {

@@ -27,6 +27,8 @@ use crate::outcomes::{OutcomeToRecord, RecordResult, RecordedBy};
 const RESERVE: Duration = Duration::from_secs(6);
 /// How long an invocation looks at the deployment if it does not wait because another invocation does.
 const LOOK: Duration = Duration::from_secs(5);
+/// How long it takes at most to read what must not be shown of what went badly, from the reserve for the answer.
+const TROUBLE: Duration = Duration::from_secs(2);
 /// How often this invocation tries to write to the state table that it waits, and for how long at most.
 const MARK: (u32, Duration) = (3, Duration::from_secs(5));
 
@@ -67,6 +69,7 @@ impl Updater {
             before: item.as_ref().and_then(|item| item.before.as_deref()),
             started_at: item.as_ref().map(|item| item.started_at).or(updated_at(&response)).unwrap_or_else(self.clock),
             service_deployment: item.as_ref().and_then(|item| item.service_deployment.as_deref()),
+            undone_by: item.as_ref().and_then(|item| item.undone_by.as_deref()),
         };
         let now = (self.clock)();
         let end = until(now, request.wait_seconds, invocation.deadline);
@@ -76,11 +79,11 @@ impl Updater {
             && let Some(other) = self.other_waiter(request, &key_id, position, mark(end, (self.random)()), end).await
         {
             let left = (end - (self.clock)()).to_std().unwrap_or_default();
-            let what = match tokio::time::timeout(LOOK.min(left), looker.look()).await {
+            let what = match tokio::time::timeout(LOOK.min(left), looker.look((self.clock)())).await {
                 Ok(Ok(DeploymentStatus::Ended(ending))) => {
                     return self.ended(request, invocation, response, *ending).await;
                 }
-                Ok(Ok(DeploymentStatus::Open(what))) => what,
+                Ok(Ok(DeploymentStatus::Open(what))) => with_trouble(what, &looker).await,
                 Ok(Ok(DeploymentStatus::AwaitingAction(pauses))) => {
                     return awaiting_action(response, pauses, Some(other));
                 }
@@ -90,14 +93,14 @@ impl Updater {
             return waited_for_already(response, other, &what);
         }
         let left = (end - (self.clock)()).to_std().unwrap_or_default();
-        match follow(Instant::now() + left, async || looker.look().await).await {
+        match follow(Instant::now() + left, async || looker.look((self.clock)()).await).await {
             Waited::Ended(ending) => self.ended(request, invocation, response, *ending).await,
             Waited::AwaitingAction(pauses) => awaiting_action(response, pauses, None),
             Waited::TimedOut(what) => {
                 if (self.clock)() + LOOK < end {
                     self.waits_no_longer(request, &key_id).await;
                 }
-                timed_out(response, &what)
+                timed_out(response, &with_trouble(what, &looker).await)
             }
         }
     }
@@ -165,6 +168,13 @@ impl Updater {
         if ending.detail.no_tasks_wanted {
             body.notes.push("no tasks are wanted: the service is steady without one having run".to_owned());
         }
+        if ending.kind == Kind::Completed && ending.detail.service_deployment.is_none() {
+            body.notes.push(format!(
+                "ECS connects no service deployment with deployment {deployment_id}: how it ended follows from the service's own list of \
+                 deployments{}",
+                if ending.detail.running_images.is_empty() { ", and which digests run is not known" } else { "" }
+            ));
+        }
         let first = response.clone();
         let told = |kind: Kind| {
             let mut first = first.clone();
@@ -218,6 +228,12 @@ pub(super) fn waits(request: &UpdateRequest, response: &Response) -> bool {
 /// from waiting after this time.
 pub(super) fn until(now: DateTime<Utc>, wait_seconds: u16, deadline: DateTime<Utc>) -> DateTime<Utc> {
     (now + chrono::Duration::seconds(wait_seconds.into())).min(deadline - RESERVE)
+}
+
+/// What a deployment is doing, and what went badly, as far as that can be read in time.
+async fn with_trouble(what: String, looker: &DeploymentWatcher<'_>) -> String {
+    let trouble = tokio::time::timeout(TROUBLE, looker.trouble()).await.unwrap_or_default();
+    if trouble.is_none() { what } else { format!("{what}; {trouble}") }
 }
 
 fn waited_for_already(mut response: Response, until: DateTime<Utc>, what: &str) -> Response {

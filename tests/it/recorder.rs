@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aws_stub::ecs::digest_of;
 use serde_json::{Value, json};
 
 use crate::harness::journal::{Fault, Service};
@@ -373,6 +374,100 @@ async fn the_sweep_closes_what_events_left_open() {
     sweep(&world).await;
     assert_eq!(world.kinds(&site), ["STARTED", "APPLIED", "DEPLOYMENT_FAILED"]);
     assert_eq!(item(&world, &own).get("check_shard"), None);
+}
+
+/// The end that the sweep records of a deployment that `then` becomes of.
+async fn swept_as(then: impl FnOnce(&World, &str)) -> Value {
+    let (world, site, _, own) = changed().await;
+    then(&world, &own);
+    ledger::make_due(world.tables(), &own);
+    assert_eq!(sweep(&world).await["settled"], 1, "{:?}", world.logs());
+    assert_eq!(item(&world, &own).get("check_shard"), None);
+    last(&world, &site)
+}
+
+#[tokio::test]
+async fn the_sweep_tells_the_same_ends_as_a_wait() {
+    let site = Site::target();
+    let record = swept_as(|world, _| world.cloud().deleted(&site)).await;
+    assert_eq!(
+        (&record["kind"], &part(&record, "outcome")["reason"]),
+        (&json!("STOPPED"), &json!("the service was deleted"))
+    );
+    let record = swept_as(|world, _| {
+        world.cloud().edit(&site, |service| {
+            service["deployments"].as_array_mut().unwrap().truncate(1);
+            service["deployments"][0].as_object_mut().unwrap().retain(|name, _| !name.starts_with("rollout"));
+        });
+    })
+    .await;
+    assert_eq!(record["kind"], "COMPLETED");
+    let record = swept_as(|world, _| {
+        world.cloud().edit(&site, |service| {
+            service["deploymentConfiguration"]["deploymentCircuitBreaker"] = json!({"enable": true, "rollback": true});
+            service["deployments"].as_array_mut().unwrap().truncate(1);
+            service["deployments"][0]["rolloutState"] = "FAILED".into();
+            service["deployments"][0]["updatedAt"] =
+                aws_stub::seconds(chrono::Utc::now() - chrono::TimeDelta::minutes(2)).into();
+        });
+    })
+    .await;
+    assert_eq!(record["kind"], "DEPLOYMENT_FAILED");
+    let reason = part(&record, "outcome")["reason"].clone();
+    assert!(reason.as_str().unwrap().ends_with("there is no completed deployment to go back to"), "{reason}");
+    let record = swept_as(|world, own| {
+        let denied = Fault::refuse(400, "AccessDeniedException", "not authorized");
+        world.journal.from("DescribeServiceDeployments", 1, denied);
+        world.cloud().tell(&site, own, "SUCCESSFUL", &json!({}));
+    })
+    .await;
+    assert_eq!(record["kind"], "COMPLETED");
+    assert!(part(&record, "outcome")["running_images"].is_object(), "{record}");
+}
+
+#[tokio::test]
+async fn the_next_sweep_knows_the_rollback_that_the_one_before_saw() {
+    let (world, site, before, own) = changed().await;
+    let back = world.cloud().take_over(&site, "IN_PROGRESS", &rolls_back_to(&before));
+    ledger::make_due(world.tables(), &own);
+    assert_eq!(sweep(&world).await["open"], 1);
+    assert_eq!(item(&world, &own)["undone_by"], back.as_str());
+    world.cloud().edit(&site, |service| {
+        service["deployments"].as_array_mut().unwrap().truncate(1);
+        service["deployments"][0]["rolloutState"] = "COMPLETED".into();
+        service["deployments"][0]["rolloutStateReason"] = "ECS deployment completed.".into();
+    });
+    ledger::make_due(world.tables(), &own);
+    assert_eq!(sweep(&world).await["settled"], 1);
+    assert_eq!(world.kinds(&site), ["STARTED", "APPLIED", "ROLLED_BACK"]);
+}
+
+#[tokio::test]
+async fn a_completed_deployment_that_an_event_tells_says_which_digests_run() {
+    let (world, site, _, own) = changed().await;
+    world.cloud().tell(&site, &own, "SUCCESSFUL", &json!({}));
+    world.tell(&event(&site, COMPLETED, &own, "")).await.response();
+    let (record, applied) = (last(&world, &site), world.records(&site)[1].clone());
+    let outcome = part(&record, "outcome");
+    let images = part(&applied, "after")["images"].clone();
+    let images = images.as_object().unwrap().iter();
+    let digests: Value = images.map(|(name, image)| (name.clone(), digest_of(image.as_str().unwrap()))).collect();
+    assert_eq!((&record["kind"], &outcome["running_images"]), (&json!("COMPLETED"), &digests));
+    assert!(outcome["service_deployment"].as_str().unwrap().contains(":service-deployment/"), "{outcome}");
+    // The same event again asks nothing.
+    world.journal.forget();
+    world.tell(&event(&site, COMPLETED, &own, "")).await.response();
+    assert!(world.journal.actions(Service::Ecs).is_empty());
+}
+
+#[tokio::test]
+async fn an_end_is_recorded_where_nobody_can_be_asked_what_runs() {
+    let (world, site, _, own) = changed().await;
+    world.journal.about("AssumeRole", &site.account, Fault::refuse(403, "AccessDenied", "not authorized"));
+    world.tell(&event(&site, COMPLETED, &own, "")).await.response();
+    assert_eq!(world.kinds(&site), ["STARTED", "APPLIED", "COMPLETED"]);
+    assert_eq!(part(&last(&world, &site), "outcome").get("running_images"), None);
+    assert!(world.logs().iter().any(|line| line.contains("which images run cannot be asked")));
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aws_stub::ecs::digest_of;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
@@ -72,6 +73,217 @@ async fn each_ending_is_answered_and_recorded() {
         assert!(world.journal.actions(Service::Ecs).is_empty());
         assert_eq!(world.records(&site).len(), 3);
     }
+}
+
+/// The digests of the images that the sample service runs after a change.
+fn digests(body: &Value) -> Value {
+    let images = body["AFTER"]["images"].as_object().unwrap().iter();
+    images.map(|(container, image)| (container.clone(), digest_of(image.as_str().unwrap()))).collect()
+}
+
+#[tokio::test]
+async fn what_completed_says_which_digests_run() {
+    let (world, site) = (World::new().await, Site::target());
+    let outcome = waited(&world, wanted(), |world, own| world.cloud().tell(&site, own, "SUCCESSFUL", &json!({}))).await;
+    let body = outcome.status("COMPLETED").clone();
+    assert_eq!(body["outcome"]["running_images"], digests(&body));
+    assert_recorded(&world, &body, "COMPLETED");
+}
+
+/// A service deployment whose revision has another number than the deployment. Gives its ARN.
+fn unnumbered(world: &World, own: &str, status: &str) -> String {
+    let site = Site::target();
+    let revision = json!({"arn": site.arn("service-revision", Some("77")), "requestedTaskCount": 2});
+    world.cloud().tell(&site, own, status, &json!({"targetServiceRevision": revision}));
+    site.arn("service-deployment", Some(&format!("sd{}", own.rsplit('/').next().unwrap())))
+}
+
+#[tokio::test]
+async fn a_service_deployment_is_the_changes_where_the_service_names_it_so() {
+    let (world, site) = (World::new().await, Site::target());
+    let outcome = waited(&world, wanted(), |world, own| {
+        let named = unnumbered(world, own, "SUCCESSFUL");
+        world.cloud().edit(&site, |service| {
+            service["currentServiceDeployment"] = named.into();
+            service["deployments"][0]["rolloutState"] = "COMPLETED".into();
+        });
+    })
+    .await;
+    let body = outcome.status("COMPLETED").clone();
+    let named = &world.cloud().service(&site)["currentServiceDeployment"];
+    assert_eq!((&body["outcome"]["service_deployment"], &body["outcome"]["running_images"]), (named, &digests(&body)));
+    assert_recorded(&world, &body, "COMPLETED");
+}
+
+#[tokio::test]
+async fn a_service_deployment_that_is_only_near_in_time_is_not_the_changes() {
+    let (world, site) = (World::new().await, Site::target());
+    let outcome = waited(&world, wanted(), |world, own| {
+        unnumbered(world, own, "ROLLBACK_SUCCESSFUL");
+        world.cloud().roll_out(&site, "COMPLETED");
+    })
+    .await;
+    let body = outcome.status("COMPLETED");
+    assert_eq!(body["outcome"], json!({}));
+    assert!(
+        body["notes"].to_string().contains("ECS connects no service deployment with deployment ecs-svc/"),
+        "{body}"
+    );
+}
+
+#[tokio::test]
+async fn a_service_that_is_deleted_while_it_is_waited_for_was_stopped() {
+    let (world, site) = (World::new().await, Site::target());
+    let outcome = waited(&world, wanted(), |world, _| world.cloud().deleted(&site)).await;
+    let body = outcome.status("STOPPED").clone();
+    assert_eq!(body["outcome"]["reason"], "the service was deleted");
+    assert_recorded(&world, &body, "STOPPED");
+}
+
+/// As DescribeServices shows a service behind a Classic Load Balancer: without a rollout state.
+fn without_rollout_state(service: &mut Value) {
+    for deployment in service["deployments"].as_array_mut().unwrap() {
+        deployment.as_object_mut().unwrap().retain(|name, _| !name.starts_with("rollout"));
+    }
+}
+
+#[tokio::test]
+async fn behind_a_classic_load_balancer_what_runs_as_wanted_has_completed() {
+    let (world, site) = (World::new().await, Site::target());
+    let waits = waited(&world, wanted(), |world, _| world.cloud().edit(&site, without_rollout_state));
+    let ends = async {
+        world.journal.reached("DescribeServices", 4).await;
+        // As long as the deployment from before has tasks, nothing has ended.
+        assert_eq!(world.kinds(&site), ["STARTED", "APPLIED"]);
+        world.cloud().edit(&site, |service| service["deployments"].as_array_mut().unwrap().truncate(1));
+    };
+    let (outcome, ()) = tokio::join!(waits, ends);
+    let body = outcome.status("COMPLETED").clone();
+    assert_recorded(&world, &body, "COMPLETED");
+}
+
+/// The deployment failed, and ECS had no deployment to roll it back to: it fails for `seconds` already.
+fn fail_with_nothing_to_go_back_to(world: &World, seconds: i64) {
+    world.cloud().edit(&Site::target(), |service| {
+        service["deploymentConfiguration"]["deploymentCircuitBreaker"] = json!({"enable": true, "rollback": true});
+        service["deployments"].as_array_mut().unwrap().truncate(1);
+        let own = &mut service["deployments"][0];
+        own["rolloutState"] = "FAILED".into();
+        own["rolloutStateReason"] = "ECS deployment circuit breaker: tasks failed to start.".into();
+        own["updatedAt"] = aws_stub::seconds(Utc::now() - TimeDelta::seconds(seconds)).into();
+    });
+}
+
+#[tokio::test]
+async fn what_failed_with_nothing_to_go_back_to_ends_with_its_reason() {
+    let (world, site) = (World::new().await, Site::target());
+    let outcome = waited(&world, wanted(), |world, _| fail_with_nothing_to_go_back_to(world, 61)).await;
+    let body = outcome.status("DEPLOYMENT_FAILED").clone();
+    assert_eq!(
+        body["outcome"]["reason"],
+        "ECS deployment circuit breaker: tasks failed to start. It was not rolled back: there is no completed deployment to go back to"
+    );
+    assert_recorded(&world, &body, "DEPLOYMENT_FAILED");
+    // ECS says it of the service deployment.
+    let (world, breaker) =
+        (World::new().await, "Service deployment rolled back because the circuit breaker threshold was exceeded.");
+    let none = "No rollback candidate was found to run the rollback.";
+    let more = json!({"statusReason": none, "rollback": {"reason": breaker}});
+    let outcome = waited(&world, wanted(), |world, own| {
+        fail_with_nothing_to_go_back_to(world, 0);
+        world.cloud().tell(&site, own, "ROLLBACK_FAILED", &more);
+    })
+    .await;
+    let body = outcome.status("ROLLBACK_FAILED").clone();
+    assert_eq!(body["outcome"]["reason"], format!("{breaker} {none}"));
+    assert_recorded(&world, &body, "ROLLBACK_FAILED");
+}
+
+#[tokio::test]
+async fn a_rollback_that_was_seen_is_not_taken_for_another_deployment_later() {
+    let (world, site) = (World::new().await, Site::target());
+    let before = world.cloud().deployment(&site);
+    let waits = waited(&world, wanted(), |world, own| {
+        let reason = format!("ECS deployment circuit breaker: rolling back to deploymentId {before}.");
+        world.cloud().take_over(&site, "IN_PROGRESS", &reason);
+        world.cloud().edit(&site, |service| {
+            service["deploymentConfiguration"]["deploymentCircuitBreaker"] = json!({"enable": true, "rollback": true});
+            let deployments = service["deployments"].as_array_mut().unwrap();
+            let own = deployments.iter_mut().find(|deployment| deployment["id"] == own).unwrap();
+            own["rolloutState"] = "FAILED".into();
+        });
+    });
+    let ends = async {
+        world.journal.reached("DescribeServices", 4).await;
+        // It has completed, and nothing says any more what it was.
+        world.cloud().edit(&site, |service| {
+            service["deployments"].as_array_mut().unwrap().truncate(1);
+            service["deployments"][0]["rolloutState"] = "COMPLETED".into();
+            service["deployments"][0]["rolloutStateReason"] = "ECS deployment completed.".into();
+        });
+        world.cloud().deployment(&site)
+    };
+    let (outcome, back) = tokio::join!(waits, ends);
+    let body = outcome.status("ROLLED_BACK").clone();
+    assert_eq!(body["outcome"]["rolled_back_to"]["deployment_id"], back);
+    assert_recorded(&world, &body, "ROLLED_BACK");
+}
+
+#[tokio::test]
+async fn who_may_list_service_deployments_and_not_describe_them_is_told_the_end() {
+    for (status, rollout, expected) in
+        [("SUCCESSFUL", "COMPLETED", "COMPLETED"), ("ROLLBACK_SUCCESSFUL", "FAILED", "ROLLED_BACK")]
+    {
+        let (world, site) = (World::new().await, Site::target());
+        world.journal.from(
+            "DescribeServiceDeployments",
+            1,
+            Fault::refuse(400, "AccessDeniedException", "not authorized to perform: ecs:DescribeServiceDeployments"),
+        );
+        let outcome = waited(&world, wanted(), |world, own| {
+            world.cloud().tell(&site, own, status, &json!({"statusReason": "tasks failed to start"}));
+            world.cloud().edit(&site, |service| service["deployments"][0]["rolloutState"] = rollout.into());
+        })
+        .await;
+        let body = outcome.status(expected).clone();
+        let images = if expected == "COMPLETED" { digests(&body) } else { Value::Null };
+        assert_eq!(body["outcome"]["running_images"], images);
+        assert!(body["outcome"]["service_deployment"].as_str().unwrap().contains(":service-deployment/"), "{body}");
+        assert_recorded(&world, &body, expected);
+        // It is asked once, and never again.
+        assert_eq!(world.journal.of("DescribeServiceDeployments").len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_wait_that_goes_badly_says_why_while_it_lasts_and_at_its_end() {
+    const SAID: &str = "was unable to place a task because no container instance met all of its requirements.";
+    let (world, site) = (World::new().await, Site::target());
+    let definition = world.cloud().service(&site)["taskDefinition"].as_str().unwrap().to_owned();
+    let definition = world.cloud().revision(&site, &definition).unwrap().json();
+    let secret =
+        definition.pointer("/containerDefinitions/0/environment/0/value").unwrap().as_str().unwrap().to_owned();
+    let service = site.service.clone();
+    let mut asked = wanted();
+    asked["wait_seconds"] = 3.into();
+    let outcome = waited(&world, asked, |world, _| {
+        world.cloud().complain(&site, 3, SAID);
+        world.cloud().complain(&site, 3, &format!("exec: {secret}"));
+    })
+    .await;
+    let body = outcome.status("TIMED_OUT");
+    let note = body["notes"][0].as_str().unwrap();
+    let said = format!("(service {service}) {SAID}");
+    assert!(note.contains("; 3 of its tasks failed; the service says, newest first: (service "), "{note}");
+    assert!(note.contains(&said) && !note.contains(&secret) && note.contains("***"), "{note}");
+    let more = json!({"deploymentCircuitBreaker": {"status": "TRIGGERED"}, "statusReason": "tasks failed to start"});
+    world.cloud().tell(&site, body["deployment_id"].as_str().unwrap(), "STOPPED", &more);
+    let again = world.update(wanted()).await;
+    let body = again.status("DEPLOYMENT_FAILED").clone();
+    let events = body["outcome"]["events"].as_array().unwrap();
+    assert_eq!((&body["outcome"]["failed_tasks"], events.len(), &events[1]), (&json!(3), 2, &json!(said)));
+    assert!(!body.to_string().contains(&secret));
+    assert_recorded(&world, &body, "DEPLOYMENT_FAILED");
 }
 
 #[tokio::test]

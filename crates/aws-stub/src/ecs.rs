@@ -244,6 +244,15 @@ impl Cloud {
         });
     }
 
+    /// The service says this now, and this many tasks of its PRIMARY deployment have failed.
+    pub fn complain(&self, site: &Site, failed_tasks: u64, what: &str) {
+        let now = seconds(self.now());
+        self.edit(site, |service| {
+            service["deployments"][0]["failedTasks"] = failed_tasks.into();
+            deployments::say(service, what, now);
+        });
+    }
+
     /// Another deployment takes over, as if somebody else's UpdateService had started it. Returns its id.
     pub fn take_over(&self, site: &Site, rollout: &str, reason: &str) -> String {
         let id = self.next_deployment();
@@ -283,11 +292,19 @@ impl Cloud {
         });
     }
 
-    /// Records that the service revision of a service deployment has this task definition.
+    /// Records that the service revision of a service deployment has this task definition, and the digests to which ECS resolved its
+    /// images. Source: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ServiceRevision.html>.
     fn write_service_revision(&self, site: &Site, told: &Value, task_definition: &Value) {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let arn = text(&told["targetServiceRevision"]["arn"]);
-        self.reveal(site, &arn, &json!({"taskDefinition": task_definition}));
+        let document = self.revision(site, &text(task_definition)).map(|revision| revision.json()).unwrap_or_default();
+        let containers = document["containerDefinitions"].as_array().into_iter().flatten();
+        let images = containers.map(|container| {
+            let image = text(&container["image"]);
+            json!({"containerName": container["name"], "image": image, "imageDigest": digest_of(&image)})
+        });
+        let images: Vec<Value> = images.collect();
+        self.reveal(site, &arn, &json!({"taskDefinition": task_definition, "containerImages": images}));
     }
 
     /// From now on the numbers of deployments are spread over the whole range, like those of AWS.
@@ -413,6 +430,18 @@ impl Cloud {
         service.remove("tags");
         Ok(json!({"service": service}))
     }
+}
+
+/// The digest that an image has here: the one that it names, otherwise one that is always the same.
+#[must_use]
+pub fn digest_of(image: &str) -> String {
+    if let Some((_, digest)) = image.split_once('@') {
+        return digest.to_owned();
+    }
+    let hash = image
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    format!("sha256:{}", format!("{hash:016x}").repeat(4))
 }
 
 fn short(name_or_arn: &Value) -> String {

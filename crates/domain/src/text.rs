@@ -47,6 +47,15 @@ pub fn one_line(text: &str) -> String {
         .collect()
 }
 
+/// The first `longest` characters of a text, with `…` behind them if there are more.
+#[must_use]
+pub fn shortened(text: &str, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 /// Accepts characters until its room is used up, then fails, which ends the rendering.
 struct Line {
     text: String,

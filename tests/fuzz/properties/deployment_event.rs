@@ -200,12 +200,12 @@ fn followed(value: &Value) {
     let started_at = DateTime::from_timestamp(1_795_000_000, 0).unwrap();
     for id in &ids {
         let before = ids.first().map(String::as_str);
-        let followed = TrackedDeployment { id, before, started_at, service_deployment: None };
+        let followed = TrackedDeployment { id, before, started_at, service_deployment: None, undone_by: None };
         if let Some(found) = followed.among(&listed) {
             assert!(listed.contains(found));
         }
         for known in [None, known.as_ref()] {
-            if let DeploymentStatus::Ended(ending) = followed.standing(&service, known) {
+            if let DeploymentStatus::Ended(ending) = followed.standing(&service, known, started_at) {
                 assert!(ENDINGS.contains(&ending.kind), "{ending:?}");
                 comes_back(&ending.detail);
             }

@@ -151,6 +151,8 @@ impl Cloud {
             primary["rolloutState"] = "FAILED".into();
             primary["rolloutStateReason"] = reason.into();
             primary["updatedAt"] = json!(now);
+            primary["failedTasks"] = 10.into();
+            say(service, &format!("(deployment {id}) deployment failed: tasks failed to start."), now);
         });
         if let Some(current) = self.current(site) {
             let breaker = json!({"deploymentCircuitBreaker": {"status": "TRIGGERED", "failureCount": 10, "threshold": 10},
@@ -349,6 +351,15 @@ impl Cloud {
         });
         sync(&self.state).events.push(event);
     }
+}
+
+/// Puts an event before those that the service has. AWS keeps the newest 100. Texts:
+/// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-event-messages-list.html>.
+pub(super) fn say(service: &mut Value, what: &str, at: f64) {
+    let message = format!("(service {}) {what}", service["serviceName"].as_str().unwrap_or_default());
+    let Some(events) = service["events"].as_array_mut() else { return };
+    events.insert(0, json!({"id": format!("e-{}", events.len() + 1), "createdAt": at, "message": message}));
+    events.truncate(100);
 }
 
 /// ListServiceDeployments, as of a point in time.

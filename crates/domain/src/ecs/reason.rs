@@ -14,7 +14,8 @@ use crate::text::one_line;
 /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ServiceDeployment.html>,
 /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/stopped-task-error-codes.html>.
 const WORDS: &str = "\
-a after alarm alarm(s) alarms amazon an and are as at back bake balancer be because been before breaker by can cannot
+a after alarm alarm(s) alarms amazon an and are as at back bake balancer be because been before breaker by can candidate
+cannot
 cannotpullcontainererror cannotstartcontainererror check checks circuit cloudwatch completed container containers
 could deleted deployed deployment deploymentid deployments desired detected did due ecs elb ended error essential
 exceeded executable exit exited failed failing failure failures file for found from go had has have health healthy

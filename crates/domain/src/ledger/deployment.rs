@@ -172,6 +172,7 @@ impl<'a> TrackedDeployment<'a> {
             before: item.before.as_deref(),
             started_at: item.started_at,
             service_deployment: item.service_deployment.as_deref(),
+            undone_by: item.undone_by.as_deref(),
         }
     }
 }

@@ -21,7 +21,10 @@ pub(super) struct Deployment {
     pub(super) task_definition: Option<String>,
     pub(super) desired_count: Option<i64>,
     pub(super) running_count: Option<i64>,
+    pub(super) pending_count: Option<i64>,
+    pub(super) failed_tasks: Option<i64>,
     pub(super) created_at: Option<f64>,
+    pub(super) updated_at: Option<f64>,
     pub(super) rollout_state: Option<String>,
     pub(super) rollout_state_reason: Option<String>,
 }
@@ -34,7 +37,25 @@ impl Deployment {
     pub(super) fn rollout(&self) -> &str {
         self.rollout_state.as_deref().unwrap_or_default()
     }
+
+    /// Whether exactly the tasks that are wanted run, and none is about to. ECS gives this in place of a rollout state for a service behind a
+    /// Classic Load Balancer: "The rolloutState of a service is only returned for services that use the rolling update (ECS) deployment type
+    /// that aren't behind a Classic Load Balancer" (<https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Deployment.html>).
+    pub(super) fn is_steady(&self) -> bool {
+        self.desired_count.is_some() && self.running_count == self.desired_count && self.pending_count == Some(0)
+    }
+
+    /// Whether ECS said that it had nothing to roll it back to.
+    pub(super) fn has_no_rollback_candidate(&self) -> bool {
+        self.rollout_state_reason.as_deref().is_some_and(|reason| reason.contains(NO_ROLLBACK_CANDIDATE))
+    }
 }
+
+/// ECS says this where a deployment failed, is to be rolled back, and there is nothing to go back to: the service has no deployment that
+/// completed. Of a service deployment it is the reason for `ROLLBACK_FAILED`. Sources: the example of a failure in
+/// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/action-logs-troubleshooting.html>, and the error that a test of
+/// <https://github.com/hashicorp/terraform-provider-aws> expects of AWS (`internal/service/ecs/service_test.go`).
+const NO_ROLLBACK_CANDIDATE: &str = "No rollback candidate";
 
 /// ECS says this of a deployment that is itself a rollback, after the name of what detected the failure.
 pub(super) fn rolls_back(reason: &str) -> bool {

@@ -9,10 +9,12 @@ pub mod hook_event;
 pub mod listed;
 pub mod outcome;
 pub mod pause;
+pub mod seen;
 pub mod service_deployment;
 #[cfg(test)]
 mod tests;
 pub mod times;
 pub mod tracked;
+pub mod trouble;
 pub mod verb;
 pub mod view;

@@ -1,11 +1,18 @@
 //! How a deployment ended.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::ecs::deployment::pause::Pause;
 use crate::ecs::deployment::service_deployment::{ServiceDeployment, told};
 use crate::ledger::kind::Kind;
+use crate::text::shortened;
+
+/// How much of an event of a service is told, in characters.
+pub const LONGEST_EVENT: usize = 300;
 
 /// The reason for the end of a deployment whose service no longer exists.
 pub const DELETED: &str = "the service was deleted";
@@ -16,6 +23,12 @@ pub struct OutcomeDetail {
     /// The reason in the words of ECS, without anything that may be a value ([`reason`](crate::ecs::reason)).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Of a deployment that did not last: how many of its tasks failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_tasks: Option<u64>,
+    /// Of a deployment that did not last: the newest events of its service since it began, treated like `reason`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<String>,
     /// What a rollback went back to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rolled_back_to: Option<RollbackTarget>,
@@ -28,6 +41,9 @@ pub struct OutcomeDetail {
     /// ARN of the service deployment that says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_deployment: Option<String>,
+    /// Of a completed deployment: the digest of the image that ran, by container, as far as ECS tells it ([`running_images`]).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub running_images: BTreeMap<String, String>,
     /// When it happened, according to the event that reported it or to ECS (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub happened_at: Option<String>,
@@ -88,11 +104,12 @@ impl Outcome {
         }
     }
 
-    /// The same outcome, with `tell` applied to the reason that ECS gives. Names of alarms stay.
+    /// The same outcome, with `tell` applied to what ECS says: the reason that it gives, and events. Names of alarms stay.
     #[must_use]
     pub fn told(self, known: Option<&ServiceDeployment>, tell: impl Fn(&str) -> String) -> Self {
-        let reason = self.detail.reason.map(|reason| told(&reason, known, tell));
-        Self { detail: OutcomeDetail { reason, ..self.detail }, ..self }
+        let reason = self.detail.reason.map(|reason| told(&reason, known, &tell));
+        let events = self.detail.events.iter().map(|event| shortened(&tell(event), LONGEST_EVENT)).collect();
+        Self { detail: OutcomeDetail { reason, events, ..self.detail }, ..self }
     }
 
     /// When it happened, where that is known.
@@ -101,6 +118,21 @@ impl Outcome {
         let at = DateTime::parse_from_rfc3339(self.detail.happened_at.as_deref()?).ok();
         at.map(|at| at.with_timezone(&Utc))
     }
+}
+
+/// The digest of each container's image, as a service revision has it: "Amazon ECS resolves container image names and any image tags
+/// specified in the task definition to container image digests", and starts all tasks with these
+/// (<https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ContainerImage.html>). A container for which ECS resolves none is left
+/// out: its image is looked up anew for each task.
+#[must_use]
+pub fn running_images(revision: &Map<String, Value>) -> BTreeMap<String, String> {
+    let images = revision.get("containerImages").and_then(Value::as_array).into_iter().flatten();
+    let digest = |image: &Value| {
+        let text = |name: &str| image.get(name).and_then(Value::as_str);
+        let digest = text("imageDigest").filter(|digest| digest.starts_with("sha256:"))?;
+        Some((text("containerName")?.to_owned(), digest.to_owned()))
+    };
+    images.filter_map(digest).collect()
 }
 
 /// The state of a deployment.

@@ -128,9 +128,16 @@ impl ServiceDeployment {
         triggered(&self.deployment_circuit_breaker) || triggered(&self.alarms)
     }
 
+    /// Why it ended as it did. Where its rollback failed, ECS says in two places why it was rolled back, and why that failed.
     pub(super) fn reason(&self) -> Option<String> {
-        let rollback = self.rollback.as_ref().and_then(|rollback| rollback.reason.clone());
-        let reason = rollback.or_else(|| self.status_reason.clone()).filter(|reason| !reason.is_empty());
+        let said = |reason: Option<&String>| reason.filter(|reason| !reason.is_empty()).cloned();
+        let rollback = said(self.rollback.as_ref().and_then(|rollback| rollback.reason.as_ref()));
+        let reason = match (rollback, said(self.status_reason.as_ref())) {
+            (Some(rollback), Some(status)) if self.status == "ROLLBACK_FAILED" && rollback != status => {
+                Some(format!("{rollback} {status}"))
+            }
+            (rollback, status) => rollback.or(status),
+        };
         with_alarms(reason, &self.alarms())
     }
 
@@ -152,6 +159,7 @@ pub struct ServiceDeploymentSummary {
     pub status_reason: Option<String>,
     /// Seconds since 1970.
     pub created_at: Option<f64>,
+    finished_at: Option<f64>,
     target_service_revision_arn: Option<String>,
 }
 
@@ -166,6 +174,21 @@ impl ServiceDeploymentSummary {
     #[must_use]
     pub fn revision(&self) -> Option<&str> {
         self.target_service_revision_arn.as_deref()
+    }
+
+    /// The service deployment as far as the list describes it, for a role that may list service deployments and not describe them.
+    #[must_use]
+    pub fn as_listed(&self) -> ServiceDeployment {
+        let revision = Revision { arn: self.target_service_revision_arn.clone(), requested_task_count: None };
+        ServiceDeployment {
+            service_deployment_arn: self.service_deployment_arn.clone(),
+            status: self.status.clone(),
+            status_reason: self.status_reason.clone(),
+            created_at: self.created_at,
+            stopped_at: self.finished_at,
+            target_service_revision: Some(revision),
+            ..ServiceDeployment::default()
+        }
     }
 
     /// Whether it ended, or is about to end, without what it deployed staying in place.

@@ -12,8 +12,16 @@ use crate::ecs::service::Service;
 use crate::ledger::kind::Kind;
 use crate::text::rfc3339;
 
-/// How far apart the times of a deployment and of its service deployment may be, if nothing else connects them.
-const SAME_TIME_TOLERANCE: Duration = Duration::seconds(30);
+/// How long ECS may take to begin the rollback of a deployment that failed: its list shows the failure first. AWS names no bound, and there
+/// is a report of one that was never rolled back (<https://github.com/aws/containers-roadmap/issues/1488>).
+const ROLLBACK_BEGINS: Duration = Duration::minutes(10);
+/// The same, if the service's list shows no other deployment that completed: "The rollback method requires a previous deployment in COMPLETED
+/// state" (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/deployment-failure-detection.html>). One that completed and whose
+/// tasks have all been replaced is no longer listed, so this alone proves nothing.
+const ROLLBACK_BEGINS_UNSEEN: Duration = Duration::minutes(1);
+/// What follows the reason of ECS in these two cases, in words that [`reason::known`](crate::ecs::reason::known) leaves.
+const NOT_ROLLED_BACK: &str = "It was not rolled back by ECS";
+const NOTHING_TO_GO_BACK_TO: &str = "It was not rolled back: there is no completed deployment to go back to";
 
 /// The deployment that is tracked.
 #[derive(Debug, Clone, Copy)]
@@ -27,19 +35,47 @@ pub struct TrackedDeployment<'a> {
     /// ARN of the service deployment that ECS named when the deployment began. ECS does not promise that it is the deployment's own: it may
     /// be the one before.
     pub service_deployment: Option<&'a str>,
+    /// Id of the deployment that is known to be its rollback: once that one has completed, nothing in the service's list says so any more.
+    pub undone_by: Option<&'a str>,
 }
 
 impl TrackedDeployment<'_> {
-    /// Which of a service's service deployments is its own: the one whose revision has its number, otherwise the nearest in time. ECS does
-    /// not document how to find one from the other. A service deployment that was created before the deployment cannot be its own.
+    /// Which of a service's service deployments is its own: the one whose revision has its number, otherwise the one that ECS named when the
+    /// deployment began. A service deployment that was created before the deployment cannot be its own. Times prove nothing more: several
+    /// deployments may begin within seconds, so none is taken for being near.
     #[must_use]
     pub fn among<'a>(&self, list: &'a [ServiceDeploymentSummary]) -> Option<&'a ServiceDeploymentSummary> {
-        let may_be = list.iter().filter(|listed| self.is_not_before(listed.created_at));
-        let distance = |listed: &&ServiceDeploymentSummary| {
-            let created = listed.created_at.and_then(time)?;
-            Some((created - self.started_at).abs()).filter(|apart| *apart <= SAME_TIME_TOLERANCE)
-        };
-        self.by_number(list).or_else(|| may_be.filter(|summary| distance(summary).is_some()).min_by_key(distance))
+        let mut may_be = list.iter().filter(|listed| self.is_not_before(listed.created_at));
+        self.by_number(list)
+            .or_else(|| may_be.find(|listed| self.service_deployment == Some(listed.service_deployment_arn.as_str())))
+    }
+
+    /// ARN of the service deployment that a service names as its current one while the deployment is `PRIMARY`: its own, unless it was
+    /// created before ([`TrackedDeployment::may_be`]).
+    #[must_use]
+    pub fn named_by<'a>(&self, service: &'a Service) -> Option<&'a str> {
+        service.service_deployment().filter(|_| service.deployment_id() == Some(self.id))
+    }
+
+    /// ARN of the service revision that it runs, if the service shows that nothing else runs: it is the only deployment, and ECS names
+    /// exactly one revision.
+    #[must_use]
+    pub fn revision_in<'a>(&self, service: &'a Service) -> Option<&'a str> {
+        let is_alone = matches!(deployments(service).as_slice(), [only] if only.id == self.id);
+        service.service_revision().filter(|_| is_alone)
+    }
+
+    /// Id of the deployment that rolls it back, as far as a service shows one now: it took over, and says of itself that it is a rollback, or
+    /// the service deployment of this one says that it is being rolled back and is still the service's current one.
+    #[must_use]
+    pub fn rollback_in(&self, service: &Service, known: Option<&ServiceDeployment>) -> Option<String> {
+        let primary = deployments(service).into_iter().find(|deployment| deployment.status == "PRIMARY")?;
+        let is_rolled_back = known.is_some_and(|known| {
+            known.is_rolled_back() == Some(true)
+                && service.service_deployment() == Some(known.service_deployment_arn.as_str())
+        });
+        let is_rollback = primary.id != self.id && self.is_newer(&primary) && (primary.rolls_back() || is_rolled_back);
+        is_rollback.then_some(primary.id)
     }
 
     /// The one whose revision has its number.
@@ -90,7 +126,12 @@ impl TrackedDeployment<'_> {
     /// Where it stands, by its service deployment where that is known, and by the service. A reason is as ECS gives it, with what it repeats:
     /// [`Outcome::told`] before anybody is told.
     #[must_use]
-    pub fn standing(&self, service: &Service, known: Option<&ServiceDeployment>) -> DeploymentStatus {
+    pub fn standing(
+        &self,
+        service: &Service,
+        known: Option<&ServiceDeployment>,
+        now: DateTime<Utc>,
+    ) -> DeploymentStatus {
         if service.created_at().is_some_and(|made| made > self.started_at + ROUNDING) {
             return self.of_deleted(known);
         }
@@ -113,7 +154,7 @@ impl TrackedDeployment<'_> {
                 DeploymentStatus::Ended(Box::new(Outcome { kind: Kind::Superseded, detail }))
             }
             Some(known) => self.by_service_deployment(known, own, primary, &deployments),
-            None => self.by_service(own, primary, &deployments, rollback_is_on(service)),
+            None => self.by_service(own, primary, &deployments, rollback_is_on(service), now),
         }
     }
 
@@ -191,7 +232,11 @@ impl TrackedDeployment<'_> {
                 ended(Kind::RolledBack, OutcomeDetail { rolled_back_to: Some(to), ..because() })
             }
             "ROLLBACK_FAILED" => ended(Kind::RollbackFailed, because()),
-            "STOPPED" if known.is_triggered() => ended(Kind::DeploymentFailed, because()),
+            // A list of service deployments does not say what was triggered, and the service's own does.
+            "STOPPED" if known.is_triggered() || own.is_some_and(|own| own.rollout() == "FAILED") => {
+                let reason = known.reason().or_else(|| own.and_then(|own| own.rollout_state_reason.clone()));
+                ended(Kind::DeploymentFailed, OutcomeDetail { reason, ..OutcomeDetail::default() })
+            }
             "STOPPED" => match self.superseder(all) {
                 Some(by) => ended(Kind::Superseded, OutcomeDetail { superseded_by: Some(by), ..because() }),
                 None => ended(Kind::Stopped, OutcomeDetail { happened_at: known.ended_at().map(rfc3339), ..because() }),
@@ -220,7 +265,14 @@ impl TrackedDeployment<'_> {
     }
 
     fn may_supersede(&self, other: &Deployment) -> bool {
-        other.id != self.id && Some(other.id.as_str()) != self.before && !other.rolls_back()
+        other.id != self.id
+            && Some(other.id.as_str()) != self.before
+            && !other.rolls_back()
+            && !self.is_undone_by(other)
+    }
+
+    fn is_undone_by(&self, other: &Deployment) -> bool {
+        self.undone_by == Some(other.id.as_str())
     }
 
     /// Whether a deployment was created after this one: a read may be older than the last write.
@@ -235,8 +287,14 @@ impl TrackedDeployment<'_> {
         primary: Option<&Deployment>,
         all: &[Deployment],
         rollback_is_on: bool,
+        now: DateTime<Utc>,
     ) -> DeploymentStatus {
         let ended = |kind, detail| DeploymentStatus::Ended(Box::new(Outcome { kind, detail }));
+        let because = |reason| OutcomeDetail { reason, ..OutcomeDetail::default() };
+        let completed = |own: &Deployment| {
+            let no_tasks_wanted = own.desired_count == Some(0);
+            ended(Kind::Completed, OutcomeDetail { no_tasks_wanted, ..OutcomeDetail::default() })
+        };
         let Some(primary) = primary else { return DeploymentStatus::Open("the service has no deployment".to_owned()) };
         let rolled_back = |failed: Option<&Deployment>| {
             let reason = failed.and_then(|deployment| deployment.rollout_state_reason.clone());
@@ -260,18 +318,24 @@ impl TrackedDeployment<'_> {
             |by| ended(Kind::Superseded, OutcomeDetail { superseded_by: Some(by), ..OutcomeDetail::default() });
         match own {
             Some(own) if own.id == primary.id => match own.rollout() {
-                "COMPLETED" => {
-                    let no_tasks_wanted = own.desired_count == Some(0);
-                    ended(Kind::Completed, OutcomeDetail { no_tasks_wanted, ..OutcomeDetail::default() })
+                "COMPLETED" => completed(own),
+                "" if all.len() == 1 && own.is_steady() => completed(own),
+                "FAILED" if own.has_no_rollback_candidate() => {
+                    ended(Kind::RollbackFailed, because(own.rollout_state_reason.clone()))
                 }
-                "FAILED" if rollback_is_on => DeploymentStatus::Open("FAILED, and to be rolled back".to_owned()),
-                "FAILED" => {
-                    let reason = own.rollout_state_reason.clone();
-                    ended(Kind::DeploymentFailed, OutcomeDetail { reason, ..OutcomeDetail::default() })
-                }
+                "FAILED" if rollback_is_on => match not_rolled_back(own, all, now) {
+                    Some(why) => {
+                        let said = own.rollout_state_reason.as_deref().unwrap_or_default().trim();
+                        let reason = format!("{said} {why}").trim_start().to_owned();
+                        ended(Kind::DeploymentFailed, because(Some(reason)))
+                    }
+                    None => DeploymentStatus::Open("FAILED, and to be rolled back".to_owned()),
+                },
+                "FAILED" => ended(Kind::DeploymentFailed, because(own.rollout_state_reason.clone())),
                 rollout => {
                     let count = |count: Option<i64>| count.unwrap_or_default();
                     let (running, desired) = (count(own.running_count), count(own.desired_count));
+                    let rollout = Some(rollout).filter(|rollout| !rollout.is_empty()).unwrap_or("IN_PROGRESS");
                     DeploymentStatus::Open(format!("{rollout}, {running} of {desired} tasks run"))
                 }
             },
@@ -282,7 +346,7 @@ impl TrackedDeployment<'_> {
             }
             _ => match self.superseder(all) {
                 Some(by) => superseded(by),
-                None if primary.rolls_back() => rolled_back(own),
+                None if primary.rolls_back() || self.is_undone_by(primary) => rolled_back(own),
                 // A rollback returns to the deployment from before, which is created anew.
                 None if own.is_none() && self.is_newer(primary) => rolled_back(None),
                 None => DeploymentStatus::Open(
@@ -291,4 +355,16 @@ impl TrackedDeployment<'_> {
             },
         }
     }
+}
+
+/// Why a deployment that failed, and was to be rolled back, is not any more; none while its rollback may still begin.
+fn not_rolled_back(own: &Deployment, all: &[Deployment], now: DateTime<Utc>) -> Option<&'static str> {
+    let failed_at = own.updated_at.or(own.created_at).and_then(time)?;
+    let is_candidate = |other: &Deployment| other.id != own.id && other.rollout() == "COMPLETED";
+    let (time, why) = if all.iter().any(is_candidate) {
+        (ROLLBACK_BEGINS, NOT_ROLLED_BACK)
+    } else {
+        (ROLLBACK_BEGINS_UNSEEN, NOTHING_TO_GO_BACK_TO)
+    };
+    (now - failed_at > time).then_some(why)
 }
