@@ -97,6 +97,7 @@ $(TARGET)/docker-registry/stamp: tests/registry/unpack
 # UPDATE_TABLES=1 writes the tables into docs/RELIABILITY.md, which the tests compare with their results.
 .PHONY: reliability
 reliability: cargo ## print the tables of what remains when a function is killed or a call fails (docs/RELIABILITY.md)
+	@cargo test --locked -p ecs-updater-domain --test endings -- --nocapture
 	@SLOW_TESTS=1 cargo test --locked --test it matrix -- --nocapture --test-threads=1
 
 .PHONY: modules

@@ -200,6 +200,15 @@ pub(crate) struct ServiceAnswer {
     /// The pause hook at which it waits, or waited.
     #[serde(deserialize_with = "lenient")]
     pub pause: Option<PauseView>,
+    /// How many of its tasks failed.
+    #[serde(deserialize_with = "lenient")]
+    pub failed_tasks: Option<u64>,
+    /// What the service said, newest first.
+    #[serde(deserialize_with = "lenient")]
+    pub events: Vec<String>,
+    /// The digests of the images that run, by container.
+    #[serde(deserialize_with = "lenient")]
+    pub running_images: BTreeMap<String, String>,
 }
 
 /// A pause of a deployment.
@@ -275,12 +284,17 @@ impl ServiceAnswer {
     /// The facts to show about it, each with its name.
     pub(crate) fn facts(&self) -> Vec<(&'static str, String)> {
         let no_tasks = self.no_tasks_wanted.then(|| "none are wanted".to_owned());
+        let some = |text: String| Some(text).filter(|text| !text.is_empty());
+        let running = self.running_images.iter().map(|(container, digest)| format!("{container}: {digest}"));
         let facts = [
             ("rolled back to", self.rolled_back_to.as_ref().map(Deployment::line)),
             ("superseded by", self.superseded_by.as_ref().map(Deployment::line)),
             ("tasks", no_tasks),
             ("pause hook", self.pause.as_ref().map(PauseView::line)),
             ("why it ended", self.reason.clone()),
+            ("failed tasks", self.failed_tasks.map(|failed| failed.to_string())),
+            ("the service said", some(self.events.join(" | "))),
+            ("running images", some(running.collect::<Vec<_>>().join(", "))),
         ];
         facts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
