@@ -209,6 +209,8 @@ async fn a_rollback_that_was_seen_is_not_taken_for_another_deployment_later() {
         world.cloud().edit(&site, |service| {
             service["deploymentConfiguration"]["deploymentCircuitBreaker"] = json!({"enable": true, "rollback": true});
             let deployments = service["deployments"].as_array_mut().unwrap();
+            // It is created later than the one that it undoes, by more than a clock shows.
+            deployments[0]["createdAt"] = aws_stub::seconds(Utc::now() + TimeDelta::milliseconds(50)).into();
             let own = deployments.iter_mut().find(|deployment| deployment["id"] == own).unwrap();
             own["rolloutState"] = "FAILED".into();
         });
