@@ -180,11 +180,14 @@ fn cases() -> Vec<(&'static str, Vec<Shown>)> {
     let plain = json!({"rolloutState": null, "pendingCount": 0});
     let (none, triggered) =
         (json!({}), json!({"deploymentCircuitBreaker": {"status": "TRIGGERED"}, "statusReason": BREAKER}));
+    let paused = json!({"lifecycleStage": "POST_SCALE_UP", "lifecycleHookDetails": [
+        {"hookId": "hook-1", "status": "AWAITING_ACTION", "expiresAt": NOW + 3600, "timeoutAction": "ROLLBACK"}]});
     let one = |deployment| Shown::deployments(&[deployment]);
     let two = |new, old| Shown::deployments(&[new, old]);
     vec![
         ("goes on", vec![two(own("IN_PROGRESS"), old()).told("IN_PROGRESS", &none)]),
         ("goes on", vec![two(own("IN_PROGRESS"), old())]),
+        ("waits at a pause hook", vec![two(own("IN_PROGRESS"), old()).told("IN_PROGRESS", &paused)]),
         ("completed", vec![one(own("COMPLETED")).told("SUCCESSFUL", &none)]),
         ("completed", vec![one(own("COMPLETED"))]),
         (
@@ -323,6 +326,9 @@ fn row(ending: &str, looks: &[Shown]) -> String {
     let (swept, _) = said(std::slice::from_ref(last), noted.undone_by());
     let (answer, record) = match &waited {
         DeploymentStatus::Open(what) => (format!("`TIMED_OUT`: {}", in_table(what)), "–".to_owned()),
+        DeploymentStatus::AwaitingAction(pauses) => {
+            (format!("`AWAITING_ACTION`: {}", pauses[0]), "`AWAITING_ACTION`, `pause`".to_owned())
+        }
         DeploymentStatus::Ended(ending) => {
             let status = serde_json::to_value(Status::of_outcome(ending.kind)).unwrap();
             assert_eq!(status, ending.kind.as_str(), "answer and record say the same");
@@ -335,6 +341,7 @@ fn row(ending: &str, looks: &[Shown]) -> String {
     };
     let sweep = match (&swept, &waited) {
         (DeploymentStatus::Open(_), _) => "asks again".to_owned(),
+        (DeploymentStatus::AwaitingAction(_), _) => "records the pause, and asks again".to_owned(),
         (swept, waited) if swept == waited => "the same".to_owned(),
         (DeploymentStatus::Ended(ending), _) => {
             assert_eq!((ending.kind, looks.len()), (Kind::Stopped, 2), "a sweep says the same of what it sees");
