@@ -13,6 +13,7 @@ use aws_sdk_dynamodb::{Client, Config};
 use chrono::{DateTime, NaiveDate, Utc};
 use domain::call_error::{CallError, Effect};
 use domain::config::Tables;
+use domain::ecs::service::Snapshot;
 use domain::ids::{ChangeId, ServiceKey};
 use domain::image::ImageReference;
 use domain::ledger::admission::LedgerState;
@@ -23,6 +24,7 @@ use domain::ledger::head::Head;
 use domain::ledger::hidden::HiddenKey;
 use domain::ledger::hold::{self, Hold};
 use domain::ledger::key::RecordKey;
+use domain::ledger::past::PastChange;
 use domain::ledger::previous::{self, Previous};
 use domain::ledger::queue::Queue;
 use domain::ledger::rate::Rate;
@@ -90,6 +92,9 @@ const CHANGES_PAGE: i32 = 10;
 
 /// How many are read at a time after that.
 const MORE_CHANGES_PAGE: i32 = 100;
+
+/// How many records are read to learn who changed a service since a change that is undone.
+const MAX_LATER: usize = 500;
 
 /// How many keys for hidden values there may be: they are read in one call.
 const MAX_SECRETS: u32 = 8;
@@ -285,6 +290,40 @@ impl LedgerStore {
     ///
     /// Returns an error if the call failed.
     pub async fn records_of(&self, service: &ServiceKey, change_id: &ChangeId) -> Result<Vec<RawRecord>, LedgerError> {
+        Ok(self.items_of(service, change_id).await?.iter().map(json).collect())
+    }
+
+    /// What the records of one change say of it, strongly consistent; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the call failed, or a record does not match its hash.
+    pub async fn past(&self, service: &ServiceKey, change_id: &ChangeId) -> Result<Option<PastChange>, LedgerError> {
+        let records = self.items_of(service, change_id).await?.iter().map(intact).collect::<Result<Vec<_>, _>>()?;
+        Ok(PastChange::read(&records))
+    }
+
+    /// The changes of a service after one of them, the newest first. Of a ledger that has more than some hundred records after it, only the
+    /// newest changes.
+    ///
+    /// # Errors
+    ///
+    /// The same errors as [`LedgerStore::past`].
+    pub async fn later_than(&self, service: &ServiceKey, change_id: &ChangeId) -> Result<Vec<PastChange>, LedgerError> {
+        let (mut later, mut records) = (Vec::new(), 0);
+        let look = |change: &[RawRecord]| {
+            records += change.len();
+            let past = PastChange::read(change).filter(|past| past.change_id > *change_id);
+            let is_over = past.is_none() || records >= MAX_LATER;
+            later.extend(past);
+            is_over.then_some(())
+        };
+        self.newest_changes(service, look).await?;
+        Ok(later)
+    }
+
+    /// The items of the records of one change.
+    async fn items_of(&self, service: &ServiceKey, change_id: &ChangeId) -> Result<Vec<Item>, LedgerError> {
         let mut records = Vec::new();
         let mut from = None;
         loop {
@@ -300,7 +339,7 @@ impl LedgerStore {
                 .set_exclusive_start_key(from);
             let answer = request.send().await.map_err(|error| call_error(QUERY, &error))?;
             // Pointer items exist in addition to the chain.
-            records.extend(answer.items.unwrap_or_default().iter().filter(|item| item.contains_key("seq")).map(json));
+            records.extend(answer.items.unwrap_or_default().into_iter().filter(|item| item.contains_key("seq")));
             from = answer.last_evaluated_key.filter(|key| !key.is_empty());
             if from.is_none() {
                 return Ok(records);
@@ -441,13 +480,13 @@ impl LedgerStore {
         answer.item.map(|item| intact(&item).map(Value::Object)).transpose()
     }
 
-    /// The change that `previous` refers to: reads the service's records from the newest on until it is known.
+    /// The change that `previous` refers to, for a service that is `now`: reads the service's records from the newest on until it is known.
     ///
     /// # Errors
     ///
     /// Returns an error if the call failed, or a record does not match its hash.
-    pub async fn previous(&self, service: &ServiceKey) -> Result<Option<Previous>, LedgerError> {
-        let mut search = previous::Search::default();
+    pub async fn previous(&self, service: &ServiceKey, now: &Snapshot) -> Result<Option<Previous>, LedgerError> {
+        let mut search = previous::Search::new(now);
         Ok(self.newest_changes(service, |records| search.look(records)).await?.or_else(|| search.end()))
     }
 

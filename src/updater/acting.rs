@@ -22,7 +22,7 @@ use domain::response::{Response, Status};
 use domain::text::rfc3339;
 
 use super::apply::{Applying, Budget, ReadBack};
-use super::begin::{Start, not_started};
+use super::begin::{Start, Told, not_started};
 use super::change::{Attempt, ChangeError};
 use super::finish::RunningChange;
 use super::snapshot::{FRESH, Looked};
@@ -65,7 +65,11 @@ impl Updater {
         let Looked { snapshot, at } = looked;
         let (arn, changes) = match self.acting(target, request, &snapshot.service, action).await? {
             Ok(calls) => calls,
-            Err(why) => return self.unchanged(work, &snapshot, None, None, vec![why], position).await,
+            Err(why) => {
+                return self
+                    .unchanged(work, &snapshot, None, Told { notes: vec![why], ..Told::default() }, position)
+                    .await;
+            }
         };
         self.take_tokens(work, changes.len()).await?;
         let now = (self.clock)();
@@ -99,8 +103,16 @@ impl Updater {
         let deadline = invocation.deadline;
         let left = changes.clone();
         let found = None;
-        let begun =
-            RunningChange { facts, before, changes: Some(changes), lease, deadline, acted_before: false, found };
+        let begun = RunningChange {
+            facts,
+            before,
+            changes: Some(changes),
+            lease,
+            deadline,
+            acted_before: false,
+            found,
+            not_restored: Vec::new(),
+        };
         let response = Box::pin(self.act(work, action, &arn, left, begun, &snapshot, budget)).await;
         Ok(Attempt::Ended(Box::new(response.map_err(ChangeError::Failed)?)))
     }
@@ -156,8 +168,16 @@ impl Updater {
         };
         let deadline = invocation.deadline;
         let found = None;
-        let begun =
-            RunningChange { facts, before, changes: Some(changes), lease, deadline, acted_before: acted, found };
+        let begun = RunningChange {
+            facts,
+            before,
+            changes: Some(changes),
+            lease,
+            deadline,
+            acted_before: acted,
+            found,
+            not_restored: Vec::new(),
+        };
         let response = Box::pin(self.act(work, action, &arn, left, begun, &snapshot, budget)).await;
         Ok(Attempt::Ended(Box::new(response.map_err(ChangeError::Failed)?)))
     }

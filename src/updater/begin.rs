@@ -14,7 +14,7 @@ use domain::ledger::record::{ChangeContext, Pointer, Record, RecordFields};
 use domain::ledger::turn::Standing;
 use domain::ledger::write::{LedgerError, Write};
 use domain::plan::Plan;
-use domain::plan::difference::{Difference, DifferenceKind};
+use domain::plan::difference::{Difference, DifferenceKind, NotRestored};
 use domain::plan::parameters::told_of_answer;
 use domain::plan::update::{Update, passed_over};
 use domain::response::{Response, Status};
@@ -54,6 +54,14 @@ pub(super) struct Start {
     pub caller: String,
 }
 
+/// What an answer says of a change that had nothing to do.
+#[derive(Default)]
+pub(super) struct Told {
+    pub restores: Option<ChangeId>,
+    pub notes: Vec<String>,
+    pub not_restored: Vec<NotRestored>,
+}
+
 impl Updater {
     pub(super) async fn begin(
         &self,
@@ -66,21 +74,22 @@ impl Updater {
         if let Some(action) = &request.action {
             return self.begin_action(work, looked, position, action).await;
         }
-        let Looked { snapshot, at } = looked;
-        let restoring = self.restoring(target, request, &snapshot, None).await?;
+        let Looked { mut snapshot, at } = looked;
+        let restoring = self.restoring(target, request, &mut snapshot, None).await?;
         let restores = restoring.change_id().cloned();
         let update = match restoring.plan(request, &snapshot) {
             Plan::Refused(failure) => return Err(failure.into()),
-            Plan::Unchanged { targets, notes } => {
+            Plan::Unchanged { targets, notes, not_restored } => {
                 let container = targets.keys().next().map(String::as_str);
-                return self.unchanged(work, &snapshot, container, restores, notes, position).await;
+                let told = Told { restores, notes, not_restored };
+                return self.unchanged(work, &snapshot, container, told, position).await;
             }
             Plan::Update(update) => update,
         };
         let only_images = update.changes.iter().all(|change| change.what == DifferenceKind::Image);
         if let Some(note) = self.keeps_restores(request, only_images).await? {
-            let (container, notes) = (update.container.as_deref(), vec![note]);
-            return self.unchanged(work, &snapshot, container, restores, notes, position).await;
+            let told = Told { restores, notes: vec![note], not_restored: Vec::new() };
+            return self.unchanged(work, &snapshot, update.container.as_deref(), told, position).await;
         }
         let revision = self.turn(work, &update, turn).await?;
         let now = (self.clock)();
@@ -98,6 +107,7 @@ impl Updater {
             changes: Some(&changes),
             before: Some(&before),
             lease_until: Some(until),
+            not_restored: &update.not_restored,
             ..RecordFields::default()
         };
         let place = RecordPlace::STARTED;
@@ -115,8 +125,8 @@ impl Updater {
         };
         let deadline = invocation.deadline;
         let found = before.deployment_id.clone();
-        let begun =
-            RunningChange { facts, before, changes: Some(changes), lease, deadline, acted_before: false, found };
+        let (changes, not_restored) = (Some(changes), update.not_restored.clone());
+        let begun = RunningChange { facts, before, changes, not_restored, lease, deadline, acted_before: false, found };
         let response = Box::pin(self.carry_out(work, snapshot, *update, revision, begun, budget, Vec::new())).await;
         Ok(Attempt::Ended(Box::new(response.map_err(ChangeError::Failed)?)))
     }
@@ -244,8 +254,7 @@ impl Updater {
         work: Work<'_>,
         snapshot: &Snapshot,
         container: Option<&str>,
-        restores: Option<ChangeId>,
-        notes: Vec<String>,
+        told: Told,
         position: &LedgerState,
     ) -> Result<Attempt, ChangeError> {
         let service = &work.request.service_key;
@@ -253,8 +262,14 @@ impl Updater {
         let now = (self.clock)();
         let change_id = ChangeId::new(position.next_change_time(now), (self.random)());
         let state = self.recorded(service, snapshot, container).await;
+        let Told { restores, notes, not_restored } = told;
         let facts = ChangeContext { restores, ..Self::facts(work, change_id.clone(), Try::FIRST, &[], &state) };
-        let said = RecordFields { before: Some(&state), after: Some(&state), ..RecordFields::default() };
+        let said = RecordFields {
+            before: Some(&state),
+            after: Some(&state),
+            not_restored: &not_restored,
+            ..RecordFields::default()
+        };
         let place = RecordPlace::RESULT;
         let record = facts.record(Kind::Unchanged, place, now, &said, position.head.as_ref());
         let record = record.map_err(|error| unavailable(error.into()))?;
@@ -271,6 +286,7 @@ impl Updater {
         response.body.changes = Some(Vec::new());
         response.body.notes = notes;
         response.body.act(work.request.action.as_ref());
+        response.body.not_restored = not_restored;
         let caller = caller(work.request, work.invocation, work.key_id);
         let earlier = position.head.as_ref();
         let head = Head::behind(&record.0, earlier, None).begun_by(&caller, work.key_id, earlier);

@@ -24,11 +24,11 @@ impl Updater {
         seen: Option<Described>,
     ) -> Result<Response, Failure> {
         let request = &images.of(request).await?;
-        let snapshot = self.look(target, request, seen).await?.snapshot;
+        let mut snapshot = self.look(target, request, seen).await?.snapshot;
         if let Some(action) = &request.action {
             return self.planned_action(target, request, &snapshot, action).await;
         }
-        let restoring = self.restoring(target, request, &snapshot, None).await?;
+        let restoring = self.restoring(target, request, &mut snapshot, None).await?;
         let mut planned = self.planned(request, &snapshot, &restoring)?;
         let body = &mut planned.body;
         if let Some(changes) = body.changes.as_mut().filter(|changes| !changes.is_empty()) {
@@ -48,11 +48,14 @@ impl Updater {
         snapshot: &Snapshot,
         restoring: &Restoring,
     ) -> Result<Response, Failure> {
-        let (container, changes, notes, update) = match restoring.plan(request, snapshot) {
+        let (container, changes, notes, not_restored, update) = match restoring.plan(request, snapshot) {
             Plan::Refused(failure) => return Err(failure),
-            Plan::Unchanged { targets, notes } => (targets.into_keys().next(), Vec::new(), notes, None),
+            Plan::Unchanged { targets, notes, not_restored } => {
+                (targets.into_keys().next(), Vec::new(), notes, not_restored, None)
+            }
             Plan::Update(update) => {
-                (update.container.clone(), update.changes.clone(), update.notes.clone(), Some(update))
+                let (changes, notes) = (update.changes.clone(), update.notes.clone());
+                (update.container.clone(), changes, notes, update.not_restored.clone(), Some(update))
             }
         };
         let before = snapshot.state(container.as_deref());
@@ -64,6 +67,7 @@ impl Updater {
             Response::new(&request.service_key, None, Status::Planned, rfc3339((self.clock)()), before, after);
         response.body.changes = Some(Difference::all_told(&changes));
         response.body.notes = notes;
+        response.body.not_restored = not_restored;
         response.body.restores = restoring.change_id().map(ToString::to_string);
         response.body.resolved_images = request.pins.some().cloned();
         Ok(response)

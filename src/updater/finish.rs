@@ -16,7 +16,7 @@ use domain::ledger::key::{Attempt, RecordKey, RecordPlace};
 use domain::ledger::kind::Kind;
 use domain::ledger::record::{ChangeContext, RawRecord, RecordFields};
 use domain::ledger::write::{LedgerError, Write};
-use domain::plan::difference::Difference;
+use domain::plan::difference::{Difference, NotRestored};
 use domain::response::{Response, Status};
 use domain::text::rfc3339;
 use tokio::time::Instant;
@@ -39,6 +39,8 @@ pub(super) struct RunningChange {
     pub before: RecordedState,
     /// What the change sets, as its first `STARTED` record states it; none if that record does not state it.
     pub changes: Option<Vec<Difference>>,
+    /// What a restore leaves as it is.
+    pub not_restored: Vec<NotRestored>,
     pub lease: HeldLease,
     /// When Lambda ends the invocation.
     pub deadline: DateTime<Utc>,
@@ -163,6 +165,7 @@ impl Updater {
         body.resolved_images = facts.pins.some().cloned();
         body.notes = notes;
         body.act(request.action.as_ref());
+        body.not_restored.clone_from(&begun.not_restored);
         match (kind, &begun.changes) {
             // What somebody else did is not reported as done by this change.
             (Kind::Unchanged, _) => body.changes = Some(Vec::new()),

@@ -117,9 +117,10 @@ impl Updater {
         let container = first.before.state.task_definition_name.as_deref();
         let recorded = self.recorded(service, &snapshot, container).await;
         let earlier = messages::done_earlier(&first.before, &recorded);
-        let (before, deadline) = (first.before, invocation.deadline);
+        let (before, deadline, not_restored) = (first.before, invocation.deadline, first.record.not_restored());
         let found = snapshot.service.deployment_id().map(str::to_owned);
-        let begun = RunningChange { facts, before, changes, lease, deadline, acted_before: progress.acted, found };
+        let acted_before = progress.acted;
+        let begun = RunningChange { facts, before, changes, not_restored, lease, deadline, acted_before, found };
         let ended = match next {
             Next::Update(update) => {
                 Box::pin(self.carry_out(work, snapshot, *update, revision, begun, budget, earlier)).await
@@ -172,10 +173,13 @@ impl Updater {
         // What the change was asked to check held when it began.
         let mut again = request.clone();
         again.expected_task_definition = None;
-        let restores = first.record.restores.as_ref();
-        let restoring = self.restoring(target, &again, snapshot, restores).await?;
-        let restoring = if request.restore.is_some() && restores.is_none() { Restoring::No } else { restoring };
-        let now = restoring.plan(&again, snapshot);
+        // A restore that found nothing to undo names no change, and has nothing to continue.
+        let mut seen = snapshot.clone();
+        let restoring = match first.record.restores {
+            Some(_) => self.restoring(target, &again, &mut seen, Some(&first.record)).await?,
+            None => Restoring::No,
+        };
+        let now = restoring.plan(&again, &seen);
         let ran = first.before.state.task_definition_arn.as_deref();
         let base = match ran {
             Some(arn) if snapshot.service.task_definition_arn() != Some(arn) => match target.definition(arn).await {
@@ -188,7 +192,7 @@ impl Updater {
             _ => snapshot.task_definition.clone(),
         };
         let wanted = match base {
-            Some(base) => self.wanted(target, &again, snapshot, base, restores).await?,
+            Some(base) => self.wanted(target, &again, snapshot, base, first).await?,
             None => None,
         };
         Ok(Plans { now, wanted })
@@ -200,11 +204,15 @@ impl Updater {
         request: &UpdateRequest,
         snapshot: &Snapshot,
         base: Arc<TaskDefinition>,
-        restores: Option<&domain::ids::ChangeId>,
+        first: &First,
     ) -> Result<Option<Box<Update>>, Failure> {
         let service = snapshot.service.running(&base.arn);
-        let before = Snapshot { service, task_definition: Some(base) };
-        let restoring = self.restoring(target, request, &before, restores).await?;
+        let mut before = Snapshot { service, task_definition: Some(base) };
+        let restoring = match first.record.restores {
+            // What is already put back of the rest does not matter for what shall run.
+            Some(_) => self.restoring(target, request, &mut before, Some(&first.record)).await?.of_definition(),
+            None => Restoring::No,
+        };
         Ok(match restoring.plan(request, &before) {
             Plan::Update(update) => Some(update),
             Plan::Unchanged { .. } | Plan::Refused(_) => None,

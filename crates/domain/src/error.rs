@@ -49,6 +49,8 @@ pub enum Code {
     RegistryUnavailable,
     /// The service runs another task definition than `expected_task_definition`.
     TaskDefinitionChanged,
+    /// What the change set that a restore is to undo is no longer there, or cannot be put back.
+    RestoreConflict,
     /// The idempotency key was used before with another event.
     IdempotencyKeyReused,
     /// Another change holds the lease of the service.
@@ -82,6 +84,7 @@ impl Code {
             | Self::InvalidImage
             | Self::ImageNotFound
             | Self::TaskDefinitionChanged
+            | Self::RestoreConflict
             | Self::IdempotencyKeyReused
             | Self::ChangeInProgress
             | Self::ChangeOvertaken
@@ -116,7 +119,9 @@ impl Code {
                 "[ERROR][ecs_service_update] service could not be update with new task_definition "
             }
             Self::TagUpdateFailed => "[ERROR][ecs_service_update] service tags could not be updated ",
-            Self::UnsupportedDeploymentController | Self::TaskDefinitionChanged => "[ERROR][ecs_service_update] ",
+            Self::UnsupportedDeploymentController | Self::TaskDefinitionChanged | Self::RestoreConflict => {
+                "[ERROR][ecs_service_update] "
+            }
             Self::AssumeRoleFailed => "[ERROR][assume_role] role ",
             Self::IdempotencyKeyReused => "[ERROR][idempotency] ",
             Self::ChangeInProgress | Self::ChangeOvertaken | Self::ClockSkewed => "[ERROR][service_lease] service ",

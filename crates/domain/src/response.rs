@@ -12,7 +12,7 @@ use crate::event::request::DeploymentAction;
 use crate::ids::{ChangeId, ServiceKey};
 use crate::image::ResolvedImages;
 use crate::ledger::kind::Kind;
-use crate::plan::difference::Difference;
+use crate::plan::difference::{Difference, NotRestored};
 use crate::tolerant::tolerant_words;
 
 /// The answer to one update.
@@ -120,6 +120,9 @@ pub struct Body {
     /// What else a person should know.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// What a restore left as it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_restored: Vec<NotRestored>,
     /// How its deployment ended, if the updater waited for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<OutcomeDetail>,
@@ -169,6 +172,7 @@ impl Response {
                 resolved_images: None,
                 changes: None,
                 notes: Vec::new(),
+                not_restored: Vec::new(),
                 outcome: None,
                 awaiting: Vec::new(),
                 recorded: None,
@@ -266,6 +270,9 @@ pub struct Summary {
     /// Deployments that did not end while the updater waited for them, those that wait for a person included.
     #[serde(skip_serializing_if = "is_zero")]
     pub timed_out: u32,
+    /// Restores, each counted above as well, that left something as it is.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub not_restored: u32,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
@@ -287,6 +294,8 @@ struct Short<'a> {
     deployment_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     replayed: Option<bool>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    not_restored: &'a [NotRestored],
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ShortError<'a>>,
 }
@@ -342,6 +351,11 @@ impl Results {
             ServiceOutcome::NotStarted => (&mut summary.not_started, "NOT_STARTED"),
         };
         *status.0 += 1;
+        if let ServiceOutcome::Answered(response) = outcome
+            && !response.body.not_restored.is_empty()
+        {
+            summary.not_restored += 1;
+        }
         let mut short = Short {
             change_id: None,
             status: status.1,
@@ -351,12 +365,14 @@ impl Results {
             ecs_service_name: service.service(),
             deployment_id: None,
             replayed: None,
+            not_restored: &[],
             error: None,
         };
         let full = match outcome {
             ServiceOutcome::Answered(response) => {
                 short.change_id = response.body.change_id.as_deref();
                 short.deployment_id = response.body.deployment_id.as_deref();
+                short.not_restored = &response.body.not_restored;
                 short.replayed = response.body.replayed.then_some(true);
                 raw(&response.body)
             }

@@ -178,6 +178,62 @@ impl TaskDefinition {
         serde_json::to_string(&members)
     }
 
+    /// The member at a path of [`crate::ecs::definition_difference`]; `None` if the definition does not have it.
+    #[must_use]
+    pub fn member(&self, path: &str) -> Option<Box<RawValue>> {
+        let Some(of) = Place::parse(path) else { return self.members.get(path).cloned() };
+        let containers: Vec<Members> = serde_json::from_str(self.members.get(CONTAINERS)?.get()).ok()?;
+        let container = containers.into_iter().find(|container| is_named(container, of.container))?;
+        match (of.member, of.entry) {
+            (None, _) => serde_json::value::to_raw_value(&container).ok(),
+            (Some(member), None) => container.get(member).cloned(),
+            (Some(member), Some(entry)) => {
+                let entries: Vec<Members> = serde_json::from_str(container.get(member)?.get()).ok()?;
+                let entry = entries.into_iter().rfind(|it| is_named(it, entry))?;
+                serde_json::value::to_raw_value(&entry).ok()
+            }
+        }
+    }
+
+    /// The same definition with other members, by the paths of [`TaskDefinition::member`]; `None` removes a member.
+    ///
+    /// # Errors
+    ///
+    /// Where the definition's containers cannot be read or written as JSON.
+    pub fn with_members(&self, set: &BTreeMap<String, Option<Box<RawValue>>>) -> serde_json::Result<Self> {
+        let mut definition = self.clone();
+        let raw = self.members.get(CONTAINERS).map_or("[]", |raw| raw.get());
+        let mut containers: Vec<Members> = serde_json::from_str(raw)?;
+        for (path, value) in set {
+            let Some(of) = Place::parse(path) else {
+                put(&mut definition.members, path, value.clone());
+                continue;
+            };
+            let Some(member) = of.member else {
+                containers.retain(|container| !is_named(container, of.container));
+                containers.extend(value.as_ref().map(|value| serde_json::from_str(value.get())).transpose()?);
+                continue;
+            };
+            for container in containers.iter_mut().filter(|container| is_named(container, of.container)) {
+                let Some(entry) = of.entry else {
+                    put(container, member, value.clone());
+                    continue;
+                };
+                let mut entries: Vec<Members> =
+                    container.get(member).map_or(Ok(Vec::new()), |raw| serde_json::from_str(raw.get()))?;
+                let place = entries.iter().position(|it| is_named(it, entry)).unwrap_or(entries.len());
+                entries.retain(|it| !is_named(it, entry));
+                if let Some(value) = value {
+                    entries.insert(place, serde_json::from_str(value.get())?);
+                }
+                let entries = (!entries.is_empty()).then(|| serde_json::value::to_raw_value(&entries)).transpose()?;
+                put(container, member, entries);
+            }
+        }
+        definition.members.insert(CONTAINERS.to_owned(), serde_json::value::to_raw_value(&containers)?);
+        Ok(definition)
+    }
+
     /// The definition as it would be registered anew, for code that searches it; null if it cannot be read.
     #[must_use]
     pub fn document(&self) -> Value {
@@ -206,6 +262,32 @@ pub fn family_and_revision(arn: &str) -> &str {
 /// Tags without an order.
 pub(crate) fn tag_map(tags: Vec<Tag>) -> BTreeMap<String, String> {
     tags.into_iter().map(|tag| (tag.key, tag.value)).collect()
+}
+
+/// A place inside a container: `containers.web`, `containers.web.cpu`, or `containers.web.environment.PORT`.
+struct Place<'a> {
+    container: &'a str,
+    member: Option<&'a str>,
+    entry: Option<&'a str>,
+}
+
+impl<'a> Place<'a> {
+    fn parse(path: &'a str) -> Option<Self> {
+        // The names of containers and of members have no dots, unlike those of variables.
+        let mut parts = path.strip_prefix("containers.")?.splitn(3, '.');
+        Some(Self { container: parts.next()?, member: parts.next(), entry: parts.next() })
+    }
+}
+
+fn is_named(members: &Members, name: &str) -> bool {
+    members.get("name").and_then(|raw| serde_json::from_str::<String>(raw.get()).ok()).is_some_and(|it| it == name)
+}
+
+fn put(members: &mut Members, name: &str, value: Option<Box<RawValue>>) {
+    match value {
+        Some(value) => _ = members.insert(name.to_owned(), value),
+        None => _ = members.remove(name),
+    }
 }
 
 fn set_images(containers: &RawValue, images: &BTreeMap<String, String>) -> serde_json::Result<Box<RawValue>> {

@@ -28,6 +28,9 @@ pub(super) fn event_hash(event: Value, service_key: &ServiceKey) -> Result<Strin
             event.remove(name);
         }
     }
+    if event.get("restore_mode") == Some(&"undo".into()) {
+        event.remove("restore_mode");
+    }
     let canonical = canonical_json::object(event.iter()).map_err(|error| error.to_string())?;
     Ok(hex(&Sha256::digest(canonical)))
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::ecs::deployment::verb::DeploymentVerb;
@@ -45,7 +46,18 @@ impl ImageChange {
     }
 }
 
-/// Which change is undone: the state from before it is put back.
+/// How much a restore puts back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RestoreMode {
+    /// What the change set, and nothing else.
+    #[default]
+    Undo,
+    /// The whole state from before the change, but for the desired count.
+    Exact,
+}
+
+/// Which change is undone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RestorePoint {
     /// The last change that changed something.
@@ -78,8 +90,10 @@ pub struct UpdateRequest {
     pub left_alone: BTreeSet<String>,
     /// Start a new deployment even where nothing differs.
     pub force_new_deployment: bool,
-    /// What to put back: the state from before a change.
+    /// Which change to undo.
     pub restore: Option<RestorePoint>,
+    /// How much of it is put back.
+    pub restore_mode: RestoreMode,
     /// What to do to the deployment of a change; then nothing else is asked for.
     pub action: Option<DeploymentAction>,
     /// What is asked of the images' registries.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value};
 
 use crate::ecs::tags::TagMode;
+use crate::event::request::RestoreMode;
 
 /// The fields of an update event (`schema/update-event.schema.json`), all or some of them: an entry of many updates and a target of a
 /// rollout omit the fields that are given for them elsewhere. A field that is omitted here is omitted on the wire.
@@ -53,9 +54,12 @@ pub struct UpdateEvent {
     /// Start a new deployment even where nothing differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub force_new_deployment: Option<bool>,
-    /// Put back what was there before this change, or before the last one (`previous`).
+    /// Undo this change, or the last one (`previous`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restore: Option<String>,
+    /// How much a restore puts back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore_mode: Option<RestoreMode>,
     /// Continue the deployment of this change where it waits at a pause hook.
     #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
     pub continue_change: Option<String>,
@@ -118,7 +122,7 @@ mod tests {
         json!({
             "account_id": "222222222222", "region": "eu-west-1", "ecs_cluster_name": "prod", "ecs_service_name": "web",
             "ecs_image_name": "nginx:1", "container_name": "web", "images": {"web": "nginx:1"}, "ecs_tag": {"k": "v"},
-            "tag_mode": "merge", "service": {"desiredCount": null}, "force_new_deployment": false, "restore": "previous",
+            "tag_mode": "merge", "service": {"desiredCount": null}, "force_new_deployment": false, "restore": "previous", "restore_mode": "exact",
             "continue": "c", "stop": "c", "resolve_digest": true, "check_image": false, "expected_task_definition": "web:7", "dry_run": false,
             "wait_seconds": 20.0, "idempotency_key": "k", "requested_by": "ann", "reason": "release",
             "sent_at": "2026-11-22T09:30:00Z", "pushed_tag": "1",

@@ -93,6 +93,9 @@ pub struct Change {
     /// The images asked for, each with the digest it was pinned to.
     #[serde(default)]
     pub resolved_images: Option<Value>,
+    /// What a restore left as it is; only if there is something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_restored: Option<Value>,
 }
 
 /// The identity of a requester for whom nobody vouches.
@@ -139,6 +142,7 @@ pub fn fold(mut records: Vec<&RawRecord>, now: DateTime<Utc>) -> Option<Change> 
         of: earliest("of"),
         action: earliest("action"),
         resolved_images: earliest("resolved_images").map(json),
+        not_restored: earliest("not_restored").map(json),
     })
 }
 

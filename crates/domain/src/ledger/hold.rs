@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::previous::{UNDONE_BY_ECS, kinds, text};
+use super::past::{UNDONE_BY_ECS, text};
 use super::record::RawRecord;
+use crate::ecs::service::RecordedState;
 use crate::ids::ChangeId;
 use crate::image::{ImageReference, ResolvedImages, repository_of};
-use crate::plan::restore::RestoreSource;
 
 /// How many records are examined: a push has to be deployed while its plan is fresh. A restore that lies further back holds nothing.
 const MAX_RECORDS: usize = 1_000;
@@ -154,7 +154,11 @@ impl Images {
         let seq = |record: &&RawRecord| record.get("seq").and_then(Value::as_u64);
         let mut records_by_seq: Vec<&RawRecord> = records.iter().collect();
         records_by_seq.sort_by_key(seq);
-        let states = |record: &&RawRecord| RestoreSource::read(&Value::Object((*record).clone()))?.images();
+        let images = |record: &RawRecord, name| -> Option<Vec<String>> {
+            let state: RecordedState = serde_json::from_str(text(record, name)?).ok()?;
+            Some(state.state.images.into_values().collect())
+        };
+        let states = |record: &&RawRecord| Some((images(record, "before")?, images(record, "after")?));
         let (before, _) = records_by_seq.iter().find_map(states)?;
         let (_, after) = records_by_seq.iter().rev().find_map(states)?;
         let of = |images: Vec<String>| -> BTreeSet<String> {
@@ -168,6 +172,11 @@ impl Images {
         let restore = named("restores").and(named("change_id")).and_then(|id| ChangeId::parse(id).ok());
         Some(Self { restore, before, after, pins: pins(records) })
     }
+}
+
+/// The kinds of a change's records.
+fn kinds(records: &[RawRecord]) -> impl Iterator<Item = &str> {
+    records.iter().filter_map(|record| text(record, "kind"))
 }
 
 /// The images that a change was asked for, each with the reference to which it was pinned.

@@ -18,6 +18,7 @@
 //! * [`query`]: a query of the history, the parts of the table that answer it, and the tokens between pages.
 //! * [`merge`]: merges the contents of several parts of the table into one order.
 //! * [`change`]: folds the records of a change into what became of it.
+//! * [`past`]: what a change set and left, and how it ended, as it matters to a restore.
 //! * [`pause`]: the pauses of a change's deployment.
 //! * [`previous`]: which change `restore: previous` means.
 //! * [`verify`]: whether a ledger is as it was written.
@@ -39,6 +40,7 @@ pub mod idempotency;
 pub mod key;
 pub mod kind;
 pub mod merge;
+pub mod past;
 pub mod pause;
 pub mod previous;
 pub mod query;

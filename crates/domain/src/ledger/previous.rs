@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
+use super::past::PastChange;
 use super::record::RawRecord;
+use crate::ecs::service::Snapshot;
 use crate::ids::ChangeId;
-use crate::plan::restore::RestoreSource;
 
 /// What `previous` means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,12 +23,11 @@ pub enum Previous {
     },
 }
 
-/// The outcomes of restores that leave their change in force, as they have put nothing back for good.
-pub(super) const UNDONE_BY_ECS: [&str; 4] = ["DEPLOYMENT_FAILED", "ROLLED_BACK", "ROLLBACK_FAILED", "STOPPED"];
-
 /// Examines the changes of a service, beginning with the newest.
 #[derive(Debug, Default)]
-pub struct Search {
+pub struct Search<'a> {
+    /// The service as it is now, which shows what a change left whose records do not know.
+    now: Option<&'a Snapshot>,
     /// Changes that were undone by a restore which is itself in force, with that restore.
     undone: BTreeMap<ChangeId, ChangeId>,
     /// The newest change that left something and the restore that undid it, if it is undone; then the change before it
@@ -37,12 +35,20 @@ pub struct Search {
     found: Option<(ChangeId, ChangeId)>,
 }
 
-impl Search {
+impl<'a> Search<'a> {
+    /// A search for the change that was the last to leave something in the service, which is `now`.
+    #[must_use]
+    pub fn new(now: &'a Snapshot) -> Self {
+        Self { now: Some(now), ..Self::default() }
+    }
+
     /// Examines the records of one more change, which is older than those before. Returns the answer once it is known.
     pub fn look(&mut self, records: &[RawRecord]) -> Option<Previous> {
-        let change = Undoable::read(records)?;
+        let is_meant = |change: &PastChange| change.has_started && change.result.is_some() && !change.is_action;
+        let change = PastChange::read(records).filter(is_meant)?;
+        let left_something = change.left_something(self.now);
         if let Some((change_id, by)) = &self.found {
-            let is_before = change.restores.is_none() && change.left_something;
+            let is_before = change.restores.is_none() && left_something;
             return is_before.then(|| Previous::Undone {
                 change_id: change_id.clone(),
                 by: by.clone(),
@@ -50,7 +56,7 @@ impl Search {
             });
         }
         let meant = match change.restores {
-            Some(restored) if change.ended_well => {
+            Some(restored) if change.ended_well() => {
                 if !self.undone.contains_key(&change.change_id) {
                     self.undone.entry(restored).or_insert(change.change_id);
                 }
@@ -58,7 +64,7 @@ impl Search {
             }
             // What failed is tried again: it means the same change.
             Some(restored) => restored,
-            None if change.left_something => change.change_id,
+            None if left_something => change.change_id,
             None => return None,
         };
         match self.undone.get(&meant) {
@@ -75,48 +81,6 @@ impl Search {
     pub fn end(self) -> Option<Previous> {
         self.found.map(|(change_id, by)| Previous::Undone { change_id, by, before: None })
     }
-}
-
-/// One change, as far as it matters here.
-struct Undoable {
-    change_id: ChangeId,
-    restores: Option<ChangeId>,
-    left_something: bool,
-    ended_well: bool,
-}
-
-impl Undoable {
-    fn read(records: &[RawRecord]) -> Option<Self> {
-        if !kinds(records).any(|kind| kind == "STARTED") {
-            return None;
-        }
-        // What continued or stopped a deployment set nothing: there is nothing of it to undo.
-        if records.iter().any(|record| text(record, "action").is_some()) {
-            return None;
-        }
-        let results = records.iter().filter(|record| {
-            text(record, "kind").is_some_and(|kind| ["APPLIED", "UNCHANGED", "FAILED", "ABANDONED"].contains(&kind))
-        });
-        let result = results.max_by_key(|record| record.get("seq").and_then(Value::as_u64))?;
-        let past = RestoreSource::read(&Value::Object(result.clone()))?;
-        let is_undone_by_ecs = kinds(records).any(|kind| UNDONE_BY_ECS.contains(&kind));
-        Some(Self {
-            change_id: ChangeId::parse(&past.change_id).ok()?,
-            restores: records.iter().find_map(|record| ChangeId::parse(text(record, "restores")?).ok()),
-            left_something: past.changed_something(),
-            ended_well: text(result, "kind") == Some("APPLIED") && !is_undone_by_ecs,
-        })
-    }
-}
-
-/// A text of a record.
-pub(super) fn text<'a>(record: &'a RawRecord, name: &str) -> Option<&'a str> {
-    record.get(name).and_then(Value::as_str)
-}
-
-/// The kinds of a change's records.
-pub(super) fn kinds(records: &[RawRecord]) -> impl Iterator<Item = &str> {
-    records.iter().filter_map(|record| text(record, "kind"))
 }
 
 #[cfg(test)]

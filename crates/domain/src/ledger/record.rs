@@ -15,7 +15,7 @@ use crate::error::Failure;
 use crate::ids::{ChangeId, Identity, ServiceKey};
 use crate::image::ResolvedImages;
 use crate::ledger::key::{Attempt, RecordKey, RecordPlace};
-use crate::plan::difference::Difference;
+use crate::plan::difference::{Difference, NotRestored};
 use crate::text::{hex, rfc3339};
 
 /// How many parts a day or an image is spread over, so that none of them is a single partition.
@@ -97,7 +97,7 @@ pub struct Record {
     /// When the event was first sent, by its sender's clock (RFC 3339), where it says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sent_at: Option<String>,
-    /// The change whose `before` state this change puts back.
+    /// The change that this change undoes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restores: Option<ChangeId>,
     /// The change whose deployment this one continues or stops, or whose deployment pauses.
@@ -116,6 +116,9 @@ pub struct Record {
     /// The images asked for, each with the digest it was pinned to, as canonical JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved_images: Option<String>,
+    /// In the first `STARTED` and in `UNCHANGED`: what a restore leaves as it is, as canonical JSON of a list of [`NotRestored`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_restored: Option<String>,
 }
 
 /// An item that accompanies a record of a change of several images. It is outside the chain, and `by-image` finds the
@@ -172,7 +175,7 @@ pub struct ChangeContext {
     pub request_id: String,
     /// When the event was first sent, where it says so.
     pub sent_at: Option<DateTime<Utc>>,
-    /// The change whose `before` state this change puts back.
+    /// The change that this change undoes.
     pub restores: Option<ChangeId>,
     /// The change whose deployment this one continues or stops, or whose deployment pauses.
     pub of: Option<ChangeId>,
@@ -199,6 +202,8 @@ pub struct RecordFields<'a> {
     pub lease_until: Option<chrono::DateTime<chrono::Utc>>,
     /// How the deployment ended.
     pub outcome: Option<&'a OutcomeDetail>,
+    /// What a restore leaves as it is.
+    pub not_restored: &'a [NotRestored],
 }
 
 impl ChangeContext {
@@ -251,6 +256,10 @@ impl ChangeContext {
             lease_until: said.lease_until.map(rfc3339),
             outcome: said.outcome.map(outcome_text).transpose()?,
             resolved_images: self.pins.some().map(canonical_json::to_string).transpose()?,
+            not_restored: match said.not_restored {
+                [] => None,
+                left => Some(canonical_json::to_string(&left)?),
+            },
         };
         let pointers = images
             .enumerate()
@@ -315,6 +324,12 @@ impl Record {
     pub fn was_sent_before(&self, caller: &str, requested_by: Option<&str>, sent_at: DateTime<Utc>) -> bool {
         let is_its = self.caller.as_deref() == Some(caller) && self.requested_by.as_deref() == requested_by;
         is_its && requested_by.is_some() && self.sent_at().is_some_and(|own| own <= sent_at)
+    }
+
+    /// What a restore leaves as it is.
+    #[must_use]
+    pub fn not_restored(&self) -> Vec<NotRestored> {
+        self.not_restored.as_deref().and_then(|left| serde_json::from_str(left).ok()).unwrap_or_default()
     }
 
     /// The images asked for, each with the digest it was pinned to.

@@ -67,7 +67,7 @@ pub(super) fn put_back(was: Option<&Value>, is: Option<&Value>) -> (Option<Value
     for name in members(was, is) {
         let [was, is] = [was, is].map(|of| of.and_then(|of| of.get(name)).filter(|value| !value.is_null()));
         let same = same_member(name, was, is);
-        match was.map(|was| explicit(name, was, is)).or_else(|| off_form(name).filter(|_| !same)) {
+        match put_back_member(name, was, is).filter(|_| was.is_some() || !same) {
             Some(value) => _ = sent.insert(name.to_owned(), value),
             None if !same => stays.push(name.to_owned()),
             None => {}
@@ -75,6 +75,11 @@ pub(super) fn put_back(was: Option<&Value>, is: Option<&Value>) -> (Option<Value
         differs |= !same && sent.contains_key(name);
     }
     (differs.then_some(Value::Object(sent)), stays)
+}
+
+/// What is sent to `UpdateService` to turn the value `is` of a member back into the value `was`; `None` if nothing does.
+pub(super) fn put_back_member(name: &str, was: Option<&Value>, is: Option<&Value>) -> Option<Value> {
+    was.map(|was| explicit(name, was, is)).or_else(|| off_form(name))
 }
 
 /// A member as it was, with AWS's default for what has been set in it since: it is not documented whether ECS also merges within members.

@@ -11,6 +11,7 @@ use crate::ecs::task_definition::TaskDefinition;
 use crate::error::{Code, Failure, Fault};
 use crate::event::request::{ImageChange, UpdateRequest};
 use crate::plan::controller::check_deployment_controller;
+use crate::plan::difference::NotRestored;
 use crate::plan::images::{check_platforms, differing_images, moved_tags, registration, targets};
 use crate::plan::parameters::differing_parameters;
 use crate::plan::update::Registration;
@@ -25,6 +26,14 @@ pub(super) struct Desired {
     pub(super) parameters: Map<String, Value>,
     pub(super) tags: TagDifference,
     pub(super) notes: Vec<String>,
+    pub(super) not_restored: Vec<NotRestored>,
+}
+
+impl Desired {
+    /// Whether nothing differs.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.register.is_none() && self.revision.is_none() && self.tags.is_empty() && self.parameters.is_empty()
+    }
 }
 
 pub(super) fn requested(request: &UpdateRequest, snapshot: &Snapshot) -> Result<Desired, Failure> {
@@ -49,18 +58,22 @@ pub(super) fn requested(request: &UpdateRequest, snapshot: &Snapshot) -> Result<
         register,
         parameters,
         notes,
-        tags: checked(tags.unwrap_or_default(), request)?,
+        tags: checked(tags.unwrap_or_default(), request, "Merge fewer tags, or use tag_mode replace")?,
         ..Desired::default()
     })
 }
 
-fn checked(difference: TagDifference, request: &UpdateRequest) -> Result<TagDifference, Failure> {
+pub(super) fn checked(
+    difference: TagDifference,
+    request: &UpdateRequest,
+    instead: &str,
+) -> Result<TagDifference, Failure> {
     if difference.result.len() > MAX_TAGS {
         return Err(Failure::new(
             Code::TagUpdateFailed,
             format!(
                 "of service {}: with those it has there would be {}, and ECS allows {MAX_TAGS}. Nothing was changed. \
-                 Merge fewer tags, or use tag_mode replace",
+                 {instead}",
                 request.service_key,
                 difference.result.len()
             ),

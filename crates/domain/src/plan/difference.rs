@@ -41,6 +41,17 @@ pub struct Difference {
     pub to: Value,
 }
 
+/// Something that a restore leaves as it is, although the change that it undoes set it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotRestored {
+    /// What it is about.
+    pub what: DifferenceKind,
+    /// Which: container, tag key or parameter.
+    pub path: String,
+    /// Why it stays.
+    pub why: String,
+}
+
 impl Difference {
     /// The same for people: for what may be secret, only whether it changes.
     #[must_use]

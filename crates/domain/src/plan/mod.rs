@@ -11,9 +11,11 @@ mod express;
 mod images;
 pub mod parameters;
 pub mod restoration;
-pub mod restore;
 #[cfg(test)]
 mod tests;
+mod undo;
+#[cfg(test)]
+mod undo_tests;
 pub mod update;
 mod values;
 
@@ -28,8 +30,9 @@ use crate::error::{Code, Failure, Fault};
 use crate::event::request::{ImageChange, UpdateRequest};
 use crate::plan::changes::{changes, definition_changes};
 use crate::plan::desired::{Desired, requested};
+use crate::plan::difference::NotRestored;
 use crate::plan::express::check_express;
-use crate::plan::restoration::{RestoreNotes, restored};
+use crate::plan::restoration::{Restoration, restored};
 use crate::plan::update::Update;
 
 /// What would be done.
@@ -41,6 +44,8 @@ pub enum Plan {
         targets: BTreeMap<String, String>,
         /// What a person should know.
         notes: Vec<String>,
+        /// What a restore leaves as it is.
+        not_restored: Vec<NotRestored>,
     },
     /// Something differs.
     Update(Box<Update>),
@@ -50,7 +55,7 @@ pub enum Plan {
 
 /// Decides what `request` asks of the service in `snapshot`; `restore` is what its `restore` found.
 #[must_use]
-pub fn plan(request: &UpdateRequest, snapshot: &Snapshot, restore: Option<&RestoreNotes>) -> Plan {
+pub fn plan(request: &UpdateRequest, snapshot: &Snapshot, restore: Option<&Restoration>) -> Plan {
     decide(request, snapshot, restore).unwrap_or_else(Plan::Refused)
 }
 
@@ -111,11 +116,11 @@ fn check_long_arn(request: &UpdateRequest, snapshot: &Snapshot, tags: &TagDiffer
     .by(Fault::Caller))
 }
 
-fn decide(request: &UpdateRequest, snapshot: &Snapshot, restore: Option<&RestoreNotes>) -> Result<Plan, Failure> {
+fn decide(request: &UpdateRequest, snapshot: &Snapshot, restore: Option<&Restoration>) -> Result<Plan, Failure> {
     check_active(request, snapshot)?;
     check_express(request, &snapshot.service, asks_for_more_than_tags(request))?;
     check_expected(request, snapshot.task_definition.as_deref())?;
-    let Desired { targets, images, register, revision, parameters, tags, mut notes } = match restore {
+    let Desired { targets, images, register, revision, parameters, tags, mut notes, not_restored } = match restore {
         Some(restore) => restored(request, snapshot, restore)?,
         None => requested(request, snapshot)?,
     };
@@ -125,7 +130,7 @@ fn decide(request: &UpdateRequest, snapshot: &Snapshot, restore: Option<&Restore
         && parameters.is_empty()
         && !request.force_new_deployment
     {
-        return Ok(Plan::Unchanged { targets, notes });
+        return Ok(Plan::Unchanged { targets, notes, not_restored });
     }
     check_daemon(request, snapshot, &parameters)?;
     check_long_arn(request, snapshot, &tags)?;
@@ -159,6 +164,7 @@ fn decide(request: &UpdateRequest, snapshot: &Snapshot, restore: Option<&Restore
         tags_first,
         changes,
         notes,
+        not_restored,
     })))
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::ecs::service::{ServiceState, TagState};
 use crate::ecs::tags::TagDifference;
 use crate::ecs::task_definition::TaskDefinition;
-use crate::plan::difference::Difference;
+use crate::plan::difference::{Difference, NotRestored};
 
 /// The steps of a change.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +35,8 @@ pub struct Update {
     pub changes: Vec<Difference>,
     /// What else a person should know.
     pub notes: Vec<String>,
+    /// What a restore leaves as it is.
+    pub not_restored: Vec<NotRestored>,
 }
 
 /// A new revision.

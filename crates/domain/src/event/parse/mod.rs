@@ -216,6 +216,7 @@ fn request(event: Value, place: &dyn Fn(&str) -> String, defaults: &Defaults) ->
         force_new_deployment,
         restore,
         action,
+        restore_mode: entry.restore_mode.unwrap_or_default(),
         lookup: match (entry.resolve_digest.unwrap_or_default(), entry.check_image.unwrap_or_default()) {
             (true, _) => ImageCheck::Pin,
             (false, true) => ImageCheck::Check,

@@ -129,6 +129,7 @@ fn all_fields_arrive() {
             force_new_deployment: true,
             restore: None,
             action: None,
+            restore_mode: Default::default(),
             lookup: ImageCheck::Pin,
             pins: ResolvedImages::default(),
             platforms: BTreeMap::new(),
