@@ -496,7 +496,7 @@ def test_what_is_no_object_makes_no_event(body: str) -> None:
 STATUSES = {
     "JsonValidation": (400, False), "InvalidImage": (400, False),
     "ClusterNotFound": (404, False), "ServiceNotFound": (404, False),
-    "TaskDefinitionChanged": (409, False), "IdempotencyKeyReused": (409, False), "ChangeInProgress": (409, True),
+    "TaskDefinitionChanged": (409, False), "RestoreConflict": (409, False), "IdempotencyKeyReused": (409, False), "ChangeInProgress": (409, True),
     "CallerThrottled": (429, True), "ChangeOvertaken": (409, False), "ClockSkewed": (503, True),
     "ContainerNotFound": (422, False), "AmbiguousContainer": (422, False), "ImageNotFound": (422, False),
     "UnsupportedDeploymentController": (422, False), "ServiceNotActive": (422, False), "RegionNotEnabled": (422, False),

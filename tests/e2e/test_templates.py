@@ -664,6 +664,51 @@ def test_who_was_overtaken_did_not_fail_and_is_not_undone_and_an_undo_is_of_its_
     }
 
 
+def test_a_service_in_two_waves_is_counted_and_undone_once() -> None:
+    """The canary, and then all: what wave 2 says of the canary is the first answer again."""
+    name = {"account_id": "2", "region": "r", "ecs_cluster_name": "c", "ecs_service_name": "s"}
+    states = render.definition()["States"]
+    judge = states["Judge"]["ItemProcessor"]["States"]
+    # Ids that begin with 20:20:05.000 and 20:45:05.000.
+    canary, other = "019aad39-4d08-7abc-89ef-0123456789ab", "019aad50-3068-7abc-89ef-0123456789ab"
+    told = [
+        {**name, "status": "APPLIED", "change_id": canary, "replayed": True},
+        # The call of this wave was sent again.
+        {**name, "ecs_service_name": "t", "status": "APPLIED", "change_id": other, "replayed": True},
+    ]
+
+    def judged(began: str, started: str = "2025-11-22T20:20:00.000Z") -> list[bool]:
+        batch = {"BatchInput": {"strict": False, "started": started, "began": began}}
+        results = evaluated(judge["Ask"]["Assign"]["results"], states={"input": batch, "result": told})
+        counts = evaluated(judge["Count"]["Output"], states={"context": {"Execution": {"Name": "b"}}}, results=results)
+        assert counts["changed"] + counts["unchanged"] == 2
+        return [result["restores"] for result in results]
+
+    assert judged(began="2025-11-22T20:45:00.000Z") == [False, True]
+    assert judged(began="2025-11-22T20:20:01.000Z") == [True, True]
+    # Another execution repeats the rollout: its summary undoes what the first one changed.
+    assert judged(began="2025-11-22T22:00:01.000Z", started="2025-11-22T22:00:00.000Z") == [True, True]
+
+    assign = states["ReadRestores"]["Assign"]["restore"]
+    event = {"reason": "w", "idempotency_key": "undo/r/2", "updates": [{**name, "restore": "2"}]}
+    first = {"reason": "w", "idempotency_key": "undo/r/1", "updates": [{**name, "restore": "1"}, {**name, "region": "q", "restore": "3"}]}
+    undo = evaluated(assign, states={"result": [event, first]}, rollout="r")
+    assert undo["idempotency_key"] == "undo/r"
+    assert [(one["restore"], one["idempotency_key"]) for one in undo["updates"]] == [("2", "undo/r/2"), ("3", "undo/r/1")]
+
+
+def test_the_same_service_is_known_however_it_is_named() -> None:
+    check = render.definition()["States"]["Check"]["Assign"]["faults"]
+    name = {"ecs_cluster_name": "c", "ecs_service_name": "s"}
+    context = {"Execution": {"Id": "arn:aws:states:eu-west-1:111111111111:execution:waves:x"}}
+    for other in ({"account_id": "111111111111"}, {"region": "eu-west-1"}, {}):
+        given = {"change": name, "waves": [[{}], [other]]}
+        faults = evaluated(check, states={"input": given, "context": context})
+        assert faults == ["the same service twice: 111111111111/eu-west-1/c/s"], other
+    apart = {"change": name, "waves": [[{}], [{"region": "us-east-1"}]]}
+    assert not evaluated(check, states={"input": apart, "context": context})
+
+
 def test_only_what_may_pass_is_tried_again() -> None:
     """The codes of crates/domain/src/error.rs that the state machine repeats a whole call for."""
     retried = json.loads((render.STATE_MACHINES / "retry-function.asl.json").read_text())["ErrorEquals"]

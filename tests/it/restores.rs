@@ -46,7 +46,7 @@ async fn updates_are_undone_one_by_one_and_the_restore_of_a_restore_is_a_redo() 
     let body = outcome.status("APPLIED");
     assert_eq!(state(&world, &site), between);
     assert_eq!(body["AFTER"]["taskDefinitionArn"], arn(&site, 2));
-    assert!(body["notes"][0].as_str().unwrap().contains("puts back what was there before change"), "{body}");
+    assert!(body["notes"][0].as_str().unwrap().contains("and nothing else"), "{body}");
 
     // Who presses the same button undoes one thing once, and is told what to name.
     let again = world.update(json!({"restore": "previous"})).await;
@@ -57,7 +57,13 @@ async fn updates_are_undone_one_by_one_and_the_restore_of_a_restore_is_a_redo() 
     world.update(json!({"restore": restore})).await.status("APPLIED");
     assert_eq!(state(&world, &site), last, "a redo");
 
-    let outcome = world.update(json!({"restore": first})).await;
+    // What the first one set is no longer there.
+    let refused = world.update(json!({"restore": first})).await;
+    let message = refused.error("RestoreConflict");
+    assert!(message.contains("image web: it is nginx:2") && message.contains("Nothing was changed"), "{message}");
+    assert_eq!(state(&world, &site), last);
+    let exact = json!({"restore": first, "restore_mode": "exact"});
+    let outcome = world.update(exact.clone()).await;
     assert_eq!(outcome.status("APPLIED")["restores"], first.as_str());
     assert_eq!(state(&world, &site), start);
     assert_eq!(world.cloud().service(&site)["desiredCount"], 5, "the autoscaler's");
@@ -65,7 +71,7 @@ async fn updates_are_undone_one_by_one_and_the_restore_of_a_restore_is_a_redo() 
 
     let records = world.records(&site);
     assert_eq!(records.last().unwrap()["restores"], first.as_str());
-    world.update(json!({"restore": first})).await.status("UNCHANGED");
+    world.update(exact).await.status("UNCHANGED");
     let asked = json!({"restore": first, "service": {"desiredCount": 2}});
     world.update(asked).await.status("APPLIED");
     assert_eq!(world.cloud().service(&site)["desiredCount"], 2);
@@ -132,7 +138,7 @@ async fn a_plan_to_restore_says_what_comes_with_the_revision() {
     by_hand["containerDefinitions"][0]["environment"].as_array_mut().unwrap().push(token);
     world.cloud().register(&site, &by_hand.to_string(), json!([]));
     world.cloud().edit(&site, |service| service["taskDefinition"] = arn(&site, 2).into());
-    let restore = json!({"restore": "previous"});
+    let restore = json!({"restore": "previous", "restore_mode": "exact"});
     let mut planned = restore.clone();
     planned["dry_run"] = json!(true);
     let planned = world.update(planned).await.status("PLANNED")["changes"].clone();
@@ -222,7 +228,7 @@ async fn changed_service_connect(namespace: &str, token: &str) -> World {
 
 /// What a restore sends of Service Connect; no call to ECS, and no answer, holds what records have in the place of a secret.
 async fn restored_service_connect(world: &World) -> (Value, Value) {
-    let outcome = world.update(json!({"restore": "previous"})).await;
+    let outcome = world.update(json!({"restore": "previous", "restore_mode": "exact"})).await;
     let body = outcome.status("APPLIED").clone();
     for call in world.journal.calls().iter().filter(|call| call.service == Service::Ecs) {
         assert!(!call.body.contains("h1:"), "{}", call.body);
@@ -232,11 +238,16 @@ async fn restored_service_connect(world: &World) -> (Value, Value) {
     (sent["serviceConnectConfiguration"].clone(), body["notes"].clone())
 }
 
-fn assert_left_and_said(sent: &Value, notes: &Value) {
-    assert_eq!(*sent, Value::Null);
-    let note =
-        "serviceConnectConfiguration held values that may be secret, which records do not have, and has others now";
-    assert!(notes.to_string().contains(note), "{notes}");
+/// Records do not hold it, and AWS no longer does: nothing is made up, and nothing is changed.
+async fn assert_refused(world: &World) {
+    let outcome = world.update(json!({"restore": "previous", "restore_mode": "exact"})).await;
+    let message = outcome.error("RestoreConflict");
+    let named = "parameter serviceConnectConfiguration: records do not hold values that may be secret";
+    assert!(message.contains(named) && !message.contains(SECRET_MARKER), "{message}");
+    assert_eq!(world.journal.of("UpdateService").len(), 0);
+    // What the change did not set is nothing that an undo looks at.
+    world.update(json!({"restore": "previous"})).await.status("APPLIED");
+    assert_eq!(world.journal.of("UpdateService")[0].json().get("serviceConnectConfiguration"), None);
 }
 
 #[tokio::test]
@@ -248,10 +259,9 @@ async fn a_secret_that_is_the_same_still_is_put_back_with_what_stands_around_it(
 }
 
 #[tokio::test]
-async fn a_secret_that_is_another_one_stays_and_is_said() {
+async fn a_secret_that_is_another_one_and_that_aws_has_not_is_a_conflict() {
     let world = changed_service_connect("after", "another").await;
-    let (sent, notes) = restored_service_connect(&world).await;
-    assert_left_and_said(&sent, &notes);
+    assert_refused(&world).await;
 }
 
 #[tokio::test]
@@ -259,6 +269,136 @@ async fn where_the_key_of_hidden_values_is_gone_no_secret_is_put_back() {
     let world = changed_service_connect("after", "token").await;
     world.tables().delete(STATE_TABLE, &json!({"id": {"S": "secret#1"}}));
     world.restart().await;
-    let (sent, notes) = restored_service_connect(&world).await;
-    assert_left_and_said(&sent, &notes);
+    assert_refused(&world).await;
+}
+
+/// What others changed since is theirs.
+#[tokio::test]
+async fn an_undo_of_an_image_leaves_others_security_groups_and_tags() {
+    let world = World::new().await;
+    let site = Site::target();
+    let network = |group: &str| json!({"awsvpcConfiguration": {"subnets": ["a"], "securityGroups": [group], "assignPublicIp": "DISABLED"}});
+    world.cloud().edit(&site, |service| service["networkConfiguration"] = network("open"));
+    let first = change(&world, json!({"ecs_image_name": "nginx"})).await;
+    world.cloud().edit(&site, |service| {
+        service["networkConfiguration"] = network("closed");
+        service["tags"].as_array_mut().unwrap().push(json!({"key": "owner", "value": "terraform"}));
+    });
+    let mut planned = json!({"restore": "previous", "dry_run": true});
+    let plan = world.update(planned.clone()).await.status("PLANNED").clone();
+    world.journal.forget();
+    let body = world.update(json!({"restore": "previous"})).await.status("APPLIED").clone();
+    assert_eq!(body["changes"], plan["changes"], "the plan says all that the restore does");
+    assert_eq!((&body["notes"], &body["AFTER"]["images"]), (&plan["notes"], &plan["AFTER"]["images"]));
+    let sent = world.journal.of("UpdateService")[0].json();
+    assert_eq!((sent["taskDefinition"].clone(), sent.get("networkConfiguration")), (arn(&site, 1).into(), None));
+    assert_eq!(world.journal.of("UntagResource").len() + world.journal.of("TagResource").len(), 0);
+    assert_eq!(world.cloud().service(&site)["networkConfiguration"], network("closed"));
+    assert_eq!(world.cloud().tags(&site)["owner"], "terraform");
+    assert!(body["notes"].to_string().contains("stay as they are: tag owner, networkConfiguration"), "{body}");
+    // Everything, and it says so before.
+    let redo = json!({"restore": body["change_id"]});
+    world.update(redo).await.status("APPLIED");
+    planned["restore_mode"] = json!("exact");
+    planned["restore"] = json!(first);
+    let plan = world.update(planned).await.status("PLANNED").clone();
+    let paths: Vec<&str> =
+        plan["changes"].as_array().unwrap().iter().filter_map(|change| change["path"].as_str()).collect();
+    assert!(paths.contains(&"networkConfiguration") && paths.contains(&"owner"), "{plan}");
+}
+
+#[tokio::test]
+async fn a_change_past_the_door_is_not_undone_and_is_told() {
+    let world = World::new().await;
+    let site = Site::target();
+    change(&world, json!({"ecs_image_name": "nginx:1"})).await;
+    world.cloud().register(&site, &web_definition("nginx:hotfix").to_string(), json!([]));
+    world.cloud().edit(&site, |service| service["taskDefinition"] = arn(&site, 3).into());
+    let records = world.records(&site).len();
+    world.journal.forget();
+    for more in [json!({}), json!({"dry_run": true})] {
+        let mut event = json!({"restore": "previous"});
+        event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let outcome = world.update(event).await;
+        let message = outcome.error("RestoreConflict");
+        for word in ["image web: it is nginx:hotfix", "past the door, as far as the ledger knows", "restore_mode exact"]
+        {
+            assert!(message.contains(word), "{word}: {message}");
+        }
+    }
+    assert_eq!(world.records(&site).len(), records);
+    assert_eq!(world.journal.of("UpdateService").len() + world.journal.of("RegisterTaskDefinition").len(), 0);
+    assert_eq!(world.cloud().service(&site)["taskDefinition"], arn(&site, 3));
+}
+
+/// The way back that the command line prints after `--set desiredCount=0`.
+#[tokio::test]
+async fn a_count_that_a_change_set_by_name_goes_back_unless_an_autoscaler_moved_it() {
+    let world = World::new().await;
+    let site = Site::target();
+    let count = || world.cloud().service(&site)["desiredCount"].clone();
+    let before = count();
+    let off = change(&world, json!({"service": {"desiredCount": 0}})).await;
+    let body = world.update(json!({"restore": off})).await.status("APPLIED").clone();
+    assert_eq!(body["changes"], json!([{"what": "parameter", "path": "desiredCount", "from": 0, "to": before}]));
+    assert_eq!(count(), before);
+    let up = change(&world, json!({"service": {"desiredCount": 8}})).await;
+    world.cloud().edit(&site, |service| service["desiredCount"] = json!(11));
+    let body = world.update(json!({"restore": up})).await.status("UNCHANGED").clone();
+    assert!(body["notes"].to_string().contains("desiredCount is 11 now"), "{body}");
+    assert_eq!(count(), 11);
+}
+
+#[tokio::test]
+async fn a_service_that_was_made_anew_is_another_one() {
+    let world = World::new().await;
+    let site = Site::target();
+    change(&world, json!({"ecs_image_name": "nginx"})).await;
+    let later = json!(aws_stub::seconds(chrono::Utc::now()) + 6.0);
+    world.cloud().edit(&site, |service| service["createdAt"] = later);
+    for mode in ["undo", "exact"] {
+        let outcome = world.update(json!({"restore": "previous", "restore_mode": mode})).await;
+        let message = outcome.error("RestoreConflict");
+        assert!(message.contains("of another service with this name"), "{message}");
+    }
+    assert_eq!(world.cloud().service(&site)["taskDefinition"], arn(&site, 2));
+}
+
+#[tokio::test]
+async fn what_cannot_go_back_is_in_the_answer_the_record_and_the_summary() {
+    let world = World::new().await;
+    let site = Site::target();
+    let set = json!({"ecs_image_name": "nginx", "service": {"platformVersion": "1.4.0"}});
+    change(&world, set).await;
+    let left = json!([{"what": "parameter", "path": "platformVersion",
+        "why": "platformVersion was not set before, and UpdateService cannot unset it: it stays"}]);
+    let planned = world.update(json!({"restore": "previous", "dry_run": true})).await;
+    assert_eq!(planned.status("PLANNED")["not_restored"], left);
+    let event = site.event(json!({"restore": "previous", "idempotency_key": "back"}));
+    let body = world.invoke(&event).await.status("APPLIED").clone();
+    assert_eq!(body["not_restored"], left);
+    assert_eq!(world.invoke(&event).await.status("APPLIED")["not_restored"], left, "again, by its key");
+    assert_eq!(told(&world, &site, &body["change_id"])["not_restored"], left);
+    let many = json!({"summary_only": true, "updates": [site.event(json!({"restore": body["restores"]}))]});
+    let answer = world.invoke(&many).await;
+    let body = answer.body();
+    assert_eq!(body["summary"]["not_restored"], 1);
+    assert_eq!((&body["results"][0]["status"], &body["results"][0]["not_restored"]), (&json!("UNCHANGED"), &left));
+    assert!(ledger::faults(world.tables(), &site.key()).is_empty());
+}
+
+/// Another revision runs than the one that the change deployed: the image is set in that.
+#[tokio::test]
+async fn what_a_later_change_added_stays_where_the_image_goes_back() {
+    let world = World::new().await;
+    let site = Site::target();
+    change(&world, json!({"ecs_image_name": "nginx"})).await;
+    let mut by_hand = web_definition("nginx");
+    by_hand["cpu"] = json!("512");
+    world.cloud().register(&site, &by_hand.to_string(), json!([]));
+    world.cloud().edit(&site, |service| service["taskDefinition"] = arn(&site, 3).into());
+    let body = world.update(json!({"restore": "previous"})).await.status("APPLIED").clone();
+    assert_eq!(body["AFTER"]["taskDefinitionArn"], arn(&site, 4));
+    let revision = &world.cloud().revisions(&site, "web")[3];
+    assert_eq!((revision.image("web").as_str(), &revision.json()["cpu"]), ("busybox", &json!("512")));
 }

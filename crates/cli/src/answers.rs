@@ -66,6 +66,9 @@ pub(crate) struct Updated {
     /// What else a person should know.
     #[serde(deserialize_with = "lenient")]
     pub notes: Vec<String>,
+    /// What a restore left as it is.
+    #[serde(deserialize_with = "lenient")]
+    pub not_restored: Vec<NotRestored>,
     /// What was there before.
     #[serde(rename = "BEFORE", deserialize_with = "lenient")]
     pub before: Option<StateView>,
@@ -88,6 +91,25 @@ pub(crate) struct PlannedChange {
     pub from: Value,
     /// The value that it would get; null if it would be removed.
     pub to: Value,
+}
+
+/// Something that a restore left as it is.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct NotRestored {
+    /// Container, tag key or parameter.
+    #[serde(deserialize_with = "lenient")]
+    pub path: String,
+    /// Why it stays.
+    #[serde(deserialize_with = "lenient")]
+    pub why: String,
+}
+
+impl NotRestored {
+    /// What it is and why it stays, in one line.
+    pub(crate) fn line(&self) -> String {
+        format!("{}: {}", self.path, self.why)
+    }
 }
 
 /// One page of changes.
@@ -176,6 +198,9 @@ pub(crate) struct HistoryChange {
     /// The change that it undid.
     #[serde(deserialize_with = "lenient")]
     pub restores: Option<String>,
+    /// What it left as it is, if it is a restore.
+    #[serde(deserialize_with = "lenient")]
+    pub not_restored: Vec<NotRestored>,
     /// The images that were requested, each with the digest that it was pinned to.
     #[serde(deserialize_with = "lenient")]
     pub resolved_images: Option<BTreeMap<String, String>>,

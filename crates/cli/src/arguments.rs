@@ -400,12 +400,16 @@ pub(crate) struct RestoreArgs {
     /// [ACCOUNT/][REGION/]CLUSTER/SERVICE, or the service's ARN. Default with --change: the service of that change
     #[arg(required_unless_present = "change")]
     pub service: Option<Service>,
-    /// Restore the state before this change
+    /// Undo this change: what it set, and nothing else
     #[arg(long, value_name = "ID", value_parser = change_id)]
     pub change: Option<String>,
-    /// Restore the state before the last change
+    /// Undo the last change
     #[arg(long)]
     pub previous: bool,
+    /// Put back the whole state from before the change, but for the desired count: later changes and those of others are undone, too. See
+    /// --dry-run
+    #[arg(long)]
+    pub exact: bool,
     /// Show what would change, and change nothing
     #[arg(long)]
     pub dry_run: bool,

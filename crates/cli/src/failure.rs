@@ -89,7 +89,7 @@ impl CommandFailure {
 }
 
 /// Failures of a change that say themselves what was done and what was not.
-const TOLD: [&str; 15] = [
+const TOLD: [&str; 16] = [
     "ClusterNotFound",
     "ServiceNotFound",
     "ServiceNotActive",
@@ -104,6 +104,7 @@ const TOLD: [&str; 15] = [
     "UnsupportedDeploymentController",
     "RegionNotEnabled",
     "TaskDefinitionChanged",
+    "RestoreConflict",
     "IdempotencyKeyReused",
 ];
 
@@ -168,6 +169,10 @@ fn of_updater(code: &str) -> (Exit, &'static str) {
         "TaskDefinitionChanged" => {
             (Exit::Failed, "Someone else changed it first: look at `ecs-updater history` first.")
         }
+        "RestoreConflict" => (
+            Exit::Failed,
+            "Look at `ecs-updater history`: restore the later change first, or everything with --exact (with --dry-run first).",
+        ),
         "IdempotencyKeyReused" => (Exit::Failed, "Use another --idempotency-key for another change."),
         "ChangeOvertaken" => (
             Exit::Failed,

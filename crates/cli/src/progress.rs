@@ -232,8 +232,12 @@ pub(crate) fn services(count: u64) -> String {
 pub(crate) fn counts(wave: &Value) -> String {
     let member = |name: &str| wave.get(name).and_then(Value::as_u64);
     let usual = ["changed", "unchanged", "failed"].map(|name| member(name).map(|count| format!("{count} {name}")));
-    let rare = [("overtaken", "left alone, since others changed them"), ("unfinished", "still deploying")]
-        .map(|(name, what)| member(name).filter(|count| *count > 0).map(|count| format!("{count} {what}")));
+    let rare = [
+        ("overtaken", "left alone, since others changed them"),
+        ("not_restored", "not restored in everything"),
+        ("unfinished", "still deploying"),
+    ];
+    let rare = rare.map(|(name, what)| member(name).filter(|count| *count > 0).map(|count| format!("{count} {what}")));
     usual.into_iter().chain(rare).flatten().collect::<Vec<_>>().join(", ")
 }
 
@@ -295,8 +299,11 @@ mod tests {
 
     #[test]
     fn what_is_rare_is_told_where_it_is_there() {
-        let wave = json!({"changed": 1, "unchanged": 0, "failed": 0, "overtaken": 2, "unfinished": 0});
-        assert_eq!(counts(&wave), "1 changed, 0 unchanged, 0 failed, 2 left alone, since others changed them");
+        let wave = json!({"changed": 1, "unchanged": 0, "failed": 0, "overtaken": 2, "unfinished": 0,
+            "not_restored": 1});
+        let told =
+            "1 changed, 0 unchanged, 0 failed, 2 left alone, since others changed them, 1 not restored in everything";
+        assert_eq!(counts(&wave), told);
     }
 
     #[test]

@@ -172,6 +172,15 @@ pub(crate) fn cut(units: Vec<Vec<RolloutTarget>>, how: &Cut) -> Vec<Vec<RolloutT
     waves
 }
 
+/// Where the state machine is: services that name no account or no region are there.
+#[derive(Debug, Clone)]
+pub(crate) struct Hub {
+    /// Its account; `None` if it is not known.
+    pub account_id: Option<AccountId>,
+    /// Its region.
+    pub region: Region,
+}
+
 /// The input of a rollout, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Input {
@@ -192,12 +201,12 @@ pub(crate) enum Wave {
 
 impl Input {
     /// Checks an input as the state machine and the updater will do, before anything is started. Services that name no
-    /// account or region are in those of `own`.
+    /// account or region are in those of `hub`.
     ///
     /// # Errors
     ///
     /// With every fault and its place.
-    pub(crate) fn check(document: Value, own: &Region) -> Result<Self, CommandFailure> {
+    pub(crate) fn check(document: Value, hub: &Hub) -> Result<Self, CommandFailure> {
         let inside = document.get("waves").and_then(Value::as_array).into_iter().flatten();
         let inside: usize = inside.filter_map(Value::as_array).map(Vec::len).sum();
         if inside > MAX_IN_INPUT {
@@ -224,7 +233,7 @@ impl Input {
             let mut services = Vec::new();
             for (index, target) in targets.iter().enumerate() {
                 let place = format!("/waves/{wave}/{index}");
-                match service_of(change, target, own) {
+                match service_of(change, target, hub) {
                     Ok(service) => {
                         if let Some(first) = seen.insert(service.clone(), place.clone()) {
                             faults.push(format!("{place}: the same service as {first}: {service}"));
@@ -305,13 +314,13 @@ fn schema_faults(document: &Value) -> Result<Vec<String>, CommandFailure> {
 
 /// The service that a target names, according to the updater's own check of the event that change and target make
 /// together.
-fn service_of(change: &Map<String, Value>, target: &Value, own: &Region) -> Result<String, String> {
-    // It takes the place of the account that only the function knows.
+fn service_of(change: &Map<String, Value>, target: &Value, hub: &Hub) -> Result<String, String> {
+    // It takes the place of an account that only the function knows.
     const OWN: &str = "000000000000";
     let mut event = change.clone();
     event.extend(target.as_object().cloned().unwrap_or_default());
-    let defaults =
-        Defaults { account_id: AccountId::parse(OWN).ok(), region: own.clone(), identity: Identity::Claimed };
+    let account_id = hub.account_id.clone().or_else(|| AccountId::parse(OWN).ok());
+    let defaults = Defaults { account_id, region: hub.region.clone(), identity: Identity::Claimed };
     match parse(Value::Object(event).to_string().as_bytes(), &defaults) {
         Ok(Event::One(request)) => {
             let service = request.service_key.to_string();
@@ -421,9 +430,9 @@ mod tests {
     }
 
     fn check(document: Value) -> Result<Vec<Wave>, String> {
-        Input::check(document, &Region::parse("eu-west-1").unwrap())
-            .map(|input| input.waves)
-            .map_err(|failure| failure.message)
+        let hub =
+            Hub { account_id: AccountId::parse("000000000009").ok(), region: Region::parse("eu-west-1").unwrap() };
+        Input::check(document, &hub).map(|input| input.waves).map_err(|failure| failure.message)
     }
 
     #[test]
@@ -431,12 +440,15 @@ mod tests {
         let change = json!({"ecs_cluster_name": "prod", "ecs_service_name": "web", "ecs_image_name": "nginx:1"});
         let good = json!({"change": change, "waves": [
             [target(1, "a").event(), {"account_id": "000000000002"}, {}], {"key": "inputs/edge/2.jsonl"}]});
-        let services = ["000000000001/eu-west-1/prod/a", "000000000002/eu-west-1/prod/web", "eu-west-1/prod/web"]
-            .map(str::to_owned);
+        let services =
+            ["000000000001/eu-west-1/prod/a", "000000000002/eu-west-1/prod/web", "000000000009/eu-west-1/prod/web"]
+                .map(str::to_owned);
         let waves = vec![Wave::Services(services.to_vec()), Wave::Object("inputs/edge/2.jsonl".to_owned())];
         assert_eq!(check(good.clone()).unwrap(), waves);
         for (place, value, faults) in [
             ("/waves/1", json!([target(1, "a").event()]), &["/waves/1/0: the same service as /waves/0/0"][..]),
+            ("/waves/1", json!([{"account_id": "000000000009"}]), &["/waves/1/0: the same service as /waves/0/2"]),
+            ("/waves/1", json!([{"region": "eu-west-1"}]), &["/waves/1/0: the same service as /waves/0/2"]),
             ("/waves/1", json!([{"image": "x"}]), &["/waves/1/0", "'image'"]),
             ("/waves/1", json!([]), &["/waves/1"]),
             ("/waves/1", json!({"key": "elsewhere"}), &["/waves/1"]),
@@ -466,7 +478,7 @@ mod tests {
             let target = |index| UpdateEvent { reason: reason.clone(), ..target(index, "web").event() };
             let targets: Vec<UpdateEvent> = (0..services).map(target).collect();
             let input = json!({"change": {"ecs_image_name": "nginx"}, "waves": [targets]});
-            Input::check(input, &Region::parse("eu-west-1").unwrap())?.text()
+            Input::check(input, &Hub { account_id: None, region: Region::parse("eu-west-1").unwrap() })?.text()
         };
         assert!(check(500, "release").is_ok());
         let schema: Value = serde_json::from_str(include_str!("../../../schema/waves-input.schema.json")).unwrap();

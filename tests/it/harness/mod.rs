@@ -362,7 +362,7 @@ impl Drop for World {
 }
 
 /// The error codes that an update can end with.
-pub(crate) const CODES: [&str; 23] = [
+pub(crate) const CODES: [&str; 24] = [
     "JsonValidation",
     "ClusterNotFound",
     "ServiceNotFound",
@@ -380,6 +380,7 @@ pub(crate) const CODES: [&str; 23] = [
     "ImageNotFound",
     "RegistryUnavailable",
     "TaskDefinitionChanged",
+    "RestoreConflict",
     "IdempotencyKeyReused",
     "ChangeInProgress",
     "ChangeOvertaken",

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use domain::ecs::deployment::verb::DeploymentVerb;
 use domain::ecs::tags::TagMode;
+use domain::event::request::RestoreMode;
 use domain::event::update_event::UpdateEvent;
 use domain::ids::{ChangeId, looks_verified};
 use domain::ledger::history_query::HistoryQuery;
@@ -47,14 +48,15 @@ pub(super) async fn plan(
     Ok(if tell && differs { Exit::Differs } else { exit })
 }
 
-/// Restores what was there before a change.
+/// Undoes a change.
 pub(super) async fn restore(
     functions: &Functions,
     screen: &Screen,
     restore: RestoreArgs,
 ) -> Result<Exit, CommandFailure> {
     let change = restore.change.unwrap_or_else(|| "previous".to_owned());
-    let event = UpdateEvent { restore: Some(change.clone()), ..UpdateEvent::default() };
+    let restore_mode = restore.exact.then_some(RestoreMode::Exact);
+    let event = UpdateEvent { restore: Some(change.clone()), restore_mode, ..UpdateEvent::default() };
     let event = match &restore.service {
         Some(service) => service.event(event),
         None => to_service_of(event, functions, &change).await?,
@@ -217,6 +219,8 @@ async fn send(
         Some("TIMED_OUT" | "AWAITING_ACTION") => Exit::Later,
         // The caller waited for a deployment and did not get it.
         Some("SUPERSEDED") => Exit::Failed,
+        // Something of what was to be undone is still there.
+        Some("APPLIED" | "COMPLETED" | "UNCHANGED" | "PLANNED") if !updated.not_restored.is_empty() => Exit::Failed,
         Some(status) if tone(status) == Tone::Bad => Exit::Failed,
         Some(_) => Exit::Done,
         None => {
@@ -274,9 +278,10 @@ fn show(screen: &Screen, answer: &Updated) -> Result<(), CommandFailure> {
     }
     Screen::space()?;
     let notes = answer.notes.iter().map(|note| ("note", Some(note.clone())));
+    let left = answer.not_restored.iter().map(|left| ("not restored", Some(left.line())));
     let revision = answer.before.as_ref().and_then(|before| before.revision()).map(str::to_owned);
     let planned = status == "PLANNED";
-    let mut facts: Vec<(&str, Option<String>)> = notes.collect();
+    let mut facts: Vec<(&str, Option<String>)> = left.chain(notes).collect();
     facts.extend([
         ("now", revision.filter(|_| planned)),
         ("change", answer.change_id.clone()),

@@ -168,6 +168,9 @@ fn details(screen: &Screen, change: &HistoryChange) -> Result<(), CommandFailure
                 None => format!("change {of}"),
             }),
         ),
+    ];
+    facts.extend(change.not_restored.iter().map(|left| ("not restored", Some(left.line()))));
+    facts.extend([
         ("asked for", change.asked_for()),
         ("runs", runs.filter(|runs| !runs.is_empty())),
         ("requested by", change.requester(256)),
@@ -176,7 +179,7 @@ fn details(screen: &Screen, change: &HistoryChange) -> Result<(), CommandFailure
         ("applied", time(&change.applied_at)),
         ("ended", time(&change.ended_at)),
         ("deployment", change.deployment_id.clone()),
-    ];
+    ]);
     facts.extend(change.outcome.iter().flat_map(ServiceAnswer::facts).map(|(name, value)| (name, Some(value))));
     facts.extend([
         ("session", change.session.clone()),

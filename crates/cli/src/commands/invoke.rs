@@ -25,8 +25,12 @@ pub(super) async fn run(shared: &SharedArgs, asked: &Invoke) -> Result<Exit, Com
     let answer = functions.invoke(asked.function, text, again).await?;
     Screen::json(&answer, true)?;
     let status = answer.get("statusCode").and_then(Value::as_u64).unwrap_or(200);
+    // Something that a restore was to undo is still there.
+    let of = |pointer: &str| answer.pointer(pointer);
+    let is_left = of("/body/not_restored").is_some()
+        || of("/body/summary/not_restored").and_then(Value::as_u64).is_some_and(|left| left > 0);
     // 207: some of many updates failed.
-    Ok(if status == 207 || status >= 400 { Exit::Failed } else { Exit::Done })
+    Ok(if status == 207 || status >= 400 || is_left { Exit::Failed } else { Exit::Done })
 }
 
 fn is_standard_input(asked: &Invoke) -> bool {

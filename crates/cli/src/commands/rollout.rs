@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use domain::event::update_event::UpdateEvent;
-use domain::ids::Region;
+use domain::ids::{AccountId, Region};
 use serde_json::{Map, Value};
 
 use super::change::{change_of, named, new_key, requester_of};
@@ -22,7 +22,7 @@ use crate::lambda::Functions;
 use crate::progress::{Progress, RolloutStep, counts, services};
 use crate::screen::Screen;
 use crate::text::clean;
-use crate::waves::{Input, Wave};
+use crate::waves::{Hub, Input, Wave};
 
 /// How many looks in a row may fail before this command stops watching.
 const FAILED_LOOKS: u32 = 12;
@@ -39,7 +39,7 @@ pub(super) async fn run(shared: &SharedArgs, screen: &Screen, asked: Rollout) ->
         return stop(&Executions::new(shared, arn).await?, screen, arn, &asked.who).await;
     }
     let state_machine = asked.state_machine.as_deref();
-    let own = own_region(shared, state_machine)?;
+    let own = hub(shared, state_machine)?;
     let mut input = input(&asked, &own)?;
     let mut text = input.text()?;
     if asked.dry_run {
@@ -76,18 +76,21 @@ pub(super) async fn run(shared: &SharedArgs, screen: &Screen, asked: Rollout) ->
     watch(&executions, screen, &arn, looks).await
 }
 
-/// The region of services that name none: that of the hub's functions, where the state machine is, too.
-fn own_region(shared: &SharedArgs, state_machine: Option<&str>) -> Result<Region, CommandFailure> {
-    let of_machine = state_machine.and_then(|arn| arn.split(':').nth(3)).map(str::to_owned);
+/// The account and region of services that name none: those of the hub's functions, where the state machine is, too.
+fn hub(shared: &SharedArgs, state_machine: Option<&str>) -> Result<Hub, CommandFailure> {
+    let part = |number| state_machine.and_then(|arn| arn.split(':').nth(number));
+    let of_machine = part(3).map(str::to_owned);
     let set = || ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(|name| std::env::var(name).ok());
     // It only serves to tell one service from another: if it is unknown, any region will do.
     let region = of_machine.or_else(|| shared.region.clone()).or_else(set).unwrap_or_else(|| "us-east-1".to_owned());
+    let account_id = part(4).and_then(|account| AccountId::parse(account).ok());
     Region::parse(&region)
+        .map(|region| Hub { account_id, region })
         .map_err(|fault| CommandFailure::new(Exit::Usage, format!("the state machine's region: {fault}")))
 }
 
 /// The checked input, with the change that the options describe.
-fn input(asked: &Rollout, own: &Region) -> Result<Input, CommandFailure> {
+fn input(asked: &Rollout, hub: &Hub) -> Result<Input, CommandFailure> {
     let file = asked.file.as_deref().unwrap_or_else(|| Path::new("-"));
     let usage = |message: String| CommandFailure::new(Exit::Usage, format!("{}: {message}", file.display()));
     let mut text = String::new();
@@ -120,7 +123,7 @@ fn input(asked: &Rollout, own: &Region) -> Result<Input, CommandFailure> {
         members.insert("change".to_owned(), change.into());
         overlay(members, &pace_of(&asked.pace))?;
     }
-    Input::check(document, own)
+    Input::check(document, hub)
 }
 
 /// What each wave would do.

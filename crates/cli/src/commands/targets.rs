@@ -17,7 +17,7 @@ use crate::failure::{CommandFailure, Exit};
 use crate::json::to_json;
 use crate::screen::Screen;
 use crate::text::clean;
-use crate::waves::{Cut, Input, RolloutTarget, WaveTargets, WavesInput, cut, put_first, units};
+use crate::waves::{Cut, Hub, Input, RolloutTarget, WaveTargets, WavesInput, cut, put_first, units};
 
 /// How many accounts are read at a time.
 const AT_ONCE: usize = 8;
@@ -151,7 +151,8 @@ fn input(
     let changes = change != UpdateEvent::default();
     let input = to_json(&WavesInput { change: Some(change), waves: Some(waves), ..pace_of(pace) })?;
     // Without a change the input is not complete yet: `rollout` adds the change, and checks the input then.
-    if changes { Input::check(input, region).map(|checked| checked.document) } else { Ok(input) }
+    let hub = Hub { account_id: None, region: region.clone() };
+    if changes { Input::check(input, &hub).map(|checked| checked.document) } else { Ok(input) }
 }
 
 /// Writes each wave into a file, one service per line, and names the object that it will become.

@@ -212,6 +212,24 @@ async fn a_restore_names_the_change_or_the_previous_one() {
     assert!(seen[1].1.get("account_id").is_none());
 }
 
+/// What was to be undone is still there: who runs it in a pipeline has to notice.
+#[tokio::test]
+async fn a_restore_that_left_something_ends_with_one_and_names_it() {
+    let left = json!([{"what": "parameter", "path": "platformVersion", "why": "UpdateService cannot unset it"}]);
+    for status in ["APPLIED", "UNCHANGED", "PLANNED"] {
+        let answer = json!({"status": status, "not_restored": left, "changes": []});
+        let stub = Stub::start(move |_, _| updated(&answer)).await;
+        let ran = stub.run(&["restore", SERVICE, "--change", CHANGE, "--exact"]).await;
+        assert_eq!(ran.code, 1, "{status}: {ran:?}");
+        assert!(ran.out.contains("platformVersion: UpdateService cannot unset it"), "{}", ran.out);
+        assert_eq!(stub.only().1["restore_mode"], "exact");
+    }
+    for body in [json!({"not_restored": left}), json!({"summary": {"not_restored": 1}})] {
+        let stub = Stub::start(move |_, _| Reply::Payload(json!({"statusCode": 200, "body": body}))).await;
+        assert_eq!(stub.run_with_input(&["invoke", "-"], b"{}").await.code, 1);
+    }
+}
+
 #[tokio::test]
 async fn a_restore_by_change_alone_finds_its_service_in_the_history() {
     let stub = Stub::start(|function, _| match function {
