@@ -160,8 +160,10 @@ def test_it_stops_behind_the_wave_that_failed_and_says_what_to_restore(system: S
 
     # The event that it names restores, last wave first; so do the events of its keys.
     assert [update["ecs_service_name"] for update in summary["restore"]["updates"]] == [second.name, first.name]
-    kept = [json.loads(read(system, key))["updates"] for key in summary["restore_keys"]]
-    assert [update for updates in kept for update in updates] == summary["restore"]["updates"]
+    kept = [json.loads(read(system, key)) for key in summary["restore_keys"]]
+    assert [event["idempotency_key"] for event in kept] == ["undo/stops/2", "undo/stops/1"]
+    keyed = [{**update, "idempotency_key": event["idempotency_key"]} for event in kept for update in event["updates"]]
+    assert keyed == summary["restore"]["updates"], "the same keys, in whichever event it goes"
     assert system.invoke(summary["restore"]).body["summary"]["applied"] == 2
     for service in (first, second):
         assert system.running(service)[0] == deploy.IMAGE

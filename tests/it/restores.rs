@@ -368,10 +368,11 @@ async fn a_service_that_was_made_anew_is_another_one() {
 async fn what_cannot_go_back_is_in_the_answer_the_record_and_the_summary() {
     let world = World::new().await;
     let site = Site::target();
-    let set = json!({"ecs_image_name": "nginx", "service": {"platformVersion": "1.4.0"}});
-    change(&world, set).await;
-    let left = json!([{"what": "parameter", "path": "platformVersion",
-        "why": "platformVersion was not set before, and UpdateService cannot unset it: it stays"}]);
+    let canary = json!({"deploymentConfiguration": {"canaryConfiguration": {"canaryPercent": 1.0}}});
+    change(&world, json!({"ecs_image_name": "nginx", "service": canary})).await;
+    let path = "deploymentConfiguration.canaryConfiguration";
+    let why = format!("{path} was not set before, and UpdateService cannot unset it: it stays");
+    let left = json!([{"what": "parameter", "path": path, "why": why}]);
     let planned = world.update(json!({"restore": "previous", "dry_run": true})).await;
     assert_eq!(planned.status("PLANNED")["not_restored"], left);
     let event = site.event(json!({"restore": "previous", "idempotency_key": "back"}));

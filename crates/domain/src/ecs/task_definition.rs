@@ -336,6 +336,31 @@ mod tests {
     }
 
     #[test]
+    fn members_are_set_and_removed_and_the_rest_keeps_its_text() {
+        let body = r#"{"taskDefinition": {"family": "web", "cpu": "256", "new": 1.10, "containerDefinitions": [
+            {"name": "web", "image": "busybox", "new": 1.10, "environment": [{"name": "a.b", "value": "1", "new": 1.10}, {"name": "B", "value": "2"}]},
+            {"name": "log", "image": "fluent"}]}}"#;
+        let definition = TaskDefinition::from_answer(body.as_bytes()).unwrap();
+        let raw = |text: &str| Some(RawValue::from_string(text.to_owned()).unwrap());
+        let set = BTreeMap::from([
+            ("cpu".to_owned(), None),
+            ("memory".to_owned(), raw("\"512\"")),
+            ("containers.log".to_owned(), None),
+            ("containers.web.environment.a.b".to_owned(), raw(r#"{"name":"a.b","value":"3"}"#)),
+            ("containers.web.environment.B".to_owned(), None),
+            ("containers.web.environment.C".to_owned(), raw(r#"{"name":"C","value":"4"}"#)),
+        ]);
+        let other = definition.with_members(&set).unwrap();
+        let expected = r#"{"containerDefinitions":[{"environment":[{"name":"a.b","value":"3"},{"name":"C","value":"4"}],"image":"busybox","name":"web","new":1.10}],"family":"web","memory":"512","new":1.10}"#;
+        assert_eq!(other.with_images(&BTreeMap::new()).unwrap(), expected);
+        // And back, from where the values came.
+        let back: BTreeMap<_, _> = set.keys().map(|path| (path.clone(), definition.member(path))).collect();
+        assert!(
+            definition.matches_registration(&other.with_members(&back).unwrap().with_images(&BTreeMap::new()).unwrap())
+        );
+    }
+
+    #[test]
     fn only_the_image_and_the_members_of_responses_differ() {
         let body = r#"{"taskDefinition": {
             "taskDefinitionArn": "arn:aws:ecs:eu-west-1:222222222222:task-definition/web:7", "family": "web", "revision": 7,

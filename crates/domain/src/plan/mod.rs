@@ -7,10 +7,12 @@ mod defaults;
 mod deployment_configuration;
 mod desired;
 pub mod difference;
+mod exact;
 mod express;
 mod images;
 pub mod parameters;
 pub mod restoration;
+mod restore;
 #[cfg(test)]
 mod tests;
 mod undo;
@@ -32,7 +34,8 @@ use crate::plan::changes::{changes, definition_changes};
 use crate::plan::desired::{Desired, requested};
 use crate::plan::difference::NotRestored;
 use crate::plan::express::check_express;
-use crate::plan::restoration::{Restoration, restored};
+use crate::plan::restoration::Restoration;
+use crate::plan::restore::restored;
 use crate::plan::update::Update;
 
 /// What would be done.

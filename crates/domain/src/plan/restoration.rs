@@ -1,30 +1,18 @@
-//! What puts a service back: only what one change set (`undo`), or the whole state from before it (`exact`).
+//! What a restore needs to know, and what its two modes share.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use chrono::{DateTime, Duration, Utc};
 use serde_json::{Map, Value};
 
-use crate::ecs::service::{IN_REVISION, PARAMETERS, RecordedState, Service, Snapshot};
-use crate::ecs::tags::{self, TagChange, TagMode};
+use crate::ecs::service::{RecordedState, Service};
 use crate::ecs::task_definition::{TaskDefinition, family_and_revision};
 use crate::error::{Code, Failure};
 use crate::event::request::{RestoreMode, UpdateRequest};
 use crate::ids::{ChangeId, ServiceKey};
-use crate::ledger::hidden::{HiddenKey, is_hidden};
+use crate::ledger::hidden::{HiddenKey, is_hidden, revealed};
 use crate::ledger::past::PastChange;
-use crate::plan::controller::{check_deployment_controller, takes};
-use crate::plan::deployment_configuration::{MERGED, put_back};
-use crate::plan::desired::{Desired, checked};
-use crate::plan::difference::{Difference, DifferenceKind, NotRestored};
-use crate::plan::images::{differing_images, registration};
-use crate::plan::parameters::{differing_parameters, same_parameter};
-use crate::plan::undo::{copied, is_about, undone, why_nothing};
-
-/// How much later than a change a service may seem to have been created and still be the one that was changed: the two times are by clocks
-/// that may differ by this much.
-const SKEW: Duration = Duration::seconds(4);
+use crate::plan::deployment_configuration::MERGED;
+use crate::plan::difference::{Difference, DifferenceKind};
 
 /// How many conflicts a message lists.
 const TOLD_CONFLICTS: usize = 20;
@@ -137,6 +125,25 @@ impl Restoration {
     pub(super) fn definition_members(&self) -> Vec<&Difference> {
         self.changes.iter().filter(|change| is_of_definition(change) && self.includes(change)).collect()
     }
+
+    /// The value of a parameter, or of a member of it, before it was hidden: as the service still has it, or as AWS still has it in the
+    /// service revision from before the change.
+    pub(super) fn known(&self, service: &ServiceKey, path: &str, was: &Value, is: Option<&Value>) -> Option<Value> {
+        let key = self.hidden.as_ref();
+        let by_service = revealed(key, service, path, was, is.unwrap_or(&Value::Null));
+        by_service.or_else(|| {
+            let mut of = self.service_revision.as_ref()?.get(path.split('.').next()?)?;
+            for part in path.split('.').skip(1) {
+                of = of.get(part)?;
+            }
+            revealed(key, service, path, was, of)
+        })
+    }
+
+    /// `family:revision` from before the change.
+    pub(super) fn before_revision(&self) -> &str {
+        self.before.state.task_definition_arn.as_deref().map_or("its task definition", family_and_revision)
+    }
 }
 
 fn is_of_definition(change: &Difference) -> bool {
@@ -203,204 +210,12 @@ pub(super) fn conflicting(request: &UpdateRequest, restore: &Restoration, confli
     )
 }
 
-/// A service that was created after the change is another one, whatever its name.
-fn check_same_service(request: &UpdateRequest, snapshot: &Snapshot, restore: &Restoration) -> Result<(), Failure> {
-    let (created, changed): (Option<DateTime<Utc>>, _) = (snapshot.service.created_at(), restore.change_id().time());
-    let Some(created) = created.filter(|created| *created > changed + SKEW) else { return Ok(()) };
-    Err(Failure::new(
-        Code::RestoreConflict,
-        format!(
-            "service {}: it was created at {}, after change {}, which was of another service with this name. Nothing was changed. Set what is \
-             wanted with an update",
-            request.service_key,
-            crate::text::rfc3339(created),
-            restore.change_id()
-        ),
-    ))
-}
-
-pub(super) fn restored(
-    request: &UpdateRequest,
-    snapshot: &Snapshot,
-    restore: &Restoration,
-) -> Result<Desired, Failure> {
-    check_same_service(request, snapshot, restore)?;
-    let mut wanted = match restore.mode {
-        RestoreMode::Undo => undone(request, snapshot, restore)?,
-        RestoreMode::Exact => exact(request, snapshot, restore)?,
-    };
-    if wanted.is_nothing() {
-        let why = why_nothing(restore);
-        match wanted.notes.first_mut() {
-            Some(first) => *first = why,
-            None => wanted.notes.push(why),
-        }
-    }
-    let (asked, notes) = differing_parameters(&request.parameters, snapshot);
-    // What goes back is what the controller takes; what the event asks for besides that is judged.
-    check_deployment_controller(request, snapshot, false, &asked)?;
-    wanted.parameters.extend(asked);
-    wanted.notes.extend(notes);
-    Ok(wanted)
-}
-
-/// The whole state from before the change, but for the desired count.
-fn exact(request: &UpdateRequest, snapshot: &Snapshot, restore: &Restoration) -> Result<Desired, Failure> {
-    let mut wanted = Desired {
-        notes: vec![format!("this puts back what was there before change {}", restore.change_id())],
-        ..Desired::default()
-    };
-    let mut conflicts = Vec::new();
-    let parameters = restore.before.service.get("deploymentController");
-    let type_of = |controller: &Value| controller.get("type").and_then(Value::as_str).map(str::to_owned);
-    let controller = match parameters.and_then(type_of).as_deref() {
-        Some("ECS") => "ECS",
-        _ => snapshot.service.deployment_controller(),
-    };
-    restore_definition(&mut wanted, &mut conflicts, snapshot, restore, controller)?;
-    restore_parameters(&mut wanted, &mut conflicts, request, snapshot, restore, controller);
-    if !conflicts.is_empty() {
-        return Err(conflicting(request, restore, &conflicts));
-    }
-    let tags = restore.before.state.tags.iter().filter(|tag| !tags::is_reserved(&tag.key));
-    let tags = tags.map(|tag| (tag.key.clone(), tag.value.clone())).collect();
-    let mut difference = tags::difference(&snapshot.service.tags, &TagChange { mode: TagMode::Replace, tags });
-    let included = |key: &String| {
-        let (what, path, from, to) = (DifferenceKind::Tag, key.clone(), Value::Null, Value::Null);
-        restore.includes(&Difference { what, path, from, to })
-    };
-    difference.set.retain(|key, _| included(key));
-    difference.remove.retain(|key| included(key));
-    wanted.tags = checked(difference, request, "Remove some first")?;
-    Ok(wanted)
-}
-
-/// Puts back the old revision if services can be given it, otherwise its copy.
-fn restore_definition(
-    wanted: &mut Desired,
-    conflicts: &mut Vec<Conflict>,
-    snapshot: &Snapshot,
-    restore: &Restoration,
-    controller: &str,
-) -> Result<(), Failure> {
-    let what = DifferenceKind::Revision;
-    let path = "taskDefinition";
-    let (from, to) = (Value::Null, Value::Null);
-    if !restore.includes(&Difference { what, path: path.to_owned(), from, to }) {
-        return Ok(());
-    }
-    let current = snapshot.task_definition.as_deref();
-    let old = &restore.before.state;
-    let name = old.task_definition_arn.as_deref().map_or("its task definition", family_and_revision);
-    wanted.targets.clone_from(&old.images);
-    let copy = match &restore.definition {
-        OldDefinition::Active(definition) | OldDefinition::Inactive(definition) => {
-            Some(registration(definition, &BTreeMap::new())?)
-        }
-        OldDefinition::InPlace | OldDefinition::Gone => None,
-    };
-    let is_its_copy =
-        |current: &TaskDefinition| copy.as_ref().is_some_and(|copy| current.matches_registration(&copy.document));
-    if matches!(restore.definition, OldDefinition::InPlace) || current.is_some_and(is_its_copy) {
-        return Ok(());
-    }
-    if !takes(controller, path) {
-        let why = left_by_controller(controller);
-        wanted.not_restored.push(NotRestored { what, path: path.to_owned(), why });
-        return Ok(());
-    }
-    match (&restore.definition, copy) {
-        (OldDefinition::Active(definition), _) => wanted.revision = Some(Arc::clone(definition)),
-        (OldDefinition::Inactive(definition), copy) => {
-            wanted.notes.push(copied(definition));
-            wanted.register = copy;
-        }
-        _ => {
-            // Its images are all that the records have of it. They are enough only where the change set nothing else of what runs.
-            let members = restore.definition_members();
-            let runs_its_revision = current.is_some_and(|it| restore.past.deployed() == Some(it.arn.as_str()));
-            let sets_images = members.iter().all(|change| change.what == DifferenceKind::Image);
-            let Some(current) = current.filter(|_| runs_its_revision && sets_images) else {
-                let now = format!("AWS no longer has {name}, and records keep only the images of it");
-                conflicts.push(Conflict::new(what, path, now, &restore.later));
-                return Ok(());
-            };
-            wanted.notes.push(format!("AWS no longer has {name}: the definition that runs now gets the old images"));
-            wanted.register = Some(registration(current, &differing_images(&wanted.targets, Some(current)))?);
-        }
-    }
-    wanted.images = differing_images(&wanted.targets, current);
-    Ok(())
-}
-
 pub(super) fn unset(what: &str) -> String {
     format!("{what} was not set before, and UpdateService cannot unset it: it stays")
 }
 
 pub(super) fn left_by_controller(controller: &str) -> String {
     format!("UpdateService does not take it under the deployment controller {controller}")
-}
-
-/// Puts back parameters exactly as they were; those that were not set are cleared, if `UpdateService` can do that. What AWS has filled in
-/// since then is not a difference.
-fn restore_parameters(
-    wanted: &mut Desired,
-    conflicts: &mut Vec<Conflict>,
-    request: &UpdateRequest,
-    snapshot: &Snapshot,
-    restore: &Restoration,
-    controller: &str,
-) {
-    // Restoring `desiredCount` would conflict with the autoscaler; and what only a service revision shows is read only if the event names
-    // it.
-    for name in PARAMETERS.into_iter().filter(|name| *name != "desiredCount" && !IN_REVISION.contains(name)) {
-        let what = DifferenceKind::Parameter;
-        let (path, from, to) = (name.to_owned(), Value::Null, Value::Null);
-        if request.parameters.contains_key(name) || !restore.includes(&Difference { what, path, from, to }) {
-            continue;
-        }
-        let mut leaves = |path: &str, why: String| {
-            wanted.not_restored.push(NotRestored { what, path: path.to_owned(), why });
-        };
-        let is = snapshot.service.parameter(name);
-        let recorded = restore.before.service.get(name).filter(|was| !was.is_null());
-        let known = recorded.map(|was| restore.known(&request.service_key, name, was, is));
-        let was = match &known {
-            Some(None) if request.left_alone.contains(name) || !takes(controller, name) => recorded,
-            Some(None) => {
-                let now = "records do not hold values that may be secret, and AWS no longer has what it was";
-                conflicts.push(Conflict::new(what, name, now.to_owned(), &restore.later));
-                continue;
-            }
-            Some(was) => was.as_ref(),
-            None => None,
-        };
-        if same_parameter(name, is, was) {
-            continue;
-        }
-        if !takes(controller, name) {
-            leaves(name, left_by_controller(controller));
-            continue;
-        }
-        if request.left_alone.contains(name) {
-            leaves(name, "the event gives null for it".to_owned());
-            continue;
-        }
-        if name == MERGED {
-            let (back, stays) = put_back(was, is);
-            wanted.parameters.extend(back.map(|back| (name.to_owned(), back)));
-            for member in stays {
-                let path = format!("{name}.{member}");
-                wanted.not_restored.push(NotRestored { what, why: unset(&path), path });
-            }
-            continue;
-        }
-        match was.cloned().or_else(|| cleared(name)) {
-            Some(was) if same_parameter(name, is, Some(&was)) => {}
-            Some(was) => _ = wanted.parameters.insert(name.to_owned(), was),
-            None => leaves(name, unset(name)),
-        }
-    }
 }
 
 /// The value that means "not set" to `UpdateService`. Source:
@@ -421,5 +236,33 @@ pub(super) fn cleared(parameter: &str) -> Option<Value> {
         "availabilityZoneRebalancing" => Some("DISABLED".into()),
         "serviceConnectConfiguration" => Some(serde_json::json!({"enabled": false})),
         _ => None,
+    }
+}
+
+/// What a note says of a deregistered revision.
+pub(super) fn copied(old: &TaskDefinition) -> String {
+    let name = old.family_and_revision();
+    let document = old.document();
+    let roles = ["taskRoleArn", "executionRoleArn"].iter().filter_map(|role| document.get(role)?.as_str());
+    let roles: Vec<&str> = roles.collect();
+    let roles = if roles.is_empty() {
+        String::new()
+    } else {
+        format!(". AWS asks again whether the target role may pass {}", roles.join(" and "))
+    };
+    format!("{name} was deregistered since: its copy is registered as a new revision{roles}")
+}
+
+/// Whether a difference is about this member.
+pub(super) fn is_about(change: &Difference, what: DifferenceKind, path: &str) -> bool {
+    if change.what != what {
+        return false;
+    }
+    match path.split_once('.') {
+        Some((MERGED, member)) if what == DifferenceKind::Parameter => {
+            let has = |value: &Value| value.get(member).is_some();
+            change.path == MERGED && (has(&change.to) || change.to.is_null())
+        }
+        _ => change.path == path,
     }
 }

@@ -9,11 +9,10 @@ use serde_json::{Map, Value};
 
 use crate::ecs::service::{IN_REVISION, PARAMETERS, Snapshot};
 use crate::ecs::tags::{self, TagChange, TagMode};
-use crate::ecs::task_definition::{TaskDefinition, comparable, family_and_revision};
+use crate::ecs::task_definition::{TaskDefinition, comparable};
 use crate::error::{Code, Failure};
 use crate::event::request::UpdateRequest;
-use crate::ids::ServiceKey;
-use crate::ledger::hidden::{hidden, in_words, is_hidden, revealed};
+use crate::ledger::hidden::{hidden, in_words, is_hidden};
 use crate::ledger::past::PastChange;
 use crate::mask::may_be_secret;
 use crate::plan::controller::takes;
@@ -22,7 +21,9 @@ use crate::plan::desired::{Desired, checked};
 use crate::plan::difference::{Difference, DifferenceKind, NotRestored};
 use crate::plan::images::{differing_images, registration};
 use crate::plan::parameters::{covers_parameter, has_parameter, same_parameter};
-use crate::plan::restoration::{Conflict, OldDefinition, Restoration, cleared, conflicting, left_by_controller, unset};
+use crate::plan::restoration::{
+    Conflict, OldDefinition, Restoration, cleared, conflicting, copied, is_about, left_by_controller, unset,
+};
 use crate::plan::values::covers;
 use crate::text::shown;
 
@@ -126,7 +127,15 @@ impl Undo<'_> {
     /// Puts back the revision of before where the change's own revision runs, and otherwise each member in what runs now.
     fn definition(&mut self) -> Result<(), Failure> {
         let members = self.restore.definition_members();
-        let Some(now) = self.snapshot.task_definition.as_deref().filter(|_| !members.is_empty()) else { return Ok(()) };
+        let Some(now) = self.snapshot.task_definition.as_deref() else {
+            for change in members.into_iter().filter(|change| change.what != DifferenceKind::Revision) {
+                self.leaves(change.what, &change.path, "the service runs no task definition of its own".to_owned());
+            }
+            return Ok(());
+        };
+        if members.is_empty() {
+            return Ok(());
+        }
         self.wanted.targets = members
             .iter()
             .filter(|change| change.what == DifferenceKind::Image)
@@ -455,19 +464,6 @@ fn told(value: &Value) -> String {
     }
 }
 
-pub(super) fn copied(old: &TaskDefinition) -> String {
-    let name = old.family_and_revision();
-    let document = old.document();
-    let roles = ["taskRoleArn", "executionRoleArn"].iter().filter_map(|role| document.get(role)?.as_str());
-    let roles: Vec<&str> = roles.collect();
-    let roles = if roles.is_empty() {
-        String::new()
-    } else {
-        format!(". AWS asks again whether the target role may pass {}", roles.join(" and "))
-    };
-    format!("{name} was deregistered since: its copy is registered as a new revision{roles}")
-}
-
 /// Which later changes set something that is put back, and left it as the change had set it.
 fn set_again(restore: &Restoration, put_back: &[(DifferenceKind, String)]) -> Option<String> {
     let sets = |later: &&PastChange| {
@@ -478,20 +474,6 @@ fn set_again(restore: &Restoration, put_back: &[(DifferenceKind, String)]) -> Op
     (!later.is_empty()).then(|| {
         format!("set since then too, and left as change {} had it, by: {}", restore.change_id(), later.join("; "))
     })
-}
-
-/// Whether a difference is about this member.
-pub(super) fn is_about(change: &Difference, what: DifferenceKind, path: &str) -> bool {
-    if change.what != what {
-        return false;
-    }
-    match path.split_once('.') {
-        Some((MERGED, member)) if what == DifferenceKind::Parameter => {
-            let has = |value: &Value| value.get(member).is_some();
-            change.path == MERGED && (has(&change.to) || change.to.is_null())
-        }
-        _ => change.path == path,
-    }
 }
 
 /// What else differs from what the change left: it stays as it is.
@@ -522,25 +504,4 @@ fn differs_since(request: &UpdateRequest, snapshot: &Snapshot, restore: &Restora
             named.join(", ")
         )
     })
-}
-
-impl Restoration {
-    /// The value of a parameter, or of a member of it, before it was hidden: as the service still has it, or as AWS still has it in the
-    /// service revision from before the change.
-    pub(super) fn known(&self, service: &ServiceKey, path: &str, was: &Value, is: Option<&Value>) -> Option<Value> {
-        let key = self.hidden.as_ref();
-        let by_service = revealed(key, service, path, was, is.unwrap_or(&Value::Null));
-        by_service.or_else(|| {
-            let mut of = self.service_revision.as_ref()?.get(path.split('.').next()?)?;
-            for part in path.split('.').skip(1) {
-                of = of.get(part)?;
-            }
-            revealed(key, service, path, was, of)
-        })
-    }
-
-    /// `family:revision` from before the change.
-    fn before_revision(&self) -> &str {
-        self.before.state.task_definition_arn.as_deref().map_or("its task definition", family_and_revision)
-    }
 }

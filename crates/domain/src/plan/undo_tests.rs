@@ -387,12 +387,6 @@ impl Door {
         self.restore_that(&json!({"restore": change}), End::Applied)
     }
 
-    /// What runs, for people.
-    fn shown(&self) -> String {
-        let definition = self.now.task_definition.as_deref().unwrap();
-        format!("{} {}", definition.family_and_revision(), definition.images()["web"])
-    }
-
     fn image(&self) -> String {
         self.now.task_definition.as_deref().unwrap().images()["web"].clone()
     }
@@ -1054,5 +1048,142 @@ fn a_hash_is_never_sent() {
         let hashes: BTreeSet<&str> =
             crate::ecs::service::PARAMETERS.into_iter().filter(|name| has_hash(name)).collect();
         assert_eq!(hashes, BTreeSet::new());
+    }
+}
+
+/// What a change sets: its name, its event, and how to see it.
+type Sets = (&'static str, fn() -> Value, fn(&Door) -> String);
+
+/// What happens after the change: its name, and how it happens to a service that was changed by an event.
+type Since = (&'static str, fn(&mut Door, &str));
+
+fn parameter(door: &Door, name: &str) -> String {
+    door.now.service.parameter(name).map_or("none".to_owned(), |value| value.to_string().replace('"', ""))
+}
+
+fn runs(door: &Door) -> String {
+    let definition = door.now.task_definition.as_deref().unwrap();
+    format!("{} in {}", definition.images()["web"], definition.family_and_revision())
+}
+
+const SETS: &[Sets] = &[
+    ("an image", || image("2"), runs),
+    (
+        "a tag",
+        || json!({"ecs_tag": {"x": "1"}, "tag_mode": "merge"}),
+        |door| door.now.service.tags.get("x").map_or("no tag x".to_owned(), |value| format!("tag x is {value}")),
+    ),
+    (
+        "a parameter",
+        || json!({"service": {"enableExecuteCommand": true}}),
+        |door| parameter(door, "enableExecuteCommand"),
+    ),
+    (
+        "a member of `deploymentConfiguration`",
+        || json!({"service": {"deploymentConfiguration": {"maximumPercent": 150}}}),
+        |door| door.now.service.parameter("deploymentConfiguration").unwrap()["maximumPercent"].to_string(),
+    ),
+    ("`desiredCount`", || json!({"service": {"desiredCount": 8}}), |door| parameter(door, "desiredCount")),
+];
+
+fn another(what: &str, door: &mut Door) -> Value {
+    match what {
+        "an image" => image("3"),
+        "a tag" => json!({"ecs_tag": {"x": "2"}, "tag_mode": "merge"}),
+        // It has two values: somebody else sets it back.
+        "a parameter" => {
+            door.edit(|service| service["enableExecuteCommand"] = false.into());
+            json!({"ecs_tag": {"owner": "others"}, "tag_mode": "merge"})
+        }
+        "`desiredCount`" => json!({"service": {"desiredCount": 11}}),
+        _ => json!({"service": {"deploymentConfiguration": {"maximumPercent": 120}}}),
+    }
+}
+
+const SINCE: &[Since] = &[
+    ("nothing", |_, _| {}),
+    ("a later change of the same", |door, what| {
+        let event = another(what, door);
+        door.change(&event);
+    }),
+    ("others changed a tag and a security group", |door, _| {
+        door.tag("owner", Some("others"));
+        door.edit(|service| {
+            service["networkConfiguration"]["awsvpcConfiguration"]["securityGroups"] = json!(["closed"])
+        });
+    }),
+    ("past the door: the same", |door, what| {
+        let event = another(what, door);
+        door.external(|door| match plan(&request(&event), &door.now, None) {
+            Plan::Update(update) => door.apply(&update),
+            other => panic!("{other:?}"),
+        });
+    }),
+    ("another revision by hand", |door, _| door.edit_definition(|it| it["cpu"] = "512".into())),
+    ("deleted and made anew", |door, _| {
+        door.edit(|service| service["createdAt"] = json!(id(1).time().timestamp() + 60))
+    }),
+    ("the revision from before deregistered", |door, _| door.old_revision_is(Status::Inactive)),
+    ("the revision from before deleted", |door, _| door.old_revision_is(Status::Deleted)),
+    ("an autoscaler moved the count", |door, _| door.edit(|service| service["desiredCount"] = json!(6))),
+    ("ECS rolled back", |door, _| {
+        let first = Arc::clone(&door.revisions[&arn(1)].0);
+        door.run(first);
+    }),
+];
+
+/// The matrix of `docs/RELIABILITY.md`: `UPDATE_TABLES=1` writes it there.
+#[test]
+fn the_document_has_the_matrix_of_restores() {
+    let mut table = String::from(
+        "| the change set | since then | `undo` | then it is | `exact` | then it is |\n|---|---|---|---|---|---|\n",
+    );
+    for (what, event, look) in SETS {
+        for (happened, happens) in SINCE {
+            let mut row = format!("| {what} | {happened} |");
+            for mode in ["undo", "exact"] {
+                let mut door = Door::new();
+                let change = door.change(&event());
+                happens(&mut door, what);
+                let state = |door: &Door| {
+                    let state = door.now.recorded(None);
+                    (state.state.images, state.state.tags, state.service)
+                };
+                let now = state(&door);
+                let outcome = door.restore_that(&json!({"restore": change, "restore_mode": mode}), End::Applied);
+                let then = state(&door);
+                if outcome.calls.is_empty() {
+                    assert_eq!(
+                        now, then,
+                        "{what}, {happened}: what was refused, or had nothing to do, changes nothing"
+                    );
+                }
+                if mode == "undo" {
+                    let of_others = |state: &(_, Vec<crate::ecs::service::TagState>, Map<String, Value>)| {
+                        let tags: Vec<_> = state.1.iter().filter(|tag| tag.key != "x").cloned().collect();
+                        (
+                            tags,
+                            state.2["networkConfiguration"].clone(),
+                            state.2["healthCheckGracePeriodSeconds"].clone(),
+                        )
+                    };
+                    assert_eq!(of_others(&now), of_others(&then), "{what}, {happened}: what others set stays");
+                }
+                let calls = if outcome.calls.is_empty() { "no call".to_owned() } else { outcome.calls.join(", ") };
+                let _ = write!(row, " {}: {calls} | {} |", outcome.answer, look(&door));
+            }
+            table += &row;
+            table.push('\n');
+        }
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/RELIABILITY.md");
+    let document = std::fs::read_to_string(path).unwrap();
+    let (begin, end) = ("<!-- restore-matrix -->\n", "<!-- /restore-matrix -->");
+    let (before, rest) = document.split_once(begin).expect("the mark before the table");
+    let (found, after) = rest.split_once(end).expect("the mark behind the table");
+    if std::env::var("UPDATE_TABLES").is_ok_and(|value| value == "1") {
+        std::fs::write(path, format!("{before}{begin}{table}{end}{after}")).unwrap();
+    } else {
+        assert_eq!(found, table, "docs/RELIABILITY.md has another table: `UPDATE_TABLES=1` writes this one");
     }
 }

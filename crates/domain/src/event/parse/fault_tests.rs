@@ -100,6 +100,7 @@ fn every_fault_has_its_place() {
         (json!({"wait_seconds": -1}), "/wait_seconds: -1 is less than the minimum of 0"),
         (json!({"wait_seconds": 1.5}), "/wait_seconds: 1.5 is not of type \"integer\""),
         (json!({"resolve_digest": 1}), "/resolve_digest: 1 is not of type \"boolean\""),
+        (json!({"restore_mode": "exact"}), "/restore_mode: only together with \"restore\""),
         (json!({"summary_only": true}), "/summary_only: only together with \"updates\""),
         (json!({"a\n[ERROR]": 1}), "(event): unknown field \"a\\n[ERROR]\""),
         // Account and region.

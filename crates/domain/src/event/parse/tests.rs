@@ -189,6 +189,14 @@ fn fields_that_came_later_leave_the_hash_of_events_without_them_alone() {
     assert_eq!(hash(json!({"resolve_digest": false, "check_image": false})), hash(json!({})));
     assert_ne!(hash(json!({"resolve_digest": true})), hash(json!({})));
     assert_ne!(hash(json!({"check_image": true})), hash(json!({"resolve_digest": true})));
+    let restore = |mode: &str| {
+        let event = json!({"account_id": "222222222222", "ecs_cluster_name": "c", "ecs_service_name": "s", "restore": "previous"});
+        let mut event = event.as_object().unwrap().clone();
+        event.extend((!mode.is_empty()).then(|| ("restore_mode".to_owned(), mode.into())));
+        parse(&Value::Object(event).to_string(), &defaults()).unwrap().event_hash
+    };
+    assert_eq!(restore("undo"), restore(""));
+    assert_ne!(restore("exact"), restore(""));
 }
 
 #[test]
