@@ -184,10 +184,13 @@ async fn a_plan_shows_addresses_and_names_of_a_task_definition_and_no_other_free
     // In somebody else's revision each of them differs.
     let by_hand = world.cloud().register(&site, &definition("by hand"), json!([]));
     world.cloud().edit(&site, |service| service["taskDefinition"] = by_hand.into());
-    let planned = world.update(json!({"restore": "previous", "dry_run": true})).await;
+    let exact = json!({"restore": "previous", "restore_mode": "exact"});
+    let mut planned = exact.clone();
+    planned["dry_run"] = json!(true);
+    let planned = world.update(planned).await;
     let planned = planned.status("PLANNED").to_string();
     world.update(change(2)).await.status("APPLIED");
-    world.update(json!({"restore": "previous"})).await.status("APPLIED");
+    world.update(exact).await.status("APPLIED");
     let kept = format!("{}{}", json!(world.records(&site)), world.logs().join("\n"));
     let texts = FREE_TEXTS.split("MARKER ").skip(1).filter_map(|text| text.split('"').next());
     let (mut shown, mut hidden) = (Vec::new(), 0);
@@ -226,7 +229,8 @@ async fn what_an_event_sets_of_service_connect_does_not_come_out() {
     world.journal.on("UpdateService", 1, Fault::Echo { status: 400, code: "InvalidParameterException".into() });
     let outcome = world.update(event("refused", json!({}))).await;
     assert!(outcome.error("ServiceUpdateFailed").contains("***"));
-    world.update(json!({"restore": "previous", "dry_run": true})).await.status("PLANNED");
+    let undo = world.update(json!({"restore": "previous", "dry_run": true})).await;
+    assert!(undo.error("RestoreConflict").contains("parameter serviceConnectConfiguration"), "{undo:?}");
 }
 
 #[tokio::test]
@@ -597,7 +601,9 @@ async fn plans_and_records_show_names_and_settings_of_a_service_and_no_other_fre
     let refused = refused.error("ServiceUpdateFailed").to_owned();
     assert!(world.journal.mend() > 0);
     world.update(set).await.status("APPLIED");
-    let restore = json!({"restore": "previous", "force_new_deployment": true});
+    // Records hold no secrets, and this AWS has none from before.
+    let out = json!({"deploymentConfiguration": null, "serviceConnectConfiguration": null});
+    let restore = json!({"restore": "previous", "force_new_deployment": true, "service": out});
     answers.push(world.update(restore).await);
     answers[2].status("APPLIED");
     let calls = world.journal.of("UpdateService");

@@ -98,7 +98,7 @@ fn restore_definition(
             let sets_images = members.iter().all(|change| change.what == DifferenceKind::Image);
             let Some(current) = current.filter(|_| runs_its_revision && sets_images) else {
                 let now = format!("AWS no longer has {name}, and records keep only the images of it");
-                conflicts.push(Conflict::new(what, path, now, &restore.later));
+                conflicts.push(Conflict::unknown(what, path, now));
                 return Ok(());
             };
             wanted.notes.push(format!("AWS no longer has {name}: the definition that runs now gets the old images"));
@@ -137,7 +137,7 @@ fn restore_parameters(
             Some(None) if request.left_alone.contains(name) || !takes(controller, name) => recorded,
             Some(None) => {
                 let now = "records do not hold values that may be secret, and AWS no longer has what it was";
-                conflicts.push(Conflict::new(what, name, now.to_owned(), &restore.later));
+                conflicts.push(Conflict::unknown(what, name, now.to_owned()));
                 continue;
             }
             Some(was) => was.as_ref(),

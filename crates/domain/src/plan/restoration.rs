@@ -156,8 +156,8 @@ pub(super) struct Conflict {
     path: String,
     /// What it is now.
     now: String,
-    /// Who set it.
-    by: String,
+    /// Who set it; `None` if nobody else did.
+    by: Option<String>,
 }
 
 impl Conflict {
@@ -171,7 +171,12 @@ impl Conflict {
             Some(later) if later.undone_by_ecs.is_none() => format!("last set by {}", later.told()),
             _ => "set past the door, as far as the ledger knows".to_owned(),
         };
-        Self { what, path: path.to_owned(), now, by }
+        Self { what, path: path.to_owned(), now, by: Some(by) }
+    }
+
+    /// For what nobody else set, and whose value from before neither the records nor AWS have.
+    pub(super) fn unknown(what: DifferenceKind, path: &str, why: String) -> Self {
+        Self { what, path: path.to_owned(), now: why, by: None }
     }
 
     fn told(&self) -> String {
@@ -182,7 +187,8 @@ impl Conflict {
             DifferenceKind::Parameter => "parameter ",
             _ => "",
         };
-        format!("{what}{}: {now} ({by})", crate::text::one_line(path))
+        let by = by.as_ref().map(|by| format!(" ({by})")).unwrap_or_default();
+        format!("{what}{}: {now}{by}", crate::text::one_line(path))
     }
 }
 

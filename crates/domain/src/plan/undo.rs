@@ -234,6 +234,10 @@ impl Undo<'_> {
                         set.insert(path.to_owned(), value);
                     }
                     Member::Conflict(now) => self.conflict(change.what, path, now),
+                    Member::Unknown => {
+                        let why = "records do not hold values that may be secret, and AWS no longer has what it was";
+                        self.conflicts.push(Conflict::unknown(change.what, path, why.to_owned()));
+                    }
                     Member::Left(why) => self.leaves(change.what, path, why),
                 },
                 _ => {}
@@ -292,9 +296,7 @@ impl Undo<'_> {
         match (from, to) {
             (Some(from), _) if value(from.clone()) == is => Member::AsBefore,
             (Some(from), Some(to)) if value(to.clone()) == is => Member::Back(from),
-            (None, _) => Member::Conflict(
-                "AWS no longer has what it was, and records do not hold values that may be secret".to_owned(),
-            ),
+            (None, _) => Member::Unknown,
             _ => Member::Conflict(words()),
         }
     }
@@ -401,7 +403,7 @@ impl Undo<'_> {
                 let known = self.restore.known(&self.request.service_key, path, from, is);
                 if known.is_none() {
                     let now = "records do not hold values that may be secret, and AWS no longer has what it was";
-                    self.conflict(what, path, now.to_owned());
+                    self.conflicts.push(Conflict::unknown(what, path, now.to_owned()));
                 }
                 Some(known?)
             }
@@ -446,6 +448,8 @@ enum Member {
     Back(Option<Box<RawValue>>),
     /// It is neither as before nor as the change set it; the text says what it is.
     Conflict(String),
+    /// What it was is known neither to the records nor to AWS.
+    Unknown,
     Left(String),
 }
 

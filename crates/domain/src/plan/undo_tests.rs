@@ -874,7 +874,7 @@ const SITUATIONS: &[Situation] = &[
             door.restore(&id(2).to_string())
         },
         "RestoreConflict",
-        &["containers.web.environment.LEVEL: AWS no longer has what it was"],
+        &["containers.web.environment.LEVEL: records do not hold values that may be secret"],
     ),
     (
         "37",
