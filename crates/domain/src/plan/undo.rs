@@ -335,6 +335,7 @@ impl Undo<'_> {
                 let is = of(is);
                 let told = in_words(from.as_ref().unwrap_or(&Value::Null), seen.as_ref().unwrap_or(&Value::Null)).1;
                 let Some(from) = self.goes_back(standing, &path, from.as_ref(), is.as_ref(), &told) else { continue };
+                let from = Some(from).filter(|from| !from.is_null());
                 match put_back_member(member, from.as_ref(), is.as_ref()) {
                     Some(value) => _ = back.insert(member.clone(), value),
                     None => self.leaves(what, &path, unset(&path)),
@@ -365,6 +366,7 @@ impl Undo<'_> {
         }
         let words = in_words(&change.from, seen.as_ref().unwrap_or(&Value::Null)).1;
         let Some(from) = self.goes_back(standing, name, from, is, &words) else { return };
+        let from = Some(from).filter(|from| !from.is_null());
         match from.or_else(|| cleared(name)) {
             Some(from) if same_parameter(name, is, Some(&from)) => {}
             Some(from) => _ = self.wanted.parameters.insert(name.to_owned(), from),
@@ -372,7 +374,7 @@ impl Undo<'_> {
         }
     }
 
-    /// The value that goes back, `None` inside for one that did not exist; otherwise it is noted why the parameter stays.
+    /// The value that goes back, null for one that did not exist; otherwise it is noted why the parameter stays.
     fn goes_back(
         &mut self,
         standing: Standing,
@@ -380,7 +382,7 @@ impl Undo<'_> {
         from: Option<&Value>,
         is: Option<&Value>,
         words: &Value,
-    ) -> Option<Option<Value>> {
+    ) -> Option<Value> {
         let name = path.split('.').next().unwrap_or(path);
         let what = DifferenceKind::Parameter;
         if standing == Standing::AsBefore {
@@ -405,9 +407,9 @@ impl Undo<'_> {
                     let now = "records do not hold values that may be secret, and AWS no longer has what it was";
                     self.conflicts.push(Conflict::unknown(what, path, now.to_owned()));
                 }
-                Some(known?)
+                known?
             }
-            from => from.cloned(),
+            from => from.cloned().unwrap_or_default(),
         };
         self.put_back.push((what, path.to_owned()));
         Some(known)
