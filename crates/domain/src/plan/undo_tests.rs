@@ -460,7 +460,7 @@ const SITUATIONS: &[Situation] = &[
             let c = door.change(&image("2"));
             door.tag("owner", Some("terraform"));
             door.edit(|service| {
-                service["networkConfiguration"]["awsvpcConfiguration"]["securityGroups"] = json!(["closed"])
+                service["networkConfiguration"]["awsvpcConfiguration"]["securityGroups"] = json!(["closed"]);
             });
             door.restore(&c)
         },
@@ -760,7 +760,7 @@ const SITUATIONS: &[Situation] = &[
                 json!({"deploymentConfiguration": {"deploymentCircuitBreaker": {"enable": false, "rollback": false}}});
             let c = door.change(&json!({"service": breaker}));
             door.edit(|service| {
-                service["deploymentConfiguration"]["deploymentCircuitBreaker"]["resetOnHealthyTask"] = json!(true)
+                service["deploymentConfiguration"]["deploymentCircuitBreaker"]["resetOnHealthyTask"] = json!(true);
             });
             door.restore(&c)
         },
@@ -935,7 +935,7 @@ const SITUATIONS: &[Situation] = &[
         |door| {
             let c = door.change(&image("2"));
             door.edit(|service| {
-                service["networkConfiguration"]["awsvpcConfiguration"]["securityGroups"] = json!(["closed"])
+                service["networkConfiguration"]["awsvpcConfiguration"]["securityGroups"] = json!(["closed"]);
             });
             let outcome = door.restore_that(&json!({"restore": c, "restore_mode": "exact"}), End::Applied);
             assert!(outcome.changes.iter().any(|change| change.path == "networkConfiguration"), "it is listed");
@@ -1109,7 +1109,7 @@ const SINCE: &[Since] = &[
     ("others changed a tag and a security group", |door, _| {
         door.tag("owner", Some("others"));
         door.edit(|service| {
-            service["networkConfiguration"]["awsvpcConfiguration"]["securityGroups"] = json!(["closed"])
+            service["networkConfiguration"]["awsvpcConfiguration"]["securityGroups"] = json!(["closed"]);
         });
     }),
     ("past the door: the same", |door, what| {
@@ -1121,7 +1121,7 @@ const SINCE: &[Since] = &[
     }),
     ("another revision by hand", |door, _| door.edit_definition(|it| it["cpu"] = "512".into())),
     ("deleted and made anew", |door, _| {
-        door.edit(|service| service["createdAt"] = json!(id(1).time().timestamp() + 60))
+        door.edit(|service| service["createdAt"] = json!(id(1).time().timestamp() + 60));
     }),
     ("the revision from before deregistered", |door, _| door.old_revision_is(Status::Inactive)),
     ("the revision from before deleted", |door, _| door.old_revision_is(Status::Deleted)),
