@@ -15,6 +15,8 @@ module "sandbox_vpc" {
   source = "./modules/sandbox-vpc"
 
   vpc_cidr = var.vpc_cidr
+
+  tags = var.tags
 }
 
 module "sandbox_ecs" {
@@ -27,6 +29,8 @@ module "sandbox_ecs" {
   service_name      = var.service_name
   image             = var.image
   desired_count     = var.desired_count
+
+  tags = var.tags
 }
 
 module "hub" {
@@ -45,6 +49,8 @@ module "hub" {
   log_retention_days   = var.log_retention_days
   keep_records         = var.keep_records
   notices_email        = var.notices_email
+
+  tags = var.tags
 }
 
 module "api" {
@@ -60,6 +66,8 @@ module "api" {
   account_log_role      = var.account_log_role
   log_retention_days    = var.log_retention_days
   keep_records          = var.keep_records
+
+  tags = var.tags
 }
 
 module "target_role" {
@@ -72,6 +80,8 @@ module "target_role" {
   task_role_arns   = concat(var.task_role_arns, module.sandbox_ecs[*].execution_role_arn)
 
   reader_principal_arns = var.recorder_code_key == "" ? [] : [module.hub[0].recorder_role_arn]
+
+  tags = var.tags
 }
 
 module "target_events" {
@@ -80,4 +90,6 @@ module "target_events" {
 
   hub_event_bus_arn = module.hub[0].event_bus_arn
   notices_topic_arn = module.hub[0].notices_topic_arn
+
+  tags = var.tags
 }

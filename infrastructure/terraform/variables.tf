@@ -124,3 +124,9 @@ variable "desired_count" {
   type        = number
   default     = 1
 }
+
+variable "tags" {
+  description = "Tags of everything that can have them, but the sandbox's service. Each module adds ecs-updater-terraform with its own name."
+  type        = map(string)
+  default     = {}
+}

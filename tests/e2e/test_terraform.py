@@ -792,9 +792,42 @@ def same(wanted: Any, is_: Any) -> bool:
     return bool(plain(wanted) == plain(is_))
 
 
+# What CloudFormation's own tags on each resource say, and the first version's Terraform said by this one.
+MARK = "ecs-updater-terraform"
+# Its tags are what the updater changes, and the first version's events and checks name all of them.
+UNMARKED = {"aws_ecs_service.service"}
+
+
+@pytest.mark.parametrize("module", MODULES.values())
+def test_everything_that_can_have_tags_says_which_module_made_it(module: str, mirror: str, made: dict[str, Made]) -> None:
+    # The provider gives every resource all of its attributes: one that can have tags has the attribute, set or not.
+    found = {
+        address: (attributes["tags"] or {}).get(MARK)
+        for address, attributes in made[snake(module)].items()
+        if "tags" in attributes and not address.startswith("data.") and address not in UNMARKED
+    }
+    assert found
+    assert {address for address, mark in found.items() if mark != f"ecs-updater-{module}"} == set()
+
+
+def test_the_trial_hands_its_tags_to_every_module() -> None:
+    calls = re.findall(r'^module "\w+" {\n(.*?)^}', (DIRECTORY / "main.tf").read_text(), re.M | re.S)
+    assert calls and all("\n  tags = var.tags\n" in call for call in calls)
+
+
+def unmarked(module: Made) -> Made:
+    """A module's resources without what only Terraform says of them."""
+    return {
+        address: {**attributes, "tags": {name: tag for name, tag in attributes["tags"].items() if name != MARK}}
+        if attributes.get("tags")
+        else attributes
+        for address, attributes in module.items()
+    }
+
+
 @pytest.mark.parametrize("file", MODULES)
 def test_terraform_makes_what_the_template_makes(file: str, mirror: str, made: dict[str, Made]) -> None:
-    module = made[snake(MODULES[file])]
+    module = unmarked(made[snake(MODULES[file])])
     wanted = list(resources(file, *known(file, given(mirror, MODULES[file]), module)))
     # Where Terraform takes what is random from: no resource of AWS.
     managed = {address for address in module if not address.startswith(("data.", "terraform_data."))}
@@ -949,6 +982,7 @@ def test_what_terraform_deploys_works_and_goes_away(terraform: Terraform, tmp_pa
             "organization_id": deploy.ORGANIZATION_ID,
             "image": "busybox",
             "keep_records": False,
+            "tags": {"owner": "platform"},
         }
         (tmp_path / "variables.json").write_text(json.dumps(given))
         root = root_of(HUB)
@@ -986,6 +1020,10 @@ def test_what_terraform_deploys_works_and_goes_away(terraform: Terraform, tmp_pa
             return {change["addr"] for change in changes if change["resource_type"] not in alarms}
 
         assert would_change() == set()
+        tags = aws.client("lambda", root).list_tags(
+            Resource=f"arn:aws:lambda:{REGION}:{HUB}:function:ecs-updater"
+        )["Tags"]
+        assert tags == {MARK: "ecs-updater-hub", "owner": "platform"}
         outputs = {name: output["value"] for name, output in json.loads(run("output", "-json")[1]).items()}
         invoker = deploy.create_invoker(
             aws,

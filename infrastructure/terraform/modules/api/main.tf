@@ -6,6 +6,9 @@ data "aws_partition" "current" {}
 data "aws_region" "current" {}
 
 locals {
+  # By this tag, everything that Terraform made of ecs-updater is found, as in the first version.
+  tags = merge(var.tags, { ecs-updater-terraform = "ecs-updater-api" })
+
   partition  = data.aws_partition.current.partition
   account_id = data.aws_caller_identity.current.account_id
   region     = data.aws_region.current.id
@@ -61,7 +64,7 @@ resource "aws_api_gateway_rest_api" "api" {
   name        = var.name
   description = "Changes Amazon ECS services, and tells who changed what."
   body        = local.body
-  tags        = var.tags
+  tags        = local.tags
 
   endpoint_configuration {
     types = ["REGIONAL"]
@@ -110,7 +113,7 @@ resource "aws_api_gateway_stage" "stage" {
   description   = "What callers call."
   rest_api_id   = aws_api_gateway_rest_api.api.id
   deployment_id = aws_api_gateway_deployment.deployment.id
-  tags          = var.tags
+  tags          = local.tags
 
   access_log_settings {
     destination_arn = aws_cloudwatch_log_group.access_log.arn
@@ -140,7 +143,7 @@ resource "aws_cloudwatch_log_group" "access_log" {
   retention_in_days = var.log_retention_days
   kms_key_id        = var.data_key_arn == "" ? null : var.data_key_arn
   skip_destroy      = var.keep_records
-  tags              = var.tags
+  tags              = local.tags
 }
 
 # What API Gateway itself answers with 5xx: functions that it may not invoke or cannot reach, authorizers that fail. What the
@@ -173,7 +176,7 @@ resource "aws_cloudwatch_metric_alarm" "broken_alarm" {
   threshold           = 1
   treat_missing_data  = "notBreaching"
   alarm_actions       = [var.notices_topic_arn]
-  tags                = var.tags
+  tags                = local.tags
 }
 
 # The one for whom the updater's alias `api` is there.
@@ -221,7 +224,7 @@ resource "aws_iam_policy" "caller_policy" {
   path        = "/ecs-updater/"
   description = "Change ECS services, plan and restore, and ask the history, through the API door of ecs-updater."
   policy      = module.caller_policy.json
-  tags        = var.tags
+  tags        = local.tags
 }
 
 module "reader_policy" {
@@ -237,7 +240,7 @@ resource "aws_iam_policy" "reader_policy" {
   path        = "/ecs-updater/"
   description = "Ask for plans and the history through the API door of ecs-updater, and change nothing."
   policy      = module.reader_policy.json
-  tags        = var.tags
+  tags        = local.tags
 }
 
 locals {
@@ -257,7 +260,7 @@ resource "aws_iam_role" "log_role" {
   path               = "/ecs-updater/"
   description        = "API Gateway writes the logs of this account's APIs with it."
   assume_role_policy = module.log_trust.json
-  tags               = var.tags
+  tags               = local.tags
 }
 
 resource "aws_iam_role_policy_attachment" "log_role" {
@@ -292,7 +295,7 @@ resource "aws_cloudwatch_event_rule" "api_watch" {
     detail-type = ["AWS API Call via CloudTrail"]
     detail      = { requestParameters = { restApiId = [aws_api_gateway_rest_api.api.id] } }
   })
-  tags = var.tags
+  tags = local.tags
 }
 
 resource "aws_cloudwatch_event_target" "api_watch" {

@@ -4,6 +4,11 @@
 data "aws_caller_identity" "current" {}
 data "aws_partition" "current" {}
 
+locals {
+  # By this tag, everything that Terraform made of ecs-updater is found, as in the first version.
+  tags = merge(var.tags, { ecs-updater-terraform = "ecs-updater-global-events" })
+}
+
 resource "aws_cloudwatch_event_rule" "roles_rule" {
   name_prefix = "ecs-updater-roles-"
   description = "Calls of IAM that change a role, to the hub's region."
@@ -12,7 +17,7 @@ resource "aws_cloudwatch_event_rule" "roles_rule" {
     detail-type = ["AWS API Call via CloudTrail"]
     detail      = { requestParameters = { roleName = [{ exists = true }] } }
   })
-  tags = var.tags
+  tags = local.tags
 }
 
 resource "aws_cloudwatch_event_target" "roles_rule" {
@@ -38,7 +43,7 @@ resource "aws_iam_role" "events_role" {
   path               = "/ecs-updater/"
   description        = "Puts events about roles on the default bus of the hub's region, and can do nothing else."
   assume_role_policy = module.events_trust.json
-  tags               = var.tags
+  tags               = local.tags
 }
 
 module "events_policy" {

@@ -13,7 +13,7 @@ variable "hub_region" {
 # ---- what CloudFormation does by itself ----
 
 variable "tags" {
-  description = "Tags of everything that can have them."
+  description = "Tags of everything that can have them, beside ecs-updater-terraform, which names the module."
   type        = map(string)
   default     = {}
 }

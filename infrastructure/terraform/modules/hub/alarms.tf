@@ -257,7 +257,7 @@ resource "aws_cloudwatch_metric_alarm" "alarms" {
   threshold           = try(each.value.threshold, 1)
   treat_missing_data  = try(each.value.treat_missing_data, "notBreaching")
   alarm_actions       = try(each.value.actions, [aws_sns_topic.notices_topic.arn])
-  tags                = var.tags
+  tags                = local.tags
 }
 
 # Without sweeps for half an hour, though there were some in the last week: a new hub has none yet, and that is nothing to hear of.
@@ -268,7 +268,7 @@ resource "aws_cloudwatch_composite_alarm" "sweep_alarm" {
   alarm_description = "The recorder's sweeps stopped: none came to its end in the last half hour, though one is due every five minutes. Deployments whose end no event tells of stay open."
   alarm_rule        = join(" AND ", [for part in ["sweep_silent_alarm", "sweep_seen_alarm"] : "ALARM(\"${aws_cloudwatch_metric_alarm.alarms[part].alarm_name}\")"])
   alarm_actions     = [aws_sns_topic.notices_topic.arn]
-  tags              = var.tags
+  tags              = local.tags
 }
 
 # Invocations that ended without an answer, by what Lambda itself writes into the log about each. What the function answered, an error

@@ -4,7 +4,7 @@ resource "aws_iam_role" "history_role" {
   path               = "/ecs-updater/"
   description        = "The history function of ecs-updater. It reads the history, and nothing else."
   assume_role_policy = module.lambda_trust.json
-  tags               = var.tags
+  tags               = local.tags
 }
 
 module "history_policy" {
@@ -32,7 +32,7 @@ resource "aws_cloudwatch_log_group" "history_log_group" {
   retention_in_days = var.log_retention_days
   kms_key_id        = var.data_key_arn == "" ? null : var.data_key_arn
   skip_destroy      = var.keep_records
-  tags              = var.tags
+  tags              = local.tags
 }
 
 resource "aws_lambda_function" "history_function" {
@@ -51,7 +51,7 @@ resource "aws_lambda_function" "history_function" {
   code_signing_config_arn = var.code_signing_config_arn == "" ? null : var.code_signing_config_arn
   # -1: none of its own.
   reserved_concurrent_executions = var.history_concurrency == "" ? -1 : tonumber(var.history_concurrency)
-  tags                           = var.tags
+  tags                           = local.tags
   # A version with every change of package or settings: old ones stay, to go back to.
   publish = true
 

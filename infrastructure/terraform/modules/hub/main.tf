@@ -9,6 +9,9 @@ data "aws_partition" "current" {}
 data "aws_region" "current" {}
 
 locals {
+  # By this tag, everything that Terraform made of ecs-updater is found, as in the first version.
+  tags = merge(var.tags, { ecs-updater-terraform = "ecs-updater-hub" })
+
   partition  = data.aws_partition.current.partition
   account_id = data.aws_caller_identity.current.account_id
   region     = data.aws_region.current.id

@@ -5,7 +5,7 @@ resource "aws_sqs_queue" "dead_letters" {
   message_retention_seconds = 1209600
   sqs_managed_sse_enabled   = var.data_key_arn == "" ? true : null
   kms_master_key_id         = var.data_key_arn == "" ? null : var.data_key_arn
-  tags                      = var.tags
+  tags                      = local.tags
 }
 
 module "dead_letters_policy" {
@@ -86,14 +86,14 @@ resource "aws_kms_key" "notices_key" {
   description         = "Encrypts the notices of ecs-updater on their way through SNS."
   enable_key_rotation = true
   policy              = module.notices_key.json
-  tags                = var.tags
+  tags                = local.tags
 }
 
 resource "aws_sns_topic" "notices_topic" {
   name_prefix       = "${var.name}-notices-"
   display_name      = "ecs-updater"
   kms_master_key_id = aws_kms_key.notices_key.arn
-  tags              = var.tags
+  tags              = local.tags
 }
 
 module "notices_topic_policy" {
@@ -141,7 +141,7 @@ resource "aws_chatbot_slack_channel_configuration" "notices_in_slack" {
   sns_topic_arns        = [aws_sns_topic.notices_topic.arn]
   iam_role_arn          = aws_iam_role.chat_role[0].arn
   guardrail_policy_arns = ["arn:${local.partition}:iam::aws:policy/CloudWatchReadOnlyAccess"]
-  tags                  = var.tags
+  tags                  = local.tags
 }
 
 module "chat_trust" {
@@ -157,7 +157,7 @@ resource "aws_iam_role" "chat_role" {
   path               = "/ecs-updater/"
   description        = "Draws the alarms of ecs-updater in chat."
   assume_role_policy = module.chat_trust.json
-  tags               = var.tags
+  tags               = local.tags
 }
 
 module "chat_policy" {

@@ -9,7 +9,7 @@ resource "aws_cloudwatch_event_bus" "event_bus" {
 
   name        = var.name
   description = "ECS deployments of the organization, for the recorder of ecs-updater."
-  tags        = var.tags
+  tags        = local.tags
 }
 
 # Without an organization the hub's own account sends, which needs no policy.
@@ -45,7 +45,7 @@ resource "aws_cloudwatch_event_rule" "recorder_rule" {
   description    = "Deployments that began, waited, ended or failed, to the recorder."
   event_bus_name = aws_cloudwatch_event_bus.event_bus[0].name
   event_pattern  = jsonencode({ source = ["aws.ecs"], detail-type = ["ECS Deployment State Change", "ECS Hook State Change"] })
-  tags           = var.tags
+  tags           = local.tags
 }
 
 resource "aws_cloudwatch_event_target" "recorder_rule" {
@@ -78,7 +78,7 @@ resource "aws_cloudwatch_event_rule" "target_alarms_rule" {
     detail-type = ["CloudWatch Alarm State Change"]
     detail      = { state = { value = ["ALARM"] } }
   })
-  tags = var.tags
+  tags = local.tags
 }
 
 resource "aws_cloudwatch_event_target" "target_alarms_rule" {
@@ -96,7 +96,7 @@ resource "aws_cloudwatch_event_rule" "sweep_rule" {
   name_prefix         = "${var.name}-"
   description         = "Lets the recorder ask about deployments whose end nothing told of."
   schedule_expression = "rate(5 minutes)"
-  tags                = var.tags
+  tags                = local.tags
 }
 
 resource "aws_cloudwatch_event_target" "sweep_rule" {
@@ -145,7 +145,7 @@ resource "aws_iam_role" "recorder_role" {
   path               = "/ecs-updater/"
   description        = "The recorder of ecs-updater. It reads in target accounts, and appends to the history how deployments ended."
   assume_role_policy = module.lambda_trust.json
-  tags               = var.tags
+  tags               = local.tags
 }
 
 module "recorder_policy" {
@@ -191,7 +191,7 @@ resource "aws_cloudwatch_log_group" "recorder_log_group" {
   retention_in_days = var.log_retention_days
   kms_key_id        = var.data_key_arn == "" ? null : var.data_key_arn
   skip_destroy      = var.keep_records
-  tags              = var.tags
+  tags              = local.tags
 }
 
 resource "aws_lambda_function" "recorder_function" {
@@ -211,7 +211,7 @@ resource "aws_lambda_function" "recorder_function" {
   code_signing_config_arn = var.code_signing_config_arn == "" ? null : var.code_signing_config_arn
   # -1: none of its own.
   reserved_concurrent_executions = var.recorder_concurrency == "" ? -1 : tonumber(var.recorder_concurrency)
-  tags                           = var.tags
+  tags                           = local.tags
   # A version with every change of package or settings: old ones stay, to go back to.
   publish = true
 

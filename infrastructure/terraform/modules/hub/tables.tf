@@ -21,7 +21,7 @@ resource "aws_dynamodb_table" "history_table" {
   deletion_protection_enabled = var.keep_records
   hash_key                    = "service"
   range_key                   = "record"
-  tags                        = var.tags
+  tags                        = local.tags
 
   dynamic "attribute" {
     for_each = ["service", "record", "account_id", "day", "image"]
@@ -81,7 +81,7 @@ resource "aws_dynamodb_table" "state_table" {
   billing_mode                = "PAY_PER_REQUEST"
   deletion_protection_enabled = var.keep_records
   hash_key                    = "id"
-  tags                        = var.tags
+  tags                        = local.tags
 
   dynamic "attribute" {
     for_each = ["id", "check_shard", "check_at"]

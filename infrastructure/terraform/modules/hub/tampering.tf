@@ -7,7 +7,7 @@ resource "aws_sqs_queue" "tampering_queue" {
   name_prefix               = "${var.name}-tampering-"
   message_retention_seconds = 1209600
   sqs_managed_sse_enabled   = true
-  tags                      = var.tags
+  tags                      = local.tags
 }
 
 module "tampering_queue_policy" {
@@ -63,7 +63,7 @@ resource "aws_cloudwatch_event_rule" "tables_watch" {
       ]
     }
   })
-  tags = var.tags
+  tags = local.tags
 }
 
 resource "aws_cloudwatch_event_target" "tables_watch" {
@@ -93,7 +93,7 @@ resource "aws_cloudwatch_event_rule" "keys_watch" {
       }
     }
   })
-  tags = var.tags
+  tags = local.tags
 }
 
 resource "aws_cloudwatch_event_target" "keys_watch" {
@@ -124,7 +124,7 @@ resource "aws_cloudwatch_event_rule" "functions_watch" {
       }
     }
   })
-  tags = var.tags
+  tags = local.tags
 }
 
 resource "aws_cloudwatch_event_target" "functions_watch" {
@@ -152,7 +152,7 @@ resource "aws_cloudwatch_event_rule" "roles_watch" {
       }
     }
   })
-  tags = var.tags
+  tags = local.tags
 }
 
 resource "aws_cloudwatch_event_target" "roles_watch" {
@@ -179,7 +179,7 @@ resource "aws_cloudwatch_event_rule" "events_watch" {
       ]
     }
   })
-  tags = var.tags
+  tags = local.tags
 }
 
 resource "aws_cloudwatch_event_target" "events_watch" {
@@ -246,7 +246,7 @@ resource "aws_cloudwatch_event_rule" "documents_watch" {
       },
     ]
   })
-  tags = var.tags
+  tags = local.tags
 }
 
 resource "aws_cloudwatch_event_target" "documents_watch" {
@@ -277,5 +277,5 @@ resource "aws_cloudwatch_metric_alarm" "tampering_alarm" {
   threshold           = 1
   treat_missing_data  = "notBreaching"
   alarm_actions       = [aws_sns_topic.notices_topic.arn]
-  tags                = var.tags
+  tags                = local.tags
 }

@@ -3,7 +3,7 @@ resource "aws_iam_role" "updater_role" {
   path               = "/ecs-updater/"
   description        = "The ecs-updater function. It changes services through the target accounts' roles, never with this one."
   assume_role_policy = module.lambda_trust.json
-  tags               = var.tags
+  tags               = local.tags
 }
 
 module "updater_policy" {
@@ -47,7 +47,7 @@ resource "aws_cloudwatch_log_group" "log_group" {
   retention_in_days = var.log_retention_days
   kms_key_id        = var.data_key_arn == "" ? null : var.data_key_arn
   skip_destroy      = var.keep_records
-  tags              = var.tags
+  tags              = local.tags
 }
 
 resource "aws_lambda_function" "updater_function" {
@@ -65,7 +65,7 @@ resource "aws_lambda_function" "updater_function" {
   code_signing_config_arn = var.code_signing_config_arn == "" ? null : var.code_signing_config_arn
   # -1: none of its own.
   reserved_concurrent_executions = var.updater_concurrency == "" ? -1 : tonumber(var.updater_concurrency)
-  tags                           = var.tags
+  tags                           = local.tags
   # A version with every change of package or settings: old ones stay, to go back to.
   publish = true
 

@@ -392,7 +392,7 @@ variable "keep_records" {
 }
 
 variable "tags" {
-  description = "Tags of everything that can have them."
+  description = "Tags of everything that can have them, beside ecs-updater-terraform, which names the module."
   type        = map(string)
   default     = {}
 }

@@ -5,7 +5,7 @@ resource "aws_s3_bucket" "waves_bucket" {
   # checkov:skip=CKV_AWS_19: It is encrypted either way, by a key that a variable decides: checkov does not follow the condition.
   bucket_prefix = "${var.name}-waves-"
   force_destroy = !var.keep_records
-  tags          = var.tags
+  tags          = local.tags
 }
 
 resource "aws_s3_bucket_server_side_encryption_configuration" "waves_bucket" {
@@ -97,7 +97,7 @@ resource "aws_iam_role" "waves_role" {
   path               = "/ecs-updater/"
   description        = "The state machine of ecs-updater. It invokes the two functions and keeps results in its bucket, and nothing else."
   assume_role_policy = module.waves_trust.json
-  tags               = var.tags
+  tags               = local.tags
 }
 
 module "waves_policy" {
@@ -142,7 +142,7 @@ resource "aws_cloudwatch_log_group" "waves_log_group" {
   retention_in_days = var.log_retention_days
   kms_key_id        = var.data_key_arn == "" ? null : var.data_key_arn
   skip_destroy      = var.keep_records
-  tags              = var.tags
+  tags              = local.tags
 }
 
 locals {
@@ -166,7 +166,7 @@ resource "aws_sfn_state_machine" "waves" {
   type       = "STANDARD"
   role_arn   = aws_iam_role.waves_role.arn
   definition = local.waves
-  tags       = var.tags
+  tags       = local.tags
 
   logging_configuration {
     level                  = "ERROR"

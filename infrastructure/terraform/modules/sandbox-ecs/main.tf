@@ -6,12 +6,15 @@ data "aws_partition" "current" {}
 data "aws_region" "current" {}
 
 locals {
+  # By this tag, everything that Terraform made of ecs-updater is found, as in the first version.
+  tags = merge(var.tags, { ecs-updater-terraform = "ecs-updater-sandbox-ecs" })
+
   service = var.dummy_service == "present" ? 1 : 0
 }
 
 resource "aws_ecs_cluster" "cluster" {
   name = var.cluster_name
-  tags = var.tags
+  tags = local.tags
 }
 
 resource "aws_cloudwatch_log_group" "log_group" {
@@ -19,7 +22,7 @@ resource "aws_cloudwatch_log_group" "log_group" {
 
   name_prefix       = "/ecs-updater-sandbox/"
   retention_in_days = var.log_retention_days
-  tags              = var.tags
+  tags              = local.tags
 }
 
 module "execution_trust" {
@@ -37,7 +40,7 @@ resource "aws_iam_role" "execution_role" {
   path               = "/ecs-updater-sandbox/"
   description        = "Starts the tasks of the sandbox's dummy service."
   assume_role_policy = module.execution_trust.json
-  tags               = var.tags
+  tags               = local.tags
 }
 
 module "execution_policy" {
@@ -65,7 +68,7 @@ resource "aws_ecs_task_definition" "task_definition" {
   cpu                      = "256"
   memory                   = "512"
   execution_role_arn       = aws_iam_role.execution_role[0].arn
-  tags                     = var.tags
+  tags                     = local.tags
 
   runtime_platform {
     cpu_architecture        = var.architecture

@@ -95,7 +95,7 @@ variable "log_retention_days" {
 # ---- what CloudFormation does by itself ----
 
 variable "tags" {
-  description = "Tags of everything that can have them, but the service: its tags are what the updater changes."
+  description = "Tags of everything that can have them, beside ecs-updater-terraform, which names the module; but not of the service: its tags are what the updater changes."
   type        = map(string)
   default     = {}
 }

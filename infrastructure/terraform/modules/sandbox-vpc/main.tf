@@ -12,7 +12,10 @@ data "aws_availability_zones" "available" {
 }
 
 locals {
-  tags = merge(var.tags, { Name = var.name })
+  # By this tag, everything that Terraform made of ecs-updater is found, as in the first version.
+  made_here = merge(var.tags, { ecs-updater-terraform = "ecs-updater-sandbox-vpc" })
+
+  tags = merge(local.made_here, { Name = var.name })
   # From the VPC's size to a subnet's 256 addresses.
   new_bits = 24 - tonumber(split("/", var.vpc_cidr)[1])
 }
@@ -40,7 +43,7 @@ resource "aws_subnet" "first_subnet" {
   availability_zone       = data.aws_availability_zones.available.names[0]
   cidr_block              = cidrsubnet(var.vpc_cidr, local.new_bits, 0)
   map_public_ip_on_launch = false
-  tags                    = merge(var.tags, { Name = "${var.name}-1" })
+  tags                    = merge(local.made_here, { Name = "${var.name}-1" })
 }
 
 resource "aws_subnet" "second_subnet" {
@@ -48,7 +51,7 @@ resource "aws_subnet" "second_subnet" {
   availability_zone       = data.aws_availability_zones.available.names[1]
   cidr_block              = cidrsubnet(var.vpc_cidr, local.new_bits, 1)
   map_public_ip_on_launch = false
-  tags                    = merge(var.tags, { Name = "${var.name}-2" })
+  tags                    = merge(local.made_here, { Name = "${var.name}-2" })
 }
 
 resource "aws_route_table" "route_table" {

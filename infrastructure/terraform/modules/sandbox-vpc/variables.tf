@@ -20,7 +20,7 @@ variable "name" {
 }
 
 variable "tags" {
-  description = "Further tags of everything that can have them."
+  description = "Tags of everything that can have them, beside Name, and ecs-updater-terraform, which names the module."
   type        = map(string)
   default     = {}
 }

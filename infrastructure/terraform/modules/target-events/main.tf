@@ -3,11 +3,16 @@
 
 data "aws_caller_identity" "current" {}
 
+locals {
+  # By this tag, everything that Terraform made of ecs-updater is found, as in the first version.
+  tags = merge(var.tags, { ecs-updater-terraform = "ecs-updater-target-events" })
+}
+
 resource "aws_cloudwatch_event_rule" "deployments_rule" {
   name_prefix   = "ecs-updater-deployments-"
   description   = "Deployments that began, waited, ended or failed here, to the hub of ecs-updater."
   event_pattern = jsonencode({ source = ["aws.ecs"], detail-type = ["ECS Deployment State Change", "ECS Hook State Change"] })
-  tags          = var.tags
+  tags          = local.tags
 }
 
 resource "aws_cloudwatch_event_target" "deployments_rule" {
@@ -36,7 +41,7 @@ resource "aws_cloudwatch_event_rule" "alarms_rule" {
     resources   = [aws_cloudwatch_metric_alarm.dead_letters_alarm.arn, aws_cloudwatch_metric_alarm.lost_alarm.arn]
     detail      = { state = { value = ["ALARM"] } }
   })
-  tags = var.tags
+  tags = local.tags
 }
 
 resource "aws_cloudwatch_event_target" "alarms_rule" {
@@ -66,7 +71,7 @@ resource "aws_iam_role" "events_role" {
   path               = "/ecs-updater/"
   description        = "Puts events of this account on the event bus of ecs-updater's hub, and nothing else."
   assume_role_policy = module.events_trust.json
-  tags               = var.tags
+  tags               = local.tags
 }
 
 module "events_policy" {
@@ -86,7 +91,7 @@ resource "aws_sqs_queue" "dead_letters" {
   name_prefix               = "ecs-updater-dead-letters-"
   message_retention_seconds = 1209600
   sqs_managed_sse_enabled   = true
-  tags                      = var.tags
+  tags                      = local.tags
 }
 
 module "dead_letters_policy" {
@@ -121,7 +126,7 @@ resource "aws_cloudwatch_metric_alarm" "dead_letters_alarm" {
   threshold           = 1
   treat_missing_data  = "notBreaching"
   alarm_actions       = local.notices
-  tags                = var.tags
+  tags                = local.tags
 }
 
 resource "aws_cloudwatch_metric_alarm" "lost_alarm" {
@@ -138,5 +143,5 @@ resource "aws_cloudwatch_metric_alarm" "lost_alarm" {
   threshold           = 1
   treat_missing_data  = "notBreaching"
   alarm_actions       = local.notices
-  tags                = var.tags
+  tags                = local.tags
 }

@@ -24,7 +24,7 @@ variable "notices_topic_arn" {
 # ---- what CloudFormation does by itself ----
 
 variable "tags" {
-  description = "Tags of everything that can have them."
+  description = "Tags of everything that can have them, beside ecs-updater-terraform, which names the module."
   type        = map(string)
   default     = {}
 }

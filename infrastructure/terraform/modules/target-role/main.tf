@@ -5,6 +5,9 @@ data "aws_caller_identity" "current" {}
 data "aws_partition" "current" {}
 
 locals {
+  # By this tag, everything that Terraform made of ecs-updater is found, as in the first version.
+  tags = merge(var.tags, { ecs-updater-terraform = "ecs-updater-target-role" })
+
   partition  = data.aws_partition.current.partition
   account_id = data.aws_caller_identity.current.account_id
   # Read from the role's ARN, so that the two cannot contradict each other.
@@ -27,7 +30,7 @@ resource "aws_iam_policy" "boundary" {
   path        = "/ecs-updater/"
   description = "Permissions boundary of the role that ecs-updater assumes."
   policy      = module.boundary.json
-  tags        = var.tags
+  tags        = local.tags
 }
 
 module "target_trust" {
@@ -50,7 +53,7 @@ resource "aws_iam_role" "target_role" {
   description          = "What ecs-updater may do in this account. Assumed by the updater function of the hub account, and by nobody else."
   permissions_boundary = aws_iam_policy.boundary.arn
   assume_role_policy   = module.target_trust.json
-  tags                 = var.tags
+  tags                 = local.tags
 }
 
 module "target_policy" {
@@ -100,7 +103,7 @@ resource "aws_iam_role" "reader_role" {
   path               = "/ecs-updater/"
   description        = "Reads ECS services and their deployments in this account, and can do nothing else."
   assume_role_policy = module.reader_trust.json
-  tags               = var.tags
+  tags               = local.tags
 }
 
 module "reader_policy" {

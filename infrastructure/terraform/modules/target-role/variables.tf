@@ -75,7 +75,7 @@ variable "reader_principal_arns" {
 # ---- what CloudFormation does by itself ----
 
 variable "tags" {
-  description = "Tags of everything that can have them."
+  description = "Tags of everything that can have them, beside ecs-updater-terraform, which names the module."
   type        = map(string)
   default     = {}
 }

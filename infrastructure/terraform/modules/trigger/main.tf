@@ -4,6 +4,11 @@
 data "aws_partition" "current" {}
 data "aws_region" "current" {}
 
+locals {
+  # By this tag, everything that Terraform made of ecs-updater is found, as in the first version.
+  tags = merge(var.tags, { ecs-updater-terraform = "ecs-updater-trigger" })
+}
+
 resource "aws_cloudwatch_event_rule" "trigger_rule" {
   name_prefix = "${var.name}-"
   description = "Images that were pushed or replicated to Amazon ECR in this account and region, to the trigger of ecs-updater."
@@ -15,7 +20,7 @@ resource "aws_cloudwatch_event_rule" "trigger_rule" {
       length(var.repository_names) == 0 ? {} : { repository-name = var.repository_names }
     )
   })
-  tags = var.tags
+  tags = local.tags
 }
 
 resource "aws_cloudwatch_event_target" "trigger_rule" {
@@ -41,7 +46,7 @@ resource "aws_sqs_queue" "trigger_queue" {
   visibility_timeout_seconds  = 960
   message_retention_seconds   = 86400
   redrive_policy              = jsonencode({ deadLetterTargetArn = aws_sqs_queue.trigger_dead_letters.arn, maxReceiveCount = 3 })
-  tags                        = var.tags
+  tags                        = local.tags
 }
 
 # With SQS's own key where none is given, so that no key policy can lose a push.
@@ -51,7 +56,7 @@ resource "aws_sqs_queue" "trigger_dead_letters" {
   sqs_managed_sse_enabled   = var.data_key_arn == "" ? true : null
   kms_master_key_id         = var.data_key_arn == "" ? null : var.data_key_arn
   message_retention_seconds = 1209600
-  tags                      = var.tags
+  tags                      = local.tags
 }
 
 module "trigger_queue_policy" {
@@ -78,7 +83,7 @@ resource "aws_iam_role" "trigger_role" {
   path               = "/ecs-updater/"
   description        = "The trigger of ecs-updater. It invokes the updater when an image was pushed."
   assume_role_policy = module.lambda_trust.json
-  tags               = var.tags
+  tags               = local.tags
 }
 
 module "trigger_policy" {
@@ -111,7 +116,7 @@ resource "aws_cloudwatch_log_group" "trigger_log_group" {
   retention_in_days = var.log_retention_days
   kms_key_id        = var.data_key_arn == "" ? null : var.data_key_arn
   skip_destroy      = var.keep_records
-  tags              = var.tags
+  tags              = local.tags
 }
 
 resource "aws_lambda_function" "trigger_function" {
@@ -127,7 +132,7 @@ resource "aws_lambda_function" "trigger_function" {
   s3_key                  = var.code_key
   s3_object_version       = var.code_version == "" ? null : var.code_version
   code_signing_config_arn = var.code_signing_config_arn == "" ? null : var.code_signing_config_arn
-  tags                    = var.tags
+  tags                    = local.tags
 
   reserved_concurrent_executions = var.trigger_concurrency == "" ? -1 : tonumber(var.trigger_concurrency)
 
@@ -154,7 +159,7 @@ resource "aws_lambda_event_source_mapping" "trigger_queue_mapping" {
   # A batch may hold messages of several groups, of which the slowest would hold up the others.
   batch_size              = 1
   function_response_types = ["ReportBatchItemFailures"]
-  tags                    = var.tags
+  tags                    = local.tags
 
   # What is reserved and no more: messages that Lambda has taken, and finds no room for, become dead letters.
   scaling_config {
@@ -200,7 +205,7 @@ resource "aws_cloudwatch_event_rule" "trigger_watch" {
       { source = ["aws.sqs"], detail = { requestParameters = { queueUrl = [aws_sqs_queue.trigger_queue.url] } } },
     ]
   })
-  tags = var.tags
+  tags = local.tags
 }
 
 resource "aws_cloudwatch_event_target" "trigger_watch" {
@@ -231,7 +236,7 @@ resource "aws_cloudwatch_metric_alarm" "trigger_dead_letters_alarm" {
   threshold           = 1
   treat_missing_data  = "notBreaching"
   alarm_actions       = [var.notices_topic_arn]
-  tags                = var.tags
+  tags                = local.tags
 }
 
 resource "aws_cloudwatch_metric_alarm" "trigger_waiting_alarm" {
@@ -250,7 +255,7 @@ resource "aws_cloudwatch_metric_alarm" "trigger_waiting_alarm" {
   threshold           = 3600
   treat_missing_data  = "notBreaching"
   alarm_actions       = [var.notices_topic_arn]
-  tags                = var.tags
+  tags                = local.tags
 }
 
 resource "aws_cloudwatch_metric_alarm" "trigger_rule_alarm" {
@@ -269,5 +274,5 @@ resource "aws_cloudwatch_metric_alarm" "trigger_rule_alarm" {
   threshold           = 1
   treat_missing_data  = "notBreaching"
   alarm_actions       = [var.notices_topic_arn]
-  tags                = var.tags
+  tags                = local.tags
 }
