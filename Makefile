@@ -105,9 +105,9 @@ modules: cargo ## print the modules in layers, with what each uses; fails if an 
 	@$(PYTHON) tools/modules.py
 
 .PHONY: lint lint-code lint-documents lint-format lint-modules lint-clippy lint-dependencies lint-templates lint-policies lint-sam lint-checkov \
-  lint-parliament lint-state-machines lint-api lint-workflows lint-tables lint-validators lint-permissions lint-terraform
+  lint-parliament lint-state-machines lint-api lint-workflows lint-tables lint-validators lint-permissions lint-terraform lint-model
 lint: lint-code lint-documents ## run every linter: formatting, clippy, templates, policies and what they permit, documents
-lint-code: lint-format lint-modules lint-clippy lint-dependencies lint-terraform
+lint-code: lint-format lint-modules lint-clippy lint-dependencies lint-terraform lint-model
 # These may run at the same time as the tests: they need no build, and write only below .tools.
 lint-documents: lint-templates lint-policies lint-sam lint-checkov lint-parliament lint-state-machines lint-api lint-workflows lint-tables \
   lint-validators lint-permissions
@@ -160,8 +160,20 @@ lint-tables:
 lint-validators: $(VENV)/stamp $(TOOLS)/stamp
 	$(VENV)/bin/python -m pytest -p no:cacheprovider tests/validators
 # Simulates what the policies permit and refuse, and checks that no way to widen them would go unnoticed.
-lint-permissions: $(VENV)/stamp $(TOOLS)/node/stamp
+lint-permissions: $(VENV)/stamp $(TOOLS)/node/stamp $(TOOLS)/model/stamp
 	$(VENV)/bin/python -m pytest -p no:cacheprovider tests/policies
+
+# What AWS has of ECS, beside what this project takes (tools/model/taken.json, by the code) and what it leaves out with a reason
+# (tools/model/left_out.toml). NEWEST=1: the models of the newest botocore instead of those that are pinned.
+lint-model: $(TOOLS)/model/stamp cargo
+	@$(if $(NEWEST),,$(PYTHON) tools/model/shapes.py --check $(TOOLS)/model)
+	@$(PYTHON) tools/model/lint.py $(if $(NEWEST),--newest,$(TOOLS)/model)
+
+# After another botocore is pinned, or the code takes something else of it.
+.PHONY: model
+model: $(TOOLS)/model/stamp cargo ## write what AWS takes and what the code takes of it (crates/aws-stub/src/shapes.json, tools/model/taken.json)
+	@$(PYTHON) tools/model/shapes.py $(TOOLS)/model
+	@UPDATE_MODEL=1 cargo test --quiet --locked -p ecs-updater-domain --lib model::
 
 # The pages of docs as one book (book.toml). It fails if a page of docs/SUMMARY.md does not exist.
 .PHONY: book
@@ -328,6 +340,10 @@ $(VENV)/stamp: tools/requirements.txt
 
 $(addprefix $(TOOLS)/,$(addsuffix /stamp,python sam checkov rust workflows)): $(TOOLS)/%/stamp: infrastructure/validators/%.txt
 	$(call virtual_environment,$(TOOLS)/$*,$<)
+
+# AWS's models, which `make lint-model` compares with this project.
+$(TOOLS)/model/stamp: tools/model/requirements.txt
+	$(call virtual_environment,$(TOOLS)/model,$<)
 
 # What `make bench-start` compares with.
 $(TOOLS)/bench/stamp: benches/first_version/requirements.txt

@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 FILES = (
     ROOT / "tools" / "requirements.txt",
+    ROOT / "tools" / "model" / "requirements.txt",
     *sorted((ROOT / "infrastructure" / "validators").glob("*.txt")),
     ROOT / "benches" / "first_version" / "requirements.txt",
 )

@@ -14,6 +14,8 @@ pub mod ids;
 pub mod image;
 pub mod ledger;
 pub mod mask;
+#[cfg(test)]
+mod model_tests;
 pub mod plan;
 pub mod registry;
 pub mod response;

@@ -14,7 +14,7 @@ use crate::ecs::tags;
 /// Members that only responses have: `RegisterTaskDefinition` does not accept them. Everything else is sent back. Source: members of
 /// `TaskDefinition` that `RegisterTaskDefinition` lacks,
 /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_TaskDefinition.html>.
-const ONLY_IN_RESPONSES: [&str; 9] = [
+pub(crate) const ONLY_IN_RESPONSES: [&str; 9] = [
     "taskDefinitionArn",
     "revision",
     "status",

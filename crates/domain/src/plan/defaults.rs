@@ -29,7 +29,7 @@ fn fill(value: &mut Value, path: &[&str], default: &Value) {
 
 /// Members with the value that AWS uses if they are not given; an empty path is the parameter itself. If no other source is named, the
 /// quoted sentence is that of the member's own page in <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_UpdateService.html>.
-fn defaults(name: &str) -> Vec<(&'static str, Value)> {
+pub(super) fn defaults(name: &str) -> Vec<(&'static str, Value)> {
     match name {
         // "If you don't specify a health check grace period value, the default value of 0 is used."
         "healthCheckGracePeriodSeconds" => vec![("", json!(0))],

@@ -13,7 +13,7 @@ use crate::plan::values::equal;
 pub(super) const MERGED: &str = "deploymentConfiguration";
 
 /// The form of a member that is switched off, which also applies if the member was never set.
-fn off_form(member: &str) -> Option<Value> {
+pub(super) fn off_form(member: &str) -> Option<Value> {
     match member {
         // "To remove an existing deployment circuit breaker, specify an empty object", which Go sends with both required members false.
         // Source: `resourceServiceUpdate` in <https://github.com/hashicorp/terraform-provider-aws/blob/main/internal/service/ecs/service.go>.

@@ -10,6 +10,8 @@ pub mod difference;
 mod exact;
 mod express;
 mod images;
+#[cfg(test)]
+pub(crate) mod model_tests;
 pub mod parameters;
 pub mod restoration;
 mod restore;

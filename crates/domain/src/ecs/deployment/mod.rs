@@ -7,6 +7,8 @@
 pub mod event;
 pub mod hook_event;
 pub mod listed;
+#[cfg(test)]
+pub(crate) mod model_tests;
 pub mod outcome;
 pub mod pause;
 pub mod seen;

@@ -51,7 +51,7 @@ pub(super) struct Rollback {
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Monitor {
+pub(super) struct Monitor {
     status: Option<String>,
     triggered_alarm_names: Vec<String>,
 }
