@@ -159,3 +159,26 @@ async fn a_request_signed_with_another_secret_is_noticed() {
     assert!(violations[0].contains("signature"), "{violations:?}");
     assert!(violations[1].contains("ExecuteStatement"), "{violations:?}");
 }
+
+#[tokio::test]
+async fn a_request_that_aws_does_not_take_is_noticed_though_the_stub_answers() {
+    let world = World::without_process(&[]).await;
+    world.seed(&Site::target());
+    let ecs = ecs(&world).await;
+    let body = json!({"cluster": "ECSCluster", "services": "ecs-dummy-service", "includes": ["TAGS"]}).to_string();
+    let _ = ecs
+        .describe_services()
+        .services("x")
+        .customize()
+        .mutate_request(move |request| {
+            request.headers_mut().insert("content-length", body.len().to_string());
+            *request.body_mut() = body.clone().into();
+        })
+        .send()
+        .await;
+    let violations = world.journal.take_violations();
+    assert_eq!(
+        violations,
+        ["ecs DescribeServices/includes is no member that AWS knows", "ecs DescribeServices/services is no list"]
+    );
+}

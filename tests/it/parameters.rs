@@ -9,6 +9,7 @@ use crate::harness::{Site, World, ledger};
 #[tokio::test]
 async fn parameters_arrive_as_they_were_given_unknown_members_and_numbers_included() {
     let world = World::new().await;
+    world.journal.newer(&["later"]);
     let given = r#"{"deploymentConfiguration":{"maximumPercent":150,"canaryConfiguration":{"canaryPercent":5.0,"later":1e5},
         "lifecycleHooks":[{"hookTargetArn":"","hookDetails":{"deep":[9007199254740993,null,[],{}]}}]},"desiredCount":3,
         "monitoring":{"later":0.1}}"#;
@@ -145,6 +146,7 @@ async fn what_only_a_service_revision_shows_is_read_where_it_is_asked_for() {
 #[tokio::test]
 async fn a_parameter_that_is_not_known_goes_out_with_a_note_and_is_told_to_nobody() {
     let world = World::new().await;
+    world.journal.newer(&["newInMay"]);
     let site = Site::target();
     let asked = json!({"service": {"newInMay": {"apiKey": crate::harness::SECRET_MARKER}}});
     let body = world.update(asked.clone()).await.status("APPLIED").clone();

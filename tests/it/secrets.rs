@@ -117,7 +117,7 @@ async fn the_markers_pass_the_updater_and_do_not_come_out() {
     assert!(world.journal.of("AssumeRole")[0].body.contains(EXTERNAL_ID));
 }
 
-/// A task definition with a text in every member for which the service model of ECS (botocore 1.43.106) has one that is no enumeration,
+/// A task definition with a text in every member for which the service model of ECS (`tools/model`) has one that is no enumeration,
 /// but those that records have anyhow: family, names, images, roles, CPU, memory and tags.
 const FREE_TEXTS: &str = include_str!("free_texts.json");
 
@@ -503,7 +503,7 @@ const IN_DEPLOYMENT: [&str; 3] = ["serviceConnectConfiguration", "volumeConfigur
 /// What of it plans and records show, each with what it is: somebody has looked at it. They say what a service is connected with, and hold no
 /// credential. All else is hidden. Of tags: "Do not store personally identifiable information (PII) or other confidential or sensitive information in
 /// tags" (<https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-resourcegroups-group-tag.html>).
-const SHOWN_OF_SERVICE: [(&str, &str); 42] = [
+const SHOWN_OF_SERVICE: [(&str, &str); 46] = [
     ("capacityProviderStrategy-capacityProvider", "an ARN, id or name that AWS gives"),
     ("deploymentConfiguration-alarms-alarmNames", "a name"),
     ("deploymentConfiguration-lifecycleHooks-hookTargetArn", "an ARN, id or name that AWS gives"),
@@ -558,6 +558,10 @@ const SHOWN_OF_SERVICE: [(&str, &str); 42] = [
     ("vpcLatticeConfigurations-advancedConfiguration-productionListenerRule", "an ARN, id or name that AWS gives"),
     ("vpcLatticeConfigurations-advancedConfiguration-testListenerRule", "an ARN, id or name that AWS gives"),
     ("monitoring-metricConfigurations-metricNames", "a name"),
+    ("gatewayConnectors-portName", "a name"),
+    ("gatewayConnectors-healthCheck-healthCheckPath", "a setting"),
+    ("gatewayConnectors-healthCheck-matcher-httpCode", "a setting"),
+    ("gatewayConnectors-healthCheck-matcher-grpcCode", "a setting"),
 ];
 
 fn free_service(which: &str) -> Value {

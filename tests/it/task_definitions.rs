@@ -39,6 +39,7 @@ fn assert_registered(world: &World, expected: &Exact) {
 #[tokio::test]
 async fn a_definition_with_every_member_and_unknown_ones_at_every_depth_arrives_equal_but_for_the_image() {
     let world = World::with_environment(&[]).await;
+    world.journal.newer(&["unknownMember", "zz-new", "strategyOfTomorrow"]);
     let site = Site::target();
     let tags = tag_list([("cost", "7"), ("empty", "")]);
     world.seed_definition(&site, EVERY_MEMBER, tags, |_| {});
@@ -103,6 +104,7 @@ async fn the_fixture_has_every_member_that_the_sdk_knows() {
 #[tokio::test]
 async fn empty_strings_and_lists_and_large_or_odd_numbers_stay_as_they_are() {
     let world = World::with_environment(&[]).await;
+    world.journal.newer(&["later"]);
     let document = r#"{"family":"web","containerDefinitions":[{"name":"web","image":"a:1","command":[],"entryPoint":[""],
         "environment":[{"name":"E","value":""}],"dockerLabels":{},"memory":0,"later":9007199254740993}],
         "volumes":[],"cpu":"","later":[1.0,1e5,-0.0,18446744073709551615,1e-7,[],{},"",null,"\u0001\ud83d\ude80"]}"#;

@@ -1,21 +1,27 @@
 """The lists of free texts of tests/it/secrets.rs have what the service model of ECS has: a new member is hidden or looked through.
 
 Each text that is no enumeration may hold what its author likes. The Rust tests plant one in every member that these lists have, and
-say which of them plans and records show. A member that a newer botocore knows fails here, until it is in a list.
+say which of them plans and records show. A member that a newer model has (tools/model/requirements.txt) fails here, until it is in a list.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import botocore.session
-from botocore.model import Shape
+from botocore.model import ServiceModel, Shape
 
-IT = Path(__file__).resolve().parent.parent / "it"
-MODEL = botocore.session.get_session().get_service_model("ecs")
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "tools" / "model"))
+
+import models  # noqa: E402
+
+IT = ROOT / "tests" / "it"
+# Not the one of .venv, which is as old as the local AWS wants it.
+MODEL = ServiceModel(models.installed(ROOT / ".tools" / "model").service(models.ECS), "ecs")
 MARKER = "MARKER "
 
 # What records have of a task definition anyhow, and what is no text that somebody writes freely: names, images, roles, sizes, and the

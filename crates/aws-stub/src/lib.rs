@@ -13,6 +13,7 @@
 pub mod ecs;
 pub mod exact_json;
 pub mod policy;
+pub mod shapes;
 pub mod site;
 pub mod sts;
 mod versions;

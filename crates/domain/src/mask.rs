@@ -15,8 +15,9 @@ pub const HIDDEN: &str = "***";
 const LONG_BYTES: usize = 4;
 
 /// Whether a member of a task definition or of a parameter of `UpdateService` may hold a secret, in itself or in anything nested in it: the
-/// environment, command lines, labels, options of logs, drivers, proxies and hooks, and the value of a header that marks test traffic.
-/// References to secrets are not secrets.
+/// environment, command lines, labels, options of logs, drivers, proxies and hooks, the value of a header that marks test traffic, and the
+/// policy of a trusted execution, which repeats how containers are configured ("which containers are allowed to run and the runtime
+/// configuration that is cryptographically attested", says the service model). References to secrets are not secrets.
 ///
 /// Sources: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ContainerDefinition.html>,
 /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_UpdateService.html>,
@@ -34,6 +35,7 @@ pub fn may_be_secret(member: &str) -> bool {
         "properties",
         "hookDetails",
         "exact",
+        "attestationPolicy",
     ]
     .contains(&member)
 }

@@ -7,7 +7,8 @@
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
 
-use aws_stub::{SECRET_MARKER, Site};
+use aws_stub::sts::form;
+use aws_stub::{SECRET_MARKER, Site, shapes};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -39,6 +40,7 @@ const LONG: chrono::TimeDelta = chrono::TimeDelta::seconds(600);
 /// A call is sent.
 pub fn at_sending(world: &World, call: &Call, will_be_done: bool, is_late: bool) {
     nothing_is_asked_again_at_once(world, call);
+    a_request_is_one_that_aws_takes(world, call);
     if call.service != "ecs" || is_read(&call.action) {
         return;
     }
@@ -55,6 +57,18 @@ pub fn at_sending(world: &World, call: &Call, will_be_done: bool, is_late: bool)
         let (invocation, action) = (call.invocation.clone(), call.action.clone());
         let sent = world.now();
         truth.under_way.insert(call.number, UnderWay { invocation, site, action, is_late, sent, lease_until });
+    }
+}
+
+/// By AWS's own models.
+fn a_request_is_one_that_aws_takes(world: &World, call: &Call) {
+    let faults = match call.service {
+        "ecs" | "dynamodb" => shapes::faults_of_body(call.service, &call.action, call.body.as_bytes()),
+        "sts" => shapes::faults_of_form("sts", &form(call.body.as_bytes())),
+        _ => return,
+    };
+    for fault in faults {
+        world.violated("a request is one that AWS takes", &fault);
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use aws_stub::shapes;
 use dynoxide::Database;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -194,6 +195,7 @@ async fn proxy(journal: &Journal, engine: &Upstream, request: Request) -> Reply 
     let (_, region) = sigv4::signer(&request).unwrap_or_default();
     let id = request_id();
     let action = request.header("x-amz-target").and_then(|t| t.rsplit('.').next()).unwrap_or_default().to_owned();
+    journal.check_request(|| shapes::faults_of_body("dynamodb", &action, &request.body));
     if !["BatchGetItem", "GetItem", "Query", "ExecuteTransaction"].contains(&action.as_str()) {
         journal.violation(format!("the updater's role may not call dynamodb {action}"));
     }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 pub(crate) use aws_stub::ecs::{Cloud, RESPONSE_MEMBERS, tag_list};
+use aws_stub::shapes;
 use serde_json::{Value, json};
 
 use super::dynamodb::Tables;
@@ -58,6 +59,7 @@ async fn answer(journal: &Journal, sessions: &Sessions, cloud: &Cloud, tables: &
         body: body.clone(),
         request_id: id.clone(),
     };
+    journal.check_request(|| shapes::faults_of_body("ecs", &action, &request.body));
     if call.mutates_ecs() && !journal.trusts() {
         check_started_first(journal, tables, &call);
     }

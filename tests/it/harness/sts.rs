@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use aws_stub::shapes;
 pub(crate) use aws_stub::sts::{Session, Sessions};
 use aws_stub::sts::{assume_role, form};
 
@@ -31,6 +32,7 @@ async fn answer(journal: &Journal, sessions: &Sessions, request: Request) -> Rep
     let form = form(&request.body);
     let field = |name: &str| form.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
     check_own_signature(journal, &request);
+    journal.check_request(|| shapes::faults_of_form("sts", &form));
     let (_, region) = sigv4::signer(&request).unwrap_or_default();
     let id = request_id();
     let call = Call {
