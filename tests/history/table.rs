@@ -6,6 +6,7 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_stub::shapes;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -161,6 +162,8 @@ async fn answer(
     }
     let request: Value = serde_json::from_slice(&body).unwrap();
     let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
+    let action = target.rsplit('.').next().unwrap_or_default();
+    assert_eq!(shapes::faults("dynamodb", action, &request), Vec::<String>::new(), "by AWS's own models");
     let answered: Result<Value, DynoxideError> = match target {
         "DynamoDB_20120810.Query" => {
             assert_eq!(request["TableName"], HISTORY, "only the history table is queried");
