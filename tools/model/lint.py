@@ -34,10 +34,12 @@ READ = {
 }
 # Where events are read.
 EVENTS = ("crates/domain/src/ecs/deployment/*.rs", "src/recorder/*.rs")
-# The rules that send events of ECS to the hub.
+# The rules that send events of ECS to the hub, and there to the recorder.
 RULES = (
-    models.ROOT / "infrastructure" / "cloudformation" / "target-events.yaml",
-    models.ROOT / "infrastructure" / "terraform" / "modules" / "target-events" / "main.tf",
+    "infrastructure/cloudformation/target-events.yaml",
+    "infrastructure/cloudformation/hub.yaml",
+    "infrastructure/terraform/modules/target-events/main.tf",
+    "infrastructure/terraform/modules/hub/recorder.tf",
 )
 
 Names = dict[str, set[str]]
@@ -68,7 +70,8 @@ def known(taken: dict[str, Any], left_out: dict[str, Any], root: Path = models.R
         text = (root / file).read_text()
         for shape, names in shapes.items():
             found.taken[shape] |= set(names)
-            found.faults += [f'{file} has no "{name}", of which READ in tools/model/lint.py says it is read' for name in names if f'"{name}"' not in text]
+            missing = [name for name in names if f'"{name}"' not in text]
+            found.faults += [f'{file} has no "{name}", of which READ in tools/model/lint.py says it is read' for name in missing]
     for entry in left_out["left_out"]:
         assert entry["reason"], entry
         for shape, names in entry["names"].items():
@@ -133,7 +136,10 @@ def responses(model: dict[str, Any], known_here: set[str]) -> list[str]:
     answered = set(model["shapes"]["TaskDefinition"]["members"])
     only = answered - set(model["shapes"]["RegisterTaskDefinitionRequest"]["members"])
     return [
-        *(f"TaskDefinition: AWS answers {name}, which RegisterTaskDefinition does not take, and it would be sent" for name in sorted(only - known_here)),
+        *(
+            f"TaskDefinition: AWS answers {name}, which RegisterTaskDefinition does not take, and it would be sent"
+            for name in sorted(only - known_here)
+        ),
         *(f"TaskDefinition: {name} is not sent back, and RegisterTaskDefinition takes it" for name in sorted(known_here - only)),
     ]
 
@@ -183,7 +189,8 @@ def compare_sdk(folder: Path, model: dict[str, Any], it: Known) -> list[str]:
         seen += 1
         # Every name of the model is known by now, or told.
         here = {models.plain(name) for name in names | it.taken[shape] | it.left_out[shape]}
-        faults += [f"{shape}: aws-sdk-ecs has {name}, which nobody here knows" for name in sdk_names(path.read_text()) if models.plain(name) not in here]
+        new = [name for name in sdk_names(path.read_text()) if models.plain(name) not in here]
+        faults += [f"{shape}: aws-sdk-ecs has {name}, which nobody here knows" for name in new]
     if seen < len(has) // 2:
         faults.append(f"aws-sdk-ecs: only {seen} shapes were found in {folder}: it is laid out in another way than tools/model/lint.py reads")
     return faults
@@ -228,7 +235,7 @@ def main(arguments: Sequence[str]) -> int:
     faults = compare(model, it) + compare_sdk(sdk_folder(), model, it)
     sources = [path for pattern in EVENTS for path in sorted(models.ROOT.glob(pattern)) if not path.stem.endswith("tests")]
     code = "\n".join(path.read_text().split("#[cfg(test)]")[0] for path in sources)
-    faults += compare_events(left_out["events"], code, {str(path.relative_to(models.ROOT)): path.read_text() for path in RULES})
+    faults += compare_events(left_out["events"], code, {file: (models.ROOT / file).read_text() for file in RULES})
     for fault in faults:
         print(fault, file=sys.stderr)
     if faults:
