@@ -152,7 +152,7 @@ def sdk_folder() -> Path:
     command = ["cargo", "metadata", "--locked", "--format-version", "1"]
     done = subprocess.run(command, cwd=models.ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"cargo metadata failed, so that the SDK was not compared:\n{done.stderr}")
+        raise models.Missing(f"cargo metadata failed, so that the SDK was not compared:\n{done.stderr}")
     (manifest,) = [each["manifest_path"] for each in json.loads(done.stdout)["packages"] if each["name"] == "aws-sdk-ecs"]
     return Path(manifest).parent / "src"
 
@@ -251,4 +251,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except models.Missing as missing:
+        sys.exit(str(missing))

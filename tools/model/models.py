@@ -17,6 +17,10 @@ ROOT = Path(__file__).resolve().parents[2]
 ECS, DYNAMODB, STS = "ecs/2014-11-13", "dynamodb/2012-08-10", "sts/2011-06-15"
 
 
+class Missing(Exception):
+    """There are no models to compare with. Says why."""
+
+
 class Models:
     """The models of one version of botocore."""
 
@@ -33,7 +37,7 @@ def installed(environment: Path) -> Models:
     """Those of the botocore that is installed in a virtual environment (`.tools/model`)."""
     found = sorted(environment.glob("lib/python3*/site-packages/botocore/data"))
     if not found:
-        raise SystemExit(f"{environment} has no botocore: `make {environment}/stamp` installs the one that is pinned")
+        raise Missing(f"{environment} has no botocore: `make {environment}/stamp` installs the one that is pinned")
     (distribution,) = found[0].parents[1].glob("botocore-*.dist-info")
     return Models(found[0], distribution.name.split("-")[1].removesuffix(".dist"))
 
@@ -45,7 +49,7 @@ def newest() -> Models:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
     command += ["--only-binary=:all:", "--dest", folder.name, "botocore"]
     if subprocess.run(command, check=False).returncode:
-        raise SystemExit("the newest botocore could not be fetched from PyPI, so that nothing was compared with it")
+        raise Missing("the newest botocore could not be fetched from PyPI, so that nothing was compared with it")
     (wheel,) = Path(folder.name).glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         wanted = [f"botocore/data/{service}/service-2.json.gz" for service in (ECS, DYNAMODB, STS)]

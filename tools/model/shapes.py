@@ -28,7 +28,9 @@ OPERATIONS = {
         "DescribeServices",
         "DescribeTaskDefinition",
         "DescribeTasks",
+        "ListClusters",
         "ListServiceDeployments",
+        "ListServices",
         "ListTagsForResource",
         "ListTasks",
         "RegisterTaskDefinition",
@@ -125,4 +127,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except models.Missing as missing:
+        sys.exit(str(missing))

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use aws_stub::shapes;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -100,6 +101,12 @@ async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
         }
         target => (target.to_owned(), serde_json::from_slice(&body).unwrap()),
     };
+    let faults = match scope[3] {
+        "ecs" => shapes::faults("ecs", &operation, &input),
+        "sts" => shapes::faults_of_form("sts", &aws_stub::sts::form(&body)),
+        _ => Vec::new(),
+    };
+    assert_eq!(faults, Vec::<String>::new(), "by AWS's own models");
     let account = scope[0].strip_prefix("ASIA").unwrap_or_default().to_owned();
     let call = Call { operation, input, account, region: scope[2].to_owned() };
     let reply = (shared.script)(&call);
