@@ -31,6 +31,11 @@ ROOTS = ["UpdateServiceRequest", "RegisterTaskDefinitionRequest", "ServiceDeploy
 READ = {
     "src/updater/apply.rs": {"UpdateServiceRequest": ["cluster", "service", "taskDefinition", "forceNewDeployment"]},
     "src/aws/ecs.rs": {"ServiceRevision": ["serviceRevisionArn", "taskDefinition"]},
+    "crates/domain/src/ecs/deployment/outcome.rs": {
+        "ServiceRevision": ["containerImages"],
+        "ContainerImage": ["containerName", "imageDigest"],
+    },
+    "crates/domain/src/ecs/deployment/pause.rs": {"DeploymentLifecycleHookTargetType": ["PAUSE"]},
 }
 # Where events are read.
 EVENTS = ("crates/domain/src/ecs/deployment/*.rs", "src/recorder/*.rs")

@@ -11,7 +11,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
 use serde::forward_to_deserialize_any;
 use serde_json::{Value, json};
 
-use crate::ecs::deployment::model_tests::{TRIGGERS, has_progress, members_read, triggers};
+use crate::ecs::deployment::model_tests::{TRIGGERS, has_progress, members_read, triggers, waits};
 use crate::ecs::service::{IN_REVISION, PARAMETERS};
 use crate::ecs::task_definition::{ONLY_IN_RESPONSES, TaskDefinition};
 use crate::plan::model_tests::{defaulted, has_off_form};
@@ -93,6 +93,7 @@ fn taken() -> Value {
         "values": {
             "ServiceDeploymentStatus": values("ServiceDeploymentStatus", has_progress),
             TRIGGERS: values(TRIGGERS, triggers),
+            "DeploymentLifecycleHookStatus": values("DeploymentLifecycleHookStatus", waits),
             "CPUArchitecture": values("CPUArchitecture", names_a_platform),
         },
         "only_in_responses": {"TaskDefinition": ONLY_IN_RESPONSES},
@@ -115,7 +116,9 @@ fn what_is_taken_of_the_model_of_ecs_is_what_lint_model_compares() {
 
 #[test]
 fn nothing_is_taken_that_the_code_does_not_understand() {
-    assert!(!has_progress("A_STATUS_OF_TOMORROW") && !triggers("A_STATUS_OF_TOMORROW"));
+    assert!(
+        !has_progress("A_STATUS_OF_TOMORROW") && !triggers("A_STATUS_OF_TOMORROW") && !waits("A_STATUS_OF_TOMORROW")
+    );
     assert!(!names_a_platform("A_PROCESSOR_OF_TOMORROW") && !has_off_form("aMemberOfTomorrow"));
     assert!(defaulted("aParameterOfTomorrow", "").is_empty());
 }

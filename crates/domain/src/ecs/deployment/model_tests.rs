@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
+use crate::ecs::deployment::pause::HookDetail;
 use crate::ecs::deployment::service_deployment::{
     Monitor, Revision, Rollback, ServiceDeployment, ServiceDeploymentSummary,
 };
@@ -19,6 +20,7 @@ pub(crate) fn members_read() -> Vec<(&'static str, BTreeSet<&'static str>)> {
         ("ServiceDeploymentBrief", members_of::<ServiceDeploymentSummary>()),
         ("ServiceRevisionSummary", members_of::<Revision>()),
         ("Rollback", members_of::<Rollback>()),
+        ("DeploymentLifecycleHookDetail", members_of::<HookDetail>()),
         // The circuit breaker is read like the alarms; names of alarms are theirs alone.
         ("ServiceDeploymentAlarms", members_of::<Monitor>()),
         ("ServiceDeploymentCircuitBreaker", BTreeSet::from(["status"])),
@@ -32,6 +34,11 @@ fn service_deployment(status: &str, monitor: &str) -> ServiceDeployment {
 /// Whether a status of a service deployment says how far it is.
 pub(crate) fn has_progress(status: &str) -> bool {
     service_deployment(status, "").stands().is_some()
+}
+
+/// Whether a hook with this status waits for somebody.
+pub(crate) fn waits(status: &str) -> bool {
+    serde_json::from_value::<HookDetail>(json!({"status": status})).unwrap().waits()
 }
 
 /// Whether this status of its circuit breaker says that a deployment failed.
