@@ -272,11 +272,12 @@ deploy-lambda-aws-tf: $(VENV)/stamp $(PACKAGES_RULE) ## the same with Terraform
 deploy-lambda-sam: ## deploy the hub and the target role in the local AWS
 	@$(MAKE) --no-print-directory LOCAL=1 deploy-lambda-aws
 
-.PHONY: run-lambda-test-aws run-lambda-test-unittest
+.PHONY: run-lambda-test-aws run-lambda-test-unittest run-lambda-test-inittest
 run-lambda-test-aws: $(VENV)/stamp ## send the first version's eight events to the deployed function, and print and check each answer
 	@$(RULES) test-events
 run-lambda-test-unittest: $(VENV)/stamp ## run the first version's checks, 1.1.1 to 4.3.4, against the deployed function
 	@$(RULES) test-unittest
+run-lambda-test-inittest: run-lambda-test-unittest ## the same under the name that the first version's documentation gives it
 
 # CloudFormation neither detects nor repairs that somebody has removed the policy of a table.
 STACK ?= ecs-updater

@@ -247,7 +247,7 @@ def test_all_local_does_all_of_it_and_leaves_nothing(tmp_path: Path) -> None:
             assert f"==> account {account}: stack {PREFIX}-{what}, " in ran.stdout
             assert f"==> account {account}: remove stack {PREFIX}-{what}\n" in ran.stdout
     assert f"remove stack {PREFIX}-hub\n" in ran.stdout
-    assert "Ran 48 tests" in ran.stderr
+    assert "Ran 69 tests" in ran.stderr
     assert {path.name for path in (tmp_path / "deployed").iterdir()} == {"lock"}
     assert list((tmp_path / "tmp").iterdir()) == []
     assert mentioning(str(tmp_path)) == set()

@@ -1,25 +1,30 @@
-"""The first version's checks, over the deployed function: `make run-lambda-test-unittest`.
+"""The first version's checks, over the deployed function: `make run-lambda-test-unittest`, or `-inittest`.
 
-The numbers are kept as ids, from 1.1.1 to 4.3.4. What each of them checks is said here anew, by chapter, in the words of
-this version:
+There are 29, under the numbers that the first version gave them, and one that fails says its number: `[FAILED CHECK 1.1.1]`.
+They run one after the other, each case on what the case before it left:
 
-| chapter | what | events of tests/events |
+| numbers | event of tests/events | what is checked |
 |---|---|---|
-| 1.1 | an event that lacks a field | MISSING_JSON_FIELD |
-| 1.2 | an event whose fields have the wrong format | WRONG_JSON_FORMAT |
-| 1.3 | what is no event at all | |
-| 2.1 | a cluster that is not there | MISSING_ECS_CLUSTER |
-| 2.2 | a service that is not there | MISSING_ECS_SERVICE |
-| 2.3 | what is read of a service (`BEFORE`) | base |
-| 3.1 | an image that is none | WRONG_IMAGE_NAME |
-| 3.2 | a new image and a new tag | base |
-| 3.3 | several tags | MULTIPLE_TAGS |
-| 4.1 | the values that the service has already | SAME_INITIAL_VALUES |
-| 4.2 | the shape of the response | base |
-| 4.3 | the state and the history afterwards | base, SAME_INITIAL_VALUES |
+| 1.1.1 | base, the regular case: from busybox to nginx | response code of the execution |
+| 1.1.2, 1.1.3 | | image and tags in BEFORE |
+| 1.1.4, 1.1.5 | | image and tags in AFTER |
+| 2.1.1, 2.1.2, 2.1.3 | MISSING_JSON_FIELD | response code, errorType, error message |
+| 2.2.1, 2.2.2, 2.2.3 | WRONG_JSON_FORMAT | the same |
+| 3.1.1, 3.1.2, 3.1.3 | MISSING_ECS_CLUSTER | the same |
+| 3.2.1, 3.2.2, 3.2.3 | MISSING_ECS_SERVICE | the same |
+| 4.1.1, 4.1.2, 4.1.3 | WRONG_IMAGE_NAME | the same |
+| 4.2.1 | SAME_INITIAL_VALUES: back from nginx to busybox | response code |
+| 4.2.2, 4.2.3 | | image and tags in BEFORE |
+| 4.2.4, 4.2.5 | | image and tags in AFTER |
+| 4.3.1 | MULTIPLE_TAGS | response code |
+| 4.3.2 | | image in AFTER |
+| 4.3.3, 4.3.4 | | first and second tag in AFTER |
 
-Where the first version expected `Exception`, the code of the error stands; its texts stand letter for letter, up to
-their placeholder. Whatever a check changes, the service has its initial image and tags again before the next chapter.
+Where the first version expected `Exception` as errorType, the code of the error stands; its texts stand letter for letter, up to
+their placeholder. The response code is that of the Lambda API, 200 for a function's error too.
+
+What is checked beyond them is in the classes `More…`, without numbers: whatever one of them changes, the service has its initial
+image and tags again before the next.
 
 It needs the sample cluster and service (`make deploy-ecs-cluster deploy-ecs-service`) in the function's own account and
 region, `ECS_UPDATER_FUNCTION`, `ECS_UPDATER_HISTORY_FUNCTION`, and credentials that may invoke the two and read ECS.
@@ -28,8 +33,10 @@ region, `ECS_UPDATER_FUNCTION`, `ECS_UPDATER_HISTORY_FUNCTION`, and credentials 
 from __future__ import annotations
 
 import json
+import operator
 import os
 import unittest
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -78,8 +85,16 @@ def own(tags: list[dict[str, str]]) -> dict[str, str]:
 class Answer:
     """What the function gave back."""
 
+    status: int
     payload: dict[str, Any]
     failed: bool
+
+    def at(self, *path: str) -> Any:
+        """What stands there in the payload; None where nothing does."""
+        found: Any = self.payload
+        for name in path:
+            found = found.get(name) if isinstance(found, dict) else None
+        return found
 
     @property
     def body(self) -> dict[str, Any]:
@@ -98,8 +113,8 @@ class Answer:
         return str(self.payload.get("errorMessage"))
 
 
-class Check(unittest.TestCase):
-    """A chapter: the service as it was at first, and what the function did to it."""
+class Deployed(unittest.TestCase):
+    """The deployed function, and the sample service as ECS has it."""
 
     functions: ClassVar[Any]
     ecs: ClassVar[Any]
@@ -109,19 +124,18 @@ class Check(unittest.TestCase):
         # boto3 itself looks at AWS_DEFAULT_REGION alone.
         session = boto3.session.Session(region_name=os.environ.get("AWS_REGION"))
         cls.functions, cls.ecs = session.client("lambda", config=ONCE), session.client("ecs")
-        cls.send(event("SAME_INITIAL_VALUES"))
-        image, tags = cls.running()
-        assert (image, tags) == (INITIAL_IMAGE, INITIAL_TAGS), "the sample service does not have its initial values"
 
     @classmethod
-    def tearDownClass(cls) -> None:
+    def set_initial_values(cls) -> None:
+        """Gives the service the image and the tags that it began with."""
         cls.send(event("SAME_INITIAL_VALUES"))
+        assert cls.running() == (INITIAL_IMAGE, INITIAL_TAGS), "the sample service does not have its initial values"
 
     @classmethod
     def send(cls, payload: bytes, function: str = "ECS_UPDATER_FUNCTION") -> Answer:
         """Sends an event through the Lambda API."""
         answer = cls.functions.invoke(FunctionName=os.environ[function], Payload=payload)
-        return Answer(json.loads(answer["Payload"].read()), "FunctionError" in answer)
+        return Answer(answer["StatusCode"], json.loads(answer["Payload"].read()), "FunctionError" in answer)
 
     @classmethod
     def described(cls) -> dict[str, Any]:
@@ -139,6 +153,203 @@ class Check(unittest.TestCase):
         """The image and the tags that the service has."""
         return cls.definition()["containerDefinitions"][0]["image"], own(cls.described().get("tags", []))
 
+
+# ---- the 29 checks ---------------------------------------------------------------------------------------------------
+
+
+class Check(Deployed):
+    """A case: one event, sent once, and the checks of its answer."""
+
+    case: ClassVar[str]
+    answer: ClassVar[Answer]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.before()
+        cls.answer = cls.send(event(cls.case))
+
+    @classmethod
+    def before(cls) -> None:
+        """What comes before the event: nothing, but in the first case."""
+
+    def check(self, found: Any, expected: Any, is_: Callable[[Any, Any], bool] = operator.eq) -> None:
+        """Fails with the number that the test's name begins with."""
+        number = ".".join(self.id().rpartition(".test_")[2].split("_")[:3])
+        if not is_(found, expected):
+            self.fail(f"[FAILED CHECK {number}] {self.case}: {found!r}, and not {expected!r}; answer: {self.answer}")
+
+    def check_image(self, when: str, image: str) -> None:
+        """The image in BEFORE or AFTER."""
+        self.check(self.answer.at("body", when, "serviceImage"), image)
+
+    def check_tags(self, when: str, tags: dict[str, str]) -> None:
+        """The tags in BEFORE or AFTER: these, and no others but AWS's own."""
+        self.check(own(self.answer.at("body", when, "tags") or []), tags)
+
+
+class Check_1_1_RegularCase(Check):
+    """The image becomes nginx, and the service has another tag."""
+
+    case = "base"
+
+    @classmethod
+    def before(cls) -> None:
+        cls.set_initial_values()
+
+    def test_1_1_1_response_code(self) -> None:
+        self.check(self.answer.status, 200)
+
+    def test_1_1_2_image_before(self) -> None:
+        self.check_image("BEFORE", INITIAL_IMAGE)
+
+    def test_1_1_3_tags_before(self) -> None:
+        self.check_tags("BEFORE", INITIAL_TAGS)
+
+    def test_1_1_4_image_after(self) -> None:
+        self.check_image("AFTER", "nginx")
+
+    def test_1_1_5_tags_after(self) -> None:
+        self.check_tags("AFTER", {"updated-tag-name": "updated-tag-value"})
+
+
+class Check_2_1_MissingJsonField(Check):
+    """The event has no image."""
+
+    case = "MISSING_JSON_FIELD"
+
+    def test_2_1_1_response_code(self) -> None:
+        self.check(self.answer.status, 200)
+
+    def test_2_1_2_error_type(self) -> None:
+        self.check(self.answer.code, "JsonValidation")
+
+    def test_2_1_3_error_message(self) -> None:
+        self.check(self.answer.text, "[ERROR][json_validation] wrong input event format: ", str.startswith)
+
+
+class Check_2_2_WrongJsonFormat(Check):
+    """The image is an object."""
+
+    case = "WRONG_JSON_FORMAT"
+
+    def test_2_2_1_response_code(self) -> None:
+        self.check(self.answer.status, 200)
+
+    def test_2_2_2_error_type(self) -> None:
+        self.check(self.answer.code, "JsonValidation")
+
+    def test_2_2_3_error_message(self) -> None:
+        self.check(self.answer.text, "[ERROR][json_validation] wrong input event format: ", str.startswith)
+
+
+class Check_3_1_MissingCluster(Check):
+    """A cluster that is not there."""
+
+    case = "MISSING_ECS_CLUSTER"
+
+    def test_3_1_1_response_code(self) -> None:
+        self.check(self.answer.status, 200)
+
+    def test_3_1_2_error_type(self) -> None:
+        self.check(self.answer.code, "ClusterNotFound")
+
+    def test_3_1_3_error_message(self) -> None:
+        text = "[ERROR][ecs_service_read] ecs_cluster_name ProductionFAKE not found"
+        self.check(self.answer.text, text, str.startswith)
+
+
+class Check_3_2_MissingService(Check):
+    """A service that is not there."""
+
+    case = "MISSING_ECS_SERVICE"
+
+    def test_3_2_1_response_code(self) -> None:
+        self.check(self.answer.status, 200)
+
+    def test_3_2_2_error_type(self) -> None:
+        self.check(self.answer.code, "ServiceNotFound")
+
+    def test_3_2_3_error_message(self) -> None:
+        text = "[ERROR][ecs_service_read] ecs_service_name ecs-dummy-serviceFAKE not found"
+        self.check(self.answer.text, text, str.startswith)
+
+
+class Check_4_1_WrongImageName(Check):
+    """A text that is no image reference."""
+
+    case = "WRONG_IMAGE_NAME"
+
+    def test_4_1_1_response_code(self) -> None:
+        self.check(self.answer.status, 200)
+
+    def test_4_1_2_error_type(self) -> None:
+        self.check(self.answer.code, "InvalidImage")
+
+    def test_4_1_3_error_message(self) -> None:
+        text = "[ERROR][ecs_service_update] new task_definition could not be created "
+        self.check(self.answer.text, text, str.startswith)
+
+
+class Check_4_2_SameInitialValues(Check):
+    """Back to the values that the service began with; none of the refused cases has changed what the first one set."""
+
+    case = "SAME_INITIAL_VALUES"
+
+    def test_4_2_1_response_code(self) -> None:
+        self.check(self.answer.status, 200)
+
+    def test_4_2_2_image_before(self) -> None:
+        self.check_image("BEFORE", "nginx")
+
+    def test_4_2_3_tags_before(self) -> None:
+        self.check_tags("BEFORE", {"updated-tag-name": "updated-tag-value"})
+
+    def test_4_2_4_image_after(self) -> None:
+        self.check_image("AFTER", INITIAL_IMAGE)
+
+    def test_4_2_5_tags_after(self) -> None:
+        self.check_tags("AFTER", INITIAL_TAGS)
+
+
+class Check_4_3_MultipleTags(Check):
+    """Several tags at once."""
+
+    case = "MULTIPLE_TAGS"
+
+    def test_4_3_1_response_code(self) -> None:
+        self.check(self.answer.status, 200)
+
+    def test_4_3_2_image_after(self) -> None:
+        self.check_image("AFTER", "nginx")
+
+    def check_tag(self, number: int) -> None:
+        """One of the two tags. ECS promises no order of tags, so that none is asked for."""
+        name, value = f"updated-tag-name-{number}", f"updated-tag-value-{number}"
+        self.check((name, own(self.answer.at("body", "AFTER", "tags") or []).get(name)), (name, value))
+
+    def test_4_3_3_first_tag_after(self) -> None:
+        self.check_tag(1)
+
+    def test_4_3_4_second_tag_after(self) -> None:
+        self.check_tag(2)
+
+
+# ---- what is checked beyond them -------------------------------------------------------------------------------------
+
+
+class More(Deployed):
+    """The service as it was at first, and what the function did to it."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.set_initial_values()
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls.send(event("SAME_INITIAL_VALUES"))
+
     def refused(self, answer: Answer, code: str, text: str) -> None:
         """The answer is this error, its text begins so, and the service is as it was."""
         self.assertTrue(answer.failed, answer.payload)
@@ -147,81 +358,81 @@ class Check(unittest.TestCase):
         self.assertEqual(self.running(), (INITIAL_IMAGE, INITIAL_TAGS))
 
 
-class Check_1_1_MissingFields(Check):
-    """1.1: an event that lacks a field is refused, and what is missing is named."""
+class MoreMissingFields(More):
+    """An event that lacks a field is refused, and what is missing is named."""
 
     text = "[ERROR][json_validation] wrong input event format: "
 
-    def test_1_1_1_missing_cluster_name(self) -> None:
+    def test_missing_cluster_name(self) -> None:
         answer = self.send(base(ecs_cluster_name=None))
         self.refused(answer, "JsonValidation", self.text)
         self.assertIn('"ecs_cluster_name" is a required property', answer.text)
 
-    def test_1_1_2_missing_service_name(self) -> None:
+    def test_missing_service_name(self) -> None:
         answer = self.send(base(ecs_service_name=None))
         self.refused(answer, "JsonValidation", self.text)
         self.assertIn('"ecs_service_name" is a required property', answer.text)
 
-    def test_1_1_3_missing_image_name(self) -> None:
+    def test_missing_image_name(self) -> None:
         answer = self.send(event("MISSING_JSON_FIELD"))
         self.refused(answer, "JsonValidation", self.text)
         self.assertIn('"ecs_image_name" is a required property', answer.text)
 
-    def test_1_1_4_the_text_says_what_is_needed(self) -> None:
+    def test_the_text_says_what_is_needed(self) -> None:
         answer = self.send(event("MISSING_JSON_FIELD"))
         needed = answer.text.partition("\n[ERROR][json_validation] Needed: ")[2]
         for field in ("ecs_cluster_name", "ecs_service_name", "ecs_image_name"):
             self.assertIn(field, needed)
 
 
-class Check_1_2_WrongFormat(Check):
-    """1.2: a field of the wrong format is refused, with its place."""
+class MoreWrongFormat(More):
+    """A field of the wrong format is refused, with its place."""
 
     text = "[ERROR][json_validation] wrong input event format: "
 
-    def test_1_2_1_cluster_name_is_no_text(self) -> None:
+    def test_cluster_name_is_no_text(self) -> None:
         answer = self.send(base(ecs_cluster_name=1))
         self.refused(answer, "JsonValidation", self.text)
         self.assertIn("/ecs_cluster_name", answer.text)
 
-    def test_1_2_2_service_name_is_no_text(self) -> None:
+    def test_service_name_is_no_text(self) -> None:
         answer = self.send(base(ecs_service_name=["ecs-dummy-service"]))
         self.refused(answer, "JsonValidation", self.text)
         self.assertIn("/ecs_service_name", answer.text)
 
-    def test_1_2_3_image_name_is_an_object(self) -> None:
+    def test_image_name_is_an_object(self) -> None:
         answer = self.send(event("WRONG_JSON_FORMAT"))
         self.refused(answer, "JsonValidation", self.text)
         self.assertIn("/ecs_image_name", answer.text)
 
-    def test_1_2_4_tags_are_a_text(self) -> None:
+    def test_tags_are_a_text(self) -> None:
         answer = self.send(base(ecs_tag="updated-tag-name"))
         self.refused(answer, "JsonValidation", self.text)
         self.assertIn("/ecs_tag", answer.text)
 
 
-class Check_1_3_NoEvent(Check):
-    """1.3: what is no event is refused in the same words."""
+class MoreNoEvent(More):
+    """What is no event is refused in the same words."""
 
     text = "[ERROR][json_validation] wrong input event format: "
 
-    def test_1_3_1_an_empty_object(self) -> None:
+    def test_an_empty_object(self) -> None:
         self.refused(self.send(b"{}"), "JsonValidation", self.text)
 
-    def test_1_3_2_a_list(self) -> None:
+    def test_a_list(self) -> None:
         self.refused(self.send(b"[]"), "JsonValidation", self.text)
 
-    def test_1_3_3_null(self) -> None:
+    def test_null(self) -> None:
         self.refused(self.send(b"null"), "JsonValidation", self.text)
 
-    def test_1_3_4_an_unknown_field(self) -> None:
+    def test_an_unknown_field(self) -> None:
         answer = self.send(base(ecs_imagename="nginx"))
         self.refused(answer, "JsonValidation", self.text)
         self.assertIn("ecs_imagename", answer.text)
 
 
-class Check_2_1_MissingCluster(Check):
-    """2.1: a cluster that is not there."""
+class MoreMissingCluster(More):
+    """A cluster that is not there."""
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -230,22 +441,15 @@ class Check_2_1_MissingCluster(Check):
 
     answer: ClassVar[Answer]
 
-    def test_2_1_1_it_is_an_error(self) -> None:
+    def test_it_is_an_error(self) -> None:
         self.assertTrue(self.answer.failed, self.answer.payload)
 
-    def test_2_1_2_its_code(self) -> None:
-        self.assertEqual(self.answer.code, "ClusterNotFound")
-
-    def test_2_1_3_its_text(self) -> None:
-        text = "[ERROR][ecs_service_read] ecs_cluster_name ProductionFAKE not found"
-        self.assertTrue(self.answer.text.startswith(text), self.answer.text)
-
-    def test_2_1_4_nothing_changed(self) -> None:
+    def test_nothing_changed(self) -> None:
         self.assertEqual(self.running(), (INITIAL_IMAGE, INITIAL_TAGS))
 
 
-class Check_2_2_MissingService(Check):
-    """2.2: a service that is not there."""
+class MoreMissingService(More):
+    """A service that is not there."""
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -254,22 +458,15 @@ class Check_2_2_MissingService(Check):
 
     answer: ClassVar[Answer]
 
-    def test_2_2_1_it_is_an_error(self) -> None:
+    def test_it_is_an_error(self) -> None:
         self.assertTrue(self.answer.failed, self.answer.payload)
 
-    def test_2_2_2_its_code(self) -> None:
-        self.assertEqual(self.answer.code, "ServiceNotFound")
-
-    def test_2_2_3_its_text(self) -> None:
-        text = "[ERROR][ecs_service_read] ecs_service_name ecs-dummy-serviceFAKE not found"
-        self.assertTrue(self.answer.text.startswith(text), self.answer.text)
-
-    def test_2_2_4_nothing_changed(self) -> None:
+    def test_nothing_changed(self) -> None:
         self.assertEqual(self.running(), (INITIAL_IMAGE, INITIAL_TAGS))
 
 
-class Check_2_3_Before(Check):
-    """2.3: BEFORE says what ECS said before the change."""
+class MoreBefore(More):
+    """BEFORE says what ECS said before the change."""
 
     before: ClassVar[dict[str, Any]]
     service: ClassVar[dict[str, Any]]
@@ -281,25 +478,25 @@ class Check_2_3_Before(Check):
         cls.service, cls.task_definition = cls.described(), cls.definition()
         cls.before = cls.send(event("base")).body["BEFORE"]
 
-    def test_2_3_1_cluster_and_service(self) -> None:
+    def test_cluster_and_service(self) -> None:
         self.assertEqual(self.before["clusterArn"], self.service["clusterArn"])
         self.assertEqual(self.before["serviceArn"], self.service["serviceArn"])
 
-    def test_2_3_2_task_definition(self) -> None:
+    def test_task_definition(self) -> None:
         self.assertEqual(self.before["taskDefinitionArn"], self.service["taskDefinition"])
         self.assertEqual(self.before["taskDefinitionFamily"], self.task_definition["family"])
         self.assertEqual(self.before["taskDefinitionName"], self.task_definition["containerDefinitions"][0]["name"])
 
-    def test_2_3_3_image_and_memory(self) -> None:
+    def test_image_and_memory(self) -> None:
         self.assertEqual(self.before["serviceImage"], INITIAL_IMAGE)
         self.assertEqual(self.before["serviceMemory"], self.task_definition["containerDefinitions"][0]["memory"])
 
-    def test_2_3_4_tags(self) -> None:
+    def test_tags(self) -> None:
         self.assertEqual(own(self.before["tags"]), INITIAL_TAGS)
 
 
-class Check_3_1_WrongImage(Check):
-    """3.1: a text that is no image reference."""
+class MoreWrongImage(More):
+    """A text that is no image reference."""
 
     answer: ClassVar[Answer]
     revision: ClassVar[str]
@@ -310,22 +507,15 @@ class Check_3_1_WrongImage(Check):
         cls.revision = cls.described()["taskDefinition"]
         cls.answer = cls.send(event("WRONG_IMAGE_NAME"))
 
-    def test_3_1_1_its_code(self) -> None:
-        self.assertEqual(self.answer.code, "InvalidImage")
-
-    def test_3_1_2_its_text(self) -> None:
-        text = "[ERROR][ecs_service_update] new task_definition could not be created "
-        self.assertTrue(self.answer.text.startswith(text), self.answer.text)
-
-    def test_3_1_3_no_new_task_definition(self) -> None:
+    def test_no_new_task_definition(self) -> None:
         self.assertEqual(self.described()["taskDefinition"], self.revision)
 
-    def test_3_1_4_image_and_tags_stay(self) -> None:
+    def test_image_and_tags_stay(self) -> None:
         self.assertEqual(self.running(), (INITIAL_IMAGE, INITIAL_TAGS))
 
 
-class Check_3_2_ImageAndTag(Check):
-    """3.2: a new image and a new tag."""
+class MoreImageAndTag(More):
+    """A new image and a new tag."""
 
     payload: ClassVar[dict[str, Any]]
     after: ClassVar[dict[str, Any]]
@@ -336,21 +526,15 @@ class Check_3_2_ImageAndTag(Check):
         answer = cls.send(event("base"))
         cls.payload, cls.after = answer.payload, answer.body["AFTER"]
 
-    def test_3_2_1_status_code(self) -> None:
+    def test_status_code(self) -> None:
         self.assertEqual(self.payload["statusCode"], 200)
 
-    def test_3_2_2_image_in_the_answer(self) -> None:
-        self.assertEqual(self.after["serviceImage"], "nginx")
-
-    def test_3_2_3_tags_in_the_answer(self) -> None:
-        self.assertEqual(own(self.after["tags"]), {"updated-tag-name": "updated-tag-value"})
-
-    def test_3_2_4_the_service_has_them(self) -> None:
+    def test_the_service_has_them(self) -> None:
         self.assertEqual(self.running(), ("nginx", {"updated-tag-name": "updated-tag-value"}))
 
 
-class Check_3_3_MultipleTags(Check):
-    """3.3: several tags at once."""
+class MoreMultipleTags(More):
+    """Several tags at once."""
 
     tags = {"updated-tag-name-1": "updated-tag-value-1", "updated-tag-name-2": "updated-tag-value-2"}
     payload: ClassVar[dict[str, Any]]
@@ -362,21 +546,21 @@ class Check_3_3_MultipleTags(Check):
         answer = cls.send(event("MULTIPLE_TAGS"))
         cls.payload, cls.after = answer.payload, answer.body["AFTER"]
 
-    def test_3_3_1_status_code(self) -> None:
+    def test_status_code(self) -> None:
         self.assertEqual(self.payload["statusCode"], 200)
 
-    def test_3_3_2_all_of_them_in_the_answer(self) -> None:
+    def test_all_of_them_in_the_answer(self) -> None:
         self.assertEqual(own(self.after["tags"]), self.tags)
 
-    def test_3_3_3_the_old_one_is_gone(self) -> None:
+    def test_the_old_one_is_gone(self) -> None:
         self.assertNotIn("old-custom-tag-name", self.running()[1])
 
-    def test_3_3_4_the_service_has_them(self) -> None:
+    def test_the_service_has_them(self) -> None:
         self.assertEqual(self.running(), ("nginx", self.tags))
 
 
-class Check_4_1_SameValues(Check):
-    """4.1: the values that the service has already."""
+class MoreSameValues(More):
+    """The values that the service has already."""
 
     answer: ClassVar[Answer]
     service: ClassVar[dict[str, Any]]
@@ -387,17 +571,17 @@ class Check_4_1_SameValues(Check):
         cls.service = cls.described()
         cls.answer = cls.send(event("SAME_INITIAL_VALUES"))
 
-    def test_4_1_1_status_code(self) -> None:
+    def test_status_code(self) -> None:
         self.assertEqual(self.answer.payload.get("statusCode"), 200)
         self.assertEqual(self.answer.body["status"], "UNCHANGED")
 
-    def test_4_1_2_before_equals_after(self) -> None:
+    def test_before_equals_after(self) -> None:
         self.assertEqual(self.answer.body["BEFORE"], self.answer.body["AFTER"])
 
-    def test_4_1_3_no_new_task_definition(self) -> None:
+    def test_no_new_task_definition(self) -> None:
         self.assertEqual(self.described()["taskDefinition"], self.service["taskDefinition"])
 
-    def test_4_1_4_no_deployment(self) -> None:
+    def test_no_deployment(self) -> None:
         (was,), (now,) = (
             [one["id"] for one in service["deployments"] if one["status"] == "PRIMARY"]
             for service in (self.service, self.described())
@@ -405,8 +589,8 @@ class Check_4_1_SameValues(Check):
         self.assertEqual(was, now)
 
 
-class Check_4_2_Response(Check):
-    """4.2: the shape of the response."""
+class MoreResponse(More):
+    """The shape of the response."""
 
     body: ClassVar[dict[str, Any]]
     definition_before: ClassVar[dict[str, Any]]
@@ -417,26 +601,26 @@ class Check_4_2_Response(Check):
         cls.definition_before = cls.definition()
         cls.body = cls.send(event("base")).body
 
-    def test_4_2_1_keys_of_before(self) -> None:
+    def test_keys_of_before(self) -> None:
         self.assertEqual(set(self.body["BEFORE"]), KEYS)
 
-    def test_4_2_2_keys_of_after(self) -> None:
+    def test_keys_of_after(self) -> None:
         self.assertEqual(set(self.body["AFTER"]), KEYS)
 
-    def test_4_2_3_a_new_revision_of_the_same_family(self) -> None:
+    def test_a_new_revision_of_the_same_family(self) -> None:
         before, after = self.body["BEFORE"], self.body["AFTER"]
         self.assertEqual(before["taskDefinitionFamily"], after["taskDefinitionFamily"])
         self.assertNotEqual(before["taskDefinitionArn"], after["taskDefinitionArn"])
 
-    def test_4_2_4_nothing_but_the_image_differs_in_it(self) -> None:
+    def test_nothing_but_the_image_differs_in_it(self) -> None:
         (was,), (now,) = (
             definition["containerDefinitions"] for definition in (self.definition_before, self.definition())
         )
         self.assertEqual({**was, "image": "nginx"}, now)
 
 
-class Check_4_3_Afterwards(Check):
-    """4.3: what stands afterwards, in ECS and in the history."""
+class MoreAfterwards(More):
+    """What stands afterwards, in ECS and in the history."""
 
     changed: ClassVar[dict[str, Any]]
     back: ClassVar[dict[str, Any]]
@@ -452,20 +636,20 @@ class Check_4_3_Afterwards(Check):
         names = {name: self.changed[name] for name in ("account_id", "region", "ecs_cluster_name", "ecs_service_name")}
         return self.send(json.dumps({**names, **members}).encode(), "ECS_UPDATER_HISTORY_FUNCTION").body
 
-    def test_4_3_1_the_initial_values_can_be_set_again(self) -> None:
+    def test_the_initial_values_can_be_set_again(self) -> None:
         self.assertEqual(self.back["status"], "APPLIED")
         self.assertEqual(self.running(), (INITIAL_IMAGE, INITIAL_TAGS))
 
-    def test_4_3_2_before_is_what_after_was(self) -> None:
+    def test_before_is_what_after_was(self) -> None:
         for key in ("taskDefinitionArn", "serviceImage", "tags"):
             self.assertEqual(self.back["BEFORE"][key], self.changed["AFTER"][key])
 
-    def test_4_3_3_the_history_has_both_changes(self) -> None:
+    def test_the_history_has_both_changes(self) -> None:
         changes = self.ask(limit=2, order="newest_first")["changes"]
         expected = [self.back["change_id"], self.changed["change_id"]]
         self.assertEqual([change["change_id"] for change in changes], expected)
 
-    def test_4_3_4_the_history_is_whole(self) -> None:
+    def test_the_history_is_whole(self) -> None:
         self.assertTrue(self.ask(verify=True)["ok"])
 
 
