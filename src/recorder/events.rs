@@ -386,10 +386,13 @@ async fn asked(
     };
     let mut says = match said_of(&service, &event.deployment_id) {
         Some(mut says) => {
-            if !*is_noted && event.happened != DeploymentEventKind::InProgress && !says.rolls_back {
+            if !*is_noted && event.happened != DeploymentEventKind::InProgress && says.rolls_back.is_none() {
                 let listing = listing_of(ecs, limits, event, &says).await?;
-                says.rolls_back = listing == Listing::OfARollback;
-                says.is_no_rollback = listing == Listing::Own;
+                says.rolls_back = match listing {
+                    Listing::OfARollback => Some(true),
+                    Listing::Own => Some(false),
+                    Listing::OwnOrOfARollback | Listing::Neither | Listing::Nothing => None,
+                };
             }
             says
         }
@@ -451,7 +454,7 @@ async fn by_service_deployment(
         created_at: listed.created_at(),
         task_definition: ecs.task_definition_of_revision(revision).await?,
         service_deployment: Some(listed.service_deployment_arn.clone()),
-        is_no_rollback: true,
+        rolls_back: Some(false),
         ..EcsView::default()
     })
 }

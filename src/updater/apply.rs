@@ -237,7 +237,7 @@ impl Applying<'_> {
             if may_be_forced || may_be_a_rollback {
                 self.target.ecs.look_at_primary(&mut service).await?;
                 let says = said_of_primary(&service);
-                is_ours = (is_ours || says.runs_what_ran_before()) && !says.rolls_back;
+                is_ours = (is_ours || says.runs_what_ran_before()) && says.rolls_back != Some(true);
             }
             Ok(match is_ours {
                 true => Some(ReadBack::ours(Ok(service))),

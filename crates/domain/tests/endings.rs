@@ -1,6 +1,8 @@
 //! How deployments end: what ECS shows, and what is said of it. Prints the table of `docs/RELIABILITY.md`, and fails where that page says
 //! something else; `UPDATE_TABLES=1` writes it there.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fmt::Write;
 
 use chrono::{DateTime, Utc};
@@ -39,6 +41,7 @@ fn at(second: i64) -> DateTime<Utc> {
 
 /// What ECS shows at one look.
 #[derive(Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a circumstance of a case, and independent of the others")]
 struct Shown {
     /// The deployments of the service; none if it was deleted.
     service: Option<Vec<Value>>,
@@ -169,6 +172,7 @@ fn with(mut deployment: Value, members: &Value) -> Value {
 }
 
 /// Every case: how the deployment ended, and what ECS shows at each look at it.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn cases() -> Vec<(&'static str, Vec<Shown>)> {
     let own = |rollout| deployment(OWN, "PRIMARY", rollout);
     let left = |rollout| deployment(OWN, "ACTIVE", rollout);
@@ -335,7 +339,10 @@ fn row(ending: &str, looks: &[Shown]) -> String {
             let mut detail = serde_json::to_value(&ending.detail).unwrap();
             let reason = detail.as_object_mut().unwrap().remove("reason");
             let reason = reason.map(|reason| format!(": {}", in_table(reason.as_str().unwrap()))).unwrap_or_default();
-            let members = detail.as_object().unwrap().keys().map(|name| format!(", `{name}`")).collect::<String>();
+            let mut members = String::new();
+            for name in detail.as_object().unwrap().keys() {
+                let _ = write!(members, ", `{name}`");
+            }
             (format!("`{}`{reason}", status.as_str().unwrap()), format!("`{}`{members}", ending.kind.as_str()))
         }
     };

@@ -33,7 +33,7 @@ pub fn started(
     if created_at < facts.change_id.time() - CLOCK_TOLERANCE {
         return None;
     }
-    if said_of(service, id).is_some_and(|says| says.rolls_back) {
+    if said_of(service, id).is_some_and(|says| says.rolls_back == Some(true)) {
         return None;
     }
     let runs = service.deployed_task_definition();

@@ -145,7 +145,7 @@ impl Resumed<'_> {
             DifferenceKind::Deployment => {
                 let service = &self.snapshot.service;
                 let has_new = self.before.deployment_id.as_deref() != service.deployment_id();
-                let is_rolled_back = said_of_primary(service).rolls_back;
+                let is_rolled_back = said_of_primary(service).rolls_back == Some(true);
                 match (has_new, self.definition()) {
                     (false, _) => Member::Before,
                     // Its own deployment, or a later one, was rolled back: the deployments that have ended since then show which.

@@ -154,7 +154,7 @@ pub fn said_of(service: &Service, deployment_id: &str) -> Option<EcsView> {
             .and_then(|deployment| deployment.task_definition.clone())
             .or_else(|| service.replaced.clone().filter(|_| is_primary)),
         service_deployment: service.service_deployment().filter(|_| is_primary).map(str::to_owned),
-        rolls_back: own.rolls_back() || (is_primary && service.is_a_rollback),
+        rolls_back: (own.rolls_back() || (is_primary && service.is_a_rollback)).then_some(true),
         task_definition: own.task_definition.clone(),
         ..EcsView::default()
     })

@@ -23,10 +23,8 @@ pub struct EcsView {
     pub service_deployment: Option<String>,
     /// Whether deployments of the service have another strategy than `ROLLING`.
     pub other_strategy: bool,
-    /// Whether the deployment says of itself that it rolls another one back.
-    pub rolls_back: bool,
-    /// Whether ECS shows that it has a service deployment of its own. A rollback has none.
-    pub is_no_rollback: bool,
+    /// Whether it rolls another one back, as far as that is known: it says so itself, or it has no service deployment of its own.
+    pub rolls_back: Option<bool>,
     /// Whether the other deployment that ECS was asked about ([`asked_about`](crate::ledger::deployment_event::asked_about)) was rolled
     /// back, or is being rolled back. An answer about a different one says nothing.
     pub is_rolled_back: Option<bool>,

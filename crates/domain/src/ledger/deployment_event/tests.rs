@@ -415,7 +415,7 @@ fn the_end_of_an_unknown_deployment_is_a_rollback_or_nobodys_by_what_ecs_says_of
     assert!(matches!(heard(None, 60 + 180), EventDecision::Nothing(_)));
     // Somebody deployed while the open one was rolled back: ECS shows a service deployment of its own, and a rollback has none.
     let heard = |created| {
-        let says = EcsView { is_rolled_back: Some(true), is_no_rollback: true, ..says(created, "x") };
+        let says = EcsView { is_rolled_back: Some(true), rolls_back: Some(false), ..says(created, "x") };
         let known = EventContext { head: None, item: None, open: &open, written: &written, says: Some(&says) };
         super::classify(&ends, known, at(61))
     };
@@ -483,7 +483,7 @@ fn a_rollback_is_no_changes_own_though_it_runs_what_the_change_wanted() {
     let ends = event("ecs-svc/9", DeploymentEventKind::Completed, "", 90);
     assert_eq!(super::classify(&ends, known, at(91)), EventDecision::Ask);
     let own = says(60, "nginx:2");
-    let back = EcsView { rolls_back: true, ..own.clone() };
+    let back = EcsView { rolls_back: Some(true), ..own.clone() };
     let heard = |says| super::classify(&ends, EventContext { says: Some(says), ..known }, at(400));
     assert!(matches!(heard(&own), EventDecision::OrphanedChange(_)));
     assert_eq!(heard(&back), EventDecision::IsRollback { undone: None });

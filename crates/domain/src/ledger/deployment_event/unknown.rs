@@ -36,7 +36,7 @@ pub(super) fn of_unknown(event: &DeploymentEvent, known: EventContext<'_>, now: 
     }
     let Some(says) = known.says else { return EventDecision::Ask };
     // A rollback is not a change's own deployment, although it may run what a change wanted.
-    if !says.rolls_back
+    if says.rolls_back != Some(true)
         && let Some(heard) = of_change(event, known, &possible, says, now)
     {
         return heard;
@@ -44,14 +44,16 @@ pub(super) fn of_unknown(event: &DeploymentEvent, known: EventContext<'_>, now: 
     let is_of_its_life =
         |item: &&DeploymentItem| is_of_its_life(event, says, item.started_at, item.started_at + ROUNDING);
     match older.filter(is_of_its_life) {
-        None if says.rolls_back => EventDecision::IsRollback { undone: None },
+        None if says.rolls_back == Some(true) => EventDecision::IsRollback { undone: None },
         None => external(event),
         // Somebody deployed during the rollback of `older`: that one's progress says nothing about this deployment. If the id is that of
         // an earlier deployment, the service deployment may be the earlier one's.
-        Some(older) if says.is_no_rollback && says.created_at.is_some_and(|created| created > older.started_at) => {
+        Some(older)
+            if says.rolls_back == Some(false) && says.created_at.is_some_and(|created| created > older.started_at) =>
+        {
             external(event)
         }
-        Some(older) if says.rolls_back || says.is_rolled_back == Some(true) => {
+        Some(older) if says.rolls_back == Some(true) || says.is_rolled_back == Some(true) => {
             let undone = undone(event, known).filter(|item| item.id == older.id);
             EventDecision::IsRollback { undone: undone.map(|item| Box::new(item.clone())) }
         }
