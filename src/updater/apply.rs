@@ -33,6 +33,8 @@ const SEND_ATTEMPTS: u32 = 8;
 const UNKNOWN_ATTEMPTS: u32 = 3;
 /// Longest and shortest time for one mutating call.
 const CALL_TIMEOUT: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(3));
+/// How many revisions before a family's newest are searched for one whose registration was not answered.
+const LOOKED_BACK: u64 = 3;
 /// The pause before a call is sent again.
 const PAUSE: Backoff = Backoff { first: Duration::from_millis(500), longest: Duration::from_secs(5) };
 /// The pauses before each read back: "The Amazon ECS API follows an eventual consistency model", without a bound, so that one immediate
@@ -173,7 +175,13 @@ impl Applying<'_> {
             return Ok(definition);
         }
         let once = async |time| self.target.ecs.register_task_definition(document, time).await;
-        let back = async || Ok(self.newest(family, document).await.map_err(DescribeError::Call)?.map(ReadBack::ours));
+        let is_of_family =
+            |ran: &&TaskDefinition| ran.family_and_revision().rsplit_once(':').is_some_and(|(of, _)| of == family);
+        let ran = now.task_definition.as_deref().filter(is_of_family);
+        let back = async || {
+            let registered = self.registered_since(ran, family, document).await.map_err(DescribeError::Call)?;
+            Ok(registered.map(ReadBack::ours))
+        };
         self.send(ApiBucket::RegisterTaskDefinition, Code::TaskDefinitionRejected, &rejected, mask, once, back).await
     }
 
@@ -204,6 +212,36 @@ impl Applying<'_> {
             Err(error) if error.has_code(&["ClientException"]) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// The revision that a call registered whose answer was lost: the family's newest, or one shortly before it where somebody else has
+    /// registered more since. It is newer than what the service ran.
+    async fn registered_since(
+        &self,
+        ran: Option<&TaskDefinition>,
+        family: &str,
+        document: &str,
+    ) -> Result<Option<TaskDefinition>, CallError> {
+        let described = async |name: &str| match self.target.describe(name).await {
+            Ok(definition) => Ok(Some(definition)),
+            // This is how ECS answers if there is no active revision.
+            Err(error) if error.has_code(&["ClientException"]) => Ok(None),
+            Err(error) => Err(error),
+        };
+        let Some(newest) = described(family).await? else { return Ok(None) };
+        let last = newest.revision().unwrap_or_default();
+        if newest.matches_registration(document) {
+            return Ok(Some(newest));
+        }
+        let first =
+            ran.and_then(TaskDefinition::revision).unwrap_or(last).max(last.saturating_sub(LOOKED_BACK + 1)) + 1;
+        for revision in (first..last).rev() {
+            let earlier = described(&format!("{family}:{revision}")).await?;
+            if earlier.as_ref().is_some_and(|earlier| earlier.matches_registration(document)) {
+                return Ok(earlier);
+            }
+        }
+        Ok(None)
     }
 
     async fn update_service(
