@@ -268,8 +268,9 @@ async fn a_stop_is_neither_restored_nor_what_previous_means() {
     let (world, site, change, _) = changed().await;
     let outcome = world.update(json!({"stop": change})).await;
     let stopped = outcome.status("APPLIED")["change_id"].as_str().unwrap().to_owned();
-    let message = world.update(json!({"restore": stopped})).await.error("JsonValidation").to_owned();
-    assert!(message.contains("there is nothing to put back"), "{message}");
+    let nothing = world.update(json!({"restore": stopped, "dry_run": true})).await;
+    let notes = nothing.status("PLANNED")["notes"].to_string();
+    assert!(notes.contains("there is nothing to undo"), "{notes}");
     let restored = world.update(json!({"restore": "previous", "dry_run": true})).await;
     assert_eq!(restored.status("PLANNED")["restores"], json!(change));
     assert_eq!(world.kinds(&site).len(), 4);

@@ -75,6 +75,9 @@ pub(super) fn undone(request: &UpdateRequest, snapshot: &Snapshot, restore: &Res
 pub(super) fn why_nothing(restore: &Restoration) -> String {
     let change = restore.change_id();
     let past = &restore.past;
+    if past.is_action {
+        return format!("change {change} continued or stopped a deployment and set nothing: there is nothing to undo");
+    }
     let by = restore.later.iter().find(|later| later.restores.as_ref() == Some(change) && later.ended_well());
     if let Some(by) = by {
         return format!("nothing is left to undo of change {change}: it was undone by {}", by.told());
