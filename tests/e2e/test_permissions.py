@@ -47,6 +47,8 @@ TARGET_ACTIONS = {
     ("ChangeServices", "ecs:UpdateService"): "ServiceUpdateFailed",
     ("ChangeServices", "ecs:TagResource"): "TagUpdateFailed",
     ("ChangeServices", "ecs:UntagResource"): "TagUpdateFailed",
+    ("StopAndContinueDeployments", "ecs:StopServiceDeployment"): None,  # by an event of its own
+    ("StopAndContinueDeployments", "ecs:ContinueServiceDeployment"): None,  # as above
     ("ReadTaskDefinitions", "ecs:DescribeTaskDefinition"): "ServiceReadFailed",
     ("ReadTags", "ecs:ListTagsForResource"): "ServiceReadFailed",
     ("RegisterTaskDefinitions", "ecs:RegisterTaskDefinition"): "TaskDefinitionRejected",
@@ -311,6 +313,10 @@ TRIED: dict[str, tuple[str, set[str]]] = {
     "list its deployments": ("ecs:ListServiceDeployments", set()),
     "read a deployment": ("ecs:DescribeServiceDeployments", set()),
     "read a revision": ("ecs:DescribeServiceRevisions", set()),
+    "stop a deployment": ("ecs:StopServiceDeployment", set()),
+    "continue a deployment": ("ecs:ContinueServiceDeployment", set()),
+    "stop another service's deployment": ("ecs:StopServiceDeployment", {"session"}),
+    "continue another service's deployment": ("ecs:ContinueServiceDeployment", {"session"}),
     "read another service": ("ecs:DescribeServices", set()),
     "update another service": ("ecs:UpdateService", {"session"}),
     "update its namesake in another region": ("ecs:UpdateService", {"session"}),
@@ -362,6 +368,14 @@ def attempts(system: System, session: Credentials, own: Service, other: Service)
     def untag(arn: str) -> Callable[[], Any]:
         return lambda: ecs.untag_resource(resourceArn=arn, tagKeys=["a"])
 
+    def stop(service: Service) -> Callable[[], Any]:
+        arn = service.arn.replace(":service/", ":service-deployment/") + "/d"
+        return lambda: ecs.stop_service_deployment(serviceDeploymentArn=arn, stopType="ROLLBACK")
+
+    def proceed(service: Service) -> Callable[[], Any]:
+        arn = service.arn.replace(":service/", ":service-deployment/") + "/d"
+        return lambda: ecs.continue_service_deployment(serviceDeploymentArn=arn, hookId="h", action="CONTINUE")
+
     def register(**members: Any) -> Callable[[], Any]:
         return lambda: ecs.register_task_definition(**definition, **members)
 
@@ -383,6 +397,10 @@ def attempts(system: System, session: Credentials, own: Service, other: Service)
         "read a revision": lambda: ecs.describe_service_revisions(
             serviceRevisionArns=[own.arn.replace(":service/", ":service-revision/") + "/1"]
         ),
+        "stop a deployment": stop(own),
+        "continue a deployment": proceed(own),
+        "stop another service's deployment": stop(other),
+        "continue another service's deployment": proceed(other),
         "read another service": read(other),
         "update another service": update(ecs, other),
         "update its namesake in another region": update(elsewhere, own),
