@@ -96,7 +96,7 @@ impl Updater {
             key: KeyItem::begun(work.key_id, &request.event_hash, change_id, Try::FIRST, now),
             caller: caller(request, invocation, work.key_id),
         };
-        let lease = match self.start(work, position, start).await? {
+        let lease = match self.start(work, position, start).await {
             Ok(lease) => lease,
             Err(moved) => return Ok(moved),
         };
@@ -162,8 +162,9 @@ impl Updater {
             key: KeyItem::begun(work.key_id, &request.event_hash, change_id.clone(), attempt, now),
             caller: caller(request, invocation, work.key_id),
         };
-        let lease = match self.start(work, position, start).await.map_err(ChangeError::Failed)? {
+        let lease = match self.start(work, position, start).await {
             Ok(lease) => lease,
+            Err(Attempt::Lost(_, failure)) => return Err(ChangeError::Failed(failure)),
             Err(moved) => return Ok(moved),
         };
         let deadline = invocation.deadline;

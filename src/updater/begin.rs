@@ -119,7 +119,7 @@ impl Updater {
             key: KeyItem::begun(work.key_id, &request.event_hash, change_id, Try::FIRST, now),
             caller: caller(request, invocation, work.key_id),
         };
-        let lease = match self.start(work, position, start).await? {
+        let lease = match self.start(work, position, start).await {
             Ok(lease) => lease,
             Err(moved) => return Ok(moved),
         };
@@ -168,13 +168,13 @@ impl Updater {
     }
 
     /// Takes the lease, notes the key and inserts the `STARTED` record, all or nothing. If something changed since it was read, returns
-    /// what. If the answer is lost, the head shows whether it was done.
+    /// what. If the answer is lost, the head shows whether it was done; if the head cannot be read either, that is not known.
     pub(super) async fn start(
         &self,
         work: Work<'_>,
         position: &LedgerState,
         start: Start,
-    ) -> Result<Result<HeldLease, Attempt>, Failure> {
+    ) -> Result<HeldLease, Attempt> {
         let service = &work.request.service_key;
         let Start { record, lease, key, caller } = start;
         let before = position.head.as_ref();
@@ -200,11 +200,11 @@ impl Updater {
         match begun.await {
             Ok(Ok(position)) => {
                 let (store, random) = (self.store().clone(), self.random);
-                Ok(Ok(HeldLease::new(service.clone(), lease, position, store, random)))
+                Ok(HeldLease::new(service.clone(), lease, position, store, random))
             }
-            Ok(Err(now)) => Ok(Err(Attempt::Moved(MOVED.to_owned(), Some(Box::new(now))))),
-            Err(LedgerError::Conflict(why)) => Ok(Err(Attempt::Moved(why, None))),
-            Err(error) => Err(messages::start_unknown(service, &lease, &error)),
+            Ok(Err(now)) => Err(Attempt::Moved(MOVED.to_owned(), Some(Box::new(now)))),
+            Err(LedgerError::Conflict(why)) => Err(Attempt::Moved(why, None)),
+            Err(error) => Err(Attempt::Lost(Box::new(head), messages::start_unknown(service, &lease, &error))),
         }
     }
 

@@ -7,6 +7,8 @@ use domain::event::request::UpdateRequest;
 use domain::ids::{ChangeId, ServiceKey};
 use domain::ledger::admission::{Admission, EventFacts};
 use domain::ledger::clock::Reading;
+use domain::ledger::head::Head;
+use domain::ledger::idempotency::KeyItem;
 use domain::ledger::key::{RecordKey, RecordPlace};
 use domain::ledger::record::Record;
 use domain::ledger::turn::Standing;
@@ -49,10 +51,29 @@ impl Updater {
         let mut read = position.map_err(|error| messages::history_unavailable(&request.service_key, &error))?;
         let mut turn = Turn::default();
         let found = read.value.position.head.clone();
+        // What this invocation's own start writes, if its answer is lost. No call was sent behind it.
+        let mut lost: Option<Box<Head>> = None;
         for tries in 1..=ATTEMPTS {
-            let tried =
-                self.step(request, invocation, target, images, &mut read, &mut seen, permit, &mut turn, &key_id);
-            match Box::pin(tried).await {
+            let tried = self.step(
+                request,
+                invocation,
+                target,
+                images,
+                &mut read,
+                &mut seen,
+                permit,
+                &mut turn,
+                &key_id,
+                lost.as_deref(),
+            );
+            let tried = match Box::pin(tried).await {
+                Ok(Attempt::Lost(head, failure)) => {
+                    lost = Some(head);
+                    Err(failure.into())
+                }
+                tried => tried,
+            };
+            match tried {
                 Ok(Attempt::Ended(response)) => return Ok(*response),
                 Ok(Attempt::Moved(why, newer)) if tries == ATTEMPTS => {
                     let failure = if newer.is_none() && read.value.position.head == found {
@@ -71,7 +92,7 @@ impl Updater {
                     let stop = ChangeError::NotStarted(messages::always_old(request));
                     return Err(self.noted(stop, request, invocation, &read.value, &key_id).await.0);
                 }
-                Ok(Attempt::Again) => {}
+                Ok(Attempt::Again | Attempt::Lost(..)) => {}
                 // The same event may be processed elsewhere: the refusal here may be caused by its own work there.
                 Err(stop) => match self.noted(stop, request, invocation, &read.value, &key_id).await {
                     (_, Note::Moved) if tries < ATTEMPTS => {}
@@ -97,6 +118,7 @@ impl Updater {
         permit: &ConcurrencyPermit,
         turn: &mut Turn,
         key_id: &str,
+        lost: Option<&Head>,
     ) -> Result<Attempt, ChangeError> {
         let now = (self.clock)();
         let caller = caller(request, invocation, key_id);
@@ -113,6 +135,13 @@ impl Updater {
                 return Err(ChangeError::Failed(overtaken));
             }
             admission = read.value.admits(EventFacts { sent_at: None, ..event(request) }, &asker, now);
+        }
+        // The change began after all: this is its next attempt, as if its function had died.
+        let position = &read.value.position;
+        let is_its_own = matches!(admission, Admission::Busy(_))
+            && lost.zip(position.head.as_ref()).is_some_and(|(lost, head)| head.follows(lost));
+        if let Some(progress) = position.key.as_ref().and_then(KeyItem::progress).filter(|_| is_its_own) {
+            admission = Admission::Continue(progress.clone());
         }
         if let Admission::Busy(lease) = &admission {
             self.queue_up(request, read, &asker, lease, now).await;
@@ -228,4 +257,6 @@ pub(super) enum Attempt {
     Moved(String, Option<Box<Standing>>),
     /// What was read has grown old while the change waited for its turn: read it again.
     Again,
+    /// Whether the change began is not known: the head that its start writes, and the failure to report if nothing shows it.
+    Lost(Box<Head>, Failure),
 }
