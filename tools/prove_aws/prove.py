@@ -288,6 +288,8 @@ def main(arguments: Sequence[str]) -> int:
         say(json.dumps(permissions.policy(), indent=2))
         return 0
     # SIGTERM as Ctrl-C: what was made is removed first.
+    # Somebody who starts this in the background of a script hands on that SIGINT is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     with local_account() if given.local else contextlib.nullcontext(None) as local:
         account = local or aws_account(given.minutes)
