@@ -246,11 +246,13 @@ def test_a_run_that_is_stopped_removes_what_it_made(aws: LocalAws, account: Acco
     remove = leftovers.remove
     monkeypatch.setattr(leftovers, "remove", impatient)
     # As the command does it.
-    earlier = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    earlier = {signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler)}
+    earlier[signal.SIGTERM] = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     try:
         report, text = heard(account, [made_up("stops", stops), made_up("goes-on", goes_on)])
     finally:
-        signal.signal(signal.SIGTERM, earlier)
+        for kind, handler in earlier.items():
+            signal.signal(kind, handler)
     assert again.is_set()
     assert report.exit_code == 130
     assert "not answered, since it was stopped: stops, goes-on" in text
