@@ -421,7 +421,14 @@ async fn asked(
         about.as_deref().filter(|_| event.happened != DeploymentEventKind::InProgress || event.rolls_back())
     {
         let known = service_deployment_of(ecs, limits, event, about).await?;
-        says.is_rolled_back = known.as_ref().and_then(ServiceDeployment::is_rolled_back);
+        // A rollback is that of the service's current service deployment. If that is another one, somebody else's deployment came between.
+        let is_of_another = event.rolls_back()
+            && known
+                .as_ref()
+                .zip(says.service_deployment.as_deref())
+                .is_some_and(|(known, current)| known.service_deployment_arn != current);
+        says.is_rolled_back =
+            if is_of_another { Some(false) } else { known.as_ref().and_then(ServiceDeployment::is_rolled_back) };
         says.stands = known.as_ref().and_then(ServiceDeployment::stands);
     }
     Ok(says)
@@ -468,11 +475,13 @@ async fn listing_of(
     says: &EcsView,
 ) -> Result<Listing, CallError> {
     let Some(created_at) = says.created_at else { return Ok(Listing::Nothing) };
+    let id = event.deployment_id.as_str();
+    let own = TrackedDeployment { id, before: None, started_at: created_at, service_deployment: None, undone_by: None };
     let look = async || {
         limits.take(ApiBucket::ReadDeployments).await;
         let listed = ecs.list_service_deployments(&event.service, (created_at - BEFORE, created_at + BEHIND)).await;
         let listed = listed.or_else(|error| if may_tell_later(&error) { Err(error) } else { Ok(Vec::new()) })?;
-        Ok(Listing::of(&listed, created_at))
+        Ok(if own.by_number(&listed).is_some() { Listing::Own } else { Listing::of(&listed, created_at) })
     };
     let listing = look().await?;
     // The list may not contain the deployment's own service deployment yet, and may not show yet that the one before it is rolled back.

@@ -266,6 +266,13 @@ impl Applying<'_> {
         };
         let back = async || {
             let mut service = self.target.ecs.describe_service(self.key).await?;
+            // A read that lags behind may show what the change before this one deployed.
+            let another = service.deployment_id().filter(|id| before.deployment_id() != Some(*id));
+            if let Some(id) = another
+                && self.lease.is_of_an_earlier_change(id).await
+            {
+                return Ok(None);
+            }
             let mut is_ours = self.is_updated(&service, definition, before);
             let may_be_forced =
                 first_sent.get().is_some_and(|sent| self.may_be_forced_since(&service, definition, before, sent));

@@ -61,6 +61,12 @@ impl HeldLease {
         lease.is_of(&self.lease.change_id, self.lease.attempt)
     }
 
+    /// Whether the ledger has noted a deployment for a change before this one. If that cannot be read, the answer is no.
+    pub(super) async fn is_of_an_earlier_change(&self, deployment_id: &str) -> bool {
+        let noted = self.store.read_deployment(&self.service, Some(deployment_id), None).await;
+        noted.is_ok_and(|(_, noted)| noted.is_some_and(|noted| noted.change_id < self.lease.change_id))
+    }
+
     /// A call that was sent at `sent_at` has changed something, or may have.
     pub(super) fn mark_acted(&self, sent_at: DateTime<Utc>) {
         self.with(|state| state.acted = Some(sent_at));
