@@ -269,7 +269,7 @@ impl Applying<'_> {
             // A read that lags behind may show what the change before this one deployed.
             let another = service.deployment_id().filter(|id| before.deployment_id() != Some(*id));
             if let Some(id) = another
-                && self.lease.is_of_an_earlier_change(id).await
+                && self.lease.is_of_an_earlier_change(id, service.deployed_at()).await
             {
                 return Ok(None);
             }

@@ -4,8 +4,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use domain::ecs::deployment::times::ROUNDING;
 use domain::ids::ServiceKey;
 use domain::ledger::admission::LedgerState;
+use domain::ledger::deployment::DeploymentItem;
 use domain::ledger::head::{Head, Lease, latest_effect};
 use domain::ledger::write::Write;
 use tokio::time::Instant;
@@ -61,10 +63,14 @@ impl HeldLease {
         lease.is_of(&self.lease.change_id, self.lease.attempt)
     }
 
-    /// Whether the ledger has noted a deployment for a change before this one. If that cannot be read, the answer is no.
-    pub(super) async fn is_of_an_earlier_change(&self, deployment_id: &str) -> bool {
+    /// Whether the ledger has noted a deployment for a change before this one. A rollback that has its id was created later. If that
+    /// cannot be read, the answer is no.
+    pub(super) async fn is_of_an_earlier_change(&self, deployment_id: &str, created_at: Option<DateTime<Utc>>) -> bool {
+        let is_its = |noted: DeploymentItem| {
+            noted.change_id < self.lease.change_id && created_at.is_some_and(|at| at <= noted.started_at + ROUNDING)
+        };
         let noted = self.store.read_deployment(&self.service, Some(deployment_id), None).await;
-        noted.is_ok_and(|(_, noted)| noted.is_some_and(|noted| noted.change_id < self.lease.change_id))
+        noted.is_ok_and(|(_, noted)| noted.is_some_and(is_its))
     }
 
     /// A call that was sent at `sent_at` has changed something, or may have.
