@@ -204,14 +204,19 @@ impl Applying<'_> {
         shown.fold(mask, Mask::but)
     }
 
-    /// The family's newest revision, if it already is what `document` would create.
-    async fn newest(&self, family: &str, document: &str) -> Result<Option<TaskDefinition>, CallError> {
-        match self.target.describe(family).await {
-            Ok(newest) => Ok(Some(newest).filter(|newest| newest.matches_registration(document))),
-            // This is how ECS answers if a family has no active revision.
+    /// The revision of this name, or the newest of this family; none if there is no active one.
+    async fn described(&self, name: &str) -> Result<Option<TaskDefinition>, CallError> {
+        match self.target.describe(name).await {
+            Ok(definition) => Ok(Some(definition)),
+            // This is how ECS answers if there is no active revision.
             Err(error) if error.has_code(&["ClientException"]) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// The family's newest revision, if it already is what `document` would create.
+    async fn newest(&self, family: &str, document: &str) -> Result<Option<TaskDefinition>, CallError> {
+        Ok(self.described(family).await?.filter(|newest| newest.matches_registration(document)))
     }
 
     /// The revision that a call registered whose answer was lost: the family's newest, or one shortly before it where somebody else has
@@ -222,13 +227,7 @@ impl Applying<'_> {
         family: &str,
         document: &str,
     ) -> Result<Option<TaskDefinition>, CallError> {
-        let described = async |name: &str| match self.target.describe(name).await {
-            Ok(definition) => Ok(Some(definition)),
-            // This is how ECS answers if there is no active revision.
-            Err(error) if error.has_code(&["ClientException"]) => Ok(None),
-            Err(error) => Err(error),
-        };
-        let Some(newest) = described(family).await? else { return Ok(None) };
+        let Some(newest) = self.described(family).await? else { return Ok(None) };
         let last = newest.revision().unwrap_or_default();
         if newest.matches_registration(document) {
             return Ok(Some(newest));
@@ -236,7 +235,7 @@ impl Applying<'_> {
         let first =
             ran.and_then(TaskDefinition::revision).unwrap_or(last).max(last.saturating_sub(LOOKED_BACK + 1)) + 1;
         for revision in (first..last).rev() {
-            let earlier = described(&format!("{family}:{revision}")).await?;
+            let earlier = self.described(&format!("{family}:{revision}")).await?;
             if earlier.as_ref().is_some_and(|earlier| earlier.matches_registration(document)) {
                 return Ok(earlier);
             }
