@@ -11,8 +11,7 @@ use domain::error::{Code, Failure};
 use domain::event::request::{DeploymentAction, UpdateRequest};
 use domain::ids::ChangeId;
 use domain::ledger::admission::LedgerState;
-use domain::ledger::head::{Lease, lease_until};
-use domain::ledger::idempotency::KeyItem;
+use domain::ledger::head::lease_until;
 use domain::ledger::key::{Attempt as Try, RecordPlace};
 use domain::ledger::kind::Kind;
 use domain::ledger::record::{RawRecord, RecordFields};
@@ -27,7 +26,7 @@ use super::change::{Attempt, ChangeError};
 use super::finish::RunningChange;
 use super::snapshot::{FRESH, Looked};
 use super::target::AccountClients;
-use super::{Updater, Work, caller, messages};
+use super::{Updater, Work, messages};
 use crate::aws::ecs::DescribeError;
 use crate::aws::rate_limit::ApiBucket;
 
@@ -90,19 +89,14 @@ impl Updater {
         };
         let record = facts.record(Kind::Started, RecordPlace::STARTED, now, &said, position.head.as_ref());
         let record = record.map_err(|error| messages::history_unavailable(&request.service_key, &error.into()))?;
-        let start = Start {
-            record,
-            lease: Lease { change_id: change_id.clone(), attempt: Try::FIRST, until, key: work.key_id.to_owned() },
-            key: KeyItem::begun(work.key_id, &request.event_hash, change_id, Try::FIRST, now),
-            caller: caller(request, invocation, work.key_id),
-        };
+        let start = Start::new(work, record, &change_id, Try::FIRST, until, now);
         let lease = match self.start(work, position, start).await {
             Ok(lease) => lease,
             Err(moved) => return Ok(moved),
         };
         let deadline = invocation.deadline;
         let left = changes.clone();
-        let found = None;
+        let found = snapshot.service.deployment_id().map(str::to_owned);
         let begun = RunningChange {
             facts,
             before,
@@ -156,19 +150,14 @@ impl Updater {
         let record = record
             .map_err(|error| messages::history_unavailable(&request.service_key, &error.into()))
             .map_err(ChangeError::Failed)?;
-        let start = Start {
-            record,
-            lease: Lease { change_id: change_id.clone(), attempt, until, key: work.key_id.to_owned() },
-            key: KeyItem::begun(work.key_id, &request.event_hash, change_id.clone(), attempt, now),
-            caller: caller(request, invocation, work.key_id),
-        };
+        let start = Start::new(work, record, change_id, attempt, until, now);
         let lease = match self.start(work, position, start).await {
             Ok(lease) => lease,
             Err(Attempt::Lost(_, failure)) => return Err(ChangeError::Failed(failure)),
             Err(moved) => return Ok(moved),
         };
         let deadline = invocation.deadline;
-        let found = None;
+        let found = snapshot.service.deployment_id().map(str::to_owned);
         let begun = RunningChange {
             facts,
             before,

@@ -54,6 +54,26 @@ pub(super) struct Start {
     pub caller: String,
 }
 
+impl Start {
+    /// The start of an attempt at a change, whose lease ends by itself at `until`.
+    pub(super) fn new(
+        work: Work<'_>,
+        record: (Record, Vec<Pointer>),
+        change_id: &ChangeId,
+        attempt: Try,
+        until: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Self {
+        let Work { request, invocation, key_id, .. } = work;
+        Self {
+            record,
+            lease: Lease { change_id: change_id.clone(), attempt, until, key: key_id.to_owned() },
+            key: KeyItem::begun(key_id, &request.event_hash, change_id.clone(), attempt, now),
+            caller: caller(request, invocation, key_id),
+        }
+    }
+}
+
 /// What an answer says of a change that had nothing to do.
 #[derive(Default)]
 pub(super) struct Told {
@@ -113,12 +133,7 @@ impl Updater {
         let place = RecordPlace::STARTED;
         let record = facts.record(Kind::Started, place, now, &said, position.head.as_ref());
         let record = record.map_err(|error| messages::history_unavailable(&request.service_key, &error.into()))?;
-        let start = Start {
-            record,
-            lease: Lease { change_id: change_id.clone(), attempt: Try::FIRST, until, key: work.key_id.to_owned() },
-            key: KeyItem::begun(work.key_id, &request.event_hash, change_id, Try::FIRST, now),
-            caller: caller(request, invocation, work.key_id),
-        };
+        let start = Start::new(work, record, &change_id, Try::FIRST, until, now);
         let lease = match self.start(work, position, start).await {
             Ok(lease) => lease,
             Err(moved) => return Ok(moved),

@@ -9,9 +9,9 @@ use domain::ecs::task_definition::TaskDefinition;
 use domain::error::Failure;
 use domain::event::request::UpdateRequest;
 use domain::ledger::admission::LedgerState;
-use domain::ledger::head::{Lease, lease_until};
+use domain::ledger::head::lease_until;
 use domain::ledger::hidden::{hidden, holds_secrets, parameter_holds_secrets};
-use domain::ledger::idempotency::{KeyItem, Progress};
+use domain::ledger::idempotency::Progress;
 use domain::ledger::key::{RecordKey, RecordPlace};
 use domain::ledger::kind::Kind;
 use domain::ledger::record::{ChangeContext, Record, RecordFields};
@@ -31,7 +31,7 @@ use super::restoring::Restoring;
 use super::snapshot::{FRESH, Looked};
 use super::target::AccountClients;
 use super::turn::{Revision, Turn};
-use super::{Updater, Work, caller, messages};
+use super::{Updater, Work, messages};
 use crate::aws::ecs::DescribeError;
 
 /// What the first attempt at a change recorded.
@@ -104,12 +104,7 @@ impl Updater {
         let record = record
             .map_err(|error| messages::history_unavailable(service, &error.into()))
             .map_err(ChangeError::Failed)?;
-        let start = Start {
-            record,
-            lease: Lease { change_id: change_id.clone(), attempt, until, key: work.key_id.to_owned() },
-            key: KeyItem::begun(work.key_id, &request.event_hash, change_id.clone(), attempt, now),
-            caller: caller(request, invocation, work.key_id),
-        };
+        let start = Start::new(work, record, change_id, attempt, until, now);
         let lease = match self.start(work, position, start).await {
             Ok(lease) => lease,
             Err(Attempt::Lost(_, failure)) => return Err(ChangeError::Failed(failure)),
